@@ -1,0 +1,56 @@
+# The commands of the project; `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+FILES  := pyproject.toml constraints.txt
+
+.PHONY: help serve test lint format bench train-classifier clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+serve: $(VENV)/.serve ## install the service and serve models/ on http://127.0.0.1:8000
+	@exec $(BIN)/python -m service
+
+test: $(VENV)/.test ## install what the tests need and run them all
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test ## let ruff format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test ## compare the service with the bare runtime and a hand-written app
+	$(BIN)/python -m benchmarks.serving
+
+DATA ?= uoft-cs/cifar10
+train-classifier: $(VENV)/.training ## train the CNN on CIFAR-10 and publish it (DATA=hub id or folder)
+	$(BIN)/python -m training classifier --data "$(DATA)" --precision bfloat16 --publish --resume
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1 || echo missing): run make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: cannot create $(VENV): install Python's venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+
+$(VENV)/.serve: $(FILES) | $(BIN)/python
+	@echo "installing the service into $(VENV) …"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.training: $(FILES) | $(BIN)/python
+	@echo "installing the training libraries into $(VENV) …"
+	@$(PIP) --editable '.[training]'
+	@touch $(VENV)/.serve $@
+
+$(VENV)/.test: $(FILES) | $(BIN)/python
+	@echo "installing what the tests need into $(VENV) …"
+	@$(PIP) --editable '.[training,test,lint]'
+	@touch $(VENV)/.serve $(VENV)/.training $@

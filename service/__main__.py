@@ -1,0 +1,121 @@
+"""python -m service: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
+
+import logging
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.inference.repository import NothingToServe
+from service.inference.session import DeviceUnavailable
+from service.settings import InvalidSettings, Settings, read_settings
+
+logger = logging.getLogger("service")
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server for one application and one socket, which is opened once the models are warm."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._application = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application, then listens; a failure is left in `app.state.failure`."""
+        # Uvicorn would print the failure's traceback; `main` says it in a line.
+        uvicorn_logger = logging.getLogger("uvicorn.error")
+        uvicorn_logger.disabled = True
+        try:
+            await super().startup(sockets)
+        finally:
+            uvicorn_logger.disabled = False
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops being ready at once, finishes what was accepted, then ends."""
+        self._application.state.ready = False
+        super().handle_exit(sig, frame)
+
+
+def main() -> int:
+    """Runs the server.
+
+    Returns:
+        0 after a clean end, 1 if it cannot serve (a busy port, no models, no device), 2 for an unusable setting.
+    """
+    try:
+        settings = read_settings()
+    except InvalidSettings as error:
+        return _fail(2, str(error))
+    _configure_logging(settings)
+    try:
+        listener = bind(settings)
+    except OSError as error:
+        return _fail(
+            1,
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): stop what uses it, or set "
+            "QUARTET_HOST or QUARTET_PORT (0 picks a free one).",
+        )
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        Server(config, app).run(sockets=[listener])
+    except SystemExit:
+        failure = app.state.failure
+        if isinstance(failure, NothingToServe | DeviceUnavailable):
+            return _fail(1, str(failure))
+        raise failure from None
+    return 0
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A bound socket, not yet listening: a busy port shows before the models are loaded.
+
+    Raises:
+        OSError: the address is in use, or is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _configure_logging(settings: Settings) -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Probes for an orchestrator, and /metrics for Prometheus."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel, Field
+
+from service.errors import Draining
+
+router = APIRouter(tags=["operations"])
+
+
+class Health(BaseModel):
+    """A probe's answer."""
+
+    status: str = Field(examples=["ready"])
+
+
+@router.get("/healthz/live", summary="Is the process alive?", response_model=Health)
+async def live() -> Health:
+    """200 as long as the event loop runs."""
+    return Health(status="live")
+
+
+@router.get("/healthz/ready", summary="May it get traffic?", response_model=Health)
+async def ready(request: Request) -> Health:
+    """200 once every model is loaded and warm; 503 while the server shuts down."""
+    if not request.app.state.ready:
+        raise Draining("The server is shutting down: send requests to another one.")
+    return Health(status="ready")
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Requests, latency, batches, queues, refusals and devices, in Prometheus' text format or OpenMetrics."""
+    state = request.app.state
+    for model in state.repository.models.values():
+        state.metrics.queue_depth.labels(model.name).set(model.batcher.depth)
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(state.metrics.registry), media_type=media_type)

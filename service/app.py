@@ -1,0 +1,83 @@
+"""Wiring: settings in, a FastAPI application with its models out."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from service import __version__, api
+from service.api import health, models, predict, problems
+from service.api.front import Front, RequestLog
+from service.api.images import ImagePipeline
+from service.api.metrics import BatchObserver, Metrics
+from service.api.thin import ThinRoute
+from service.inference.repository import Repository
+from service.inference.session import available_cpus
+from service.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its lifespan loads the models and, at the end, finishes what was accepted."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        log = RequestLog(asyncio.get_running_loop(), sys.stderr) if settings.log_level in ("debug", "info") else None
+        app.middleware_stack = Front(app.build_middleware_stack(), thin_routes(), metrics, log)
+        repository = Repository(
+            settings.models,
+            device=settings.device,
+            threads=settings.threads,
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+            observer=partial(BatchObserver, metrics),
+        )
+        try:
+            await repository.load_all()
+        except Exception as error:
+            app.state.failure = error
+            raise
+        for model in repository.models.values():
+            metrics.device.labels(model.name, model.version, model.device).set(1)
+        with ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode") as pool:
+            app.state.repository = repository
+            app.state.images = ImagePipeline(pool, metrics)
+            app.state.ready = True
+            yield
+            app.state.ready = False
+            await repository.close()
+        if log:
+            log.flush()
+
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="Quartet",
+        version=__version__,
+        summary="Neural networks behind a batching HTTP API.",
+        description=api.__doc__,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.ready = False
+    app.state.failure = None
+    problems.install(app)
+    for module in (predict, models, health):
+        app.include_router(module.router)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app
+
+
+def thin_routes() -> dict[str, ThinRoute]:
+    """Every thin route by its path."""
+    return {route.path: route for route in predict.router.routes if isinstance(route, ThinRoute)}

@@ -1,0 +1,108 @@
+"""Every failure that a client or an operator can meet, each with its HTTP status and problem type."""
+
+from http import HTTPStatus
+
+
+class QuartetError(Exception):
+    """A failure with a sentence that says what to do about it.
+
+    Attributes:
+        status: the HTTP status that answers it.
+        slug: the stable end of the problem's `type` URI (RFC 9457).
+        retry_after: seconds to wait before trying again, where that helps.
+        index: which item of a request with several it is about, from 0.
+    """
+
+    status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
+    slug: str = "internal-error"
+
+    def __init__(self, detail: str, *, index: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.index = index
+        self.retry_after = retry_after
+
+    @classmethod
+    def title(cls) -> str:
+        """The failure's name in words, the same at every occurrence."""
+        return cls.slug.replace("-", " ").capitalize()
+
+
+class UndecodableImage(QuartetError):
+    """Bytes that are no image, or a damaged one."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "undecodable-image"
+
+
+class ImageTooLarge(QuartetError):
+    """An image whose header declares more pixels than the limit."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "image-too-large"
+
+
+class InvalidRequest(QuartetError):
+    """A parameter, a header or a body that does not say what it must."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "invalid-request"
+
+
+class UnsupportedMediaType(QuartetError):
+    """A content type that the route does not read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "unsupported-media-type"
+
+
+class BodyTooLarge(QuartetError):
+    """A body, or a number of items, over the limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "body-too-large"
+
+
+class UnknownModel(QuartetError):
+    """No model of that name is served."""
+
+    status = HTTPStatus.NOT_FOUND
+    slug = "unknown-model"
+
+
+class WrongTask(QuartetError):
+    """A model that is served, but by another route."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "wrong-task"
+
+
+class Overloaded(QuartetError):
+    """More work than fits the queue or the deadline."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "overloaded"
+
+
+class Draining(QuartetError):
+    """The server is starting or shutting down."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "not-ready"
+
+
+class DeadlineExceeded(QuartetError):
+    """The answer came too late, or would have."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    slug = "deadline-exceeded"
+
+
+class InferenceFailed(QuartetError):
+    """The model raised on this input."""
+
+    slug = "inference-failed"
+
+
+class ClientDisconnected(Exception):
+    """The client hung up; there is nobody to answer."""

@@ -1,0 +1,1 @@
+"""Running models: manifest, session, batcher, repository. Nothing here knows a task or HTTP."""

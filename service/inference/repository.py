@@ -1,0 +1,178 @@
+"""The models being served: found on disk, checked, loaded, replaced without a gap, closed."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.errors import UnknownModel
+from service.inference.batcher import Batcher, Observer
+from service.inference.manifest import MODEL, InvalidModel, Manifest, read_manifest
+from service.inference.session import Array, Device, Session
+
+logger = logging.getLogger(__name__)
+
+
+class NothingToServe(Exception):
+    """The models folder is missing, empty, or holds nothing that can be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A version that is being served."""
+
+    name: str
+    version: str
+    manifest: Manifest
+    session: Session
+    batcher: Batcher
+    max_batch: int
+
+    @property
+    def device(self) -> str:
+        """Where it runs, `cpu` or `cuda`."""
+        return self.session.device
+
+
+class Repository:
+    """Loads models from `folder` and keeps the highest good version of each.
+
+    Args:
+        folder: holds `<name>/<version>/`, versions being whole numbers.
+        device: as `Session` takes it.
+        threads: likewise.
+        max_batch: the most items in a batch, unless a manifest states less.
+        max_queue: the most items that wait for a model.
+        observer: makes the observer of a model's batcher, given its name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: Device,
+        threads: int,
+        max_batch: int,
+        max_queue: int,
+        observer: Callable[[str], Observer],
+    ) -> None:
+        self._folder = folder
+        self._device = device
+        self._threads = threads
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._observer = observer
+        self.models: dict[str, Model] = {}
+        # "name/version" of what was found unusable, and why.
+        self.refused: dict[str, str] = {}
+
+    def get(self, name: str) -> Model:
+        """The served version of `name`.
+
+        Raises:
+            UnknownModel: nothing of that name is served.
+        """
+        model = self.models.get(name)
+        if model is None:
+            reason = next((f" ({why})" for key, why in self.refused.items() if key.split("/")[0] == name), "")
+            raise UnknownModel(f"No model {name!r} is served{reason}: there are {', '.join(sorted(self.models))}.")
+        return model
+
+    async def load_all(self) -> None:
+        """Loads the highest good version of every model in the folder.
+
+        Raises:
+            NothingToServe: the folder is missing or nothing in it can be served.
+            DeviceUnavailable: the device that was asked for cannot serve.
+        """
+        if not self._folder.is_dir():
+            raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
+        for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
+            await self.load(folder.name)
+        if not self.models:
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
+            raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
+
+    async def load(self, name: str) -> Model | None:
+        """Loads the highest good version of `name`, then lets the one that served before finish and go.
+
+        Returns:
+            The model that is served from now on; None if no version is good and none was served.
+        """
+        serving = self.models.get(name)
+        for version in versions(self._folder / name):
+            if serving and version == serving.version:
+                return serving
+            try:
+                # Hashing, optimising the graph and warming up block for long: off the event loop.
+                manifest, session, batch = await asyncio.to_thread(self._open, name, version)
+            except InvalidModel as error:
+                self.refused[f"{name}/{version}"] = str(error)
+                logger.error("refused %s/%s: %s", name, version, error)
+                continue
+            self.refused.pop(f"{name}/{version}", None)
+            batcher = Batcher(
+                partial(run_batch, session.run, tuple(session.inputs)),
+                max_batch=batch,
+                max_queue=self._max_queue,
+                observer=self._observer(name),
+                name=f"batcher-{name}",
+            )
+            self.models[name] = Model(name, version, manifest, session, batcher, batch)
+            if serving:
+                await serving.batcher.close()
+            return self.models[name]
+        return serving
+
+    async def close(self) -> None:
+        """Finishes what was accepted and stops every batcher."""
+        await asyncio.gather(*(model.batcher.close() for model in self.models.values()))
+
+    def _open(self, name: str, version: str) -> tuple[Manifest, Session, int]:
+        folder = self._folder / name / version
+        manifest = read_manifest(folder)
+        if manifest.name != name:
+            raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
+        session = Session(folder / MODEL, self._device, self._threads)
+        difference = session.check(folder, manifest)
+        batch = min(self._max_batch, manifest.max_batch)
+        seconds = session.warm_up(manifest, (1, batch))
+        logger.info(
+            "loaded %s/%s on %s%s; golden file reproduced within %.1g; warm after %.2f s",
+            name,
+            version,
+            session.device,
+            f" (not cuda: {session.fallback})" if session.fallback else "",
+            difference,
+            seconds,
+        )
+        return manifest, session, batch
+
+
+def versions(folder: Path) -> list[str]:
+    """The version numbers below a model's folder, the highest first."""
+    found = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    return sorted(found, key=int, reverse=True)
+
+
+def run_batch(
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+) -> list[tuple[Array, ...]]:
+    """Stacks items along a new first axis, runs them, and splits the outputs again.
+
+    Args:
+        run: takes the named inputs, returns the outputs.
+        names: of the inputs.
+        items: each an array, or a tuple of one per input.
+
+    Returns:
+        For each item one row of every output.
+    """
+    columns = zip(*items, strict=True) if len(names) > 1 else (items,)
+    outputs = run({name: np.stack(column) for name, column in zip(names, columns, strict=True)})
+    return list(zip(*outputs, strict=True))

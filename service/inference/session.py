@@ -1,0 +1,175 @@
+"""One ONNX Runtime session on one device, checked against what PyTorch answered."""
+
+import ctypes
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from service.inference.manifest import GOLDEN, MODEL, InvalidModel, Manifest, TensorSpec
+
+Device = Literal["auto", "cpu", "cuda"]
+Array = npt.NDArray[Any]
+
+
+class DeviceUnavailable(Exception):
+    """The device that was asked for cannot serve; the message says what is missing."""
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity, cut to the container's quota (cgroup v2, v1)."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for path, parse in (
+        ("/sys/fs/cgroup/cpu.max", lambda text: text.split()),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", lambda text: (text.strip(), "100000")),
+    ):
+        try:
+            quota, period = parse(Path(path).read_text())
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            return max(1, min(cpus, math.ceil(int(quota) / int(period))))
+    return cpus
+
+
+class Session:
+    """Runs one graph.
+
+    Args:
+        model: the path of an ONNX file.
+        device: `cpu`; `cuda`, which never falls back; `auto`, which takes CUDA where it works.
+        threads: of the CPU provider; 0 for as many as there are CPUs.
+
+    Attributes:
+        device: where it really runs, `cpu` or `cuda`.
+        fallback: why `auto` did not take CUDA, or None.
+
+    Raises:
+        DeviceUnavailable: `cuda` was asked for and cannot serve this graph.
+        InvalidModel: the file is no graph that ONNX Runtime can run.
+    """
+
+    device: Literal["cpu", "cuda"]
+    fallback: str | None
+
+    def __init__(self, model: Path, device: Device = "auto", threads: int = 0) -> None:
+        self.fallback = None if device == "cpu" else cuda_problem()
+        if device == "cuda" and self.fallback:
+            raise DeviceUnavailable(self.fallback)
+        self.device = "cpu" if device == "cpu" or self.fallback else "cuda"
+        self._session = _open(model, self.device, threads)
+        if self.device == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
+            # The runtime falls back in silence where the provider cannot take the graph.
+            self.fallback = f"the CUDA provider cannot run {model}: see the runtime's own message above"
+            if device == "cuda":
+                raise DeviceUnavailable(self.fallback)
+            self.device = "cpu"
+        self.inputs = [value.name for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs()]
+        self._specs = (self._session.get_inputs(), self._session.get_outputs())
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The graph's outputs, in its order, for the inputs named as in the graph."""
+        outputs: list[Array] = self._session.run(None, dict(inputs))
+        return outputs
+
+    def check(self, folder: Path, manifest: Manifest) -> float:
+        """Holds the graph against its manifest and replays the golden file on this device.
+
+        Returns:
+            The largest absolute difference from PyTorch.
+
+        Raises:
+            InvalidModel: tensors of other names, types or shapes, or a difference beyond the stated tolerance.
+        """
+        for specs, values in ((manifest.inputs, self._specs[0]), (manifest.outputs, self._specs[1])):
+            self._check_tensors(folder, specs, values)
+        try:
+            with np.load(folder / GOLDEN) as golden:
+                inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
+                expected = [golden[spec.name] for spec in manifest.outputs]
+        except (OSError, ValueError, KeyError) as error:
+            raise InvalidModel(f"{folder / GOLDEN} cannot be read: {error}") from error
+        worst = 0.0
+        for spec, want, got in zip(manifest.outputs, expected, self.run(inputs), strict=True):
+            if want.shape != got.shape:
+                raise InvalidModel(f"{folder / GOLDEN}: output {spec.name} is {got.shape}, PyTorch gave {want.shape}")
+            # A NaN compares as no difference unless it is asked for.
+            difference = float(np.abs(want.astype(np.float64) - got.astype(np.float64)).max(initial=0.0))
+            if not difference <= manifest.golden.atol:
+                raise InvalidModel(
+                    f"{folder}: output {spec.name} differs from PyTorch's by {difference:.2g} on {self.device}, "
+                    f"more than the stated {manifest.golden.atol:.2g}"
+                )
+            worst = max(worst, difference)
+        return worst
+
+    def warm_up(self, manifest: Manifest, batches: Sequence[int]) -> float:
+        """Runs zeros of each batch size, so that no client waits for allocations; returns the seconds it took."""
+        started = time.perf_counter()
+        for batch in batches:
+            self.run(
+                {
+                    spec.name: np.zeros((batch, *(max(axis, 1) for axis in spec.shape[1:])), dtype=spec.dtype)
+                    for spec in manifest.inputs
+                }
+            )
+        return time.perf_counter() - started
+
+    @staticmethod
+    def _check_tensors(folder: Path, specs: Sequence[TensorSpec], values: Sequence[Any]) -> None:
+        names = {"tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(float)": "float32"}
+        actual = [
+            (value.name, names.get(value.type, value.type), tuple(x if isinstance(x, int) else -1 for x in value.shape))
+            for value in values
+        ]
+        stated = [(spec.name, spec.dtype, spec.shape) for spec in specs]
+        if actual != stated:
+            raise InvalidModel(f"{folder / MODEL}: has the tensors {actual}, the manifest says {stated}")
+
+
+def _open(model: Path, device: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or available_cpus()
+    # A spinning pool would burn the CPU of an idle server, and of the event loop beside a busy one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device == "cuda":
+        # Exhaustive search would stall on every new batch size.
+        providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
+    try:
+        session = ort.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # the runtime's exceptions share no public base class
+        raise InvalidModel(f"{model}: {error}") from error
+    session.disable_fallback()
+    return session
+
+
+def cuda_problem() -> str | None:
+    """Why CUDA cannot serve on this machine, naming the first missing library; None if it can."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA provider: install onnxruntime-gpu"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return f"no NVIDIA driver ({error}): install it, or start the container with its GPUs"
+    count = ctypes.c_int(0)
+    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if code or not count.value:
+        return f"the NVIDIA driver offers no GPU (CUDA error {code}, {count.value} devices): check nvidia-smi"
+    ort.preload_dlls()
+    # What the provider links against; loading the provider itself outside the runtime is not supported.
+    major = ort.cuda_version.split(".")[0]
+    for name in (f"cudart.so.{major}", f"cublasLt.so.{major}", f"cublas.so.{major}", "curand.so.10", "cudnn.so.9"):
+        try:
+            ctypes.CDLL(f"lib{name}")
+        except OSError as error:
+            return f"a CUDA library is missing ({error}): pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    return None

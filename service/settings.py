@@ -1,0 +1,59 @@
+"""Every setting of the service, from QUARTET_* environment variables; unknown ones are refused."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.inference.session import Device
+
+PREFIX = "QUARTET_"
+
+
+class InvalidSettings(Exception):
+    """A QUARTET_* variable is unknown or has an unusable value."""
+
+
+class Settings(BaseSettings):
+    """The service's settings; each is read from QUARTET_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
+    models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
+    device: Device = Field("auto", description="auto, cpu or cuda; cuda never falls back")
+    threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
+    max_batch: int = Field(64, ge=1, description="the most items in a batch (a model's own limit may be lower)")
+    max_queue: int = Field(1024, ge=1, description="the most items that wait for a model")
+    max_items: int = Field(10_000, ge=1, description="the most items in a request")
+    max_body_mb: float = Field(64, gt=0, description="the largest request body, in MB")
+    max_pixels: int = Field(50_000_000, ge=1, description="the most pixels that an image may declare")
+    timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
+    shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="warning and error leave out the line per request"
+    )
+
+
+def read_settings() -> Settings:
+    """The settings that the environment gives.
+
+    Raises:
+        InvalidSettings: with one line that names the variable and what it may be.
+    """
+    known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
+    for variable in os.environ:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            near = difflib.get_close_matches(variable.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            raise InvalidSettings(f"{variable} is no setting: {hint}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = PREFIX + str(first["loc"][0]).upper()
+        raise InvalidSettings(f"{variable}={first['input']}: {first['msg']} ({known[variable].description}).") from None

@@ -1,0 +1,170 @@
+"""Images as every model gets them: decoded, upright, opaque, of the size that the manifest names.
+
+Training and serving call the same two functions, so they cannot disagree about a pixel.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from service.errors import ImageTooLarge, UndecodableImage
+
+UInt8Array = npt.NDArray[np.uint8]
+
+# Every other Pillow plug-in stays out of reach: each is a parser that a stranger's bytes would run.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+MEDIA_TYPES = tuple(f"image/{name.lower()}" for name in FORMATS)
+MAX_PIXELS = 64_000_000
+_ORIENTATION = 0x0112  # the EXIF tag
+# Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(slots=True)
+class EncodedImage:
+    """An image whose header has been read and checked, and whose pixels have not been decoded yet."""
+
+    data: bytes
+    width: int
+    height: int
+    orientation: int = 1
+    # Pillow's lazy image for whatever simplejpeg does not decode (all but ordinary JPEG).
+    pillow: Image.Image | None = None
+
+    @classmethod
+    def open(cls, data: bytes, max_pixels: int = MAX_PIXELS) -> "EncodedImage":
+        """Reads the header of `data`.
+
+        Raises:
+            UndecodableImage: `data` is empty or no image of a known format.
+            ImageTooLarge: the header declares more than `max_pixels` pixels.
+        """
+        if not data:
+            raise UndecodableImage("The image is empty: send the bytes of a file.")
+        image = cls._open_jpeg(data) or cls._open_pillow(data)
+        if image.width * image.height > max_pixels:
+            raise ImageTooLarge(
+                f"The image declares {image.width} x {image.height} pixels; at most {max_pixels} are accepted. "
+                "Send a smaller one."
+            )
+        return image
+
+    @classmethod
+    def _open_jpeg(cls, data: bytes) -> "EncodedImage | None":
+        if data[:3] != b"\xff\xd8\xff":
+            return None
+        try:
+            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            return None
+        if colorspace in ("CMYK", "YCCK"):
+            return None
+        # Parsing EXIF takes longer than decoding a thumbnail, so look whether there is any first.
+        orientation = 1
+        if data.find(b"Exif\x00\x00", 0, 1 << 16) >= 0:
+            orientation = cls._open_pillow(data).orientation
+        return cls(data, width, height, orientation)
+
+    @classmethod
+    def _open_pillow(cls, data: bytes) -> "EncodedImage":
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        except UnidentifiedImageError:
+            raise UndecodableImage(
+                f"The bytes are no image of a known format ({', '.join(FORMATS)}): check the file."
+            ) from None
+        except Exception as error:  # a plug-in may raise anything on a damaged header
+            raise UndecodableImage(f"The image's header cannot be read ({error}): check the file.") from error
+        return cls(data, image.width, image.height, orientation, image)
+
+    def decode(self, channels: int, min_height: int = 0, min_width: int = 0) -> UInt8Array:
+        """Decodes the pixels: upright by EXIF, transparency over white, the first frame of an animation.
+
+        Args:
+            channels: 3 for RGB, 1 for grey.
+            min_height: a JPEG may be decoded at a fraction of its size (1/2, 1/4, 1/8) that is no smaller than
+                this; 0 keeps its full size. Any other format is decoded whole.
+            min_width: likewise.
+
+        Returns:
+            uint8 pixels, shape (height, width, channels).
+
+        Raises:
+            UndecodableImage: the data is truncated or damaged.
+        """
+        pixels = self._decode_jpeg(channels, min_height, min_width) if self.pillow is None else None
+        if pixels is None:
+            pixels = self._decode_pillow(channels)
+        return _upright(pixels, self.orientation)
+
+    def _decode_jpeg(self, channels: int, min_height: int, min_width: int) -> UInt8Array | None:
+        if self.orientation >= 5:  # stored lying on its side
+            min_height, min_width = min_width, min_height
+        if not min_height or not min_width:
+            min_height, min_width = self.height, self.width
+        try:
+            pixels: UInt8Array = simplejpeg.decode_jpeg(
+                self.data,
+                colorspace="RGB" if channels == 3 else "GRAY",
+                min_height=min(min_height, self.height),
+                min_width=min(min_width, self.width),
+            )
+            return pixels
+        except ValueError:
+            return None  # Pillow forgives harmless oddities and names the others
+
+    def _decode_pillow(self, channels: int) -> UInt8Array:
+        try:
+            image = self.pillow or Image.open(io.BytesIO(self.data), formats=FORMATS)
+            image.load()
+            image = _opaque(image).convert("RGB" if channels == 3 else "L")
+        except Exception as error:  # a plug-in may raise anything on damaged data
+            raise UndecodableImage(f"The image cannot be decoded ({error}): it is damaged or truncated.") from error
+        return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """`image` with transparency laid over white, and 16 bits of grey scaled to 8."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
+
+
+def _upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
+    """Undoes an EXIF orientation (1 to 8; CIPA DC-008, tag 0x0112)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def fit(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
+    """The largest centred part of `pixels` with the aspect of `height` x `width`, resized to it with antialiasing.
+
+    Args:
+        pixels: uint8, shape (any, any, channels).
+
+    Returns:
+        uint8, C-contiguous, shape (height, width, channels).
+    """
+    h, w, channels = pixels.shape
+    if (h, w) == (height, width):
+        return np.ascontiguousarray(pixels)
+    scale = min(h / height, w / width)
+    box_height, box_width = height * scale, width * scale
+    top, left = (h - box_height) / 2, (w - box_width) / 2
+    resized = Image.fromarray(pixels.squeeze(2) if channels == 1 else np.ascontiguousarray(pixels)).resize(
+        (width, height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height)
+    )
+    return np.asarray(resized).reshape(height, width, channels)

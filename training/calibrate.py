@@ -1,0 +1,80 @@
+"""Making probabilities mean what they say: temperature scaling, its error, split conformal thresholds."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities, shape (n, classes), of logits of that shape."""
+    return torch.softmax(torch.from_numpy(np.asarray(logits, dtype=np.float32)), dim=1).numpy()
+
+
+def fit_temperature(logits: Floats, labels: Ints) -> float:
+    """The temperature of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+        logits: of the validation split, shape (n, classes).
+        labels: shape (n,).
+    """
+    outputs, target = torch.from_numpy(logits).double(), torch.from_numpy(labels)
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(outputs / log_temperature.exp(), target)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    # A split that the network predicts without a single mistake would ask for 0.
+    return float(log_temperature.exp().clamp(0.05, 20))
+
+
+def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
+    """The mean gap between confidence and accuracy over `bins` equal-width bins, weighted by their size.
+
+    Args:
+        probabilities: shape (n, classes).
+        labels: shape (n,).
+        bins: how many.
+    """
+    return float(sum(share * abs(confidence - accuracy) for share, confidence, accuracy in reliability(
+        probabilities, labels, bins
+    )))  # fmt: skip
+
+
+def reliability(probabilities: Floats, labels: Ints, bins: int = 15) -> list[tuple[float, float, float]]:
+    """For each bin of confidence that holds anything: its share of all, mean confidence, accuracy."""
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    # The last bin holds 1.0 as well.
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        (float(inside.mean()), float(confidence[inside].mean()), float(correct[inside].mean()))
+        for inside in (places == place for place in range(bins))
+        if inside.any()
+    ]
+
+
+def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) -> float:
+    """The least probability of a label that belongs into the set, by split conformal prediction.
+
+    The sets of labels with at least this probability are the smallest on average that hold the truth with
+    probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451).
+
+    Args:
+        probabilities: of the calibration split, shape (n, classes).
+        labels: shape (n,).
+        coverage: between 0 and 1.
+    """
+    scores = np.sort(probabilities[np.arange(len(labels)), labels])
+    # All but the k - 1 lowest of n scores shall pass; the + 1 counts the new example (the finite-sample correction).
+    k = math.floor((len(scores) + 1) * (1 - coverage))
+    return float(scores[k - 1]) if k >= 1 else 0.0

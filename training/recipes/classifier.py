@@ -1,0 +1,257 @@
+"""Image classification: an MLP, a CNN or a pretrained backbone, on any data set of labelled images.
+
+From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
+"""
+
+import dataclasses
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import nn
+
+from service.inference.manifest import (
+    GOLDEN,
+    MODEL,
+    ClassifierManifest,
+    DataCard,
+    GoldenCard,
+    ImageInput,
+    TrainingCard,
+)
+from training.augment import Augment, to_pixels
+from training.data import ImageData, load_images
+from training.evaluate import Evaluation, evaluate, milliseconds_per_image
+from training.export import ClassifierGraph, export, library_versions, publish, write_golden
+from training.fit import FitSettings, FitState, fit, predict
+from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone
+from training.report import write_report
+
+MAX_BATCH = 64
+GOLDEN_ROWS = 16
+ATOL = 1e-4
+
+# What measured best on CIFAR-10's validation split, for each architecture.
+DEFAULTS: dict[Arch, FitSettings] = {
+    "mlp": FitSettings(epochs=20, lr=0.1, augment=Augment(cutout=0, translate=2)),
+    "cnn": FitSettings(epochs=20),
+    "transfer": FitSettings(
+        epochs=6, batch_size=128, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.02, ema=0.995, warmup=0.1
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What is trained.
+
+    Attributes:
+        arch: `mlp`, `cnn` or `transfer`.
+        widths: filters of each group of the CNN.
+        depth: convolutions in each group of the CNN.
+        dropout: the share of the last features (of every hidden layer of the MLP) dropped in training.
+        backbone: the timm model of `transfer`.
+        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
+        network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
+        freeze: whether the backbone keeps its weights.
+    """
+
+    arch: Arch = "cnn"
+    widths: tuple[int, ...] = (64, 256, 256)
+    depth: int = 3
+    dropout: float = 0.0
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "package"
+    network_size: int = 96
+    freeze: bool = False
+
+
+def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
+    """The network, its weights initialised from `seed` and from the training split."""
+    torch.manual_seed(seed)
+    classes = len(data.classes)
+    if network.arch == "mlp":
+        return MLP(Normalize.of(data.train), data.shape, classes, network.dropout)
+    if network.arch == "cnn":
+        cnn = CNN(Normalize.of(data.train), data.shape, classes, network.widths, network.depth, network.dropout)
+        cnn.init_whiten(to_pixels(torch.from_numpy(data.train.images[:5000])))
+        return cnn
+    backbone = load_backbone(network.backbone, network.weights)
+    size = 0 if network.network_size <= max(data.shape[:2]) else network.network_size
+    return Transfer(backbone, size, classes, network.dropout, network.freeze)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The recipe's command line; options left out take the architecture's own default."""
+    parser.add_argument("--arch", choices=("mlp", "cnn", "transfer"), default="cnn")
+    parser.add_argument("--data", default="uoft-cs/cifar10", help="a hub id, or a folder with parquet or class folders")
+    parser.add_argument("--data-name", help="what to call the data set in the report (default: its id or folder)")
+    parser.add_argument("--image-size", type=int, help="side in pixels of the images (default: theirs, or 224)")
+    parser.add_argument("--limit", type=int, help="use at most so many images of each split, for a trial")
+    net = parser.add_argument_group("network")
+    net.add_argument("--widths", type=lambda text: tuple(int(x) for x in text.split(",")), help="cnn: filters a group")
+    net.add_argument("--depth", type=int, help="cnn: convolutions in a group")
+    net.add_argument("--dropout", type=float)
+    net.add_argument("--backbone", help="transfer: any timm model (default: %(default)s)")
+    net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
+    net.add_argument("--network-size", type=int, help="transfer: side in pixels that images are enlarged to")
+    net.add_argument("--freeze", action="store_true", default=None, help="transfer: train the head alone")
+    how = parser.add_argument_group("training")
+    for name, kind in (("epochs", int), ("batch-size", int), ("lr", float), ("backbone-lr", float), ("seed", int)):
+        how.add_argument(f"--{name}", type=kind)
+    how.add_argument("--optimizer", choices=("sgd", "adamw"))
+    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    how.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+    how.add_argument("--run-dir", type=Path, help="checkpoints and history (default: runs/classifier-ARCH-DATA)")
+    how.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
+    out = parser.add_argument_group("result")
+    out.add_argument("--name", help="the model's name (default: classifier, classifier-mlp or classifier-transfer)")
+    out.add_argument("--publish", action="store_true", help="write the next version below --models")
+    out.add_argument("--models", type=Path, default=Path("models"))
+    out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs' folders, for the report's tables")
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Trains, evaluates, and publishes where that is asked for."""
+    network = _override(NetworkSettings(), arguments)
+    settings = _override(DEFAULTS[network.arch], arguments)
+    data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
+    data = dataclasses.replace(data, name=arguments.data_name or data.name)
+    folder = arguments.run_dir or Path("runs") / f"classifier-{network.arch}-{data.name.replace('/', '-')}"
+    precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[arguments.precision]
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+    accelerator = Accelerator(cpu=arguments.device == "cpu", mixed_precision=precision)
+    console.print(
+        f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images "
+        f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
+    )
+    model = build(network, data, settings.seed)
+    state = fit(
+        model,
+        data.train,
+        data.validation,
+        settings,
+        folder,
+        accelerator=accelerator,
+        console=console,
+        resume=arguments.resume,
+    )
+    if not accelerator.is_main_process:
+        return
+
+    # Evaluated as it is served: in float32, on the CPU.
+    model = model.cpu().to(memory_format=torch.contiguous_format)
+    validation_logits = predict(model, data.validation.images)
+    test_logits = predict(model, data.test.images)
+    evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
+    name = arguments.name or {"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}")
+    graph = ClassifierGraph(model, evaluation.calibration.temperature)
+
+    def write(target: Path) -> ClassifierManifest:
+        return _write_version(target, name, graph, data, network, settings, state, evaluation, folder, arguments)
+
+    console.print(
+        f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
+        f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
+    )
+    if arguments.publish:
+        console.print(f"published {publish(arguments.models, name, write)}")
+    else:
+        draft = folder / "export"
+        draft.mkdir(parents=True, exist_ok=True)
+        manifest = write(draft)
+        (draft / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n")
+        console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+
+
+def _override(settings: Any, arguments: Namespace) -> Any:
+    """`settings` with every option that was given on the command line."""
+    names = {field.name for field in dataclasses.fields(settings)}
+    given = {key: value for key, value in vars(arguments).items() if key in names and value is not None}
+    return dataclasses.replace(settings, **given)
+
+
+def _write_version(
+    target: Path,
+    name: str,
+    graph: ClassifierGraph,
+    data: ImageData,
+    network: NetworkSettings,
+    settings: FitSettings,
+    state: FitState,
+    evaluation: Evaluation,
+    folder: Path,
+    arguments: Namespace,
+) -> ClassifierManifest:
+    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
+    images = data.test.images
+    tensors = {"input_name": "images", "output_name": "probabilities"}
+    max_batch = min(MAX_BATCH, len(images))
+    inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=max_batch, atol=ATOL, **tensors)
+    write_golden(graph, images[:GOLDEN_ROWS], target / GOLDEN, **tensors)
+    height, width, channels = data.shape
+    parameters = sum(parameter.numel() for parameter in graph.network.parameters())
+    description = {
+        "mlp": "dense network",
+        "cnn": "residual convolutional network",
+        "transfer": f"{network.backbone}, {'frozen' if network.freeze else 'fine-tuned'}",
+    }[network.arch]
+    manifest = ClassifierManifest(
+        name=name,
+        description=f"{data.name}, {len(data.classes)} classes: {description}",
+        labels=data.classes,
+        inputs=(inputs,),
+        outputs=(outputs,),
+        max_batch=max_batch,
+        image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
+        data=DataCard(
+            name=data.name,
+            fingerprint=data.fingerprint,
+            train=len(data.train),
+            validation=len(data.validation),
+            test=len(data.test),
+        ),
+        metrics=evaluation.metrics,
+        calibration=evaluation.calibration,
+        conformal=evaluation.conformal,
+        training=TrainingCard(
+            recipe=f"python -m training classifier --arch {network.arch}",
+            settings={
+                "precision": arguments.precision,
+                **json.loads(json.dumps(dataclasses.asdict(network))),
+                **json.loads(json.dumps(dataclasses.asdict(settings))),
+            },
+            epochs_run=state.epoch,
+            best_epoch=state.best_epoch,
+            seconds=round(state.seconds, 1),
+            parameters=parameters,
+            versions=library_versions(),
+        ),
+        golden=GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL),
+        files={},
+    )
+    result = {
+        "arch": network.arch,
+        "data": data.name,
+        "parameters": parameters,
+        "accuracy": evaluation.metrics.accuracy,
+        "ece_after": evaluation.calibration.ece_after,
+        "training_seconds": round(state.seconds, 1),
+        "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
+        "ms_batch_max": milliseconds_per_image(target / MODEL, images, max_batch),
+        "max_batch": max_batch,
+        "onnx_difference": difference,
+        "history": state.history,
+        "label": description,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    others = [json.loads((other / "result.json").read_text()) for other in arguments.compare]
+    write_report(target / "report", manifest, evaluation, data, settings, result, others)
+    return manifest

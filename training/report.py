@@ -1,0 +1,257 @@
+"""The model card of a classifier, and its plots."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from service.inference.manifest import ClassifierManifest
+from training.calibrate import reliability
+from training.data import ImageData
+from training.evaluate import Evaluation
+from training.fit import FitSettings
+
+matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+# A large data set's matrix would be unreadable.
+_MOST_CLASSES_DRAWN = 30
+
+
+def write_report(
+    folder: Path,
+    manifest: ClassifierManifest,
+    evaluation: Evaluation,
+    data: ImageData,
+    settings: FitSettings,
+    result: dict[str, Any],
+    others: Sequence[dict[str, Any]],
+    study: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Writes `README.md` and the plots it shows into `folder`.
+
+    Args:
+        folder: is made where it does not exist.
+        manifest: of the version.
+        evaluation: on the test split.
+        data: for the pictures of mistakes.
+        settings: of the training.
+        result: of this run: parameters, times, history.
+        others: results of other runs to compare with, as `result`.
+        study: rows of the study of filters, layers and dropout.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _curves(axes, result["history"]))
+    _save(folder / "calibration.png", 7, 3.2, 2, lambda axes: _calibration(axes, evaluation))
+    _save(folder / "conformal.png", 7, 2.8, 2, lambda axes: _conformal(axes, evaluation))
+    if len(data.classes) <= _MOST_CLASSES_DRAWN:
+        _save(folder / "confusion.png", 5.2, 4.8, 1, lambda axes: _confusion(axes[0], evaluation, data.classes))
+    mistakes = _worst(evaluation)
+    _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
+    (folder / "README.md").write_text(_card(manifest, evaluation, data, settings, result, others, study, len(mistakes)))
+
+
+def _card(
+    manifest: ClassifierManifest,
+    evaluation: Evaluation,
+    data: ImageData,
+    settings: FitSettings,
+    result: dict[str, Any],
+    others: Sequence[dict[str, Any]],
+    study: Sequence[dict[str, Any]],
+    mistakes: int,
+) -> str:
+    metrics, calibration = manifest.metrics, manifest.calibration
+    error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
+    command = manifest.training.recipe
+    parts = [
+        f"# {manifest.name}",
+        f"{manifest.description}. Input: uint8 pixels, {' x '.join(map(str, data.shape))} (height, width, channels); "
+        "any other picture is cut to its largest centred part of this aspect and resized with antialiasing. "
+        "Output: calibrated probabilities.",
+        f"**Test accuracy {metrics.accuracy:.4f}** on the {len(data.test)} test images of {data.name}, "
+        f"macro F1 {metrics.macro_f1:.4f}, negative log-likelihood {metrics.negative_log_likelihood:.4f} "
+        f"(validation accuracy {metrics.validation_accuracy:.4f}). "
+        f"One standard error of the accuracy is {error:.4f}.",
+        "## Per class",
+        _table(
+            ("class", "precision", "recall", "F1", "test images"),
+            [(row.label, *_figures(row.precision, row.recall, row.f1), row.support) for row in metrics.per_class],
+        ),
+    ]
+    if len(data.classes) <= _MOST_CLASSES_DRAWN:
+        parts.append("![Confusion matrix](confusion.png)")
+    parts += [_confusions(evaluation, data.classes)]
+    parts += [
+        "## Are the probabilities right?",
+        f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
+        f"**{calibration.ece_after:.4f}** after dividing the logits by the temperature {calibration.temperature:.3f}, "
+        "which was fitted on the validation split and is part of the graph.",
+        "![Reliability](calibration.png)",
+        "## Label sets",
+        "With `coverage`, an answer holds every label whose probability reaches a threshold (split conformal "
+        "prediction, calibrated on the validation split; the likeliest label is always in it, so low coverages are "
+        "exceeded). What the sets really covered on the test split:",
+        _table(
+            ("coverage asked for", "threshold", "covered on test", "labels in a set"),
+            [
+                (f"{p.coverage:.2f}", f"{p.threshold:.4f}", f"{p.test_coverage:.4f}", f"{p.mean_set_size:.2f}")
+                for p in manifest.conformal
+                if round(p.coverage * 100) % 5 == 0 or p.coverage > 0.95
+            ],
+        ),
+        "![Coverage and set size](conformal.png)",
+        "## The most confident mistakes",
+        f"The {mistakes} test images that the model was surest about and wrong (true label, then its answer):",
+        "![Mistakes](mistakes.png)",
+        "## Training",
+        f"`{command}`, {manifest.training.epochs_run} epochs in {result['training_seconds'] / 60:.0f} minutes on this "
+        f"machine; epoch {manifest.training.best_epoch} was the best on the {len(data.validation)} validation images, "
+        "which were carved from the training split (stratified). The test split was used for the figures here alone.",
+        "![Learning curves](learning-curves.png)",
+        _table(
+            ("setting", "value"),
+            [(key, f"`{value}`") for key, value in manifest.training.settings.items()],
+        ),
+    ]
+    rows = [result, *others]
+    parts += [
+        "## Architectures compared",
+        _table(
+            ("data", "network", "parameters", "test accuracy", "ms an image alone", "ms an image in the largest batch"),
+            [
+                (
+                    row["data"],
+                    f"{row['arch']}: {row['label']}",
+                    f"{row['parameters']:,}",
+                    f"{row['accuracy']:.4f}",
+                    f"{row['ms_batch_1']:.2f}",
+                    f"{row['ms_batch_max']:.2f}",
+                )
+                for row in rows
+            ],
+        ),
+        "Times are medians of the bare ONNX Runtime session on the CPUs of the machine that trained.",
+    ]
+    if study:
+        parts += [
+            "## What filters, layers and dropout buy",
+            f"Each row is {study[0]['epochs']} epochs on {study[0]['train']} training images, all else as above; "
+            "accuracy on the validation split, so the rows compare with each other and not with the table above.",
+            _table(
+                ("change", "parameters", "training accuracy", "validation accuracy", "seconds"),
+                [
+                    (
+                        row["change"],
+                        f"{row['parameters']:,}",
+                        *_figures(row["train_accuracy"], row["validation_accuracy"]),
+                        f"{row['seconds']:.0f}",
+                    )
+                    for row in study
+                ],
+            ),
+        ]
+    parts += [
+        "## Provenance",
+        f"Data fingerprint `{manifest.data.fingerprint}`; seed {settings.seed}; "
+        + ", ".join(f"{name} {version}" for name, version in manifest.training.versions.items())
+        + f". The exported graph differs from PyTorch by at most {result['onnx_difference']:.1g} at batches of 1, 2, 7 "
+        f"and {manifest.max_batch}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def _figures(*values: float) -> tuple[str, ...]:
+    return tuple(f"{value:.4f}" for value in values)
+
+
+def _confusions(evaluation: Evaluation, classes: tuple[str, ...]) -> str:
+    """The commonest confusions in words."""
+    off = evaluation.confusion.copy()
+    np.fill_diagonal(off, 0)
+    pairs = [(int(off[i, j]), classes[i], classes[j]) for i, j in np.argwhere(off > 0)]
+    pairs.sort(key=lambda pair: -pair[0])
+    return "Commonest confusions: " + ", ".join(f"{a} taken for {b} ({n})" for n, a, b in pairs[:5]) + "."
+
+
+def _worst(evaluation: Evaluation, count: int = 24) -> npt.NDArray[np.int64]:
+    predicted = evaluation.probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != evaluation.labels)
+    return wrong[np.argsort(-evaluation.probabilities[wrong].max(1))][:count]
+
+
+def _mistakes(path: Path, indices: npt.NDArray[np.int64], evaluation: Evaluation, data: ImageData) -> None:
+    columns = 8
+    rows = max(1, -(-len(indices) // columns))
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis in axes:
+            axis.axis("off")
+        for axis, index in zip(axes, indices, strict=False):
+            answer = int(evaluation.probabilities[index].argmax())
+            axis.imshow(data.test.images[index].squeeze(), cmap="gray" if data.shape[2] == 1 else None)
+            axis.set_title(
+                f"{data.classes[evaluation.labels[index]]}\n"
+                f"{data.classes[answer]} {evaluation.probabilities[index, answer]:.2f}",
+                fontsize=7,
+            )
+
+    _save(path, columns * 1.1, rows * 1.45, columns, draw, rows)
+
+
+def _curves(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
+    epochs = range(1, len(history) + 1)
+    for axis, name, title in ((axes[0], "loss", "loss"), (axes[1], "accuracy", "accuracy")):
+        axis.plot(epochs, [row[f"train_{name}"] for row in history], label="train (augmented)")
+        axis.plot(epochs, [row[f"validation_{name}"] for row in history], label="validation")
+        axis.set(xlabel="epoch", ylabel=title)
+        axis.legend(frameon=False)
+
+
+def _calibration(axes: Sequence[Axes], evaluation: Evaluation) -> None:
+    for axis, probabilities, title, error in (
+        (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
+        (axes[1], evaluation.probabilities, "after temperature scaling", evaluation.calibration.ece_after),
+    ):
+        bins = reliability(probabilities, evaluation.labels)
+        axis.plot((0, 1), (0, 1), color="0.7", linewidth=1)
+        axis.scatter([b[1] for b in bins], [b[2] for b in bins], s=[12 + 200 * b[0] for b in bins], alpha=0.7)
+        axis.set(xlabel="confidence", ylabel="accuracy", title=f"{title}: error {error:.4f}", xlim=(0, 1), ylim=(0, 1))
+
+
+def _conformal(axes: Sequence[Axes], evaluation: Evaluation) -> None:
+    asked = [point.coverage for point in evaluation.conformal]
+    axes[0].plot(asked, asked, color="0.7", linewidth=1)
+    axes[0].plot(asked, [point.test_coverage for point in evaluation.conformal], marker=".")
+    axes[0].set(xlabel="coverage asked for", ylabel="covered on test")
+    axes[1].plot(asked, [point.mean_set_size for point in evaluation.conformal], marker=".")
+    axes[1].set(xlabel="coverage asked for", ylabel="labels in a set")
+
+
+def _confusion(axis: Axes, evaluation: Evaluation, classes: tuple[str, ...]) -> None:
+    matrix = evaluation.confusion
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(matrix.shape):
+        if matrix[i, j] and len(classes) <= 12:
+            axis.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=7,
+                      color="white" if shares[i, j] > 0.4 else "black")  # fmt: skip
+    ticks = range(len(classes))
+    axis.set_xticks(ticks, classes, rotation=45, ha="right")
+    axis.set_yticks(ticks, classes)
+    axis.set(xlabel="answer", ylabel="truth")
+
+
+def _save(path: Path, width: float, height: float, columns: int, draw: Any, rows: int = 1) -> None:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    draw(axes)
+    figure.savefig(path, dpi=110)
