@@ -68,10 +68,13 @@ def main() -> int:
         app,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here depends on the client's address
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
+    # The batcher's thread asks for the interpreter after each batch: at Python's default of 5 ms the device would idle.
+    sys.setswitchinterval(0.0005)
     # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

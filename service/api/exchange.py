@@ -1,7 +1,6 @@
 """One request on the thin path: its body under a limit, its query as a model, its client watched while it waits."""
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +8,8 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from service.errors import BodyTooLarge, ClientDisconnected
+from service.inference.batcher import Group
 from service.settings import Settings
-
-# Nearly every request is answered sooner; only those that wait longer pay for a task that watches their client.
-_WATCH_AFTER = 0.05
 
 
 @dataclass(slots=True)
@@ -29,18 +26,20 @@ class Exchange(Request):
 
     Attributes:
         facts: goes into the request's log line.
+        settings: the service's.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)
-        self.facts: dict[str, object] = scope.setdefault("quartet.facts", {})
-        self.started = time.perf_counter()
+        self.facts: dict[str, object] = scope["quartet.facts"]
+        self.settings: Settings = scope["app"].state.settings
 
-    @property
-    def settings(self) -> Settings:
-        """The service's settings."""
-        settings: Settings = self.app.state.settings
-        return settings
+    def header(self, name: bytes) -> bytes:
+        """A header's value, empty where there is none; cheaper than `headers`, which decodes them all."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return bytes(value)
+        return b""
 
     async def read(self) -> bytes:
         """The whole body.
@@ -50,8 +49,8 @@ class Exchange(Request):
             ClientDisconnected: the client hung up before its end.
         """
         limit = int(self.settings.max_body_mb * 1_000_000)
-        declared = self.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > limit:
+        declared = self.header(b"content-length")
+        if declared.isdigit() and int(declared) > limit:
             raise self._too_large(limit)
         chunks: list[bytes] = []
         size = 0
@@ -67,17 +66,13 @@ class Exchange(Request):
                 return b"".join((*chunks, chunk)) if chunks else chunk
             chunks.append(chunk)
 
-    async def wait(self, future: asyncio.Future[Any]) -> Any:
-        """The future's result; if the client hangs up first, its items are given up."""
-        loop = asyncio.get_running_loop()
-        watcher: list[asyncio.Task[None]] = []
-        timer = loop.call_later(_WATCH_AFTER, lambda: watcher.append(loop.create_task(self._watch(future))))
-        try:
-            return await future
-        finally:
-            timer.cancel()
-            for task in watcher:
-                task.cancel()
+    def watch(self, group: Group) -> None:
+        """Gives up a group's items if the client hangs up before they are answered.
+
+        For `Batcher.enqueue`'s `on_wait`: nearly every request is answered sooner and never pays for this task.
+        """
+        task = asyncio.get_running_loop().create_task(self._watch(group.future))
+        group.future.add_done_callback(lambda _: task.cancel())
 
     async def _watch(self, future: asyncio.Future[Any]) -> None:
         while (await self.receive())["type"] != "http.disconnect":

@@ -1,12 +1,12 @@
 """The way of a request's images through a model: decoded as they come, while what came before runs."""
 
 import asyncio
-import itertools
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from service.api.exchange import Exchange
@@ -38,7 +38,6 @@ class Progress:
         return {"decode": self.decode, "queue": self.queue, "inference": self.inference}
 
 
-@dataclass(slots=True)
 class ImagePipeline:
     """Decodes and runs images for one application.
 
@@ -47,9 +46,10 @@ class ImagePipeline:
         metrics: is told of decoding times.
     """
 
-    pool: Executor
-    metrics: Metrics
-    _decode_times: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, pool: Executor, metrics: Metrics) -> None:
+        self._pool = pool
+        # Resolving a metric's labels costs more than observing.
+        self._decode_seconds = lru_cache(maxsize=256)(metrics.decode.labels)
 
     async def run(
         self, exchange: Exchange, model: Model, prepare: Prepare, uploads: list[Upload]
@@ -62,51 +62,48 @@ class ImagePipeline:
         progress = Progress()
         results: list[Any] = []
         pending: deque[tuple[int, Group]] = deque()
+        timeout = exchange.settings.timeout
         try:
-            async for start, items in self._parts(exchange, model, prepare, uploads, progress):
-                group = model.batcher.enqueue(items, timeout=exchange.settings.timeout)
-                pending.append((start, group))
+            for start in range(0, len(uploads), model.max_batch):
+                items = await self._decode(exchange, model, prepare, uploads, start, progress)
+                pending.append((start, model.batcher.enqueue(items, timeout=timeout, on_wait=exchange.watch)))
                 if len(pending) == _PARTS_IN_FLIGHT:
-                    results += await self._finish(exchange, pending, progress)
+                    results += await self._finish(pending, progress)
             while pending:
-                results += await self._finish(exchange, pending, progress)
+                results += await self._finish(pending, progress)
         finally:
             for _, group in pending:
                 group.future.cancel()
         return results, progress
 
-    async def _parts(
-        self, exchange: Exchange, model: Model, prepare: Prepare, uploads: list[Upload], progress: Progress
-    ) -> AsyncIterator[tuple[int, list[UInt8Array]]]:
-        observer = self._decode_times.get(model.name)
-        if observer is None:
-            observer = self._decode_times[model.name] = self.metrics.decode.labels(model.name)
-        max_pixels = exchange.settings.max_pixels
-        loop = asyncio.get_running_loop()
-        numbered = enumerate(uploads)
-        while part := list(itertools.islice(numbered, model.max_batch)):
-            items: list[UInt8Array] = []
-            for index, upload in part:
-                started = time.perf_counter()
-                try:
-                    image = EncodedImage.open(upload.data, max_pixels)
-                    if image.width * image.height <= _INLINE_PIXELS:
-                        items.append(prepare(image))
-                    else:
-                        items.append(await loop.run_in_executor(self.pool, prepare, image))
-                except QuartetError as error:
-                    error.index = index
-                    raise
-                seconds = time.perf_counter() - started
-                observer.observe(seconds)
-                progress.decode += seconds
-            yield part[0][0], items
+    async def _decode(
+        self, exchange: Exchange, model: Model, prepare: Prepare, uploads: list[Upload], start: int, progress: Progress
+    ) -> list[UInt8Array]:
+        """The pixels of the uploads that the next batch takes, from `start` on."""
+        observe = self._decode_seconds(model.name).observe
+        items: list[UInt8Array] = []
+        for index in range(start, min(start + model.max_batch, len(uploads))):
+            started = time.perf_counter()
+            try:
+                image = EncodedImage.open(uploads[index].data, exchange.settings.max_pixels)
+                if image.width * image.height <= _INLINE_PIXELS:
+                    items.append(prepare(image))
+                else:
+                    items.append(await asyncio.get_running_loop().run_in_executor(self._pool, prepare, image))
+            except QuartetError as error:
+                error.index = index
+                raise
+            seconds = time.perf_counter() - started
+            observe(seconds)
+            progress.decode += seconds
+        return items
 
     @staticmethod
-    async def _finish(exchange: Exchange, pending: deque[tuple[int, Group]], progress: Progress) -> list[Any]:
+    async def _finish(pending: deque[tuple[int, Group]], progress: Progress) -> list[Any]:
+        """The results of the part that has waited longest."""
         start, group = pending[0]
         try:
-            results: list[Any] = await exchange.wait(group.future)
+            results = await group.future
         except InferenceFailed as error:
             error.index = start + (error.index or 0)
             raise

@@ -78,7 +78,7 @@ async def read_images(exchange: Exchange) -> list[Upload]:
         BodyTooLarge: too many bytes or images.
         InvalidRequest: a form or a JSON document that is malformed, or holds no image.
     """
-    media_type = exchange.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+    media_type = exchange.header(b"content-type").partition(b";")[0].strip().lower().decode("latin-1") or _RAW[0]
     limit = exchange.settings.max_items
     if media_type == "application/json":
         uploads = _from_json(await exchange.read(), limit)

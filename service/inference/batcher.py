@@ -20,6 +20,9 @@ from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overload
 
 logger = logging.getLogger(__name__)
 
+# How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
+_SWEEP_SECONDS = 0.05
+
 Run = Callable[[list[Any]], Sequence[Any]]
 DropReason = Literal["abandoned", "expired"]
 
@@ -51,7 +54,7 @@ class Group:
     missing: int
     submitted: float
     deadline: float
-    timer: asyncio.TimerHandle | None = None
+    on_wait: "Callable[[Group], None] | None"
     timing: Timing = field(default_factory=Timing)
 
 
@@ -84,6 +87,8 @@ class Batcher:
         self._round = 0
         self._running = 0
         self._seconds_per_item = 0.0
+        self._waiting: set[Group] = set()
+        self._sweeping = False
         self._closed = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -117,13 +122,26 @@ class Batcher:
         group = self.enqueue(items, timeout=timeout, priority=priority)
         return await group.future, group.timing
 
-    def enqueue(self, items: Sequence[Any], *, timeout: float = math.inf, priority: int = 0) -> Group:
-        """As `submit`, without waiting: the returned group's `future` gets the results."""
+    def enqueue(
+        self,
+        items: Sequence[Any],
+        *,
+        timeout: float = math.inf,
+        priority: int = 0,
+        on_wait: Callable[[Group], None] | None = None,
+    ) -> Group:
+        """As `submit`, without waiting: the returned group's `future` gets the results.
+
+        `on_wait` is called once, on the event loop, if they take longer than a twentieth of a second or so. A caller
+        gives up its items by ending the future (cancelling it, or setting an exception).
+        """
         now = time.monotonic()
         self._admit(len(items), timeout)
-        group = Group(self._loop.create_future(), [None] * len(items), len(items), now, now + timeout)
-        if timeout < math.inf:
-            group.timer = self._loop.call_later(timeout, self._expire, group)
+        group = Group(self._loop.create_future(), [None] * len(items), len(items), now, now + timeout, on_wait)
+        self._waiting.add(group)
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(_SWEEP_SECONDS, self._sweep)
         with self._wake:
             for index, item in enumerate(items):
                 turn = self._round + index // self._share
@@ -157,10 +175,24 @@ class Batcher:
                 retry_after=wait - timeout,
             )
 
-    def _expire(self, group: Group) -> None:
-        if not group.future.done():
-            waited = time.monotonic() - group.submitted
-            group.future.set_exception(DeadlineExceeded(f"No answer within {waited:.1f} s: try again, or allow more."))
+    def _sweep(self) -> None:
+        """Ends the calls whose time is up, and tells those that wait for long."""
+        now = time.monotonic()
+        for group in list(self._waiting):
+            waited = now - group.submitted
+            if group.future.done():
+                self._waiting.discard(group)
+            elif now >= group.deadline:
+                group.future.set_exception(
+                    DeadlineExceeded(f"No answer within {waited:.1f} s: try again, or allow more time.")
+                )
+                self._waiting.discard(group)
+            elif group.on_wait is not None and waited >= _SWEEP_SECONDS:
+                notify, group.on_wait = group.on_wait, None
+                notify(group)
+        self._sweeping = bool(self._waiting)
+        if self._sweeping:
+            self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     # From here on: the batcher's thread.
 
@@ -231,14 +263,14 @@ class Batcher:
             group.timing.inference = max(group.timing.inference, seconds)
             group.results[index] = result
             group.missing -= 1
-            if group.missing == 0 and not group.future.done():
-                self._answer(group)
+            if group.missing == 0:
+                self._waiting.discard(group)
+                if not group.future.done():
+                    self._answer(group)
         self._observer.batch(len(batch), queued, seconds)
 
     @staticmethod
     def _answer(group: Group) -> None:
-        if group.timer:
-            group.timer.cancel()
         for index, result in enumerate(group.results):
             if isinstance(result, Exception):
                 error = InferenceFailed(f"The model failed on this input: {result}", index=index)

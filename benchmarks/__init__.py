@@ -1,0 +1,1 @@
+"""How fast the service is, against the bare runtime and against what one would write by hand."""

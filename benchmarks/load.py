@@ -1,0 +1,102 @@
+"""A client that costs little: wrk where it is installed, else connections written with asyncio."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+_REPORT = """
+done = function(summary, latency, requests)
+  io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99),
+    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write
+    + summary.errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a client saw: requests a second, and its median and 99th percentile latency in milliseconds."""
+
+    rate: float
+    median_ms: float
+    p99_ms: float
+
+
+class LoadFailed(Exception):
+    """The server answered something else than 200."""
+
+
+def measure(port: int, path: str, images: Sequence[bytes], concurrency: int, seconds: float) -> Load:
+    """Posts `images` in turn over `concurrency` keep-alive connections for `seconds`.
+
+    Raises:
+        LoadFailed: a request failed.
+    """
+    if shutil.which("wrk"):
+        return _wrk(port, path, images, concurrency, seconds)
+    return asyncio.run(_connections(port, path, images, concurrency, seconds))
+
+
+def _wrk(port: int, path: str, images: Sequence[bytes], concurrency: int, seconds: float) -> Load:
+    with tempfile.TemporaryDirectory() as folder:
+        for index, image in enumerate(images):
+            (Path(folder) / f"{index}.jpg").write_bytes(image)
+        script = Path(folder) / "post.lua"
+        script.write_text(
+            f"""
+local requests, turn = {{}}, 0
+init = function(args)
+  for i = 0, {len(images) - 1} do
+    local file = io.open("{folder}/" .. i .. ".jpg", "rb")
+    requests[i] = wrk.format("POST", "{path}", {{["Content-Type"] = "image/jpeg"}}, file:read("*a"))
+    file:close()
+  end
+end
+request = function() turn = (turn + 1) % {len(images)}; return requests[turn] end
+"""
+            + _REPORT
+        )
+        duration = max(1, round(seconds))
+        command = ["wrk", "-t1", f"-c{concurrency}", f"-d{duration}s", "-s", str(script), f"http://127.0.0.1:{port}"]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", output)
+    if not found:
+        raise LoadFailed(output)
+    requests, microseconds, median, p99, errors = map(int, found.groups())
+    if errors:
+        raise LoadFailed(f"{errors} of {requests} requests failed:\n{output}")
+    return Load(requests / microseconds * 1e6, median / 1000, p99 / 1000)
+
+
+async def _connections(port: int, path: str, images: Sequence[bytes], concurrency: int, seconds: float) -> Load:
+    end = time.perf_counter() + seconds
+    latencies: list[float] = []
+
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        turn = number
+        while (started := time.perf_counter()) < end:
+            body = images[turn % len(images)]
+            turn += 1
+            head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: image/jpeg\r\n"
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
+            if not answer.startswith(b"HTTP/1.1 200") or length is None:
+                raise LoadFailed(answer.decode("latin-1"))
+            await reader.readexactly(int(length[1]))
+            latencies.append(time.perf_counter() - started)
+        writer.close()
+
+    await asyncio.gather(*(client(number) for number in range(concurrency)))
+    median, p99 = np.percentile(latencies, (50, 99)) * 1000
+    return Load(len(latencies) / seconds, float(median), float(p99))

@@ -1,0 +1,78 @@
+"""Servers as subprocesses: started, awaited, measured from outside, stopped."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers; `seconds_to_ready` since its process began."""
+
+    process: psutil.Process
+    port: int
+    seconds_to_ready: float
+
+    def resident_mb(self) -> float:
+        """Resident memory in MB."""
+        return float(self.process.memory_info().rss) / 1e6
+
+    def cpu_seconds(self) -> float:
+        """User and system time used so far."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+@contextmanager
+def service(models: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """This project's service with the models of a folder."""
+    port = _free_port()
+    environment = {"QUARTET_PORT": str(port), "QUARTET_MODELS": str(models), "QUARTET_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "service"]
+    with _run(command, {**environment, **(settings or {})}, port, "/healthz/ready") as running:
+        yield running
+
+
+@contextmanager
+def handwritten(folder: Path) -> Iterator[Running]:
+    """The hand-written app with one version's folder."""
+    port = _free_port()
+    with _run([sys.executable, "-m", "benchmarks.handwritten", str(folder), str(port)], {}, port, "/docs") as running:
+        yield running
+
+
+@contextmanager
+def _run(command: list[str], environment: Mapping[str, str], port: int, path: str) -> Iterator[Running]:
+    started = time.perf_counter()
+    # A log that is written, as in production, but not shown.
+    with Path(os.devnull).open("w") as log:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, stdout=log)
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5):
+                    break
+            except (urllib.error.URLError, ConnectionError):
+                if process.poll() is not None or time.perf_counter() - started > 60:
+                    raise RuntimeError(f"{' '.join(command)} did not start (exit code {process.poll()})") from None
+                time.sleep(0.01)
+        yield Running(psutil.Process(process.pid), port, time.perf_counter() - started)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
