@@ -62,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Neural networks behind a batching HTTP API.",
         description=api.__doc__,
         lifespan=lifespan,
+        # It looks at the environment at every request, and the thin routes would not be traced anyway.
+        telemetry={"tracing": False, "metrics": False},
     )
     app.state.settings = settings
     app.state.metrics = metrics

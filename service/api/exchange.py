@@ -1,7 +1,7 @@
 """One request on the thin path: its body under a limit, its query as a model, its client watched while it waits."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -14,11 +14,11 @@ from service.settings import Settings
 
 @dataclass(slots=True)
 class Answer:
-    """A finished response body, and where its time went (seconds)."""
+    """A finished response body, and where its time went (the value of a Server-Timing header)."""
 
     body: bytes
     media_type: bytes = b"application/json"
-    timings: dict[str, float] = field(default_factory=dict)
+    timing: bytes = b""
 
 
 class Exchange(Request):

@@ -33,9 +33,10 @@ class Progress:
     queue: float = 0.0
     inference: float = 0.0
 
-    def timings(self) -> dict[str, float]:
-        """For the Server-Timing header."""
-        return {"decode": self.decode, "queue": self.queue, "inference": self.inference}
+    def header(self) -> bytes:
+        """The value of a Server-Timing header (W3C), in milliseconds."""
+        milliseconds = (1000 * self.decode, 1000 * self.queue, 1000 * self.inference)
+        return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % milliseconds
 
 
 class ImagePipeline:

@@ -89,4 +89,4 @@ async def predict(exchange: Exchange, query: Annotated[PredictQuery, Query()]) -
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
         results.append(result)
     answer = {"model": model.name, "version": model.version, "device": model.device, "results": results}
-    return Answer(pydantic_core.to_json(answer), timings=progress.timings())
+    return Answer(pydantic_core.to_json(answer), timing=progress.header())

@@ -47,9 +47,8 @@ class ThinRoute(APIRoute):
             await send_problem(error, scope, send)
             return
         headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
-        if answer.timings:
-            timing = ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in answer.timings.items())
-            headers.append((b"server-timing", timing.encode()))
+        if answer.timing:
+            headers.append((b"server-timing", answer.timing))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 

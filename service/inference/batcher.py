@@ -89,6 +89,7 @@ class Batcher:
         self._seconds_per_item = 0.0
         self._waiting: set[Group] = set()
         self._sweeping = False
+        self._waking = False
         self._closed = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -146,7 +147,10 @@ class Batcher:
             for index, item in enumerate(items):
                 turn = self._round + index // self._share
                 heapq.heappush(self._heap, (priority, turn, next(self._order), group, index, item))
-            self._wake.notify()
+        if not self._waking:
+            # After whatever else the loop has ready now: requests that came together go together.
+            self._waking = True
+            self._loop.call_soon(self._wake_up)
         return group
 
     async def close(self) -> None:
@@ -174,6 +178,11 @@ class Batcher:
                 "try again later.",
                 retry_after=wait - timeout,
             )
+
+    def _wake_up(self) -> None:
+        self._waking = False
+        with self._wake:
+            self._wake.notify()
 
     def _sweep(self) -> None:
         """Ends the calls whose time is up, and tells those that wait for long."""
