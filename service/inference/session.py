@@ -14,6 +14,9 @@ import onnxruntime as ort
 
 from service.inference.manifest import GOLDEN, MODEL, InvalidModel, Manifest, TensorSpec
 
+# A service inside somebody's network reports to nobody.
+ort.disable_telemetry_events()
+
 Device = Literal["auto", "cpu", "cuda"]
 Array = npt.NDArray[Any]
 
