@@ -76,5 +76,5 @@ def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) ->
     """
     scores = np.sort(probabilities[np.arange(len(labels)), labels])
     # All but the k - 1 lowest of n scores shall pass; the + 1 counts the new example (the finite-sample correction).
-    k = math.floor((len(scores) + 1) * (1 - coverage))
+    k = math.floor((len(scores) + 1) * (1 - coverage) + 1e-9)
     return float(scores[k - 1]) if k >= 1 else 0.0

@@ -18,6 +18,7 @@ from service.tasks.images import EncodedImage, fit
 # Photographs of any size are brought to the size that ImageNet backbones are trained at.
 DEFAULT_SIZE = 224
 _MEMMAP_BYTES = 2 << 30
+_PLACE = "quartet: place"
 
 
 class DataError(Exception):
@@ -74,12 +75,16 @@ def load_images(
     Raises:
         DataError: a wrong path, a missing column, an empty class, an unreadable image.
     """
+    folder = Path(source).expanduser()
     splits = _open(source)
     image_column, label_column = _columns(source, splits["train"])
     for name in splits:
         splits[name] = splits[name].cast_column(image_column, datasets.Image(decode=False))
-        if not isinstance(splits[name].features[label_column], datasets.ClassLabel):
-            splits[name] = splits[name].class_encode_column(label_column)
+    splits = _encode_labels(splits, label_column)
+    splits = {
+        name: part.add_column(_PLACE, [f"[{name}] row {row}" for row in range(len(part))])
+        for name, part in splits.items()
+    }
     classes = tuple(splits["train"].features[label_column].names)
     _check_classes(source, splits, label_column, classes)
 
@@ -87,9 +92,12 @@ def load_images(
         splits["test"] = splits.pop("validation")
     for name, share in (("test", 0.2), ("validation", validation)):
         if name not in splits:
-            carved = splits["train"].train_test_split(
-                share, seed=seed, stratify_by_column=label_column, load_from_cache_file=False
-            )
+            try:
+                carved = splits["train"].train_test_split(
+                    share, seed=seed, stratify_by_column=label_column, load_from_cache_file=False
+                )
+            except ValueError as error:
+                raise DataError(f"{source}: too few training images to carve a {name} split from: {error}") from error
             splits["train"], splits[name] = carved["train"], carved["test"]
     if limit is not None:
         splits = {name: _limit(part, limit, label_column, seed) for name, part in splits.items()}
@@ -99,12 +107,12 @@ def load_images(
     arrays: dict[str, ImageSplit] = {}
     for name in ("train", "validation", "test"):
         place = f"{source} [{name}]"
-        images = _decode(place, splits[name], image_column, (height, width, channels), digest)
+        images = _decode(source, place, splits[name], image_column, (height, width, channels), digest)
         labels = np.asarray(splits[name][label_column], dtype=np.int64)
         digest.update(labels.tobytes())
         arrays[name] = ImageSplit(images, labels)
     return ImageData(
-        Path(source).name if Path(source).is_dir() else source,
+        folder.resolve().name if folder.is_dir() else source,
         classes,
         arrays["train"],
         arrays["validation"],
@@ -114,13 +122,13 @@ def load_images(
 
 
 def _open(source: str) -> dict[str, datasets.Dataset]:
-    folder = Path(source)
-    if source.startswith((".", "/", "~")) and not folder.expanduser().is_dir():
+    folder = Path(source).expanduser()
+    if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise DataError(f"{source}: no such folder. Give a hub id, or a folder with parquet files or class folders.")
     if folder.is_dir():
         _check_folders(folder)
     try:
-        loaded = datasets.load_dataset(str(folder.expanduser()) if folder.is_dir() else source)
+        loaded = datasets.load_dataset(str(folder) if folder.is_dir() else source)
     except Exception as error:  # the library raises many kinds, from a network failure to a parser's
         raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
     splits = {("validation" if name in ("valid", "val") else name): part for name, part in loaded.items()}
@@ -169,13 +177,32 @@ def _check_classes(
 def _limit(part: datasets.Dataset, limit: int, label_column: str, seed: int) -> datasets.Dataset:
     if len(part) <= limit:
         return part
-    return part.train_test_split(
-        train_size=limit, seed=seed, stratify_by_column=label_column, load_from_cache_file=False
-    )["train"]
+    labels = np.asarray(part[label_column])
+    order = np.random.default_rng(seed).permutation(len(labels))
+    # Each item's place among those of its class, as a share: the lowest are the same share of every class.
+    rank = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return part.select(order[np.argsort(rank[order], kind="stable")[:limit]])
 
 
-def _read(place: str, row: int, item: dict[str, Any]) -> EncodedImage:
-    name = f"{place} row {row}" + (f" ({item['path']})" if item["path"] else "")
+def _encode_labels(splits: dict[str, datasets.Dataset], column: str) -> dict[str, datasets.Dataset]:
+    """The splits with class labels that mean the same in each."""
+    if isinstance(splits["train"].features[column], datasets.ClassLabel):
+        return splits
+    values = sorted({value for part in splits.values() for value in part.unique(column)})
+    index, kind = {value: i for i, value in enumerate(values)}, datasets.ClassLabel(names=[str(v) for v in values])
+    return {
+        name: part.remove_columns(column)
+        .add_column(column, [index[value] for value in part[column]])
+        .cast_column(column, kind)
+        for name, part in splits.items()
+    }
+
+
+def _read(name: str, item: dict[str, Any]) -> EncodedImage:
+    name += f" ({item['path']})" if item["path"] else ""
     data = item["bytes"] if item["bytes"] is not None else Path(item["path"]).read_bytes()
     try:
         return EncodedImage.open(data)
@@ -183,12 +210,20 @@ def _read(place: str, row: int, item: dict[str, Any]) -> EncodedImage:
         raise DataError(f"{name}: {error.detail}") from error
 
 
+def _pixels(source: str, item: dict[str, Any], column: str, *decode: int) -> npt.NDArray[np.uint8]:
+    name = f"{source} {item[_PLACE]}"
+    try:
+        return _read(name, item[column]).decode(*decode)
+    except QuartetError as error:
+        raise DataError(f"{name}: {error.detail}") from error
+
+
 def _shape(source: str, part: datasets.Dataset, column: str, size: int | None) -> tuple[int, int, int]:
     """Channels, height and width, judged by a sample of the training images."""
     rows = range(0, len(part), max(1, len(part) // 64))
-    sample = [_read(f"{source} [train]", row, part[row][column]) for row in rows]
-    grey = all(np.ptp(image.decode(3), axis=2).max() == 0 for image in sample)
-    sizes = {(image.height, image.width) for image in sample}
+    sample = [_pixels(source, part[row], column, 3) for row in rows]
+    grey = all(np.ptp(pixels, axis=2).max() == 0 for pixels in sample)
+    sizes = {pixels.shape[:2] for pixels in sample}
     if size is not None:
         height = width = size
     elif len(sizes) == 1 and max(next(iter(sizes))) <= DEFAULT_SIZE:
@@ -199,7 +234,7 @@ def _shape(source: str, part: datasets.Dataset, column: str, size: int | None) -
 
 
 def _decode(
-    place: str, part: datasets.Dataset, column: str, shape: tuple[int, int, int], digest: "hashlib._Hash"
+    source: str, place: str, part: datasets.Dataset, column: str, shape: tuple[int, int, int], digest: "hashlib._Hash"
 ) -> npt.NDArray[np.uint8]:
     """All images of a split; a split too large for memory lies in a file beside the data library's cache."""
     height, width, channels = shape
@@ -212,12 +247,8 @@ def _decode(
         images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=full)
     else:
         images = np.empty(full, dtype=np.uint8)
-    items: Iterable[dict[str, Any]] = part.select_columns([column])
+    items: Iterable[dict[str, Any]] = part.select_columns([column, _PLACE])
     for row, item in enumerate(track(items, f"Decoding {place}", total=len(part), transient=True)):
-        try:
-            image = _read(place, row, item[column])
-            images[row] = fit(image.decode(channels, 2 * height, 2 * width), height, width)
-        except QuartetError as error:
-            raise DataError(f"{place} row {row}: {error.detail}") from error
+        images[row] = fit(_pixels(source, item, column, channels, 2 * height, 2 * width), height, width)
         digest.update(images[row].tobytes())
     return images

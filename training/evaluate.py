@@ -66,7 +66,7 @@ def evaluate(
     metrics = ClassifierMetrics(
         accuracy=float((predicted == test_labels).mean()),
         macro_f1=float(f1.mean()),
-        negative_log_likelihood=float(log_loss(test_labels, probabilities.astype(np.float64), labels=indices)),
+        negative_log_likelihood=float(log_loss(test_labels, _normalised(probabilities), labels=indices)),
         validation_accuracy=float((validation_logits.argmax(1) == validation_labels).mean()),
         per_class=tuple(
             ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
@@ -91,6 +91,12 @@ def evaluate(
         uncalibrated,
         test_labels,
     )
+
+
+def _normalised(probabilities: Floats) -> npt.NDArray[np.float64]:
+    # float32 sums miss 1 by more than scikit-learn tolerates.
+    wide = probabilities.astype(np.float64)
+    return wide / wide.sum(1, keepdims=True)
 
 
 def _conformal_point(

@@ -1,5 +1,6 @@
 """From a trained network to a version on disk: the graph, its check against PyTorch, golden file, publication."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -136,6 +137,13 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes `manifest` into `folder`, completed with the sha256 of the graph and the golden file beside it."""
+    files = {file: sha256(folder / file) for file in (MODEL, GOLDEN)}
+    complete = manifest.model_copy(update={"files": files})
+    (folder / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n")
+
+
 def publish(
     root: Path, name: str, write: Callable[[Path], Manifest]
 ) -> Path:  # fmt: skip
@@ -157,10 +165,7 @@ def publish(
     # In the same folder, so that the last step is one rename; a name that no server takes for a version.
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
     try:
-        manifest = write(draft)
-        files = {file: sha256(draft / file) for file in (MODEL, GOLDEN)}
-        manifest = manifest.model_copy(update={"files": files})
-        (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        write_manifest(draft, write(draft))
         Session(draft / MODEL, "cpu").check(draft, read_manifest(draft))
         taken = [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
         target = parent / str(max(taken, default=0) + 1)
@@ -168,5 +173,7 @@ def publish(
         os.rename(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds versions
+            parent.rmdir()
         raise
     return target

@@ -81,7 +81,7 @@ def fit(
     """Trains `model` and leaves in it the weights of the epoch that was best on `validation`.
 
     Every epoch seeds itself from `settings.seed` and its number, so a resumed run continues as if it had never
-    stopped. Ctrl-C ends the training and keeps the last whole epoch.
+    stopped. Ctrl-C ends the training and keeps the best whole epoch.
 
     Args:
         model: takes float pixels (batch, channels, height, width) in 0 to 1, returns logits.
@@ -107,6 +107,8 @@ def fit(
         saved = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
         if saved["settings"] != _plain(settings):
             raise ValueError(f"{checkpoint} was made with other settings: {saved['settings']}. Use another --run-dir.")
+        if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in model.state_dict().items()}:
+            raise ValueError(f"{checkpoint} was made with another network. Use another --run-dir.")
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])

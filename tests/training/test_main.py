@@ -1,0 +1,143 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from service.inference.manifest import MODEL, read_manifest
+from service.inference.session import Session
+from training.__main__ import main
+from training.data import load_images
+
+ARCHITECTURES = {
+    "cnn": ["--widths", "8,8", "--depth", "2", "--lr", "0.2"],
+    "mlp": ["--lr", "0.05"],
+    "transfer": ["--freeze", "--network-size", "32", "--lr", "0.02"],
+}
+NAMES = {"cnn": "classifier", "mlp": "classifier-mlp", "transfer": "classifier-transfer"}
+
+
+@pytest.fixture(scope="module")
+def source(write_class_folders, draw, tmp_path_factory):
+    splits = {name: draw(count, seed=count) for name, count in (("train", 40), ("test", 12))}
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    return write_class_folders(folder, **{name: (split.images, split.labels) for name, split in splits.items()})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("place")
+
+
+def command(arch, source, place, *more):
+    return [
+        "classifier", "--arch", arch, *ARCHITECTURES[arch], "--data", source, "--epochs", "3", "--batch-size", "10",
+        "--device", "cpu", "--run-dir", str(place / arch), "--models", str(place / "models"), *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def published(request, source, place, forget_accelerator):
+    """The version that each architecture published."""
+    forget_accelerator()
+    assert main(command(request.param, source, place, "--publish")) == 0
+    return place / "models" / NAMES[request.param] / "1"
+
+
+def test_published_manifest_loads_and_the_session_replays_its_golden_file(published):
+    manifest = read_manifest(published)
+    assert manifest.name == published.parent.name
+    assert Session(published / MODEL, "cpu").check(published, manifest) <= manifest.golden.atol
+    assert manifest.training.epochs_run == 3
+    assert (manifest.data.train, manifest.data.validation, manifest.data.test) == (108, 12, 36)
+
+
+def test_published_graph_answers_as_well_as_the_manifest_says(published, source):
+    manifest, data = read_manifest(published), load_images(source)
+    assert manifest.data.fingerprint == data.fingerprint
+    (probabilities,) = Session(published / MODEL, "cpu").run({"images": data.test.images})
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    assert (probabilities.argmax(1) == data.test.labels).mean() == pytest.approx(manifest.metrics.accuracy)
+    assert manifest.metrics.accuracy > 0.8
+
+
+def test_report_shows_only_plots_that_exist(published):
+    report = published / "report"
+    plots = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (report / "README.md").read_text())
+    assert sorted(plots) == sorted(path.name for path in report.glob("*.png"))
+    # A network without a mistake on the test split has none to show.
+    assert {"learning-curves.png", "calibration.png", "conformal.png", "confusion.png"} <= set(plots)
+
+
+def test_published_folder_names_no_path_of_this_machine(published, place):
+    for path in published.rglob("*"):
+        if path.is_file():
+            assert str(place.parent).encode() not in path.read_bytes(), path.name
+
+
+@pytest.fixture
+def first_run(place, source, forget_accelerator):
+    if not (place / "models" / "classifier" / "1").exists():
+        assert main(command("cnn", source, place, "--publish")) == 0
+        forget_accelerator()
+    return place / "models" / "classifier" / "1"
+
+
+def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, source, place, capsys):
+    assert main(command("cnn", source, place, "--publish", "--resume", "--compare", str(place / "cnn"))) == 0
+    assert "Resuming after epoch 3 of 3" in capsys.readouterr().out
+    first, second = read_manifest(first_run), read_manifest(first_run.parent / "2")
+    for part in ("metrics", "calibration", "conformal", "data", "labels"):
+        assert getattr(first, part) == getattr(second, part)
+    compared = (first_run.parent / "2" / "report" / "README.md").read_text().split("## Architectures compared")[1]
+    assert compared.count("| colours | cnn: ") == 2
+
+
+def test_resuming_with_another_network_prints_one_line(first_run, source, place, capsys):
+    assert main([*command("cnn", source, place, "--resume"), "--widths", "4,8"]) == 1
+    assert_one_line(capsys.readouterr().err)
+
+
+def test_run_leaves_its_result_for_later_comparisons(first_run, place):
+    result = json.loads((place / "cnn" / "result.json").read_text())
+    assert result["arch"] == "cnn"
+    assert len(result["history"]) == 3
+    assert result["accuracy"] == read_manifest(first_run).metrics.accuracy
+
+
+def assert_one_line(message, about=""):
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert about in message
+
+
+def test_wrong_path_prints_one_line(capsys, tmp_path):
+    missing = str(tmp_path / "nothing")
+    assert main(["classifier", "--data", missing, "--run-dir", str(tmp_path / "run")]) == 1
+    assert_one_line(capsys.readouterr().err, f"{missing}: no such folder")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "about"),
+    [
+        (["--arch", "cnn", "--widths", "8,8,8,8"], "too small"),
+        (["--arch", "transfer", "--backbone", "vgg16"], "--weights package"),
+        (["--arch", "transfer", "--weights", "no/such.pth"], "no such file of weights"),
+        (["--arch", "cnn", "--widths", "8,8", "--name", "a name with spaces"], "name"),
+        (["--arch", "mlp", "--lr", "1e30", "--epochs", "2"], "lower --lr"),
+    ],
+)
+def test_setting_that_cannot_be_used_prints_one_line_and_trains_nothing(capsys, source, tmp_path, options, about):
+    arguments = ["classifier", "--data", source, "--device", "cpu", "--batch-size", "10", "--epochs", "1"]
+    assert main([*arguments, "--run-dir", str(tmp_path / "run"), *options]) == 1
+    assert_one_line(capsys.readouterr().err, about)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_unknown_recipe_and_unknown_option_are_refused_by_the_parser(capsys):
+    for arguments in (["poem"], ["classifier", "--no-such-option"], []):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+    assert "usage: python -m training" in capsys.readouterr().err
