@@ -84,6 +84,8 @@ def main() -> int:
         failure = app.state.failure
         if isinstance(failure, NothingToServe | DeviceUnavailable):
             return _fail(1, str(failure))
+        if failure is None:
+            raise
         raise failure from None
     return 0
 

@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.ready = True
             yield
             app.state.ready = False
-            await repository.close()
+            await repository.close(settings.shutdown_timeout)
         if log:
             log.flush()
 

@@ -3,9 +3,9 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.inference.session import Device
@@ -30,13 +30,22 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, description="the most items in a batch (a model's own limit may be lower)")
     max_queue: int = Field(1024, ge=1, description="the most items that wait for a model")
     max_items: int = Field(10_000, ge=1, description="the most items in a request")
-    max_body_mb: float = Field(64, gt=0, description="the largest request body, in MB")
+    max_body_mb: float = Field(64, gt=0, allow_inf_nan=False, description="the largest request body, in MB")
     max_pixels: int = Field(50_000_000, ge=1, description="the most pixels that an image may declare")
     timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
     shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning and error leave out the line per request"
     )
+
+    @model_validator(mode="after")
+    def _room_for_a_request(self) -> Self:
+        # A request has up to two batches in flight; with less room it would be refused however often it came back.
+        if self.max_queue < 2 * self.max_batch:
+            raise ValueError(
+                f"{PREFIX}MAX_QUEUE={self.max_queue}: must be at least twice {PREFIX}MAX_BATCH ({self.max_batch})"
+            )
+        return self
 
 
 def read_settings() -> Settings:
@@ -55,5 +64,7 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise InvalidSettings(first["msg"].removeprefix("Value error, ") + ".") from None
         variable = PREFIX + str(first["loc"][0]).upper()
         raise InvalidSettings(f"{variable}={first['input']}: {first['msg']} ({known[variable].description}).") from None

@@ -19,6 +19,8 @@ from service.tasks.images import EncodedImage, UInt8Array
 
 # Up to here decoding takes less than a millisecond or so, which the event loop can spare; a thread would cost more.
 _INLINE_PIXELS = 320 * 320
+# Images decoded inline before the event loop gets to serve others.
+_BREATH = 8
 # Two parts of a long request in flight keep the model busy without filling the queue or memory.
 _PARTS_IN_FLIGHT = 2
 
@@ -97,6 +99,8 @@ class ImagePipeline:
             seconds = time.perf_counter() - started
             observe(seconds)
             progress.decode += seconds
+            if index % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
         return items
 
     @staticmethod

@@ -75,12 +75,12 @@ async def predict(exchange: Exchange, query: Annotated[PredictQuery, Query()]) -
     animation the first frame counts. The header `Server-Timing` tells where the time went.
     """
     state = exchange.app.state
+    uploads = await read_images(exchange)
     model = state.repository.get(query.model)
     manifest = model.manifest
     exchange.facts["model"] = f"{model.name}/{model.version}"
-    point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
-    uploads = await read_images(exchange)
     exchange.facts["items"] = len(uploads)
+    point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
     rows, progress = await state.images.run(exchange, model, partial(prepare, manifest=manifest), uploads)
     results: list[dict[str, Any]] = []
     for upload, (probabilities,) in zip(uploads, rows, strict=True):

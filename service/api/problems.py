@@ -83,6 +83,14 @@ def install(app: FastAPI) -> None:
         body = pydantic_core.to_json(_content(slug, status.phrase, status, detail, request.scope))
         return Response(body, status, {**(error.headers or {}), "content-type": MEDIA_TYPE})
 
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, _error: Exception) -> Response:
+        # Starlette sends this answer, then raises on; `Front` logs the traceback.
+        failure = QuartetError("Something failed inside the server; its log has the details under this request's id.")
+        request.scope.setdefault("quartet.facts", {})["problem"] = failure.slug
+        status, headers, body = problem(failure, request.scope)
+        return Response(body, status, headers)
+
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]

@@ -117,14 +117,26 @@ def _from_json(body: bytes, limit: int) -> list[Upload]:
     return uploads
 
 
+class _Form(MultiPartParser):
+    """Starlette's parser, which would drop the last file of a form that breaks off without a word."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def _from_form(exchange: Exchange, limit: int) -> list[Upload]:
     body = await exchange.read()
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
+        if not parser.ended:
+            raise MultiPartException("it breaks off before its closing boundary.")
 
     try:
-        form = await MultiPartParser(exchange.headers, stream(), max_files=limit, max_fields=limit).parse()
+        parser = _Form(exchange.headers, stream(), max_files=limit, max_fields=limit)
+        form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise _too_many(f"over {limit}", limit) from None

@@ -153,12 +153,14 @@ class Batcher:
             self._loop.call_soon(self._wake_up)
         return group
 
-    async def close(self) -> None:
-        """Refuses new items, finishes those accepted, ends the thread."""
+    async def close(self, timeout: float | None = None) -> None:
+        """Refuses new items, finishes those accepted, ends the thread (or leaves it after `timeout` seconds)."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, timeout)
+        if self._thread.is_alive():
+            logger.error("%s did not end within %s s: its model hangs", self._thread.name, timeout)
         # The last batch's answers are callbacks that the loop has yet to run.
         await asyncio.sleep(0)
 
@@ -234,14 +236,19 @@ class Batcher:
                         dropped["abandoned"] += 1
                 if batch or self._closed:
                     break
+                self._report(dropped)  # the next batch may be long in coming
                 self._wake.wait()
             if batch:
                 self._round = max(self._round, batch[-1][1]) + 1
             self._running = len(batch)
-        for reason, count in dropped.items():
-            if count:
-                self._loop.call_soon_threadsafe(self._observer.dropped, reason, count)
+        self._report(dropped)
         return batch
+
+    def _report(self, dropped: dict[DropReason, int]) -> None:
+        for reason, count in dropped.items():
+            if count and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._observer.dropped, reason, count)
+            dropped[reason] = 0
 
     def _attempt(self, items: list[Any]) -> list[Any]:
         """One result an item; an exception stands for the result of an item that failed."""
@@ -251,11 +258,12 @@ class Batcher:
                 raise RuntimeError(f"the model gave {len(results)} results for {len(items)} items")
             return results
         except Exception as error:  # whatever a model raises must not end the thread
-            if len(items) == 1:
-                logger.exception("an item failed")
-                return [error]
-            half = len(items) // 2
-            return self._attempt(items[:half]) + self._attempt(items[half:])
+            failure = error
+        if len(items) == 1:
+            logger.error("an item failed", exc_info=failure)
+            return [failure]
+        half = len(items) // 2
+        return self._attempt(items[:half]) + self._attempt(items[half:])
 
     # And back on the event loop.
 

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -172,7 +172,15 @@ class ClassifierManifest(ManifestBase):
     image: ImageInput
     metrics: ClassifierMetrics
     calibration: Calibration
-    conformal: tuple[ConformalPoint, ...]
+    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "ClassifierManifest":
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        image = (-1, self.image.height, self.image.width, self.image.channels)
+        if stated != ([image], [(-1, len(self.labels))]):
+            raise ValueError(f"its image and labels need tensors of {image} and (-1, {len(self.labels)})")
+        return self
 
 
 Manifest = ClassifierManifest

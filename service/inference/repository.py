@@ -129,9 +129,9 @@ class Repository:
             return self.models[name]
         return serving
 
-    async def close(self) -> None:
-        """Finishes what was accepted and stops every batcher."""
-        await asyncio.gather(*(model.batcher.close() for model in self.models.values()))
+    async def close(self, timeout: float | None = None) -> None:
+        """Finishes what was accepted and stops every batcher; gives up on one that hangs after `timeout` seconds."""
+        await asyncio.gather(*(model.batcher.close(timeout) for model in self.models.values()))
 
     def _open(self, name: str, version: str) -> tuple[Manifest, Session, int]:
         folder = self._folder / name / version

@@ -94,13 +94,14 @@ class Session:
         for specs, values in ((manifest.inputs, self._specs[0]), (manifest.outputs, self._specs[1])):
             self._check_tensors(folder, specs, values)
         try:
-            with np.load(folder / GOLDEN) as golden:
+            with (folder / GOLDEN).open("rb") as file, np.load(file) as golden:
                 inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
                 expected = [golden[spec.name] for spec in manifest.outputs]
-        except (OSError, ValueError, KeyError) as error:
-            raise InvalidModel(f"{folder / GOLDEN} cannot be read: {error}") from error
+            answers = self.run(inputs)
+        except Exception as error:  # numpy, zipfile and the runtime each have their own
+            raise InvalidModel(f"{folder / GOLDEN} cannot be replayed: {error}") from error
         worst = 0.0
-        for spec, want, got in zip(manifest.outputs, expected, self.run(inputs), strict=True):
+        for spec, want, got in zip(manifest.outputs, expected, answers, strict=True):
             if want.shape != got.shape:
                 raise InvalidModel(f"{folder / GOLDEN}: output {spec.name} is {got.shape}, PyTorch gave {want.shape}")
             # A NaN compares as no difference unless it is asked for.

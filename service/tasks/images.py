@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from service.errors import ImageTooLarge, UndecodableImage
 
@@ -66,21 +66,22 @@ class EncodedImage:
         # Parsing EXIF takes longer than decoding a thumbnail, so look whether there is any first.
         orientation = 1
         if data.find(b"Exif\x00\x00", 0, 1 << 16) >= 0:
-            orientation = cls._open_pillow(data).orientation
+            pillow = cls._open_pillow(data).pillow
+            stated = pillow.getexif().get(_ORIENTATION) if pillow else None
+            orientation = stated if isinstance(stated, int) and 1 <= stated <= 8 else 1
         return cls(data, width, height, orientation)
 
     @classmethod
     def _open_pillow(cls, data: bytes) -> "EncodedImage":
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            orientation = image.getexif().get(_ORIENTATION, 1)
         except UnidentifiedImageError:
             raise UndecodableImage(
                 f"The bytes are no image of a known format ({', '.join(FORMATS)}): check the file."
             ) from None
         except Exception as error:  # a plug-in may raise anything on a damaged header
             raise UndecodableImage(f"The image's header cannot be read ({error}): check the file.") from error
-        return cls(data, image.width, image.height, orientation, image)
+        return cls(data, image.width, image.height, pillow=image)
 
     def decode(self, channels: int, min_height: int = 0, min_width: int = 0) -> UInt8Array:
         """Decodes the pixels: upright by EXIF, transparency over white, the first frame of an animation.
@@ -98,9 +99,7 @@ class EncodedImage:
             UndecodableImage: the data is truncated or damaged.
         """
         pixels = self._decode_jpeg(channels, min_height, min_width) if self.pillow is None else None
-        if pixels is None:
-            pixels = self._decode_pillow(channels)
-        return _upright(pixels, self.orientation)
+        return self._decode_pillow(channels) if pixels is None else _upright(pixels, self.orientation)
 
     def _decode_jpeg(self, channels: int, min_height: int, min_width: int) -> UInt8Array | None:
         if self.orientation >= 5:  # stored lying on its side
@@ -122,6 +121,8 @@ class EncodedImage:
         try:
             image = self.pillow or Image.open(io.BytesIO(self.data), formats=FORMATS)
             image.load()
+            # Only now: for its EXIF, a PNG would be decoded whole, and a TIFF turns itself upright as it loads.
+            ImageOps.exif_transpose(image, in_place=True)
             image = _opaque(image).convert("RGB" if channels == 3 else "L")
         except Exception as error:  # a plug-in may raise anything on damaged data
             raise UndecodableImage(f"The image cannot be decoded ({error}): it is damaged or truncated.") from error
@@ -134,7 +135,9 @@ def _opaque(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        opaque = Image.new("RGB", image.size, "white")
+        opaque.paste(image, mask=image.getchannel("A"))
+        return opaque
     return image
 
 

@@ -1,0 +1,52 @@
+"""What several tests share: a folder with the tiny model, the application in this process, the real server."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.settings import Settings
+from tests.server import ROOT, Server
+from tests.tiny import write_model
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with the tiny classifier as `classifier/1`; not to be changed."""
+    models = tmp_path_factory.mktemp("models")
+    write_model(models)
+    return models
+
+
+@pytest.fixture
+def settings(tiny_models: Path) -> Settings:
+    return Settings(models=tiny_models, device="cpu", threads=1, max_body_mb=1, max_pixels=1_000_000)
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application, started."""
+    application = create_app(settings)
+    async with application.router.lifespan_context(application):
+        yield application
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application, without a network between them."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The real server with the committed classifier and a small body limit."""
+    models = tmp_path_factory.mktemp("committed")
+    (models / "classifier").symlink_to(ROOT / "models" / "classifier")
+    running = Server(models=models, max_body_mb=4)
+    yield running
+    code = running.stop()
+    assert code == 0, "".join(running.lines)

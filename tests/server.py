@@ -1,0 +1,86 @@
+"""Starts the real server as a process of its own, as `python -m service` does."""
+
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This environment with the given QUARTET_ settings and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("QUARTET_")}
+    return {**inherited, **{f"QUARTET_{name.upper()}": str(value) for name, value in settings.items()}}
+
+
+class Server:
+    """A running server.
+
+    Args:
+        settings: QUARTET_ variables, without the prefix.
+
+    Attributes:
+        url: where it answers.
+        lines: what it has logged.
+    """
+
+    def __init__(self, **settings: object) -> None:
+        settings = {"host": "127.0.0.1", "port": 0, "device": "cpu", "threads": 1, **settings}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=environment(**settings),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._found: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        url = self._found.get(timeout=120)
+        if url is None:
+            self.stop()
+            raise RuntimeError("the server did not start:\n" + "".join(self.lines))
+        self.url = url
+        self.port = int(url.rpartition(":")[2])
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if found := re.search(r"serving on (http://[^\s,]+)", line):
+                self._found.put(found[1])
+        self._found.put(None)
+
+    def client(self) -> httpx.Client:
+        """A client whose base is the server."""
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def wait(self) -> int:
+        """Waits for its end and returns the exit code."""
+        code = self.process.wait(timeout=60)
+        self._reader.join(timeout=60)
+        if self.process.stderr:
+            self.process.stderr.close()
+        return code
+
+    def stop(self) -> int:
+        """Ends it and returns the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.wait()

@@ -1,0 +1,418 @@
+"""The batcher: order, batches, fairness, priority, cancellation, expiry, refusal, failure, shutdown."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from service.inference.batcher import Batcher, DropReason
+
+PATIENCE = 30  # seconds until a test that waits in vain fails
+
+
+class Gated:
+    """A model whose every batch waits for the test to let it through; its answer to an item is ten times the item."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Any]] = []
+        self._entered = threading.Semaphore(0)
+        self._gate = threading.Semaphore(0)
+
+    def __call__(self, items: list[Any]) -> list[Any]:
+        self.batches.append(list(items))
+        self._entered.release()
+        assert self._gate.acquire(timeout=PATIENCE)
+        return [item * 10 for item in items]
+
+    async def entered(self) -> None:
+        """Returns once one more batch has reached the model."""
+        assert await asyncio.to_thread(self._entered.acquire, timeout=PATIENCE)
+
+    def release(self, batches: int = 1) -> None:
+        """Lets so many batches through."""
+        self._gate.release(batches)
+
+    @property
+    def seen(self) -> list[Any]:
+        """Every item that reached the model, in order."""
+        return [item for batch in self.batches for item in batch]
+
+
+class Recorder:
+    """An observer that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, list[float], float]] = []
+        self.drops: dict[str, int] = {}
+        self.told = asyncio.Event()
+
+    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
+        self.batches.append((size, list(queued), seconds))
+
+    def dropped(self, reason: DropReason, count: int) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + count
+        self.told.set()
+
+
+@asynccontextmanager
+async def batcher_of(
+    run: Callable[[list[Any]], Sequence[Any]], max_batch: int = 4, max_queue: int = 1000
+) -> AsyncIterator[tuple[Batcher, Recorder]]:
+    recorder = Recorder()
+    batcher = Batcher(run, max_batch=max_batch, max_queue=max_queue, observer=recorder, name="batcher-under-test")
+    try:
+        yield batcher, recorder
+    finally:
+        if isinstance(run, Gated):
+            run.release(10_000)
+        async with asyncio.timeout(PATIENCE):
+            await batcher.close()
+
+
+async def test_results_come_in_the_order_of_the_items():
+    async with batcher_of(lambda items: [item * 10 for item in items]) as (batcher, _):
+        results, timing = await batcher.submit(range(11))
+        assert results == [item * 10 for item in range(11)]
+        assert timing.queue >= 0
+        assert timing.inference > 0
+
+
+async def test_an_idle_model_takes_a_lone_item_at_once():
+    model = Gated()
+    async with batcher_of(model) as (batcher, _):
+        batcher.enqueue(["a"])
+        await model.entered()
+        assert model.batches == [["a"]]
+        assert batcher.depth == 0
+
+
+async def test_a_batch_gathers_while_another_runs():
+    model = Gated()
+    async with batcher_of(model, max_batch=4) as (batcher, recorder):
+        first = batcher.enqueue([0])
+        await model.entered()
+        later = [batcher.enqueue([item]) for item in range(1, 7)]
+        assert batcher.depth == 6
+        model.release(3)
+        answers = await asyncio.gather(first.future, *(group.future for group in later))
+        assert model.batches == [[0], [1, 2, 3, 4], [5, 6]]
+        assert answers == [[item * 10] for item in range(7)]
+        assert [size for size, _, _ in recorder.batches] == [1, 4, 2]
+        assert all(len(queued) == size and min(queued) >= 0 for size, queued, _ in recorder.batches)
+
+
+async def test_a_large_call_does_not_hold_up_a_single_item_that_comes_later():
+    model = Gated()
+    async with batcher_of(model, max_batch=8) as (batcher, _):
+        large = batcher.enqueue([1] * 32)
+        await model.entered()  # a first batch, all of the large call
+        small = batcher.enqueue([2])
+        model.release()
+        await model.entered()
+        assert 2 in model.batches[1]
+        model.release()
+        assert await small.future == [20]
+        assert not large.future.done()
+        model.release(3)
+        assert await large.future == [10] * 32
+
+
+async def test_a_large_call_shares_every_batch_with_another_large_one():
+    model = Gated()
+    async with batcher_of(model, max_batch=8) as (batcher, _):
+        batcher.enqueue([0])
+        await model.entered()
+        groups = [batcher.enqueue([caller] * 16) for caller in (1, 2)]
+        model.release(5)
+        await asyncio.gather(*(group.future for group in groups))
+        assert [sorted(batch) for batch in model.batches[1:]] == [[1, 1, 1, 1, 2, 2, 2, 2]] * 4
+
+
+async def test_a_stream_of_later_calls_does_not_starve_a_large_one():
+    model = Gated()
+    async with batcher_of(model, max_batch=4) as (batcher, _):
+        batcher.enqueue([0])
+        await model.entered()
+        large = batcher.enqueue([1] * 16)
+        rounds = 0
+        while model.seen.count(1) < 16:
+            rounds += 1
+            assert rounds <= 32
+            for _ in range(4):  # as many as a batch holds: the stream alone could fill them all
+                batcher.enqueue([2])
+            model.release()
+            await model.entered()
+        model.release()
+        assert await large.future == [10] * 16
+
+
+async def test_priority_goes_first_and_equals_in_order_of_arrival():
+    model = Gated()
+    async with batcher_of(model, max_batch=2) as (batcher, _):
+        batcher.enqueue(["plug"])
+        await model.entered()
+        groups = [
+            batcher.enqueue([item], priority=priority)
+            for item, priority in (("late", 5), ("first", 0), ("second", 0), ("urgent", -1), ("later", 5))
+        ]
+        model.release(4)
+        await asyncio.gather(*(group.future for group in groups))
+        assert model.seen == ["plug", "urgent", "first", "second", "late", "later"]
+
+
+async def test_a_cancelled_callers_items_never_reach_the_model():
+    model = Gated()
+    async with batcher_of(model) as (batcher, recorder):
+        batcher.enqueue([0])
+        await model.entered()
+        caller = asyncio.create_task(batcher.submit([1, 2]))
+        await asyncio.sleep(0)
+        assert batcher.depth == 2
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        after = batcher.enqueue([3])
+        model.release(2)
+        assert await after.future == [30]
+        assert model.seen == [0, 3]
+        assert recorder.drops == {"abandoned": 2}
+
+
+async def test_a_caller_cancelled_while_its_batch_runs_harms_nobody():
+    model = Gated()
+    async with batcher_of(model) as (batcher, recorder):
+        batcher.enqueue([0])
+        await model.entered()
+        gone, stays = batcher.enqueue([1]), batcher.enqueue([2])
+        model.release()
+        await model.entered()
+        gone.future.cancel()
+        model.release()
+        assert await stays.future == [20]
+        assert model.batches == [[0], [1, 2]]
+        assert recorder.drops == {}
+
+
+async def test_drops_are_told_without_waiting_for_the_next_batch():
+    model = Gated()
+    async with batcher_of(model) as (batcher, recorder):
+        batcher.enqueue([0])
+        await model.entered()
+        batcher.enqueue([1]).future.cancel()
+        model.release()
+        async with asyncio.timeout(5):
+            await recorder.told.wait()
+        assert recorder.drops == {"abandoned": 1}
+
+
+async def test_an_item_expires_in_the_queue_though_the_model_hangs():
+    model = Gated()
+    async with batcher_of(model) as (batcher, recorder):
+        batcher.enqueue([0])
+        await model.entered()
+        with pytest.raises(DeadlineExceeded, match="try again"):
+            await batcher.submit([1, 2, 3], timeout=0.02)
+        after = batcher.enqueue([4])
+        model.release(2)
+        assert await after.future == [40]
+        assert model.seen == [0, 4]
+        assert recorder.drops == {"expired": 3}
+
+
+async def test_an_item_expires_though_the_model_hangs_on_it():
+    model = Gated()
+    async with batcher_of(model) as (batcher, _):
+        with pytest.raises(DeadlineExceeded):
+            await batcher.submit([1], timeout=0.02)
+        assert model.seen == [1]
+        model.release(2)
+        assert (await batcher.submit([2]))[0] == [20]
+
+
+async def test_a_full_queue_refuses():
+    model = Gated()
+    async with batcher_of(model, max_queue=3) as (batcher, _):
+        batcher.enqueue([0])
+        await model.entered()
+        batcher.enqueue([1, 2])
+        with pytest.raises(Overloaded, match="at most 3") as refusal:
+            batcher.enqueue([3, 4])
+        assert refusal.value.retry_after is not None
+        assert refusal.value.retry_after >= 0
+        batcher.enqueue([5])  # what fits is still taken
+        with pytest.raises(Overloaded):
+            await batcher.submit([6])
+        assert batcher.depth == 3
+        model.release()
+        await model.entered()
+        assert batcher.depth == 0  # and there is room again
+        again = batcher.enqueue([7])
+        model.release(2)
+        assert await again.future == [70]
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_the_door():
+    model = Gated()
+    async with batcher_of(model, max_batch=2) as (batcher, _):
+        first = batcher.enqueue([0])
+        await model.entered()
+        await asyncio.sleep(0.05)  # what the model takes for an item, from now on
+        model.release()
+        await first.future
+        batcher.enqueue([1])
+        await model.entered()
+        waiting = batcher.enqueue([2] * 9)
+        with pytest.raises(Overloaded, match="longer than") as refusal:
+            batcher.enqueue([3], timeout=0.1)
+        assert refusal.value.retry_after >= 0.05 * 10 - 0.1
+        patient = batcher.enqueue([4], timeout=PATIENCE * 10)
+        model.release(100)
+        await asyncio.gather(waiting.future, patient.future)
+        assert 3 not in model.seen
+
+
+def fails_on(bad: Any, error: Exception) -> Callable[[list[Any]], list[Any]]:
+    def run(items: list[Any]) -> list[Any]:
+        if bad in items:
+            raise error
+        return [item * 10 for item in items]
+
+    return run
+
+
+async def test_a_bad_item_fails_alone():
+    gate = Gated()
+    broken = fails_on(13, ValueError("unlucky"))
+    calls: list[list[Any]] = []
+
+    def run(items: list[Any]) -> list[Any]:
+        if not gate.batches:
+            return gate(items)
+        calls.append(items)
+        return broken(items)
+
+    async with batcher_of(run, max_batch=16) as (batcher, _):
+        batcher.enqueue([0])
+        await gate.entered()
+        groups = [batcher.enqueue([item]) for item in range(8, 20)]
+        gate.release()
+        answers = await asyncio.gather(*(group.future for group in groups), return_exceptions=True)
+        assert calls[0] == list(range(8, 20))  # they were one batch
+        for item, answer in zip(range(8, 20), answers, strict=True):
+            if item == 13:
+                assert isinstance(answer, InferenceFailed)
+                assert answer.index == 0
+                assert "unlucky" in answer.detail
+                assert isinstance(answer.__cause__, ValueError)
+            else:
+                assert answer == [item * 10]
+
+
+async def test_a_failure_names_the_items_place_in_its_call():
+    async with batcher_of(fails_on(13, ValueError("unlucky"))) as (batcher, _):
+        with pytest.raises(InferenceFailed) as failure:
+            await batcher.submit([1, 2, 3, 4, 5, 13, 6])
+        assert failure.value.index == 5
+
+
+@pytest.mark.parametrize("results", [[], [1, 2, 3]])
+async def test_a_model_that_gives_the_wrong_number_of_results_fails(results):
+    wrong = [True]
+
+    def run(items: list[Any]) -> list[Any]:
+        return results if wrong else [item * 10 for item in items]
+
+    async with batcher_of(run) as (batcher, _):
+        with pytest.raises(InferenceFailed, match=f"{len(results)} results for 1 item"):
+            await batcher.submit([1, 2])
+        wrong.clear()
+        assert (await batcher.submit([1, 2]))[0] == [10, 20]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("v"), MemoryError("m"), RecursionError("r"), StopIteration("s"), AssertionError(), OSError(5, "io")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_the_thread_survives_whatever_the_model_raises(error):
+    async with batcher_of(fails_on(13, error)) as (batcher, _):
+        for _ in range(3):
+            with pytest.raises(InferenceFailed):
+                await batcher.submit([13])
+            assert (await batcher.submit([1, 2, 3]))[0] == [10, 20, 30]
+
+
+async def test_close_finishes_what_was_accepted_and_refuses_what_is_new():
+    model = Gated()
+    async with batcher_of(model, max_batch=2) as (batcher, _):
+        groups = [batcher.enqueue([item]) for item in range(7)]
+        await model.entered()
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await batcher.submit([99])
+        assert not closing.done()
+        model.release(10)
+        async with asyncio.timeout(PATIENCE):
+            await closing
+        # Every answer is there when `close` returns: nobody has to wait on.
+        assert [group.future.result() for group in groups] == [[item * 10] for item in range(7)]
+        assert 99 not in model.seen
+        assert "batcher-under-test" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_an_idle_batcher_closes_and_closes_again():
+    async with batcher_of(lambda items: items) as (batcher, _):
+        async with asyncio.timeout(PATIENCE):
+            await batcher.close()
+            await batcher.close()
+        assert "batcher-under-test" not in {thread.name for thread in threading.enumerate()}
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    max_batch=st.integers(1, 9),
+    calls=st.lists(st.tuples(st.integers(1, 25), st.booleans(), st.integers(-1, 1)), min_size=1, max_size=12),
+    held=st.booleans(),
+)
+def test_every_accepted_item_gets_its_own_answer(max_batch, calls, held):
+    """Calls of (size, whether it is cancelled, priority); `held` cancels them all before any batch is formed."""
+
+    async def scenario() -> None:
+        model = Gated()
+        async with batcher_of(model, max_batch=max_batch) as (batcher, recorder):
+            if held:
+                batcher.enqueue([-1])
+                await model.entered()
+            else:
+                model.release(10_000)
+            groups = []
+            for number, (size, cancelled, priority) in enumerate(calls):
+                items = [1000 * number + place for place in range(size)]
+                group = batcher.enqueue(items, priority=priority)
+                if cancelled:
+                    group.future.cancel()
+                else:
+                    groups.append((group, items))
+                await asyncio.sleep(0)
+            if held:
+                model.release(10_000)
+            async with asyncio.timeout(PATIENCE):
+                for group, items in groups:
+                    assert await group.future == [item * 10 for item in items]
+                await batcher.close()
+            assert max(map(len, model.batches), default=0) <= max_batch
+            assert len(model.seen) == len(set(model.seen))
+            if held:
+                kept = {item for _, items in groups for item in items}
+                assert set(model.seen) - {-1} == kept
+                assert recorder.drops.get("abandoned", 0) == sum(size for size, cancelled, _ in calls if cancelled)
+
+    asyncio.run(scenario())

@@ -1,0 +1,92 @@
+"""A manifest is read whole or refused with the place that is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.inference.manifest import InvalidModel, read_manifest, sha256
+from tests.tiny import LABELS, write_model
+
+
+def change(folder: Path, **values: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_good_one(tmp_path: Path):
+    folder = write_model(tmp_path)
+    manifest = read_manifest(folder)
+    assert manifest.labels == LABELS
+    assert manifest.inputs[0].shape == (-1, 8, 8, 3)
+    assert manifest.files == {name: sha256(folder / name) for name in ("model.onnx", "golden.npz")}
+
+
+def test_it_goes_back_to_the_same_json(tmp_path: Path):
+    folder = write_model(tmp_path)
+    written = json.loads((folder / "manifest.json").read_text())
+    assert json.loads(read_manifest(folder).model_dump_json(exclude={"format"})) == written
+
+
+def test_sha256(tmp_path: Path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_missing_one(tmp_path: Path):
+    with pytest.raises(InvalidModel, match=r"manifest\.json is missing"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff"])
+def test_no_manifest(tmp_path: Path, text: str):
+    (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InvalidModel, match=r"manifest\.json"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"format": 2}, "format"),
+        ({"task": "detection"}, "task"),
+        ({"name": "../classifier"}, "name"),
+        ({"max_batch": 0}, "max_batch"),
+        ({"surprise": 1}, "surprise"),
+        ({"inputs": [{"name": "images", "dtype": "float64", "shape": [-1, 8, 8, 3]}]}, r"inputs\.0\.dtype"),
+        ({"image": {"height": 8, "width": 8, "channels": 4}}, r"image\.channels"),
+        ({"calibration": {"temperature": 0, "ece_before": 0.1, "ece_after": 0.1}}, r"calibration\.temperature"),
+        ({"files": {}}, "files: names no model.onnx"),
+        ({"labels": None}, "labels"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, values: dict, place: str):
+    folder = write_model(tmp_path)
+    change(folder, **values)
+    with pytest.raises(InvalidModel, match=place):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz"])
+def test_a_file_that_is_not_the_one_it_was_made_with(tmp_path: Path, name: str):
+    folder = write_model(tmp_path)
+    with (folder / name).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InvalidModel, match=rf"{name}: sha256 is \w{{64}}, not \w{{64}}"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz"])
+def test_a_missing_file(tmp_path: Path, name: str):
+    folder = write_model(tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(InvalidModel, match=f"{name} is missing"):
+        read_manifest(folder)
+
+
+def test_a_further_file_is_checked_too(tmp_path: Path):
+    folder = write_model(tmp_path)
+    files = read_manifest(folder).files
+    change(folder, files={**files, "tokenizer.json": "0" * 64})
+    with pytest.raises(InvalidModel, match=r"tokenizer\.json is missing"):
+        read_manifest(folder)

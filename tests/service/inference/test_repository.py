@@ -1,0 +1,206 @@
+"""The repository: the highest good version serves, a bad one is refused with its reason, a reload loses nothing."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.api.metrics import BatchObserver, Metrics
+from service.errors import UnknownModel
+from service.inference.repository import NothingToServe, Repository, run_batch, versions
+from service.inference.session import DeviceUnavailable, cuda_problem
+from tests.tiny import answer, solid, write_model, wrong_golden
+
+MakeRepository = Callable[..., Repository]
+
+
+@pytest.fixture
+async def repository_of() -> AsyncIterator[MakeRepository]:
+    metrics = Metrics()
+    made: list[Repository] = []
+
+    def make(folder: Path, **changes: object) -> Repository:
+        options = {"device": "cpu", "threads": 1, "max_batch": 64, "max_queue": 100, **changes}
+        made.append(Repository(folder, observer=lambda name: BatchObserver(metrics, name), **options))
+        return made[-1]
+
+    yield make
+    for repository in made:
+        await repository.close()
+
+
+async def test_the_highest_version_serves(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "9", "10"):
+        write_model(tmp_path, version=version)
+    (tmp_path / "classifier" / "draft").mkdir()
+    (tmp_path / "classifier" / "99").write_text("a file is no version")
+    (tmp_path / "README.md").touch()
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    model = repository.get("classifier")
+    assert (model.name, model.version, model.device) == ("classifier", "10", "cpu")
+    assert repository.refused == {}
+    (row,), _ = await model.batcher.submit([solid("green")])
+    np.testing.assert_allclose(row[0], answer(solid("green")[None])[0], atol=1e-6)
+
+
+async def test_a_batch_is_no_larger_than_the_manifest_was_checked_for(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path, "small", max_batch=3)
+    write_model(tmp_path, "large", max_batch=512)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    assert {name: model.max_batch for name, model in repository.models.items()} == {"small": 3, "large": 64}
+
+
+@pytest.mark.parametrize("fault", ["golden", "sha256", "manifest", "name", "graph"])
+async def test_a_broken_version_is_refused_and_the_one_below_serves(
+    tmp_path: Path, repository_of: MakeRepository, fault: str
+):
+    write_model(tmp_path)
+    if fault == "golden":
+        write_model(tmp_path, version="2", change=wrong_golden)
+    elif fault == "name":
+        write_model(tmp_path, version="2", description="x")
+        card = tmp_path / "classifier" / "2" / "manifest.json"
+        card.write_text(card.read_text().replace('"name": "classifier"', '"name": "other"'))
+    elif fault == "graph":
+        write_model(tmp_path, version="2", change=lambda folder: (folder / "model.onnx").write_bytes(b"no graph"))
+    else:
+        folder = write_model(tmp_path, version="2")
+        name = "model.onnx" if fault == "sha256" else "manifest.json"
+        (folder / name).write_bytes((folder / name).read_bytes() + b"x")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    assert repository.get("classifier").version == "1"
+    (reason,) = repository.refused.values()
+    assert list(repository.refused) == ["classifier/2"]
+    says = {"golden": "differs", "sha256": "sha256 is", "manifest": "manifest.json", "name": "'other'", "graph": "onnx"}
+    assert says[fault] in reason
+
+
+async def test_nothing_good(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path, change=wrong_golden)
+    with pytest.raises(NothingToServe, match=r"classifier/1: .* differs"):
+        await repository_of(tmp_path).load_all()
+
+
+async def test_an_empty_folder(tmp_path: Path, repository_of: MakeRepository):
+    with pytest.raises(NothingToServe, match="holds no versions"):
+        await repository_of(tmp_path).load_all()
+    (tmp_path / "classifier").mkdir()
+    with pytest.raises(NothingToServe, match="holds no versions"):
+        await repository_of(tmp_path).load_all()
+
+
+async def test_a_missing_folder(tmp_path: Path, repository_of: MakeRepository):
+    with pytest.raises(NothingToServe, match=r"nowhere does not exist: set QUARTET_MODELS"):
+        await repository_of(tmp_path / "nowhere").load_all()
+
+
+@pytest.mark.skipif(cuda_problem() is None, reason="CUDA works here")
+async def test_a_missing_device_ends_the_start(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    with pytest.raises(DeviceUnavailable):
+        await repository_of(tmp_path, device="cuda").load_all()
+
+
+async def test_an_unknown_model_names_those_there_are(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path, "a")
+    write_model(tmp_path, "b")
+    write_model(tmp_path, "broken", change=wrong_golden)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    with pytest.raises(UnknownModel, match="No model 'nope' is served: there are a, b"):
+        repository.get("nope")
+    with pytest.raises(UnknownModel, match=r"'broken' is served \(.*differs.*\): there are a, b"):
+        repository.get("broken")
+
+
+async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path, max_batch=2)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    old = repository.get("classifier")
+    gate, entered = threading.Event(), threading.Event()
+    run = old.batcher._run
+
+    def gated(items: list) -> list:
+        entered.set()
+        assert gate.wait(30)
+        return run(items)
+
+    closing, close = asyncio.Event(), old.batcher.close
+
+    async def close_and_tell() -> None:
+        closing.set()
+        await close()
+
+    old.batcher._run, old.batcher.close = gated, close_and_tell
+    groups = [old.batcher.enqueue([solid(label)]) for label in ("red", "green", "blue", "red", "green")]
+    assert await asyncio.to_thread(entered.wait, 30)
+    assert await repository.load("classifier") is old  # nothing new, nothing done
+    write_model(tmp_path, version="2")
+    reload = asyncio.create_task(repository.load("classifier"))
+    async with asyncio.timeout(30):
+        await closing.wait()
+    # The new one serves while the old one still works.
+    assert repository.get("classifier") is not old
+    assert not reload.done()
+    assert (await repository.get("classifier").batcher.submit([solid("blue")]))[0][0][0].argmax() == 2
+    gate.set()
+    new = await reload
+    assert new is not None
+    assert new.version == "2"
+    answers = await asyncio.gather(*(group.future for group in groups))
+    assert [int(rows[0][0].argmax()) for rows in answers] == [0, 1, 2, 0, 1]
+    assert "batcher-classifier" in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    serving = repository.get("classifier")
+    folder = write_model(tmp_path, version="2", change=wrong_golden)
+    assert await repository.load("classifier") is serving
+    assert "differs" in repository.refused["classifier/2"]
+    assert (await serving.batcher.submit([solid("red")]))[0][0][0].argmax() == 0
+    # Mended, it serves, and is refused no longer.
+    shutil.rmtree(folder)
+    write_model(tmp_path, version="2")
+    mended = await repository.load("classifier")
+    assert mended is repository.get("classifier")
+    assert mended.version == "2"
+    assert repository.refused == {}
+
+
+async def test_close_ends_every_thread(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path, "one")
+    write_model(tmp_path, "two")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    assert {"batcher-one", "batcher-two"} <= {thread.name for thread in threading.enumerate()}
+    await repository.close()
+    assert not {"batcher-one", "batcher-two"} & {thread.name for thread in threading.enumerate()}
+
+
+def test_versions_are_numbers_the_highest_first(tmp_path: Path):
+    for name in ("2", "10", "1", "v3", "-4", "5.0"):
+        (tmp_path / name).mkdir()
+    assert versions(tmp_path) == ["10", "2", "1"]
+
+
+def test_run_batch_stacks_and_splits():
+    def run(inputs):
+        return [inputs["a"] + inputs["b"], inputs["a"].sum(axis=1)]
+
+    items = [(np.array([1, 2]), np.array([10, 20])), (np.array([3, 4]), np.array([30, 40]))]
+    first, second = run_batch(run, ("a", "b"), items)
+    assert [output.tolist() for output in first] == [[11, 22], 3]
+    assert [output.tolist() for output in second] == [[33, 44], 7]
+    (row,) = run_batch(lambda inputs: [inputs["a"] * 2], ("a",), [np.array([1, 2])])
+    assert row[0].tolist() == [2, 4]

@@ -1,0 +1,40 @@
+"""Every failure has a status and a type of its own."""
+
+import pytest
+
+from service import errors
+
+FAILURES = [
+    value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.QuartetError)
+]
+
+STATUS = {
+    "QuartetError": 500,
+    "UndecodableImage": 422,
+    "ImageTooLarge": 422,
+    "InvalidRequest": 422,
+    "UnsupportedMediaType": 415,
+    "BodyTooLarge": 413,
+    "UnknownModel": 404,
+    "WrongTask": 422,
+    "Overloaded": 429,
+    "Draining": 503,
+    "DeadlineExceeded": 504,
+    "InferenceFailed": 500,
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.__name__)
+def test_its_status(failure: type[errors.QuartetError]):
+    assert failure.status == STATUS[failure.__name__]
+
+
+def test_no_two_share_a_type():
+    assert len({failure.slug for failure in FAILURES}) == len(FAILURES)
+
+
+def test_what_it_carries():
+    error = errors.Overloaded("Later.", index=3, retry_after=2.5)
+    assert (str(error), error.detail, error.index, error.retry_after) == ("Later.", "Later.", 3, 2.5)
+    assert error.title() == "Overloaded"
+    assert errors.UndecodableImage.title() == "Undecodable image"

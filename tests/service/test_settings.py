@@ -1,0 +1,76 @@
+"""Settings come from QUARTET_ variables; whatever is unknown or unusable is named."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.settings import InvalidSettings, Settings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith("QUARTET_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults():
+    settings = read_settings()
+    assert (settings.host, settings.port, settings.models) == ("127.0.0.1", 8000, Path("models"))
+    assert settings.device == "auto"
+
+
+def test_variables_are_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUARTET_PORT", "0")
+    monkeypatch.setenv("QUARTET_MODELS", "/srv/models")
+    monkeypatch.setenv("quartet_max_body_mb", "0.5")
+    settings = read_settings()
+    assert (settings.port, settings.models, settings.max_body_mb) == (0, Path("/srv/models"), 0.5)
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        read_settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("name", "hint"), [("QUARTET_PROT", "QUARTET_PORT"), ("quartet_devise", "QUARTET_DEVICE")])
+def test_a_misspelt_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch, name: str, hint: str):
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(InvalidSettings, match=rf"^{name} is no setting: did you mean {hint}\?$"):
+        read_settings()
+
+
+def test_a_variable_like_no_other_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUARTET_ZZZZZZZZZZZZZZZZ", "1")
+    with pytest.raises(InvalidSettings) as refusal:
+        read_settings()
+    for name in Settings.model_fields:
+        assert f"QUARTET_{name.upper()}" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", ""),
+        ("DEVICE", "tpu"),
+        ("THREADS", "1.5"),
+        ("MAX_BATCH", "0"),
+        ("MAX_QUEUE", "many"),
+        ("MAX_BODY_MB", "0"),
+        ("MAX_BODY_MB", "nan"),
+        ("MAX_BODY_MB", "inf"),
+        ("TIMEOUT", "-3"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_an_unusable_value_is_named_with_what_it_is_for(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    monkeypatch.setenv(f"QUARTET_{name}", value)
+    with pytest.raises(InvalidSettings) as refusal:
+        read_settings()
+    message = str(refusal.value)
+    assert message.startswith(f"QUARTET_{name}={value}: ")
+    assert str(Settings.model_fields[name.lower()].description) in message
+    assert "\n" not in message
