@@ -1,5 +1,6 @@
 """python -m service: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
 
+import gc
 import logging
 import signal
 import socket
@@ -34,6 +35,9 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             uvicorn_logger.disabled = False
+        # What was loaded stays: the collector need not walk it again and again between requests.
+        gc.collect()
+        gc.freeze()
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)

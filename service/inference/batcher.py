@@ -1,8 +1,12 @@
 """The batcher: items of many requests gather while a batch runs, and go together when it ends.
 
 One per model. There is no timer: an idle model takes a lone item at once, a busy one finds more waiting. The
-model's own thread takes what waits, runs it and takes again, so the device never idles for an event loop that is
+model's own threads take what waits, run it and take again, so the device never idles for an event loop that is
 busy decoding; each batch costs the loop one wake-up.
+
+A CPU has lanes. While little waits, one batch at a time runs on all cores, which answers soonest. When more waits,
+each lane runs batches of its own on one core: no core then waits for another at the end of every layer, which is
+worth the more, the more the cores have to do beside (the event loop, a client).
 """
 
 import asyncio
@@ -22,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 # How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
 _SWEEP_SECONDS = 0.05
+
+# Batches side by side pay where what waits takes longer than this; below, handing over costs more than it gains.
+_LONG_SECONDS = 0.005
 
 Run = Callable[[list[Any]], Sequence[Any]]
 DropReason = Literal["abandoned", "expired"]
@@ -62,20 +69,42 @@ class Group:
 _Entry = tuple[int, int, int, Group, int, Any]
 
 
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Entries that run together, on one core (narrow) or on all."""
+
+    entries: list[_Entry]
+    narrow: bool
+
+
 class Batcher:
-    """Groups items into batches for `run`, on a thread of its own.
+    """Groups items into batches for `run`, on threads of its own.
 
     Args:
-        run: takes a list of items and returns as many results; called on the batcher's thread. If it raises, the
-            batch is halved until the item at fault stands alone, so only that item fails.
+        run: takes a list of items and returns as many results; called on a thread of the batcher's. If it raises,
+            the batch is halved until the item at fault stands alone, so only that item fails.
         max_batch: the most items in a batch.
         max_queue: the most items that wait; more are refused.
         observer: is told of batches and drops.
-        name: of the thread.
+        name: of the threads.
+        lanes: how many batches may run side by side.
+        run_narrow: like `run`, on a single core, for batches side by side; needed where there are lanes.
     """
 
-    def __init__(self, run: Run, *, max_batch: int, max_queue: int, observer: Observer, name: str = "batcher") -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_batch: int,
+        max_queue: int,
+        observer: Observer,
+        name: str = "batcher",
+        lanes: int = 1,
+        run_narrow: Run | None = None,
+    ) -> None:
         self._run = run
+        self._run_narrow = run_narrow or run
+        self._lanes = lanes
         self._max_batch = max_batch
         self._max_queue = max_queue
         # One call fills at most a quarter of a round, so that small ones never wait for all of a large one.
@@ -85,15 +114,18 @@ class Batcher:
         self._heap: list[_Entry] = []
         self._order = itertools.count()
         self._round = 0
-        self._running = 0
+        self._running: list[_Batch] = []
         self._seconds_per_item = 0.0
         self._waiting: set[Group] = set()
         self._sweeping = False
         self._waking = False
         self._closed = False
         self._wake = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{lane}", daemon=True) for lane in range(lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def depth(self) -> int:
@@ -154,13 +186,14 @@ class Batcher:
         return group
 
     async def close(self, timeout: float | None = None) -> None:
-        """Refuses new items, finishes those accepted, ends the thread (or leaves it after `timeout` seconds)."""
+        """Refuses new items, finishes those accepted, ends the threads (or leaves one after `timeout` seconds)."""
         with self._wake:
             self._closed = True
-            self._wake.notify()
-        await asyncio.to_thread(self._thread.join, timeout)
-        if self._thread.is_alive():
-            logger.error("%s did not end within %s s: its model hangs", self._thread.name, timeout)
+            self._wake.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, timeout)
+            if thread.is_alive():
+                logger.error("%s did not end within %s s: its model hangs", thread.name, timeout)
         # The last batch's answers are callbacks that the loop has yet to run.
         await asyncio.sleep(0)
 
@@ -168,7 +201,7 @@ class Batcher:
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
         waiting = len(self._heap)
-        wait = (waiting + self._running) * self._seconds_per_item
+        wait = (waiting + sum(len(batch.entries) for batch in self._running)) * self._seconds_per_item
         if waiting + count > self._max_queue:
             raise Overloaded(
                 f"{waiting} items wait already and at most {self._max_queue} may: try again later.",
@@ -184,7 +217,8 @@ class Batcher:
     def _wake_up(self) -> None:
         self._waking = False
         with self._wake:
-            self._wake.notify()
+            if self._may_start()[0]:
+                self._wake.notify()
 
     def _sweep(self) -> None:
         """Ends the calls whose time is up, and tells those that wait for long."""
@@ -205,44 +239,70 @@ class Batcher:
         if self._sweeping:
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    # From here on: the batcher's thread.
+    # From here on: the batcher's threads.
 
     def _work(self) -> None:
         while batch := self._take():
             started = time.monotonic()
-            results = self._attempt([entry[5] for entry in batch])
+            results = self._attempt(self._run_narrow if batch.narrow else self._run, [e[5] for e in batch.entries])
             ended = time.monotonic()
+            with self._wake:
+                self._running.remove(batch)
             try:
                 self._loop.call_soon_threadsafe(self._deliver, batch, results, started, ended)
             except RuntimeError:
-                logger.warning("the event loop ended before a batch of %d was answered", len(batch))
+                logger.warning("the event loop ended before a batch of %d was answered", len(batch.entries))
                 return
 
-    def _take(self) -> list[_Entry]:
-        """The next batch, once there is one; empty when closed and drained."""
-        batch: list[_Entry] = []
+    def _take(self) -> "_Batch | None":
+        """The next batch, once one may start; None when closed and drained."""
         dropped: dict[DropReason, int] = {"abandoned": 0, "expired": 0}
+        batch = None
         with self._wake:
-            self._running = 0
-            while True:
-                while self._heap and len(batch) < self._max_batch:
-                    entry = heapq.heappop(self._heap)
-                    group = entry[3]
-                    if not group.future.done():
-                        batch.append(entry)
-                    elif time.monotonic() >= group.deadline:
-                        dropped["expired"] += 1
-                    else:
-                        dropped["abandoned"] += 1
-                if batch or self._closed:
+            while batch is None:
+                limit, narrow = self._may_start()
+                entries = self._pop(limit, dropped)
+                if entries:
+                    self._round = max(self._round, entries[-1][1]) + 1
+                    batch = _Batch(entries, narrow)
+                    self._running.append(batch)
+                elif self._closed and not self._heap:
                     break
-                self._report(dropped)  # the next batch may be long in coming
-                self._wake.wait()
-            if batch:
-                self._round = max(self._round, batch[-1][1]) + 1
-            self._running = len(batch)
+                else:
+                    self._report(dropped)  # the next batch may be long in coming
+                    self._wake.wait()
+            if self._closed and not self._heap:
+                self._wake.notify_all()  # lanes that waited for the last items to be taken may end now
+            elif self._heap and self._may_start()[0]:
+                self._wake.notify()
         self._report(dropped)
         return batch
+
+    def _may_start(self) -> tuple[int, bool]:
+        """How many items a batch may have that starts now (0: none may), and whether it has to be narrow."""
+        if self._lanes == 1:
+            return self._max_batch, False
+        waiting = len(self._heap)
+        crowded = waiting >= 2 * self._lanes and waiting * self._seconds_per_item >= _LONG_SECONDS
+        # What waits is shared out, so that no lane takes all and leaves the next one with nothing.
+        limit = min(self._max_batch, math.ceil(waiting / self._lanes)) if crowded else self._max_batch
+        if not self._running:
+            return limit, crowded
+        # Beside a batch that has all cores, another one pays only if much waits.
+        may_start = crowded or all(batch.narrow for batch in self._running)
+        return (limit if may_start else 0), True
+
+    def _pop(self, limit: int, dropped: dict[DropReason, int]) -> list[_Entry]:
+        """The first `limit` entries that somebody still waits for."""
+        entries: list[_Entry] = []
+        while self._heap and len(entries) < limit:
+            entry = heapq.heappop(self._heap)
+            group = entry[3]
+            if not group.future.done():
+                entries.append(entry)
+            else:
+                dropped["expired" if time.monotonic() >= group.deadline else "abandoned"] += 1
+        return entries
 
     def _report(self, dropped: dict[DropReason, int]) -> None:
         for reason, count in dropped.items():
@@ -250,10 +310,10 @@ class Batcher:
                 self._loop.call_soon_threadsafe(self._observer.dropped, reason, count)
             dropped[reason] = 0
 
-    def _attempt(self, items: list[Any]) -> list[Any]:
+    def _attempt(self, run: Run, items: list[Any]) -> list[Any]:
         """One result an item; an exception stands for the result of an item that failed."""
         try:
-            results = list(self._run(items))
+            results = list(run(items))
             if len(results) != len(items):
                 raise RuntimeError(f"the model gave {len(results)} results for {len(items)} items")
             return results
@@ -263,17 +323,17 @@ class Batcher:
             logger.error("an item failed", exc_info=failure)
             return [failure]
         half = len(items) // 2
-        return self._attempt(items[:half]) + self._attempt(items[half:])
+        return self._attempt(run, items[:half]) + self._attempt(run, items[half:])
 
     # And back on the event loop.
 
-    def _deliver(self, batch: list[_Entry], results: list[Any], started: float, ended: float) -> None:
+    def _deliver(self, batch: _Batch, results: list[Any], started: float, ended: float) -> None:
         seconds = ended - started
         # A moving average over about ten batches.
-        rate = seconds / len(batch)
+        rate = seconds / len(batch.entries) / (self._lanes if batch.narrow else 1)
         self._seconds_per_item += (rate - self._seconds_per_item) * (0.1 if self._seconds_per_item else 1.0)
         queued = []
-        for (_, _, _, group, index, _), result in zip(batch, results, strict=True):
+        for (_, _, _, group, index, _), result in zip(batch.entries, results, strict=True):
             waited = started - group.submitted
             queued.append(waited)
             group.timing.queue = max(group.timing.queue, waited)
@@ -284,7 +344,7 @@ class Batcher:
                 self._waiting.discard(group)
                 if not group.future.done():
                     self._answer(group)
-        self._observer.batch(len(batch), queued, seconds)
+        self._observer.batch(len(batch.entries), queued, seconds)
 
     @staticmethod
     def _answer(group: Group) -> None:

@@ -110,7 +110,7 @@ class Repository:
                 return serving
             try:
                 # Hashing, optimising the graph and warming up block for long: off the event loop.
-                manifest, session, batch = await asyncio.to_thread(self._open, name, version)
+                manifest, session, narrow, batch = await asyncio.to_thread(self._open, name, version)
             except InvalidModel as error:
                 self.refused[f"{name}/{version}"] = str(error)
                 logger.error("refused %s/%s: %s", name, version, error)
@@ -122,6 +122,8 @@ class Repository:
                 max_queue=self._max_queue,
                 observer=self._observer(name),
                 name=f"batcher-{name}",
+                lanes=session.threads if narrow else 1,
+                run_narrow=partial(run_batch, narrow.run, tuple(narrow.inputs)) if narrow else None,
             )
             self.models[name] = Model(name, version, manifest, session, batcher, batch)
             if serving:
@@ -133,7 +135,8 @@ class Repository:
         """Finishes what was accepted and stops every batcher; gives up on one that hangs after `timeout` seconds."""
         await asyncio.gather(*(model.batcher.close(timeout) for model in self.models.values()))
 
-    def _open(self, name: str, version: str) -> tuple[Manifest, Session, int]:
+    def _open(self, name: str, version: str) -> tuple[Manifest, Session, Session | None, int]:
+        """The checked version: its manifest, its session, the same on one core (CPU alone), its largest batch."""
         folder = self._folder / name / version
         manifest = read_manifest(folder)
         if manifest.name != name:
@@ -142,6 +145,10 @@ class Repository:
         difference = session.check(folder, manifest)
         batch = min(self._max_batch, manifest.max_batch)
         seconds = session.warm_up(manifest, (1, batch))
+        narrow = None
+        if session.device == "cpu" and session.threads > 1:
+            narrow = Session(folder / MODEL, "cpu", 1)
+            seconds += narrow.warm_up(manifest, (batch,))
         logger.info(
             "loaded %s/%s on %s%s; golden file reproduced within %.1g; warm after %.2f s",
             name,
@@ -151,7 +158,7 @@ class Repository:
             difference,
             seconds,
         )
-        return manifest, session, batch
+        return manifest, session, narrow, batch
 
 
 def versions(folder: Path) -> list[str]:

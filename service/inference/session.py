@@ -52,6 +52,7 @@ class Session:
     Attributes:
         device: where it really runs, `cpu` or `cuda`.
         fallback: why `auto` did not take CUDA, or None.
+        threads: of the CPU provider.
 
     Raises:
         DeviceUnavailable: `cuda` was asked for and cannot serve this graph.
@@ -60,13 +61,15 @@ class Session:
 
     device: Literal["cpu", "cuda"]
     fallback: str | None
+    threads: int
 
     def __init__(self, model: Path, device: Device = "auto", threads: int = 0) -> None:
         self.fallback = None if device == "cpu" else cuda_problem()
         if device == "cuda" and self.fallback:
             raise DeviceUnavailable(self.fallback)
         self.device = "cpu" if device == "cpu" or self.fallback else "cuda"
-        self._session = _open(model, self.device, threads)
+        self.threads = threads or available_cpus()
+        self._session = _open(model, self.device, self.threads)
         if self.device == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             # The runtime falls back in silence where the provider cannot take the graph.
             self.fallback = f"the CUDA provider cannot run {model}: see the runtime's own message above"
@@ -140,7 +143,7 @@ class Session:
 
 def _open(model: Path, device: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or available_cpus()
+    options.intra_op_num_threads = threads
     # A spinning pool would burn the CPU of an idle server, and of the event loop beside a busy one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3

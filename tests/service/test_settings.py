@@ -74,3 +74,11 @@ def test_an_unusable_value_is_named_with_what_it_is_for(monkeypatch: pytest.Monk
     assert message.startswith(f"QUARTET_{name}={value}: ")
     assert str(Settings.model_fields[name.lower()].description) in message
     assert "\n" not in message
+
+
+def test_a_queue_that_has_no_room_for_a_request_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUARTET_MAX_QUEUE", "100")
+    with pytest.raises(
+        InvalidSettings, match=r"^QUARTET_MAX_QUEUE=100: must be at least twice QUARTET_MAX_BATCH \(64\)"
+    ):
+        read_settings()

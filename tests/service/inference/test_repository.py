@@ -139,7 +139,8 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
         closing.set()
         await close()
 
-    old.batcher._run, old.batcher.close = gated, close_and_tell
+    old.batcher._run = old.batcher._run_narrow = gated
+    old.batcher.close = close_and_tell
     groups = [old.batcher.enqueue([solid(label)]) for label in ("red", "green", "blue", "red", "green")]
     assert await asyncio.to_thread(entered.wait, 30)
     assert await repository.load("classifier") is old  # nothing new, nothing done
@@ -157,7 +158,7 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
     assert new.version == "2"
     answers = await asyncio.gather(*(group.future for group in groups))
     assert [int(rows[0][0].argmax()) for rows in answers] == [0, 1, 2, 0, 1]
-    assert "batcher-classifier" in {thread.name for thread in threading.enumerate()}
+    assert "batcher-classifier-0" in {thread.name for thread in threading.enumerate()}
 
 
 async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repository_of: MakeRepository):
@@ -183,9 +184,9 @@ async def test_close_ends_every_thread(tmp_path: Path, repository_of: MakeReposi
     write_model(tmp_path, "two")
     repository = repository_of(tmp_path)
     await repository.load_all()
-    assert {"batcher-one", "batcher-two"} <= {thread.name for thread in threading.enumerate()}
+    assert {"batcher-one-0", "batcher-two-0"} <= {thread.name for thread in threading.enumerate()}
     await repository.close()
-    assert not {"batcher-one", "batcher-two"} & {thread.name for thread in threading.enumerate()}
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("batcher-")]
 
 
 def test_versions_are_numbers_the_highest_first(tmp_path: Path):
