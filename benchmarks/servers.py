@@ -34,12 +34,11 @@ class Running:
 
 
 @contextmanager
-def service(models: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+def service(models: Path) -> Iterator[Running]:
     """This project's service with the models of a folder."""
     port = _free_port()
     environment = {"QUARTET_PORT": str(port), "QUARTET_MODELS": str(models), "QUARTET_DEVICE": "cpu"}
-    command = [sys.executable, "-m", "service"]
-    with _run(command, {**environment, **(settings or {})}, port, "/healthz/ready") as running:
+    with _run([sys.executable, "-m", "service"], environment, port, "/healthz/ready") as running:
         yield running
 
 

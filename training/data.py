@@ -201,21 +201,15 @@ def _encode_labels(splits: dict[str, datasets.Dataset], column: str) -> dict[str
     }
 
 
-def _read(name: str, item: dict[str, Any]) -> EncodedImage:
-    name += f" ({item['path']})" if item["path"] else ""
-    data = item["bytes"] if item["bytes"] is not None else Path(item["path"]).read_bytes()
-    try:
-        return EncodedImage.open(data)
-    except QuartetError as error:
-        raise DataError(f"{name}: {error.detail}") from error
-
-
 def _pixels(source: str, item: dict[str, Any], column: str, *decode: int) -> npt.NDArray[np.uint8]:
-    name = f"{source} {item[_PLACE]}"
+    """The item's image, decoded as `EncodedImage.decode` is told; an unreadable one is named with its place."""
+    image = item[column]
+    data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
     try:
-        return _read(name, item[column]).decode(*decode)
+        return EncodedImage.open(data).decode(*decode)
     except QuartetError as error:
-        raise DataError(f"{name}: {error.detail}") from error
+        file = f" ({image['path']})" if image["path"] else ""
+        raise DataError(f"{source} {item[_PLACE]}{file}: {error.detail}") from error
 
 
 def _shape(source: str, part: datasets.Dataset, column: str, size: int | None) -> tuple[int, int, int]:

@@ -120,10 +120,8 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         height, width, channels = shape
-        extra = (
-            max(0, math.floor(math.log2(min(height, width) / 6)) - len(widths) + 1) if min(height, width) > 48 else 0
-        )
-        widths = widths + widths[-1:] * extra
+        if min(height, width) > 48:
+            widths += widths[-1:] * max(0, math.floor(math.log2(min(height, width) / 6)) - len(widths) + 1)
         if min(height, width) < 2 ** (len(widths)) + 1:
             raise ValueError(f"images of {height} x {width} pixels are too small for {len(widths)} groups")
         self.normalize = normalize

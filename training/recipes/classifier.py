@@ -19,6 +19,7 @@ from torch import nn
 from service.inference.manifest import (
     GOLDEN,
     MODEL,
+    NAME_PATTERN,
     ClassifierManifest,
     DataCard,
     GoldenCard,
@@ -122,7 +123,7 @@ def run(arguments: Namespace, console: Console) -> None:
     for other in arguments.compare:
         if not (other / "result.json").is_file():
             raise ValueError(f"--compare {other}: holds no result.json of a finished run")
-    if arguments.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
+    if arguments.name and not re.fullmatch(NAME_PATTERN, arguments.name):
         raise ValueError(f"--name {arguments.name!r}: letters, digits, dots, dashes and underscores alone")
     network = _override(NetworkSettings(), arguments)
     settings = _override(DEFAULTS[network.arch], arguments)
