@@ -5,7 +5,9 @@ import sys
 
 from rich.console import Console
 
+from service.inference.manifest import InvalidModel
 from training.data import DataError
+from training.memory import keep_freed_memory
 from training.recipes import classifier
 
 RECIPES = {"classifier": classifier}
@@ -22,9 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     for name, module in RECIPES.items():
         module.add_arguments(recipes.add_parser(name, help=(module.__doc__ or name).splitlines()[0]))
     arguments = parser.parse_args(argv)
+    keep_freed_memory()
     try:
         RECIPES[arguments.recipe].run(arguments, Console())
-    except (DataError, ValueError, FloatingPointError) as error:
+    except (DataError, InvalidModel, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -15,11 +15,20 @@ class Augment:
             more different views than a coin toss a time (Jordan 2024, arXiv:2404.00498, section 3.6).
         translate: shift by up to so many pixels each way, the border mirrored.
         cutout: blank a square of this side at a random place (DeVries and Taylor 2017, arXiv:1708.04552).
+        cutmix: the share of batches whose images get a rectangle of another one; see `cutmix`.
     """
 
     flip: bool = True
     translate: int = 4
     cutout: int = 8
+    cutmix: float = 0.0
+
+    def mirrored(self, indices: Tensor, epoch: int) -> Tensor:
+        """Which images are mirrored in an epoch: bool, shape of `indices`."""
+        if not self.flip:
+            return torch.zeros_like(indices, dtype=torch.bool)
+        # A fixed, evenly mixed bit per image (Knuth's multiplicative hash), turned over every epoch.
+        return ((indices * 2654435761 >> 16) + epoch) % 2 == 1
 
     def __call__(self, images: Tensor, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """Augments one batch.
@@ -42,10 +51,7 @@ class Augment:
         rows = torch.arange(height, device=device) + randint(-self.translate, self.translate + 1)
         columns = torch.arange(width, device=device) + randint(-self.translate, self.translate + 1)
         rows, columns = _mirror(rows, height), _mirror(columns, width)
-        if self.flip:
-            # A fixed, evenly mixed bit per image (Knuth's multiplicative hash), turned over every epoch.
-            mirrored = ((indices * 2654435761 >> 16) + epoch) % 2 == 1
-            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        columns = torch.where(self.mirrored(indices, epoch)[:, None], columns.flip(1), columns)
         shifted = images[torch.arange(batch, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]
         pixels = shifted.permute(0, 3, 1, 2).float().div_(255)
         if self.cutout:
@@ -55,6 +61,28 @@ class Augment:
             inside_y, inside_x = (y >= 0) & (y < self.cutout), (x >= 0) & (x < self.cutout)
             pixels.masked_fill_((inside_y[:, None, :, None] & inside_x[:, None, None, :]), 0.5)
         return pixels
+
+
+def cutmix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Puts a rectangle of another image of the batch into each (Yun et al. 2019, arXiv:1905.04899).
+
+    Args:
+        pixels: shape (batch, channels, height, width); is changed.
+        generator: on the device of `pixels`.
+
+    Returns:
+        The pixels; for each image the index of the one that the rectangle is from; the share that is left of it,
+        which is the share that its own label keeps.
+    """
+    batch, _, height, width = pixels.shape
+    device = pixels.device
+    partner = torch.randperm(batch, generator=generator, device=device)
+    share, y, x = torch.rand(3, generator=generator, device=device).tolist()
+    side = (1 - share) ** 0.5
+    top, bottom = (round(min(max(y + half * side / 2, 0.0), 1.0) * height) for half in (-1, 1))
+    left, right = (round(min(max(x + half * side / 2, 0.0), 1.0) * width) for half in (-1, 1))
+    pixels[:, :, top:bottom, left:right] = pixels[partner, :, top:bottom, left:right]
+    return pixels, partner, 1 - (bottom - top) * (right - left) / (height * width)
 
 
 def _mirror(index: Tensor, size: int) -> Tensor:

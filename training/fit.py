@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.augment import Augment, to_pixels
+from training.augment import Augment, cutmix, to_pixels
 from training.data import ImageSplit
+from training.distill import loss_of, soften
+from training.progress import ProgressBar
 
 EVALUATION_BATCH = 500
 
@@ -40,6 +41,8 @@ class FitSettings:
         warmup: the share of the steps in which the rate rises linearly; then it falls linearly to 0.
         label_smoothing: probability mass that is spread over all classes.
         ema: decay a step of the averaged weights that are evaluated and kept; 0 turns averaging off.
+        distill: the weight of the teacher's answer in the loss, where there is a teacher; the label has the rest.
+        distill_temperature: what softens the teacher's answer and the network's before they are compared.
         seed: of initial weights, order and augmentation.
     """
 
@@ -52,6 +55,8 @@ class FitSettings:
     warmup: float = 0.2
     label_smoothing: float = 0.1
     ema: float = 0.99
+    distill: float = 0.7
+    distill_temperature: float = 2.0
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
 
@@ -77,6 +82,8 @@ def fit(
     accelerator: Accelerator,
     console: Console,
     resume: bool = False,
+    on_epoch: Callable[[float], None] | None = None,
+    teacher: npt.NDArray[np.float32] | None = None,
 ) -> FitState:
     """Trains `model` and leaves in it the weights of the epoch that was best on `validation`.
 
@@ -92,6 +99,9 @@ def fit(
         accelerator: the device, the precision and the processes.
         console: where progress goes.
         resume: whether to continue from the folder's checkpoint.
+        on_epoch: called before every epoch with the share of the training that is done.
+        teacher: probabilities, shape (2, images, classes), that another network gives to each training image as it
+            is and mirrored; see `training.distill`.
 
     Raises:
         ValueError: the checkpoint to resume was made with other settings.
@@ -117,10 +127,15 @@ def fit(
 
     images = torch.from_numpy(train.images)
     labels = torch.from_numpy(train.labels)
+    soft = None if teacher is None else soften(torch.from_numpy(teacher), settings.distill_temperature)
     try:
         while state.epoch < settings.epochs:
             started = time.perf_counter()
-            record = _epoch(wrapped, average, optimizer, images, labels, settings, state.epoch, accelerator, console)
+            if on_epoch:
+                on_epoch(state.epoch / settings.epochs)
+            record = _epoch(
+                wrapped, average, optimizer, images, labels, soft, settings, state.epoch, accelerator, console
+            )
             evaluated = average.module if settings.ema else model
             logits = predict(evaluated, validation.images, accelerator)
             record |= _score(logits, validation.labels)
@@ -162,6 +177,7 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
+    soft: Tensor | None,
     settings: FitSettings,
     epoch: int,
     accelerator: Accelerator,
@@ -173,23 +189,39 @@ def _epoch(
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     device = accelerator.device
     generator = torch.Generator(device).manual_seed(seed + accelerator.process_index)
+    coin = torch.Generator().manual_seed(seed)
     steps = max(1, len(labels) // settings.batch_size)
     wrapped.train()
     unwrapped = accelerator.unwrap_model(wrapped)
     total, correct, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
     started = time.perf_counter()
-    with _ProgressBar(console, f"epoch {epoch + 1}/{settings.epochs}", steps, accelerator) as advance:
+    with ProgressBar(console, f"epoch {epoch + 1}/{settings.epochs}", steps, accelerator) as advance:
         for step in range(steps):
             batch = order[step * settings.batch_size :][: settings.batch_size]
             batch = batch[accelerator.process_index :: accelerator.num_processes]
             pixels = settings.augment(images[batch].to(device), batch.to(device), epoch, generator)
             target = labels[batch].to(device)
+            answer = None if soft is None else soft[settings.augment.mirrored(batch, epoch).long(), batch].to(device)
+            partner, kept = None, 1.0
+            if settings.augment.cutmix and torch.rand((), generator=coin) < settings.augment.cutmix:
+                pixels, partner, kept = cutmix(pixels, generator)
             factor = schedule((epoch * steps + step) / (settings.epochs * steps), settings.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
             with accelerator.autocast():
                 logits = wrapped(pixels)
-            loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
+            truth = F.one_hot(target, logits.shape[1]).float()
+            if partner is not None:
+                truth = truth.lerp(truth[partner], 1 - kept)
+                answer = None if answer is None else answer.lerp(answer[partner], 1 - kept)
+            loss = loss_of(
+                logits.float(),
+                truth,
+                answer,
+                label_smoothing=settings.label_smoothing,
+                weight=settings.distill,
+                temperature=settings.distill_temperature,
+            )
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
@@ -269,27 +301,3 @@ def _save(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
     os.replace(partial, path)
-
-
-class _ProgressBar:
-    """A bar for people at a terminal; nothing for logs, which get a line an epoch."""
-
-    def __init__(self, console: Console, title: str, steps: int, accelerator: Accelerator) -> None:
-        self._bar = Progress(
-            TextColumn(title),
-            BarColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not (console.is_terminal and accelerator.is_main_process),
-        )
-        self._steps = steps
-
-    def __enter__(self) -> Callable[[str], None]:
-        self._bar.start()
-        task = self._bar.add_task("", total=self._steps, status="")
-        return lambda status: self._bar.update(task, advance=1, status=status)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

@@ -7,7 +7,9 @@ import dataclasses
 import json
 import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +30,25 @@ from service.inference.manifest import (
 )
 from training.augment import Augment, to_pixels
 from training.data import ImageData, load_images
+from training.distill import teach
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
 from training.export import ClassifierGraph, export, library_versions, publish, write_golden, write_manifest
 from training.fit import FitSettings, FitState, fit, predict
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.report import write_report
+from training.study import run_study
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
+STUDY = "study.json"
 
 # A start for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16).
 DEFAULTS: dict[Arch, FitSettings] = {
     "mlp": FitSettings(epochs=20, lr=0.1, augment=Augment(cutout=0, translate=2)),
     "cnn": FitSettings(epochs=20),
     "transfer": FitSettings(
-        epochs=6, batch_size=128, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.02, ema=0.995, warmup=0.1
+        epochs=8, batch_size=128, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.02, ema=0.995, warmup=0.1
     ),
 }
 
@@ -60,6 +65,7 @@ class NetworkSettings:
         backbone: the timm model of `transfer`.
         weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
         network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
+        start_size: the smaller side that its training starts with.
         freeze: whether the backbone keeps its weights.
     """
 
@@ -69,7 +75,8 @@ class NetworkSettings:
     dropout: float = 0.0
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "package"
-    network_size: int = 96
+    network_size: int = 128
+    start_size: int = 64
     freeze: bool = False
 
 
@@ -85,7 +92,7 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
         return cnn
     backbone = load_backbone(network.backbone, network.weights)
     size = 0 if network.network_size <= max(data.shape[:2]) else network.network_size
-    return Transfer(backbone, size, classes, network.dropout, network.freeze)
+    return Transfer(backbone, size, classes, network.dropout, network.freeze, network.start_size)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -102,10 +109,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument("--backbone", help="transfer: any timm model (default: %(default)s)")
     net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
     net.add_argument("--network-size", type=int, help="transfer: side in pixels that images are enlarged to")
+    net.add_argument("--start-size", type=int, help="transfer: the smaller side that training starts with")
     net.add_argument("--freeze", action="store_true", default=None, help="transfer: train the head alone")
     how = parser.add_argument_group("training")
     for name, kind in (("epochs", int), ("batch-size", int), ("lr", float), ("backbone-lr", float), ("seed", int)):
         how.add_argument(f"--{name}", type=kind)
+    how.add_argument("--label-smoothing", type=float)
+    how.add_argument("--cutout", type=int, help="side in pixels of the square that is blanked")
+    how.add_argument("--cutmix", type=float, help="share of batches whose images get a rectangle of another one")
+    how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
+    how.add_argument("--distill", type=float, help="weight of the teacher's answer in the loss")
     how.add_argument("--optimizer", choices=("sgd", "adamw"))
     how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     how.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
@@ -116,6 +129,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     out.add_argument("--publish", action="store_true", help="write the next version below --models")
     out.add_argument("--models", type=Path, default=Path("models"))
     out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs' folders, for the report's tables")
+    out.add_argument("--study", action="store_true", help="cnn: also measure what filters, layers and dropout buy")
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -127,6 +141,9 @@ def run(arguments: Namespace, console: Console) -> None:
         raise ValueError(f"--name {arguments.name!r}: letters, digits, dots, dashes and underscores alone")
     network = _override(NetworkSettings(), arguments)
     settings = _override(DEFAULTS[network.arch], arguments)
+    settings = dataclasses.replace(settings, augment=_override(settings.augment, arguments))
+    if arguments.study and network.arch != "cnn":
+        raise ValueError("--study varies the filters and layers of the CNN: use it with --arch cnn")
     data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
     folder = arguments.run_dir or Path("runs") / f"classifier-{network.arch}-{data.name.replace('/', '-')}"
@@ -140,6 +157,9 @@ def run(arguments: Namespace, console: Console) -> None:
         f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images "
         f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
     )
+    if arguments.study:
+        run_study(_variants(network, data, settings.seed), data, settings, folder / STUDY, accelerator, console)
+    teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
     state = fit(
         model,
@@ -150,6 +170,8 @@ def run(arguments: Namespace, console: Console) -> None:
         accelerator=accelerator,
         console=console,
         resume=arguments.resume,
+        on_epoch=model.set_progress if isinstance(model, Transfer) else None,
+        teacher=teacher,
     )
     if not accelerator.is_main_process:
         return
@@ -176,6 +198,23 @@ def run(arguments: Namespace, console: Console) -> None:
         draft.mkdir(parents=True, exist_ok=True)
         write_manifest(draft, write(draft))
         console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+
+
+def _variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str, Callable[[], nn.Module]]:
+    """The CNN as it is, and with one thing changed at a time."""
+    half, more = (tuple(round(width * factor) for width in network.widths) for factor in (0.5, 1.5))
+    changes: dict[str, dict[str, Any]] = {
+        "as it is": {},
+        f"half the filters {half}": {"widths": half},
+        f"half as many more {more}": {"widths": more},
+        f"{network.depth - 1} convolutions a group": {"depth": network.depth - 1},
+        f"{network.depth + 1} convolutions a group": {"depth": network.depth + 1},
+        "dropout 0.2": {"dropout": 0.2},
+        "dropout 0.5": {"dropout": 0.5},
+    }
+    return {
+        name: partial(build, dataclasses.replace(network, **change), data, seed) for name, change in changes.items()
+    }
 
 
 def _override(settings: Any, arguments: Namespace) -> Any:
@@ -232,6 +271,7 @@ def _write_version(
             recipe=f"python -m training classifier --arch {network.arch}",
             settings={
                 "precision": arguments.precision,
+                "teacher": "/".join(arguments.teacher.resolve().parts[-2:]) if arguments.teacher else None,
                 **json.loads(json.dumps(dataclasses.asdict(network))),
                 **json.loads(json.dumps(dataclasses.asdict(settings))),
             },
@@ -261,5 +301,6 @@ def _write_version(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     others = [json.loads((other / "result.json").read_text()) for other in arguments.compare]
-    write_report(target / "report", manifest, evaluation, data, settings, result, others)
+    study = json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else []
+    write_report(target / "report", manifest, evaluation, data, settings, result, others, study)
     return manifest

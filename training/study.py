@@ -1,0 +1,74 @@
+"""What one change of a network buys: short trainings that differ in it alone."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from rich.console import Console
+from torch import nn
+
+from training.data import ImageData
+from training.fit import FitSettings, fit, predict
+
+EPOCHS = 6
+IMAGES = 5000
+
+
+def run_study(
+    variants: Mapping[str, Callable[[], nn.Module]],
+    data: ImageData,
+    settings: FitSettings,
+    path: Path,
+    accelerator: Accelerator,
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Trains each variant for a few epochs on the same part of the training split.
+
+    Args:
+        variants: what makes each network, by what is different in it.
+        data: its validation split measures; the test split is not touched.
+        settings: of the training, but for the epochs.
+        path: the JSON file that keeps the rows; a variant that it holds already is not trained again.
+        accelerator: the device and the precision.
+        console: where progress goes.
+
+    Returns:
+        A row for each variant: `change`, `epochs`, `train` (images), `parameters`, `train_accuracy` (of the images
+        trained on, without augmentation), `validation_accuracy`, `seconds`.
+    """
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    order = np.random.default_rng(settings.seed).permutation(len(data.train))
+    part = data.train.take(order[:IMAGES])
+    # Batches of the usual size would leave so few images too few steps.
+    short = dataclasses.replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 128), ema=0.0)
+    short = dataclasses.replace(short, lr=settings.lr * short.batch_size / settings.batch_size)
+    for change, build in variants.items():
+        if change in (row["change"] for row in rows):
+            continue
+        console.print(f"study: {change}")
+        model = build()
+        started = time.perf_counter()
+        state = fit(
+            model, part, data.validation, short, path.parent / "study", accelerator=accelerator, console=console
+        )
+        seconds = time.perf_counter() - started
+        correct = predict(model, part.images, accelerator).argmax(1) == part.labels
+        rows.append(
+            {
+                "change": change,
+                "epochs": EPOCHS,
+                "train": len(part),
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "train_accuracy": float(correct.mean()),
+                "validation_accuracy": state.history[-1]["validation_accuracy"],
+                "seconds": seconds,
+            }
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+    return rows
