@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from service.errors import BodyTooLarge, ClientDisconnected
-from service.inference.batcher import Group
+from service.inference.queue import Group
 from service.settings import Settings
 
 

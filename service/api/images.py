@@ -13,7 +13,7 @@ from service.api.exchange import Exchange
 from service.api.metrics import Metrics
 from service.api.uploads import Upload
 from service.errors import InferenceFailed, QuartetError
-from service.inference.batcher import Group
+from service.inference.queue import Group
 from service.inference.repository import Model
 from service.tasks.images import EncodedImage, UInt8Array
 

@@ -1,37 +1,23 @@
 """The batcher: items of many requests gather while a batch runs, and go together when it ends.
 
-One per model. There is no timer: an idle model takes a lone item at once, a busy one finds more waiting. The
-model's own threads take what waits, run it and take again, so the device never idles for an event loop that is
-busy decoding; each batch costs the loop one wake-up.
-
-A CPU has lanes. While little waits, one batch at a time runs on all cores, which answers soonest. When more waits,
-each lane runs batches of its own on one core: no core then waits for another at the end of every layer, which is
-worth the more, the more the cores have to do beside (the event loop, a client).
+One per model. There is no timer: an idle model takes a lone item at once, a busy one finds more waiting.
 """
 
 import asyncio
-import heapq
-import itertools
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from service.inference.lanes import Batch, Inline, Lanes, Run, Runner
+from service.inference.queue import DropReason, Group, Queue, Timing
 
 logger = logging.getLogger(__name__)
 
 # How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
 _SWEEP_SECONDS = 0.05
-
-# Batches side by side pay where what waits takes longer than this; below, handing over costs more than it gains.
-_LONG_SECONDS = 0.005
-
-Run = Callable[[list[Any]], Sequence[Any]]
-DropReason = Literal["abandoned", "expired"]
 
 
 class Observer(Protocol):
@@ -44,51 +30,18 @@ class Observer(Protocol):
         """`count` items left the queue without being run."""
 
 
-@dataclass(slots=True)
-class Timing:
-    """Seconds that the slowest item of a call spent waiting, and running with its batch."""
-
-    queue: float = 0.0
-    inference: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """The items of one call, which are answered together: `future` gets their results, in order."""
-
-    future: asyncio.Future[list[Any]]
-    results: list[Any]
-    missing: int
-    submitted: float
-    deadline: float
-    on_wait: "Callable[[Group], None] | None"
-    timing: Timing = field(default_factory=Timing)
-
-
-# priority, round, order of arrival, group, place in the group, item: a heap compares no further than the third.
-_Entry = tuple[int, int, int, Group, int, Any]
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Entries that run together, on one core (narrow) or on all."""
-
-    entries: list[_Entry]
-    narrow: bool
-
-
 class Batcher:
-    """Groups items into batches for `run`, on threads of its own.
+    """Groups items into batches for `run`.
 
     Args:
-        run: takes a list of items and returns as many results; called on a thread of the batcher's. If it raises,
-            the batch is halved until the item at fault stands alone, so only that item fails.
+        run: takes a list of items and returns as many results. If it raises, the batch is halved until the item at
+            fault stands alone, so only that item fails.
         max_batch: the most items in a batch.
         max_queue: the most items that wait; more are refused.
         observer: is told of batches and drops.
         name: of the threads.
-        lanes: how many batches may run side by side.
-        run_narrow: like `run`, on a single core, for batches side by side; needed where there are lanes.
+        lanes: how many batches may run side by side on threads; 0: they run on the event loop.
+        run_narrow: like `run`, on a single core, for batches side by side; needed where there are several lanes.
     """
 
     def __init__(
@@ -102,35 +55,24 @@ class Batcher:
         lanes: int = 1,
         run_narrow: Run | None = None,
     ) -> None:
-        self._run = run
-        self._run_narrow = run_narrow or run
-        self._lanes = lanes
-        self._max_batch = max_batch
         self._max_queue = max_queue
-        # One call fills at most a quarter of a round, so that small ones never wait for all of a large one.
-        self._share = max(1, max_batch // 4)
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        self._heap: list[_Entry] = []
-        self._order = itertools.count()
-        self._round = 0
-        self._running: list[_Batch] = []
-        self._seconds_per_item = 0.0
+        self._queue = Queue(max_batch)
         self._waiting: set[Group] = set()
         self._sweeping = False
         self._waking = False
         self._closed = False
-        self._wake = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{lane}", daemon=True) for lane in range(lanes)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self.runner: Runner
+        if lanes:
+            self.runner = Lanes(self._queue, self, run, max_batch, name=name, count=lanes, run_narrow=run_narrow)
+        else:
+            self.runner = Inline(self._queue, self, run, max_batch)
 
     @property
     def depth(self) -> int:
         """Items that wait."""
-        return len(self._heap)
+        return len(self._queue)
 
     async def submit(
         self, items: Sequence[Any], *, timeout: float = math.inf, priority: int = 0
@@ -175,33 +117,23 @@ class Batcher:
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-        with self._wake:
-            for index, item in enumerate(items):
-                turn = self._round + index // self._share
-                heapq.heappush(self._heap, (priority, turn, next(self._order), group, index, item))
+        self._queue.push(group, items, priority)
         if not self._waking:
             # After whatever else the loop has ready now: requests that came together go together.
             self._waking = True
-            self._loop.call_soon(self._wake_up)
+            self._loop.call_soon(self._wake)
         return group
 
     async def close(self, timeout: float | None = None) -> None:
-        """Refuses new items, finishes those accepted, ends the threads (or leaves one after `timeout` seconds)."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify_all()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, timeout)
-            if thread.is_alive():
-                logger.error("%s did not end within %s s: its model hangs", thread.name, timeout)
-        # The last batch's answers are callbacks that the loop has yet to run.
-        await asyncio.sleep(0)
+        """Refuses new items and finishes those accepted; leaves a model that hangs after `timeout` seconds."""
+        self._closed = True
+        await self.runner.close(timeout)
 
     def _admit(self, count: int, timeout: float) -> None:
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
-        waiting = len(self._heap)
-        wait = (waiting + sum(len(batch.entries) for batch in self._running)) * self._seconds_per_item
+        waiting = len(self._queue)
+        wait = (waiting + self.runner.in_flight) * self.runner.seconds_per_item
         if waiting + count > self._max_queue:
             raise Overloaded(
                 f"{waiting} items wait already and at most {self._max_queue} may: try again later.",
@@ -214,11 +146,9 @@ class Batcher:
                 retry_after=wait - timeout,
             )
 
-    def _wake_up(self) -> None:
+    def _wake(self) -> None:
         self._waking = False
-        with self._wake:
-            if self._may_start()[0]:
-                self._wake.notify()
+        self.runner.wake()
 
     def _sweep(self) -> None:
         """Ends the calls whose time is up, and tells those that wait for long."""
@@ -239,112 +169,28 @@ class Batcher:
         if self._sweeping:
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    # From here on: the batcher's threads.
+    # What the runner tells, on the event loop.
 
-    def _work(self) -> None:
-        while batch := self._take():
-            started = time.monotonic()
-            results = self._attempt(self._run_narrow if batch.narrow else self._run, [e[5] for e in batch.entries])
-            ended = time.monotonic()
-            with self._wake:
-                self._running.remove(batch)
-            try:
-                self._loop.call_soon_threadsafe(self._deliver, batch, results, started, ended)
-            except RuntimeError:
-                logger.warning("the event loop ended before a batch of %d was answered", len(batch.entries))
-                return
+    def dropped(self, counts: dict[DropReason, int]) -> None:
+        """Passes on how many items left the queue without being run."""
+        for reason, count in counts.items():
+            self._observer.dropped(reason, count)
 
-    def _take(self) -> "_Batch | None":
-        """The next batch, once one may start; None when closed and drained."""
-        dropped: dict[DropReason, int] = {"abandoned": 0, "expired": 0}
-        batch = None
-        with self._wake:
-            while batch is None:
-                limit, narrow = self._may_start()
-                entries = self._pop(limit, dropped)
-                if entries:
-                    self._round = max(self._round, entries[-1][1]) + 1
-                    batch = _Batch(entries, narrow)
-                    self._running.append(batch)
-                elif self._closed and not self._heap:
-                    break
-                else:
-                    self._report(dropped)  # the next batch may be long in coming
-                    self._wake.wait()
-            if self._closed and not self._heap:
-                self._wake.notify_all()  # lanes that waited for the last items to be taken may end now
-            elif self._heap and self._may_start()[0]:
-                self._wake.notify()
-        self._report(dropped)
-        return batch
-
-    def _may_start(self) -> tuple[int, bool]:
-        """How many items a batch may have that starts now (0: none may), and whether it has to be narrow."""
-        if self._lanes == 1:
-            return self._max_batch, False
-        waiting = len(self._heap)
-        crowded = waiting >= 2 * self._lanes and waiting * self._seconds_per_item >= _LONG_SECONDS
-        # What waits is shared out, so that no lane takes all and leaves the next one with nothing.
-        limit = min(self._max_batch, math.ceil(waiting / self._lanes)) if crowded else self._max_batch
-        if not self._running:
-            return limit, crowded
-        # Beside a batch that has all cores, another one pays only if much waits.
-        may_start = crowded or all(batch.narrow for batch in self._running)
-        return (limit if may_start else 0), True
-
-    def _pop(self, limit: int, dropped: dict[DropReason, int]) -> list[_Entry]:
-        """The first `limit` entries that somebody still waits for."""
-        entries: list[_Entry] = []
-        while self._heap and len(entries) < limit:
-            entry = heapq.heappop(self._heap)
-            group = entry[3]
-            if not group.future.done():
-                entries.append(entry)
-            else:
-                dropped["expired" if time.monotonic() >= group.deadline else "abandoned"] += 1
-        return entries
-
-    def _report(self, dropped: dict[DropReason, int]) -> None:
-        for reason, count in dropped.items():
-            if count and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._observer.dropped, reason, count)
-            dropped[reason] = 0
-
-    def _attempt(self, run: Run, items: list[Any]) -> list[Any]:
-        """One result an item; an exception stands for the result of an item that failed."""
-        try:
-            results = list(run(items))
-            if len(results) != len(items):
-                raise RuntimeError(f"the model gave {len(results)} results for {len(items)} items")
-            return results
-        except Exception as error:  # whatever a model raises must not end the thread
-            failure = error
-        if len(items) == 1:
-            logger.error("an item failed", exc_info=failure)
-            return [failure]
-        half = len(items) // 2
-        return self._attempt(run, items[:half]) + self._attempt(run, items[half:])
-
-    # And back on the event loop.
-
-    def _deliver(self, batch: _Batch, results: list[Any], started: float, ended: float) -> None:
-        seconds = ended - started
-        # A moving average over about ten batches.
-        rate = seconds / len(batch.entries) / (self._lanes if batch.narrow else 1)
-        self._seconds_per_item += (rate - self._seconds_per_item) * (0.1 if self._seconds_per_item else 1.0)
+    def deliver(self, batch: Batch) -> None:
+        """Answers the calls whose last items were in `batch`."""
         queued = []
-        for (_, _, _, group, index, _), result in zip(batch.entries, results, strict=True):
-            waited = started - group.submitted
+        for (_, _, _, group, index, _), result in zip(batch.entries, batch.results, strict=True):
+            waited = batch.started - group.submitted
             queued.append(waited)
             group.timing.queue = max(group.timing.queue, waited)
-            group.timing.inference = max(group.timing.inference, seconds)
+            group.timing.inference = max(group.timing.inference, batch.seconds)
             group.results[index] = result
             group.missing -= 1
             if group.missing == 0:
                 self._waiting.discard(group)
                 if not group.future.done():
                     self._answer(group)
-        self._observer.batch(len(batch.entries), queued, seconds)
+        self._observer.batch(len(batch.entries), queued, batch.seconds)
 
     @staticmethod
     def _answer(group: Group) -> None:

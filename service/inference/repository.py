@@ -17,6 +17,10 @@ from service.inference.session import Array, Device, Session
 
 logger = logging.getLogger(__name__)
 
+# A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
+# up to half of it, and the loop can wait for so long.
+_INLINE_SECONDS = 0.0005
+
 
 class NothingToServe(Exception):
     """The models folder is missing, empty, or holds nothing that can be served."""
@@ -110,20 +114,23 @@ class Repository:
                 return serving
             try:
                 # Hashing, optimising the graph and warming up block for long: off the event loop.
-                manifest, session, narrow, batch = await asyncio.to_thread(self._open, name, version)
+                manifest, session, narrow, batch, seconds = await asyncio.to_thread(self._open, name, version)
             except InvalidModel as error:
                 self.refused[f"{name}/{version}"] = str(error)
                 logger.error("refused %s/%s: %s", name, version, error)
                 continue
             self.refused.pop(f"{name}/{version}", None)
+            run = partial(run_batch, session.run, tuple(session.inputs))
+            run_narrow = partial(run_batch, narrow.run, tuple(narrow.inputs)) if narrow else None
+            inline = seconds < _INLINE_SECONDS
             batcher = Batcher(
-                partial(run_batch, session.run, tuple(session.inputs)),
+                run_narrow or run if inline else run,
                 max_batch=batch,
                 max_queue=self._max_queue,
                 observer=self._observer(name),
                 name=f"batcher-{name}",
-                lanes=session.threads if narrow else 1,
-                run_narrow=partial(run_batch, narrow.run, tuple(narrow.inputs)) if narrow else None,
+                lanes=0 if inline else session.threads if narrow else 1,
+                run_narrow=run_narrow,
             )
             self.models[name] = Model(name, version, manifest, session, batcher, batch)
             if serving:
@@ -135,8 +142,13 @@ class Repository:
         """Finishes what was accepted and stops every batcher; gives up on one that hangs after `timeout` seconds."""
         await asyncio.gather(*(model.batcher.close(timeout) for model in self.models.values()))
 
-    def _open(self, name: str, version: str) -> tuple[Manifest, Session, Session | None, int]:
-        """The checked version: its manifest, its session, the same on one core (CPU alone), its largest batch."""
+    def _open(self, name: str, version: str) -> tuple[Manifest, Session, Session | None, int, float]:
+        """The checked version.
+
+        Returns:
+            Its manifest, its session, the same on one core (CPU alone), its largest batch, and the seconds that such
+            a batch takes on one core or on the GPU.
+        """
         folder = self._folder / name / version
         manifest = read_manifest(folder)
         if manifest.name != name:
@@ -149,6 +161,8 @@ class Repository:
         if session.device == "cpu" and session.threads > 1:
             narrow = Session(folder / MODEL, "cpu", 1)
             seconds += narrow.warm_up(manifest, (batch,))
+        # The shortest of three: a disturbed one says nothing about the model.
+        largest = min((narrow or session).warm_up(manifest, (batch,)) for _ in range(3))
         logger.info(
             "loaded %s/%s on %s%s; golden file reproduced within %.1g; warm after %.2f s",
             name,
@@ -158,7 +172,7 @@ class Repository:
             difference,
             seconds,
         )
-        return manifest, session, narrow, batch
+        return manifest, session, narrow, batch, largest
 
 
 def versions(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from service.api.exchange import Exchange
 from service.errors import BodyTooLarge, ClientDisconnected
 from service.inference.batcher import Batcher
 from service.settings import Settings
-from tests.service.inference.test_batcher import Gated, Recorder
+from tests.gated import Gated, Recorder
 
 LIMIT = 1000
 

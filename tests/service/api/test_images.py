@@ -13,8 +13,8 @@ from service.api.exchange import Exchange
 from service.api.uploads import Upload
 from service.errors import ClientDisconnected
 from service.tasks.classification import prepare
+from tests.gated import Gated, rerun
 from tests.pictures import encode, photograph
-from tests.service.inference.test_batcher import Gated
 from tests.tiny import LABELS, answer, solid
 
 
@@ -55,14 +55,14 @@ async def test_the_place_of_an_image_that_cannot_be_decoded(client: httpx.AsyncC
 @pytest.mark.parametrize("place", [0, 17, 49])
 async def test_the_place_of_an_image_that_the_model_fails_on(app: FastAPI, client: httpx.AsyncClient, place: int):
     batcher = app.state.repository.get("classifier").batcher
-    run = batcher._run
+    run = batcher.runner._run
 
     def fails_on_blue(items: list) -> list:
         if any(item[0, 0, 2] > 200 for item in items):
             raise RuntimeError("too blue")
         return run(items)
 
-    batcher._run = fails_on_blue
+    rerun(batcher, fails_on_blue)
     images = [encode(solid("red"))] * 50
     images[place] = encode(solid("blue"))
     response = await client.post("/v1/predict", files=files(images))
@@ -81,7 +81,7 @@ async def test_too_many_pixels_name_the_image(client: httpx.AsyncClient):
 async def test_a_request_too_slow_for_its_deadline(app: FastAPI, client: httpx.AsyncClient):
     batcher = app.state.repository.get("classifier").batcher
     model = Gated()
-    batcher._run = model
+    rerun(batcher, model)
     app.state.settings = app.state.settings.model_copy(update={"timeout": 0.02})
     response = await client.post("/v1/predict", files=files([encode(solid("red"))] * 40))
     model.release(100)
@@ -91,14 +91,14 @@ async def test_a_request_too_slow_for_its_deadline(app: FastAPI, client: httpx.A
 
 async def test_a_request_that_is_cancelled_leaves_nothing_behind(app: FastAPI, client: httpx.AsyncClient):
     batcher = app.state.repository.get("classifier").batcher
-    run, model = batcher._run, Gated()
-    batcher._run = model
+    run, model = batcher.runner._run, Gated()
+    rerun(batcher, model)
     request = asyncio.create_task(client.post("/v1/predict", files=files([encode(solid("red"))] * 80)))
     await model.entered()
     request.cancel()
     await asyncio.wait([request])
     assert request.cancelled()
-    batcher._run = run
+    batcher.runner._run = run
     model.release(1)
     response = await client.post("/v1/predict", content=encode(solid("green")))
     assert response.json()["results"][0]["labels"][0]["label"] == "green"
@@ -109,7 +109,7 @@ async def test_a_request_that_is_cancelled_leaves_nothing_behind(app: FastAPI, c
 async def test_a_client_that_hangs_up_gives_up_every_part(app: FastAPI):
     model = app.state.repository.get("classifier")
     gated = Gated()
-    model.batcher._run = gated
+    rerun(model.batcher, gated)
     complaints: list[dict] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     gone, watched = asyncio.Event(), asyncio.Semaphore(0)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from service.api.problems import MEDIA_TYPE, Problem, problem
 from service.errors import BodyTooLarge, InferenceFailed, InvalidRequest, Overloaded, QuartetError
+from tests.gated import rerun
 from tests.pictures import encode
 from tests.tiny import solid
 
@@ -120,7 +121,7 @@ async def test_a_model_that_fails(app: FastAPI, client: httpx.AsyncClient):
     def run(items: list) -> list:
         raise RuntimeError("out of memory")
 
-    app.state.repository.get("classifier").batcher._run = run
+    rerun(app.state.repository.get("classifier").batcher, run)
     answer = await client.post("/v1/predict", files=[("files", ("a", encode(solid("red"))))] * 40)
     assert check(answer, 500, InferenceFailed.slug).index == 0
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.inference.batcher import Batcher
-from tests.service.inference.test_batcher import PATIENCE, Gated, Recorder
+from tests.gated import PATIENCE, Gated, Recorder
 
 Lanes = tuple[Batcher, Gated, Gated]
 
@@ -17,13 +17,13 @@ async def lanes() -> AsyncIterator[Lanes]:
     batcher = Batcher(
         wide, max_batch=64, max_queue=1000, observer=Recorder(), name="lanes-under-test", lanes=2, run_narrow=narrow
     )
-    batcher._seconds_per_item = 0.01  # a model that is worth sharing out
+    batcher.runner.seconds_per_item = 0.01  # a model that is worth sharing out
     yield batcher, wide, narrow
     wide.release(1000)
     narrow.release(1000)
     async with asyncio.timeout(PATIENCE):
         await batcher.close()
-    assert not [thread for thread in batcher._threads if thread.is_alive()]
+    assert not [thread for thread in batcher.runner.threads if thread.is_alive()]
 
 
 async def test_a_lone_item_gets_all_cores_and_a_second_one_waits_for_them(lanes: Lanes):
@@ -82,7 +82,7 @@ async def test_much_that_comes_while_one_batch_has_all_cores_starts_beside_it(la
 
 async def test_what_is_over_in_no_time_is_not_shared_out(lanes: Lanes):
     batcher, wide, narrow = lanes
-    batcher._seconds_per_item = 1e-6
+    batcher.runner.seconds_per_item = 1e-6
     group = batcher.enqueue(list(range(8)))
     await wide.entered()
     wide.release()

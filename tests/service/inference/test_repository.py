@@ -11,8 +11,10 @@ import pytest
 
 from service.api.metrics import BatchObserver, Metrics
 from service.errors import UnknownModel
+from service.inference.lanes import Inline
 from service.inference.repository import NothingToServe, Repository, run_batch, versions
 from service.inference.session import DeviceUnavailable, cuda_problem
+from tests.gated import rerun
 from tests.tiny import answer, solid, write_model, wrong_golden
 
 MakeRepository = Callable[..., Repository]
@@ -126,7 +128,7 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
     await repository.load_all()
     old = repository.get("classifier")
     gate, entered = threading.Event(), threading.Event()
-    run = old.batcher._run
+    run = old.batcher.runner._run
 
     def gated(items: list) -> list:
         entered.set()
@@ -139,7 +141,7 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
         closing.set()
         await close()
 
-    old.batcher._run = old.batcher._run_narrow = gated
+    rerun(old.batcher, gated)
     old.batcher.close = close_and_tell
     groups = [old.batcher.enqueue([solid(label)]) for label in ("red", "green", "blue", "red", "green")]
     assert await asyncio.to_thread(entered.wait, 30)
@@ -158,7 +160,7 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
     assert new.version == "2"
     answers = await asyncio.gather(*(group.future for group in groups))
     assert [int(rows[0][0].argmax()) for rows in answers] == [0, 1, 2, 0, 1]
-    assert "batcher-classifier-0" in {thread.name for thread in threading.enumerate()}
+    assert "rerun-0" not in {thread.name for thread in threading.enumerate()}
 
 
 async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repository_of: MakeRepository):
@@ -179,7 +181,21 @@ async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repo
     assert repository.refused == {}
 
 
-async def test_close_ends_every_thread(tmp_path: Path, repository_of: MakeRepository):
+async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("service.inference.repository._INLINE_SECONDS", 60.0)  # however slow this machine is now
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    model = repository.get("classifier")
+    assert isinstance(model.batcher.runner, Inline)
+    rows, _ = await model.batcher.submit([solid("green"), solid("blue")])
+    assert [int(row[0].argmax()) for row in rows] == [1, 2]
+
+
+async def test_close_ends_every_thread(tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.inference.repository._INLINE_SECONDS", 0.0)
     write_model(tmp_path, "one")
     write_model(tmp_path, "two")
     repository = repository_of(tmp_path)

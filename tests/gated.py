@@ -1,0 +1,63 @@
+"""A model and an observer that a test holds in its hand."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service.inference.batcher import Batcher
+from service.inference.lanes import Lanes
+from service.inference.queue import DropReason
+
+PATIENCE = 30  # seconds until a test that waits in vain fails
+
+
+class Gated:
+    """A model whose every batch waits for the test to let it through; its answer to an item is ten times the item."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Any]] = []
+        self._entered = threading.Semaphore(0)
+        self._gate = threading.Semaphore(0)
+
+    def __call__(self, items: list[Any]) -> list[Any]:
+        self.batches.append(list(items))
+        self._entered.release()
+        assert self._gate.acquire(timeout=PATIENCE)
+        return [item * 10 for item in items]
+
+    async def entered(self) -> None:
+        """Returns once one more batch has reached the model."""
+        assert await asyncio.to_thread(self._entered.acquire, timeout=PATIENCE)
+
+    def release(self, batches: int = 1) -> None:
+        """Lets so many batches through."""
+        self._gate.release(batches)
+
+    @property
+    def seen(self) -> list[Any]:
+        """Every item that reached the model, in order."""
+        return [item for batch in self.batches for item in batch]
+
+
+def rerun(batcher: Batcher, run: Callable[[list[Any]], Sequence[Any]]) -> None:
+    """Lets `run`, on a thread, take the place of the model behind an idle batcher."""
+    batcher.runner = Lanes(
+        batcher._queue, batcher, run, batcher.runner._max_batch, name="rerun", count=1, run_narrow=None
+    )
+
+
+class Recorder:
+    """An observer that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, list[float], float]] = []
+        self.drops: dict[str, int] = {}
+        self.told = asyncio.Event()
+
+    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
+        self.batches.append((size, list(queued), seconds))
+
+    def dropped(self, reason: DropReason, count: int) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + count
+        self.told.set()
