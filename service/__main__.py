@@ -15,6 +15,7 @@ from service.app import create_app
 from service.inference.repository import NothingToServe
 from service.inference.session import DeviceUnavailable
 from service.settings import InvalidSettings, Settings, read_settings
+from service.transport import Protocol
 
 logger = logging.getLogger("service")
 
@@ -70,6 +71,7 @@ def main() -> int:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address

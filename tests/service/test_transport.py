@@ -1,0 +1,87 @@
+"""The gathering transport: what is written, when, and in how many pieces."""
+
+import asyncio
+
+import pytest
+
+from service.transport import _Gathering
+
+
+class Wire:
+    """A transport that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str) -> str:
+        return f"the {name}"
+
+
+@pytest.fixture
+async def wire() -> Wire:
+    return Wire()
+
+
+def gathering(wire: Wire, requests: int) -> _Gathering:
+    return _Gathering(wire, range(requests), asyncio.get_running_loop())  # type: ignore[arg-type]
+
+
+async def test_a_lone_request_is_answered_at_once(wire: Wire):
+    transport = gathering(wire, 1)
+    transport.write(b"head")
+    transport.write(b"body")
+    assert wire.written == [b"head", b"body"]
+
+
+async def test_beside_others_an_answer_is_one_piece_at_the_end_of_the_step(wire: Wire):
+    transport = gathering(wire, 2)
+    transport.write(b"head")
+    transport.write(b"body")
+    assert wire.written == []
+    await asyncio.sleep(0)
+    assert wire.written == [b"headbody"]
+    transport.write(b"more")
+    await asyncio.sleep(0)
+    assert wire.written == [b"headbody", b"more"]
+
+
+async def test_what_is_held_keeps_its_place_when_the_others_are_done(wire: Wire):
+    tasks = [1, 2]
+    transport = _Gathering(wire, tasks, asyncio.get_running_loop())  # type: ignore[arg-type]
+    transport.write(b"head")
+    tasks.pop()
+    transport.write(b"body")
+    await asyncio.sleep(0)
+    assert b"".join(wire.written) == b"headbody"
+
+
+async def test_closing_sends_what_is_held(wire: Wire):
+    transport = gathering(wire, 2)
+    transport.write(b"last words")
+    transport.close()
+    assert (wire.written, wire.closed) == ([b"last words"], True)
+    await asyncio.sleep(0)
+    assert wire.written == [b"last words"]
+
+
+async def test_a_client_that_is_gone_gets_nothing(wire: Wire):
+    transport = gathering(wire, 2)
+    transport.write(b"too late")
+    wire.close()
+    await asyncio.sleep(0)
+    assert wire.written == []
+
+
+async def test_everything_else_is_the_transports_own(wire: Wire):
+    assert gathering(wire, 1).get_extra_info("peername") == "the peername"
