@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.augment import Augment, to_pixels
+from training.augment import Augment, cutmix, to_pixels
 
 IDENTITY = Augment(flip=False, translate=0, cutout=0)
 
@@ -100,3 +100,33 @@ def test_images_smaller_than_the_shift_and_the_square_stay_in_range(size):
     assert pixels.shape == (64, 3, size, size)
     assert pixels.min() >= 0
     assert pixels.max() <= 1
+
+
+def test_mirrored_tells_what_the_augmentation_does():
+    batch = images(count=50)
+    for epoch in range(2):
+        pixels = augmented(Augment(translate=0, cutout=0), batch, epoch)
+        told = Augment().mirrored(torch.arange(50), epoch)
+        assert torch.equal(told, (pixels != to_pixels(batch)).flatten(1).any(1))
+    assert not Augment(flip=False).mirrored(torch.arange(50), 0).any()
+
+
+def test_cutmix_puts_one_rectangle_of_the_partner_into_each_image_and_tells_the_share_left():
+    shares = []
+    for seed in range(50):
+        # Every image a colour of its own, so that each pixel tells which image it is from.
+        original = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 3, 16, 10).clone()
+        pixels, partner, kept = cutmix(original.clone(), torch.Generator().manual_seed(seed))
+        assert sorted(partner.tolist()) == list(range(12))
+        own = pixels == original
+        for row in range(12):
+            if partner[row] == row:
+                continue
+            pasted = ~own[row, 0]
+            assert torch.equal(~own[row], pasted.expand(3, -1, -1))
+            assert (pixels[row][:, pasted] == partner[row]).all()
+            assert pasted.sum() == pasted.any(1).sum() * pasted.any(0).sum()
+            assert pasted.float().mean().item() == pytest.approx(1 - kept)
+        shares.append(kept)
+    assert min(shares) < 0.3
+    assert max(shares) > 0.9

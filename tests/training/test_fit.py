@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import training.fit
 from training.augment import Augment
 from training.fit import FitSettings, fit, predict, schedule
 
@@ -74,6 +75,60 @@ def test_two_epochs_learn_the_colours(tiny_cnn, train_on, colours, tmp_path):
     state = train_on(model, tmp_path)
     assert state.epoch == 2
     assert state.history[1]["train_loss"] < state.history[0]["train_loss"]
+    assert score(model, colours.test)[1] > 0.9
+
+
+def test_each_epoch_is_announced_with_the_share_that_is_done(tiny_cnn, train_on, tmp_path):
+    told = []
+    train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=4), on_epoch=told.append)
+    assert told == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_teacher_is_believed_over_the_labels_as_far_as_its_weight_goes(tiny_cnn, train_on, colours, tmp_path):
+    """A teacher that takes every colour for the next one."""
+    wrong = np.eye(3, dtype=np.float32)[(colours.train.labels + 1) % 3] * 0.9 + 1 / 30
+    settings = dataclasses.replace(SETTINGS, epochs=3, distill=0.95)
+    model = tiny_cnn()
+    train_on(model, tmp_path / "with", settings, teacher=np.stack((wrong, wrong)))
+    answers = predict(model, colours.test.images).argmax(1)
+    assert (answers == (colours.test.labels + 1) % 3).mean() > 0.9
+
+
+def test_the_teachers_answer_to_the_mirrored_image_goes_with_the_mirrored_image(
+    tiny_cnn, train_on, colours, tmp_path, monkeypatch
+):
+    """The two views' answers are told apart by their first probability."""
+    views = np.zeros((2, len(colours.train), 3), dtype=np.float32)
+    views[0, :, 0] = views[1, :, 1] = 1
+    seen = []
+    real = training.fit.loss_of
+
+    def spy(logits, truth, softened, **options):
+        seen.append(softened.argmax(1))
+        return real(logits, truth, softened, **options)
+
+    monkeypatch.setattr(training.fit, "loss_of", spy)
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    train_on(tiny_cnn(), tmp_path, settings, teacher=views)
+    order = torch.randperm(len(colours.train), generator=torch.Generator().manual_seed(settings.seed * 100_003))
+    assert torch.equal(torch.cat(seen), settings.augment.mirrored(order, 0).long()[: len(torch.cat(seen))])
+
+
+def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours, tmp_path, monkeypatch):
+    truths = []
+    real = training.fit.loss_of
+
+    def spy(logits, truth, softened, **options):
+        truths.append(truth)
+        return real(logits, truth, softened, **options)
+
+    monkeypatch.setattr(training.fit, "loss_of", spy)
+    augment = Augment(translate=1, cutout=0, cutmix=1.0)
+    model = tiny_cnn()
+    train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=4, augment=augment))
+    rows = torch.cat(truths)
+    torch.testing.assert_close(rows.sum(1), torch.ones(len(rows)))
+    assert ((rows > 0.01) & (rows < 0.99)).any(1).float().mean() > 0.3
     assert score(model, colours.test)[1] > 0.9
 
 

@@ -158,6 +158,29 @@ def test_transfer_enlarges_images_and_takes_grey_as_three_equal_channels():
     torch.testing.assert_close(logits, network(grey.repeat(1, 3, 1, 1)))
 
 
+def test_training_images_grow_to_their_full_size_over_three_quarters_of_the_training():
+    network = Transfer(load_backbone("test_efficientnet", "none"), 96, 3, 0.0, False, start_size=32)
+    sizes = []
+    network.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
+    network.train()
+    for progress in (0.0, 0.25, 0.5, 0.74, 0.75, 0.9):
+        network.set_progress(progress)
+        network(torch.rand(2, 3, 12, 12))
+    assert sizes == [32, 56, 72, 96, 96, 96]
+    sizes.clear()
+    network.set_progress(0.0)
+    network.eval()
+    network(torch.rand(2, 3, 12, 12))
+    assert sizes == [96]
+
+
+@pytest.mark.parametrize("start", [None, 0, 64, 200])
+def test_images_never_start_larger_than_they_end(start):
+    network = Transfer(load_backbone("test_efficientnet", "none"), 64, 3, 0.0, False, start_size=start)
+    network.set_progress(0.0)
+    assert network.training_size == 64
+
+
 def test_transfer_normalises_as_its_backbone_was_trained():
     network = transfer()
     config = network.backbone.pretrained_cfg

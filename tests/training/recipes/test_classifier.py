@@ -5,7 +5,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from service.inference.manifest import read_manifest
+from service.inference.manifest import InvalidModel, read_manifest
 from training.networks import CNN, MLP, Transfer
 from training.recipes import classifier
 from training.recipes.classifier import DEFAULTS, NetworkSettings, build
@@ -108,3 +108,43 @@ def test_other_runs_that_do_not_exist_are_named_before_anything_is_trained(sourc
     with pytest.raises(ValueError, match="no-such-run"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--compare", tmp_path / "no-such-run")
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_path):
+    options = [*TINY, "--data", source, "--models", tmp_path / "models", "--publish"]
+    run(*options, "--run-dir", tmp_path / "teacher", "--name", "large")
+    run(*options, "--run-dir", tmp_path / "run", "--name", "small", "--teacher", tmp_path / "models" / "large" / "1")
+    assert read_manifest(tmp_path / "models" / "small" / "1").training.settings["teacher"] == "large/1"
+    assert read_manifest(tmp_path / "models" / "large" / "1").training.settings["teacher"] is None
+    assert list((tmp_path / "run").glob("teacher-*.npy"))
+
+
+def test_a_teacher_that_is_no_model_is_refused(source, tmp_path):
+    with pytest.raises(InvalidModel, match=r"manifest\.json is missing"):
+        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--teacher", tmp_path)
+
+
+def test_the_study_varies_one_thing_at_a_time(colours):
+    variants = classifier._variants(NetworkSettings(widths=(8, 16)), colours, 0)
+    networks = {name: build_one() for name, build_one in variants.items()}
+    weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    assert len(weights) == 7
+    base = weights["as it is"]
+    assert weights["half the filters (4, 8)"] < base < weights["half as many more (12, 24)"]
+    assert weights["2 convolutions a group"] < base < weights["4 convolutions a group"]
+    assert weights["dropout 0.2"] == weights["dropout 0.5"] == base
+    assert [networks[f"dropout {rate}"].dropout.p for rate in (0.2, 0.5)] == [0.2, 0.5]
+
+
+def test_the_study_goes_into_the_report(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.study.EPOCHS", 1)
+    monkeypatch.setattr("training.study.IMAGES", 20)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--study")
+    report = (tmp_path / "run" / "export" / "report" / "README.md").read_text()
+    assert "## What filters, layers and dropout buy" in report
+    assert "| dropout 0.5 |" in report
+
+
+def test_the_study_is_of_the_cnn(source, tmp_path):
+    with pytest.raises(ValueError, match="--arch cnn"):
+        run("--arch", "mlp", "--data", source, "--run-dir", tmp_path / "run", "--study")

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from training.augment import Augment
+from training.fit import FitSettings
+from training.study import run_study
+
+SETTINGS = FitSettings(epochs=50, batch_size=512, lr=0.8, augment=Augment(translate=1, cutout=3))
+
+
+@pytest.fixture
+def studied(monkeypatch):
+    monkeypatch.setattr("training.study.EPOCHS", 2)
+    monkeypatch.setattr("training.study.IMAGES", 60)
+
+
+def test_each_variant_gets_a_row_of_the_same_short_training(studied, tiny_cnn, colours, accelerator, console, tmp_path):
+    variants = {"as it is": tiny_cnn, "dropout 0.5": lambda: tiny_cnn(dropout=0.5)}
+    path = tmp_path / "study.json"
+    rows = run_study(variants, colours, SETTINGS, path, accelerator, console)
+    assert [row["change"] for row in rows] == ["as it is", "dropout 0.5"]
+    assert all((row["epochs"], row["train"]) == (2, 60) for row in rows)
+    assert rows[0]["parameters"] == sum(p.numel() for p in tiny_cnn().parameters())
+    assert all(0 <= row["train_accuracy"] <= 1 and row["seconds"] > 0 for row in rows)
+    assert json.loads(path.read_text()) == rows
+
+
+def test_what_is_measured_already_is_not_trained_again(studied, tiny_cnn, colours, accelerator, console, tmp_path):
+    path = tmp_path / "study.json"
+    first = run_study({"as it is": tiny_cnn}, colours, SETTINGS, path, accelerator, console)
+    built = []
+
+    def build():
+        built.append(1)
+        return tiny_cnn(dropout=0.2)
+
+    def never():
+        pytest.fail("trained again")
+
+    rows = run_study({"as it is": never, "dropout": build}, colours, SETTINGS, path, accelerator, console)
+    assert rows[0] == first[0]
+    assert len(rows) == 2
+    assert built == [1]
