@@ -2,23 +2,21 @@
 # Two images of the same service: `cpu` and `gpu` (the CUDA libraries come as wheels; the driver from the host).
 ARG PYTHON=python:3.13-slim-bookworm
 
-FROM ${PYTHON} AS build-cpu
+FROM ${PYTHON} AS build
 WORKDIR /src
 # The virtual environment is all that leaves the build stages: no pip cache, no sources.
 RUN python3 -m venv /opt/quartet
 COPY pyproject.toml constraints.txt README.md ./
 COPY service service
+
+FROM build AS build-cpu
 RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt . \
     # 285 MB of GPU code that this image never loads.
     && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so \
     && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_tensorrt.so \
     && /opt/quartet/bin/pip uninstall --yes --quiet pip
 
-FROM ${PYTHON} AS build-gpu
-WORKDIR /src
-RUN python3 -m venv /opt/quartet
-COPY pyproject.toml constraints.txt README.md ./
-COPY service service
+FROM build AS build-gpu
 RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[cuda]' \
     && /opt/quartet/bin/pip uninstall --yes --quiet pip
 

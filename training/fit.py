@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ def fit(
     resume: bool = False,
     on_epoch: Callable[[float], None] | None = None,
     teacher: npt.NDArray[np.float32] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> FitState:
     """Trains `model` and leaves in it the weights of the epoch that was best on `validation`.
 
@@ -102,9 +103,11 @@ def fit(
         on_epoch: called before every epoch with the share of the training that is done.
         teacher: probabilities, shape (2, images, classes), that another network gives to each training image as it
             is and mirrored; see `training.distill`.
+        origin: what else decides the outcome (data, network, teacher), in plain JSON types; a checkpoint of another
+            origin is not resumed.
 
     Raises:
-        ValueError: the checkpoint to resume was made with other settings.
+        ValueError: the checkpoint to resume was made with other settings or has another origin.
         KeyboardInterrupt: interrupted before the first epoch ended.
     """
     checkpoint = folder / "checkpoint.pt"
@@ -113,10 +116,11 @@ def fit(
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
     wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
     state, best = FitState(), {}
+    described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
     if resume and checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
-        if saved["settings"] != _plain(settings):
-            raise ValueError(f"{checkpoint} was made with other settings: {saved['settings']}. Use another --run-dir.")
+        if changed := _changed(saved["settings"], described):
+            raise ValueError(f"{checkpoint} was made with other settings ({changed}). Use another --run-dir.")
         if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in model.state_dict().items()}:
             raise ValueError(f"{checkpoint} was made with another network. Use another --run-dir.")
         model.load_state_dict(saved["model"])
@@ -153,7 +157,7 @@ def fit(
                 _save(
                     checkpoint,
                     {
-                        "settings": _plain(settings),
+                        "settings": described,
                         "model": model.state_dict(),
                         "average": average.state_dict(),
                         "optimizer": optimizer.state_dict(),
@@ -290,9 +294,10 @@ def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer
     return torch.optim.SGD(params, momentum=0.9, nesterov=True)
 
 
-def _plain(settings: FitSettings) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    return plain
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which settings differ, in words; empty if none does."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:

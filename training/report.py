@@ -146,8 +146,9 @@ def _card(
     if study:
         parts += [
             "## What filters, layers and dropout buy",
-            f"Each row is {study[0]['epochs']} epochs on {study[0]['train']} training images, all else as above; "
-            "accuracy on the validation split, so the rows compare with each other and not with the table above.",
+            f"Each row is {study[0]['epochs']} epochs on {study[0]['train']} training images, without a teacher and "
+            "without mixed images; accuracy on the validation split, so the rows compare with each other and not with "
+            "the table above.",
             _table(
                 ("change", "parameters", "training accuracy", "validation accuracy", "seconds"),
                 [

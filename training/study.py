@@ -32,7 +32,7 @@ def run_study(
     Args:
         variants: what makes each network, by what is different in it.
         data: its validation split measures; the test split is not touched.
-        settings: of the training, but for the epochs.
+        settings: of the training, but for the epochs, the batch size, the averaging and mixed images.
         path: the JSON file that keeps the rows; a variant that it holds already is not trained again.
         accelerator: the device and the precision.
         console: where progress goes.
@@ -44,8 +44,9 @@ def run_study(
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
     order = np.random.default_rng(settings.seed).permutation(len(data.train))
     part = data.train.take(order[:IMAGES])
-    # Batches of the usual size would leave so few images too few steps.
+    # Batches of the usual size would leave so few images too few steps, and mixed images need many.
     short = dataclasses.replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 128), ema=0.0)
+    short = dataclasses.replace(short, augment=dataclasses.replace(short.augment, cutmix=0.0))
     short = dataclasses.replace(short, lr=settings.lr * short.batch_size / settings.batch_size)
     for change, build in variants.items():
         if change in (row["change"] for row in rows):

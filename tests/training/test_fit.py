@@ -199,6 +199,12 @@ def test_checkpoint_of_other_settings_is_refused(tiny_cnn, train_on, tmp_path, c
         train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, **change), resume=True)
 
 
+def test_checkpoint_of_other_data_is_refused_and_says_so(tiny_cnn, train_on, tmp_path):
+    train_on(tiny_cnn(), tmp_path, origin={"data": "sha256:1", "widths": (8, 8)})
+    with pytest.raises(ValueError, match=r"other settings \(data sha256:1, now sha256:2\)"):
+        train_on(tiny_cnn(), tmp_path, origin={"data": "sha256:2", "widths": (8, 8)}, resume=True)
+
+
 def test_checkpoint_of_another_network_is_refused(colours, tiny_cnn, train_on, tmp_path):
     train_on(tiny_cnn(), tmp_path)
     with pytest.raises(ValueError, match=r"checkpoint\.pt"):

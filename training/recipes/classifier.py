@@ -172,6 +172,12 @@ def run(arguments: Namespace, console: Console) -> None:
         resume=arguments.resume,
         on_epoch=model.set_progress if isinstance(model, Transfer) else None,
         teacher=teacher,
+        origin={
+            "data": data.fingerprint,
+            "network": dataclasses.asdict(network),
+            "teacher": _version_name(arguments.teacher),
+            "precision": arguments.precision,
+        },
     )
     if not accelerator.is_main_process:
         return
@@ -224,6 +230,11 @@ def _override(settings: Any, arguments: Namespace) -> Any:
     return dataclasses.replace(settings, **given)
 
 
+def _version_name(folder: Path | None) -> str | None:
+    """`NAME/VERSION` of a published version's folder."""
+    return "/".join(folder.resolve().parts[-2:]) if folder else None
+
+
 def _write_version(
     target: Path,
     name: str,
@@ -271,7 +282,7 @@ def _write_version(
             recipe=f"python -m training classifier --arch {network.arch}",
             settings={
                 "precision": arguments.precision,
-                "teacher": "/".join(arguments.teacher.resolve().parts[-2:]) if arguments.teacher else None,
+                "teacher": _version_name(arguments.teacher),
                 **json.loads(json.dumps(dataclasses.asdict(network))),
                 **json.loads(json.dumps(dataclasses.asdict(settings))),
             },
