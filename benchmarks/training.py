@@ -44,10 +44,11 @@ def images_per_second(arch: str, keep: bool) -> float:
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
+    from training.classification import Classification
     from training.data import ImageData, ImageSplit
     from training.fit import fit
     from training.memory import keep_freed_memory
-    from training.recipes.classifier import DEFAULTS, NetworkSettings, build
+    from training.recipes.classifier import DEFAULTS, LEARNING, NetworkSettings, build
 
     if keep:
         keep_freed_memory()
@@ -61,8 +62,7 @@ def images_per_second(arch: str, keep: bool) -> float:
     with tempfile.TemporaryDirectory() as folder:
         state = fit(
             build(network, data, 0),
-            train,
-            few,
+            Classification(train, few, LEARNING[network.arch]),
             replace(DEFAULTS[network.arch], epochs=1),
             Path(folder),
             accelerator=Accelerator(cpu=True),

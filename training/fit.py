@@ -1,30 +1,24 @@
-"""The training loop of every classifier: schedule, averaging, checkpoints that resume exactly, progress."""
+"""The training loop of every network: schedule, averaging, checkpoints that resume exactly, progress.
 
-import contextlib
+What a network learns is a `Task`; how it learns is here.
+"""
+
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.augment import Augment, cutmix, to_pixels
-from training.data import ImageSplit
-from training.distill import loss_of, soften
 from training.progress import ProgressBar
-
-EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +27,14 @@ class FitSettings:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: images a step, over all devices together.
+        batch_size: items a step, over all devices together.
         optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
         lr: the peak learning rate (of the head, where the backbone has a rate of its own).
         backbone_lr: the peak learning rate of pretrained parameters; None: as `lr`.
         weight_decay: of every parameter of two or more dimensions.
         warmup: the share of the steps in which the rate rises linearly; then it falls linearly to 0.
-        label_smoothing: probability mass that is spread over all classes.
+        clip: the largest norm of the gradient of all parameters; longer ones are shortened. 0: any.
         ema: decay a step of the averaged weights that are evaluated and kept; 0 turns averaging off.
-        distill: the weight of the teacher's answer in the loss, where there is a teacher; the label has the rest.
-        distill_temperature: what softens the teacher's answer and the network's before they are compared.
         seed: of initial weights, order and augmentation.
     """
 
@@ -53,12 +45,9 @@ class FitSettings:
     backbone_lr: float | None = None
     weight_decay: float = 5e-4
     warmup: float = 0.2
-    label_smoothing: float = 0.1
+    clip: float = 0.0
     ema: float = 0.99
-    distill: float = 0.7
-    distill_temperature: float = 2.0
     seed: int = 0
-    augment: Augment = field(default_factory=Augment)
 
 
 @dataclass(slots=True)
@@ -67,42 +56,82 @@ class FitState:
 
     epoch: int = 0
     best_epoch: int = 0
-    best_accuracy: float = -1.0
+    best_score: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Where a step's randomness comes from, so that a resumed run draws the same.
+
+    Attributes:
+        own: on the device; of this process alone.
+        shared: on the CPU; draws the same in every process.
+    """
+
+    own: torch.Generator
+    shared: torch.Generator
+
+
+class Task(Protocol):
+    """What a network learns.
+
+    Attributes:
+        unit: what it learns from, in the plural (`images`).
+        score: the validation figure that chooses the epoch, the higher the better.
+    """
+
+    unit: str
+    score: str
+
+    def __len__(self) -> int:
+        """How many training items there are."""
+
+    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
+        """Called before every epoch, counted from 0."""
+
+    def loss(
+        self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and figures of it worth a line in the log.
+
+        Args:
+            network: in training mode.
+            items: int64, shape (batch,): the places of the batch's items in the training split.
+            epoch: counted from 0.
+            draw: the batch's randomness.
+            device: where the network is.
+        """
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """Figures on the validation split, `score` among them."""
+
+
 def fit(
     model: nn.Module,
-    train: ImageSplit,
-    validation: ImageSplit,
+    task: Task,
     settings: FitSettings,
     folder: Path,
     *,
     accelerator: Accelerator,
     console: Console,
     resume: bool = False,
-    on_epoch: Callable[[float], None] | None = None,
-    teacher: npt.NDArray[np.float32] | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> FitState:
-    """Trains `model` and leaves in it the weights of the epoch that was best on `validation`.
+    """Trains `model` and leaves in it the weights of the epoch that was best on the validation split.
 
     Every epoch seeds itself from `settings.seed` and its number, so a resumed run continues as if it had never
     stopped. Ctrl-C ends the training and keeps the best whole epoch.
 
     Args:
-        model: takes float pixels (batch, channels, height, width) in 0 to 1, returns logits.
-        train: the images to learn from.
-        validation: the images that choose the epoch.
+        model: the network.
+        task: what it learns.
         settings: how.
         folder: receives `checkpoint.pt` after every epoch.
         accelerator: the device, the precision and the processes.
         console: where progress goes.
         resume: whether to continue from the folder's checkpoint.
-        on_epoch: called before every epoch with the share of the training that is done.
-        teacher: probabilities, shape (2, images, classes), that another network gives to each training image as it
-            is and mirrored; see `training.distill`.
         origin: what else decides the outcome (data, network, teacher), in plain JSON types; a checkpoint of another
             origin is not resumed.
 
@@ -129,25 +158,20 @@ def fit(
         state, best = FitState(**saved["state"]), saved["best"]
         console.print(f"Resuming after epoch {state.epoch} of {settings.epochs}.")
 
-    images = torch.from_numpy(train.images)
-    labels = torch.from_numpy(train.labels)
-    soft = None if teacher is None else soften(torch.from_numpy(teacher), settings.distill_temperature)
     try:
         while state.epoch < settings.epochs:
             started = time.perf_counter()
-            if on_epoch:
-                on_epoch(state.epoch / settings.epochs)
-            record = _epoch(
-                wrapped, average, optimizer, images, labels, soft, settings, state.epoch, accelerator, console
-            )
+            task.begin(model, state.epoch, settings.epochs)
+            record = _epoch(wrapped, average, optimizer, task, settings, state.epoch, accelerator, console)
             evaluated = average.module if settings.ema else model
-            logits = predict(evaluated, validation.images, accelerator)
-            record |= _score(logits, validation.labels)
+            evaluated.eval()
+            figures = task.validate(evaluated, accelerator)
+            record |= {f"validation_{name}": value for name, value in figures.items()}
             state.seconds += time.perf_counter() - started
             state.epoch += 1
             state.history.append(record)
-            if record["validation_accuracy"] >= state.best_accuracy:
-                state.best_accuracy, state.best_epoch = record["validation_accuracy"], state.epoch
+            if figures[task.score] >= state.best_score:
+                state.best_score, state.best_epoch = figures[task.score], state.epoch
                 best = {name: value.clone() for name, value in evaluated.state_dict().items()}
             console.print(
                 f"epoch {state.epoch:3d}/{settings.epochs}  "
@@ -179,102 +203,59 @@ def _epoch(
     wrapped: nn.Module,
     average: AveragedModel,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    soft: Tensor | None,
+    task: Task,
     settings: FitSettings,
     epoch: int,
     accelerator: Accelerator,
     console: Console,
 ) -> dict[str, float]:
-    """One pass over the training images; returns its mean loss, accuracy and rates."""
+    """One pass over the training items; returns the means of its loss and figures, and its rates."""
     seed = settings.seed * 100_003 + epoch
     torch.manual_seed(seed + accelerator.process_index)  # dropout
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(task), generator=torch.Generator().manual_seed(seed))
     device = accelerator.device
-    generator = torch.Generator(device).manual_seed(seed + accelerator.process_index)
-    coin = torch.Generator().manual_seed(seed)
-    steps = max(1, len(labels) // settings.batch_size)
+    draw = Draw(
+        torch.Generator(device).manual_seed(seed + accelerator.process_index), torch.Generator().manual_seed(seed)
+    )
+    steps = max(1, len(task) // settings.batch_size)
     wrapped.train()
     unwrapped = accelerator.unwrap_model(wrapped)
-    total, correct, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    sums: dict[str, Tensor] = {}
+    seen = 0
     started = time.perf_counter()
     with ProgressBar(console, f"epoch {epoch + 1}/{settings.epochs}", steps, accelerator) as advance:
         for step in range(steps):
             batch = order[step * settings.batch_size :][: settings.batch_size]
             batch = batch[accelerator.process_index :: accelerator.num_processes]
-            pixels = settings.augment(images[batch].to(device), batch.to(device), epoch, generator)
-            target = labels[batch].to(device)
-            answer = None if soft is None else soft[settings.augment.mirrored(batch, epoch).long(), batch].to(device)
-            partner, kept = None, 1.0
-            if settings.augment.cutmix and torch.rand((), generator=coin) < settings.augment.cutmix:
-                pixels, partner, kept = cutmix(pixels, generator)
             factor = schedule((epoch * steps + step) / (settings.epochs * steps), settings.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
             with accelerator.autocast():
-                logits = wrapped(pixels)
-            truth = F.one_hot(target, logits.shape[1]).float()
-            if partner is not None:
-                truth = truth.lerp(truth[partner], 1 - kept)
-                answer = None if answer is None else answer.lerp(answer[partner], 1 - kept)
-            loss = loss_of(
-                logits.float(),
-                truth,
-                answer,
-                label_smoothing=settings.label_smoothing,
-                weight=settings.distill,
-                temperature=settings.distill_temperature,
-            )
+                loss, figures = task.loss(wrapped, batch, epoch, draw, device)
             accelerator.backward(loss)
+            if settings.clip:
+                accelerator.clip_grad_norm_(unwrapped.parameters(), settings.clip)
             optimizer.step()
             optimizer.zero_grad()
             if settings.ema:
                 average.update_parameters(unwrapped)
-            total += loss.detach() * len(batch)
-            correct += (logits.detach().argmax(1) == target).sum()
+            for name, value in {"loss": loss, **figures}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach().float() * len(batch)
             seen += len(batch)
             rate = seen * accelerator.num_processes / (time.perf_counter() - started)
-            advance(f"loss {total.item() / seen:.3f}  accuracy {correct.item() / seen:.3f}  {rate:.0f} images/s")
-    if not math.isfinite(total.item()):
-        raise FloatingPointError(f"the loss became {total.item()} in epoch {epoch + 1}: lower --lr")
+            advance("  ".join(f"{n} {v.item() / seen:.3f}" for n, v in sums.items()) + f"  {rate:.0f} {task.unit}/s")
+    if not math.isfinite(sums["loss"].item()):
+        raise FloatingPointError(f"the loss became {sums['loss'].item()} in epoch {epoch + 1}: lower --lr")
     return {
-        "train_loss": total.item() / seen,
-        "train_accuracy": correct.item() / seen,
+        **{f"train_{name}": value.item() / seen for name, value in sums.items()},
         "lr": settings.lr * schedule((epoch + 1) / settings.epochs, settings.warmup),
-        "images_per_second": rate,
+        f"{task.unit}_per_second": rate,
     }
 
 
 def schedule(progress: float, warmup: float) -> float:
     """The learning rate's factor at `progress` (0 to 1) of the training: a linear rise, then a linear fall to 0."""
     return (progress + 1e-3) / (warmup + 1e-3) if progress < warmup else (1 - progress) / (1 - warmup)
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module, images: npt.NDArray[np.uint8], accelerator: Accelerator | None = None
-) -> npt.NDArray[np.float32]:
-    """Logits, shape (n, classes), of uint8 images, shape (n, height, width, channels), without augmentation.
-
-    With an accelerator on its device and in its precision, otherwise where the model is, in its own.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    logits = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        batch = torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device)
-        with accelerator.autocast() if accelerator else contextlib.nullcontext():
-            logits.append(model(to_pixels(batch)).float().cpu())
-    return torch.cat(logits).numpy()
-
-
-def _score(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    outputs, target = torch.from_numpy(logits), torch.from_numpy(labels)
-    return {
-        "validation_loss": F.cross_entropy(outputs, target).item(),
-        "validation_accuracy": (outputs.argmax(1) == target).float().mean().item(),
-    }
 
 
 def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:

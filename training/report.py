@@ -14,7 +14,6 @@ from service.inference.manifest import ClassifierManifest
 from training.calibrate import reliability
 from training.data import ImageData
 from training.evaluate import Evaluation
-from training.fit import FitSettings
 
 matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 # A large data set's matrix would be unreadable.
@@ -26,7 +25,6 @@ def write_report(
     manifest: ClassifierManifest,
     evaluation: Evaluation,
     data: ImageData,
-    settings: FitSettings,
     result: dict[str, Any],
     others: Sequence[dict[str, Any]],
     study: Sequence[dict[str, Any]] = (),
@@ -38,7 +36,6 @@ def write_report(
         manifest: of the version.
         evaluation: on the test split.
         data: for the pictures of mistakes.
-        settings: of the training.
         result: of this run: parameters, times, history.
         others: results of other runs to compare with, as `result`.
         study: rows of the study of filters, layers and dropout.
@@ -52,14 +49,13 @@ def write_report(
     mistakes = _worst(evaluation)
     if len(mistakes):
         _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
-    (folder / "README.md").write_text(_card(manifest, evaluation, data, settings, result, others, study, len(mistakes)))
+    (folder / "README.md").write_text(_card(manifest, evaluation, data, result, others, study, len(mistakes)))
 
 
 def _card(
     manifest: ClassifierManifest,
     evaluation: Evaluation,
     data: ImageData,
-    settings: FitSettings,
     result: dict[str, Any],
     others: Sequence[dict[str, Any]],
     study: Sequence[dict[str, Any]],
@@ -164,7 +160,7 @@ def _card(
         ]
     parts += [
         "## Provenance",
-        f"Data fingerprint `{manifest.data.fingerprint}`; seed {settings.seed}; "
+        f"Data fingerprint `{manifest.data.fingerprint}`; seed {manifest.training.settings['seed']}; "
         + ", ".join(f"{name} {version}" for name, version in manifest.training.versions.items())
         + f". The exported graph differs from PyTorch by at most {result['onnx_difference']:.1g} at batches of 1, 2, 7 "
         f"and {manifest.max_batch}.",

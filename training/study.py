@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
+from training.classification import Classification, ClassificationSettings, predict
 from training.data import ImageData
-from training.fit import FitSettings, fit, predict
+from training.fit import FitSettings, fit
 
 EPOCHS = 6
 IMAGES = 5000
@@ -23,6 +24,7 @@ def run_study(
     variants: Mapping[str, Callable[[], nn.Module]],
     data: ImageData,
     settings: FitSettings,
+    learning: ClassificationSettings,
     path: Path,
     accelerator: Accelerator,
     console: Console,
@@ -32,7 +34,8 @@ def run_study(
     Args:
         variants: what makes each network, by what is different in it.
         data: its validation split measures; the test split is not touched.
-        settings: of the training, but for the epochs, the batch size, the averaging and mixed images.
+        settings: of the training, but for the epochs, the batch size and the averaging.
+        learning: likewise, but for mixed images.
         path: the JSON file that keeps the rows; a variant that it holds already is not trained again.
         accelerator: the device and the precision.
         console: where progress goes.
@@ -46,7 +49,7 @@ def run_study(
     part = data.train.take(order[:IMAGES])
     # Batches of the usual size would leave so few images too few steps, and mixed images need many.
     short = dataclasses.replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 128), ema=0.0)
-    short = dataclasses.replace(short, augment=dataclasses.replace(short.augment, cutmix=0.0))
+    plain = dataclasses.replace(learning, augment=dataclasses.replace(learning.augment, cutmix=0.0))
     short = dataclasses.replace(short, lr=settings.lr * short.batch_size / settings.batch_size)
     for change, build in variants.items():
         if change in (row["change"] for row in rows):
@@ -54,9 +57,8 @@ def run_study(
         console.print(f"study: {change}")
         model = build()
         started = time.perf_counter()
-        state = fit(
-            model, part, data.validation, short, path.parent / "study", accelerator=accelerator, console=console
-        )
+        task = Classification(part, data.validation, plain)
+        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=console)
         seconds = time.perf_counter() - started
         correct = predict(model, part.images, accelerator).argmax(1) == part.labels
         rows.append(

@@ -18,10 +18,13 @@ from service.inference.manifest import (
     TensorSpec,
     TrainingCard,
 )
+from tests.training.quick import LEARNING, SETTINGS
 from training.augment import to_pixels
+from training.classification import Classification
 from training.data import ImageData, ImageSplit
 from training.evaluate import evaluate
 from training.export import ClassifierGraph, export
+from training.fit import fit
 from training.networks import CNN, Normalize
 
 # In alphabetical order, which is the order that class folders give.
@@ -69,7 +72,7 @@ def make_manifest(colours):
             conformal=evaluation.conformal,
             training=TrainingCard(
                 recipe="python -m training classifier",
-                settings={"epochs": 2},
+                settings={"epochs": 2, "seed": 0},
                 epochs_run=2,
                 best_epoch=2,
                 seconds=1.0,
@@ -201,3 +204,15 @@ def accelerator(accelerator_in):
 @pytest.fixture
 def console():
     return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def train_on(colours, accelerator, console):
+    """Trains a classifier of the colours."""
+
+    def train(model, folder, settings=SETTINGS, learning=LEARNING, teacher=None, **options):
+        options = {"accelerator": accelerator, "console": console, **options}
+        task = Classification(colours.train, colours.validation, learning, teacher)
+        return fit(model, task, settings, folder, **options)
+
+    return train

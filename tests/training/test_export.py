@@ -13,8 +13,8 @@ from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel, re
 from service.inference.session import Session
 from training.augment import to_pixels
 from training.calibrate import softmax
+from training.classification import predict
 from training.export import ClassifierGraph, ExportMismatch, export, library_versions, publish, write_golden
-from training.fit import predict
 
 
 def answers(graph, images):

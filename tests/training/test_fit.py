@@ -3,14 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-import training.fit
+from tests.training.quick import LEARNING, SETTINGS, score
 from training.augment import Augment
-from training.fit import FitSettings, fit, predict, schedule
-
-SETTINGS = FitSettings(epochs=2, batch_size=10, lr=0.2, ema=0.6, augment=Augment(translate=1, cutout=3))
+from training.classification import predict
+from training.fit import schedule
 
 
 class InterruptedAugment(Augment):
@@ -28,7 +26,7 @@ class InterruptedAtOnce(Augment):
 
 
 def interrupted(kind=InterruptedAugment):
-    return dataclasses.replace(SETTINGS, augment=kind(**dataclasses.asdict(SETTINGS.augment)))
+    return dataclasses.replace(LEARNING, augment=kind(**dataclasses.asdict(LEARNING.augment)))
 
 
 def checkpoint(folder):
@@ -56,79 +54,11 @@ def assert_same(one, other):
         assert one == other
 
 
-@pytest.fixture
-def train_on(colours, accelerator, console):
-    def train(model, folder, settings=SETTINGS, **options):
-        options = {"accelerator": accelerator, "console": console, **options}
-        return fit(model, colours.train, colours.validation, settings, folder, **options)
-
-    return train
-
-
-def score(model, split):
-    logits, labels = torch.from_numpy(predict(model, split.images)), torch.from_numpy(split.labels)
-    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()
-
-
 def test_two_epochs_learn_the_colours(tiny_cnn, train_on, colours, tmp_path):
     model = tiny_cnn(dropout=0.1)
     state = train_on(model, tmp_path)
     assert state.epoch == 2
     assert state.history[1]["train_loss"] < state.history[0]["train_loss"]
-    assert score(model, colours.test)[1] > 0.9
-
-
-def test_each_epoch_is_announced_with_the_share_that_is_done(tiny_cnn, train_on, tmp_path):
-    told = []
-    train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=4), on_epoch=told.append)
-    assert told == [0.0, 0.25, 0.5, 0.75]
-
-
-def test_a_teacher_is_believed_over_the_labels_as_far_as_its_weight_goes(tiny_cnn, train_on, colours, tmp_path):
-    """A teacher that takes every colour for the next one."""
-    wrong = np.eye(3, dtype=np.float32)[(colours.train.labels + 1) % 3] * 0.9 + 1 / 30
-    settings = dataclasses.replace(SETTINGS, epochs=3, distill=0.95)
-    model = tiny_cnn()
-    train_on(model, tmp_path / "with", settings, teacher=np.stack((wrong, wrong)))
-    answers = predict(model, colours.test.images).argmax(1)
-    assert (answers == (colours.test.labels + 1) % 3).mean() > 0.9
-
-
-def test_the_teachers_answer_to_the_mirrored_image_goes_with_the_mirrored_image(
-    tiny_cnn, train_on, colours, tmp_path, monkeypatch
-):
-    """The two views' answers are told apart by their first probability."""
-    views = np.zeros((2, len(colours.train), 3), dtype=np.float32)
-    views[0, :, 0] = views[1, :, 1] = 1
-    seen = []
-    real = training.fit.loss_of
-
-    def spy(logits, truth, softened, **options):
-        seen.append(softened.argmax(1))
-        return real(logits, truth, softened, **options)
-
-    monkeypatch.setattr(training.fit, "loss_of", spy)
-    settings = dataclasses.replace(SETTINGS, epochs=1)
-    train_on(tiny_cnn(), tmp_path, settings, teacher=views)
-    order = torch.randperm(len(colours.train), generator=torch.Generator().manual_seed(settings.seed * 100_003))
-    assert torch.equal(torch.cat(seen), settings.augment.mirrored(order, 0).long()[: len(torch.cat(seen))])
-
-
-def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours, tmp_path, monkeypatch):
-    truths = []
-    real = training.fit.loss_of
-
-    def spy(logits, truth, softened, **options):
-        truths.append(truth)
-        return real(logits, truth, softened, **options)
-
-    monkeypatch.setattr(training.fit, "loss_of", spy)
-    augment = Augment(translate=1, cutout=0, cutmix=1.0)
-    model = tiny_cnn()
-    train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=4, augment=augment))
-    rows = torch.cat(truths)
-    torch.testing.assert_close(rows.sum(1), torch.ones(len(rows)))
-    assert ((rows > 0.01) & (rows < 0.99)).any(1).float().mean() > 0.3
     assert score(model, colours.test)[1] > 0.9
 
 
@@ -142,7 +72,7 @@ def test_progress_has_a_line_an_epoch(tiny_cnn, train_on, console, tmp_path):
 def test_interrupted_and_resumed_run_equals_one_without_a_break_to_the_bit(tiny_cnn, train_on, tmp_path):
     whole, first, second = tiny_cnn(dropout=0.2), tiny_cnn(dropout=0.2), tiny_cnn(seed=99, dropout=0.2)
     expected = train_on(whole, tmp_path / "whole")
-    stopped = train_on(first, tmp_path / "parts", interrupted())
+    stopped = train_on(first, tmp_path / "parts", learning=interrupted())
     assert (stopped.epoch, len(stopped.history)) == (1, 1)
     resumed = train_on(second, tmp_path / "parts", resume=True)
     assert (resumed.epoch, resumed.best_epoch) == (expected.epoch, expected.best_epoch)
@@ -164,7 +94,7 @@ def test_same_seed_gives_the_same_weights_and_another_gives_others(tiny_cnn, tra
 
 def test_ctrl_c_keeps_what_was_reached(tiny_cnn, train_on, console, colours, tmp_path):
     model = tiny_cnn()
-    state = train_on(model, tmp_path, interrupted())
+    state = train_on(model, tmp_path, learning=interrupted())
     assert (state.epoch, state.best_epoch) == (1, 1)
     assert "epoch 1 is kept" in console.file.getvalue()
     assert score(model, colours.validation)[0] == pytest.approx(state.history[0]["validation_loss"], rel=1e-5)
@@ -172,7 +102,7 @@ def test_ctrl_c_keeps_what_was_reached(tiny_cnn, train_on, console, colours, tmp
 
 def test_ctrl_c_in_the_first_epoch_is_passed_on(tiny_cnn, train_on, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train_on(tiny_cnn(), tmp_path, interrupted(InterruptedAtOnce))
+        train_on(tiny_cnn(), tmp_path, learning=interrupted(InterruptedAtOnce))
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
@@ -190,9 +120,7 @@ def test_run_without_resume_starts_anew(tiny_cnn, train_on, tmp_path):
     assert without_times(again.history) == without_times(state.history)
 
 
-@pytest.mark.parametrize(
-    "change", [{"lr": 0.3}, {"epochs": 3}, {"seed": 1}, {"augment": Augment(translate=2, cutout=3)}]
-)
+@pytest.mark.parametrize("change", [{"lr": 0.3}, {"epochs": 3}, {"seed": 1}])
 def test_checkpoint_of_other_settings_is_refused(tiny_cnn, train_on, tmp_path, change):
     train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=2))
     with pytest.raises(ValueError, match="was made with other settings"):
@@ -268,7 +196,7 @@ def test_latest_of_the_best_epochs_is_kept_and_not_the_last(train_on, colours, t
     model = RightForTwoEpochs()
     state = train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=3, ema=0, lr=0.01))
     assert [row["validation_accuracy"] for row in state.history] == [1, 1, 0]
-    assert (state.best_epoch, state.best_accuracy) == (2, 1)
+    assert (state.best_epoch, state.best_score) == (2, 1)
     assert model.steps == 24
     assert score(model, colours.validation)[0] == pytest.approx(state.history[1]["validation_loss"], rel=1e-5)
 
@@ -356,12 +284,3 @@ def test_schedule_never_leaves_zero_to_one():
     peak = int(np.argmax(factors))
     assert factors[:peak] == sorted(factors[:peak])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
-
-
-def test_prediction_goes_over_all_batches_in_order(tiny_cnn, draw, monkeypatch):
-    model, images = tiny_cnn(), draw(9).images
-    whole = predict(model, images)
-    monkeypatch.setattr("training.fit.EVALUATION_BATCH", 4)
-    assert whole.shape == (27, 3)
-    assert whole.dtype == np.float32
-    np.testing.assert_allclose(predict(model, images), whole, rtol=1e-4, atol=1e-5)

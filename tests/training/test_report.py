@@ -6,7 +6,6 @@ from PIL import Image
 
 from training.data import ImageData, ImageSplit
 from training.evaluate import evaluate
-from training.fit import FitSettings
 from training.report import write_report
 
 RESULT = {
@@ -46,7 +45,7 @@ def report(colours, make_manifest, tmp_path):
     def make(data=colours, mistakes=(1, 4, 25), others=(), study=()):
         evaluation = evaluation_of(data, mistakes)
         manifest = make_manifest(data=data, evaluation=evaluation)
-        write_report(tmp_path / "report", manifest, evaluation, data, FitSettings(epochs=2), RESULT, others, study)
+        write_report(tmp_path / "report", manifest, evaluation, data, RESULT, others, study)
         return (tmp_path / "report" / "README.md").read_text()
 
     return make

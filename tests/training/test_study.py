@@ -3,10 +3,12 @@ import json
 import pytest
 
 from training.augment import Augment
+from training.classification import ClassificationSettings
 from training.fit import FitSettings
 from training.study import run_study
 
-SETTINGS = FitSettings(epochs=50, batch_size=512, lr=0.8, augment=Augment(translate=1, cutout=3))
+SETTINGS = FitSettings(epochs=50, batch_size=512, lr=0.8)
+LEARNING = ClassificationSettings(augment=Augment(translate=1, cutout=3))
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def studied(monkeypatch):
 def test_each_variant_gets_a_row_of_the_same_short_training(studied, tiny_cnn, colours, accelerator, console, tmp_path):
     variants = {"as it is": tiny_cnn, "dropout 0.5": lambda: tiny_cnn(dropout=0.5)}
     path = tmp_path / "study.json"
-    rows = run_study(variants, colours, SETTINGS, path, accelerator, console)
+    rows = run_study(variants, colours, SETTINGS, LEARNING, path, accelerator, console)
     assert [row["change"] for row in rows] == ["as it is", "dropout 0.5"]
     assert all((row["epochs"], row["train"]) == (2, 60) for row in rows)
     assert rows[0]["parameters"] == sum(p.numel() for p in tiny_cnn().parameters())
@@ -28,7 +30,7 @@ def test_each_variant_gets_a_row_of_the_same_short_training(studied, tiny_cnn, c
 
 def test_what_is_measured_already_is_not_trained_again(studied, tiny_cnn, colours, accelerator, console, tmp_path):
     path = tmp_path / "study.json"
-    first = run_study({"as it is": tiny_cnn}, colours, SETTINGS, path, accelerator, console)
+    first = run_study({"as it is": tiny_cnn}, colours, SETTINGS, LEARNING, path, accelerator, console)
     built = []
 
     def build():
@@ -38,7 +40,7 @@ def test_what_is_measured_already_is_not_trained_again(studied, tiny_cnn, colour
     def never():
         pytest.fail("trained again")
 
-    rows = run_study({"as it is": never, "dropout": build}, colours, SETTINGS, path, accelerator, console)
+    rows = run_study({"as it is": never, "dropout": build}, colours, SETTINGS, LEARNING, path, accelerator, console)
     assert rows[0] == first[0]
     assert len(rows) == 2
     assert built == [1]

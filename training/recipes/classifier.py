@@ -29,11 +29,12 @@ from service.inference.manifest import (
     TrainingCard,
 )
 from training.augment import Augment, to_pixels
+from training.classification import Classification, ClassificationSettings, predict
 from training.data import ImageData, load_images
 from training.distill import teach
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
 from training.export import ClassifierGraph, export, library_versions, publish, write_golden, write_manifest
-from training.fit import FitSettings, FitState, fit, predict
+from training.fit import FitSettings, FitState, fit
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.report import write_report
 from training.study import run_study
@@ -45,11 +46,16 @@ STUDY = "study.json"
 
 # A start for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16).
 DEFAULTS: dict[Arch, FitSettings] = {
-    "mlp": FitSettings(epochs=20, lr=0.1, augment=Augment(cutout=0, translate=2)),
+    "mlp": FitSettings(epochs=20, lr=0.1),
     "cnn": FitSettings(epochs=20),
     "transfer": FitSettings(
         epochs=8, batch_size=128, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.02, ema=0.995, warmup=0.1
     ),
+}
+LEARNING: dict[Arch, ClassificationSettings] = {
+    "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),
+    "cnn": ClassificationSettings(),
+    "transfer": ClassificationSettings(),
 }
 
 
@@ -141,7 +147,8 @@ def run(arguments: Namespace, console: Console) -> None:
         raise ValueError(f"--name {arguments.name!r}: letters, digits, dots, dashes and underscores alone")
     network = _override(NetworkSettings(), arguments)
     settings = _override(DEFAULTS[network.arch], arguments)
-    settings = dataclasses.replace(settings, augment=_override(settings.augment, arguments))
+    learning = _override(LEARNING[network.arch], arguments)
+    learning = dataclasses.replace(learning, augment=_override(learning.augment, arguments))
     if arguments.study and network.arch != "cnn":
         raise ValueError("--study varies the filters and layers of the CNN: use it with --arch cnn")
     data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
@@ -158,23 +165,22 @@ def run(arguments: Namespace, console: Console) -> None:
         f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
     )
     if arguments.study:
-        run_study(_variants(network, data, settings.seed), data, settings, folder / STUDY, accelerator, console)
+        variants = _variants(network, data, settings.seed)
+        run_study(variants, data, settings, learning, folder / STUDY, accelerator, console)
     teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
     state = fit(
         model,
-        data.train,
-        data.validation,
+        Classification(data.train, data.validation, learning, teacher),
         settings,
         folder,
         accelerator=accelerator,
         console=console,
         resume=arguments.resume,
-        on_epoch=model.set_progress if isinstance(model, Transfer) else None,
-        teacher=teacher,
         origin={
             "data": data.fingerprint,
             "network": dataclasses.asdict(network),
+            "learning": dataclasses.asdict(learning),
             "teacher": _version_name(arguments.teacher),
             "precision": arguments.precision,
         },
@@ -189,9 +195,12 @@ def run(arguments: Namespace, console: Console) -> None:
     evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
     name = arguments.name or {"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}")
     graph = ClassifierGraph(model, evaluation.calibration.temperature)
+    stated = {"precision": arguments.precision, "teacher": _version_name(arguments.teacher)}
+    for part in (network, settings, learning):
+        stated |= json.loads(json.dumps(dataclasses.asdict(part)))
 
     def write(target: Path) -> ClassifierManifest:
-        return _write_version(target, name, graph, data, network, settings, state, evaluation, folder, arguments)
+        return _write_version(target, name, graph, data, network, stated, state, evaluation, folder, arguments)
 
     console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
@@ -241,7 +250,7 @@ def _write_version(
     graph: ClassifierGraph,
     data: ImageData,
     network: NetworkSettings,
-    settings: FitSettings,
+    settings: dict[str, Any],
     state: FitState,
     evaluation: Evaluation,
     folder: Path,
@@ -280,12 +289,7 @@ def _write_version(
         conformal=evaluation.conformal,
         training=TrainingCard(
             recipe=f"python -m training classifier --arch {network.arch}",
-            settings={
-                "precision": arguments.precision,
-                "teacher": _version_name(arguments.teacher),
-                **json.loads(json.dumps(dataclasses.asdict(network))),
-                **json.loads(json.dumps(dataclasses.asdict(settings))),
-            },
+            settings=settings,
             epochs_run=state.epoch,
             best_epoch=state.best_epoch,
             seconds=round(state.seconds, 1),
@@ -313,5 +317,5 @@ def _write_version(
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     others = [json.loads((other / "result.json").read_text()) for other in arguments.compare]
     study = json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else []
-    write_report(target / "report", manifest, evaluation, data, settings, result, others, study)
+    write_report(target / "report", manifest, evaluation, data, result, others, study)
     return manifest
