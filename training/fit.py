@@ -199,6 +199,19 @@ def fit(
     return state
 
 
+def best_weights(folder: Path) -> dict[str, Tensor]:
+    """The state dict of a run's best epoch so far.
+
+    Raises:
+        ValueError: `folder` holds no checkpoint.
+    """
+    checkpoint = folder / "checkpoint.pt"
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint}: no such file; give the --run-dir of a training that ended an epoch")
+    weights: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["best"]
+    return weights
+
+
 def _epoch(
     wrapped: nn.Module,
     average: AveragedModel,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from training.data import ImageSplit
@@ -164,12 +165,13 @@ class Transfer(nn.Module):
         size: the side in pixels that images are enlarged to before the backbone (0: as they are).
         classes: how many.
         dropout: the share of the features that is dropped in training.
-        frozen: whether the backbone keeps its weights and statistics.
+        frozen: how many groups of the backbone's layers keep their weights and statistics: its stem is the first, each
+            stage is one; -1 for all.
         start_size: the side at which training starts; see `set_progress`.
     """
 
     def __init__(
-        self, backbone: Any, size: int, classes: int, dropout: float, frozen: bool, start_size: int | None = None
+        self, backbone: Any, size: int, classes: int, dropout: float, frozen: int, start_size: int | None = None
     ) -> None:
         super().__init__()
         config = backbone.pretrained_cfg
@@ -178,11 +180,11 @@ class Transfer(nn.Module):
         self.start_size = min(start_size or size, size)
         self.training_size = size
         self.backbone = backbone
-        self.frozen = frozen
+        self.frozen = frozen_modules(backbone, frozen)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.head_hidden_size, classes)
-        if frozen:
-            self.backbone.requires_grad_(False)
+        for module in self.frozen:
+            module.requires_grad_(False)
 
     def set_progress(self, progress: float) -> None:
         """Sets the size of training images: from `start_size` up to `size` over the first three quarters.
@@ -198,8 +200,8 @@ class Transfer(nn.Module):
 
     def train(self, mode: bool = True) -> "Transfer":
         super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
+        for module in self.frozen:
+            module.eval()
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -209,6 +211,25 @@ class Transfer(nn.Module):
         if size:
             pixels = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)
         return self.head(self.dropout(self.backbone(self.normalize(pixels))))
+
+
+def frozen_modules(backbone: Any, groups: int) -> list[nn.Module]:
+    """The modules of the first groups of a timm model's layers (stem, stages), each with all that it holds.
+
+    Args:
+        backbone: a timm model.
+        groups: how many; -1 for all.
+    """
+    if groups < 0:
+        return [backbone]
+    matched = group_parameters(backbone, backbone.group_matcher(coarse=True)) if groups else {}
+    early = {name for group, names in matched.items() if group < groups for name in names}
+    found = []
+    for path, module in backbone.named_modules():
+        names = {f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters()}
+        if names and names <= early:
+            found.append(module)
+    return found
 
 
 def load_backbone(name: str, weights: str) -> Any:

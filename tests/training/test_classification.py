@@ -12,7 +12,7 @@ from training.networks import Transfer, load_backbone
 
 def test_a_network_that_starts_with_small_images_is_told_how_far_training_is(colours):
     backbone = load_backbone("test_efficientnet", "none")
-    network = Transfer(backbone, 96, 3, dropout=0.0, frozen=False, start_size=32)
+    network = Transfer(backbone, 96, 3, dropout=0.0, frozen=0, start_size=32)
     task = Classification(colours.train, colours.validation, LEARNING)
     sizes = []
     for epoch in range(4):

@@ -115,7 +115,7 @@ def test_dropout_acts_in_training_and_not_in_evaluation(build):
     assert torch.equal(network.eval()(pixels), network(pixels))
 
 
-def transfer(size=0, frozen=False):
+def transfer(size=0, frozen=0):
     return Transfer(load_backbone(SMALL, "none"), size, 5, 0.0, frozen)
 
 
@@ -129,8 +129,16 @@ def one_step(network, shape=(32, 32, 3)):
 
 
 def test_frozen_backbone_keeps_weights_and_statistics_in_training():
-    changed = one_step(transfer(frozen=True))
+    changed = one_step(transfer(frozen=-1))
     assert changed == {"head.weight", "head.bias"}
+
+
+def test_first_groups_keep_weights_and_statistics_and_the_later_ones_learn():
+    changed = one_step(transfer(frozen=2))
+    early = [name for name in changed if name.startswith(("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0."))]
+    assert early == []
+    assert any(name.startswith("backbone.blocks.1.") and name.endswith("running_mean") for name in changed)
+    assert any(name.startswith("backbone.blocks.1.") and name.endswith("weight") for name in changed)
 
 
 def test_backbone_that_is_not_frozen_learns_and_gathers_statistics():
@@ -141,7 +149,7 @@ def test_backbone_that_is_not_frozen_learns_and_gathers_statistics():
 
 
 def test_transfer_returns_to_training_mode_only_around_a_frozen_backbone():
-    network = transfer(frozen=True).train()
+    network = transfer(frozen=-1).train()
     assert network.head.training
     assert not any(module.training for module in network.backbone.modules())
     assert all(module.training for module in transfer().train().backbone.modules())
@@ -159,7 +167,7 @@ def test_transfer_enlarges_images_and_takes_grey_as_three_equal_channels():
 
 
 def test_training_images_grow_to_their_full_size_over_three_quarters_of_the_training():
-    network = Transfer(load_backbone("test_efficientnet", "none"), 96, 3, 0.0, False, start_size=32)
+    network = Transfer(load_backbone("test_efficientnet", "none"), 96, 3, 0.0, 0, start_size=32)
     sizes = []
     network.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
     network.train()
@@ -176,7 +184,7 @@ def test_training_images_grow_to_their_full_size_over_three_quarters_of_the_trai
 
 @pytest.mark.parametrize("start", [None, 0, 64, 200])
 def test_images_never_start_larger_than_they_end(start):
-    network = Transfer(load_backbone("test_efficientnet", "none"), 64, 3, 0.0, False, start_size=start)
+    network = Transfer(load_backbone("test_efficientnet", "none"), 64, 3, 0.0, 0, start_size=start)
     network.set_progress(0.0)
     assert network.training_size == 64
 

@@ -34,7 +34,7 @@ from training.data import ImageData, load_images
 from training.distill import teach
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
 from training.export import ClassifierGraph, export, library_versions, publish, write_golden, write_manifest
-from training.fit import FitSettings, FitState, fit
+from training.fit import FitSettings, FitState, best_weights, fit
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.report import write_report
 from training.study import run_study
@@ -72,7 +72,7 @@ class NetworkSettings:
         weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
         network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
         start_size: the smaller side that its training starts with.
-        freeze: whether the backbone keeps its weights.
+        freeze: how many groups of the backbone's layers keep their weights (stem, then stages); -1 for all.
     """
 
     arch: Arch = "cnn"
@@ -83,7 +83,7 @@ class NetworkSettings:
     weights: str = "package"
     network_size: int = 128
     start_size: int = 64
-    freeze: bool = False
+    freeze: int = 0
 
 
 def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
@@ -116,10 +116,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
     net.add_argument("--network-size", type=int, help="transfer: side in pixels that images are enlarged to")
     net.add_argument("--start-size", type=int, help="transfer: the smaller side that training starts with")
-    net.add_argument("--freeze", action="store_true", default=None, help="transfer: train the head alone")
+    net.add_argument(
+        "--freeze",
+        type=int,
+        nargs="?",
+        const=-1,
+        metavar="GROUPS",
+        help="transfer: train the head alone; with a number: keep the stem and the stages after it, so many in all",
+    )
     how = parser.add_argument_group("training")
     for name, kind in (("epochs", int), ("batch-size", int), ("lr", float), ("backbone-lr", float), ("seed", int)):
         how.add_argument(f"--{name}", type=kind)
+    how.add_argument("--weight-decay", type=float)
+    how.add_argument("--warmup", type=float, help="share of the steps in which the rate rises")
+    how.add_argument("--ema", type=float, help="decay a step of the averaged weights")
     how.add_argument("--label-smoothing", type=float)
     how.add_argument("--cutout", type=int, help="side in pixels of the square that is blanked")
     how.add_argument("--cutmix", type=float, help="share of batches whose images get a rectangle of another one")
@@ -129,6 +139,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     how.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
     how.add_argument("--run-dir", type=Path, help="checkpoints and history (default: runs/classifier-ARCH-DATA)")
+    how.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the best weights of another run")
     how.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
     out = parser.add_argument_group("result")
     out.add_argument("--name", help="the model's name (default: classifier, classifier-mlp or classifier-transfer)")
@@ -169,6 +180,11 @@ def run(arguments: Namespace, console: Console) -> None:
         run_study(variants, data, settings, learning, folder / STUDY, accelerator, console)
     teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
+    if arguments.start_from:
+        try:
+            model.load_state_dict(best_weights(arguments.start_from))
+        except RuntimeError as error:
+            raise ValueError(f"--start-from {arguments.start_from}: is a run of another network: {error}") from None
     state = fit(
         model,
         Classification(data.train, data.validation, learning, teacher),
@@ -182,6 +198,7 @@ def run(arguments: Namespace, console: Console) -> None:
             "network": dataclasses.asdict(network),
             "learning": dataclasses.asdict(learning),
             "teacher": _version_name(arguments.teacher),
+            "start_from": str(arguments.start_from),
             "precision": arguments.precision,
         },
     )
@@ -195,7 +212,11 @@ def run(arguments: Namespace, console: Console) -> None:
     evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
     name = arguments.name or {"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}")
     graph = ClassifierGraph(model, evaluation.calibration.temperature)
-    stated = {"precision": arguments.precision, "teacher": _version_name(arguments.teacher)}
+    stated: dict[str, Any] = {
+        "precision": arguments.precision,
+        "teacher": _version_name(arguments.teacher),
+        "start_from": arguments.start_from and arguments.start_from.name,
+    }
     for part in (network, settings, learning):
         stated |= json.loads(json.dumps(dataclasses.asdict(part)))
 
@@ -267,7 +288,7 @@ def _write_version(
     description = {
         "mlp": "dense network",
         "cnn": "residual convolutional network",
-        "transfer": f"{network.backbone}, {'frozen' if network.freeze else 'fine-tuned'}",
+        "transfer": f"{network.backbone}, {'frozen' if network.freeze < 0 else 'fine-tuned'}",
     }[network.arch]
     manifest = ClassifierManifest(
         name=name,

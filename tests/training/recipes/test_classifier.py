@@ -1,4 +1,5 @@
 import io
+import json
 from argparse import ArgumentParser
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from rich.console import Console
 
 from service.inference.manifest import InvalidModel, read_manifest
+from training.fit import best_weights
 from training.networks import CNN, MLP, Transfer
 from training.recipes import classifier
 from training.recipes.classifier import DEFAULTS, NetworkSettings, build
@@ -69,7 +71,7 @@ def test_options_left_out_take_the_default_of_the_architecture(arch):
 def test_options_given_override_the_defaults_and_leave_the_others():
     arguments = parse("--widths", "4,5", "--depth", 1, "--dropout", 0.2, "--lr", 0.05, "--epochs", 7, "--freeze")
     network = classifier._override(NetworkSettings(), arguments)
-    assert (network.widths, network.depth, network.dropout, network.freeze) == ((4, 5), 1, 0.2, True)
+    assert (network.widths, network.depth, network.dropout, network.freeze) == ((4, 5), 1, 0.2, -1)
     settings = classifier._override(DEFAULTS["cnn"], arguments)
     assert (settings.lr, settings.epochs) == (0.05, 7)
     assert settings.batch_size == DEFAULTS["cnn"].batch_size
@@ -117,6 +119,29 @@ def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_p
     assert read_manifest(tmp_path / "models" / "small" / "1").training.settings["teacher"] == "large/1"
     assert read_manifest(tmp_path / "models" / "large" / "1").training.settings["teacher"] is None
     assert list((tmp_path / "run").glob("teacher-*.npy"))
+
+
+def test_training_starts_from_the_best_weights_of_another_run(source, tmp_path):
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
+    # With no rate nothing is learned, and without averaging nothing else changes.
+    options = ["--lr", "0", "--epochs", "1", "--ema", "0", "--start-from", tmp_path / "first"]
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", *options)
+    first, second = (best_weights(tmp_path / name) for name in ("first", "second"))
+    learned = [name for name in first if name.endswith("weight")]
+    assert all(torch.equal(first[name], second[name]) for name in learned)
+    assert (
+        json.loads((tmp_path / "second" / "export" / "manifest.json").read_text())["training"]["settings"]["start_from"]
+        == "first"
+    )
+
+
+def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
+    with pytest.raises(ValueError, match=r"nothing.checkpoint\.pt: no such file"):
+        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "nothing")
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
+    options = ["--arch", "mlp", "--start-from", tmp_path / "first"]
+    with pytest.raises(ValueError, match="is a run of another network"):
+        run("--data", source, "--run-dir", tmp_path / "run", *options)
 
 
 def test_a_teacher_that_is_no_model_is_refused(source, tmp_path):
