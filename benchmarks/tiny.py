@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, ClassifierManifest, read_manifest, sha256
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL, read_manifest, sha256
 
 
 def make_tiny(like: Path, root: Path) -> Path:
@@ -53,6 +53,6 @@ def make_tiny(like: Path, root: Path) -> Path:
     uniform = np.full((1, labels), 1 / labels, np.float32)
     np.savez(folder / GOLDEN, images=images, probabilities=uniform)
     files = {name: sha256(folder / name) for name in (MODEL, GOLDEN)}
-    tiny: ClassifierManifest = manifest.model_copy(update={"name": "classifier", "files": files})
+    tiny = manifest.model_copy(update={"name": "classifier", "files": files})
     (folder / MANIFEST).write_text(tiny.model_dump_json())
     return folder

@@ -6,8 +6,9 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, Manifest, TensorSpec, read_manifest, sha256
+from service.inference.golden import Difference, compare
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL, GoldenCard, Manifest, TensorSpec, read_manifest, sha256
 from service.inference.session import Session
 from training.augment import to_pixels
 
@@ -50,23 +52,25 @@ def export(
     path: Path,
     *,
     input_name: str,
-    output_name: str,
+    output_names: Sequence[str],
     max_batch: int,
-    atol: float = 1e-4,
-) -> tuple[TensorSpec, TensorSpec, float]:
+    card: GoldenCard,
+    translations: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+) -> tuple[TensorSpec, tuple[TensorSpec, ...], Difference]:
     """Writes `graph` as ONNX with a dynamic batch axis and checks it against PyTorch.
 
     Args:
-        graph: maps one tensor to one; on the CPU, in float32.
+        graph: maps one tensor to one or to a tuple; on the CPU, in float32.
         examples: at least `max_batch` real inputs.
         path: of the ONNX file.
         input_name: of its input.
-        output_name: of its output.
+        output_names: of its outputs.
         max_batch: the largest batch that is checked, after 1, 2 and 7.
-        atol: the largest absolute difference that is accepted.
+        card: which differences are accepted.
+        translations: from custom operators to the ONNX functions that stand for them.
 
     Returns:
-        The input's and the output's description, and the largest absolute difference seen.
+        The input's and the outputs' description, and the largest difference seen.
 
     Raises:
         ExportMismatch: a batch gave something else than PyTorch.
@@ -76,12 +80,13 @@ def export(
         graph,
         (torch.from_numpy(examples[:2]),),
         input_names=[input_name],
-        output_names=[output_name],
+        output_names=list(output_names),
         dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
         opset_version=OPSET,
         dynamo=True,
         optimize=True,
         verbose=False,
+        custom_translation_table=dict(translations) if translations else None,
     )
     if program is None:  # the declared type allows it; the exporter then has no graph to give
         raise ExportMismatch("the exporter returned no graph")
@@ -98,31 +103,43 @@ def export(
     onnx.checker.check_model(str(path), full_check=True)
 
     session = Session(path, "cpu")
-    worst = 0.0
+    seen: list[Difference] = []
     for batch in (*CHECKED_BATCHES, max_batch):
         inputs = examples[:batch]
-        got = session.run({input_name: inputs})[0]
-        with torch.no_grad():
-            want = graph(torch.from_numpy(inputs)).numpy()
-        worst = max(worst, float(np.abs(got - want).max()))
-        if got.shape != want.shape or not worst <= atol:
+        want = answers(graph, inputs, output_names)
+        got = dict(zip(output_names, session.run({input_name: inputs}), strict=True))
+        try:
+            seen.append(compare(want, got, card))
+        except ValueError as error:
+            raise ExportMismatch(f"batch of {batch}: {error}") from None
+        if not seen[-1].acceptable:
             raise ExportMismatch(
-                f"batch of {batch}: shapes {got.shape} and {want.shape}, difference {worst:.2g} (at most {atol:.2g})"
+                f"batch of {batch}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
+                f"(at most {seen[-1].accepted:.2g})"
             )
     return (
         TensorSpec(name=input_name, dtype="uint8", shape=(-1, *examples.shape[1:])),
-        TensorSpec(name=output_name, dtype="float32", shape=(-1, *want.shape[1:])),
-        worst,
+        tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
+        max(seen, key=lambda difference: difference.value / difference.accepted),
     )
 
 
+@torch.no_grad()
+def answers(
+    graph: nn.Module, inputs: npt.NDArray[np.uint8], output_names: Sequence[str]
+) -> dict[str, npt.NDArray[Any]]:
+    """What PyTorch answers, by the names of the outputs."""
+    outputs = graph(torch.from_numpy(inputs))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {name: output.numpy() for name, output in zip(output_names, outputs, strict=True)}
+
+
 def write_golden(
-    graph: nn.Module, inputs: npt.NDArray[np.uint8], path: Path, *, input_name: str, output_name: str
+    graph: nn.Module, inputs: npt.NDArray[np.uint8], path: Path, *, input_name: str, output_names: Sequence[str]
 ) -> None:
     """Writes real inputs and what PyTorch answers to them."""
-    with torch.no_grad():
-        outputs = graph(torch.from_numpy(inputs)).numpy()
-    np.savez_compressed(path, **{input_name: inputs, output_name: outputs})
+    contents = {input_name: inputs, **answers(graph, inputs, output_names)}
+    np.savez_compressed(path, allow_pickle=False, **contents)
 
 
 def library_versions() -> dict[str, str]:

@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from service.inference.manifest import ClassifierManifest
 from training.calibrate import reliability
 from training.data import ImageData
 from training.evaluate import Evaluation
+from training.reporting import draw_confusion, draw_curves, figures, provenance, save_plot, table, training_section
 
-matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 # A large data set's matrix would be unreadable.
 _MOST_CLASSES_DRAWN = 30
 
@@ -41,11 +39,17 @@ def write_report(
         study: rows of the study of filters, layers and dropout.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _save(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _curves(axes, result["history"]))
-    _save(folder / "calibration.png", 7, 3.2, 2, lambda axes: _calibration(axes, evaluation))
-    _save(folder / "conformal.png", 7, 2.8, 2, lambda axes: _conformal(axes, evaluation))
+    save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _curves(axes, result["history"]))
+    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: _calibration(axes, evaluation))
+    save_plot(folder / "conformal.png", 7, 2.8, 2, lambda axes: _conformal(axes, evaluation))
     if len(data.classes) <= _MOST_CLASSES_DRAWN:
-        _save(folder / "confusion.png", 5.2, 4.8, 1, lambda axes: _confusion(axes[0], evaluation, data.classes))
+        save_plot(
+            folder / "confusion.png",
+            5.2,
+            4.8,
+            1,
+            lambda axes: draw_confusion(axes[0], evaluation.confusion, data.classes),
+        )
     mistakes = _worst(evaluation)
     if len(mistakes):
         _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
@@ -63,7 +67,6 @@ def _card(
 ) -> str:
     metrics, calibration = manifest.metrics, manifest.calibration
     error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
-    command = manifest.training.recipe
     parts = [
         f"# {manifest.name}",
         f"{manifest.description}. Input: uint8 pixels, {' x '.join(map(str, data.shape))} (height, width, channels); "
@@ -74,9 +77,9 @@ def _card(
         f"(validation accuracy {metrics.validation_accuracy:.4f}). "
         f"One standard error of the accuracy is {error:.4f}.",
         "## Per class",
-        _table(
+        table(
             ("class", "precision", "recall", "F1", "test images"),
-            [(row.label, *_figures(row.precision, row.recall, row.f1), row.support) for row in metrics.per_class],
+            [(row.label, *figures(row.precision, row.recall, row.f1), row.support) for row in metrics.per_class],
         ),
     ]
     if len(data.classes) <= _MOST_CLASSES_DRAWN:
@@ -92,7 +95,7 @@ def _card(
         "With `coverage`, an answer holds every label whose probability reaches a threshold (split conformal "
         "prediction, calibrated on the validation split; the likeliest label is always in it, so low coverages are "
         "exceeded). What the sets really covered on the test split:",
-        _table(
+        table(
             ("coverage asked for", "threshold", "covered on test", "labels in a set"),
             [
                 (f"{p.coverage:.2f}", f"{p.threshold:.4f}", f"{p.test_coverage:.4f}", f"{p.mean_set_size:.2f}")
@@ -110,20 +113,16 @@ def _card(
             if mistakes
             else []
         ),
-        "## Training",
-        f"`{command}`, {manifest.training.epochs_run} epochs in {result['training_seconds'] / 60:.0f} minutes on this "
-        f"machine; epoch {manifest.training.best_epoch} was the best on the {len(data.validation)} validation images. "
-        "The test split was used for the figures here alone.",
-        "![Learning curves](learning-curves.png)",
-        _table(
-            ("setting", "value"),
-            [(key, f"`{value}`") for key, value in manifest.training.settings.items()],
+        *training_section(
+            manifest,
+            f"the {len(data.validation)} validation images, which were carved from the training split (stratified)",
+            result["training_seconds"],
         ),
     ]
     rows = [result, *others]
     parts += [
         "## Architectures compared",
-        _table(
+        table(
             ("data", "network", "parameters", "test accuracy", "ms an image alone", "ms an image in the largest batch"),
             [
                 (
@@ -145,36 +144,21 @@ def _card(
             f"Each row is {study[0]['epochs']} epochs on {study[0]['train']} training images, without a teacher and "
             "without mixed images; accuracy on the validation split, so the rows compare with each other and not with "
             "the table above.",
-            _table(
+            table(
                 ("change", "parameters", "training accuracy", "validation accuracy", "seconds"),
                 [
                     (
                         row["change"],
                         f"{row['parameters']:,}",
-                        *_figures(row["train_accuracy"], row["validation_accuracy"]),
+                        *figures(row["train_accuracy"], row["validation_accuracy"]),
                         f"{row['seconds']:.0f}",
                     )
                     for row in study
                 ],
             ),
         ]
-    parts += [
-        "## Provenance",
-        f"Data fingerprint `{manifest.data.fingerprint}`; seed {manifest.training.settings['seed']}; "
-        + ", ".join(f"{name} {version}" for name, version in manifest.training.versions.items())
-        + f". The exported graph differs from PyTorch by at most {result['onnx_difference']:.1g} at batches of 1, 2, 7 "
-        f"and {manifest.max_batch}.",
-    ]
+    parts += provenance(manifest, f"{result['onnx_difference']:.1g}")
     return "\n\n".join(parts) + "\n"
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
-
-
-def _figures(*values: float) -> tuple[str, ...]:
-    return tuple(f"{value:.4f}" for value in values)
 
 
 def _confusions(evaluation: Evaluation, classes: tuple[str, ...]) -> str:
@@ -210,16 +194,13 @@ def _mistakes(path: Path, indices: npt.NDArray[np.int64], evaluation: Evaluation
                 fontsize=7,
             )
 
-    _save(path, columns * 1.1, rows * 1.45, columns, draw, rows)
+    save_plot(path, columns * 1.1, rows * 1.45, columns, draw, rows)
 
 
 def _curves(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
-    epochs = range(1, len(history) + 1)
-    for axis, name, title in ((axes[0], "loss", "loss"), (axes[1], "accuracy", "accuracy")):
-        axis.plot(epochs, [row[f"train_{name}"] for row in history], label="train (augmented)")
-        axis.plot(epochs, [row[f"validation_{name}"] for row in history], label="validation")
-        axis.set(xlabel="epoch", ylabel=title)
-        axis.legend(frameon=False)
+    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+        lines = {f"train_{name}": "train (augmented)", f"validation_{name}": "validation"}
+        draw_curves(axis, history, lines, name)
 
 
 def _calibration(axes: Sequence[Axes], evaluation: Evaluation) -> None:
@@ -240,24 +221,3 @@ def _conformal(axes: Sequence[Axes], evaluation: Evaluation) -> None:
     axes[0].set(xlabel="coverage asked for", ylabel="covered on test")
     axes[1].plot(asked, [point.mean_set_size for point in evaluation.conformal], marker=".")
     axes[1].set(xlabel="coverage asked for", ylabel="labels in a set")
-
-
-def _confusion(axis: Axes, evaluation: Evaluation, classes: tuple[str, ...]) -> None:
-    matrix = evaluation.confusion
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.ndindex(matrix.shape):
-        if matrix[i, j] and len(classes) <= 12:
-            axis.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=7,
-                      color="white" if shares[i, j] > 0.4 else "black")  # fmt: skip
-    ticks = range(len(classes))
-    axis.set_xticks(ticks, classes, rotation=45, ha="right")
-    axis.set_yticks(ticks, classes)
-    axis.set(xlabel="answer", ylabel="truth")
-
-
-def _save(path: Path, width: float, height: float, columns: int, draw: Any, rows: int = 1) -> None:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    draw(axes)
-    figure.savefig(path, dpi=110)

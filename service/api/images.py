@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from service.api.exchange import Exchange
 from service.api.metrics import Metrics
@@ -24,7 +24,11 @@ _BREATH = 8
 # Two parts of a long request in flight keep the model busy without filling the queue or memory.
 _PARTS_IN_FLIGHT = 2
 
-Prepare = Callable[[EncodedImage], UInt8Array]
+# From an image to what the model takes, and what its answer has to be read with.
+Prepare = Callable[[EncodedImage], tuple[UInt8Array, Any]]
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -56,19 +60,20 @@ class ImagePipeline:
 
     async def run(
         self, exchange: Exchange, model: Model, prepare: Prepare, uploads: list[Upload]
-    ) -> tuple[list[Any], Progress]:
-        """The model's outputs for every upload, in order.
+    ) -> tuple[list[Any], list[Any], Progress]:
+        """The model's outputs for every upload, in order; with them, what `prepare` said to read them with.
 
         Raises:
             QuartetError: an image cannot be decoded or run; `index` tells which.
         """
         progress = Progress()
         results: list[Any] = []
+        notes: list[Any] = []
         pending: deque[tuple[int, Group]] = deque()
         timeout = exchange.settings.timeout
         try:
             for start in range(0, len(uploads), model.max_batch):
-                items = await self._decode(exchange, model, prepare, uploads, start, progress)
+                items = await self._decode(exchange, model, prepare, uploads, start, notes, progress)
                 pending.append((start, model.batcher.enqueue(items, timeout=timeout, on_wait=exchange.watch)))
                 if len(pending) == _PARTS_IN_FLIGHT:
                     results += await self._finish(pending, progress)
@@ -77,12 +82,23 @@ class ImagePipeline:
         finally:
             for _, group in pending:
                 group.future.cancel()
-        return results, progress
+        return results, notes, progress
+
+    async def in_pool(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Runs what takes milliseconds where it does not hold up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     async def _decode(
-        self, exchange: Exchange, model: Model, prepare: Prepare, uploads: list[Upload], start: int, progress: Progress
+        self,
+        exchange: Exchange,
+        model: Model,
+        prepare: Prepare,
+        uploads: list[Upload],
+        start: int,
+        notes: list[Any],
+        progress: Progress,
     ) -> list[UInt8Array]:
-        """The pixels of the uploads that the next batch takes, from `start` on."""
+        """The pixels of the uploads that the next batch takes, from `start` on; what goes with them, into `notes`."""
         observe = self._decode_seconds(model.name).observe
         items: list[UInt8Array] = []
         for index in range(start, min(start + model.max_batch, len(uploads))):
@@ -90,9 +106,11 @@ class ImagePipeline:
             try:
                 image = EncodedImage.open(uploads[index].data, exchange.settings.max_pixels)
                 if image.width * image.height <= _INLINE_PIXELS:
-                    items.append(prepare(image))
+                    pixels, note = prepare(image)
                 else:
-                    items.append(await asyncio.get_running_loop().run_in_executor(self._pool, prepare, image))
+                    pixels, note = await self.in_pool(prepare, image)
+                items.append(pixels)
+                notes.append(note)
             except QuartetError as error:
                 error.index = index
                 raise

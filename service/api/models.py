@@ -22,7 +22,9 @@ class ModelSummary(BaseModel):
     device: str = Field(examples=["cpu"])
     fallback: str | None = Field(description="why it does not run on CUDA, where `auto` had to fall back")
     labels: int = Field(examples=[10], description="how many labels it knows")
-    accuracy: float = Field(examples=[0.94], description="on the test split of `data`")
+    metrics: dict[str, float] = Field(
+        examples=[{"accuracy": 0.94}], description="how good it is on the test split of `data`"
+    )
     data: str = Field(examples=["CIFAR-10 (JPEG q75)"])
     queue_depth: int = Field(examples=[0], description="items that wait now")
     max_batch: int = Field(examples=[64])
@@ -53,7 +55,7 @@ async def list_models(request: Request) -> ModelList:
 async def show_model(
     request: Request, name: Annotated[str, Path(description="as in `GET /v1/models`", examples=["classifier"])]
 ) -> ModelDetail:
-    """The manifest: labels, input, test figures per class, calibration, conformal table, training, versions."""
+    """The manifest: labels, input, test figures per class, calibration, conformal table or curves, training."""
     model = request.app.state.repository.get(name)
     return ModelDetail(**_summary(model), manifest=model.manifest)
 
@@ -68,7 +70,7 @@ def _summary(model: Model) -> dict[str, Any]:
         "device": model.device,
         "fallback": model.session.fallback,
         "labels": len(manifest.labels),
-        "accuracy": manifest.metrics.accuracy,
+        "metrics": manifest.metrics.headline,
         "data": manifest.data.name,
         "queue_depth": model.batcher.depth,
         "max_batch": model.max_batch,

@@ -12,6 +12,7 @@ from service.api.problems import RESPONSES
 from service.api.samples import CAT
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, read_images
+from service.inference.manifest import ClassifierManifest
 from service.tasks.classification import conformal_point, label_set, prepare, top
 
 router = APIRouter(route_class=ThinRoute, tags=["inference"])
@@ -77,11 +78,11 @@ async def predict(exchange: Exchange, query: Annotated[PredictQuery, Query()]) -
     state = exchange.app.state
     uploads = await read_images(exchange)
     model = state.repository.get(query.model)
-    manifest = model.manifest
+    manifest = model.manifest_as(ClassifierManifest)
     exchange.facts["model"] = f"{model.name}/{model.version}"
     exchange.facts["items"] = len(uploads)
     point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
-    rows, progress = await state.images.run(exchange, model, partial(prepare, manifest=manifest), uploads)
+    rows, _, progress = await state.images.run(exchange, model, partial(prepare, manifest=manifest), uploads)
     results: list[dict[str, Any]] = []
     for upload, (probabilities,) in zip(uploads, rows, strict=True):
         result: dict[str, Any] = {"name": upload.name, "labels": top(probabilities, manifest.labels, query.top_k)}

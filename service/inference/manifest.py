@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -81,16 +81,32 @@ class TrainingCard(Card):
     versions: dict[str, str]
 
 
+class ListCard(Card):
+    """How answers are compared that are lists, all outputs being parallel: (batch, entries, ...).
+
+    Attributes:
+        order: the output that ranks the entries.
+        above: entries that it ranks lower are not compared.
+        tolerances: the largest absolute difference that is accepted, by the name of the output.
+    """
+
+    order: str
+    above: float
+    tolerances: dict[str, Annotated[float, Field(gt=0)]]
+
+
 class GoldenCard(Card):
     """How `golden.npz` is to be compared.
 
     Attributes:
         rows: how many inputs it holds.
         atol: the largest absolute difference from PyTorch's output that is accepted.
+        lists: how the outputs are compared if they are lists.
     """
 
     rows: int
     atol: float
+    lists: ListCard | None = None
 
 
 class ImageInput(Card):
@@ -99,6 +115,14 @@ class ImageInput(Card):
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     channels: Literal[1, 3]
+
+
+class LetterboxInput(Card):
+    """How to prepare an image: scaled whole into a frame of this size (bilinear), centred, the rest filled."""
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    channels: Literal[3] = 3
 
 
 class Calibration(Card):
@@ -150,6 +174,11 @@ class ClassifierMetrics(Card):
     validation_accuracy: Probability
     per_class: tuple[ClassMetrics, ...]
 
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"accuracy": self.accuracy}
+
 
 class ManifestBase(Card):
     """What every task's manifest says."""
@@ -185,7 +214,95 @@ class ClassifierManifest(ManifestBase):
         return self
 
 
-Manifest = ClassifierManifest
+class DetectorClassMetrics(Card):
+    """Test figures of one class: average precision at an overlap of 0.5, of 0.75, and the mean over 0.5 to 0.95."""
+
+    label: str
+    ap_50: Probability
+    ap_75: Probability
+    ap: Probability
+    support: int
+
+
+class DetectorMetrics(Card):
+    """Test figures of a detector (Lin et al. 2014, arXiv:1405.0312): means over the classes."""
+
+    map_50: Probability
+    map_75: Probability
+    map: Probability
+    validation_map: Probability
+    per_class: tuple[DetectorClassMetrics, ...]
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"map_50": self.map_50, "map": self.map}
+
+
+class ThresholdCurve(Card):
+    """Figures at each of the thresholds, at an overlap of 0.5."""
+
+    precision: tuple[Probability, ...]
+    recall: tuple[Probability, ...]
+    f1: tuple[Probability, ...]
+
+
+class ThresholdCurves(Card):
+    """What each confidence threshold costs and buys, measured on the test split.
+
+    Attributes:
+        confidence: the thresholds, rising; a detection counts if its score is at least the threshold.
+        overall: over all classes together.
+        per_class: by label.
+    """
+
+    confidence: tuple[Probability, ...] = Field(min_length=101)
+    overall: ThresholdCurve
+    per_class: dict[str, ThresholdCurve]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "ThresholdCurves":
+        for curve in (self.overall, *self.per_class.values()):
+            if {len(curve.precision), len(curve.recall), len(curve.f1)} != {len(self.confidence)}:
+                raise ValueError("every curve needs a point for each threshold")
+        return self
+
+
+class Suppression(Card):
+    """What the graph keeps: of a class's boxes that overlap by more than `iou` the best, and no score below `floor`."""
+
+    iou: Probability
+    floor: Probability
+    max_detections: int = Field(gt=0)
+
+
+class DetectorManifest(ManifestBase):
+    """An object detector: uint8 pixels (batch, height, width, 3) to the best detections, the best first.
+
+    The outputs are `boxes` (batch, detections, 4: x_min, y_min, x_max, y_max in pixels of the input), `scores`
+    (batch, detections; 0 fills up) and `classes` (batch, detections: places among the labels).
+    """
+
+    task: Literal["object-detection"] = "object-detection"
+    labels: tuple[str, ...]
+    image: LetterboxInput
+    suppression: Suppression
+    metrics: DetectorMetrics
+    curves: ThresholdCurves
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "DetectorManifest":
+        stated = ([spec.shape for spec in self.inputs], [(spec.name, spec.shape) for spec in self.outputs])
+        image = (-1, self.image.height, self.image.width, self.image.channels)
+        most = self.suppression.max_detections
+        outputs = [("boxes", (-1, most, 4)), ("scores", (-1, most)), ("classes", (-1, most))]
+        if stated != ([image], outputs):
+            raise ValueError(f"its image and suppression need tensors of {image} and {outputs}")
+        return self
+
+
+Manifest = ClassifierManifest | DetectorManifest
+_MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Annotated[Manifest, Field(discriminator="task")])
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -196,7 +313,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = ClassifierManifest.model_validate_json(path.read_bytes())
+        manifest = _MANIFEST.validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InvalidModel(f"{path} is missing") from None
     except ValidationError as error:

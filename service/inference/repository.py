@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from service.errors import UnknownModel
+from service.errors import UnknownModel, WrongTask
 from service.inference.batcher import Batcher, Observer
-from service.inference.manifest import MODEL, InvalidModel, Manifest, read_manifest
+from service.inference.manifest import MODEL, InvalidModel, Manifest, ManifestBase, read_manifest
 from service.inference.session import Array, Device, Session
 
 logger = logging.getLogger(__name__)
+
+AnyManifest = TypeVar("AnyManifest", bound=ManifestBase)
 
 # A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
 # up to half of it, and the loop can wait for so long.
@@ -41,6 +43,20 @@ class Model:
     def device(self) -> str:
         """Where it runs, `cpu` or `cuda`."""
         return self.session.device
+
+    def manifest_as(self, kind: type[AnyManifest]) -> AnyManifest:
+        """The manifest of a model for one task.
+
+        Raises:
+            WrongTask: it is for another.
+        """
+        if not isinstance(self.manifest, kind):
+            wanted = kind.model_fields["task"].default
+            raise WrongTask(
+                f"The model {self.name!r} is for {self.manifest.task}, this route for {wanted}: GET /v1/models lists "
+                "the task of each."
+            )
+        return self.manifest
 
 
 class Repository:

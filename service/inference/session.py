@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from service.inference.golden import compare
 from service.inference.manifest import GOLDEN, MODEL, InvalidModel, Manifest, TensorSpec
 
 # A service inside somebody's network reports to nobody.
@@ -103,19 +104,19 @@ class Session:
             answers = self.run(inputs)
         except Exception as error:  # numpy, zipfile and the runtime each have their own
             raise InvalidModel(f"{folder / GOLDEN} cannot be replayed: {error}") from error
-        worst = 0.0
-        for spec, want, got in zip(manifest.outputs, expected, answers, strict=True):
-            if want.shape != got.shape:
-                raise InvalidModel(f"{folder / GOLDEN}: output {spec.name} is {got.shape}, PyTorch gave {want.shape}")
-            # A NaN compares as no difference unless it is asked for.
-            difference = float(np.abs(want.astype(np.float64) - got.astype(np.float64)).max(initial=0.0))
-            if not difference <= manifest.golden.atol:
-                raise InvalidModel(
-                    f"{folder}: output {spec.name} differs from PyTorch's by {difference:.2g} on {self.device}, "
-                    f"more than the stated {manifest.golden.atol:.2g}"
-                )
-            worst = max(worst, difference)
-        return worst
+        names = [spec.name for spec in manifest.outputs]
+        try:
+            worst = compare(
+                dict(zip(names, expected, strict=True)), dict(zip(names, answers, strict=True)), manifest.golden
+            )
+        except ValueError as error:
+            raise InvalidModel(f"{folder / GOLDEN}: {error}") from None
+        if not worst.acceptable:
+            raise InvalidModel(
+                f"{folder}: output {worst.output} differs from PyTorch's by {worst.value:.2g} on {self.device}, "
+                f"more than the stated {worst.accepted:.2g}"
+            )
+        return worst.value
 
     def warm_up(self, manifest: Manifest, batches: Sequence[int]) -> float:
         """Runs zeros of each batch size, so that no client waits for allocations; returns the seconds it took."""

@@ -18,12 +18,12 @@ class LabelScore(TypedDict):
     probability: float
 
 
-def prepare(image: EncodedImage, manifest: ClassifierManifest) -> UInt8Array:
-    """The pixels that the model takes, shape (height, width, channels), as training made them."""
+def prepare(image: EncodedImage, manifest: ClassifierManifest) -> tuple[UInt8Array, None]:
+    """The pixels that the model takes, shape (height, width, channels), as training made them; no more is needed."""
     height, width = manifest.image.height, manifest.image.width
     # Twice the size leaves the antialiased resize enough to work with.
     pixels = image.decode(manifest.image.channels, 2 * height, 2 * width)
-    return fit(pixels, height, width)
+    return fit(pixels, height, width), None
 
 
 def top(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], k: int) -> list[LabelScore]:

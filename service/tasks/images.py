@@ -53,6 +53,11 @@ class EncodedImage:
             )
         return image
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width after EXIF rotation, as far as the header tells it (`pillow` tells it by decoding)."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
     @classmethod
     def _open_jpeg(cls, data: bytes) -> "EncodedImage | None":
         if data[:3] != b"\xff\xd8\xff":

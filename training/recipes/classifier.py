@@ -5,7 +5,6 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 
 import dataclasses
 import json
-import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
 from service.inference.manifest import (
     GOLDEN,
     MODEL,
-    NAME_PATTERN,
     ClassifierManifest,
     DataCard,
     GoldenCard,
@@ -34,8 +31,16 @@ from training.data import ImageData, load_images
 from training.distill import teach
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
 from training.export import ClassifierGraph, export, library_versions, publish, write_golden, write_manifest
-from training.fit import FitSettings, FitState, best_weights, fit
+from training.fit import FitSettings, FitState, fit
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
+from training.options import (
+    add_result_options,
+    add_training_options,
+    check_name,
+    make_accelerator,
+    override,
+    start_from,
+)
 from training.report import write_report
 from training.study import run_study
 
@@ -124,27 +129,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="GROUPS",
         help="transfer: train the head alone; with a number: keep the stem and the stages after it, so many in all",
     )
-    how = parser.add_argument_group("training")
-    for name, kind in (("epochs", int), ("batch-size", int), ("lr", float), ("backbone-lr", float), ("seed", int)):
-        how.add_argument(f"--{name}", type=kind)
-    how.add_argument("--weight-decay", type=float)
-    how.add_argument("--warmup", type=float, help="share of the steps in which the rate rises")
-    how.add_argument("--ema", type=float, help="decay a step of the averaged weights")
+    how = add_training_options(parser, "runs/classifier-ARCH-DATA")
     how.add_argument("--label-smoothing", type=float)
     how.add_argument("--cutout", type=int, help="side in pixels of the square that is blanked")
     how.add_argument("--cutmix", type=float, help="share of batches whose images get a rectangle of another one")
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
     how.add_argument("--distill", type=float, help="weight of the teacher's answer in the loss")
-    how.add_argument("--optimizer", choices=("sgd", "adamw"))
-    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    how.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
-    how.add_argument("--run-dir", type=Path, help="checkpoints and history (default: runs/classifier-ARCH-DATA)")
-    how.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the best weights of another run")
-    how.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
-    out = parser.add_argument_group("result")
-    out.add_argument("--name", help="the model's name (default: classifier, classifier-mlp or classifier-transfer)")
-    out.add_argument("--publish", action="store_true", help="write the next version below --models")
-    out.add_argument("--models", type=Path, default=Path("models"))
+    out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
     out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs' folders, for the report's tables")
     out.add_argument("--study", action="store_true", help="cnn: also measure what filters, layers and dropout buy")
 
@@ -154,23 +145,17 @@ def run(arguments: Namespace, console: Console) -> None:
     for other in arguments.compare:
         if not (other / "result.json").is_file():
             raise ValueError(f"--compare {other}: holds no result.json of a finished run")
-    if arguments.name and not re.fullmatch(NAME_PATTERN, arguments.name):
-        raise ValueError(f"--name {arguments.name!r}: letters, digits, dots, dashes and underscores alone")
-    network = _override(NetworkSettings(), arguments)
-    settings = _override(DEFAULTS[network.arch], arguments)
-    learning = _override(LEARNING[network.arch], arguments)
-    learning = dataclasses.replace(learning, augment=_override(learning.augment, arguments))
+    check_name(arguments.name)
+    network = override(NetworkSettings(), arguments)
+    settings = override(DEFAULTS[network.arch], arguments)
+    learning = override(LEARNING[network.arch], arguments)
+    learning = dataclasses.replace(learning, augment=override(learning.augment, arguments))
     if arguments.study and network.arch != "cnn":
         raise ValueError("--study varies the filters and layers of the CNN: use it with --arch cnn")
     data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
     folder = arguments.run_dir or Path("runs") / f"classifier-{network.arch}-{data.name.replace('/', '-')}"
-    precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[arguments.precision]
-    if arguments.precision == "float16" and (arguments.device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("--precision float16 needs a GPU; on a CPU use bfloat16 or float32")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
-    accelerator = Accelerator(cpu=arguments.device == "cpu", mixed_precision=precision)
+    accelerator = make_accelerator(arguments)
     console.print(
         f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images "
         f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
@@ -180,11 +165,7 @@ def run(arguments: Namespace, console: Console) -> None:
         run_study(variants, data, settings, learning, folder / STUDY, accelerator, console)
     teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
-    if arguments.start_from:
-        try:
-            model.load_state_dict(best_weights(arguments.start_from))
-        except RuntimeError as error:
-            raise ValueError(f"--start-from {arguments.start_from}: is a run of another network: {error}") from None
+    start_from(model, arguments.start_from)
     state = fit(
         model,
         Classification(data.train, data.validation, learning, teacher),
@@ -253,13 +234,6 @@ def _variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str,
     }
 
 
-def _override(settings: Any, arguments: Namespace) -> Any:
-    """`settings` with every option that was given on the command line."""
-    names = {field.name for field in dataclasses.fields(settings)}
-    given = {key: value for key, value in vars(arguments).items() if key in names and value is not None}
-    return dataclasses.replace(settings, **given)
-
-
 def _version_name(folder: Path | None) -> str | None:
     """`NAME/VERSION` of a published version's folder."""
     return "/".join(folder.resolve().parts[-2:]) if folder else None
@@ -279,10 +253,11 @@ def _write_version(
 ) -> ClassifierManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     images = data.test.images
-    tensors = {"input_name": "images", "output_name": "probabilities"}
+    names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
     max_batch = min(MAX_BATCH, len(images))
-    inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=max_batch, atol=ATOL, **tensors)
-    write_golden(graph, images[:GOLDEN_ROWS], target / GOLDEN, **tensors)
+    card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
+    inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
+    write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
     parameters = sum(parameter.numel() for parameter in graph.network.parameters())
     description = {
@@ -295,7 +270,7 @@ def _write_version(
         description=f"{data.name}, {len(data.classes)} classes: {description}",
         labels=data.classes,
         inputs=(inputs,),
-        outputs=(outputs,),
+        outputs=outputs,
         max_batch=max_batch,
         image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
         data=DataCard(
@@ -317,7 +292,7 @@ def _write_version(
             parameters=parameters,
             versions=library_versions(),
         ),
-        golden=GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL),
+        golden=card,
         files={},
     )
     result = {
@@ -330,7 +305,7 @@ def _write_version(
         "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
         "ms_batch_max": milliseconds_per_image(target / MODEL, images, max_batch),
         "max_batch": max_batch,
-        "onnx_difference": difference,
+        "onnx_difference": difference.value,
         "history": state.history,
         "label": description,
     }

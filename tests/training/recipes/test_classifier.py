@@ -9,6 +9,7 @@ from rich.console import Console
 from service.inference.manifest import InvalidModel, read_manifest
 from training.fit import best_weights
 from training.networks import CNN, MLP, Transfer
+from training.options import override
 from training.recipes import classifier
 from training.recipes.classifier import DEFAULTS, NetworkSettings, build
 
@@ -64,15 +65,15 @@ def test_images_are_enlarged_for_a_backbone_and_never_shrunk(colours, asked, siz
 @pytest.mark.parametrize("arch", DEFAULTS)
 def test_options_left_out_take_the_default_of_the_architecture(arch):
     arguments = parse("--arch", arch)
-    assert classifier._override(DEFAULTS[arch], arguments) == DEFAULTS[arch]
-    assert classifier._override(NetworkSettings(), arguments) == NetworkSettings(arch=arch)
+    assert override(DEFAULTS[arch], arguments) == DEFAULTS[arch]
+    assert override(NetworkSettings(), arguments) == NetworkSettings(arch=arch)
 
 
 def test_options_given_override_the_defaults_and_leave_the_others():
     arguments = parse("--widths", "4,5", "--depth", 1, "--dropout", 0.2, "--lr", 0.05, "--epochs", 7, "--freeze")
-    network = classifier._override(NetworkSettings(), arguments)
+    network = override(NetworkSettings(), arguments)
     assert (network.widths, network.depth, network.dropout, network.freeze) == ((4, 5), 1, 0.2, -1)
-    settings = classifier._override(DEFAULTS["cnn"], arguments)
+    settings = override(DEFAULTS["cnn"], arguments)
     assert (settings.lr, settings.epochs) == (0.05, 7)
     assert settings.batch_size == DEFAULTS["cnn"].batch_size
 

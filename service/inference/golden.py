@@ -1,0 +1,96 @@
+"""How far a session's answers are from what PyTorch gave, and how far they may be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.inference.manifest import GoldenCard
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The largest difference, measured by what is accepted.
+
+    Attributes:
+        output: where it is.
+        value: how large it is.
+        accepted: how large it may be.
+    """
+
+    output: str
+    value: float
+    accepted: float
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether it is small enough; a NaN never is."""
+        return self.value <= self.accepted
+
+
+def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCard) -> Difference:
+    """The largest difference between two answers to the same inputs.
+
+    Numbers are compared place by place. Where an answer is a list (of detections, say), two of nearly the same rank
+    may change places, so each entry is compared with the one that is nearest to it.
+
+    Args:
+        want: what PyTorch gave, by the name of the output.
+        got: what the session gave.
+        card: what is accepted.
+
+    Raises:
+        ValueError: an output has another shape.
+    """
+    for name, array in want.items():
+        if got[name].shape != array.shape:
+            raise ValueError(f"output {name} is {got[name].shape}, PyTorch gave {array.shape}")
+    if card.lists is None:
+        found = [Difference(name, _largest(want[name], got[name]), card.atol) for name in want]
+    else:
+        found = [
+            difference
+            for row in range(len(want[card.lists.order]))
+            for one, other in ((want, got), (got, want))
+            if (difference := _farthest(one, other, row, card)) is not None
+        ]
+    return max(found, key=_ratio, default=Difference(next(iter(want)), 0.0, card.atol))
+
+
+def _largest(want: Array, got: Array) -> float:
+    return float(np.abs(want.astype(np.float64) - got.astype(np.float64)).max(initial=0.0))
+
+
+def _ratio(difference: Difference) -> float:
+    if np.isnan(difference.value):
+        return np.inf
+    return difference.value / difference.accepted if difference.accepted else np.inf * difference.value
+
+
+def _farthest(one: Mapping[str, Array], other: Mapping[str, Array], row: int, card: GoldenCard) -> Difference | None:
+    """Of the entries of `one` that count, the one farthest from its nearest entry of `other`; None without any."""
+    assert card.lists is not None  # noqa: S101 - the caller has looked
+    entries = np.flatnonzero(one[card.lists.order][row] >= card.lists.above)
+    if not len(entries):
+        return None
+    names = list(one)
+    accepted = np.array([card.lists.tolerances.get(name, card.atol) for name in names])
+    gaps = np.stack(
+        [
+            np.abs(
+                one[name][row][entries].reshape(len(entries), 1, -1).astype(np.float64)
+                - other[name][row].reshape(1, len(other[name][row]), -1)
+            ).max(-1)
+            for name in names
+        ],
+        axis=-1,
+    )
+    ratios = np.nan_to_num(gaps / accepted, nan=np.inf)
+    nearest = ratios.max(-1).argmin(1)
+    matched = ratios[np.arange(len(entries)), nearest]
+    entry, output = np.unravel_index(matched.argmax(), matched.shape)
+    return Difference(names[output], float(gaps[entry, nearest[entry], output]), float(accepted[output]))

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from service.inference.golden import compare
+from service.inference.manifest import GoldenCard, ListCard
+
+NUMBERS = GoldenCard(rows=1, atol=0.1)
+LISTS = GoldenCard(
+    rows=1, atol=1e-3, lists=ListCard(order="scores", above=0.3, tolerances={"boxes": 2.0, "scores": 0.02})
+)
+
+
+def found(*entries, rows=4):
+    """Boxes and scores, filled up with zeros."""
+    boxes, scores = np.zeros((1, rows, 2)), np.zeros((1, rows))
+    for place, (x, y, score) in enumerate(entries):
+        boxes[0, place], scores[0, place] = (x, y), score
+    return {"boxes": boxes, "scores": scores}
+
+
+def test_numbers_are_compared_place_by_place():
+    want = {"a": np.array([[1.0, 2.0]]), "b": np.array([[0.0]])}
+    difference = compare(want, {"a": np.array([[1.0, 2.25]]), "b": np.array([[0.05]])}, NUMBERS)
+    assert (difference.output, difference.value, difference.acceptable) == ("a", 0.25, False)
+    assert compare(want, want, NUMBERS).acceptable
+
+
+def test_nothing_makes_a_nan_acceptable():
+    assert not compare({"a": np.array([1.0])}, {"a": np.array([np.nan])}, NUMBERS).acceptable
+    broken = found((1, 1, 0.9))
+    broken["boxes"][0, 0] = np.nan
+    assert not compare(found((1, 1, 0.9)), broken, LISTS).acceptable
+
+
+def test_another_shape_is_an_error():
+    with pytest.raises(ValueError, match=r"output a is \(2,\), PyTorch gave \(1,\)"):
+        compare({"a": np.zeros(1)}, {"a": np.zeros(2)}, NUMBERS)
+
+
+def test_entries_of_nearly_the_same_rank_may_change_places():
+    one = found((10, 10, 0.901), (50, 50, 0.9))
+    assert compare(one, found((50, 50, 0.901), (10, 10, 0.9)), LISTS).acceptable
+    assert not compare(one, found((50, 50, 0.95), (10, 10, 0.9)), LISTS).acceptable
+
+
+@pytest.mark.parametrize(
+    ("got", "output"),
+    [
+        (found((10, 13, 0.9), (50, 50, 0.8)), "boxes"),
+        (found((10, 10, 0.9), (50, 50, 0.7)), "scores"),
+        (found((10, 10, 0.9)), "boxes"),  # one is missing
+        (found((10, 10, 0.9), (50, 50, 0.8), (90, 90, 0.5)), "boxes"),  # one too many
+    ],
+)
+def test_what_is_elsewhere_missing_or_too_much_is_found(got, output):
+    difference = compare(found((10, 10, 0.9), (50, 50, 0.8)), got, LISTS)
+    assert difference.output == output
+    assert not difference.acceptable
+
+
+def test_entries_of_low_rank_do_not_count():
+    assert compare(found((10, 10, 0.9), (70, 70, 0.2)), found((10, 11, 0.9), (30, 30, 0.25)), LISTS).acceptable
+    assert compare(found((70, 70, 0.2)), found(), LISTS).acceptable

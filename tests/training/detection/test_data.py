@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from tests.pictures import encode
+from tests.training.detection.conftest import CLASSES, scene, write_coco, write_parquet, write_voc, write_yolo
+from training.data import DataError
+from training.detection.data import load_detection
+
+
+def test_images_are_letterboxed_and_boxes_stay_in_the_originals_pixels(source):
+    data = load_detection(source, size=(64, 64))
+    assert data.size == (64, 64)
+    assert data.classes == CLASSES
+    assert (len(data.train), len(data.validation), len(data.test)) == (24, 6, 6)
+    _, boxes, labels = scene(0)
+    np.testing.assert_array_equal(data.train.boxes[0], boxes)
+    np.testing.assert_array_equal(data.train.labels[0], labels)
+    # 96 x 64 in 64 x 64: two thirds of the size, with grey above and below.
+    fitted = data.train.fitted_boxes(0)
+    np.testing.assert_allclose(fitted[:, [0, 2]], boxes[:, [0, 2]] * 2 / 3, atol=1e-4)
+    assert (data.train.images[0, :8] == 114).all()
+    x, y = fitted[0, :2].astype(int) + 4
+    assert data.train.images[0, y, x].argmax() == (0, 2)[labels[0]]
+
+
+def test_the_size_follows_the_images(source):
+    assert load_detection(source).size == (352, 512)
+
+
+def test_splits_that_are_missing_are_carved_and_stay_apart(tmp_path):
+    data = load_detection(write_parquet(tmp_path / "data", train=range(40)), size=(32, 32))
+    assert (len(data.train), len(data.validation), len(data.test)) == (27, 5, 8)
+    seen = [image.tobytes() for part in (data.train, data.validation, data.test) for image in part.images]
+    assert len(set(seen)) == 40
+    again = load_detection(write_parquet(tmp_path / "again", train=range(40)), size=(32, 32))
+    assert again.fingerprint == data.fingerprint
+
+
+def bad_yolo(folder, lines):
+    source = write_yolo(folder, train=range(6), val=range(100, 102), test=range(200, 202))
+    path = folder / "train" / "labels" / "2.txt"
+    path.write_text(path.read_text() + "\n".join(lines) + "\n")
+    return source, len(scene(2)[1])
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("0 0.5 0.5 -0.2 0.1", "inverted"),
+        ("0 0.5 0.5 0 0.1", "empty"),
+        ("0 1.0 0.5 0.5 0.1", "outside of the image of 96 x 64"),
+        ("7 0.5 0.5 0.1 0.1", "unknown class: class 7"),
+        ("0 nan 0.5 0.1 0.1", "not a number"),
+    ],
+)
+def test_bad_boxes_are_refused_with_file_and_line_or_dropped(tmp_path, console, line, problem):
+    source, count = bad_yolo(tmp_path / "data", [line])
+    with pytest.raises(DataError, match=rf"2\.txt:{count + 1}: {problem}(.|\n)*--bad-boxes drop"):
+        load_detection(source)
+    data = load_detection(source, bad_boxes="drop", console=console)
+    assert len(data.train.boxes[2]) == count
+    assert f"2.txt:{count + 1}: {problem}" in console.file.getvalue()
+
+
+def test_many_bad_boxes_are_counted(tmp_path):
+    source, _ = bad_yolo(tmp_path / "data", ["0 0.5 0.5 0 0"] * 14)
+    with pytest.raises(DataError, match=r"14 boxes of (.|\n)*… and 4 more"):
+        load_detection(source)
+
+
+def test_a_box_that_sticks_out_by_less_than_a_pixel_is_cut_off(tmp_path):
+    source, count = bad_yolo(tmp_path / "data", ["0 0.5 0.5 1.01 1.01"])
+    data = load_detection(source)
+    np.testing.assert_array_equal(data.train.boxes[2][count], [0, 0, 96, 64])
+
+
+def test_a_class_that_only_the_test_images_know_is_unknown(tmp_path):
+    folder = tmp_path / "voc"
+    source = write_voc(folder, train=range(6), val=range(100, 102), test=range(200, 202))
+    path = folder / "Annotations" / "200.xml"
+    path.write_text(path.read_text().replace("red", "green").replace("blue", "green"))
+    with pytest.raises(DataError, match=r"200\.xml:3: unknown class: green"):
+        load_detection(source)
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+    source = write_coco(tmp_path, train=range(8), valid=range(100, 102), test=range(200, 202))
+    whole = encode(scene(3)[0])
+    (tmp_path / "train" / "3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"train/3\.png: .*damaged or truncated"):
+        load_detection(source)
+
+
+def test_a_limit_takes_so_many_of_each_split(source):
+    data = load_detection(source, limit=4)
+    assert (len(data.train), len(data.validation), len(data.test)) == (4, 4, 4)

@@ -1,0 +1,119 @@
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from training.detection.loss import LossWeights, assign, ciou, detection_loss, distribution_focal_loss
+from training.detection.network import BINS, decode, grid
+
+SIZE = (64, 96)
+POINTS, STRIDES = grid(SIZE)
+WEIGHTS = LossWeights()
+TRUTH = torch.tensor([[[8.0, 8, 40, 40], [50, 10, 90, 60]], [[20.0, 20, 60, 50], [0, 0, 0, 0]]])
+LABELS = torch.tensor([[0, 1], [1, 0]])
+REAL = torch.tensor([[True, True], [True, False]])
+
+
+def exact(truth):
+    """Edge logits of places that all answer with this box, as far as the bins reach: shape (places, 4 * BINS)."""
+    distances = torch.cat((POINTS - truth[:2], truth[2:] - POINTS), 1) / STRIDES
+    low = distances.clamp(0, BINS - 1.001).floor()
+    share = distances.clamp(0, BINS - 1.001) - low
+    shares = F.one_hot(low.long(), BINS) * (1 - share)[..., None] + F.one_hot(low.long() + 1, BINS) * share[..., None]
+    return shares.clamp_min(1e-8).log().flatten(1)
+
+
+def test_overlap_is_torchvisions():
+    torch.manual_seed(0)
+    corners = torch.rand(20, 2, 2) * 50
+    boxes = torch.cat((corners[:, 0], corners[:, 0] + corners[:, 1] + 1), 1)
+    iou, similarity = ciou(boxes[:, None], boxes[None])
+    torch.testing.assert_close(iou, torchvision.ops.box_iou(boxes, boxes))
+    torch.testing.assert_close(
+        1 - similarity.diagonal(1), torchvision.ops.complete_box_iou_loss(boxes[:-1], boxes[1:]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_boxes_apart_are_drawn_together():
+    box = torch.tensor([0.0, 0, 10, 10], requires_grad=True)
+    iou, similarity = ciou(box, torch.tensor([30.0, 0, 40, 10]))
+    assert iou == 0
+    (-similarity).backward()
+    assert box.grad[0] + box.grad[2] < 0  # descending moves it to the right
+
+
+def test_places_answer_for_objects_that_they_lie_in_and_at_most_so_many_an_object():
+    logits = torch.zeros(2, len(POINTS), 2)
+    boxes = torch.stack([decode(exact(TRUTH[0, 0]), POINTS, STRIDES), decode(exact(TRUTH[1, 0]), POINTS, STRIDES)])
+    found = assign(logits.sigmoid(), boxes, POINTS, TRUTH, LABELS, REAL, LossWeights(candidates=4))
+    mine = (found.score[0] > 0) & (found.owner[0] == 0)
+    assert mine.sum() == 4
+    inside = POINTS[mine]
+    assert ((inside > 8) & (inside < 40)).all()
+    assert found.score[0].max() == pytest.approx(1.0, abs=1e-4)
+    assert (found.owner[1][found.score[1] > 0] == 0).all()
+
+
+def test_padding_is_nobodys_object():
+    boxes = decode(torch.zeros(1, len(POINTS), 4 * BINS), POINTS, STRIDES)
+    nothing = assign(
+        torch.ones(1, len(POINTS), 2),
+        boxes,
+        POINTS,
+        TRUTH[:1],
+        LABELS[:1],
+        torch.zeros(1, 2, dtype=torch.bool),
+        WEIGHTS,
+    )
+    assert nothing.score.sum() == 0
+
+
+def test_a_place_inside_two_objects_answers_for_the_one_that_its_box_overlaps_more():
+    truth = torch.tensor([[[0.0, 0, 64, 64], [20, 20, 44, 44]]])
+    boxes = decode(exact(truth[0, 1]), POINTS, STRIDES)[None]
+    found = assign(
+        torch.ones(1, len(POINTS), 1), boxes, POINTS, truth, torch.zeros(1, 2, dtype=torch.long),
+        torch.ones(1, 2, dtype=torch.bool), LossWeights(candidates=len(POINTS)),
+    )  # fmt: skip
+    both = ((POINTS > 20) & (POINTS < 44)).all(1)
+    assert (found.owner[0][both] == 1).all()
+    assert (found.score[0][both] > 0).all()
+
+
+def loss_of(logits, edges):
+    return detection_loss(logits, edges, POINTS, STRIDES, TRUTH, LABELS, REAL, WEIGHTS)
+
+
+def test_right_answers_cost_less_than_wrong_ones():
+    edges = torch.stack([exact(TRUTH[0, 0]), exact(TRUTH[1, 0])])
+    inside = torch.stack([((b[:2] < POINTS) & (b[2:] > POINTS)).all(1) for b in (TRUTH[0, 0], TRUTH[1, 0])])
+    right = torch.full((2, len(POINTS), 2), -6.0)
+    right[0, inside[0], 0] = right[1, inside[1], 1] = 6.0
+    wrong = right.flip(2)
+    (good, parts), (bad, _) = loss_of(right, edges), loss_of(wrong, edges)
+    assert good < bad
+    assert parts["box"] < 0.05
+    shifted, other = loss_of(right, torch.stack([exact(TRUTH[0, 0] + 5), exact(TRUTH[1, 0] + 5)]))
+    assert other["box"] > parts["box"]
+    assert shifted > good
+
+
+def test_an_image_without_objects_costs_only_what_is_found_in_it():
+    none = torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool)
+    edges = torch.zeros(1, len(POINTS), 4 * BINS, requires_grad=True)
+    quiet, parts = detection_loss(torch.full((1, len(POINTS), 2), -9.0), edges, POINTS, STRIDES, *none, WEIGHTS)
+    loud, _ = detection_loss(torch.zeros(1, len(POINTS), 2), edges, POINTS, STRIDES, *none, WEIGHTS)
+    assert quiet < loud
+    assert parts["box"] == parts["edges"] == 0
+    quiet.backward()
+    assert torch.isfinite(edges.grad).all()
+
+
+def test_distribution_loss_is_least_for_the_two_bins_around_the_truth():
+    distances = torch.tensor([[2.25, 0.0, 7.5, 40.0]])
+    shares = torch.zeros(1, 4, BINS)
+    for edge, (low, share) in enumerate(((2, 0.25), (0, 0.0), (7, 0.5), (BINS - 2, 1 - 1e-3))):
+        shares[0, edge, low], shares[0, edge, low + 1] = 1 - share, share
+    logits = shares.clamp_min(1e-9).log().flatten(1).requires_grad_()
+    distribution_focal_loss(logits, distances).sum().backward()
+    torch.testing.assert_close(logits.grad, torch.zeros_like(logits), atol=1e-4, rtol=0)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from training.detection.network import BINS, Detector, decode, grid
+from training.networks import load_backbone
+
+
+def test_places_lie_in_the_middle_of_their_cells_at_every_stride():
+    points, strides = grid((64, 96))
+    assert points.shape == (8 * 12 + 4 * 6 + 2 * 3, 2)
+    np.testing.assert_array_equal(points[:2], [[4, 4], [12, 4]])
+    np.testing.assert_array_equal(points[96], [8, 8])
+    np.testing.assert_array_equal(points[-1], [80, 48])
+    assert strides.squeeze(1).unique(return_counts=True)[1].tolist() == [96, 24, 6]
+
+
+def test_edges_are_the_mean_of_their_distribution_in_strides():
+    edges = torch.full((1, 2, 4, BINS), -30.0)
+    edges[0, 0, :, 2] = 30  # two strides each way
+    edges[0, 1, :, 0] = edges[0, 1, :, 1] = 30  # half a stride each way
+    boxes = decode(edges.flatten(2), torch.tensor([[20.0, 30.0], [50.0, 60.0]]), torch.tensor([[8.0], [16.0]]))
+    torch.testing.assert_close(boxes[0], torch.tensor([[4.0, 14, 36, 46], [42, 52, 58, 68]]))
+
+
+def test_answers_have_the_places_of_the_grid(tiny_detector):
+    network = tiny_detector().eval()
+    logits, edges = network(torch.rand(3, 3, 64, 96))
+    assert logits.shape == (3, 126, 2)
+    assert edges.shape == (3, 126, 4 * BINS)
+    assert network.decode(edges).shape == (3, 126, 4)
+    # At first nothing is found: a hundredth or so everywhere.
+    assert logits.sigmoid().max() < 0.2
+
+
+def test_what_lies_far_away_in_the_image_can_be_seen_everywhere(tiny_detector):
+    """The pyramid goes down and up: the place at one corner depends on the other corner's pixels."""
+    network = tiny_detector().eval()
+    pixels = torch.rand(1, 3, 64, 96, requires_grad=True)
+    network(pixels)[0][0, 0].sum().backward()
+    assert (pixels.grad[0, :, -8:, -8:] != 0).any()
+
+
+def test_sizes_and_backbones_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="multiples of 32"):
+        Detector(load_backbone("test_efficientnet", "none"), (60, 96), 2)
+    with pytest.raises(ValueError, match=r"strides \[4, 8, 16, 32\]|are needed|prune"):
+        Detector(load_backbone("test_vit", "none"), (64, 96), 2)
+
+
+def test_same_seed_same_weights(tiny_detector):
+    one, two = tiny_detector(seed=3).state_dict(), tiny_detector(seed=3).state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)

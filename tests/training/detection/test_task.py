@@ -1,0 +1,42 @@
+import torch
+from accelerate import Accelerator
+
+from training.detection.augment import BoxAugment
+from training.detection.task import Detection, DetectionSettings, detect, padded
+from training.fit import FitSettings, fit
+
+SETTINGS = FitSettings(
+    epochs=14, batch_size=8, optimizer="adamw", lr=6e-3, weight_decay=0.01, warmup=0.1, clip=10, ema=0.9
+)
+LEARNING = DetectionSettings(augment=BoxAugment(mosaic=0.3, scale=(0.9, 1.1)))
+
+
+def test_boxes_are_padded_to_the_fullest_image():
+    truth, names, real = padded(
+        [torch.ones(2, 4), torch.zeros(0, 4)], [torch.tensor([1, 2]), torch.zeros(0, dtype=torch.long)]
+    )
+    assert truth.shape == (2, 2, 4)
+    assert names.tolist() == [[1, 2], [0, 0]]
+    assert real.tolist() == [[True, True], [False, False]]
+    assert padded([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.long)])[2].tolist() == [[False]]
+
+
+def test_mosaics_end_before_the_training_does(squares):
+    task = Detection(squares.train, squares.validation, squares.classes, DetectionSettings(calm=0.25))
+    seen = []
+    for epoch in range(8):
+        task.begin(torch.nn.Identity(), epoch, 8)
+        seen.append(task._mosaics)
+    assert seen == [True] * 6 + [False] * 2
+
+
+def test_a_few_seconds_of_training_find_the_squares(squares, tiny_detector, console, tmp_path):
+    model = tiny_detector(width=32)
+    task = Detection(squares.train, squares.validation, squares.classes, LEARNING)
+    state = fit(model, task, SETTINGS, tmp_path, accelerator=Accelerator(cpu=True), console=console)
+    assert state.history[-1]["train_box"] < state.history[0]["train_box"]
+    assert state.history[-1]["validation_map_50"] > 0.5
+    found = detect(model.eval(), squares.test, LEARNING)
+    assert len(found) == 16
+    best = [one for one in found if len(one.scores)]
+    assert all((one.scores[:-1] >= one.scores[1:]).all() for one in best)

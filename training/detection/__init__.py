@@ -1,0 +1,1 @@
+"""Object detection, offline: data with boxes, the network, its losses, its evaluation."""

@@ -1,0 +1,140 @@
+"""What a detector learns: see `training.fit.Task`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from training.detection.augment import BoxAugment
+from training.detection.data import DetectionSplit
+from training.detection.evaluate import Detections, average_precision
+from training.detection.graph import DetectorGraph
+from training.detection.loss import LossWeights, detection_loss
+from training.detection.network import Detector
+from training.fit import Draw
+
+EVALUATION_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSettings:
+    """How a detector learns, beside `FitSettings`.
+
+    Attributes:
+        loss: its parts and the assignment.
+        augment: what is done to the training images.
+        calm: the share of the training, at its end, that sees no mosaics (YOLOX, arXiv:2107.08430).
+        iou: of the suppression.
+        floor: scores of no more than this are never answered.
+        max_detections: of an image.
+    """
+
+    loss: LossWeights = field(default_factory=LossWeights)
+    augment: BoxAugment = field(default_factory=BoxAugment)
+    calm: float = 0.15
+    iou: float = 0.6
+    floor: float = 0.01
+    max_detections: int = 300
+
+
+class Detection:
+    """See `training.fit.Task`.
+
+    Args:
+        train: the images to learn from.
+        validation: the images that choose the epoch.
+        classes: their names.
+        settings: how.
+    """
+
+    unit = "images"
+    score = "map"
+
+    def __init__(
+        self, train: DetectionSplit, validation: DetectionSplit, classes: tuple[str, ...], settings: DetectionSettings
+    ) -> None:
+        self._images = torch.from_numpy(train.images)
+        self._boxes = [torch.from_numpy(train.fitted_boxes(index)) for index in range(len(train))]
+        self._labels = [torch.from_numpy(labels) for labels in train.labels]
+        self._validation = validation
+        self._classes = classes
+        self._settings = settings
+        self._mosaics = True
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:  # noqa: ARG002 - the task's signature
+        """Ends the mosaics in time for the network to see images as they are."""
+        self._mosaics = epoch < epochs * (1 - self._settings.calm)
+
+    def loss(
+        self,
+        network: nn.Module,
+        items: Tensor,
+        epoch: int,  # noqa: ARG002 - the task's signature
+        draw: Draw,
+        device: torch.device,  # noqa: ARG002 - likewise: the augmentation works where `draw.own` is
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `training.fit.Task`; the figures are the parts of the loss."""
+        pixels, boxes, labels = self._settings.augment(
+            self._images, self._boxes, self._labels, items, draw.own, self._mosaics
+        )
+        truth, names, real = padded(boxes, labels)
+        logits, edges = network(pixels.contiguous(memory_format=torch.channels_last))
+        inner: Any = getattr(network, "module", network)  # what several GPUs wrap
+        return detection_loss(logits, edges, inner.points, inner.strides, truth, names, real, self._settings.loss)
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """See `training.fit.Task`."""
+        assert isinstance(network, Detector)  # noqa: S101 - only a detector learns this
+        found = detect(network, self._validation, self._settings, accelerator)
+        figures = average_precision(found, self._validation, self._classes)
+        return {"map_50": figures.map_50, "map": figures.map}
+
+
+def padded(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, labels and what is real of them, of a batch: as many objects an image as the fullest has, at least one."""
+    most = max(1, *(len(one) for one in labels))
+    truth = boxes[0].new_zeros((len(boxes), most, 4))
+    names = labels[0].new_zeros((len(boxes), most))
+    real = torch.zeros((len(boxes), most), dtype=torch.bool, device=truth.device)
+    for row, (corners, classes) in enumerate(zip(boxes, labels, strict=True)):
+        truth[row, : len(corners)], names[row, : len(classes)], real[row, : len(classes)] = corners, classes, True
+    return truth, names, real
+
+
+@torch.no_grad()
+def detect(
+    network: Detector, split: DetectionSplit, settings: DetectionSettings, accelerator: Accelerator | None = None
+) -> list[Detections]:
+    """What the network finds in each image, in pixels of the originals; with an accelerator in its precision."""
+    graph = DetectorGraph(network, settings.iou, settings.floor, settings.max_detections).eval()
+    device = next(network.parameters()).device
+    found = []
+    for start in range(0, len(split), EVALUATION_BATCH):
+        batch = torch.from_numpy(split.images[start : start + EVALUATION_BATCH]).to(device)
+        if accelerator:
+            with accelerator.autocast():
+                answers = graph(batch)
+        else:
+            answers = graph(batch)
+        rows = zip(*(answer.cpu().numpy() for answer in answers), strict=True)
+        found += [_detections(split, start + row, *answer) for row, answer in enumerate(rows)]
+    return found
+
+
+def _detections(
+    split: DetectionSplit,
+    index: int,
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    classes: npt.NDArray[np.int64],
+) -> Detections:
+    real = scores > 0
+    return Detections(split.letterboxes[index].to_original(boxes[real]), scores[real], classes[real])
