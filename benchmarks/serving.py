@@ -20,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bare import bare_rate
 from benchmarks.load import measure
 from benchmarks.servers import Running, handwritten, service
 from benchmarks.tiny import make_tiny
@@ -79,7 +80,7 @@ def _compare(
         _both(ours, theirs, images, 64, 1)  # warm
         for _ in range(arguments.rounds):
             for batch in BATCHES:
-                bare[batch].append(_bare(session, golden, batch, arguments.seconds / 3))
+                bare[batch].append(bare_rate(session, golden, batch, arguments.seconds / 3))
             for concurrency in CONCURRENCIES:
                 first, second = _both(ours, theirs, images, concurrency, arguments.seconds)
                 served[concurrency].append(first)
@@ -125,18 +126,6 @@ def _both(
     first = measure(ours.port, "/v1/predict", images, concurrency, seconds)
     second = measure(theirs.port, "/v1/predict", images, concurrency, seconds)
     return (first.rate, first.median_ms), (second.rate, second.median_ms)
-
-
-def _bare(session: Session, golden: npt.NDArray[np.uint8], batch: int, seconds: float) -> float:
-    """Images a second of `session.run` alone."""
-    inputs = {session.inputs[0]: np.resize(golden, (batch, *golden.shape[1:]))}
-    session.run(inputs)
-    times = []
-    end = time.perf_counter() + seconds
-    while (started := time.perf_counter()) < end:
-        session.run(inputs)
-        times.append(time.perf_counter() - started)
-    return batch / statistics.median(times)
 
 
 def _process_figures(models: Path) -> dict[str, float]:

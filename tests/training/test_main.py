@@ -84,13 +84,14 @@ def first_run(place, source, forget_accelerator):
 
 
 def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, source, place, capsys):
-    assert main(command("cnn", source, place, "--publish", "--resume", "--compare", str(place / "cnn"))) == 0
+    others = [str(place / "cnn"), str(first_run)]  # a run, and a published version
+    assert main(command("cnn", source, place, "--publish", "--resume", "--compare", *others)) == 0
     assert "Resuming after epoch 3 of 3" in capsys.readouterr().out
     first, second = read_manifest(first_run), read_manifest(first_run.parent / "2")
     for part in ("metrics", "calibration", "conformal", "data", "labels"):
         assert getattr(first, part) == getattr(second, part)
     compared = (first_run.parent / "2" / "report" / "README.md").read_text().split("## Architectures compared")[1]
-    assert compared.count("| colours | cnn: ") == 2
+    assert compared.count("| colours | cnn: ") == 3
 
 
 def test_resuming_with_another_network_prints_one_line(first_run, source, place, capsys):

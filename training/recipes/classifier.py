@@ -5,6 +5,7 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 
 import dataclasses
 import json
+import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
 STUDY = "study.json"
+RESULT = "result.json"
 
 # A start for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16).
 DEFAULTS: dict[Arch, FitSettings] = {
@@ -136,15 +138,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
     how.add_argument("--distill", type=float, help="weight of the teacher's answer in the loss")
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
-    out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs' folders, for the report's tables")
+    out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
     out.add_argument("--study", action="store_true", help="cnn: also measure what filters, layers and dropout buy")
 
 
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes where that is asked for."""
     for other in arguments.compare:
-        if not (other / "result.json").is_file():
-            raise ValueError(f"--compare {other}: holds no result.json of a finished run")
+        _result_of(other)  # before anything is trained
     check_name(arguments.name)
     network = override(NetworkSettings(), arguments)
     settings = override(DEFAULTS[network.arch], arguments)
@@ -234,6 +235,19 @@ def _variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str,
     }
 
 
+def _result_of(place: Path) -> dict[str, Any]:
+    """The result of a finished run or of a published version.
+
+    Raises:
+        ValueError: `place` is neither.
+    """
+    for path in (place / RESULT, place / "report" / RESULT):
+        if path.is_file():
+            result: dict[str, Any] = json.loads(path.read_text())
+            return result
+    raise ValueError(f"--compare {place}: holds no {RESULT}; give a finished run's folder or a published version's")
+
+
 def _version_name(folder: Path | None) -> str | None:
     """`NAME/VERSION` of a published version's folder."""
     return "/".join(folder.resolve().parts[-2:]) if folder else None
@@ -310,8 +324,9 @@ def _write_version(
         "label": description,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    others = [json.loads((other / "result.json").read_text()) for other in arguments.compare]
+    (folder / RESULT).write_text(json.dumps(result, indent=1) + "\n")
+    others = [_result_of(other) for other in arguments.compare]
     study = json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else []
     write_report(target / "report", manifest, evaluation, data, result, others, study)
+    shutil.copy(folder / RESULT, target / "report")
     return manifest
