@@ -106,7 +106,7 @@ class GoldenCard(Card):
 
     rows: int
     atol: float
-    lists: ListCard | None = None
+    lists: ListCard | None = Field(None, exclude_if=lambda lists: lists is None)
 
 
 class ImageInput(Card):

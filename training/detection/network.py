@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks import Normalize
+from training.networks import Normalize, frozen_modules
 
 STRIDES = (8, 16, 32)
 # An edge may lie up to 15 strides away from its place; the largest stride then spans 480 pixels each way.
@@ -77,12 +77,16 @@ class Detector(nn.Module):
     classes: how many.
     width: channels of the pyramid and of the head.
     depth: separable convolutions in each tower of the head.
+    frozen: how many groups of the backbone's layers keep their weights and statistics (stem, then stages). The first
+        ones see the image at its largest, so they cost most to train, and edges and colours are the same everywhere.
     """
 
     points: Tensor
     strides: Tensor
 
-    def __init__(self, backbone: Any, size: tuple[int, int], classes: int, width: int = 96, depth: int = 2) -> None:
+    def __init__(
+        self, backbone: Any, size: tuple[int, int], classes: int, width: int = 96, depth: int = 2, frozen: int = 0
+    ) -> None:
         super().__init__()
         if any(side % STRIDES[-1] for side in size):
             raise ValueError(f"the image size {size[0]}x{size[1]} must be of multiples of {STRIDES[-1]}")
@@ -93,12 +97,21 @@ class Detector(nn.Module):
             raise ValueError(f"the backbone has feature maps of strides {reductions}; {STRIDES} are needed")
         self.stages = [max(i for i, reduction in enumerate(reductions) if reduction == stride) for stride in STRIDES]
         self.backbone = backbone
+        self.frozen = frozen_modules(backbone, frozen)
+        for module in self.frozen:
+            module.requires_grad_(False)
         self.backbone.prune_intermediate_layers(self.stages, prune_norm=True, prune_head=True)
         self.pyramid = Pyramid(tuple(info[stage]["num_chs"] for stage in self.stages), width)
         self.heads = nn.ModuleList(Head(width, classes, depth) for _ in STRIDES)
         points, strides = grid(size)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
+
+    def train(self, mode: bool = True) -> "Detector":
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and edge logits of every place.

@@ -74,19 +74,21 @@ class NetworkSettings:
         weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
         width: channels of the pyramid and of the head.
         depth: separable convolutions in each tower of the head.
+        freeze: how many groups of the backbone's layers keep their weights (stem, then stages).
     """
 
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "package"
     width: int = 96
     depth: int = 2
+    freeze: int = 2
 
 
 def build(network: NetworkSettings, data: DetectionData, seed: int) -> Detector:
     """The network, its weights initialised from `seed`."""
     torch.manual_seed(seed)
     backbone = load_backbone(network.backbone, network.weights)
-    return Detector(backbone, data.size, len(data.classes), network.width, network.depth)
+    return Detector(backbone, data.size, len(data.classes), network.width, network.depth, network.freeze)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -101,6 +103,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument("--weights", help="hub, package, none or a file (default: package)")
     net.add_argument("--width", type=int, help="channels of the pyramid and the head")
     net.add_argument("--depth", type=int, help="convolutions in each tower of the head")
+    net.add_argument(
+        "--freeze", type=int, metavar="GROUPS", help="keep the stem and the stages after it, so many in all"
+    )
     how = add_training_options(parser, "runs/detector-DATA")
     how.add_argument("--flip", action="store_true", default=None, help="images have no up: turn them upside down too")
     how.add_argument("--mosaic", type=float, help="share of the images that are put together from four")

@@ -44,7 +44,9 @@ async def test_much_that_waits_is_shared_out_and_runs_side_by_side(lanes: Lanes)
     group = batcher.enqueue(list(range(8)))
     await narrow.entered()
     await narrow.entered()  # both at once: neither has been let through
-    narrow.release(3)
+    narrow.release()  # one alone: were both to end at once, what follows would get all cores
+    await narrow.entered()
+    narrow.release(2)
     assert await group.future == [item * 10 for item in range(8)]
     # Each takes half of what waits, so that the lane that ends first finds more.
     assert sorted(narrow.batches) == [[0, 1, 2, 3], [4, 5], [6, 7]]

@@ -51,3 +51,16 @@ def test_sizes_and_backbones_that_do_not_fit_are_refused():
 def test_same_seed_same_weights(tiny_detector):
     one, two = tiny_detector(seed=3).state_dict(), tiny_detector(seed=3).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_frozen_groups_keep_weights_and_statistics():
+    network = Detector(load_backbone("test_efficientnet", "none"), (64, 96), 2, 16, 1, frozen=2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
+    logits, edges = network.train()(torch.rand(2, 3, 64, 96))
+    (logits.mean() + edges.square().mean()).backward()
+    optimizer.step()
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    early = ("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0.")
+    assert not [name for name in changed if name.startswith(early)]
+    assert [name for name in changed if name.startswith("backbone.blocks.1.")]
