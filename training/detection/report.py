@@ -200,8 +200,7 @@ def _samples(axes: Sequence[Axes], data: DetectionData, found: Sequence[Detectio
             (axes[2 * row], truth, data.test.labels[index], None),
             (axes[2 * row + 1], place.to_frame(one.boxes[keep]), one.classes[keep], one.scores[keep]),
         ):
-            axis.imshow(data.test.images[index])
-            _draw_boxes(axis, boxes, labels, data.classes, scores)
+            _draw(axis, data.test.images[index], boxes, labels, data.classes, scores)
         axes[2 * row].set_title(data.test.names[index], fontsize=8)
 
 
@@ -227,17 +226,19 @@ def _augmented(axes: Sequence[Axes], data: DetectionData, augment: BoxAugment) -
     for axis in axes:
         axis.axis("off")
     for axis, image, corners, classes in zip(axes, pixels, boxes, labels, strict=False):
-        axis.imshow(image.permute(1, 2, 0).numpy())
-        _draw_boxes(axis, corners.numpy(), classes.numpy(), data.classes)
+        _draw(axis, image.permute(1, 2, 0).numpy(), corners.numpy(), classes.numpy(), data.classes)
 
 
-def _draw_boxes(
+def _draw(
     axis: Axes,
+    image: npt.NDArray[Any],
     boxes: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     scores: npt.NDArray[np.float32] | None = None,
 ) -> None:
+    # Boxes count from the corner of the first pixel, matplotlib from its centre.
+    axis.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
     for number, ((x_min, y_min, x_max, y_max), label) in enumerate(zip(boxes, labels, strict=True)):
         colour = _COLOURS[label % len(_COLOURS)]
         axis.add_patch(
