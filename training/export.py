@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from service.inference.golden import Difference, compare
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, GoldenCard, Manifest, TensorSpec, read_manifest, sha256
+from service.inference.manifest import MANIFEST, MODEL, GoldenCard, Manifest, TensorSpec, read_manifest, sha256
 from service.inference.session import Session
 from training.augment import to_pixels
 
@@ -48,7 +48,7 @@ class ClassifierGraph(nn.Module):
 
 def export(
     graph: nn.Module,
-    examples: npt.NDArray[np.uint8],
+    examples: npt.NDArray[Any],
     path: Path,
     *,
     input_name: str,
@@ -118,16 +118,14 @@ def export(
                 f"(at most {seen[-1].accepted:.2g})"
             )
     return (
-        TensorSpec(name=input_name, dtype="uint8", shape=(-1, *examples.shape[1:])),
+        TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1, *examples.shape[1:])),
         tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
         max(seen, key=lambda difference: difference.value / difference.accepted),
     )
 
 
 @torch.no_grad()
-def answers(
-    graph: nn.Module, inputs: npt.NDArray[np.uint8], output_names: Sequence[str]
-) -> dict[str, npt.NDArray[Any]]:
+def answers(graph: nn.Module, inputs: npt.NDArray[Any], output_names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """What PyTorch answers, by the names of the outputs."""
     outputs = graph(torch.from_numpy(inputs))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -135,7 +133,7 @@ def answers(
 
 
 def write_golden(
-    graph: nn.Module, inputs: npt.NDArray[np.uint8], path: Path, *, input_name: str, output_names: Sequence[str]
+    graph: nn.Module, inputs: npt.NDArray[Any], path: Path, *, input_name: str, output_names: Sequence[str]
 ) -> None:
     """Writes real inputs and what PyTorch answers to them."""
     contents = {input_name: inputs, **answers(graph, inputs, output_names)}
@@ -155,8 +153,8 @@ def library_versions() -> dict[str, str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes `manifest` into `folder`, completed with the sha256 of the graph and the golden file beside it."""
-    files = {file: sha256(folder / file) for file in (MODEL, GOLDEN)}
+    """Writes `manifest` into `folder`, completed with the sha256 of every file beside it (but the report)."""
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
     complete = manifest.model_copy(update={"files": files})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n")
 

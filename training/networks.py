@@ -152,9 +152,13 @@ class CNN(nn.Module):
         if self.whiten.bias is not None:
             nn.init.zeros_(self.whiten.bias)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the last layer sees, shape (batch, widths[-1])."""
         x = F.silu(self.whiten(self.normalize(pixels)))
-        return self.head(self.dropout(self.groups(x).amax(dim=(2, 3))))
+        return self.groups(x).amax(dim=(2, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.dropout(self.features(pixels)))
 
 
 class Transfer(nn.Module):

@@ -70,7 +70,7 @@ def _summary(model: Model) -> dict[str, Any]:
         "device": model.device,
         "fallback": model.session.fallback,
         "labels": len(manifest.labels),
-        "metrics": manifest.metrics.headline,
+        "metrics": manifest.headline,
         "data": manifest.data.name,
         "queue_depth": model.batcher.depth,
         "max_batch": model.max_batch,

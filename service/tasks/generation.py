@@ -1,0 +1,75 @@
+"""Generation: latents drawn from a stored density, and what becomes of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+DENSITY = "density.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """A mixture of Gaussians over latents for each class.
+
+    Attributes:
+        classes: how often each class comes up when none is asked for, shape (classes,).
+        weights: of each class's Gaussians, shape (classes, components); 0 pads classes with fewer.
+        means: shape (classes, components, latent).
+        factors: lower triangular factors of the covariances (Cholesky), shape (classes, components, latent, latent).
+    """
+
+    classes: Floats
+    weights: Floats
+    means: Floats
+    factors: Floats
+
+    @classmethod
+    def load(cls, path: Path) -> "Density":
+        """Reads what `save` wrote."""
+        with path.open("rb") as file, np.load(file) as arrays:
+            return cls(arrays["classes"], arrays["weights"], arrays["means"], arrays["factors"])
+
+    def save(self, path: Path) -> None:
+        """Writes an npz file."""
+        np.savez_compressed(path, classes=self.classes, weights=self.weights, means=self.means, factors=self.factors)
+
+    def draw(
+        self, count: int, seed: int, label: int | None = None, temperature: float = 1.0
+    ) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """New latents.
+
+        Item k depends on the seed and on k alone: a longer request begins with what a shorter one gives.
+
+        Args:
+            count: how many.
+            seed: of the draw.
+            label: the class; None for any, as often as each came up in training.
+            temperature: scales the distance from the Gaussians' means; lower is more typical, higher more varied.
+
+        Returns:
+            Latents, float32, shape (count, latent), and the class of each, int64, shape (count,).
+        """
+        latent = self.means.shape[-1]
+        random = np.random.Generator(np.random.Philox(seed))
+        # One row of draws an item: two uniform numbers that choose, then the Gaussian ones.
+        uniform = random.random((count, 2))
+        normal = np.random.Generator(np.random.Philox(seed).jumped()).standard_normal((count, latent))
+        labels = (
+            _choose(np.broadcast_to(self.classes, (count, len(self.classes))), uniform[:, 0])
+            if label is None
+            else np.full(count, label, dtype=np.int64)
+        )
+        components = _choose(self.weights[labels], uniform[:, 1])
+        means, factors = self.means[labels, components], self.factors[labels, components]
+        latents = means + temperature * np.einsum("nij,nj->ni", factors, normal)
+        return latents.astype(np.float32), labels
+
+
+def _choose(weights: npt.NDArray[np.float32], draws: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """For each row of weights the place that a uniform draw falls on."""
+    edges = np.cumsum(weights, axis=1, dtype=np.float64)
+    chosen: npt.NDArray[np.int64] = (draws[:, None] * edges[:, -1:] >= edges).sum(1)
+    return chosen

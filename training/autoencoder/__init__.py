@@ -1,0 +1,1 @@
+"""The autoencoder, offline: its network, the density of its code, its evaluation."""

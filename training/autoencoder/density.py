@@ -1,0 +1,59 @@
+"""A density over latents, fitted after the training, to draw new ones from.
+
+Ghosh et al. 2020 (arXiv:1903.12436): the latents of a deterministic autoencoder fill some shape that no simple prior
+has; a mixture of Gaussians fitted to them afterwards does. Here one mixture for each class.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.mixture import GaussianMixture
+
+from service.tasks.generation import Density
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class DensitySettings:
+    """How the density is fitted.
+
+    Attributes:
+        components: Gaussians a class.
+        ridge: added to the diagonal of every covariance, as a share of the latents' mean variance.
+        seed: of the fit.
+    """
+
+    components: int = 10
+    ridge: float = 1e-3
+    seed: int = 0
+
+
+def fit_density(latents: Floats, labels: npt.NDArray[np.int64], classes: int, settings: DensitySettings) -> Density:
+    """A mixture of Gaussians with full covariances for each class.
+
+    Args:
+        latents: of the training images, shape (n, latent).
+        labels: int64, shape (n,).
+        classes: how many; each has at least one image.
+        settings: how.
+    """
+    weights, means, factors = [], [], []
+    ridge = settings.ridge * float(latents.var(0).mean())
+    for label in range(classes):
+        mine = latents[labels == label].astype(np.float64)
+        # A covariance needs more points than numbers; with few images one Gaussian has to do.
+        count = max(1, min(settings.components, len(mine) // (2 * latents.shape[1])))
+        mixture = GaussianMixture(count, reg_covar=ridge, random_state=settings.seed).fit(mine)
+        padding = settings.components - count
+        weights.append(np.pad(mixture.weights_, (0, padding)))
+        means.append(np.pad(mixture.means_, ((0, padding), (0, 0))))
+        factors.append(np.pad(np.linalg.cholesky(mixture.covariances_), ((0, padding), (0, 0), (0, 0))))
+    share = np.bincount(labels, minlength=classes) / len(labels)
+    return Density(
+        share.astype(np.float32),
+        np.array(weights, dtype=np.float32),
+        np.array(means, dtype=np.float32),
+        np.array(factors, dtype=np.float32),
+    )

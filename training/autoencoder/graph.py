@@ -1,0 +1,44 @@
+"""Three graphs that are one set of weights: images restored, images to latents, latents to images."""
+
+import torch
+from torch import Tensor, nn
+
+from training.augment import to_pixels
+from training.autoencoder.network import Autoencoder, Decoder, Encoder
+from training.autoencoder.task import to_bytes
+
+
+class AutoencoderGraph(nn.Module):
+    """uint8 images (batch, height, width, channels) to restored ones and the mean squared error of each (0 to 1)."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = to_pixels(images)
+        restored, _ = self.network(pixels)
+        return to_bytes(restored), (restored - pixels).square().mean((1, 2, 3))
+
+
+class EncoderGraph(nn.Module):
+    """uint8 images (batch, height, width, channels) to latents (batch, latent), float32."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        latents: Tensor = self.encoder(to_pixels(images))
+        return latents
+
+
+class DecoderGraph(nn.Module):
+    """Latents (batch, latent), float32, to uint8 images (batch, height, width, channels)."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return to_bytes(torch.as_tensor(self.decoder(latents)))

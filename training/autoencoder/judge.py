@@ -1,0 +1,71 @@
+"""A classifier of real images that says what invented ones show, and how far they are from real ones."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from training.augment import Augment, to_pixels
+from training.autoencoder.evaluate import Judge
+from training.classification import Classification, ClassificationSettings, predict
+from training.data import ImageData, ImageSplit
+from training.fit import FitSettings, fit
+from training.networks import CNN, Normalize, sample
+
+EVALUATION_BATCH = 500
+
+
+def make_network(data: ImageData, train: ImageSplit, seed: int) -> CNN:
+    """A small CNN, its weights initialised from `seed`."""
+    torch.manual_seed(seed)
+    network = CNN(Normalize.of(train), data.shape, len(data.classes), widths=(32, 64, 64), depth=2)
+    network.init_whiten(to_pixels(torch.from_numpy(sample(train))))
+    return network
+
+
+def train_judge(
+    data: ImageData, epochs: int, folder: Path, accelerator: Accelerator, console: Console, seed: int = 0
+) -> Judge:
+    """Trains a judge on the real images; a run that ended is not repeated.
+
+    Args:
+        data: the real images.
+        epochs: of the training.
+        folder: keeps its checkpoint.
+        accelerator: the device and the precision.
+        console: where progress goes.
+        seed: of the training.
+    """
+    network = make_network(data, data.train, seed)
+    # A mirrored digit is another sign; so may be anything else that is written or drawn.
+    learning = ClassificationSettings(augment=Augment(flip=False, translate=2, cutout=0))
+    task = Classification(data.train, data.validation, learning)
+    settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=seed)
+    fit(
+        network,
+        task,
+        settings,
+        folder,
+        accelerator=accelerator,
+        console=console,
+        resume=True,
+        origin={"data": data.fingerprint},
+    )
+    network = network.cpu().to(memory_format=torch.contiguous_format).eval()
+
+    def classify(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        return predict(network, images).argmax(1)
+
+    @torch.no_grad()
+    def features(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        parts = [
+            network.features(to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH])))
+            for start in range(0, len(images), EVALUATION_BATCH)
+        ]
+        return torch.cat(parts).numpy()
+
+    accuracy = float((classify(data.test.images) == data.test.labels).mean())
+    return Judge(accuracy, classify, features)

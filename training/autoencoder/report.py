@@ -1,0 +1,231 @@
+"""The model card of an autoencoder: what it restores, what it invents, and what its code is worth."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from sklearn.manifold import TSNE
+
+from service.inference.manifest import AutoencoderManifest, AutoencoderMetrics
+from service.tasks.generation import Density
+from training.autoencoder.evaluate import nearest
+from training.autoencoder.network import Autoencoder
+from training.autoencoder.task import decode, encode
+from training.data import ImageData
+from training.reporting import draw_curves, figures, provenance, save_plot, table, training_section
+
+Images = npt.NDArray[np.uint8]
+_COLUMNS = 12
+_MAPPED = 2000
+_NOISE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything measured, and what the report draws.
+
+    Attributes:
+        metrics: on the test split.
+        density: of the latents.
+        train_latents: shape (n, latent).
+        test_latents: likewise.
+        restored: the test images, restored, uint8.
+        few: a row for each seed of the study of few images; empty without one.
+    """
+
+    metrics: AutoencoderMetrics
+    density: Density
+    train_latents: npt.NDArray[np.float32]
+    test_latents: npt.NDArray[np.float32]
+    restored: Images
+    few: list[dict[str, float]]
+
+
+def write_report(
+    folder: Path,
+    manifest: AutoencoderManifest,
+    model: Autoencoder,
+    data: ImageData,
+    findings: Findings,
+    history: Sequence[dict[str, float]],
+    onnx_difference: float,
+) -> None:
+    """Writes `README.md` and the pictures it shows into `folder`.
+
+    Args:
+        folder: is made where it does not exist.
+        manifest: of the version.
+        model: draws the pictures.
+        data: likewise.
+        findings: of the evaluation.
+        history: a row for each epoch.
+        onnx_difference: the largest difference of the exported graph from PyTorch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_plot(folder / "learning-curves.png", 4.5, 2.8, 1, lambda axes: _curves(axes[0], history))
+    test = data.test.images
+    first = test[:_COLUMNS]
+    _strip(folder / "restored.png", [first, findings.restored[:_COLUMNS]])
+    noisy = _add_noise(first)
+    _strip(folder / "denoised.png", [first, noisy, decode(model, encode(model, noisy))])
+    _strip(folder / "interpolated.png", _interpolations(model, findings.test_latents, data.test.labels))
+    per_class = [_generate(model, findings.density, label) for label in range(min(len(data.classes), 20))]
+    _strip(folder / "generated.png", per_class)
+    plain = np.random.default_rng(0).normal(0, 1, (2 * _COLUMNS, model.latent)) * findings.train_latents.std(0)
+    latents, _ = findings.density.draw(2 * _COLUMNS, seed=1)
+    drawn = decode(model, latents)
+    rubbish = decode(model, (plain + findings.train_latents.mean(0)).astype(np.float32))
+    _strip(folder / "plain-against-fitted.png", [*np.split(rubbish, 2), *np.split(drawn, 2)])
+    places, distances = nearest(drawn[:_COLUMNS], data.train.images)
+    _strip(folder / "nearest.png", [drawn[:_COLUMNS], data.train.images[places]])
+    _, usual = nearest(test[:500], data.train.images)
+    save_plot(folder / "map.png", 6.5, 5.5, 1, lambda axes: _map(axes[0], findings, data))
+    (folder / "README.md").write_text(
+        _card(manifest, data, findings, float(distances.mean()), float(usual.mean()), onnx_difference)
+    )
+
+
+def _card(
+    manifest: AutoencoderManifest,
+    data: ImageData,
+    findings: Findings,
+    generated_gap: float,
+    test_gap: float,
+    onnx_difference: float,
+) -> str:
+    metrics = findings.metrics
+    height, width, channels = data.shape
+    parts = [
+        f"# {manifest.name}",
+        f"{manifest.description}. Images of {height} x {width} x {channels} (height, width, channels) become "
+        f"{manifest.latent} numbers and images again. The same weights are published as three models: the whole, the "
+        "encoder (images to numbers) and the decoder (numbers to images), beside which lies the density that new "
+        "numbers are drawn from.",
+        f"**Mean squared error {metrics.mse:.5f}** on the {len(data.test)} test images of {data.name} (pixels from 0 "
+        f"to 1; validation {metrics.validation_mse:.5f}); as many principal components reach {metrics.pca_mse:.5f}.",
+        "## What it restores",
+        "Test images (above) and what is restored from their numbers:",
+        "![Restored](restored.png)",
+        f"Test images, with noise of standard deviation {_NOISE:g} added, and restored from that (it was never trained "
+        "to remove noise; the narrow code has no room for it):",
+        "![Denoised](denoised.png)",
+        "On the way from one image's numbers to another's:",
+        "![Interpolated](interpolated.png)",
+        "## What it invents",
+        "New images, a row for each class, drawn from the density of its latents:",
+        "![Generated](generated.png)",
+        "Numbers drawn from one plain Gaussian of the right mean and spread give rubbish (the upper two rows); the "
+        "mixture of Gaussians fitted to each class's latents after the training knows where the images are (the lower "
+        "two):",
+        "![Plain against fitted](plain-against-fitted.png)",
+        f"A judge, a convolutional network trained on the real images (test accuracy {metrics.judge_accuracy:.4f}), "
+        f"sees the class that was asked for in **{metrics.judge_agreement:.4f}** of the generated images.",
+        table(
+            ("Frechet distance from the test images, in the judge's features", ""),
+            [
+                ("generated images", f"{metrics.frechet_generated:.3f}"),
+                ("restored test images", f"{metrics.frechet_restored:.3f}"),
+                ("training images (the least to hope for)", f"{metrics.frechet_train:.3f}"),
+            ],
+        ),
+        "Are they remembered? Generated images and the training image nearest to each:",
+        "![Nearest training images](nearest.png)",
+        f"The mean squared difference from the nearest training image is {generated_gap:.4f} for generated images and "
+        f"{test_gap:.4f} for real test images"
+        + (
+            ": they are no nearer to the training images than real ones are."
+            if generated_gap >= test_gap
+            else ": they are nearer to the training images than real ones are, for they are smoother."
+        ),
+        "## What the code is worth",
+        f"Logistic regression on the {manifest.latent} numbers is right for {metrics.linear_latents:.4f} of the test "
+        f"images, on the {height * width * channels} pixels {metrics.linear_pixels:.4f}. The latents of {_MAPPED} test "
+        "images on a plane (t-SNE), coloured by class:",
+        "![Map of the latents](map.png)",
+        *_few_section(findings.few),
+        *training_section(manifest, f"the {len(data.validation)} validation images", manifest.training.seconds),
+        *provenance(manifest, f"{onnx_difference:.1g}"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _few_section(rows: Sequence[dict[str, float]]) -> list[str]:
+    if not rows:
+        return []
+    real, more = (np.array([row[name] for row in rows]) for name in ("real", "with_generated"))
+    gain = more - real
+    verdict = (
+        "helps" if (gain > 0).all() else "does not help" if gain.mean() <= 0 else "helps on average, not each time"
+    )
+    return [
+        "## Does generated data help when real data is scarce?",
+        "Twenty real images a class; an autoencoder and a density fitted to those alone; a classifier trained on the "
+        "real ones, and one, for as many steps, on the real and on 200 generated ones a class. Test accuracy:",
+        table(
+            ("seed", "real alone", "with generated", "gain"),
+            [
+                (seed, *figures(*pair), f"{pair[1] - pair[0]:+.4f}")
+                for seed, pair in enumerate(zip(real, more, strict=True))
+            ],
+        ),
+        f"Mean gain {gain.mean():+.4f}, standard deviation {gain.std(ddof=1):.4f}: it {verdict}.",
+    ]
+
+
+def _generate(model: Autoencoder, density: Density, label: int) -> Images:
+    latents, _ = density.draw(_COLUMNS, seed=label, label=label)
+    return decode(model, latents)
+
+
+def _add_noise(images: Images) -> Images:
+    noise = np.random.default_rng(0).normal(0, 255 * _NOISE, images.shape)
+    return (images + noise).clip(0, 255).astype(np.uint8)
+
+
+def _interpolations(
+    model: Autoencoder, latents: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> list[Images]:
+    """From the first image of a class to the first of the next, for a few classes."""
+    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:6]]
+    shares = np.linspace(0, 1, _COLUMNS, dtype=np.float32)[:, None]
+    return [
+        decode(model, (1 - shares) * latents[one] + shares * latents[other])
+        for one, other in itertools.pairwise(firsts)
+    ]
+
+
+def _strip(path: Path, rows: Sequence[Images]) -> None:
+    """Rows of images, one below the other."""
+    count = max(len(row) for row in rows)
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis in axes:
+            axis.axis("off")
+        for number, row in enumerate(rows):
+            for place, image in enumerate(row):
+                grey = image.shape[2] == 1
+                axes[number * count + place].imshow(image.squeeze() if grey else image, cmap="gray" if grey else None)
+
+    save_plot(path, 0.75 * count, 0.75 * len(rows), count, draw, len(rows))
+
+
+def _curves(axis: Axes, history: Sequence[dict[str, float]]) -> None:
+    lines = {"train_error": "training (with noise in the code)", "validation_error": "validation"}
+    draw_curves(axis, history, lines, "squared error")
+    axis.set_yscale("log")
+
+
+def _map(axis: Axes, findings: Findings, data: ImageData) -> None:
+    latents, labels = findings.test_latents[:_MAPPED], data.test.labels[:_MAPPED]
+    perplexity = min(30.0, max(2.0, len(latents) / 4))
+    plane: Any = TSNE(2, random_state=0, init="pca", perplexity=perplexity).fit_transform(latents)
+    for label, name in enumerate(data.classes):
+        mine = labels == label
+        axis.scatter(plane[mine, 0], plane[mine, 1], s=5, label=name)
+    axis.axis("off")
+    axis.legend(frameon=False, markerscale=2.5, fontsize=8)

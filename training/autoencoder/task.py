@@ -1,0 +1,118 @@
+"""What an autoencoder learns: to restore images from a code that can be drawn from. See `training.fit.Task`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from training.augment import to_pixels
+from training.autoencoder.network import Autoencoder
+from training.fit import Draw
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RestorationSettings:
+    """How an autoencoder learns, beside `FitSettings` (RAE, Ghosh et al. 2020, arXiv:1903.12436).
+
+    Attributes:
+        shrink: weight of the latents' mean square, which keeps the code in one place.
+        noise: standard deviation of what is added to the latents in training, so that near codes mean near images.
+    """
+
+    shrink: float = 1e-4
+    noise: float = 0.1
+
+
+class Restoration:
+    """See `training.fit.Task`.
+
+    Args:
+        train: uint8 images to learn from, shape (n, height, width, channels).
+        validation: likewise, to choose the epoch.
+        settings: how.
+    """
+
+    unit = "images"
+    score = "closeness"
+
+    def __init__(
+        self, train: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8], settings: RestorationSettings
+    ) -> None:
+        self._images = torch.from_numpy(train)
+        self._validation = validation
+        self._settings = settings
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
+        """Nothing changes between epochs."""
+
+    def loss(
+        self,
+        network: nn.Module,
+        items: Tensor,
+        epoch: int,  # noqa: ARG002 - the task's signature
+        draw: Draw,
+        device: torch.device,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `training.fit.Task`; the figure is the mean squared error on the 0 to 1 scale."""
+        pixels = to_pixels(self._images[items].to(device))
+        inner: Any = getattr(network, "module", network)  # what several GPUs wrap
+        noise = torch.randn((len(items), inner.latent), generator=draw.own, device=device) * self._settings.noise
+        restored, latents = network(pixels, noise)
+        error = F.mse_loss(restored.float(), pixels)
+        return error + self._settings.shrink * latents.float().square().mean(), {"error": error}
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """See `training.fit.Task`."""
+        assert isinstance(network, Autoencoder)  # noqa: S101 - only an autoencoder learns this
+        with accelerator.autocast():
+            error = float(restoration_errors(network, self._validation).mean())
+        return {"error": error, "closeness": 1 - error}
+
+
+@torch.no_grad()
+def encode(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Latents, float32, shape (n, latent), of uint8 images (n, height, width, channels)."""
+    device = next(network.parameters()).device
+    parts = [
+        network.encoder(to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))).float().cpu()
+        for start in range(0, len(images), EVALUATION_BATCH)
+    ]
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """uint8 images, shape (n, height, width, channels), of latents (n, latent)."""
+    device = next(network.parameters()).device
+    parts = [
+        to_bytes(network.decoder(torch.from_numpy(latents[start : start + EVALUATION_BATCH]).to(device)).float()).cpu()
+        for start in range(0, len(latents), EVALUATION_BATCH)
+    ]
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def restoration_errors(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes."""
+    device = next(network.parameters()).device
+    errors = []
+    for start in range(0, len(images), EVALUATION_BATCH):
+        pixels = to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))
+        restored, _ = network(pixels)
+        errors.append((restored.float() - pixels).square().mean((1, 2, 3)).cpu())
+    return torch.cat(errors).numpy()
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Float pixels in 0 to 1 (batch, channels, height, width) to uint8 (batch, height, width, channels)."""
+    return (pixels * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,0 +1,297 @@
+"""An autoencoder: images through a few numbers and back; served as a whole, as encoder and as generator.
+
+From the data to three published versions, top to bottom: load, build, fit, evaluate, export, report.
+"""
+
+import dataclasses
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from service.inference.manifest import (
+    GOLDEN,
+    MODEL,
+    AutoencoderManifest,
+    AutoencoderMetrics,
+    DataCard,
+    DecoderManifest,
+    EncoderManifest,
+    GoldenCard,
+    ImageInput,
+    Manifest,
+    TrainingCard,
+)
+from service.tasks.generation import DENSITY
+from training.autoencoder.density import DensitySettings, fit_density
+from training.autoencoder.evaluate import Judge, flat, frechet_distance, linear_accuracy, pca_error
+from training.autoencoder.few import FewSettings, few_images
+from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
+from training.autoencoder.judge import train_judge
+from training.autoencoder.network import Autoencoder
+from training.autoencoder.report import Findings, write_report
+from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, restoration_errors
+from training.data import ImageData, load_images
+from training.export import export, library_versions, publish, write_golden, write_manifest
+from training.fit import FitSettings, FitState, fit
+from training.options import (
+    add_result_options,
+    add_training_options,
+    check_name,
+    make_accelerator,
+    override,
+    start_from,
+)
+
+MAX_BATCH = 64
+GOLDEN_ROWS = 16
+FEW = "few.json"
+
+# A start, sized for MNIST on two cores.
+DEFAULTS = FitSettings(epochs=40, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4, warmup=0.05, ema=0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What is trained.
+
+    Attributes:
+        latent: how many numbers stand for an image.
+        widths: channels after each halving.
+    """
+
+    latent: int = 32
+    widths: tuple[int, ...] = (32, 64)
+
+
+def build(network: NetworkSettings, data: ImageData, seed: int) -> Autoencoder:
+    """The network, its weights initialised from `seed`."""
+    torch.manual_seed(seed)
+    return Autoencoder(data.shape, network.latent, network.widths)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The recipe's command line; options left out take their default."""
+    parser.add_argument("--data", default="ylecun/mnist", help="a hub id, or a folder with parquet or class folders")
+    parser.add_argument("--data-name", help="what to call the data set in the report (default: its id or folder)")
+    parser.add_argument("--image-size", type=int, help="side in pixels of the images (default: theirs, or 224)")
+    parser.add_argument("--limit", type=int, help="use at most so many images of each split, for a trial")
+    net = parser.add_argument_group("network")
+    net.add_argument("--latent", type=int, help="how many numbers stand for an image")
+    net.add_argument("--widths", type=lambda text: tuple(int(x) for x in text.split(",")), help="channels a halving")
+    how = add_training_options(parser, "runs/autoencoder-DATA")
+    how.add_argument("--shrink", type=float, help="weight of the latents' mean square")
+    how.add_argument("--noise", type=float, help="standard deviation of what is added to the latents in training")
+    how.add_argument("--components", type=int, help="Gaussians a class in the density of the latents")
+    how.add_argument("--judge-epochs", type=int, default=6, help="of the classifier that judges generated images")
+    how.add_argument("--generated", type=int, default=10_000, help="images that the judge sees")
+    out = add_result_options(parser, "autoencoder; the parts are encoder and decoder")
+    out.add_argument("--few", action="store_true", help="also study whether generated images help when few are real")
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Trains, evaluates, and publishes where that is asked for."""
+    check_name(arguments.name)
+    network = override(NetworkSettings(), arguments)
+    settings = override(DEFAULTS, arguments)
+    learning = override(RestorationSettings(), arguments)
+    fitting = dataclasses.replace(override(DensitySettings(), arguments), seed=settings.seed)
+    data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
+    data = dataclasses.replace(data, name=arguments.data_name or data.name)
+    folder = arguments.run_dir or Path("runs") / f"autoencoder-{data.name.replace('/', '-')}"
+    accelerator = make_accelerator(arguments)
+    console.print(
+        f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images "
+        f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
+    )
+    judge = train_judge(data, arguments.judge_epochs, folder / "judge", accelerator, console)
+    console.print(f"the judge's test accuracy is {judge.accuracy:.4f}")
+    model = build(network, data, settings.seed)
+    start_from(model, arguments.start_from)
+    state = fit(
+        model,
+        Restoration(data.train.images, data.validation.images, learning),
+        settings,
+        folder,
+        accelerator=accelerator,
+        console=console,
+        resume=arguments.resume,
+        origin={
+            "data": data.fingerprint,
+            "network": dataclasses.asdict(network),
+            "learning": dataclasses.asdict(learning),
+            "start_from": str(arguments.start_from),
+            "precision": arguments.precision,
+        },
+    )
+    if not accelerator.is_main_process:
+        return
+
+    # Evaluated as it is served: in float32, on the CPU.
+    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    few = _few(arguments, network, data, folder, accelerator, console)
+    findings = evaluate(model, data, judge, fitting, arguments.generated, few)
+    metrics = findings.metrics
+    console.print(
+        f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f}); the judge agrees with "
+        f"{metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
+        f"logistic regression {metrics.linear_latents:.4f} on latents, "
+        f"{metrics.linear_pixels:.4f} on pixels"
+    )
+    stated: dict[str, Any] = {
+        "precision": arguments.precision,
+        "start_from": arguments.start_from and arguments.start_from.name,
+        "judge_epochs": arguments.judge_epochs,
+    }
+    for part in (network, settings, learning, fitting):
+        stated |= json.loads(json.dumps(dataclasses.asdict(part)))
+    name = arguments.name or "autoencoder"
+    parts = _parts(name, model, data, findings)
+    for part in parts:
+        write = partial(_write_version, part=part, data=data, findings=findings, settings=stated, state=state)
+        if arguments.publish:
+            console.print(f"published {publish(arguments.models, part.name, write)}")
+        else:
+            draft = folder / "export" / part.name
+            draft.mkdir(parents=True, exist_ok=True)
+            write_manifest(draft, write(draft))
+            console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+
+
+def evaluate(
+    model: Autoencoder,
+    data: ImageData,
+    judge: Judge,
+    fitting: DensitySettings,
+    generated: int,
+    few: list[dict[str, float]],
+) -> Findings:
+    """Fits the density on the training images and measures everything on the test split."""
+    train_latents, test_latents = encode(model, data.train.images), encode(model, data.test.images)
+    density = fit_density(train_latents, data.train.labels, len(data.classes), fitting)
+    latents, asked = density.draw(generated, seed=fitting.seed)
+    invented = decode(model, latents)
+    restored = decode(model, test_latents)
+    # As many training images as test images: the distance depends on how many there are.
+    some = data.train.images[np.random.default_rng(0).permutation(len(data.train))[: len(data.test)]]
+    real = judge.features(data.test.images)
+    metrics = AutoencoderMetrics(
+        mse=float(restoration_errors(model, data.test.images).mean()),
+        validation_mse=float(restoration_errors(model, data.validation.images).mean()),
+        pca_mse=pca_error(data.train.images, data.test.images, model.latent),
+        judge_accuracy=judge.accuracy,
+        judge_agreement=float((judge.classify(invented) == asked).mean()),
+        frechet_generated=frechet_distance(judge.features(invented[: len(data.test)]), real),
+        frechet_restored=frechet_distance(judge.features(restored), real),
+        frechet_train=frechet_distance(judge.features(some), real),
+        linear_latents=linear_accuracy(train_latents, data.train.labels, test_latents, data.test.labels),
+        linear_pixels=linear_accuracy(
+            flat(data.train.images), data.train.labels, flat(data.test.images), data.test.labels
+        ),
+    )
+    return Findings(metrics, density, train_latents, test_latents, restored, few)
+
+
+def _few(
+    arguments: Namespace, network: NetworkSettings, data: ImageData, folder: Path, accelerator: Any, console: Console
+) -> list[dict[str, float]]:
+    """The rows of the study of few images, from the run's folder where they are there."""
+    path = folder / FEW
+    if arguments.few and not path.is_file():
+        rows = few_images(data, FewSettings(), (network.latent, network.widths), folder, accelerator, console)
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the three graphs, and what is said of it.
+
+    Attributes:
+        name: of the model.
+        kind: of its manifest.
+        graph: to be exported.
+        network: the part of the network in it.
+        examples: real inputs.
+        tensors: the names of the input and of the outputs.
+        atol: the largest difference from PyTorch that is accepted.
+        words: what it is.
+    """
+
+    name: str
+    kind: type[AutoencoderManifest | EncoderManifest | DecoderManifest]
+    graph: nn.Module
+    network: nn.Module
+    examples: Any
+    tensors: tuple[str, tuple[str, ...]]
+    atol: float
+    words: str
+
+
+def _parts(name: str, model: Autoencoder, data: ImageData, findings: Findings) -> list[_Part]:
+    encoder, decoder = ("encoder", "decoder") if name == "autoencoder" else (f"{name}-encoder", f"{name}-decoder")
+    images = data.test.images
+    # A byte that lies on the edge between two may be rounded either way.
+    return [
+        _Part(name, AutoencoderManifest, AutoencoderGraph(model), model, images, ("images", ("restored", "error")), 1.0,
+              "convolutional autoencoder"),
+        _Part(encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)),
+              1e-3, "the encoder of an autoencoder"),
+        _Part(decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, findings.test_latents,
+              ("latents", ("images",)), 1.0, "the decoder of an autoencoder, with a density to draw from"),
+    ]  # fmt: skip
+
+
+def _write_version(
+    target: Path, part: _Part, data: ImageData, findings: Findings, settings: dict[str, Any], state: FitState
+) -> Manifest:
+    """Fills `target` with graph, golden file, density and report; returns the manifest, its `files` still empty."""
+    max_batch = min(MAX_BATCH, len(part.examples))
+    card = GoldenCard(rows=min(GOLDEN_ROWS, len(part.examples)), atol=part.atol)
+    names: dict[str, Any] = dict(zip(("input_name", "output_names"), part.tensors, strict=True))
+    inputs, outputs, difference = export(
+        part.graph, part.examples, target / MODEL, max_batch=max_batch, card=card, **names
+    )
+    write_golden(part.graph, part.examples[: card.rows], target / GOLDEN, **names)
+    if part.kind is DecoderManifest:
+        findings.density.save(target / DENSITY)
+    height, width, channels = data.shape
+    manifest = part.kind(
+        name=part.name,
+        description=f"{data.name}: {part.words}, {findings.test_latents.shape[1]} numbers an image",
+        labels=data.classes,
+        inputs=(inputs,),
+        outputs=outputs,
+        max_batch=max_batch,
+        image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
+        latent=findings.test_latents.shape[1],
+        metrics=findings.metrics,
+        data=DataCard(
+            name=data.name,
+            fingerprint=data.fingerprint,
+            train=len(data.train),
+            validation=len(data.validation),
+            test=len(data.test),
+        ),
+        training=TrainingCard(
+            recipe="python -m training autoencoder",
+            settings=settings,
+            epochs_run=state.epoch,
+            best_epoch=state.best_epoch,
+            seconds=round(state.seconds, 1),
+            parameters=sum(parameter.numel() for parameter in part.network.parameters()),
+            versions=library_versions(),
+        ),
+        golden=card,
+        files={},
+    )
+    if isinstance(manifest, AutoencoderManifest) and isinstance(part.network, Autoencoder):
+        write_report(target / "report", manifest, part.network, data, findings, state.history, difference.value)
+    return manifest
