@@ -19,6 +19,7 @@ from service.tasks.images import EncodedImage, fit
 DEFAULT_SIZE = 224
 _MEMMAP_BYTES = 2 << 30
 _PLACE = "quartet: place"
+_SAME_BACKGROUND = 0.05
 
 
 class DataError(Exception):
@@ -119,6 +120,17 @@ def load_images(
         arrays["test"],
         f"sha256:{digest.hexdigest()}",
     )
+
+
+def common_background(images: npt.NDArray[np.uint8]) -> float | None:
+    """The brightness (0 to 1) of the images' edges, if nearly all have the same one; otherwise None.
+
+    Args:
+        images: uint8, shape (n, height, width, channels).
+    """
+    edges = np.concatenate((images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]), axis=1)
+    brightness = edges.reshape(len(images), -1).mean(1) / 255
+    return round(float(brightness.mean()), 4) if brightness.std() < _SAME_BACKGROUND else None
 
 
 def _open(source: str) -> dict[str, datasets.Dataset]:

@@ -1,6 +1,7 @@
 """One request on the thin path: its body under a limit, its query as a model, its client watched while it waits."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,22 @@ class Answer:
     body: bytes
     media_type: bytes = b"application/json"
     timing: bytes = b""
+
+
+@dataclass(slots=True)
+class Stream:
+    """A response body that is made while it is sent.
+
+    Attributes:
+        chunks: its parts; what it raises before the first is answered as a problem, what it raises later ends the
+            connection, so that nobody takes a part for the whole.
+        media_type: of the whole.
+        headers: further ones.
+    """
+
+    chunks: AsyncGenerator[bytes, None]
+    media_type: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Exchange(Request):
@@ -75,10 +92,14 @@ class Exchange(Request):
         group.future.add_done_callback(lambda _: task.cancel())
 
     async def _watch(self, future: asyncio.Future[Any]) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+        await self.gone()
         if not future.done():
             future.set_exception(ClientDisconnected())
+
+    async def gone(self) -> None:
+        """Returns when the client has hung up."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     @staticmethod
     def _too_large(limit: int) -> BodyTooLarge:

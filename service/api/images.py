@@ -84,6 +84,29 @@ class ImagePipeline:
                 group.future.cancel()
         return results, notes, progress
 
+    async def run_prepared(self, exchange: Exchange, model: Model, items: list[Any]) -> tuple[list[Any], Progress]:
+        """The model's outputs for items that need no decoding, in order.
+
+        Raises:
+            QuartetError: an item cannot be run; `index` tells which.
+        """
+        progress = Progress()
+        results: list[Any] = []
+        pending: deque[tuple[int, Group]] = deque()
+        timeout = exchange.settings.timeout
+        try:
+            for start in range(0, len(items), model.max_batch):
+                part = items[start : start + model.max_batch]
+                pending.append((start, model.batcher.enqueue(part, timeout=timeout, on_wait=exchange.watch)))
+                if len(pending) == _PARTS_IN_FLIGHT:
+                    results += await self._finish(pending, progress)
+            while pending:
+                results += await self._finish(pending, progress)
+        finally:
+            for _, group in pending:
+                group.future.cancel()
+        return results, progress
+
     async def in_pool(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Runs what takes milliseconds where it does not hold up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)

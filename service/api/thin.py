@@ -5,6 +5,7 @@ declaration (path, query model, response model, OpenAPI) and answers by itself: 
 declared model, calls the endpoint, and sends the bytes that the endpoint made.
 """
 
+import asyncio
 import functools
 import typing
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from service.api.exchange import Answer, Exchange
+from service.api.exchange import Answer, Exchange, Stream
 from service.api.problems import send_problem
 from service.errors import ClientDisconnected, InvalidRequest, QuartetError
 
@@ -29,7 +30,7 @@ class ThinRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **kwargs: Any) -> None:
         super().__init__(path, endpoint, **kwargs)
-        self._endpoint: Callable[[Exchange, Any], Awaitable[Answer]] = endpoint
+        self._endpoint: Callable[[Exchange, Any], Awaitable[Answer | Stream]] = endpoint
         self._query = functools.lru_cache(maxsize=256)(functools.partial(parse_query, query_model(endpoint)))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,10 +41,15 @@ class ThinRoute(APIRoute):
         exchange = Exchange(scope, receive)
         try:
             answer = await self._endpoint(exchange, self._query(scope["query_string"]))
+            if isinstance(answer, Stream):
+                await send_stream(answer, exchange, send)
+                return
         except ClientDisconnected:
             scope["quartet.facts"]["client"] = "gone"
             return
         except QuartetError as error:
+            if "quartet.streaming" in scope:
+                raise
             await send_problem(error, scope, send)
             return
         headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
@@ -51,6 +57,29 @@ class ThinRoute(APIRoute):
             headers.append((b"server-timing", answer.timing))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+
+async def send_stream(stream: Stream, exchange: Exchange, send: Send) -> None:
+    """Sends a body while it is made; stops making it when the client hangs up."""
+    gone = asyncio.ensure_future(exchange.gone())
+    try:
+        # What cannot be made at all fails here, while the status can still say so.
+        chunk = await anext(stream.chunks)
+        exchange.scope["quartet.streaming"] = True
+        headers = [(b"content-type", stream.media_type), *stream.headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while True:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if gone.done():
+                raise ClientDisconnected
+            try:
+                chunk = await anext(stream.chunks)
+            except StopAsyncIteration:
+                break
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+        await stream.chunks.aclose()
 
 
 def query_model(endpoint: Callable[..., Any]) -> type[BaseModel]:

@@ -4,15 +4,18 @@ import base64
 import binascii
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.api.exchange import Exchange
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 from service.tasks.images import MEDIA_TYPES
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
 
@@ -68,6 +71,43 @@ def body_schema(example: str) -> dict[str, Any]:
             },
         }
     }
+
+
+def json_schema(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI request body of a route that reads one JSON document.
+
+    Args:
+        model: of the document.
+        example: of it, so that "Try it out" runs as it is.
+    """
+    content = {"schema": model.model_json_schema(), "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+async def read_json(exchange: Exchange, model: type[AnyModel]) -> AnyModel:
+    """The body of a request, as a model.
+
+    Raises:
+        UnsupportedMediaType: another content type than JSON.
+        BodyTooLarge: too many bytes.
+        InvalidRequest: no JSON, or not what the model asks for; names the field.
+    """
+    media_type = exchange.header(b"content-type").partition(b";")[0].strip().lower()
+    if media_type not in (b"application/json", b""):
+        raise UnsupportedMediaType(
+            f"Content-Type {media_type.decode('latin-1')} is not read here: send application/json."
+        )
+    try:
+        return model.model_validate_json(await exchange.read() or b"{}")
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields)
+            raise InvalidRequest(f"There is no field {place!r}; there are {known}.") from None
+        raise InvalidRequest(
+            f"{place}: {first['msg']}." if place else f"The body is not right: {first['msg']}."
+        ) from None
 
 
 async def read_images(exchange: Exchange) -> list[Upload]:

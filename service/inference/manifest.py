@@ -110,11 +110,19 @@ class GoldenCard(Card):
 
 
 class ImageInput(Card):
-    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic)."""
+    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
+
+    Attributes:
+        height: in pixels; likewise `width`.
+        channels: 1 for grey, 3 for RGB.
+        background: the brightness (0 to 1) that the edges of all training images have, where they have one; tells
+            a picture on white paper from one on black.
+    """
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     channels: Literal[1, 3]
+    background: Probability | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class LetterboxInput(Card):

@@ -34,6 +34,7 @@ class Model:
 
     name: str
     version: str
+    folder: Path
     manifest: Manifest
     session: Session
     batcher: Batcher
@@ -148,7 +149,7 @@ class Repository:
                 lanes=0 if inline else session.threads if narrow else 1,
                 run_narrow=run_narrow,
             )
-            self.models[name] = Model(name, version, manifest, session, batcher, batch)
+            self.models[name] = Model(name, version, self._folder / name / version, manifest, session, batcher, batch)
             if serving:
                 await serving.batcher.close()
             return self.models[name]

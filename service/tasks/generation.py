@@ -39,32 +39,43 @@ class Density:
     def draw(
         self, count: int, seed: int, label: int | None = None, temperature: float = 1.0
     ) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """New latents.
+        """The first `count` of the latents that `Draws` gives."""
+        return Draws(self, seed, label, temperature).take(count)
 
-        Item k depends on the seed and on k alone: a longer request begins with what a shorter one gives.
 
-        Args:
-            count: how many.
-            seed: of the draw.
-            label: the class; None for any, as often as each came up in training.
-            temperature: scales the distance from the Gaussians' means; lower is more typical, higher more varied.
+class Draws:
+    """New latents from a density, as many as are taken.
 
-        Returns:
-            Latents, float32, shape (count, latent), and the class of each, int64, shape (count,).
-        """
-        latent = self.means.shape[-1]
-        random = np.random.Generator(np.random.Philox(seed))
-        # One row of draws an item: two uniform numbers that choose, then the Gaussian ones.
-        uniform = random.random((count, 2))
-        normal = np.random.Generator(np.random.Philox(seed).jumped()).standard_normal((count, latent))
-        labels = (
-            _choose(np.broadcast_to(self.classes, (count, len(self.classes))), uniform[:, 0])
-            if label is None
-            else np.full(count, label, dtype=np.int64)
-        )
-        components = _choose(self.weights[labels], uniform[:, 1])
-        means, factors = self.means[labels, components], self.factors[labels, components]
-        latents = means + temperature * np.einsum("nij,nj->ni", factors, normal)
+    Item k depends on the seed and on k alone: a longer request begins with what a shorter one gives, and it does not
+    matter in how many parts it is taken.
+
+    Args:
+        density: where they come from.
+        seed: of the draw.
+        label: the class; None for any, as often as each came up in training.
+        temperature: scales the distance from the Gaussians' means; lower is more typical, higher more varied.
+    """
+
+    def __init__(self, density: Density, seed: int, label: int | None = None, temperature: float = 1.0) -> None:
+        self._density = density
+        self._label = label
+        self._temperature = temperature
+        # Streams that never meet: one chooses class and Gaussian, the other draws from it.
+        self._uniform = np.random.Generator(np.random.Philox(seed))
+        self._normal = np.random.Generator(np.random.Philox(seed).jumped())
+
+    def take(self, count: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """The next latents, float32, shape (count, latent), and the class of each, int64, shape (count,)."""
+        density = self._density
+        uniform = self._uniform.random((count, 2))
+        normal = self._normal.standard_normal((count, density.means.shape[-1]))
+        if self._label is None:
+            labels = _choose(np.broadcast_to(density.classes, (count, len(density.classes))), uniform[:, 0])
+        else:
+            labels = np.full(count, self._label, dtype=np.int64)
+        components = _choose(density.weights[labels], uniform[:, 1])
+        means, factors = density.means[labels, components], density.factors[labels, components]
+        latents = means + self._temperature * np.einsum("nij,nj->ni", factors, normal)
         return latents.astype(np.float32), labels
 
 

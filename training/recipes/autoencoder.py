@@ -38,7 +38,7 @@ from training.autoencoder.judge import train_judge
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.report import Findings, write_report
 from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, restoration_errors
-from training.data import ImageData, load_images
+from training.data import ImageData, common_background, load_images
 from training.export import export, library_versions, publish, write_golden, write_manifest
 from training.fit import FitSettings, FitState, fit
 from training.options import (
@@ -270,7 +270,12 @@ def _write_version(
         inputs=(inputs,),
         outputs=outputs,
         max_batch=max_batch,
-        image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
+        image=ImageInput(
+            height=height,
+            width=width,
+            channels=1 if channels == 1 else 3,
+            background=common_background(data.train.images),
+        ),
         latent=findings.test_latents.shape[1],
         metrics=findings.metrics,
         data=DataCard(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.tasks.generation import Density
+from service.tasks.generation import Density, Draws
 
 
 @pytest.fixture
@@ -42,6 +42,14 @@ def test_same_seed_same_draws_and_a_longer_request_begins_like_a_shorter(density
     np.testing.assert_array_equal(longer[:30], one)
     np.testing.assert_array_equal(more[:30], labels)
     assert not np.array_equal(density.draw(30, seed=8)[0], one)
+
+
+def test_it_does_not_matter_in_how_many_parts_latents_are_taken(density):
+    whole, labels = density.draw(50, seed=4)
+    draws = Draws(density, seed=4)
+    parts = [draws.take(count) for count in (1, 7, 30, 12)]
+    np.testing.assert_array_equal(np.concatenate([latents for latents, _ in parts]), whole)
+    np.testing.assert_array_equal(np.concatenate([drawn for _, drawn in parts]), labels)
 
 
 def test_temperature_scales_the_distance_from_the_means(density):

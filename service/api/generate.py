@@ -1,0 +1,276 @@
+"""POST /v1/generate: new images from a seed, as a sheet, an archive or JSON, made while they are sent."""
+
+import asyncio
+import base64
+import secrets
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pydantic_core
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.exchange import Exchange, Stream
+from service.api.problems import RESPONSES
+from service.api.thin import ThinRoute
+from service.api.uploads import json_schema, read_json
+from service.errors import InvalidRequest, Overloaded
+from service.inference.manifest import DecoderManifest
+from service.inference.queue import Group
+from service.inference.repository import Model
+from service.tasks.archives import Archive, npy_header
+from service.tasks.generation import DENSITY, Density, Draws
+from service.tasks.images import UInt8Array
+from service.tasks.pictures import Sheet, to_png
+
+router = APIRouter(route_class=ThinRoute, tags=["inference"])
+
+# Parts of a request in flight: one runs while the next one waits.
+_PARTS_IN_FLIGHT = 2
+
+
+class GenerateQuery(BaseModel):
+    """The options of /v1/generate beside its body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field("decoder", description="which model answers; `GET /v1/models` lists them")
+
+
+class GenerateRequest(BaseModel):
+    """What to generate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(16, ge=1, le=10_000, description="how many images")
+    label: str | None = Field(None, description="the class; without one, any, as often as in training")
+    seed: int | None = Field(
+        None, ge=0, lt=2**63, description="the same seed gives the same images; without one, the header `X-Seed` tells"
+    )
+    temperature: float = Field(1.0, ge=0, le=5, description="lower: more typical; higher: more varied, more mistakes")
+    format: Literal["grid", "zip", "npz", "json"] = Field(
+        "grid",
+        description="a PNG sheet; a zip of PNG files with a CSV of labels and latents; numpy arrays `images`, `labels` "
+        "and `latents`; or PNG files in base64",
+    )
+
+
+class GeneratedImage(BaseModel):
+    """An image that has never been seen before."""
+
+    label: str = Field(examples=["7"], description="the class it was drawn from")
+    index: int = Field(examples=[7], description="its place among the model's labels")
+    png: str = Field(description="a PNG file in base64")
+
+
+class GenerateAnswer(BaseModel):
+    """The answer in the format `json`."""
+
+    model: str = Field(examples=["decoder"])
+    version: str = Field(examples=["1"])
+    device: str = Field(examples=["cpu"], description="where it ran: cpu or cuda")
+    seed: int = Field(examples=[42])
+    images: list[GeneratedImage]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the images of a request, with what they were made from."""
+
+    first: int
+    images: list[UInt8Array]
+    labels: npt.NDArray[np.int64]
+    latents: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that has been understood."""
+
+    model: Model
+    manifest: DecoderManifest
+    count: int
+    seed: int
+    draws: Callable[[], Draws]
+    in_pool: Callable[..., Awaitable[Any]]
+
+
+@router.post(
+    "/v1/generate",
+    summary="Generate images",
+    response_model=GenerateAnswer,
+    responses={
+        **RESPONSES,
+        200: {
+            "model": GenerateAnswer,
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in ("image/png", "application/zip", "application/octet-stream")
+            },
+        },
+    },
+    openapi_extra=json_schema(GenerateRequest, {"count": 25, "label": "7", "seed": 42, "format": "grid"}),
+)
+async def generate(exchange: Exchange, query: Annotated[GenerateQuery, Query()]) -> Any:
+    """Makes new images that look like those the model was trained on.
+
+    The same seed, model and device give the same images, whatever else the server does meanwhile; a larger count
+    begins with the images of a smaller one. Large counts are sent while they are made.
+    """
+    state = exchange.app.state
+    wanted = await read_json(exchange, GenerateRequest)
+    model = state.repository.get(query.model)
+    manifest = model.manifest_as(DecoderManifest)
+    exchange.facts["model"] = f"{model.name}/{model.version}"
+    exchange.facts["items"] = wanted.count
+    if wanted.label is not None and wanted.label not in manifest.labels:
+        raise InvalidRequest(f"label={wanted.label!r} is none of the labels: {', '.join(manifest.labels)}.")
+    label = None if wanted.label is None else manifest.labels.index(wanted.label)
+    seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
+    density = load_density(model.folder / DENSITY)
+    draws = partial(Draws, density, seed, label, wanted.temperature)
+    job = Job(model, manifest, wanted.count, seed, draws, state.images.in_pool)
+    write, media_type, suffix = _FORMATS[wanted.format]
+    headers = [(b"x-seed", b"%d" % seed)]
+    if suffix:
+        headers.append((b"content-disposition", f'attachment; filename="generated.{suffix}"'.encode()))
+    return Stream(write(job, decode(exchange, job)), media_type, tuple(headers))
+
+
+@lru_cache(maxsize=8)
+def load_density(path: Path) -> Density:
+    """The density beside a decoder; its sha256 has been checked with the model's."""
+    return Density.load(path)
+
+
+async def decode(exchange: Exchange, job: Job) -> AsyncGenerator[Part, None]:
+    """The images of a request, a batch's worth at a time, in order; never more than two parts at once."""
+    draws = job.draws()
+    pending: deque[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.int64], Group]] = deque()
+    begun = 0
+    try:
+        while begun < job.count or pending:
+            if begun < job.count and len(pending) < _PARTS_IN_FLIGHT:
+                latents, labels = draws.take(min(job.model.max_batch, job.count - begun))
+                group = await _enqueue(exchange, job.model, latents, patient=begun > 0)
+                pending.append((begun, latents, labels, group))
+                begun += len(labels)
+            else:
+                first, latents, labels, group = pending[0]
+                rows = await group.future
+                pending.popleft()
+                yield Part(first, [image for (image,) in rows], labels, latents)
+    finally:
+        for *_, group in pending:
+            group.future.cancel()
+
+
+async def _enqueue(exchange: Exchange, model: Model, latents: npt.NDArray[np.float32], patient: bool) -> Group:
+    """Queues a part; a request that has begun waits where a new one is refused."""
+    while True:
+        try:
+            group: Group = model.batcher.enqueue(list(latents), timeout=exchange.settings.timeout, priority=1)
+            return group
+        except Overloaded as error:
+            if not patient:
+                raise
+            await asyncio.sleep(min(1.0, max(0.01, error.retry_after or 0.0)))
+
+
+Writer = Callable[[Job, AsyncGenerator[Part, None]], AsyncGenerator[bytes, None]]
+
+
+async def write_grid(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenerator[bytes, None]:
+    """A PNG sheet, row by row."""
+    card = job.manifest.image
+    sheet = Sheet(job.count, card.height, card.width, card.channels)
+
+    def add(images: list[UInt8Array]) -> bytes:
+        return b"".join(sheet.add(images))
+
+    async for part in parts:
+        yield await job.in_pool(add, part.images)
+    yield sheet.end()
+
+
+async def write_zip(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenerator[bytes, None]:
+    """PNG files, and a CSV with the label and the latents of each."""
+    archive = Archive()
+    digits = len(str(job.count - 1))
+
+    def add(part: Part) -> bytes:
+        for offset, (image, label) in enumerate(zip(part.images, part.labels.tolist(), strict=True)):
+            archive.add(_file_name(part.first + offset, digits, job.manifest.labels[label]), to_png(image))
+        return archive.take()
+
+    async for part in parts:
+        yield await job.in_pool(add, part)
+    # Drawn once more rather than kept: a seed is shorter than what it gives.
+    draws = job.draws()
+    with archive.member("latents.csv", compress=True) as file:
+        columns = ",".join(f"z{number}" for number in range(job.manifest.latent))
+        file.write(f"file,label,{columns}\n".encode())
+        for first in range(0, job.count, job.model.max_batch):
+            latents, labels = draws.take(min(job.model.max_batch, job.count - first))
+            for offset, (row, label) in enumerate(zip(latents, labels.tolist(), strict=True)):
+                name = job.manifest.labels[label]
+                values = ",".join(str(value) for value in row)
+                file.write(f"{_file_name(first + offset, digits, name)},{name},{values}\n".encode())
+            yield archive.take()
+            await asyncio.sleep(0)
+    yield archive.close()
+
+
+async def write_npz(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenerator[bytes, None]:
+    """Numpy arrays `images`, `labels` (places among the model's) and `latents`."""
+    archive, card = Archive(), job.manifest.image
+    with archive.member("images.npy") as file:
+        file.write(npy_header((job.count, card.height, card.width, card.channels), np.uint8))
+        async for part in parts:
+            file.write(np.stack(part.images).tobytes())
+            yield archive.take()
+    latents, labels = job.draws().take(job.count)
+    for name, array in (("labels", labels), ("latents", latents)):
+        with archive.member(f"{name}.npy") as file:
+            file.write(npy_header(array.shape, array.dtype))
+            file.write(array.tobytes())
+        yield archive.take()
+    yield archive.close()
+
+
+async def write_json(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenerator[bytes, None]:
+    """`GenerateAnswer`, image by image."""
+    model, labels = job.model, job.manifest.labels
+
+    def encode(part: Part) -> bytes:
+        items = [
+            {"label": labels[label], "index": label, "png": base64.b64encode(to_png(image)).decode()}
+            for image, label in zip(part.images, part.labels.tolist(), strict=True)
+        ]
+        return pydantic_core.to_json(items)[1:-1]
+
+    head = {"model": model.name, "version": model.version, "device": model.device, "seed": job.seed}
+    before = pydantic_core.to_json(head)[:-1] + b',"images":['
+    async for part in parts:
+        yield before + await job.in_pool(encode, part)
+        before = b","
+    yield b"]}"
+
+
+def _file_name(number: int, digits: int, label: str) -> str:
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in label)
+    return f"{number:0{digits}d}_{safe}.png"
+
+
+_FORMATS: dict[str, tuple[Writer, bytes, str]] = {
+    "grid": (write_grid, b"image/png", ""),
+    "zip": (write_zip, b"application/zip", "zip"),
+    "npz": (write_npz, b"application/octet-stream", "npz"),
+    "json": (write_json, b"application/json", ""),
+}
