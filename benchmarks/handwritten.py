@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from service.inference.manifest import read_manifest
+from service.inference.manifest import ClassifierManifest, read_manifest
 
 
 class Label(BaseModel):
@@ -36,6 +36,8 @@ class Answer(BaseModel):
 def create_app(folder: Path) -> FastAPI:
     """The app: decode with Pillow, `session.run` and the five likeliest labels, all in a thread of the pool."""
     manifest = read_manifest(folder)
+    if not isinstance(manifest, ClassifierManifest):
+        raise TypeError(f"{folder} is no image classifier")
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     size = (manifest.image.width, manifest.image.height)
     app = FastAPI()

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, read_manifest, sha256
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL, ClassifierManifest, read_manifest, sha256
 
 
 def make_tiny(like: Path, root: Path) -> Path:
@@ -20,6 +20,8 @@ def make_tiny(like: Path, root: Path) -> Path:
         The version's folder.
     """
     manifest = read_manifest(like)
+    if not isinstance(manifest, ClassifierManifest):
+        raise TypeError(f"{like} is no image classifier")
     height, width, channels = manifest.image.height, manifest.image.width, manifest.image.channels
     labels = len(manifest.labels)
     folder = root / "classifier" / "1"

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from service import __version__, api
-from service.api import code, detect, generate, health, models, predict, problems
+from service.api import classify_text, code, detect, generate, health, models, predict, problems
 from service.api.front import Front, RequestLog
 from service.api.images import ImagePipeline
 from service.api.metrics import BatchObserver, Metrics
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.ready = False
     app.state.failure = None
     problems.install(app)
-    for module in (predict, detect, generate, code, models, health):
+    for module in (predict, detect, generate, code, classify_text, models, health):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)
@@ -82,5 +82,5 @@ def create_app(settings: Settings) -> FastAPI:
 
 def thin_routes() -> dict[str, ThinRoute]:
     """Every thin route by its path."""
-    routes = [route for module in (predict, detect, generate, code) for route in module.router.routes]
+    routes = [route for module in (predict, detect, generate, code, classify_text) for route in module.router.routes]
     return {route.path: route for route in routes if isinstance(route, ThinRoute)}

@@ -8,9 +8,9 @@ from rich.console import Console
 from service.inference.manifest import InvalidModel
 from training.data import DataError
 from training.memory import keep_freed_memory
-from training.recipes import autoencoder, classifier, detector
+from training.recipes import autoencoder, classifier, detector, topics
 
-RECIPES = {"classifier": classifier, "detector": detector, "autoencoder": autoencoder}
+RECIPES = {"classifier": classifier, "detector": detector, "autoencoder": autoencoder, "topics": topics}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -66,6 +66,10 @@ class Classification:
     def __len__(self) -> int:
         return len(self._labels)
 
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:  # noqa: ARG002 - the task's signature
+        """Any, anew in every epoch."""
+        return torch.randperm(len(self), generator=generator)
+
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
         """Lets the images of a network that starts with small ones grow."""
         if isinstance(network, Transfer):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
-from service.inference.manifest import MODEL, read_manifest, sha256
+from service.inference.manifest import MODEL, ClassifierManifest, read_manifest, sha256
 from service.inference.session import Session
 from training.data import ImageData
 
@@ -33,6 +33,8 @@ def teach(version: Path, data: ImageData, cache: Path) -> npt.NDArray[np.float32
         ValueError: the model does not fit the data.
     """
     manifest = read_manifest(version)
+    if not isinstance(manifest, ClassifierManifest):
+        raise ValueError(f"{version}: is a model for {manifest.task}; a teacher must be an image classifier")
     image = manifest.image
     shape = (image.height, image.width, image.channels)
     if manifest.labels != data.classes or shape != data.shape:

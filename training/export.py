@@ -55,6 +55,8 @@ def export(
     output_names: Sequence[str],
     max_batch: int,
     card: GoldenCard,
+    axes: Sequence[str] = ("batch",),
+    more: Sequence[npt.NDArray[Any]] = (),
     translations: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> tuple[TensorSpec, tuple[TensorSpec, ...], Difference]:
     """Writes `graph` as ONNX with a dynamic batch axis and checks it against PyTorch.
@@ -67,6 +69,8 @@ def export(
         output_names: of its outputs.
         max_batch: the largest batch that is checked, after 1, 2 and 7.
         card: which differences are accepted.
+        axes: names of the input's first axes that may have any length.
+        more: further inputs that are checked, of other lengths.
         translations: from custom operators to the ONNX functions that stand for them.
 
     Returns:
@@ -81,7 +85,7 @@ def export(
         (torch.from_numpy(examples[:2]),),
         input_names=[input_name],
         output_names=list(output_names),
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamic_shapes=({axis: torch.export.Dim(name, min=1) for axis, name in enumerate(axes)},),
         opset_version=OPSET,
         dynamo=True,
         optimize=True,
@@ -104,21 +108,20 @@ def export(
 
     session = Session(path, "cpu")
     seen: list[Difference] = []
-    for batch in (*CHECKED_BATCHES, max_batch):
-        inputs = examples[:batch]
+    for inputs in (*(examples[:batch] for batch in (*CHECKED_BATCHES, max_batch)), *more):
         want = answers(graph, inputs, output_names)
         got = dict(zip(output_names, session.run({input_name: inputs}), strict=True))
         try:
             seen.append(compare(want, got, card))
         except ValueError as error:
-            raise ExportMismatch(f"batch of {batch}: {error}") from None
+            raise ExportMismatch(f"batch of {len(inputs)}: {error}") from None
         if not seen[-1].acceptable:
             raise ExportMismatch(
-                f"batch of {batch}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
+                f"batch of {len(inputs)}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
                 f"(at most {seen[-1].accepted:.2g})"
             )
     return (
-        TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1, *examples.shape[1:])),
+        TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1,) * len(axes) + examples.shape[len(axes) :]),
         tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
         max(seen, key=lambda difference: difference.value / difference.accepted),
     )

@@ -91,6 +91,9 @@ class Task(Protocol):
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
         """Called before every epoch, counted from 0."""
 
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        """The places of the training items in the order of an epoch, int64, shape (items,)."""
+
     def loss(
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -225,7 +228,7 @@ def _epoch(
     """One pass over the training items; returns the means of its loss and figures, and its rates."""
     seed = settings.seed * 100_003 + epoch
     torch.manual_seed(seed + accelerator.process_index)  # dropout
-    order = torch.randperm(len(task), generator=torch.Generator().manual_seed(seed))
+    order = task.order(torch.Generator().manual_seed(seed), settings.batch_size)
     device = accelerator.device
     draw = Draw(
         torch.Generator(device).manual_seed(seed + accelerator.process_index), torch.Generator().manual_seed(seed)

@@ -1,10 +1,12 @@
 """What every model card is made of: tables, plots, and what is said of a training."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.font_manager
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -12,7 +14,17 @@ from matplotlib.figure import Figure
 
 from service.inference.manifest import Manifest
 
-matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+# Fonts for scripts that the usual one lacks, where they are installed.
+_FALLBACKS = ("Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "Malgun Gothic", "AppleGothic", "Noto Sans")
+_INSTALLED = set(matplotlib.font_manager.get_font_names())
+matplotlib.rcParams.update(
+    {
+        "font.size": 9,
+        "font.family": ["DejaVu Sans", *(name for name in _FALLBACKS if name in _INSTALLED)],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+)
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
@@ -90,5 +102,8 @@ def save_plot(
 ) -> None:
     """A picture of `rows` x `columns` plots that `draw` fills; `width` and `height` in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    draw(list(figure.subplots(rows, columns, squeeze=False).ravel()))
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        # A word in a script without a font becomes boxes; the rest of the picture is worth having.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        draw(list(figure.subplots(rows, columns, squeeze=False).ravel()))
+        figure.savefig(path, dpi=110)

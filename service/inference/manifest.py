@@ -197,6 +197,11 @@ class ManifestBase(Card):
     golden: GoldenCard
     files: dict[str, str] = Field(description="sha256 of every file beside this one that serving reads")
 
+    @property
+    def longest(self) -> int:
+        """The length of an input's dynamic axes, the batch apart, at the most."""
+        return 1
+
 
 class ClassifierManifest(ManifestBase):
     """An image classifier: uint8 pixels (batch, height, width, channels) to probabilities (batch, labels)."""
@@ -309,6 +314,42 @@ class DetectorManifest(ManifestBase):
         return self
 
 
+class TextManifest(ManifestBase):
+    """A text classifier: int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, labels).
+
+    Beside it lies `tokenizer.json`, which makes token ids of a text.
+
+    Attributes:
+        max_length: the most words of a text that are read.
+        words: size of the vocabulary, padding and unknown included.
+    """
+
+    task: Literal["text-classification"] = "text-classification"
+    labels: tuple[str, ...]
+    max_length: int = Field(gt=0)
+    words: int = Field(gt=2)
+    metrics: ClassifierMetrics
+    calibration: Calibration
+    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"accuracy": self.metrics.accuracy, "macro_f1": self.metrics.macro_f1}
+
+    @property
+    def longest(self) -> int:
+        """The most words of a text that are read."""
+        return self.max_length
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "TextManifest":
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        if stated != ([(-1, -1)], [(-1, len(self.labels))]):
+            raise ValueError(f"its labels need tensors of (-1, -1) and (-1, {len(self.labels)})")
+        return self
+
+
 class AutoencoderMetrics(Card):
     """Test figures of an autoencoder and its parts.
 
@@ -403,7 +444,9 @@ class DecoderManifest(ImageCodeManifest):
         return self
 
 
-Manifest = ClassifierManifest | DetectorManifest | AutoencoderManifest | EncoderManifest | DecoderManifest
+Manifest = (
+    ClassifierManifest | DetectorManifest | TextManifest | AutoencoderManifest | EncoderManifest | DecoderManifest
+)
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Annotated[Manifest, Field(discriminator="task")])
 
 

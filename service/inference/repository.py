@@ -137,8 +137,10 @@ class Repository:
                 logger.error("refused %s/%s: %s", name, version, error)
                 continue
             self.refused.pop(f"{name}/{version}", None)
-            run = partial(run_batch, session.run, tuple(session.inputs))
-            run_narrow = partial(run_batch, narrow.run, tuple(narrow.inputs)) if narrow else None
+            # Items of one shape are stacked as they are; where a length is open, they may differ.
+            how = run_ragged if any(-1 in spec.shape[1:] for spec in manifest.inputs) else run_batch
+            run = partial(how, session.run, tuple(session.inputs))
+            run_narrow = partial(how, narrow.run, tuple(narrow.inputs)) if narrow else None
             inline = seconds < _INLINE_SECONDS
             batcher = Batcher(
                 run_narrow or run if inline else run,
@@ -214,3 +216,27 @@ def run_batch(
     columns = zip(*items, strict=True) if len(names) > 1 else (items,)
     outputs = run({name: np.stack(column) for name, column in zip(names, columns, strict=True)})
     return list(zip(*outputs, strict=True))
+
+
+def run_ragged(
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+) -> list[tuple[Array, ...]]:
+    """As `run_batch`, for items of different lengths along their first axis and a model that ignores zeros at the end.
+
+    Items of about one length run together, so that a long one does not make all the others as long.
+    """
+    order = sorted(range(len(items)), key=lambda index: len(items[index]))
+    results: list[tuple[Array, ...]] = [()] * len(items)
+    start = 0
+    while start < len(order):
+        # A run of its own costs about as much as these few more steps of padding would.
+        most = len(items[order[start]]) * 1.5 + 16
+        group = [index for index in order[start:] if len(items[index]) <= most]
+        longest = len(items[group[-1]])
+        stacked = np.zeros((len(group), longest, *items[group[0]].shape[1:]), dtype=items[group[0]].dtype)
+        for row, index in enumerate(group):
+            stacked[row, : len(items[index])] = items[index]
+        for index, row_outputs in zip(group, zip(*run({names[0]: stacked}), strict=True), strict=True):
+            results[index] = row_outputs
+        start += len(group)
+    return results

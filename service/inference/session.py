@@ -119,12 +119,18 @@ class Session:
         return worst.value
 
     def warm_up(self, manifest: Manifest, batches: Sequence[int]) -> float:
-        """Runs zeros of each batch size, so that no client waits for allocations; returns the seconds it took."""
+        """Runs zeros of each batch size, as long as they may be, so that no client waits for allocations.
+
+        Returns:
+            The seconds it took.
+        """
         started = time.perf_counter()
         for batch in batches:
             self.run(
                 {
-                    spec.name: np.zeros((batch, *(max(axis, 1) for axis in spec.shape[1:])), dtype=spec.dtype)
+                    spec.name: np.zeros(
+                        (batch, *(manifest.longest if axis < 0 else axis for axis in spec.shape[1:])), dtype=spec.dtype
+                    )
                     for spec in manifest.inputs
                 }
             )

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidRequest
-from service.inference.manifest import ClassifierManifest, ConformalPoint
+from service.inference.manifest import ClassifierManifest, ConformalPoint, TextManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
 
@@ -40,7 +40,7 @@ def top(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], k: int)
     return [{"label": labels[index], "index": index, "probability": round(values[index], 6)} for index in order]
 
 
-def conformal_point(manifest: ClassifierManifest, coverage: float) -> ConformalPoint:
+def conformal_point(manifest: ClassifierManifest | TextManifest, coverage: float) -> ConformalPoint:
     """The row of the table with the least coverage that is at least `coverage`.
 
     Raises:

@@ -52,6 +52,10 @@ class Restoration:
     def __len__(self) -> int:
         return len(self._images)
 
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:  # noqa: ARG002 - the task's signature
+        """Any, anew in every epoch."""
+        return torch.randperm(len(self), generator=generator)
+
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
         """Nothing changes between epochs."""
 

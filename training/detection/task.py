@@ -69,6 +69,10 @@ class Detection:
     def __len__(self) -> int:
         return len(self._images)
 
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:  # noqa: ARG002 - the task's signature
+        """Any, anew in every epoch."""
+        return torch.randperm(len(self), generator=generator)
+
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:  # noqa: ARG002 - the task's signature
         """Ends the mosaics in time for the network to see images as they are."""
         self._mosaics = epoch < epochs * (1 - self._settings.calm)

@@ -1,0 +1,209 @@
+"""POST /v1/classify-text: texts to topics with calibrated probabilities."""
+
+import asyncio
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pydantic_core
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from tokenizers import Tokenizer
+
+from service.api.exchange import Answer, Exchange
+from service.api.predict import Label
+from service.api.problems import RESPONSES
+from service.api.thin import ThinRoute
+from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from service.inference.manifest import TextManifest
+from service.inference.repository import Model
+from service.tasks.classification import conformal_point, label_set, top
+from service.tasks.text import TOKENIZER, Reading, influence, read_text, without_each
+
+router = APIRouter(route_class=ThinRoute, tags=["inference"])
+
+# Characters that are tokenised on the event loop; more go to a thread.
+_INLINE_CHARACTERS = 20_000
+# An explanation runs the model once for every word.
+_MOST_EXPLAINED = 8
+_EXAMPLE = "Crude oil prices rose on Monday after OPEC ministers agreed to cut production."
+
+
+class ClassifyTextQuery(BaseModel):
+    """The options of /v1/classify-text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field("topics", description="which model answers; `GET /v1/models` lists them")
+    top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer")
+    coverage: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="adds `label_set`: the smallest set that holds the true label this often (split conformal)",
+    )
+    explain: bool = Field(
+        False, description="adds `words`: how much each word moves the likeliest label (at most 8 texts a request)"
+    )
+
+
+class WordInfluence(BaseModel):
+    """A word, and what the likeliest label's probability loses without it."""
+
+    word: str = Field(examples=["crude"], description="as it stands in the text")
+    start: int = Field(examples=[0], description="of its first character")
+    weight: float = Field(examples=[0.31], description="probability with the word less probability without it")
+
+
+class TextPrediction(BaseModel):
+    """The answer for one text."""
+
+    labels: list[Label] = Field(description="the likeliest first")
+    tokens: int = Field(examples=[12], description="words that were read")
+    unknown: int = Field(examples=[1], description="of these, words that the model has never seen")
+    cut_off: int = Field(examples=[0], description="words at the end that are beyond what the model reads")
+    label_set: list[str] | None = Field(
+        None, examples=[["crude"]], description="only with `coverage`: labels that together cover the truth"
+    )
+    words: list[WordInfluence] | None = Field(None, description="only with `explain`, in the order of the text")
+
+
+class ClassifyTextAnswer(BaseModel):
+    """The answers for all texts of a request, in the order sent."""
+
+    model: str = Field(examples=["topics"])
+    version: str = Field(examples=["1"])
+    device: str = Field(examples=["cpu"], description="where it ran: cpu or cuda")
+    results: list[TextPrediction]
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "texts": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                        "text": {"type": "string", "description": "instead of `texts`, for one"},
+                    },
+                    "additionalProperties": False,
+                },
+                "example": {"texts": [_EXAMPLE]},
+            },
+            "text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE},
+        },
+    }
+}
+
+
+@router.post(
+    "/v1/classify-text",
+    summary="Classify texts",
+    response_model=ClassifyTextAnswer,
+    response_model_exclude_none=True,
+    responses=RESPONSES,
+    openapi_extra=_BODY,
+)
+async def classify_text(exchange: Exchange, query: Annotated[ClassifyTextQuery, Query()]) -> Any:
+    """Tells what one or many texts are about, in the order sent.
+
+    Send JSON with `texts` or `text`, or one text as `text/plain`. Text is read as the training read its own: capitals,
+    digits and punctuation do not matter. The answer says how much of each text was read and understood.
+    """
+    state = exchange.app.state
+    texts = await _read_texts(exchange)
+    model = state.repository.get(query.model)
+    manifest = model.manifest_as(TextManifest)
+    exchange.facts["model"] = f"{model.name}/{model.version}"
+    exchange.facts["items"] = len(texts)
+    if query.explain and len(texts) > _MOST_EXPLAINED:
+        raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
+    point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
+    tokenizer = load_tokenizer(model.folder / TOKENIZER)
+    readings = []
+    for index, text in enumerate(texts):
+        if len(text) > _INLINE_CHARACTERS:
+            reading = await state.images.in_pool(read_text, tokenizer, text, manifest.max_length)
+        else:
+            reading = read_text(tokenizer, text, manifest.max_length)
+            if index % 32 == 31:
+                await asyncio.sleep(0)
+        if not reading.tokens:
+            raise InvalidRequest("The text holds no word: send some.", index=index)
+        readings.append(reading)
+    rows, progress = await state.images.run_prepared(exchange, model, [reading.ids for reading in readings])
+    results: list[dict[str, Any]] = []
+    for text, reading, (probabilities,) in zip(texts, readings, rows, strict=True):
+        result: dict[str, Any] = {
+            "labels": top(probabilities, manifest.labels, query.top_k),
+            "tokens": reading.tokens,
+            "unknown": reading.unknown,
+            "cut_off": reading.cut_off,
+        }
+        if point is not None:
+            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
+        if query.explain:
+            result["words"] = await _explain(exchange, model, text, reading, probabilities)
+        results.append(result)
+    answer = {"model": model.name, "version": model.version, "device": model.device, "results": results}
+    return Answer(pydantic_core.to_json(answer), timing=progress.header())
+
+
+async def _explain(exchange: Exchange, model: Model, text: str, reading: Reading, probabilities: Any) -> list[Any]:
+    """The influence of every word of a text on its likeliest label."""
+    variants = without_each(reading.ids)
+    rows, _ = await exchange.app.state.images.run_prepared(exchange, model, variants)
+    return influence(text, reading, probabilities, np.stack([row for (row,) in rows]))
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer beside a model, without truncation; its sha256 has been checked with the model's."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+async def _read_texts(exchange: Exchange) -> list[str]:
+    """The texts of a request, at least one, none of them empty."""
+    media_type = exchange.header(b"content-type").partition(b";")[0].strip().lower()
+    body = await exchange.read()
+    if media_type == b"text/plain":
+        try:
+            texts: Any = [body.decode()]
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"The text is no valid UTF-8 ({error.reason} at byte {error.start}).") from None
+    elif media_type in (b"application/json", b""):
+        texts = _from_json(body)
+    else:
+        raise UnsupportedMediaType(
+            f"Content-Type {media_type.decode('latin-1')} is not read here: send application/json or text/plain."
+        )
+    limit = exchange.settings.max_items
+    if len(texts) > limit:
+        raise BodyTooLarge(
+            f"The request holds {len(texts)} texts; at most {limit} are accepted: send several requests."
+        )
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidRequest("A text must be a string.", index=index)
+        if not text.strip():
+            raise InvalidRequest("The text is empty.", index=index)
+    found: list[str] = texts
+    return found
+
+
+def _from_json(body: bytes) -> list[Any]:
+    try:
+        document = pydantic_core.from_json(body)
+    except ValueError as error:
+        raise InvalidRequest(f"The body is no JSON ({error}).") from None
+    if isinstance(document, dict) and set(document) == {"text"}:
+        return [document["text"]]
+    texts = document.get("texts") if isinstance(document, dict) and set(document) == {"texts"} else None
+    if not isinstance(texts, list) or not texts:
+        raise InvalidRequest('The JSON must be {"texts": ["…", …]} or {"text": "…"} and nothing else.')
+    return texts

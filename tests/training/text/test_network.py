@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from service.inference.manifest import GoldenCard
+from service.inference.session import Session
+from service.tasks.text import PAD, UNKNOWN
+from training.export import export
+from training.fit import Draw
+from training.text.graph import TextGraph
+from training.text.network import TextNetwork
+from training.text.operators import TRANSLATIONS
+from training.text.task import TextSettings, Topics, padded, predict
+
+LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
+
+
+def texts(lengths=LENGTHS, words=40, seed=0):
+    random = np.random.default_rng(seed)
+    return [random.integers(2, words, length) for length in lengths]
+
+
+@pytest.fixture(params=[("gru", 1), ("lstm", 2)])
+def network(request):
+    cell, layers = request.param
+    torch.manual_seed(0)
+    return TextNetwork(40, 3, cell, embedding=8, hidden=6, layers=layers).eval()
+
+
+def test_padding_changes_nothing(network):
+    together = predict(network, texts())
+    for ids, logits in zip(texts(), together, strict=True):
+        alone = network(torch.from_numpy(ids)[None]).detach().numpy()[0]
+        np.testing.assert_allclose(alone, logits, atol=1e-6)
+        longer = np.pad(ids, (0, 50))
+        np.testing.assert_allclose(network(torch.from_numpy(longer)[None]).detach().numpy()[0], logits, atol=1e-6)
+
+
+def test_both_ends_are_read(network):
+    ids = torch.from_numpy(texts((12,))[0])[None]
+    vectors = network.vectors(ids).detach().requires_grad_()
+    for place in (0, 11):
+        states = network.layers[0](vectors, torch.tensor([[12]]))
+        (gradient,) = torch.autograd.grad(states[0, 11 - place].sum(), vectors)
+        assert gradient[0, place].abs().sum() > 0
+
+
+def test_the_exported_graph_agrees_at_every_batch_and_length(network, tmp_path):
+    batch = padded(texts(LENGTHS * 8)).numpy()
+    long = np.random.default_rng(1).integers(2, 40, (64, 90))
+    path = tmp_path / "topics.onnx"
+    inputs, outputs, worst = export(
+        TextGraph(network, 1.3), batch, path, input_name="ids", output_names=("p",), max_batch=64,
+        card=GoldenCard(rows=1, atol=1e-5), axes=("batch", "length"), more=[batch[:, :1], long, long[:1]],
+        translations=TRANSLATIONS,
+    )  # fmt: skip
+    assert worst.acceptable
+    assert (inputs.dtype, inputs.shape, outputs[0].shape) == ("int64", (-1, -1), (-1, 3))
+    session = Session(path, "cpu")
+    (together,) = session.run({"ids": batch[:8]})
+    for row, ids in enumerate(texts()):
+        np.testing.assert_allclose(session.run({"ids": ids[None]})[0][0], together[row], atol=1e-6)
+
+
+def make_task(**settings):
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 2])
+    return Topics(texts(), labels, texts(), labels, 3, TextSettings(**settings))
+
+
+def test_an_epoch_holds_every_text_once_and_those_of_one_length_together():
+    lengths = np.random.default_rng(0).integers(1, 100, 700)
+    task = Topics(texts(lengths), np.zeros(700, np.int64), [], np.zeros(0, np.int64), 2, TextSettings())
+    order = task.order(torch.Generator().manual_seed(0), 16)
+    assert sorted(order.tolist()) == list(range(700))
+    batches = lengths[order[: 43 * 16].numpy()].reshape(43, 16)
+    padding = (batches.max(1, keepdims=True) - batches).sum() / batches.sum()
+    assert padding < 0.1
+    assert not torch.equal(order, task.order(torch.Generator().manual_seed(1), 16))
+    assert len(task.order(torch.Generator().manual_seed(0), 1000)) == 700
+
+
+def test_words_are_dropped_and_padding_is_not():
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, ids):
+            seen.append(ids)
+            return torch.zeros(len(ids), 3, requires_grad=True)
+
+    draw = Draw(torch.Generator().manual_seed(0), torch.Generator())
+    make_task(word_dropout=0.5).loss(Spy(), torch.arange(8), 0, draw, torch.device("cpu"))
+    plain = padded(texts())
+    assert torch.equal(seen[0] == PAD, plain == PAD)
+    share = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
+    assert 0.3 < share < 0.7
+
+
+def test_balance_weighs_rare_classes_more_and_the_mean_stays():
+    plain, balanced = make_task(balance=0.0), make_task(balance=1.0)
+    assert plain._weights.tolist() == [1, 1, 1]
+    assert balanced._weights[1] == pytest.approx(6 * balanced._weights[0].item())
+    counts = torch.tensor([6.0, 1, 1])
+    assert (balanced._weights * counts).sum() == pytest.approx(8)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from service.tasks.text import PAD, UNKNOWN, influence, read_text, without_each
+from training.text.tokenizer import build_tokenizer, choose_length, to_ids
+
+TEXTS = ["oil prices rose", "oil prices fell", "wheat prices rose", "oil oil"]
+
+
+def test_a_raw_article_is_read_as_the_training_read_its_own():
+    tokenizer = build_tokenizer(TEXTS, None, 100)
+    raw = tokenizer.encode("OIL-prices rose 3.5% (U.S.)")
+    assert raw.tokens == ["oil", "prices", "rose", "[UNK]", "[UNK]"]
+    assert raw.ids[:3] == tokenizer.encode("oil prices rose").ids
+    assert tokenizer.token_to_id("[PAD]") == PAD
+    assert tokenizer.token_to_id("[UNK]") == UNKNOWN
+
+
+def test_the_most_frequent_words_are_kept():
+    tokenizer = build_tokenizer(TEXTS, 2, 100)
+    assert tokenizer.get_vocab_size() == 4
+    assert tokenizer.encode("oil prices rose").tokens == ["oil", "prices", "[UNK]"]
+
+
+def test_the_same_texts_make_the_same_vocabulary():
+    one, two = (build_tokenizer(texts, None, 9).to_str() for texts in (TEXTS, list(reversed(TEXTS))))
+    assert one == two
+
+
+def test_korean_words_and_digits_that_are_kept():
+    tokenizer = build_tokenizer(["영화가 정말 재미있다!", "최고의 영화가 아니다"], None, 100)
+    assert tokenizer.encode("영화가, 정말...").tokens == ["영화가", "정말"]
+    kept = build_tokenizer(["boeing 747 lands"], None, 100, digits=True)
+    assert kept.encode("Boeing 747!").tokens == ["boeing", "747"]
+
+
+def test_ids_are_truncated_and_never_empty():
+    tokenizer = build_tokenizer(TEXTS, None, 2)
+    ids = to_ids(tokenizer, ["oil prices rose", "!!!"])
+    assert [len(one) for one in ids] == [2, 1]
+    assert ids[1].tolist() == [UNKNOWN]
+    assert all(one.dtype == np.int64 for one in ids)
+
+
+def test_the_length_is_one_that_nearly_all_have():
+    texts = ["a " * length for length in range(1, 101)]
+    assert choose_length(build_tokenizer(texts, None, 1), texts, share=0.9) == pytest.approx(90, abs=1)
+    assert choose_length(build_tokenizer(texts, None, 1), texts, share=1.0, most=50) == 50
+
+
+def test_serving_reads_what_was_saved_and_says_how(tmp_path):
+    build_tokenizer(TEXTS, None, 3).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.no_truncation()
+    text = "Oil? Gold prices rose: wheat!"
+    reading = read_text(tokenizer, text, 3)
+    assert (reading.tokens, reading.unknown, reading.cut_off) == (3, 1, 2)
+    assert [text[start:end] for start, end in reading.offsets] == ["Oil", "Gold", "prices"]
+    empty = read_text(tokenizer, "?!", 3)
+    assert (empty.tokens, empty.ids.tolist()) == (0, [UNKNOWN])
+
+
+def test_influence_is_what_the_likeliest_label_loses():
+    tokenizer = build_tokenizer(TEXTS, None, 9)
+    text = "Oil prices"
+    reading = read_text(tokenizer, text, 9)
+    variants = without_each(reading.ids)
+    assert [(one == UNKNOWN).tolist() for one in variants] == [[True, False], [False, True]]
+    words = influence(text, reading, np.array([0.2, 0.8]), np.array([[0.9, 0.1], [0.25, 0.75]]))
+    assert words == [
+        {"word": "Oil", "start": 0, "weight": 0.7},
+        {"word": "prices", "start": 4, "weight": 0.05},
+    ]

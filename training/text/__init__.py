@@ -1,0 +1,1 @@
+"""Text classification, offline: data, tokenizer, the recurrent network, its evaluation."""

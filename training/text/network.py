@@ -1,0 +1,95 @@
+"""A bidirectional recurrent network over words, in a form that exports with any batch and any length."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from service.tasks.text import PAD
+from training.text.operators import gru, lstm
+
+Cell = Literal["gru", "lstm"]
+
+
+class Recurrent(nn.Module):
+    """Reads each text from both ends; padding at the end changes nothing.
+
+    Instead of a bidirectional module, which would begin with the padding, a second one reads the texts turned round,
+    each by its own length.
+
+    Args:
+        cell: `gru` or `lstm`.
+        features: of the input.
+        hidden: of each direction.
+    """
+
+    def __init__(self, cell: Cell, features: int, hidden: int) -> None:
+        super().__init__()
+        self.cell = cell
+        kind: type[nn.GRU | nn.LSTM] = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        self.forwards = kind(features, hidden, batch_first=True)
+        self.backwards = kind(features, hidden, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Shape (batch, time, features) and lengths (batch, 1) to (batch, time, 2 * hidden)."""
+        time = torch.arange(x.shape[1], device=x.device)[None]
+        turned = torch.where(time < lengths, lengths - 1 - time, time)[..., None]
+        ahead = self._states(self.forwards, x)
+        back = self._states(self.backwards, x.gather(1, turned.expand(-1, -1, x.shape[2])))
+        return torch.cat((ahead, back.gather(1, turned.expand(-1, -1, back.shape[2]))), -1)
+
+    def _states(self, layer: nn.GRU | nn.LSTM, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+            return {"gru": gru, "lstm": lstm}[self.cell](x, *weights)
+        states, _ = layer(x)
+        return states
+
+
+class TextNetwork(nn.Module):
+    """Word vectors, recurrent layers, the mean and the maximum over the words, one linear layer.
+
+    Args:
+        words: size of the vocabulary, padding and unknown included.
+        classes: how many.
+        cell: `gru` or `lstm`.
+        embedding: numbers a word.
+        hidden: of each direction of each layer.
+        layers: recurrent layers.
+        dropout: the share of numbers dropped before each layer and before the last.
+    """
+
+    def __init__(
+        self,
+        words: int,
+        classes: int,
+        cell: Cell = "gru",
+        embedding: int = 200,
+        hidden: int = 200,
+        layers: int = 1,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(words, embedding, padding_idx=PAD)
+        nn.init.normal_(self.vectors.weight, std=0.1)
+        self.layers = nn.ModuleList(
+            Recurrent(cell, embedding if index == 0 else 2 * hidden, hidden) for index in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(4 * hidden, classes)
+
+    def features(self, ids: Tensor) -> Tensor:
+        """What the last layer sees, shape (batch, 4 * hidden), of token ids, int64, shape (batch, time)."""
+        mask = ids != PAD
+        lengths = mask.sum(1, keepdim=True)
+        x = self.vectors(ids)
+        for layer in self.layers:
+            x = layer(self.dropout(x), lengths)
+        mean = (x * mask[..., None]).sum(1) / lengths.clamp_min(1)
+        # The states of both cells lie above -1.
+        most = torch.where(mask[..., None], x, -1.0).amax(1)
+        return torch.cat((mean, most), 1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits, shape (batch, classes), of token ids, int64, shape (batch, time); 0 is padding at the end."""
+        return self.head(self.dropout(self.features(ids)))

@@ -1,0 +1,138 @@
+"""What a text classifier learns: see `training.fit.Task`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from service.tasks.text import PAD, UNKNOWN
+from training.fit import Draw
+
+EVALUATION_BATCH = 64
+# Texts of about one length go together: within stretches of so many batches, so that batches still differ by epoch.
+_STRETCH = 50
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TextSettings:
+    """How a text classifier learns, beside `FitSettings`.
+
+    Attributes:
+        label_smoothing: probability mass that is spread over all classes.
+        word_dropout: the share of words that are taken for unknown ones, anew in every epoch.
+        balance: exponent of the classes' inverse frequency in the loss; 0 treats every text alike, 1 every class.
+    """
+
+    label_smoothing: float = 0.1
+    word_dropout: float = 0.1
+    balance: float = 0.0
+
+
+class Topics:
+    """See `training.fit.Task`.
+
+    Args:
+        train: token ids of each training text.
+        labels: their classes, int64, shape (n,).
+        validation: likewise, to choose the epoch.
+        validation_labels: likewise.
+        classes: how many.
+        settings: how.
+    """
+
+    unit = "texts"
+    score = "accuracy"
+
+    def __init__(
+        self,
+        train: Sequence[Ids],
+        labels: Ids,
+        validation: Sequence[Ids],
+        validation_labels: Ids,
+        classes: int,
+        settings: TextSettings,
+    ) -> None:
+        self._train = train
+        self._labels = torch.from_numpy(labels)
+        self._lengths = torch.tensor([len(ids) for ids in train])
+        self._validation = (validation, torch.from_numpy(validation_labels))
+        self._settings = settings
+        counts = torch.bincount(self._labels, minlength=classes).clamp_min(1).float()
+        weights = counts**-settings.balance
+        # The mean weight of a text is 1, so that the rate means the same with and without balance.
+        self._weights = weights * len(labels) / (weights * counts).sum()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        """Batches of texts of about one length, in any order."""
+        shuffled = torch.randperm(len(self), generator=generator)
+        stretches = shuffled.split(_STRETCH * batch_size)
+        sorted_ = torch.cat([stretch[self._lengths[stretch].argsort(stable=True)] for stretch in stretches])
+        whole = len(self) // batch_size
+        if not whole:
+            return sorted_
+        batches = sorted_[: whole * batch_size].view(whole, -1)
+        mixed = batches[torch.randperm(whole, generator=generator)].flatten()
+        return torch.cat((mixed, sorted_[whole * batch_size :]))
+
+    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
+        """Nothing changes between epochs."""
+
+    def loss(
+        self,
+        network: nn.Module,
+        items: Tensor,
+        epoch: int,  # noqa: ARG002 - the task's signature
+        draw: Draw,
+        device: torch.device,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `training.fit.Task`; the figure is the accuracy."""
+        ids = padded([self._train[item] for item in items.tolist()]).to(device)
+        lost = torch.rand(ids.shape, generator=draw.own, device=device) < self._settings.word_dropout
+        ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
+        target = self._labels[items].to(device)
+        logits = network(ids).float()
+        each = F.cross_entropy(logits, target, label_smoothing=self._settings.label_smoothing, reduction="none")
+        loss = (each * self._weights.to(device)[target]).mean()
+        return loss, {"accuracy": (logits.detach().argmax(1) == target).float().mean()}
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """See `training.fit.Task`."""
+        texts, target = self._validation
+        with accelerator.autocast():
+            outputs = torch.from_numpy(predict(network, texts))
+        return {
+            "loss": F.cross_entropy(outputs, target).item(),
+            "accuracy": (outputs.argmax(1) == target).float().mean().item(),
+        }
+
+
+def padded(texts: Sequence[Ids]) -> Tensor:
+    """Token ids as one tensor, int64, shape (texts, longest), padded at the end."""
+    longest = max(len(ids) for ids in texts)
+    return torch.from_numpy(np.stack([np.pad(ids, (0, longest - len(ids)), constant_values=PAD) for ids in texts]))
+
+
+@torch.no_grad()
+def predict(network: nn.Module, texts: Sequence[Ids]) -> npt.NDArray[np.float32]:
+    """Logits, shape (texts, classes), in the order of the texts; those of about one length are computed together."""
+    network.eval()
+    device = next(network.parameters()).device
+    order = np.argsort([len(ids) for ids in texts], kind="stable")
+    parts = []
+    for start in range(0, len(order), EVALUATION_BATCH):
+        batch = padded([texts[index] for index in order[start : start + EVALUATION_BATCH]])
+        parts.append(network(batch.to(device)).float().cpu().numpy())
+    logits = np.concatenate(parts)
+    back = np.empty_like(logits)
+    back[order] = logits
+    return back
