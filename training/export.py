@@ -16,8 +16,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from service.inference.cards import GoldenCard, TensorSpec
 from service.inference.golden import Difference, compare
-from service.inference.manifest import MANIFEST, MODEL, GoldenCard, Manifest, TensorSpec, read_manifest, sha256
+from service.inference.manifest import MANIFEST, MODEL, Manifest, read_manifest, sha256
 from service.inference.session import Session
 from training.augment import to_pixels
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from service.inference.manifest import NAME_PATTERN
+from service.inference.cards import NAME_PATTERN
 from training.fit import best_weights
 
 _PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}

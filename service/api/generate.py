@@ -235,12 +235,16 @@ async def write_npz(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenerat
         async for part in parts:
             file.write(np.stack(part.images).tobytes())
             yield archive.take()
-    latents, labels = job.draws().take(job.count)
-    for name, array in (("labels", labels), ("latents", latents)):
+    # Drawn once more for each array rather than kept.
+    for name, dtype, tail in (("labels", np.int64, ()), ("latents", np.float32, (job.manifest.latent,))):
+        draws = job.draws()
         with archive.member(f"{name}.npy") as file:
-            file.write(npy_header(array.shape, array.dtype))
-            file.write(array.tobytes())
-        yield archive.take()
+            file.write(npy_header((job.count, *tail), dtype))
+            for first in range(0, job.count, job.model.max_batch):
+                latents, labels = draws.take(min(job.model.max_batch, job.count - first))
+                file.write((labels if name == "labels" else latents).tobytes())
+                yield archive.take()
+                await asyncio.sleep(0)
     yield archive.close()
 
 

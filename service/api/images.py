@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from service.api.exchange import Exchange
@@ -67,22 +67,9 @@ class ImagePipeline:
             QuartetError: an image cannot be decoded or run; `index` tells which.
         """
         progress = Progress()
-        results: list[Any] = []
         notes: list[Any] = []
-        pending: deque[tuple[int, Group]] = deque()
-        timeout = exchange.settings.timeout
-        try:
-            for start in range(0, len(uploads), model.max_batch):
-                items = await self._decode(exchange, model, prepare, uploads, start, notes, progress)
-                pending.append((start, model.batcher.enqueue(items, timeout=timeout, on_wait=exchange.watch)))
-                if len(pending) == _PARTS_IN_FLIGHT:
-                    results += await self._finish(pending, progress)
-            while pending:
-                results += await self._finish(pending, progress)
-        finally:
-            for _, group in pending:
-                group.future.cancel()
-        return results, notes, progress
+        part = partial(self._decode, exchange, model, prepare, uploads, notes, progress)
+        return await self._through(exchange, model, len(uploads), part, progress), notes, progress
 
     async def run_prepared(self, exchange: Exchange, model: Model, items: list[Any]) -> tuple[list[Any], Progress]:
         """The model's outputs for items that need no decoding, in order.
@@ -91,13 +78,28 @@ class ImagePipeline:
             QuartetError: an item cannot be run; `index` tells which.
         """
         progress = Progress()
+
+        async def part(start: int) -> list[Any]:
+            return items[start : start + model.max_batch]
+
+        return await self._through(exchange, model, len(items), part, progress), progress
+
+    async def _through(
+        self,
+        exchange: Exchange,
+        model: Model,
+        count: int,
+        part: Callable[[int], Awaitable[list[Any]]],
+        progress: Progress,
+    ) -> list[Any]:
+        """The model's outputs for so many items, in order; `part` gives a batch's worth from a place on."""
         results: list[Any] = []
         pending: deque[tuple[int, Group]] = deque()
         timeout = exchange.settings.timeout
         try:
-            for start in range(0, len(items), model.max_batch):
-                part = items[start : start + model.max_batch]
-                pending.append((start, model.batcher.enqueue(part, timeout=timeout, on_wait=exchange.watch)))
+            for start in range(0, count, model.max_batch):
+                items = await part(start)
+                pending.append((start, model.batcher.enqueue(items, timeout=timeout, on_wait=exchange.watch)))
                 if len(pending) == _PARTS_IN_FLIGHT:
                     results += await self._finish(pending, progress)
             while pending:
@@ -105,7 +107,7 @@ class ImagePipeline:
         finally:
             for _, group in pending:
                 group.future.cancel()
-        return results, progress
+        return results
 
     async def in_pool(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Runs what takes milliseconds where it does not hold up the event loop."""
@@ -117,9 +119,9 @@ class ImagePipeline:
         model: Model,
         prepare: Prepare,
         uploads: list[Upload],
-        start: int,
         notes: list[Any],
         progress: Progress,
+        start: int,
     ) -> list[UInt8Array]:
         """The pixels of the uploads that the next batch takes, from `start` on; what goes with them, into `notes`."""
         observe = self._decode_seconds(model.name).observe

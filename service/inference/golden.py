@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.inference.manifest import GoldenCard
+from service.inference.cards import GoldenCard
 
 Array = npt.NDArray[Any]
 

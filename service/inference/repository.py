@@ -12,7 +12,8 @@ import numpy as np
 
 from service.errors import UnknownModel, WrongTask
 from service.inference.batcher import Batcher, Observer
-from service.inference.manifest import MODEL, InvalidModel, Manifest, ManifestBase, read_manifest
+from service.inference.cards import ManifestBase
+from service.inference.manifest import MODEL, InvalidModel, Manifest, read_manifest
 from service.inference.session import Array, Device, Session
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from service.inference.cards import TensorSpec
 from service.inference.golden import compare
-from service.inference.manifest import GOLDEN, MODEL, InvalidModel, Manifest, TensorSpec
+from service.inference.manifest import GOLDEN, MODEL, InvalidModel, Manifest
 
 # A service inside somebody's network reports to nobody.
 ort.disable_telemetry_events()

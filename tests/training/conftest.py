@@ -10,14 +10,8 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from rich.console import Console
 
-from service.inference.manifest import (
-    ClassifierManifest,
-    DataCard,
-    GoldenCard,
-    ImageInput,
-    TensorSpec,
-    TrainingCard,
-)
+from service.inference.cards import DataCard, GoldenCard, TensorSpec, TrainingCard
+from service.inference.manifest import ClassifierManifest, ImageInput
 from tests.training.quick import LEARNING, SETTINGS
 from training.augment import to_pixels
 from training.classification import Classification

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import training
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, GoldenCard, InvalidModel, read_manifest
+from service.inference.cards import GoldenCard
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel, read_manifest
 from service.inference.session import Session
 from training.augment import to_pixels
 from training.calibrate import softmax

@@ -16,18 +16,16 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from service.inference.cards import DataCard, GoldenCard, TrainingCard
 from service.inference.manifest import (
     GOLDEN,
     MODEL,
     AutoencoderManifest,
     AutoencoderMetrics,
-    DataCard,
     DecoderManifest,
     EncoderManifest,
-    GoldenCard,
     ImageInput,
     Manifest,
-    TrainingCard,
 )
 from service.tasks.generation import DENSITY
 from training.autoencoder.density import DensitySettings, fit_density

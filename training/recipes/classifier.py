@@ -17,15 +17,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from service.inference.manifest import (
-    GOLDEN,
-    MODEL,
-    ClassifierManifest,
-    DataCard,
-    GoldenCard,
-    ImageInput,
-    TrainingCard,
-)
+from service.inference.cards import DataCard, GoldenCard, TrainingCard
+from service.inference.manifest import GOLDEN, MODEL, ClassifierManifest, ImageInput
 from training.augment import Augment, to_pixels
 from training.classification import Classification, ClassificationSettings, predict
 from training.data import ImageData, load_images

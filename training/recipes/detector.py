@@ -14,18 +14,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from service.inference.manifest import (
-    GOLDEN,
-    MODEL,
-    DataCard,
-    DetectorManifest,
-    DetectorMetrics,
-    GoldenCard,
-    LetterboxInput,
-    ListCard,
-    Suppression,
-    TrainingCard,
-)
+from service.inference.cards import DataCard, GoldenCard, ListCard, TrainingCard
+from service.inference.manifest import GOLDEN, MODEL, DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluate import Detections, average_precision, threshold_curves

@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from service.inference.manifest import GOLDEN, MODEL, DataCard, GoldenCard, TextManifest, TrainingCard
+from service.inference.cards import DataCard, GoldenCard, TrainingCard
+from service.inference.manifest import GOLDEN, MODEL, TextManifest
 from service.tasks.text import TOKENIZER, influence, read_text, without_each
 from training.calibrate import softmax
 from training.evaluate import Evaluation, evaluate

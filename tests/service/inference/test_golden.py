@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from service.inference.cards import GoldenCard, ListCard
 from service.inference.golden import compare
-from service.inference.manifest import GoldenCard, ListCard
 
 NUMBERS = GoldenCard(rows=1, atol=0.1)
 LISTS = GoldenCard(

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.inference.manifest import InvalidModel, TensorSpec, read_manifest
+from service.inference.cards import TensorSpec
+from service.inference.manifest import InvalidModel, read_manifest
 from service.inference.session import DeviceUnavailable, Session, available_cpus, cuda_problem
 from tests.tiny import answer, write_model, wrong_golden
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.inference.manifest import GoldenCard
+from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.network import Autoencoder, halvings

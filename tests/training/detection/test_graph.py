@@ -4,7 +4,7 @@ import torch
 import torchvision
 from torch import nn
 
-from service.inference.manifest import GoldenCard, ListCard
+from service.inference.cards import GoldenCard, ListCard
 from service.inference.session import Session
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, suppress
 from training.export import answers, export

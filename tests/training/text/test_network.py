@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.inference.manifest import GoldenCard
+from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text import PAD, UNKNOWN
 from training.export import export
