@@ -12,14 +12,17 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from service import __version__, api
-from service.api import classify_text, code, detect, generate, health, models, predict, problems
+from service.api import classify_text, code, detect, generate, health, models, predict, predict_tabular, problems
 from service.api.front import Front, RequestLog
 from service.api.images import ImagePipeline
 from service.api.metrics import BatchObserver, Metrics
 from service.api.thin import ThinRoute
+from service.inference.manifest import TabularManifest
 from service.inference.repository import Repository
 from service.inference.session import available_cpus
 from service.settings import Settings
+
+_INFERENCE = (predict, detect, generate, code, classify_text, predict_tabular)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -44,6 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.failure = error
             raise
         for model in repository.models.values():
+            if isinstance(model.manifest, TabularManifest):
+                predict_tabular.show_columns(model.manifest)
             metrics.device.labels(model.name, model.version, model.device).set(1)
         with ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode") as pool:
             app.state.repository = repository
@@ -70,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.ready = False
     app.state.failure = None
     problems.install(app)
-    for module in (predict, detect, generate, code, classify_text, models, health):
+    for module in (*_INFERENCE, models, health):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)
@@ -82,5 +87,5 @@ def create_app(settings: Settings) -> FastAPI:
 
 def thin_routes() -> dict[str, ThinRoute]:
     """Every thin route by its path."""
-    routes = [route for module in (predict, detect, generate, code, classify_text) for route in module.router.routes]
+    routes = [route for module in _INFERENCE for route in module.router.routes]
     return {route.path: route for route in routes if isinstance(route, ThinRoute)}

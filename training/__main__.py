@@ -8,9 +8,15 @@ from rich.console import Console
 from service.inference.manifest import InvalidModel
 from training.data import DataError
 from training.memory import keep_freed_memory
-from training.recipes import autoencoder, classifier, detector, topics
+from training.recipes import autoencoder, classifier, detector, tabular, topics
 
-RECIPES = {"classifier": classifier, "detector": detector, "autoencoder": autoencoder, "topics": topics}
+RECIPES = {
+    "classifier": classifier,
+    "detector": detector,
+    "autoencoder": autoencoder,
+    "topics": topics,
+    "tabular": tabular,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

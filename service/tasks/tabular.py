@@ -1,0 +1,96 @@
+"""Rows of named numbers, in any order of columns, to what the model takes."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import InvalidRequest
+
+Floats = npt.NDArray[np.float32]
+
+
+def from_records(records: object, columns: tuple[str, ...]) -> Floats:
+    """Rows as JSON objects; null is a missing value.
+
+    Args:
+        records: a list of objects that each have every column.
+        columns: of the model, in its order.
+
+    Returns:
+        float32, shape (rows, columns), NaN where a value is missing.
+
+    Raises:
+        InvalidRequest: names the row (from 0) and the column that is at fault.
+    """
+    if not isinstance(records, list) or not records:
+        raise InvalidRequest('The JSON must be {"rows": [{"<column>": <number>, …}, …]} with at least one row.')
+    known = set(columns)
+    rows = np.empty((len(records), len(columns)), dtype=np.float32)
+    for number, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise InvalidRequest(f"Row {number} must be an object of columns and numbers.", index=number)
+        if record.keys() != known:
+            raise _columns(number, record.keys(), columns)
+        for place, name in enumerate(columns):
+            rows[number, place] = _number(number, name, record[name])
+    return rows
+
+
+def from_csv(text: str, columns: tuple[str, ...]) -> Floats:
+    """Rows as CSV under a line of column names; an empty cell is a missing value. See `from_records`."""
+    lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    if len(lines) < 2:
+        raise InvalidRequest("The CSV must have a line of column names and at least one row.")
+    header = [name.strip() for name in lines[0]]
+    if set(header) != set(columns) or len(header) != len(columns):
+        raise _columns(None, header, columns)
+    places = {name: place for place, name in enumerate(columns)}
+    rows = np.empty((len(lines) - 1, len(columns)), dtype=np.float32)
+    for number, line in enumerate(lines[1:]):
+        if len(line) != len(header):
+            raise InvalidRequest(f"Row {number} has {len(line)} cells, not {len(header)}.", index=number)
+        for name, cell in zip(header, line, strict=True):
+            rows[number, places[name]] = _number(number, name, _parsed(cell.strip()))
+    return rows
+
+
+def _parsed(cell: str) -> object:
+    if not cell:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _number(row: int, column: str, value: object) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}…"
+        raise InvalidRequest(
+            f"Row {row}, column {column!r}: {shown} is no number; null stands for a missing one.", index=row
+        )
+    if not abs(value) <= float(np.finfo(np.float32).max):
+        raise InvalidRequest(f"Row {row}, column {column!r}: {value} is no finite number (of float32).", index=row)
+    return float(value)
+
+
+def _columns(row: int | None, found: object, columns: tuple[str, ...]) -> InvalidRequest:
+    """What is wrong with the names of columns."""
+    names = list(found)  # type: ignore[call-overload]
+    where = "The CSV" if row is None else f"Row {row}"
+    missing = [name for name in columns if name not in names]
+    unknown = [name for name in names if name not in columns]
+    if missing:
+        said = f"{where} lacks the column {missing[0]!r}" + (
+            f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        )
+    elif unknown:
+        said = f"{where} has the unknown column {unknown[0]!r}"
+    else:
+        said = f"{where} has a column twice"
+    return InvalidRequest(f"{said}; the columns are {', '.join(columns)}.", index=row)

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_classification
+
+from training.tabular.data import TabularSplit
+from training.tabular.evaluate import cross_validate, permutation_importance, rivals
+from training.tabular.network import TabularGraph, TabularNetwork
+
+NAN = float("nan")
+ROWS = np.array([[1, 10], [3, NAN], [5, 30]], dtype=np.float32)
+
+
+def test_columns_are_standardised_by_what_is_known_of_them():
+    network = TabularNetwork(ROWS, 2, (4,), 0.0)
+    np.testing.assert_allclose(network.mean, [3, 20])
+    np.testing.assert_allclose(network.std, [np.sqrt(8 / 3), 10], rtol=1e-6)
+
+
+def test_a_missing_value_is_its_columns_mean():
+    network = TabularNetwork(ROWS, 2, (4,), 0.0).eval()
+    torch.testing.assert_close(network(torch.tensor([[2.0, NAN]])), network(torch.tensor([[2.0, 20.0]])))
+    assert torch.isfinite(network(torch.tensor([[NAN, NAN]]))).all()
+
+
+def test_a_column_that_never_varies_does_no_harm():
+    network = TabularNetwork(np.ones((5, 2), np.float32), 1, (4,), 0.0).eval()
+    assert torch.isfinite(network(torch.tensor([[1.0, 2.0]]))).all()
+
+
+def test_the_graph_gives_probabilities_or_the_targets_unit():
+    network = TabularNetwork(ROWS, 3, (4,), 0.0).eval()
+    rows = torch.from_numpy(ROWS)
+    probabilities = TabularGraph(network, 2.0, None)(rows)
+    torch.testing.assert_close(probabilities, (network(rows) / 2).softmax(1))
+    single = TabularNetwork(ROWS, 1, (4,), 0.0).eval()
+    torch.testing.assert_close(TabularGraph(single, 1.0, (100.0, 7.0))(rows), single(rows) * 7 + 100)
+
+
+def test_methods_are_compared_on_the_same_folds():
+    rows, targets = make_classification(200, 6, random_state=0)
+    split = TabularSplit(rows.astype(np.float32), targets.astype(np.int64))
+    seen = []
+
+    def spy(part, rest):
+        seen.append(len(part) + len(rest))
+        return np.zeros(len(rest))
+
+    result = cross_validate({"constant": spy, **rivals("classification")}, split, "classification", 0)
+    assert seen == [200] * 5
+    assert result["constant"].mean == pytest.approx(0.5, abs=0.02)
+    assert result["logistic regression"].mean > 0.75
+    assert result["gradient boosting"].mean > 0.75
+
+
+def test_importance_is_of_the_column_that_is_looked_at():
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    split = TabularSplit(rows, (rows[:, 1] > 0).astype(np.int64))
+    losses = permutation_importance(lambda part: (part[:, 1] > 0).astype(int), split, "classification", 0, repeats=5)
+    assert losses.shape == (3, 5)
+    assert losses[1].mean() == pytest.approx(0.5, abs=0.07)
+    assert (losses[[0, 2]] == 0).all()

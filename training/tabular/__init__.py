@@ -1,0 +1,1 @@
+"""Rows of numbers, offline: data, the dense network, its evaluation."""

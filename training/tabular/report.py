@@ -1,0 +1,125 @@
+"""The model card of a dense network on a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from sklearn.metrics import confusion_matrix
+
+from service.inference.manifest import TabularManifest
+from training.reporting import draw_confusion, draw_curves, figures, provenance, save_plot, table, training_section
+from training.tabular.data import TabularData
+
+_MOST_SHOWN = 20
+
+
+def write_report(
+    folder: Path,
+    manifest: TabularManifest,
+    data: TabularData,
+    told: npt.NDArray[np.float64],
+    importance: npt.NDArray[np.float64],
+    history: Sequence[dict[str, float]],
+    onnx_difference: float,
+) -> None:
+    """Writes `README.md` and the plots it shows into `folder`.
+
+    Args:
+        folder: is made where it does not exist.
+        manifest: of the version.
+        data: the test rows.
+        told: for the test rows, classes or numbers, shape (n,).
+        importance: shape (columns, repeats).
+        history: a row for each epoch.
+        onnx_difference: the largest difference of the exported graph from PyTorch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = {"train_loss": "training", "validation_loss": "validation"}
+    save_plot(folder / "learning-curves.png", 4.5, 2.8, 1, lambda axes: draw_curves(axes[0], history, lines, "loss"))
+    order = np.argsort(-importance.mean(1), kind="stable")[:_MOST_SHOWN]
+    height = 0.6 + 0.24 * len(order)
+    save_plot(folder / "importance.png", 6, height, 1, lambda axes: _importance(axes[0], manifest, importance, order))
+    save_plot(folder / "answers.png", 4.2, 3.8, 1, lambda axes: _answers(axes[0], data, told))
+    (folder / "README.md").write_text(_card(manifest, data, importance, order, onnx_difference))
+
+
+def _card(
+    manifest: TabularManifest,
+    data: TabularData,
+    importance: npt.NDArray[np.float64],
+    order: npt.NDArray[np.int64],
+    onnx_difference: float,
+) -> str:
+    metrics = manifest.metrics
+    if metrics.accuracy is not None and manifest.calibration is not None:
+        error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
+        headline = (
+            f"**Test accuracy {metrics.accuracy:.4f}** on {len(data.test)} rows of {data.name}, macro F1 "
+            f"{metrics.macro_f1:.4f}. One standard error of the accuracy is {error:.4f}. The expected calibration "
+            f"error is {manifest.calibration.ece_after:.4f} (before temperature scaling "
+            f"{manifest.calibration.ece_before:.4f})."
+        )
+        figure = "accuracy"
+    else:
+        headline = (
+            f"**R2 {metrics.r2:.4f}** on {len(data.test)} test rows of {data.name}; root mean squared error "
+            f"{metrics.rmse:.4g}, mean absolute error {metrics.mae:.4g}."
+        )
+        figure = "R2"
+    parts = [
+        f"# {manifest.name}",
+        f"{manifest.description}. Input: {len(manifest.columns)} numbers a row, float32, NaN where one is missing: its "
+        "mean stands for it. Standardising is part of the graph.",
+        headline,
+        f"## Beside other methods ({figure}, five folds of all but the test rows)",
+        table(
+            ("method", "mean", "standard deviation over the folds"),
+            [(name, *figures(row.mean, row.std)) for name, row in metrics.cross_validated.items()],
+        ),
+        "## What it answers",
+        "![Answers on the test rows](answers.png)",
+        "## What it looks at",
+        f"What the {figure} on the test rows loses when a column's values change places among the rows (the mean of "
+        f"{importance.shape[1]} times; columns that say the same stand in for each other, so each alone seems to "
+        "matter little):",
+        "![Permutation importance](importance.png)",
+        table(
+            ("column", "loss", "training mean", "lowest", "highest", "missing"),
+            [
+                (
+                    manifest.columns[index].name,
+                    f"{importance[index].mean():.4f}",
+                    f"{manifest.columns[index].mean:.4g}",
+                    f"{manifest.columns[index].low:.4g}",
+                    f"{manifest.columns[index].high:.4g}",
+                    f"{manifest.columns[index].missing:.1%}",
+                )
+                for index in order
+            ],
+        ),
+        *training_section(manifest, f"the {len(data.validation)} validation rows", manifest.training.seconds),
+        *provenance(manifest, f"{onnx_difference:.1g}"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _importance(
+    axis: Axes, manifest: TabularManifest, importance: npt.NDArray[np.float64], order: npt.NDArray[np.int64]
+) -> None:
+    shown = order[::-1]
+    axis.barh(range(len(shown)), importance[shown].mean(1), xerr=importance[shown].std(1), color="tab:blue", alpha=0.7)
+    axis.set_yticks(range(len(shown)), [manifest.columns[index].name for index in shown])
+    axis.set(xlabel="loss")
+
+
+def _answers(axis: Axes, data: TabularData, told: npt.NDArray[np.float64]) -> None:
+    if data.kind == "classification":
+        matrix = confusion_matrix(data.test.targets, told, labels=range(len(data.classes)))
+        draw_confusion(axis, matrix, data.classes)
+        return
+    axis.scatter(data.test.targets, told, s=8, alpha=0.6)
+    low, high = float(data.test.targets.min()), float(data.test.targets.max())
+    axis.plot((low, high), (low, high), color="0.7", linewidth=1)
+    axis.set(xlabel=data.target, ylabel="told")

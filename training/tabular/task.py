@@ -1,0 +1,75 @@
+"""What a dense network learns from a table: see `training.fit.Task`."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from training.fit import Draw
+from training.tabular.data import Floats, Kind, TabularSplit
+
+
+class Rows:
+    """See `training.fit.Task`.
+
+    Args:
+        train: the rows to learn from; numbers to be told are standardised.
+        validation: the rows that choose the epoch.
+        kind: what is to be told.
+    """
+
+    unit = "rows"
+    score = "closeness"
+
+    def __init__(self, train: TabularSplit, validation: TabularSplit, kind: Kind) -> None:
+        self._rows = torch.from_numpy(train.rows)
+        self._targets = torch.from_numpy(train.targets)
+        self._validation = validation
+        self._kind = kind
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:  # noqa: ARG002 - the task's signature
+        """Any, anew in every epoch."""
+        return torch.randperm(len(self), generator=generator)
+
+    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
+        """Nothing changes between epochs."""
+
+    def loss(
+        self,
+        network: nn.Module,
+        items: Tensor,
+        epoch: int,  # noqa: ARG002 - the task's signature
+        draw: Draw,  # noqa: ARG002 - likewise
+        device: torch.device,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `training.fit.Task`."""
+        outputs = network(self._rows[items].to(device)).float()
+        return loss_of(outputs, self._targets[items].to(device), self._kind), {}
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """See `training.fit.Task`."""
+        with accelerator.autocast():
+            outputs = torch.from_numpy(predict(network, self._validation.rows))
+        loss = loss_of(outputs, torch.from_numpy(self._validation.targets), self._kind).item()
+        return {"loss": loss, "closeness": float(np.exp(-loss))}
+
+
+def loss_of(outputs: Tensor, targets: Tensor, kind: Kind) -> Tensor:
+    """Cross-entropy, or the mean squared error of standardised numbers."""
+    if kind == "classification":
+        return F.cross_entropy(outputs, targets)
+    return F.mse_loss(outputs.squeeze(1), targets.float())
+
+
+@torch.no_grad()
+def predict(network: nn.Module, rows: Floats) -> npt.NDArray[np.float32]:
+    """The network's outputs, shape (n, outputs)."""
+    network.eval()
+    device = next(network.parameters()).device
+    outputs: npt.NDArray[np.float32] = network(torch.from_numpy(rows).to(device)).float().cpu().numpy()
+    return outputs
