@@ -35,7 +35,7 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
 
     optimizer.step(closure)
     # A split that the network predicts without a single mistake would ask for 0.
-    return float(log_temperature.exp().clamp(0.05, 20))
+    return float(log_temperature.detach().exp().clamp(0.05, 20))
 
 
 def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
