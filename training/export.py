@@ -21,6 +21,7 @@ from service.inference.golden import Difference, compare
 from service.inference.manifest import MANIFEST, MODEL, Manifest, read_manifest, sha256
 from service.inference.session import Session
 from training.augment import to_pixels
+from training.fit import WEIGHTS
 
 OPSET = 20
 CHECKED_BATCHES = (1, 2, 7)
@@ -157,8 +158,9 @@ def library_versions() -> dict[str, str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes `manifest` into `folder`, completed with the sha256 of every file beside it (but the report)."""
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+    """Writes `manifest` into `folder`, completed with the sha256 of every file beside it that serving reads."""
+    beside = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (MANIFEST, WEIGHTS))
+    files = {path.name: sha256(path) for path in beside}
     complete = manifest.model_copy(update={"files": files})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n")
 

@@ -15,10 +15,13 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.progress import ProgressBar
+
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,17 +205,26 @@ def fit(
     return state
 
 
-def best_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict of a run's best epoch so far.
+def best_weights(place: Path) -> dict[str, Tensor]:
+    """The state dict of a run's best epoch so far, or the one that a published version was told to keep.
 
     Raises:
-        ValueError: `folder` holds no checkpoint.
+        ValueError: `place` holds neither.
     """
-    checkpoint = folder / "checkpoint.pt"
+    if (place / WEIGHTS).is_file():
+        return {name: value.float() if value.is_floating_point() else value for name, value in
+                load_file(place / WEIGHTS).items()}  # fmt: skip
+    checkpoint = place / "checkpoint.pt"
     if not checkpoint.is_file():
-        raise ValueError(f"{checkpoint}: no such file; give the --run-dir of a training that ended an epoch")
+        raise ValueError(f"{place}: holds neither a run's checkpoint.pt nor a version's {WEIGHTS}")
     weights: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["best"]
     return weights
+
+
+def keep_weights(model: nn.Module, place: Path) -> None:
+    """Writes a network's weights into a version's folder, in half precision: to go on from, not to be served."""
+    state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in state.items()}, place / WEIGHTS)
 
 
 def _epoch(

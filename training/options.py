@@ -33,7 +33,9 @@ def add_training_options(parser: ArgumentParser, run_dir: str) -> Any:
     how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     how.add_argument("--precision", choices=tuple(_PRECISIONS), default="float32")
     how.add_argument("--run-dir", type=Path, help=f"checkpoints and history (default: {run_dir})")
-    how.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the best weights of another run")
+    how.add_argument(
+        "--start-from", type=Path, metavar="RUN", help="begin with the best weights of another run or version"
+    )
     how.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
     return how
 

@@ -25,7 +25,7 @@ from training.data import ImageData, load_images
 from training.distill import teach
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
 from training.export import ClassifierGraph, export, library_versions, publish, write_golden, write_manifest
-from training.fit import FitSettings, FitState, fit
+from training.fit import FitSettings, FitState, fit, keep_weights
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.options import (
     add_result_options,
@@ -131,6 +131,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
     how.add_argument("--distill", type=float, help="weight of the teacher's answer in the loss")
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
+    out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
     out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
     out.add_argument("--study", action="store_true", help="cnn: also measure what filters, layers and dropout buy")
 
@@ -322,4 +323,6 @@ def _write_version(
     study = json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else []
     write_report(target / "report", manifest, evaluation, data, result, others, study)
     shutil.copy(folder / RESULT, target / "report")
+    if arguments.keep_weights:
+        keep_weights(graph.network, target)
     return manifest

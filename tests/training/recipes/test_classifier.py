@@ -136,8 +136,20 @@ def test_training_starts_from_the_best_weights_of_another_run(source, tmp_path):
     )
 
 
+def test_a_published_version_that_kept_its_weights_can_be_started_from(source, tmp_path):
+    options = ["--data", source, "--models", tmp_path / "models", "--publish", "--name", "small"]
+    run(*TINY, *options, "--run-dir", tmp_path / "first", "--keep-weights")
+    version = tmp_path / "models" / "small" / "1"
+    assert "weights.safetensors" not in read_manifest(version).files
+    kept, trained = best_weights(version), best_weights(tmp_path / "first")
+    assert kept.keys() == trained.keys()
+    for name, value in trained.items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-3, atol=1e-4)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
+
+
 def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
-    with pytest.raises(ValueError, match=r"nothing.checkpoint\.pt: no such file"):
+    with pytest.raises(ValueError, match=r"nothing: holds neither a run's checkpoint\.pt"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "nothing")
     run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
     options = ["--arch", "mlp", "--start-from", tmp_path / "first"]
