@@ -225,6 +225,7 @@ def keep_weights(model: nn.Module, place: Path) -> None:
     """Writes a network's weights into a version's folder, in half precision: to go on from, not to be served."""
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     save_file({name: value.contiguous() for name, value in state.items()}, place / WEIGHTS)
+    (place / WEIGHTS).chmod(0o644)  # the library writes for its user alone
 
 
 def _epoch(
