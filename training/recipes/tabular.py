@@ -38,7 +38,7 @@ from training.options import (
     start_from,
 )
 from training.tabular.data import BREAST_CANCER, Floats, TabularData, TabularSplit, load_table
-from training.tabular.evaluate import cross_validate, permutation_importance, rivals, score
+from training.tabular.evaluate import cross_validate, folds_of, permutation_importance, rivals, score
 from training.tabular.network import TabularGraph, TabularNetwork
 from training.tabular.report import write_report
 from training.tabular.task import Rows, predict
@@ -123,13 +123,14 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     model = model.cpu().eval()
-    methods = {"this network": _method(network, settings, data, folder, accelerator), **rivals(data.kind)}
+    own = _OwnMethod(network, settings, data, folder, accelerator)
     most = TabularSplit(
         np.concatenate((data.train.rows, data.validation.rows)),
         np.concatenate((data.train.targets, data.validation.targets)),
     )
-    compared = cross_validate(methods, most, data.kind, settings.seed)
-    metrics, calibration = _evaluate(model, data, scale, compared)
+    compared = cross_validate({"this network": own, **rivals(data.kind)}, most, data.kind, settings.seed)
+    held_out = np.concatenate([rows for _, rows in folds_of(most, data.kind, settings.seed)])
+    metrics, calibration = _evaluate(model, data, scale, compared, np.concatenate(own.outputs), most.targets[held_out])
     for name, row in compared.items():
         console.print(f"{name}: {row.mean:.4f} ± {row.std:.4f} over five folds")
     console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
@@ -171,19 +172,31 @@ def _tell(model: TabularNetwork, rows: Floats, scale: tuple[float, float] | None
     return outputs.argmax(1) if scale is None else outputs[:, 0].astype(np.float64) * scale[1] + scale[0]
 
 
-def _method(network: NetworkSettings, settings: FitSettings, data: TabularData, folder: Path, accelerator: Any) -> Any:
-    """This recipe's own training, as `cross_validate` takes it; a tenth of the rows chooses the epoch."""
+class _OwnMethod:
+    """This recipe's own training, as `cross_validate` takes it; a tenth of the rows chooses the epoch.
 
-    def tell(split: TabularSplit, rows: Floats) -> npt.NDArray[Any]:
+    Attributes:
+        outputs: the network's outputs for the rows of each call.
+    """
+
+    def __init__(
+        self, network: NetworkSettings, settings: FitSettings, data: TabularData, folder: Path, accelerator: Any
+    ) -> None:
+        self._network, self._settings, self._data = network, settings, data
+        self._folder, self._accelerator = folder, accelerator
+        self.outputs: list[Floats] = []
+
+    def __call__(self, split: TabularSplit, rows: Floats) -> npt.NDArray[Any]:
+        data, settings = self._data, self._settings
         order = np.random.default_rng(settings.seed).permutation(len(split))
         chosen, rest = split.take(order[: len(order) // 10]), split.take(order[len(order) // 10 :])
         scale = _scale(rest, data)
-        model = build(network, rest, len(data.classes) or 1, settings.seed)
+        model = build(self._network, rest, len(data.classes) or 1, settings.seed)
         task = Rows(_scaled(rest, scale), _scaled(chosen, scale), data.kind)
-        fit(model, task, settings, folder / "folds", accelerator=accelerator, console=Console(quiet=True))
-        return _tell(model.cpu(), rows, scale)
-
-    return tell
+        quiet = Console(quiet=True)
+        fit(model, task, settings, self._folder / "folds", accelerator=self._accelerator, console=quiet)
+        self.outputs.append(predict(model.cpu(), rows))
+        return _tell(model, rows, scale)
 
 
 def _evaluate(
@@ -191,8 +204,13 @@ def _evaluate(
     data: TabularData,
     scale: tuple[float, float] | None,
     compared: dict[str, CrossValidated],
+    held_out_outputs: Floats,
+    held_out_targets: npt.NDArray[Any],
 ) -> tuple[TabularMetrics, Calibration | None]:
-    """Test figures, and the temperature that was fitted on validation."""
+    """Test figures; and the temperature, fitted on rows that were held out in the folds.
+
+    The validation rows alone are too few for it: a handful without a mistake asks for certainty.
+    """
     told, targets = _tell(model, data.test.rows, scale), data.test.targets
     if scale is not None:
         metrics = TabularMetrics(
@@ -203,7 +221,7 @@ def _evaluate(
         )
         return metrics, None
     logits = predict(model, data.test.rows)
-    temperature = fit_temperature(predict(model, data.validation.rows), data.validation.targets)
+    temperature = fit_temperature(held_out_outputs, held_out_targets)
     calibration = Calibration(
         temperature=temperature,
         ece_before=expected_calibration_error(softmax(logits), targets),

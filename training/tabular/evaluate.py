@@ -38,13 +38,16 @@ def rivals(kind: Kind) -> dict[str, Method]:
     return dict(zip(names, map(method, (linear, boosting)), strict=True))
 
 
+def folds_of(rows: TabularSplit, kind: Kind, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Five ways to hold a fifth of the rows out: which to train on and which to hold out."""
+    maker = StratifiedKFold if kind == "classification" else KFold
+    return list(maker(FOLDS, shuffle=True, random_state=seed).split(rows.rows, rows.targets))
+
+
 def cross_validate(methods: dict[str, Method], rows: TabularSplit, kind: Kind, seed: int) -> dict[str, CrossValidated]:
     """Accuracy, or R2, over five folds of `rows`, the same for every method."""
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed) if kind == "classification" else KFold(
-        FOLDS, shuffle=True, random_state=seed
-    )  # fmt: skip
     scores: dict[str, list[float]] = {name: [] for name in methods}
-    for train, held_out in folds.split(rows.rows, rows.targets):
+    for train, held_out in folds_of(rows, kind, seed):
         part, rest = rows.take(train), rows.take(held_out)
         for name, method in methods.items():
             scores[name].append(score(rest.targets, method(part, rest.rows), kind))
