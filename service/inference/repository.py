@@ -23,6 +23,8 @@ AnyManifest = TypeVar("AnyManifest", bound=ManifestBase)
 # A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
 # up to half of it, and the loop can wait for so long.
 _INLINE_SECONDS = 0.0005
+# A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
+_LONGEST_CPU_BATCH_SECONDS = 0.05
 
 
 class NothingToServe(Exception):
@@ -176,11 +178,16 @@ class Repository:
         session = Session(folder / MODEL, self._device, self._threads)
         difference = session.check(folder, manifest)
         batch = min(self._max_batch, manifest.max_batch)
-        seconds = session.warm_up(manifest, (1, batch))
+        seconds = session.warm_up(manifest, (1,))
         narrow = None
-        if session.device == "cpu" and session.threads > 1:
-            narrow = Session(folder / MODEL, "cpu", 1)
-            seconds += narrow.warm_up(manifest, (batch,))
+        if session.device == "cpu":
+            if session.threads > 1:
+                narrow = Session(folder / MODEL, "cpu", 1)
+                seconds += narrow.warm_up(manifest, (1,))
+            alone = min((narrow or session).warm_up(manifest, (1,)) for _ in range(2))
+            batch = max(1, min(batch, int(_LONGEST_CPU_BATCH_SECONDS / alone)))
+        for each in filter(None, (session, narrow)):
+            seconds += each.warm_up(manifest, (batch,))
         # The shortest of three: a disturbed one says nothing about the model.
         largest = min((narrow or session).warm_up(manifest, (batch,)) for _ in range(3))
         logger.info(
