@@ -6,22 +6,24 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
-from service.inference.cards import GoldenCard, TensorSpec
+from service.inference.cards import DataCard, GoldenCard, TensorSpec, TrainingCard
 from service.inference.golden import Difference, compare
 from service.inference.manifest import MANIFEST, MODEL, Manifest, read_manifest, sha256
 from service.inference.session import Session
 from training.augment import to_pixels
-from training.fit import WEIGHTS
+from training.fit import WEIGHTS, FitState
 
 OPSET = 20
 CHECKED_BATCHES = (1, 2, 7)
@@ -198,3 +200,67 @@ def publish(
             parent.rmdir()
         raise
     return target
+
+
+def deliver(arguments: Namespace, name: str, folder: Path, write: Callable[[Path], Manifest], console: Console) -> None:
+    """Publishes a version where `--publish` asks for it; otherwise leaves a draft.
+
+    Args:
+        arguments: of the recipe.
+        name: the model's.
+        folder: for the draft.
+        write: as `publish` takes it.
+        console: is told where the version is.
+    """
+    if arguments.publish:
+        console.print(f"published {publish(arguments.models, name, write)}")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(folder, write(folder))
+    console.print(f"exported to {folder}; --publish writes a version below {arguments.models}")
+
+
+class _Splits(Protocol):
+    """What every data set says of itself."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def train(self) -> Sized: ...
+    @property
+    def validation(self) -> Sized: ...
+    @property
+    def test(self) -> Sized: ...
+
+
+def data_card(data: _Splits) -> DataCard:
+    """What a model learned from and was measured on."""
+    return DataCard(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        train=len(data.train),
+        validation=len(data.validation),
+        test=len(data.test),
+    )
+
+
+def training_card(recipe: str, settings: dict[str, Any], state: FitState, network: nn.Module) -> TrainingCard:
+    """What made a model.
+
+    Args:
+        recipe: the command.
+        settings: every setting of it.
+        state: of the training that ended.
+        network: whose numbers are counted.
+    """
+    return TrainingCard(
+        recipe=recipe,
+        settings=settings,
+        epochs_run=state.epoch,
+        best_epoch=state.best_epoch,
+        seconds=round(state.seconds, 1),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        versions=library_versions(),
+    )

@@ -1,6 +1,7 @@
 """Command-line options that the recipes share, and the settings that they override."""
 
 import dataclasses
+import json
 import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -59,6 +60,17 @@ def override(settings: Any, arguments: Namespace) -> Any:
     names = {field.name for field in dataclasses.fields(settings)}
     given = {key: value for key, value in vars(arguments).items() if key in names and value is not None}
     return dataclasses.replace(settings, **given)
+
+
+def stated(arguments: Namespace, *parts: Any) -> dict[str, Any]:
+    """Every setting of a training, in plain JSON types, for its manifest; `parts` are dataclasses."""
+    settings: dict[str, Any] = {
+        "precision": arguments.precision,
+        "start_from": arguments.start_from and arguments.start_from.name,
+    }
+    for part in parts:
+        settings |= json.loads(json.dumps(dataclasses.asdict(part)))
+    return settings
 
 
 def start_from(model: nn.Module, run: Path | None) -> None:

@@ -117,8 +117,7 @@ async def classify_text(exchange: Exchange, query: Annotated[ClassifyTextQuery, 
     texts = await _read_texts(exchange)
     model = state.repository.get(query.model)
     manifest = model.manifest_as(TextManifest)
-    exchange.facts["model"] = f"{model.name}/{model.version}"
-    exchange.facts["items"] = len(texts)
+    exchange.note(model, len(texts))
     if query.explain and len(texts) > _MOST_EXPLAINED:
         raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
     point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
@@ -148,7 +147,7 @@ async def classify_text(exchange: Exchange, query: Annotated[ClassifyTextQuery, 
         if query.explain:
             result["words"] = await _explain(exchange, model, text, reading, probabilities)
         results.append(result)
-    answer = {"model": model.name, "version": model.version, "device": model.device, "results": results}
+    answer = {**model.signature, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())
 
 
@@ -169,19 +168,17 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 async def _read_texts(exchange: Exchange) -> list[str]:
     """The texts of a request, at least one, none of them empty."""
-    media_type = exchange.header(b"content-type").partition(b";")[0].strip().lower()
+    media_type = exchange.media_type
     body = await exchange.read()
-    if media_type == b"text/plain":
+    if media_type == "text/plain":
         try:
             texts: Any = [body.decode()]
         except UnicodeDecodeError as error:
             raise InvalidRequest(f"The text is no valid UTF-8 ({error.reason} at byte {error.start}).") from None
-    elif media_type in (b"application/json", b""):
+    elif media_type in ("application/json", ""):
         texts = _from_json(body)
     else:
-        raise UnsupportedMediaType(
-            f"Content-Type {media_type.decode('latin-1')} is not read here: send application/json or text/plain."
-        )
+        raise UnsupportedMediaType(f"Content-Type {media_type} is not read here: send application/json or text/plain.")
     limit = exchange.settings.max_items
     if len(texts) > limit:
         raise BodyTooLarge(

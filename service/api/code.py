@@ -13,8 +13,9 @@ from service.api.problems import RESPONSES
 from service.api.samples import CAT
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, json_schema, read_images, read_json
-from service.errors import BodyTooLarge, InvalidRequest
+from service.errors import BodyTooLarge
 from service.inference.manifest import AutoencoderManifest, DecoderManifest, EncoderManifest
+from service.inference.repository import Model
 from service.tasks.coding import Invert, prepare, to_latents
 from service.tasks.pictures import side_by_side, to_png
 
@@ -122,7 +123,7 @@ async def encode(exchange: Exchange, query: Annotated[EncodeQuery, Query()]) -> 
     uploads = await read_images(exchange)
     model = state.repository.get(query.model)
     manifest = model.manifest_as(EncoderManifest)
-    _note(exchange, model, len(uploads))
+    exchange.note(model, len(uploads))
     ready = partial(prepare, card=manifest.image, invert=query.invert)
     rows, _, progress = await state.images.run(exchange, model, ready, uploads)
     results = [
@@ -148,7 +149,7 @@ async def decode(exchange: Exchange, query: Annotated[DecodeQuery, Query()]) -> 
     if len(sent.latents) > limit:
         raise BodyTooLarge(f"The request holds {len(sent.latents)} codes; at most {limit} are accepted.")
     latents = to_latents(sent.latents, manifest)
-    _note(exchange, model, len(latents))
+    exchange.note(model, len(latents))
     rows, progress = await state.images.run_prepared(exchange, model, list(latents))
     pictures = await state.images.in_pool(lambda: [to_png(image) for (image,) in rows])
     results = [{"png": base64.b64encode(picture).decode()} for picture in pictures]
@@ -175,10 +176,8 @@ async def reconstruct(exchange: Exchange, query: Annotated[ReconstructQuery, Que
     uploads = await read_images(exchange)
     model = state.repository.get(query.model)
     manifest = model.manifest_as(AutoencoderManifest)
-    _note(exchange, model, len(uploads))
-    render = query.render or exchange.header(b"accept").lower().startswith(PNG)
-    if render and len(uploads) > 1:
-        raise InvalidRequest(f"A picture shows one image; the request holds {len(uploads)}: send one at a time.")
+    exchange.note(model, len(uploads))
+    render = exchange.wants_picture(query.render, len(uploads))
     ready = partial(prepare, card=manifest.image, invert=query.invert)
     rows, originals, progress = await state.images.run(exchange, model, ready, uploads)
     if render:
@@ -192,12 +191,5 @@ async def reconstruct(exchange: Exchange, query: Annotated[ReconstructQuery, Que
     return Answer(_document(model, results), timing=progress.header())
 
 
-def _note(exchange: Exchange, model: Any, items: int) -> None:
-    exchange.facts["model"] = f"{model.name}/{model.version}"
-    exchange.facts["items"] = items
-
-
-def _document(model: Any, results: list[dict[str, Any]]) -> bytes:
-    return pydantic_core.to_json(
-        {"model": model.name, "version": model.version, "device": model.device, "results": results}
-    )
+def _document(model: Model, results: list[dict[str, Any]]) -> bytes:
+    return pydantic_core.to_json({**model.signature, "results": results})

@@ -12,7 +12,6 @@ from service.api.problems import RESPONSES
 from service.api.samples import SMEAR
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, read_images
-from service.errors import InvalidRequest
 from service.inference.manifest import DetectorManifest
 from service.tasks.detection import choose_threshold, class_filter, count_labels, detections, prepare
 from service.tasks.drawing import draw_detections
@@ -108,13 +107,10 @@ async def detect(exchange: Exchange, query: Annotated[DetectQuery, Query()]) -> 
     uploads = await read_images(exchange)
     model = state.repository.get(query.model)
     manifest = model.manifest_as(DetectorManifest)
-    exchange.facts["model"] = f"{model.name}/{model.version}"
-    exchange.facts["items"] = len(uploads)
+    exchange.note(model, len(uploads))
     threshold = choose_threshold(manifest, query.confidence, query.precision, query.recall)
     classes = class_filter(manifest, query.classes)
-    render = query.render or exchange.header(b"accept").lower().startswith(PNG.encode())
-    if render and len(uploads) > 1:
-        raise InvalidRequest(f"A picture shows one image; the request holds {len(uploads)}: send one at a time.")
+    render = exchange.wants_picture(query.render, len(uploads))
     rows, places, progress = await state.images.run(exchange, model, partial(prepare, manifest=manifest), uploads)
     results: list[dict[str, Any]] = []
     for upload, answer, place in zip(uploads, rows, places, strict=True):
@@ -139,11 +135,5 @@ async def detect(exchange: Exchange, query: Annotated[DetectQuery, Query()]) -> 
         image = EncodedImage.open(uploads[0].data, exchange.settings.max_pixels)
         picture = await state.images.in_pool(draw_detections, image, results[0]["boxes"])
         return Answer(picture, media_type=PNG.encode(), timing=progress.header())
-    answer = {
-        "model": model.name,
-        "version": model.version,
-        "device": model.device,
-        "threshold": threshold,
-        "results": results,
-    }
+    answer = {**model.signature, "threshold": threshold, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())

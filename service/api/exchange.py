@@ -8,8 +8,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
-from service.errors import BodyTooLarge, ClientDisconnected
+from service.errors import BodyTooLarge, ClientDisconnected, InvalidRequest
 from service.inference.queue import Group
+from service.inference.repository import Model
 from service.settings import Settings
 
 
@@ -57,6 +58,28 @@ class Exchange(Request):
             if key == name:
                 return bytes(value)
         return b""
+
+    @property
+    def media_type(self) -> str:
+        """Of the body, without parameters and in lower case; empty where none is stated."""
+        return self.header(b"content-type").partition(b";")[0].strip().lower().decode("latin-1")
+
+    def note(self, model: Model, items: int) -> None:
+        """Puts what the request is about into its log line."""
+        self.facts["model"] = f"{model.name}/{model.version}"
+        self.facts["items"] = items
+
+    def wants_picture(self, render: bool, images: int) -> bool:
+        """Whether the answer shall be a picture: `render` or `Accept: image/png` says so.
+
+        Raises:
+            InvalidRequest: it shall, and there are several images.
+        """
+        if not render and not self.header(b"accept").lower().startswith(b"image/png"):
+            return False
+        if images > 1:
+            raise InvalidRequest(f"A picture shows one image; the request holds {images}: send one at a time.")
+        return True
 
     async def read(self) -> bytes:
         """The whole body.

@@ -127,8 +127,7 @@ async def generate(exchange: Exchange, query: Annotated[GenerateQuery, Query()])
     wanted = await read_json(exchange, GenerateRequest)
     model = state.repository.get(query.model)
     manifest = model.manifest_as(DecoderManifest)
-    exchange.facts["model"] = f"{model.name}/{model.version}"
-    exchange.facts["items"] = wanted.count
+    exchange.note(model, wanted.count)
     if wanted.label is not None and wanted.label not in manifest.labels:
         raise InvalidRequest(f"label={wanted.label!r} is none of the labels: {', '.join(manifest.labels)}.")
     label = None if wanted.label is None else manifest.labels.index(wanted.label)
@@ -259,7 +258,7 @@ async def write_json(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenera
         ]
         return pydantic_core.to_json(items)[1:-1]
 
-    head = {"model": model.name, "version": model.version, "device": model.device, "seed": job.seed}
+    head = {**model.signature, "seed": job.seed}
     before = pydantic_core.to_json(head)[:-1] + b',"images":['
     async for part in parts:
         yield before + await job.in_pool(encode, part)

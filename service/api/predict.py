@@ -79,8 +79,7 @@ async def predict(exchange: Exchange, query: Annotated[PredictQuery, Query()]) -
     uploads = await read_images(exchange)
     model = state.repository.get(query.model)
     manifest = model.manifest_as(ClassifierManifest)
-    exchange.facts["model"] = f"{model.name}/{model.version}"
-    exchange.facts["items"] = len(uploads)
+    exchange.note(model, len(uploads))
     point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
     rows, _, progress = await state.images.run(exchange, model, partial(prepare, manifest=manifest), uploads)
     results: list[dict[str, Any]] = []
@@ -89,5 +88,5 @@ async def predict(exchange: Exchange, query: Annotated[PredictQuery, Query()]) -
         if point is not None:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
         results.append(result)
-    answer = {"model": model.name, "version": model.version, "device": model.device, "results": results}
+    answer = {**model.signature, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())

@@ -92,42 +92,32 @@ async def predict_tabular(exchange: Exchange, query: Annotated[TabularQuery, Que
     names (an empty cell where a value is missing), the columns in any order; `GET /v1/models/tabular` lists them.
     """
     state = exchange.app.state
-    media_type = exchange.header(b"content-type").partition(b";")[0].strip().lower()
     body = await exchange.read()
     model = state.repository.get(query.model)
     manifest = model.manifest_as(TabularManifest)
-    rows = _read_rows(media_type, body, tuple(column.name for column in manifest.columns))
+    rows = _read_rows(exchange.media_type, body, tuple(column.name for column in manifest.columns))
     limit = exchange.settings.max_items
     if len(rows) > limit:
         raise BodyTooLarge(f"The request holds {len(rows)} rows; at most {limit} are accepted: send several requests.")
-    exchange.facts["model"] = f"{model.name}/{model.version}"
-    exchange.facts["items"] = len(rows)
+    exchange.note(model, len(rows))
     answers, progress = await state.images.run_prepared(exchange, model, list(rows))
     results: list[dict[str, Any]]
     if manifest.kind == "classification":
         results = [{"labels": top(probabilities, manifest.labels, query.top_k)} for (probabilities,) in answers]
     else:
         results = [{"value": float(f"{value[0]:.7g}")} for (value,) in answers]
-    answer = {
-        "model": model.name,
-        "version": model.version,
-        "device": model.device,
-        "target": manifest.target,
-        "results": results,
-    }
+    answer = {**model.signature, "target": manifest.target, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())
 
 
-def _read_rows(media_type: bytes, body: bytes, columns: tuple[str, ...]) -> Floats:
-    if media_type == b"text/csv":
+def _read_rows(media_type: str, body: bytes, columns: tuple[str, ...]) -> Floats:
+    if media_type == "text/csv":
         try:
             return from_csv(body.decode("utf-8-sig"), columns)
         except UnicodeDecodeError as error:
             raise InvalidRequest(f"The CSV is no valid UTF-8 ({error.reason} at byte {error.start}).") from None
-    if media_type not in (b"application/json", b""):
-        raise UnsupportedMediaType(
-            f"Content-Type {media_type.decode('latin-1')} is not read here: send application/json or text/csv."
-        )
+    if media_type not in ("application/json", ""):
+        raise UnsupportedMediaType(f"Content-Type {media_type} is not read here: send application/json or text/csv.")
     try:
         document = pydantic_core.from_json(body)
     except ValueError as error:

@@ -92,11 +92,9 @@ async def read_json(exchange: Exchange, model: type[AnyModel]) -> AnyModel:
         BodyTooLarge: too many bytes.
         InvalidRequest: no JSON, or not what the model asks for; names the field.
     """
-    media_type = exchange.header(b"content-type").partition(b";")[0].strip().lower()
-    if media_type not in (b"application/json", b""):
-        raise UnsupportedMediaType(
-            f"Content-Type {media_type.decode('latin-1')} is not read here: send application/json."
-        )
+    media_type = exchange.media_type
+    if media_type not in ("application/json", ""):
+        raise UnsupportedMediaType(f"Content-Type {media_type} is not read here: send application/json.")
     try:
         return model.model_validate_json(await exchange.read() or b"{}")
     except ValidationError as error:
@@ -118,7 +116,7 @@ async def read_images(exchange: Exchange) -> list[Upload]:
         BodyTooLarge: too many bytes or images.
         InvalidRequest: a form or a JSON document that is malformed, or holds no image.
     """
-    media_type = exchange.header(b"content-type").partition(b";")[0].strip().lower().decode("latin-1") or _RAW[0]
+    media_type = exchange.media_type or _RAW[0]
     limit = exchange.settings.max_items
     if media_type == "application/json":
         uploads = _from_json(await exchange.read(), limit)

@@ -48,6 +48,11 @@ class Model:
         """Where it runs, `cpu` or `cuda`."""
         return self.session.device
 
+    @property
+    def signature(self) -> dict[str, str]:
+        """What every answer says of who made it."""
+        return {"model": self.name, "version": self.version, "device": self.device}
+
     def manifest_as(self, kind: type[AnyManifest]) -> AnyManifest:
         """The manifest of a model for one task.
 

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import DataCard, GoldenCard, TrainingCard
+from service.inference.cards import GoldenCard
 from service.inference.manifest import (
     GOLDEN,
     MODEL,
@@ -37,7 +37,13 @@ from training.autoencoder.network import Autoencoder
 from training.autoencoder.report import Findings, write_report
 from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, restoration_errors
 from training.data import ImageData, common_background, load_images
-from training.export import export, library_versions, publish, write_golden, write_manifest
+from training.export import (
+    data_card,
+    deliver,
+    export,
+    training_card,
+    write_golden,
+)
 from training.fit import FitSettings, FitState, fit
 from training.options import (
     add_result_options,
@@ -46,6 +52,7 @@ from training.options import (
     make_accelerator,
     override,
     start_from,
+    stated,
 )
 
 MAX_BATCH = 64
@@ -143,24 +150,14 @@ def run(arguments: Namespace, console: Console) -> None:
         f"logistic regression {metrics.linear_latents:.4f} on latents, "
         f"{metrics.linear_pixels:.4f} on pixels"
     )
-    stated: dict[str, Any] = {
-        "precision": arguments.precision,
-        "start_from": arguments.start_from and arguments.start_from.name,
+    made_with = stated(arguments, network, settings, learning, fitting) | {
         "judge_epochs": arguments.judge_epochs,
     }
-    for part in (network, settings, learning, fitting):
-        stated |= json.loads(json.dumps(dataclasses.asdict(part)))
     name = arguments.name or "autoencoder"
     parts = _parts(name, model, data, findings)
     for part in parts:
-        write = partial(_write_version, part=part, data=data, findings=findings, settings=stated, state=state)
-        if arguments.publish:
-            console.print(f"published {publish(arguments.models, part.name, write)}")
-        else:
-            draft = folder / "export" / part.name
-            draft.mkdir(parents=True, exist_ok=True)
-            write_manifest(draft, write(draft))
-            console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+        write = partial(_write_version, part=part, data=data, findings=findings, settings=made_with, state=state)
+        deliver(arguments, part.name, folder / "export" / part.name, write, console)
 
 
 def evaluate(
@@ -276,22 +273,8 @@ def _write_version(
         ),
         latent=findings.test_latents.shape[1],
         metrics=findings.metrics,
-        data=DataCard(
-            name=data.name,
-            fingerprint=data.fingerprint,
-            train=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test),
-        ),
-        training=TrainingCard(
-            recipe="python -m training autoencoder",
-            settings=settings,
-            epochs_run=state.epoch,
-            best_epoch=state.best_epoch,
-            seconds=round(state.seconds, 1),
-            parameters=sum(parameter.numel() for parameter in part.network.parameters()),
-            versions=library_versions(),
-        ),
+        data=data_card(data),
+        training=training_card("python -m training autoencoder", settings, state, part.network),
         golden=card,
         files={},
     )

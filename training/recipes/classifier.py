@@ -17,14 +17,21 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import DataCard, GoldenCard, TrainingCard
+from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, ClassifierManifest, ImageInput
 from training.augment import Augment, to_pixels
 from training.classification import Classification, ClassificationSettings, predict
 from training.data import ImageData, load_images
 from training.distill import teach
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
-from training.export import ClassifierGraph, export, library_versions, publish, write_golden, write_manifest
+from training.export import (
+    ClassifierGraph,
+    data_card,
+    deliver,
+    export,
+    training_card,
+    write_golden,
+)
 from training.fit import FitSettings, FitState, fit, keep_weights
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.options import (
@@ -34,6 +41,7 @@ from training.options import (
     make_accelerator,
     override,
     start_from,
+    stated,
 )
 from training.report import write_report
 from training.study import run_study
@@ -188,28 +196,18 @@ def run(arguments: Namespace, console: Console) -> None:
     evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
     name = arguments.name or {"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}")
     graph = ClassifierGraph(model, evaluation.calibration.temperature)
-    stated: dict[str, Any] = {
-        "precision": arguments.precision,
+    made_with = stated(arguments, network, settings, learning) | {
         "teacher": _version_name(arguments.teacher),
-        "start_from": arguments.start_from and arguments.start_from.name,
     }
-    for part in (network, settings, learning):
-        stated |= json.loads(json.dumps(dataclasses.asdict(part)))
 
     def write(target: Path) -> ClassifierManifest:
-        return _write_version(target, name, graph, data, network, stated, state, evaluation, folder, arguments)
+        return _write_version(target, name, graph, data, network, made_with, state, evaluation, folder, arguments)
 
     console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
         f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
     )
-    if arguments.publish:
-        console.print(f"published {publish(arguments.models, name, write)}")
-    else:
-        draft = folder / "export"
-        draft.mkdir(parents=True, exist_ok=True)
-        write_manifest(draft, write(draft))
-        console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+    deliver(arguments, name, folder / "export", write, console)
 
 
 def _variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str, Callable[[], nn.Module]]:
@@ -281,25 +279,11 @@ def _write_version(
         outputs=outputs,
         max_batch=max_batch,
         image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
-        data=DataCard(
-            name=data.name,
-            fingerprint=data.fingerprint,
-            train=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test),
-        ),
+        data=data_card(data),
         metrics=evaluation.metrics,
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
-        training=TrainingCard(
-            recipe=f"python -m training classifier --arch {network.arch}",
-            settings=settings,
-            epochs_run=state.epoch,
-            best_epoch=state.best_epoch,
-            seconds=round(state.seconds, 1),
-            parameters=parameters,
-            versions=library_versions(),
-        ),
+        training=training_card(f"python -m training classifier --arch {network.arch}", settings, state, graph.network),
         golden=card,
         files={},
     )

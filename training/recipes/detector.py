@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from service.inference.cards import DataCard, GoldenCard, ListCard, TrainingCard
+from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL, DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
@@ -24,7 +24,13 @@ from training.detection.network import Detector
 from training.detection.report import write_report
 from training.detection.task import Detection, DetectionSettings, detect
 from training.evaluate import milliseconds_per_image
-from training.export import export, library_versions, publish, write_golden, write_manifest
+from training.export import (
+    data_card,
+    deliver,
+    export,
+    training_card,
+    write_golden,
+)
 from training.fit import FitSettings, FitState, fit
 from training.networks import load_backbone
 from training.options import (
@@ -34,6 +40,7 @@ from training.options import (
     make_accelerator,
     override,
     start_from,
+    stated,
 )
 
 MAX_BATCH = 16
@@ -150,23 +157,12 @@ def run(arguments: Namespace, console: Console) -> None:
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     found = detect(model, data.test, learning)
     name = arguments.name or "detector"
-    stated: dict[str, Any] = {
-        "precision": arguments.precision,
-        "start_from": arguments.start_from and arguments.start_from.name,
-    }
-    for part in (network, settings, learning):
-        stated |= json.loads(json.dumps(dataclasses.asdict(part)))
+    made_with = stated(arguments, network, settings, learning)
 
     def write(target: Path) -> DetectorManifest:
-        return _write_version(target, name, model, data, network, learning, stated, state, found, folder)
+        return _write_version(target, name, model, data, network, learning, made_with, state, found, folder)
 
-    if arguments.publish:
-        console.print(f"published {publish(arguments.models, name, write)}")
-    else:
-        draft = folder / "export"
-        draft.mkdir(parents=True, exist_ok=True)
-        write_manifest(draft, write(draft))
-        console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+    deliver(arguments, name, folder / "export", write, console)
     result = json.loads((folder / "result.json").read_text())
     console.print(f"test mAP at 0.5 {result['map_50']:.4f}, at 0.5 to 0.95 {result['map']:.4f}")
 
@@ -193,7 +189,7 @@ def _write_version(
     data: DetectionData,
     network: NetworkSettings,
     learning: DetectionSettings,
-    stated: dict[str, Any],
+    made_with: dict[str, Any],
     state: FitState,
     found: list[Detections],
     folder: Path,
@@ -224,13 +220,7 @@ def _write_version(
         image=LetterboxInput(height=height, width=width),
         # A small frame may have fewer places than detections are allowed.
         suppression=Suppression(iou=learning.iou, floor=learning.floor, max_detections=outputs[1].shape[1]),
-        data=DataCard(
-            name=data.name,
-            fingerprint=data.fingerprint,
-            train=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test),
-        ),
+        data=data_card(data),
         metrics=DetectorMetrics(
             map_50=precision.map_50,
             map_75=precision.map_75,
@@ -239,15 +229,7 @@ def _write_version(
             per_class=precision.per_class,
         ),
         curves=threshold_curves(found, data.test, data.classes),
-        training=TrainingCard(
-            recipe="python -m training detector",
-            settings=stated,
-            epochs_run=state.epoch,
-            best_epoch=state.best_epoch,
-            seconds=round(state.seconds, 1),
-            parameters=parameters,
-            versions=library_versions(),
-        ),
+        training=training_card("python -m training detector", made_with, state, model),
         golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
         files={},
     )

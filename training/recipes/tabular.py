@@ -4,7 +4,6 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 """
 
 import dataclasses
-import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics import f1_score, mean_absolute_error, root_mean_squared_error
 
-from service.inference.cards import DataCard, GoldenCard, TrainingCard
+from service.inference.cards import GoldenCard
 from service.inference.manifest import (
     GOLDEN,
     MODEL,
@@ -27,7 +26,13 @@ from service.inference.manifest import (
     TabularMetrics,
 )
 from training.calibrate import expected_calibration_error, fit_temperature, softmax
-from training.export import export, library_versions, publish, write_golden, write_manifest
+from training.export import (
+    data_card,
+    deliver,
+    export,
+    training_card,
+    write_golden,
+)
 from training.fit import FitSettings, FitState, fit
 from training.options import (
     add_result_options,
@@ -36,6 +41,7 @@ from training.options import (
     make_accelerator,
     override,
     start_from,
+    stated,
 )
 from training.tabular.data import BREAST_CANCER, Floats, TabularData, TabularSplit, load_table
 from training.tabular.evaluate import cross_validate, folds_of, permutation_importance, rivals, score
@@ -134,25 +140,14 @@ def run(arguments: Namespace, console: Console) -> None:
     for name, row in compared.items():
         console.print(f"{name}: {row.mean:.4f} ± {row.std:.4f} over five folds")
     console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
-    stated: dict[str, Any] = {
-        "precision": arguments.precision,
-        "start_from": arguments.start_from and arguments.start_from.name,
-    }
-    for part in (network, settings):
-        stated |= json.loads(json.dumps(dataclasses.asdict(part)))
+    made_with = stated(arguments, network, settings)
     graph = TabularGraph(model, calibration.temperature if calibration else 1.0, scale).eval()
     name = arguments.name or "tabular"
 
     def write(target: Path) -> TabularManifest:
-        return _write_version(target, name, graph, data, stated, state, metrics, calibration, settings.seed)
+        return _write_version(target, name, graph, data, made_with, state, metrics, calibration, settings.seed)
 
-    if arguments.publish:
-        console.print(f"published {publish(arguments.models, name, write)}")
-    else:
-        draft = folder / "export"
-        draft.mkdir(parents=True, exist_ok=True)
-        write_manifest(draft, write(draft))
-        console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+    deliver(arguments, name, folder / "export", write, console)
 
 
 def _scale(train: TabularSplit, data: TabularData) -> tuple[float, float] | None:
@@ -238,7 +233,7 @@ def _write_version(
     name: str,
     graph: TabularGraph,
     data: TabularData,
-    stated: dict[str, Any],
+    made_with: dict[str, Any],
     state: FitState,
     metrics: TabularMetrics,
     calibration: Calibration | None,
@@ -268,22 +263,8 @@ def _write_version(
         max_batch=MAX_BATCH,
         metrics=metrics,
         calibration=calibration,
-        data=DataCard(
-            name=data.name,
-            fingerprint=data.fingerprint,
-            train=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test),
-        ),
-        training=TrainingCard(
-            recipe="python -m training tabular",
-            settings=stated,
-            epochs_run=state.epoch,
-            best_epoch=state.best_epoch,
-            seconds=round(state.seconds, 1),
-            parameters=sum(parameter.numel() for parameter in graph.network.parameters()),
-            versions=library_versions(),
-        ),
+        data=data_card(data),
+        training=training_card("python -m training tabular", made_with, state, graph.network),
         golden=card,
         files={},
     )

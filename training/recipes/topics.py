@@ -17,12 +17,18 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from service.inference.cards import DataCard, GoldenCard, TrainingCard
+from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, TextManifest
 from service.tasks.text import TOKENIZER, influence, read_text, without_each
 from training.calibrate import softmax
 from training.evaluate import Evaluation, evaluate
-from training.export import export, library_versions, publish, write_golden, write_manifest
+from training.export import (
+    data_card,
+    deliver,
+    export,
+    training_card,
+    write_golden,
+)
 from training.fit import FitSettings, FitState, fit
 from training.options import (
     add_result_options,
@@ -31,6 +37,7 @@ from training.options import (
     make_accelerator,
     override,
     start_from,
+    stated,
 )
 from training.text.baseline import linear_baseline
 from training.text.data import TextData, load_texts
@@ -177,25 +184,14 @@ def run(arguments: Namespace, console: Console) -> None:
         _moved(model, tokenizer, length, data, evaluation),
         json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else [],
     )
-    stated: dict[str, Any] = {
-        "precision": arguments.precision,
-        "start_from": arguments.start_from and arguments.start_from.name,
-    }
-    for part in (network, settings, learning):
-        stated |= json.loads(json.dumps(dataclasses.asdict(part)))
+    made_with = stated(arguments, network, settings, learning)
     graph = TextGraph(model, evaluation.calibration.temperature).eval()
     name = arguments.name or "topics"
 
     def write(target: Path) -> TextManifest:
-        return _write_version(target, name, graph, data, test, length, stated, state, evaluation, findings)
+        return _write_version(target, name, graph, data, test, length, made_with, state, evaluation, findings)
 
-    if arguments.publish:
-        console.print(f"published {publish(arguments.models, name, write)}")
-    else:
-        draft = folder / "export"
-        draft.mkdir(parents=True, exist_ok=True)
-        write_manifest(draft, write(draft))
-        console.print(f"exported to {draft}; --publish writes a version below {arguments.models}")
+    deliver(arguments, name, folder / "export", write, console)
 
 
 def _study(
@@ -261,7 +257,7 @@ def _write_version(
     data: TextData,
     test: Sequence[Ids],
     length: int,
-    stated: dict[str, Any],
+    made_with: dict[str, Any],
     state: FitState,
     evaluation: Evaluation,
     findings: Findings,
@@ -290,32 +286,18 @@ def _write_version(
     network = graph.network
     manifest = TextManifest(
         name=name,
-        description=f"{data.name}, {len(data.classes)} topics: bidirectional {str(stated['cell']).upper()}",
+        description=f"{data.name}, {len(data.classes)} topics: bidirectional {str(made_with['cell']).upper()}",
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,
         max_batch=max_batch,
         max_length=length,
         words=findings.tokenizer.get_vocab_size(),
-        data=DataCard(
-            name=data.name,
-            fingerprint=data.fingerprint,
-            train=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test),
-        ),
+        data=data_card(data),
         metrics=evaluation.metrics,
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
-        training=TrainingCard(
-            recipe="python -m training topics",
-            settings=stated,
-            epochs_run=state.epoch,
-            best_epoch=state.best_epoch,
-            seconds=round(state.seconds, 1),
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-            versions=library_versions(),
-        ),
+        training=training_card("python -m training topics", made_with, state, network),
         golden=card,
         files={},
     )
