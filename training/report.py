@@ -9,10 +9,19 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from service.inference.manifest import ClassifierManifest
-from training.calibrate import reliability
 from training.data import ImageData
 from training.evaluate import Evaluation
-from training.reporting import draw_confusion, draw_curves, figures, provenance, save_plot, table, training_section
+from training.reporting import (
+    draw_confusion,
+    draw_curves,
+    draw_reliability,
+    figures,
+    label_set_table,
+    provenance,
+    save_plot,
+    table,
+    training_section,
+)
 
 # A large data set's matrix would be unreadable.
 _MOST_CLASSES_DRAWN = 30
@@ -40,7 +49,7 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _curves(axes, result["history"]))
-    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: _calibration(axes, evaluation))
+    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: draw_reliability(axes, evaluation))
     save_plot(folder / "conformal.png", 7, 2.8, 2, lambda axes: _conformal(axes, evaluation))
     if len(data.classes) <= _MOST_CLASSES_DRAWN:
         save_plot(
@@ -95,14 +104,7 @@ def _card(
         "With `coverage`, an answer holds every label whose probability reaches a threshold (split conformal "
         "prediction, calibrated on the validation split; the likeliest label is always in it, so low coverages are "
         "exceeded). What the sets really covered on the test split:",
-        table(
-            ("coverage asked for", "threshold", "covered on test", "labels in a set"),
-            [
-                (f"{p.coverage:.2f}", f"{p.threshold:.4f}", f"{p.test_coverage:.4f}", f"{p.mean_set_size:.2f}")
-                for p in manifest.conformal
-                if round(p.coverage * 100) % 5 == 0 or p.coverage > 0.95
-            ],
-        ),
+        label_set_table(manifest.conformal),
         "![Coverage and set size](conformal.png)",
         *(
             [
@@ -201,17 +203,6 @@ def _curves(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         lines = {f"train_{name}": "train (augmented)", f"validation_{name}": "validation"}
         draw_curves(axis, history, lines, name)
-
-
-def _calibration(axes: Sequence[Axes], evaluation: Evaluation) -> None:
-    for axis, probabilities, title, error in (
-        (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
-        (axes[1], evaluation.probabilities, "after temperature scaling", evaluation.calibration.ece_after),
-    ):
-        bins = reliability(probabilities, evaluation.labels)
-        axis.plot((0, 1), (0, 1), color="0.7", linewidth=1)
-        axis.scatter([b[1] for b in bins], [b[2] for b in bins], s=[12 + 200 * b[0] for b in bins], alpha=0.7)
-        axis.set(xlabel="confidence", ylabel="accuracy", title=f"{title}: error {error:.4f}", xlim=(0, 1), ylim=(0, 1))
 
 
 def _conformal(axes: Sequence[Axes], evaluation: Evaluation) -> None:

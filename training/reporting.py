@@ -12,7 +12,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.inference.manifest import Manifest
+from service.inference.manifest import ConformalPoint, Manifest
+from training.calibrate import reliability
+from training.evaluate import Evaluation
 
 # Fonts for scripts that the usual one lacks, where they are installed.
 _FALLBACKS = ("Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "Malgun Gothic", "AppleGothic", "Noto Sans")
@@ -36,6 +38,18 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
 def figures(*values: float) -> tuple[str, ...]:
     """Shares with four decimals."""
     return tuple(f"{value:.4f}" for value in values)
+
+
+def label_set_table(points: Sequence[ConformalPoint]) -> str:
+    """What the label sets of some coverages really cover, and how large they are."""
+    return table(
+        ("coverage asked for", "threshold", "covered on test", "labels in a set"),
+        [
+            (f"{p.coverage:.2f}", f"{p.threshold:.4f}", f"{p.test_coverage:.4f}", f"{p.mean_set_size:.2f}")
+            for p in points
+            if round(p.coverage * 100) % 5 == 0 or p.coverage > 0.95
+        ],
+    )
 
 
 def training_section(manifest: Manifest, what_it_chose: str, seconds: float) -> list[str]:
@@ -95,6 +109,18 @@ def draw_confusion(axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[st
     axis.set_xticks(ticks, names, rotation=45, ha="right")
     axis.set_yticks(ticks, names)
     axis.set(xlabel="answer", ylabel="truth")
+
+
+def draw_reliability(axes: Sequence[Axes], evaluation: Evaluation) -> None:
+    """Accuracy over confidence, before and after temperature scaling."""
+    for axis, probabilities, title, error in (
+        (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
+        (axes[1], evaluation.probabilities, "after temperature scaling", evaluation.calibration.ece_after),
+    ):
+        bins = reliability(probabilities, evaluation.labels)
+        axis.plot((0, 1), (0, 1), color="0.7", linewidth=1)
+        axis.scatter([b[1] for b in bins], [b[2] for b in bins], s=[12 + 200 * b[0] for b in bins], alpha=0.7)
+        axis.set(xlabel="confidence", ylabel="accuracy", title=f"{title}: error {error:.4f}", xlim=(0, 1), ylim=(0, 1))
 
 
 def save_plot(

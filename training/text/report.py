@@ -14,9 +14,18 @@ from tokenizers import Tokenizer
 
 from service.inference.manifest import TextManifest
 from service.tasks.text import UNKNOWN
-from training.calibrate import reliability
 from training.evaluate import Evaluation
-from training.reporting import draw_confusion, draw_curves, figures, provenance, save_plot, table, training_section
+from training.reporting import (
+    draw_confusion,
+    draw_curves,
+    draw_reliability,
+    figures,
+    label_set_table,
+    provenance,
+    save_plot,
+    table,
+    training_section,
+)
 from training.text.data import TextData
 
 _MAPPED = 250
@@ -77,7 +86,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _history(axes, history))
     save_plot(folder / "lengths.png", 5, 2.6, 1, lambda axes: _lengths(axes[0], findings, manifest.max_length))
-    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: _calibration(axes, evaluation))
+    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: draw_reliability(axes, evaluation))
     commonest = np.argsort(-np.bincount(evaluation.labels, minlength=len(data.classes)), kind="stable")[:_CONFUSED]
     names = [data.classes[index] for index in commonest]
     matrix = evaluation.confusion[np.ix_(commonest, commonest)]
@@ -128,14 +137,7 @@ def _card(
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
         f"**{calibration.ece_after:.4f}** after dividing the logits by the temperature {calibration.temperature:.3f}.",
         "![Reliability](calibration.png)",
-        table(
-            ("coverage asked for", "threshold", "covered on test", "labels in a set"),
-            [
-                (f"{p.coverage:.2f}", f"{p.threshold:.4f}", f"{p.test_coverage:.4f}", f"{p.mean_set_size:.2f}")
-                for p in manifest.conformal
-                if round(p.coverage * 100) % 5 == 0 or p.coverage > 0.95
-            ],
-        ),
+        label_set_table(manifest.conformal),
         "## What the word vectors learned",
         f"The {_MAPPED} most frequent words on a plane (t-SNE):",
         "![Map of words](words.png)",
@@ -198,17 +200,6 @@ def _lengths(axis: Axes, findings: Findings, cut: int) -> None:
     axis.axvline(cut, color="tab:red", linewidth=1, label=f"read up to {cut}")
     axis.set(xlabel="words", ylabel="training texts")
     axis.legend(frameon=False)
-
-
-def _calibration(axes: Sequence[Axes], evaluation: Evaluation) -> None:
-    for axis, probabilities, title in (
-        (axes[0], evaluation.uncalibrated, "as trained"),
-        (axes[1], evaluation.probabilities, "after temperature scaling"),
-    ):
-        bins = reliability(probabilities, evaluation.labels)
-        axis.plot((0, 1), (0, 1), color="0.7", linewidth=1)
-        axis.scatter([b[1] for b in bins], [b[2] for b in bins], s=[12 + 200 * b[0] for b in bins], alpha=0.7)
-        axis.set(xlabel="confidence", ylabel="accuracy", title=title, xlim=(0, 1), ylim=(0, 1))
 
 
 def _map(axis: Axes, vectors: npt.NDArray[np.float32], words: Sequence[str]) -> None:
