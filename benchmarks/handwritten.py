@@ -16,7 +16,8 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from service.inference.manifest import ClassifierManifest, read_manifest
+from service.inference.manifest import read_manifest
+from service.inference.manifests.classification import ClassifierManifest
 
 
 class Label(BaseModel):

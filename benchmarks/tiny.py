@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, ClassifierManifest, read_manifest, sha256
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL, read_manifest, sha256
+from service.inference.manifests.classification import ClassifierManifest
 
 
 def make_tiny(like: Path, root: Path) -> Path:

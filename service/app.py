@@ -17,7 +17,7 @@ from service.api.front import Front, RequestLog
 from service.api.images import ImagePipeline
 from service.api.metrics import BatchObserver, Metrics
 from service.api.thin import ThinRoute
-from service.inference.manifest import TabularManifest
+from service.inference.manifests.tabular import TabularManifest
 from service.inference.repository import Repository
 from service.inference.session import available_cpus
 from service.settings import Settings

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
-from service.inference.manifest import MODEL, ClassifierManifest, read_manifest, sha256
+from service.inference.manifest import MODEL, read_manifest, sha256
+from service.inference.manifests.classification import ClassifierManifest
 from service.inference.session import Session
 from training.data import ImageData
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from service.inference.manifest import ClassifierManifest
+from service.inference.manifests.classification import ClassifierManifest
 from training.data import ImageData
 from training.evaluate import Evaluation
 from training.reporting import (

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.inference.manifest import ConformalPoint, Manifest
+from service.inference.manifest import Manifest
+from service.inference.manifests.classification import ConformalPoint
 from training.calibrate import reliability
 from training.evaluate import Evaluation
 

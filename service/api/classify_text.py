@@ -16,7 +16,7 @@ from service.api.predict import Label
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from service.inference.manifest import TextManifest
+from service.inference.manifests.classification import TextManifest
 from service.inference.repository import Model
 from service.tasks.classification import conformal_point, label_set, top
 from service.tasks.text import TOKENIZER, Reading, influence, read_text, without_each

@@ -14,7 +14,7 @@ from service.api.samples import CAT
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, json_schema, read_images, read_json
 from service.errors import BodyTooLarge
-from service.inference.manifest import AutoencoderManifest, DecoderManifest, EncoderManifest
+from service.inference.manifests.coding import AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.inference.repository import Model
 from service.tasks.coding import Invert, prepare, to_latents
 from service.tasks.pictures import side_by_side, to_png
@@ -58,6 +58,7 @@ class Code(BaseModel):
     """What an image became."""
 
     name: str | None = Field(examples=["seven.png"], description="the file's name, where the request gave one")
+    inverted: bool = Field(examples=[False], description="whether light and dark were turned round")
     latents: list[float] = Field(description="as many numbers as the manifest says")
 
 
@@ -97,6 +98,7 @@ class RestoredImage(BaseModel):
     """What an image became, and how far that is from it."""
 
     name: str | None = Field(examples=["seven.png"], description="the file's name, where the request gave one")
+    inverted: bool = Field(examples=[False], description="whether light and dark were turned round before")
     error: float = Field(examples=[0.004], description="mean squared error, pixels from 0 to 1")
     png: str = Field(description="the restored image, a PNG file in base64")
 
@@ -125,9 +127,10 @@ async def encode(exchange: Exchange, query: Annotated[EncodeQuery, Query()]) -> 
     manifest = model.manifest_as(EncoderManifest)
     exchange.note(model, len(uploads))
     ready = partial(prepare, card=manifest.image, invert=query.invert)
-    rows, _, progress = await state.images.run(exchange, model, ready, uploads)
+    rows, seen, progress = await state.images.run(exchange, model, ready, uploads)
     results = [
-        {"name": upload.name, "latents": latents.tolist()} for upload, (latents,) in zip(uploads, rows, strict=True)
+        {"name": upload.name, "inverted": shown.inverted, "latents": latents.tolist()}
+        for upload, shown, (latents,) in zip(uploads, seen, rows, strict=True)
     ]
     return Answer(_document(model, results), timing=progress.header())
 
@@ -179,14 +182,19 @@ async def reconstruct(exchange: Exchange, query: Annotated[ReconstructQuery, Que
     exchange.note(model, len(uploads))
     render = exchange.wants_picture(query.render, len(uploads))
     ready = partial(prepare, card=manifest.image, invert=query.invert)
-    rows, originals, progress = await state.images.run(exchange, model, ready, uploads)
+    rows, seen, progress = await state.images.run(exchange, model, ready, uploads)
     if render:
-        picture = to_png(side_by_side([originals[0], rows[0][0]], _SHOWN_SCALE))
+        picture = to_png(side_by_side([seen[0].pixels, rows[0][0]], _SHOWN_SCALE))
         return Answer(picture, media_type=PNG, timing=progress.header())
     pictures = await state.images.in_pool(lambda: [to_png(image) for image, _ in rows])
     results = [
-        {"name": upload.name, "error": round(float(error), 6), "png": base64.b64encode(picture).decode()}
-        for upload, (_, error), picture in zip(uploads, rows, pictures, strict=True)
+        {
+            "name": upload.name,
+            "inverted": shown.inverted,
+            "error": round(float(error), 6),
+            "png": base64.b64encode(picture).decode(),
+        }
+        for upload, shown, (_, error), picture in zip(uploads, seen, rows, pictures, strict=True)
     ]
     return Answer(_document(model, results), timing=progress.header())
 

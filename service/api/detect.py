@@ -12,7 +12,7 @@ from service.api.problems import RESPONSES
 from service.api.samples import SMEAR
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, read_images
-from service.inference.manifest import DetectorManifest
+from service.inference.manifests.detection import DetectorManifest
 from service.tasks.detection import choose_threshold, class_filter, count_labels, detections, prepare
 from service.tasks.drawing import draw_detections
 from service.tasks.images import EncodedImage

@@ -21,7 +21,7 @@ from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.api.uploads import json_schema, read_json
 from service.errors import InvalidRequest, Overloaded
-from service.inference.manifest import DecoderManifest
+from service.inference.manifests.coding import DecoderManifest
 from service.inference.queue import Group
 from service.inference.repository import Model
 from service.tasks.archives import Archive, npy_header

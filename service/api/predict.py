@@ -12,7 +12,7 @@ from service.api.problems import RESPONSES
 from service.api.samples import CAT
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, read_images
-from service.inference.manifest import ClassifierManifest
+from service.inference.manifests.classification import ClassifierManifest
 from service.tasks.classification import conformal_point, label_set, prepare, top
 
 router = APIRouter(route_class=ThinRoute, tags=["inference"])

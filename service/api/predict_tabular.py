@@ -11,7 +11,7 @@ from service.api.predict import Label
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from service.inference.manifest import TabularManifest
+from service.inference.manifests.tabular import TabularManifest
 from service.tasks.classification import top
 from service.tasks.tabular import Floats, from_csv, from_records
 

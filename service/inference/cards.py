@@ -1,4 +1,4 @@
-"""What every manifest says, whatever the task."""
+"""What every manifest says, whatever the task, and the parts that several tasks share."""
 
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,36 @@ class TensorSpec(Card):
     name: str
     dtype: Literal["uint8", "int64", "float32"]
     shape: tuple[int, ...]
+
+
+class ImageInput(Card):
+    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
+
+    Attributes:
+        height: in pixels; likewise `width`.
+        channels: 1 for grey, 3 for RGB.
+        background: the brightness (0 to 1) that the edges of all training images have, where they have one; tells
+            a picture on white paper from one on black.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    channels: Literal[1, 3]
+    background: Probability | None = Field(None, exclude_if=lambda value: value is None)
+
+
+class Calibration(Card):
+    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599), fitted on validation, measured on test.
+
+    Attributes:
+        temperature: the logits were divided by it (inside the graph).
+        ece_before: expected calibration error in 15 equal-width bins, without it.
+        ece_after: likewise, with it.
+    """
+
+    temperature: float = Field(gt=0)
+    ece_before: Probability
+    ece_after: Probability
 
 
 class DataCard(Card):

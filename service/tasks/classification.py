@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidRequest
-from service.inference.manifest import ClassifierManifest, ConformalPoint, TextManifest
+from service.inference.manifests.classification import ClassifierManifest, ConformalPoint, TextManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
 

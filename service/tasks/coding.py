@@ -1,19 +1,27 @@
 """Images to codes and back: what an autoencoder and its parts are given and what they give."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidRequest
-from service.inference.manifest import DecoderManifest, ImageInput
+from service.inference.cards import ImageInput
+from service.inference.manifests.coding import DecoderManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
 Invert = Literal["auto", "never", "always"]
 
 
-def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt8Array, UInt8Array]:
-    """The pixels that the model takes, shape (height, width, channels); twice, for they are shown beside its answer.
+class Seen(NamedTuple):
+    """A picture as the model is shown it: its pixels, and whether light and dark were turned round."""
+
+    pixels: UInt8Array
+    inverted: bool
+
+
+def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt8Array, Seen]:
+    """The pixels that the model takes, shape (height, width, channels), and what an answer says of them.
 
     Args:
         image: any picture.
@@ -22,9 +30,10 @@ def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt
             images' background than to it, as a digit on white paper is for a model of white digits on black.
     """
     pixels = fit(image.decode(card.channels, 2 * card.height, 2 * card.width), card.height, card.width)
-    if invert == "always" or (invert == "auto" and is_inverse(pixels, card.background)):
+    inverted = invert == "always" or (invert == "auto" and is_inverse(pixels, card.background))
+    if inverted:
         pixels = 255 - pixels
-    return pixels, pixels
+    return pixels, Seen(pixels, inverted)
 
 
 def is_inverse(pixels: UInt8Array, background: float | None) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidRequest
-from service.inference.manifest import DetectorManifest, ThresholdCurves
+from service.inference.manifests.detection import DetectorManifest, ThresholdCurves
 from service.tasks.images import EncodedImage, UInt8Array
 from service.tasks.letterbox import Letterbox, letterbox
 

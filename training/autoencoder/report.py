@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
-from service.inference.manifest import AutoencoderManifest, AutoencoderMetrics
+from service.inference.manifests.coding import AutoencoderManifest, AutoencoderMetrics
 from service.tasks.generation import Density
 from training.autoencoder.evaluate import nearest
 from training.autoencoder.network import Autoencoder

@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from service.inference.manifest import DetectorManifest, ThresholdCurve
+from service.inference.manifests.detection import DetectorManifest, ThresholdCurve
 from service.tasks.detection import best_f1
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit

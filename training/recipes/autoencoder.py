@@ -16,17 +16,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import GoldenCard
-from service.inference.manifest import (
-    GOLDEN,
-    MODEL,
-    AutoencoderManifest,
-    AutoencoderMetrics,
-    DecoderManifest,
-    EncoderManifest,
-    ImageInput,
-    Manifest,
-)
+from service.inference.cards import GoldenCard, ImageInput
+from service.inference.manifest import GOLDEN, MODEL, Manifest
+from service.inference.manifests.coding import AutoencoderManifest, AutoencoderMetrics, DecoderManifest, EncoderManifest
 from service.tasks.generation import DENSITY
 from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.evaluate import Judge, flat, frechet_distance, linear_accuracy, pca_error

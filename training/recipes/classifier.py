@@ -17,8 +17,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import GoldenCard
-from service.inference.manifest import GOLDEN, MODEL, ClassifierManifest, ImageInput
+from service.inference.cards import GoldenCard, ImageInput
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifests.classification import ClassifierManifest
 from training.augment import Augment, to_pixels
 from training.classification import Classification, ClassificationSettings, predict
 from training.data import ImageData, load_images

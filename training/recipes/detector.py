@@ -15,7 +15,8 @@ import torch
 from rich.console import Console
 
 from service.inference.cards import GoldenCard, ListCard
-from service.inference.manifest import GOLDEN, MODEL, DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifests.detection import DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluate import Detections, average_precision, threshold_curves

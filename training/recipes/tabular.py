@@ -15,16 +15,9 @@ import torch
 from rich.console import Console
 from sklearn.metrics import f1_score, mean_absolute_error, root_mean_squared_error
 
-from service.inference.cards import GoldenCard
-from service.inference.manifest import (
-    GOLDEN,
-    MODEL,
-    Calibration,
-    ColumnCard,
-    CrossValidated,
-    TabularManifest,
-    TabularMetrics,
-)
+from service.inference.cards import Calibration, GoldenCard
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifests.tabular import ColumnCard, CrossValidated, TabularManifest, TabularMetrics
 from training.calibrate import expected_calibration_error, fit_temperature, softmax
 from training.export import (
     data_card,

@@ -18,7 +18,8 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from service.inference.cards import GoldenCard
-from service.inference.manifest import GOLDEN, MODEL, TextManifest
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifests.classification import TextManifest
 from service.tasks.text import TOKENIZER, influence, read_text, without_each
 from training.calibrate import softmax
 from training.evaluate import Evaluation, evaluate

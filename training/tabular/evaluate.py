@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from service.inference.manifest import CrossValidated
+from service.inference.manifests.tabular import CrossValidated
 from training.tabular.data import Floats, Kind, TabularSplit
 
 FOLDS = 5

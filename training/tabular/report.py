@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
-from service.inference.manifest import TabularManifest
+from service.inference.manifests.tabular import TabularManifest
 from training.reporting import draw_confusion, draw_curves, figures, provenance, save_plot, table, training_section
 from training.tabular.data import TabularData
 

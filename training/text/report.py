@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import f1_score
 from tokenizers import Tokenizer
 
-from service.inference.manifest import TextManifest
+from service.inference.manifests.classification import TextManifest
 from service.tasks.text import UNKNOWN
 from training.evaluate import Evaluation
 from training.reporting import (

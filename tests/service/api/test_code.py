@@ -82,7 +82,9 @@ async def test_a_picture_on_white_paper_is_turned_round(client, invert, edge, in
     sent = picture(edge=edge)
     response = await client.post(f"/v1/encode?invert={invert}", content=encode(sent), headers=PNG)
     expected = (255 - sent if inverted else sent).reshape(2, 2, 2, 2).mean((1, 3)) / 255
-    np.testing.assert_allclose(response.json()["results"][0]["latents"], expected.ravel(), atol=1e-6)
+    (result,) = response.json()["results"]
+    assert result["inverted"] is inverted
+    np.testing.assert_allclose(result["latents"], expected.ravel(), atol=1e-6)
 
 
 async def test_a_large_colour_photograph_becomes_what_the_model_takes(client):

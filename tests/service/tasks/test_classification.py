@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidRequest
-from service.inference.manifest import ClassifierManifest
+from service.inference.manifests.classification import ClassifierManifest
 from service.tasks.classification import conformal_point, label_set, prepare, top
 from service.tasks.images import EncodedImage, fit
 from tests.pictures import encode, photograph

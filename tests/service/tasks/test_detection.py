@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidRequest
-from service.inference.manifest import DetectorManifest
+from service.inference.manifests.detection import DetectorManifest
 from service.tasks.detection import best_f1, choose_threshold, class_filter, count_labels, detections
 from service.tasks.letterbox import Letterbox
 from tests.tiny_detector import LABELS, manifest

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from service.inference.manifest import MODEL, DetectorManifest, read_manifest
+from service.inference.manifest import MODEL, read_manifest
+from service.inference.manifests.detection import DetectorManifest
 from service.inference.session import Session
 from tests.training.detection.conftest import write_parquet
 from training.recipes import detector
