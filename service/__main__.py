@@ -1,5 +1,6 @@
 """python -m service: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
 
+import ctypes
 import gc
 import logging
 import signal
@@ -39,6 +40,7 @@ class Server(uvicorn.Server):
         # What was loaded stays: the collector need not walk it again and again between requests.
         gc.collect()
         gc.freeze()
+        _release_unused_memory()
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
@@ -47,6 +49,12 @@ class Server(uvicorn.Server):
         """Stops being ready at once, finishes what was accepted, then ends."""
         self._application.state.ready = False
         super().handle_exit(sig, frame)
+
+
+def _release_unused_memory() -> None:
+    """Hands what only loading needed back to the system; the C library would keep it for later (glibc alone can)."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def main() -> int:
