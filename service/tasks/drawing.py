@@ -1,6 +1,7 @@
 """Pictures with what was found in them."""
 
 import io
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -10,15 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 from service.tasks.detection import Box
 from service.tasks.images import EncodedImage
 
-# Enough to see every box on a screen; a photograph of full size would take seconds to encode.
-_LONG_SIDE = 1280
+# A photograph of twelve megapixels shall cost at most twice what one of 640 x 480 costs, and most of that is the PNG.
+_LONG_SIDE = 640
 # Distinct in hue and in lightness (Okabe and Ito 2008, for all kinds of colour vision).
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 _DARK_TEXT = {"#E69F00", "#56B4E9", "#F0E442"}
 
 
 def draw_detections(image: EncodedImage, boxes: Sequence[Box]) -> bytes:
-    """The image with its boxes and labels, as PNG; at most 1280 pixels on its long side.
+    """The image with its boxes and labels, as PNG; at most 640 pixels on its long side.
 
     Args:
         image: as it was sent.
@@ -44,7 +45,9 @@ def draw_detections(image: EncodedImage, boxes: Sequence[Box]) -> bytes:
     for box in reversed(boxes):
         _draw_box(canvas, box, size, shrink, line, font)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
+    # What PNG's filters leave of a photograph repeats at most the byte before: a quarter smaller than with other
+    # matches, and no slower.
+    picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 
