@@ -21,12 +21,13 @@ from rich.table import Table
 from benchmarks.bare import bare_rate
 from benchmarks.load import measure
 from benchmarks.servers import service
-from service.inference.manifest import GOLDEN, DetectorManifest, read_manifest
+from service.inference.manifest import GOLDEN, read_manifest
+from service.inference.manifests.detection import DetectorManifest
 from service.inference.session import Session
 from service.tasks.detection import Box, detections
 from service.tasks.drawing import draw_detections
 from service.tasks.images import EncodedImage
-from service.tasks.letterbox import letterbox
+from service.tasks.letterbox import Letterbox, letterbox
 
 CONCURRENCIES = (1, 8)
 BATCHES = (1, 2, 4, 8)
@@ -97,7 +98,7 @@ def _around(manifest: DetectorManifest, frames: Any, console: Console) -> dict[s
         np.arange(20) % len(manifest.labels),
     )
     table = Table(title="around the network, ms")
-    for column in ("photograph", "decode, letterbox", "read boxes", "draw 20 boxes"):
+    for column in ("photograph", "decode", "decode and letterbox", "read boxes", "decode and draw 20 boxes"):
         table.add_column(column, justify="right")
     figures = {}
     for name, size in SIZES.items():
@@ -106,6 +107,7 @@ def _around(manifest: DetectorManifest, frames: Any, console: Console) -> dict[s
         read = partial(detections, answer, place, manifest.labels, confidence=0.5, most=300)
         boxes = read()
         times = {
+            "decode": _milliseconds(partial(_decode, data, place)),
             "letterbox": _milliseconds(partial(_into_frame, data, height, width)),
             "boxes": _milliseconds(read),
             "draw": _milliseconds(partial(_draw, data, boxes)),
@@ -114,6 +116,10 @@ def _around(manifest: DetectorManifest, frames: Any, console: Console) -> dict[s
         table.add_row(name, *(f"{value:.2f}" for value in times.values()))
     console.print(table)
     return figures
+
+
+def _decode(data: bytes, place: Letterbox) -> None:
+    EncodedImage.open(data).decode(3, place.content_height, place.content_width)
 
 
 def _into_frame(data: bytes, height: int, width: int) -> None:

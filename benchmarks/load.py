@@ -35,33 +35,35 @@ class LoadFailed(Exception):
     """The server answered something else than 200."""
 
 
-def measure(port: int, path: str, images: Sequence[bytes], concurrency: int, seconds: float) -> Load:
-    """Posts `images` in turn over `concurrency` keep-alive connections for `seconds`.
+def measure(
+    port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, media_type: str = "image/jpeg"
+) -> Load:
+    """Posts `bodies` in turn over `concurrency` keep-alive connections for `seconds`.
 
     Raises:
         LoadFailed: a request failed.
     """
     if shutil.which("wrk"):
-        return _wrk(port, path, images, concurrency, seconds)
-    return asyncio.run(_connections(port, path, images, concurrency, seconds))
+        return _wrk(port, path, bodies, concurrency, seconds, media_type)
+    return asyncio.run(_connections(port, path, bodies, concurrency, seconds, media_type))
 
 
-def _wrk(port: int, path: str, images: Sequence[bytes], concurrency: int, seconds: float) -> Load:
+def _wrk(port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, media_type: str) -> Load:
     with tempfile.TemporaryDirectory() as folder:
-        for index, image in enumerate(images):
-            (Path(folder) / f"{index}.jpg").write_bytes(image)
+        for index, body in enumerate(bodies):
+            (Path(folder) / f"{index}.body").write_bytes(body)
         script = Path(folder) / "post.lua"
         script.write_text(
             f"""
 local requests, turn = {{}}, 0
 init = function(args)
-  for i = 0, {len(images) - 1} do
-    local file = io.open("{folder}/" .. i .. ".jpg", "rb")
-    requests[i] = wrk.format("POST", "{path}", {{["Content-Type"] = "image/jpeg"}}, file:read("*a"))
+  for i = 0, {len(bodies) - 1} do
+    local file = io.open("{folder}/" .. i .. ".body", "rb")
+    requests[i] = wrk.format("POST", "{path}", {{["Content-Type"] = "{media_type}"}}, file:read("*a"))
     file:close()
   end
 end
-request = function() turn = (turn + 1) % {len(images)}; return requests[turn] end
+request = function() turn = (turn + 1) % {len(bodies)}; return requests[turn] end
 """
             + _REPORT
         )
@@ -77,7 +79,9 @@ request = function() turn = (turn + 1) % {len(images)}; return requests[turn] en
     return Load(requests / microseconds * 1e6, median / 1000, p99 / 1000)
 
 
-async def _connections(port: int, path: str, images: Sequence[bytes], concurrency: int, seconds: float) -> Load:
+async def _connections(
+    port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, media_type: str
+) -> Load:
     end = time.perf_counter() + seconds
     latencies: list[float] = []
 
@@ -85,18 +89,28 @@ async def _connections(port: int, path: str, images: Sequence[bytes], concurrenc
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         turn = number
         while (started := time.perf_counter()) < end:
-            body = images[turn % len(images)]
+            body = bodies[turn % len(bodies)]
             turn += 1
-            head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: image/jpeg\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {media_type}\r\n"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
-            if not answer.startswith(b"HTTP/1.1 200") or length is None:
+            if not answer.startswith(b"HTTP/1.1 200"):
                 raise LoadFailed(answer.decode("latin-1"))
-            await reader.readexactly(int(length[1]))
+            await _read_body(reader, answer)
             latencies.append(time.perf_counter() - started)
         writer.close()
 
     await asyncio.gather(*(client(number) for number in range(concurrency)))
     median, p99 = np.percentile(latencies, (50, 99)) * 1000
     return Load(len(latencies) / seconds, float(median), float(p99))
+
+
+async def _read_body(reader: asyncio.StreamReader, head: bytes) -> None:
+    """Reads past a body of a stated length, or one in chunks (RFC 9112, 7.1)."""
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    if length:
+        await reader.readexactly(int(length[1]))
+        return
+    while size := int(await reader.readline(), 16):
+        await reader.readexactly(size + 2)
+    await reader.readline()

@@ -1,6 +1,6 @@
-"""Is what is served as good as its manifest says? Test images over HTTP, as they lie in the data set.
+"""Is what is served as good as its manifest says? Test items over HTTP, as they lie in the data set.
 
-python -m benchmarks.served --classifier ../data/cifar10 --detector ../data/bccd
+python -m benchmarks.served --classifier ../data/cifar10 --detector ../data/bccd --topics ../data/reuters-r52
 """
 
 import argparse
@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--classifier", metavar="DATA", help="the data set of the classifiers: a folder or hub id")
     parser.add_argument("--detector", metavar="DATA", help="the data set of the detector")
+    parser.add_argument("--topics", metavar="DATA", help="the data set of the text classifier")
     parser.add_argument("--images", type=int, default=1000, help="at most so many, evenly spread")
     arguments = parser.parse_args()
     console = Console()
@@ -44,6 +45,12 @@ def main() -> None:
                     f"{model['name']}: mAP {map_50:.4f} at 0.5, {mean:.4f} at 0.5 to 0.95 over HTTP; stated "
                     f"{stated['map_50']:.4f} and {stated['map']:.4f}"
                 )
+            if arguments.topics and model["task"] == "text-classification":
+                accuracy, count = _text_accuracy(url, model["name"], arguments.topics)
+                stated = model["metrics"]["accuracy"]
+                console.print(
+                    f"{model['name']}: accuracy {accuracy:.4f} of {count} test texts over HTTP; stated {stated:.4f}"
+                )
 
 
 def _accuracy(url: str, model: str, source: str, most: int) -> tuple[float, int]:
@@ -57,6 +64,16 @@ def _accuracy(url: str, model: str, source: str, most: int) -> tuple[float, int]
     answers = asyncio.run(_ask(f"{url}/v1/predict?top_k=1&model={model}", [item[image]["bytes"] for item in part]))
     found = np.array([answer["results"][0]["labels"][0]["index"] for answer in answers])
     return float((found == np.array(part[label])).mean()), len(part)
+
+
+def _text_accuracy(url: str, model: str, source: str) -> tuple[float, int]:
+    from training.text.data import load_texts
+
+    test = load_texts(source).test
+    contents = [text.encode() for text in test.texts]
+    answers = asyncio.run(_ask(f"{url}/v1/classify-text?top_k=1&model={model}", contents, media_type="text/plain"))
+    found = np.array([answer["results"][0]["labels"][0]["index"] for answer in answers])
+    return float((found == test.labels).mean()), len(test)
 
 
 def _average_precision(url: str, model: str, source: str) -> tuple[float, float]:
@@ -85,10 +102,12 @@ def _average_precision(url: str, model: str, source: str) -> tuple[float, float]
     return result.map_50, result.map
 
 
-async def _ask(url: str, contents: Sequence[bytes], at_a_time: int = 16) -> list[dict[str, Any]]:
-    """The answers to single-image requests, in order."""
+async def _ask(
+    url: str, contents: Sequence[bytes], at_a_time: int = 16, media_type: str = "application/octet-stream"
+) -> list[dict[str, Any]]:
+    """The answers to requests of one item each, in order."""
     gate = asyncio.Semaphore(at_a_time)
-    headers = {"content-type": "application/octet-stream"}
+    headers = {"content-type": media_type}
 
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
 
