@@ -73,6 +73,25 @@ def stated(arguments: Namespace, *parts: Any) -> dict[str, Any]:
     return settings
 
 
+def origin(arguments: Namespace, fingerprint: str, **parts: Any) -> dict[str, Any]:
+    """What a checkpoint was made from, beside the settings of its training; it is continued with the same alone.
+
+    Args:
+        arguments: of the command line.
+        fingerprint: of the data.
+        parts: dataclasses of settings, or plain values, by name.
+    """
+    return {
+        "data": fingerprint,
+        **{
+            name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else part
+            for name, part in parts.items()
+        },
+        "start_from": str(arguments.start_from),
+        "precision": arguments.precision,
+    }
+
+
 def start_from(model: nn.Module, run: Path | None) -> None:
     """Gives `model` the best weights of another run; nothing without one.
 

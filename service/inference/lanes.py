@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -51,7 +52,7 @@ class Owner(Protocol):
         """So many items left the queue without being run."""
 
 
-class Runner:
+class Runner(ABC):
     """Takes batches from a queue and runs them.
 
     Args:
@@ -73,13 +74,13 @@ class Runner:
         self.seconds_per_item = 0.0
         self.in_flight = 0
 
+    @abstractmethod
     def wake(self) -> None:
         """There may be work; called on the event loop."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def close(self, timeout: float | None) -> None:
         """Finishes what the queue holds and ends."""
-        raise NotImplementedError
 
     def _learn(self, batch: Batch, side_by_side: int = 1) -> None:
         rate = batch.seconds / len(batch.entries) / side_by_side

@@ -40,6 +40,7 @@ from training.options import (
     add_training_options,
     check_name,
     make_accelerator,
+    origin,
     override,
     start_from,
     stated,
@@ -178,14 +179,9 @@ def run(arguments: Namespace, console: Console) -> None:
         accelerator=accelerator,
         console=console,
         resume=arguments.resume,
-        origin={
-            "data": data.fingerprint,
-            "network": dataclasses.asdict(network),
-            "learning": dataclasses.asdict(learning),
-            "teacher": _version_name(arguments.teacher),
-            "start_from": str(arguments.start_from),
-            "precision": arguments.precision,
-        },
+        origin=origin(
+            arguments, data.fingerprint, network=network, learning=learning, teacher=_version_name(arguments.teacher)
+        ),
     )
     if not accelerator.is_main_process:
         return

@@ -36,6 +36,7 @@ from training.options import (
     add_training_options,
     check_name,
     make_accelerator,
+    origin,
     override,
     start_from,
     stated,
@@ -157,13 +158,7 @@ def run(arguments: Namespace, console: Console) -> None:
         accelerator=accelerator,
         console=console,
         resume=arguments.resume,
-        origin={
-            "data": data.fingerprint,
-            "network": dataclasses.asdict(network),
-            "learning": dataclasses.asdict(learning),
-            "start_from": str(arguments.start_from),
-            "precision": arguments.precision,
-        },
+        origin=origin(arguments, data.fingerprint, network=network, learning=learning),
     )
     if not accelerator.is_main_process:
         return
