@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.exchange import Answer, Exchange
 from service.api.problems import RESPONSES
-from service.api.samples import CAT
+from service.api.samples import SEVEN
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, json_schema, read_images, read_json
 from service.errors import BodyTooLarge
@@ -117,7 +117,7 @@ class ReconstructAnswer(BaseModel):
     summary="Encode images",
     response_model=EncodeAnswer,
     responses=RESPONSES,
-    openapi_extra=body_schema(CAT),
+    openapi_extra=body_schema(SEVEN),
 )
 async def encode(exchange: Exchange, query: Annotated[EncodeQuery, Query()]) -> Any:
     """Turns images into a few numbers each, which other models can learn from. Send images as to `/v1/predict`."""
@@ -167,7 +167,7 @@ async def decode(exchange: Exchange, query: Annotated[DecodeQuery, Query()]) -> 
         **RESPONSES,
         200: {"model": ReconstructAnswer, "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
     },
-    openapi_extra=body_schema(CAT),
+    openapi_extra=body_schema(SEVEN),
 )
 async def reconstruct(exchange: Exchange, query: Annotated[ReconstructQuery, Query()]) -> Any:
     """Sends images through the bottleneck and back, and says how far each comes back from where it was.

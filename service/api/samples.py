@@ -63,3 +63,10 @@ SMEAR = (
     "D5mnlNz7A50hoQsXU4nCKfhi1fhTLLJvh0izDNxkpdso7Hja6Hp2OjHKpLjgHXhGaM6VsdaqG3mNsMR9atYGU/y4t8qiyOSE1wx5S+tgsVjN"
     "UK7p12JIJDokV8VffkZIAPgqzw/Lia8rlFgLAS45iuJZHJTu/wDRpy4Iz5jxIzvFKPcA1rLKTJLex9Pibyxfpgl8FdCLPOLtOhynmv/Z"
 )
+
+# A seven of the MNIST test split (LeCun et al.; CC BY-SA 3.0), 28x28, PNG, in base64.
+SEVEN = (
+    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAuUlEQVR4nGNgGKKg+8Wq+WFiOCS7/vz58+drAHbJ1Md//vz5+yEIu6zRgjd//v75"
+    "0IzDZGHvKX/+nOLG6axFf/92wtgsaHL8lv8Z3uDS2PXnzx9c3on/++fPBrhpTKiSngwMDB/+YNc4++//v2dFcZh6/s/fP64ILoqxwrwMDPfO4dBY"
+    "8OfPV38cctrf/vzZhEOOedXfv/twyDFI/PnzpxOP5GMDXJL8t/8sQBVB8spHzzVncGkkFQAA0S1JkudzdFAAAAAASUVORK5CYII="
+)
