@@ -17,7 +17,6 @@ from service.api.front import Front, RequestLog
 from service.api.images import ImagePipeline
 from service.api.metrics import BatchObserver, Metrics
 from service.api.thin import ThinRoute
-from service.inference.manifests.tabular import TabularManifest
 from service.inference.repository import Repository
 from service.inference.session import available_cpus
 from service.settings import Settings
@@ -46,9 +45,9 @@ def create_app(settings: Settings) -> FastAPI:
         except Exception as error:
             app.state.failure = error
             raise
+        code.show_length(repository.models)
+        predict_tabular.show_columns(repository.models)
         for model in repository.models.values():
-            if isinstance(model.manifest, TabularManifest):
-                predict_tabular.show_columns(model.manifest)
             metrics.device.labels(model.name, model.version, model.device).set(1)
         with ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode") as pool:
             app.state.repository = repository

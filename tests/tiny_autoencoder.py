@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from service.inference.manifest import sha256
-from service.tasks.generation import DENSITY, Density
+from service.inference.manifests.coding import DENSITY
+from service.tasks.generation import Density
 
 LABELS = ("dark", "light")
 SIDE, LATENT = 4, 4

@@ -189,14 +189,25 @@ def _check_classes(
 def _limit(part: datasets.Dataset, limit: int, label_column: str, seed: int) -> datasets.Dataset:
     if len(part) <= limit:
         return part
-    labels = np.asarray(part[label_column])
+    return part.select(spread(np.asarray(part[label_column]), limit, seed))
+
+
+def spread(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.NDArray[np.int64]:
+    """The places of so many items, of every class about the same share and at least one, if they are enough for that.
+
+    Args:
+        labels: of all items, shape (n,).
+        limit: how many are wanted, at most.
+        seed: of the choice.
+    """
     order = np.random.default_rng(seed).permutation(len(labels))
     # Each item's place among those of its class, as a share: the lowest are the same share of every class.
     rank = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return part.select(order[np.argsort(rank[order], kind="stable")[:limit]])
+        rank[members] = np.arange(len(members)) / len(members)
+    chosen: npt.NDArray[np.int64] = order[np.argsort(rank[order], kind="stable")[:limit]]
+    return chosen
 
 
 def _encode_labels(splits: dict[str, datasets.Dataset], column: str) -> dict[str, datasets.Dataset]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -124,11 +124,13 @@ def fit(
     console: Console,
     resume: bool = False,
     origin: Mapping[str, Any] | None = None,
+    keep: Literal["best", "last"] = "best",
+    whole: bool = False,
 ) -> FitState:
     """Trains `model` and leaves in it the weights of the epoch that was best on the validation split.
 
     Every epoch seeds itself from `settings.seed` and its number, so a resumed run continues as if it had never
-    stopped. Ctrl-C ends the training and keeps the best whole epoch.
+    stopped. Ctrl-C ends the training and keeps the best whole epoch. The model is left in evaluation mode.
 
     Args:
         model: the network.
@@ -140,10 +142,12 @@ def fit(
         resume: whether to continue from the folder's checkpoint.
         origin: what else decides the outcome (data, network, teacher), in plain JSON types; a checkpoint of another
             origin is not resumed.
+        keep: which epoch; the last where there is nothing to choose by.
+        whole: whether only a whole training is of use, as one of several that are compared: Ctrl-C is passed on.
 
     Raises:
         ValueError: the checkpoint to resume was made with other settings or has another origin.
-        KeyboardInterrupt: interrupted before the first epoch ended.
+        KeyboardInterrupt: interrupted before the first epoch ended, or where a `whole` training is wanted.
     """
     checkpoint = folder / "checkpoint.pt"
     model.to(accelerator.device).to(memory_format=torch.channels_last)
@@ -176,7 +180,7 @@ def fit(
             state.seconds += time.perf_counter() - started
             state.epoch += 1
             state.history.append(record)
-            if figures[task.score] >= state.best_score:
+            if keep == "last" or figures[task.score] >= state.best_score:
                 state.best_score, state.best_epoch = figures[task.score], state.epoch
                 best = {name: value.clone() for name, value in evaluated.state_dict().items()}
             console.print(
@@ -196,12 +200,13 @@ def fit(
                     },
                 )
     except KeyboardInterrupt:
-        if not best:
+        if whole or not best:
             raise
         console.print(f"[yellow]Stopped; epoch {state.best_epoch} is kept. Continue with --resume.")
     finally:
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     model.load_state_dict(best)
+    model.eval()
     return state
 
 

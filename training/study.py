@@ -1,9 +1,8 @@
 """What one change of a network buys: short trainings that differ in it alone."""
 
-import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 from training.classification import Classification, ClassificationSettings, predict
 from training.data import ImageData
 from training.fit import FitSettings, fit
+from training.rows import Row, keep_rows, recall_rows
 
 EPOCHS = 6
 IMAGES = 5000
@@ -28,7 +28,8 @@ def run_study(
     path: Path,
     accelerator: Accelerator,
     console: Console,
-) -> list[dict[str, Any]]:
+    network: Mapping[str, Any] | None = None,
+) -> list[Row]:
     """Trains each variant for a few epochs on the same part of the training split.
 
     Args:
@@ -36,21 +37,30 @@ def run_study(
         data: its validation split measures; the test split is not touched.
         settings: of the training, but for the epochs, the batch size and the averaging.
         learning: likewise, but for mixed images.
-        path: the JSON file that keeps the rows; a variant that it holds already is not trained again.
+        path: the JSON file that keeps the rows; a variant that it holds already, measured with the same data and
+            settings, is not trained again.
         accelerator: the device and the precision.
         console: where progress goes.
+        network: settings of what is varied, in plain JSON types.
 
     Returns:
         A row for each variant: `change`, `epochs`, `train` (images), `parameters`, `train_accuracy` (of the images
         trained on, without augmentation), `validation_accuracy`, `seconds`.
     """
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
     order = np.random.default_rng(settings.seed).permutation(len(data.train))
     part = data.train.take(order[:IMAGES])
     # Batches of the usual size would leave so few images too few steps, and mixed images need many.
-    short = dataclasses.replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 128), ema=0.0)
-    plain = dataclasses.replace(learning, augment=dataclasses.replace(learning.augment, cutmix=0.0))
-    short = dataclasses.replace(short, lr=settings.lr * short.batch_size / settings.batch_size)
+    short = replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 128), ema=0.0)
+    plain = replace(learning, augment=replace(learning.augment, cutmix=0.0))
+    short = replace(short, lr=settings.lr * short.batch_size / settings.batch_size)
+    origin = {
+        "data": data.fingerprint,
+        "train": len(part),
+        "network": network,
+        "settings": asdict(short),
+        "learning": asdict(plain),
+    }
+    rows = recall_rows(path, origin)
     for change, build in variants.items():
         if change in (row["change"] for row in rows):
             continue
@@ -58,7 +68,7 @@ def run_study(
         model = build()
         started = time.perf_counter()
         task = Classification(part, data.validation, plain)
-        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=console)
+        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=console, whole=True)
         seconds = time.perf_counter() - started
         correct = predict(model, part.images, accelerator).argmax(1) == part.labels
         rows.append(
@@ -72,6 +82,6 @@ def run_study(
                 "seconds": seconds,
             }
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows, indent=1) + "\n")
+        if accelerator.is_main_process:
+            keep_rows(path, origin, rows)
     return rows

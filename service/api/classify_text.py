@@ -16,15 +16,17 @@ from service.api.predict import Label
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from service.inference.manifests.classification import TextManifest
+from service.inference.manifests.classification import TOKENIZER, TextManifest
 from service.inference.repository import Model
 from service.tasks.classification import conformal_point, label_set, top
-from service.tasks.text import TOKENIZER, Reading, influence, read_text, without_each
+from service.tasks.text import Reading, influence, read_text, without_each
 
 router = APIRouter(route_class=ThinRoute, tags=["inference"])
 
-# Characters that are tokenised on the event loop; more go to a thread.
+# Characters that are tokenised on the event loop before it gets to serve others; a longer text goes to a thread.
 _INLINE_CHARACTERS = 20_000
+# A text that is longer would keep that thread for seconds, and the model reads its beginning alone.
+_MOST_CHARACTERS = 4_000_000
 # An explanation runs the model once for every word.
 _MOST_EXPLAINED = 8
 _EXAMPLE = "Crude oil prices rose on Monday after OPEC ministers agreed to cut production."
@@ -122,13 +124,15 @@ async def classify_text(exchange: Exchange, query: Annotated[ClassifyTextQuery, 
         raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
     point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
     tokenizer = load_tokenizer(model.folder / TOKENIZER)
-    readings = []
+    readings, characters = [], 0
     for index, text in enumerate(texts):
         if len(text) > _INLINE_CHARACTERS:
             reading = await state.images.in_pool(read_text, tokenizer, text, manifest.max_length)
         else:
             reading = read_text(tokenizer, text, manifest.max_length)
-            if index % 32 == 31:
+            characters += len(text)
+            if characters > _INLINE_CHARACTERS:
+                characters = 0
                 await asyncio.sleep(0)
         if not reading.tokens:
             raise InvalidRequest("The text holds no word: send some.", index=index)
@@ -189,6 +193,11 @@ async def _read_texts(exchange: Exchange) -> list[str]:
             raise InvalidRequest("A text must be a string.", index=index)
         if not text.strip():
             raise InvalidRequest("The text is empty.", index=index)
+        if len(text) > _MOST_CHARACTERS:
+            raise BodyTooLarge(
+                f"The text has {len(text)} characters; at most {_MOST_CHARACTERS} are accepted: send its beginning.",
+                index=index,
+            )
     found: list[str] = texts
     return found
 

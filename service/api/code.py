@@ -1,6 +1,7 @@
 """POST /v1/encode, /v1/decode, /v1/reconstruct: an autoencoder's parts, and the whole."""
 
 import base64
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -135,12 +136,23 @@ async def encode(exchange: Exchange, query: Annotated[EncodeQuery, Query()]) -> 
     return Answer(_document(model, results), timing=progress.header())
 
 
+_DECODE_BODY = json_schema(DecodeRequest, {"latents": [[0.0] * 32]})
+
+
+def show_length(models: Mapping[str, Model]) -> None:
+    """Puts a code as long as the decoder that answers by default takes it into the OpenAPI page."""
+    model = models.get(DecodeQuery.model_fields["model"].default)
+    if model is not None and isinstance(model.manifest, DecoderManifest):
+        example = {"latents": [[0.0] * model.manifest.latent]}
+        _DECODE_BODY["requestBody"]["content"]["application/json"]["example"] = example
+
+
 @router.post(
     "/v1/decode",
     summary="Decode codes",
     response_model=DecodeAnswer,
     responses=RESPONSES,
-    openapi_extra=json_schema(DecodeRequest, {"latents": [[0.0] * 32]}),
+    openapi_extra=_DECODE_BODY,
 )
 async def decode(exchange: Exchange, query: Annotated[DecodeQuery, Query()]) -> Any:
     """Turns codes, such as `/v1/encode` gives, into images."""

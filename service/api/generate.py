@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import csv
+import io
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,12 +22,12 @@ from service.api.exchange import Exchange, Stream
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.api.uploads import json_schema, read_json
-from service.errors import InvalidRequest, Overloaded
-from service.inference.manifests.coding import DecoderManifest
+from service.errors import BodyTooLarge, InvalidRequest, Overloaded
+from service.inference.manifests.coding import DENSITY, DecoderManifest
 from service.inference.queue import Group
 from service.inference.repository import Model
 from service.tasks.archives import Archive, npy_header
-from service.tasks.generation import DENSITY, Density, Draws
+from service.tasks.generation import Density, Draws
 from service.tasks.images import UInt8Array
 from service.tasks.pictures import Sheet, to_png
 
@@ -128,6 +130,9 @@ async def generate(exchange: Exchange, query: Annotated[GenerateQuery, Query()])
     model = state.repository.get(query.model)
     manifest = model.manifest_as(DecoderManifest)
     exchange.note(model, wanted.count)
+    limit = exchange.settings.max_items
+    if wanted.count > limit:
+        raise BodyTooLarge(f"count={wanted.count}: at most {limit} images are made in a request: send several.")
     if wanted.label is not None and wanted.label not in manifest.labels:
         raise InvalidRequest(f"label={wanted.label!r} is none of the labels: {', '.join(manifest.labels)}.")
     label = None if wanted.label is None else manifest.labels.index(wanted.label)
@@ -213,14 +218,12 @@ async def write_zip(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenerat
     # Drawn once more rather than kept: a seed is shorter than what it gives.
     draws = job.draws()
     with archive.member("latents.csv", compress=True) as file:
-        columns = ",".join(f"z{number}" for number in range(job.manifest.latent))
-        file.write(f"file,label,{columns}\n".encode())
+        file.write(_csv_lines([["file", "label", *(f"z{number}" for number in range(job.manifest.latent))]]))
         for first in range(0, job.count, job.model.max_batch):
             latents, labels = draws.take(min(job.model.max_batch, job.count - first))
-            for offset, (row, label) in enumerate(zip(latents, labels.tolist(), strict=True)):
-                name = job.manifest.labels[label]
-                values = ",".join(str(value) for value in row)
-                file.write(f"{_file_name(first + offset, digits, name)},{name},{values}\n".encode())
+            names = [job.manifest.labels[label] for label in labels.tolist()]
+            files = [_file_name(first + offset, digits, name) for offset, name in enumerate(names)]
+            file.write(_csv_lines(zip(files, names, *latents.T, strict=True)))
             yield archive.take()
             await asyncio.sleep(0)
     yield archive.close()
@@ -264,6 +267,12 @@ async def write_json(job: Job, parts: AsyncGenerator[Part, None]) -> AsyncGenera
         yield before + await job.in_pool(encode, part)
         before = b","
     yield b"]}"
+
+
+def _csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def _file_name(number: int, digits: int, label: str) -> str:

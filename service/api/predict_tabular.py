@@ -1,5 +1,7 @@
 """POST /v1/predict-tabular: rows of named numbers to class probabilities, or to a number."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import pydantic_core
@@ -10,12 +12,16 @@ from service.api.exchange import Answer, Exchange
 from service.api.predict import Label
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
-from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from service.errors import InvalidRequest, UnsupportedMediaType
 from service.inference.manifests.tabular import TabularManifest
+from service.inference.repository import Model
 from service.tasks.classification import top
 from service.tasks.tabular import Floats, from_csv, from_records
 
 router = APIRouter(route_class=ThinRoute, tags=["inference"])
+
+# Bodies that are read on the event loop; larger ones go to a thread.
+_INLINE_BYTES = 50_000
 
 
 class TabularQuery(BaseModel):
@@ -68,8 +74,12 @@ _BODY: dict[str, Any] = {
 }
 
 
-def show_columns(manifest: TabularManifest) -> None:
-    """Puts the real columns of a served model into the example of the OpenAPI page: a row of their means."""
+def show_columns(models: Mapping[str, Model]) -> None:
+    """Puts the real columns of the model that answers by default into the OpenAPI page: a row of their means."""
+    model = models.get(TabularQuery.model_fields["model"].default)
+    if model is None or not isinstance(model.manifest, TabularManifest):
+        return
+    manifest = model.manifest
     row = {column.name: float(f"{column.mean:.4g}") for column in manifest.columns}
     content = _BODY["requestBody"]["content"]
     content["application/json"]["example"] = {"rows": [row]}
@@ -95,10 +105,9 @@ async def predict_tabular(exchange: Exchange, query: Annotated[TabularQuery, Que
     body = await exchange.read()
     model = state.repository.get(query.model)
     manifest = model.manifest_as(TabularManifest)
-    rows = _read_rows(exchange.media_type, body, tuple(column.name for column in manifest.columns))
-    limit = exchange.settings.max_items
-    if len(rows) > limit:
-        raise BodyTooLarge(f"The request holds {len(rows)} rows; at most {limit} are accepted: send several requests.")
+    columns = tuple(column.name for column in manifest.columns)
+    read = partial(_read_rows, exchange.media_type, body, columns, exchange.settings.max_items)
+    rows = read() if len(body) <= _INLINE_BYTES else await state.images.in_pool(read)
     exchange.note(model, len(rows))
     answers, progress = await state.images.run_prepared(exchange, model, list(rows))
     results: list[dict[str, Any]]
@@ -110,10 +119,10 @@ async def predict_tabular(exchange: Exchange, query: Annotated[TabularQuery, Que
     return Answer(pydantic_core.to_json(answer), timing=progress.header())
 
 
-def _read_rows(media_type: str, body: bytes, columns: tuple[str, ...]) -> Floats:
+def _read_rows(media_type: str, body: bytes, columns: tuple[str, ...], most: int) -> Floats:
     if media_type == "text/csv":
         try:
-            return from_csv(body.decode("utf-8-sig"), columns)
+            return from_csv(body.decode("utf-8-sig"), columns, most)
         except UnicodeDecodeError as error:
             raise InvalidRequest(f"The CSV is no valid UTF-8 ({error.reason} at byte {error.start}).") from None
     if media_type not in ("application/json", ""):
@@ -123,4 +132,4 @@ def _read_rows(media_type: str, body: bytes, columns: tuple[str, ...]) -> Floats
     except ValueError as error:
         raise InvalidRequest(f"The body is no JSON ({error}).") from None
     only_rows = isinstance(document, dict) and set(document) == {"rows"}
-    return from_records(document["rows"] if only_rows else None, columns)
+    return from_records(document["rows"] if only_rows else None, columns, most)

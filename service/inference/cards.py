@@ -117,11 +117,13 @@ class GoldenCard(Card):
     Attributes:
         rows: how many inputs it holds.
         atol: the largest absolute difference from PyTorch's output that is accepted.
+        tolerances: likewise for single outputs, by name.
         lists: how the outputs are compared if they are lists.
     """
 
     rows: int
     atol: float
+    tolerances: dict[str, Annotated[float, Field(gt=0)]] = Field({}, exclude_if=lambda tolerances: not tolerances)
     lists: ListCard | None = Field(None, exclude_if=lambda lists: lists is None)
 
 
@@ -138,6 +140,11 @@ class ManifestBase(Card):
     training: TrainingCard
     golden: GoldenCard
     files: dict[str, str] = Field(description="sha256 of every file beside this one that serving reads")
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Files that serving reads, the graph and the golden file apart."""
+        return ()
 
     @property
     def longest(self) -> int:

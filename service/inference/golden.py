@@ -50,7 +50,10 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
         if got[name].shape != array.shape:
             raise ValueError(f"output {name} is {got[name].shape}, PyTorch gave {array.shape}")
     if card.lists is None:
-        found = [Difference(name, _largest(want[name], got[name]), card.atol) for name in want]
+        found = [
+            Difference(name, _largest(array, got[name]), card.tolerances.get(name, card.atol))
+            for name, array in want.items()
+        ]
     else:
         found = [
             difference

@@ -51,7 +51,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InvalidModel(f"{path}: {place}: {first['msg']}") from None
-    for name in (MODEL, GOLDEN):
+    for name in (MODEL, GOLDEN, *manifest.companions):
         if name not in manifest.files:
             raise InvalidModel(f"{path}: files: names no {name}")
     for name, expected in manifest.files.items():

@@ -10,6 +10,8 @@ from service.inference.cards import ImageInput
 from service.inference.manifests.coding import DecoderManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 Invert = Literal["auto", "never", "always"]
 
 
@@ -60,9 +62,7 @@ def to_latents(rows: object, manifest: DecoderManifest) -> npt.NDArray[np.float3
             raise InvalidRequest(f"Each code must be a list of {manifest.latent} numbers, not {found}.", index=index)
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
             raise InvalidRequest("A code must hold numbers alone.", index=index)
-    with np.errstate(over="ignore"):
-        latents = np.array(rows, dtype=np.float64).astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(latents).all(1))
-    if len(bad):
-        raise InvalidRequest("A code must hold finite numbers (of float32).", index=int(bad[0]))
-    return latents
+        # Compared as they are: JSON may hold integers that are no float of any kind. A NaN is not less either.
+        if not all(abs(value) <= _LARGEST for value in row):
+            raise InvalidRequest("A code must hold finite numbers (of float32).", index=index)
+    return np.array(rows, dtype=np.float32)

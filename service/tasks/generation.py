@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-DENSITY = "density.npz"
 
 
 @dataclass(frozen=True, slots=True)

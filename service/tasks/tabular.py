@@ -7,26 +7,30 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import InvalidRequest
+from service.errors import BodyTooLarge, InvalidRequest
 
 Floats = npt.NDArray[np.float32]
 
 
-def from_records(records: object, columns: tuple[str, ...]) -> Floats:
+def from_records(records: object, columns: tuple[str, ...], most: int) -> Floats:
     """Rows as JSON objects; null is a missing value.
 
     Args:
         records: a list of objects that each have every column.
         columns: of the model, in its order.
+        most: rows that are accepted.
 
     Returns:
         float32, shape (rows, columns), NaN where a value is missing.
 
     Raises:
         InvalidRequest: names the row (from 0) and the column that is at fault.
+        BodyTooLarge: more rows.
     """
     if not isinstance(records, list) or not records:
         raise InvalidRequest('The JSON must be {"rows": [{"<column>": <number>, …}, …]} with at least one row.')
+    if len(records) > most:
+        raise _too_many(most)
     known = set(columns)
     rows = np.empty((len(records), len(columns)), dtype=np.float32)
     for number, record in enumerate(records):
@@ -39,9 +43,19 @@ def from_records(records: object, columns: tuple[str, ...]) -> Floats:
     return rows
 
 
-def from_csv(text: str, columns: tuple[str, ...]) -> Floats:
+def from_csv(text: str, columns: tuple[str, ...], most: int) -> Floats:
     """Rows as CSV under a line of column names; an empty cell is a missing value. See `from_records`."""
-    lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    reader = csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""))
+    lines: list[list[str]] = []
+    try:
+        for line in reader:
+            # An empty line is nothing; but between the rows of a single column it is a missing value.
+            if line or (len(columns) == 1 and lines):
+                lines.append(line or [""])
+            if len(lines) > most + 1:
+                raise _too_many(most)
+    except csv.Error as error:
+        raise InvalidRequest(f"The CSV cannot be read at line {reader.line_num}: {error}.") from None
     if len(lines) < 2:
         raise InvalidRequest("The CSV must have a line of column names and at least one row.")
     header = [name.strip() for name in lines[0]]
@@ -55,6 +69,10 @@ def from_csv(text: str, columns: tuple[str, ...]) -> Floats:
         for name, cell in zip(header, line, strict=True):
             rows[number, places[name]] = _number(number, name, _parsed(cell.strip()))
     return rows
+
+
+def _too_many(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request holds more rows than the {most} that are accepted: send several requests.")
 
 
 def _parsed(cell: str) -> object:

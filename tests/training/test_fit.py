@@ -106,6 +106,11 @@ def test_ctrl_c_in_the_first_epoch_is_passed_on(tiny_cnn, train_on, tmp_path):
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+def test_ctrl_c_is_passed_on_where_a_part_is_of_no_use(tiny_cnn, train_on, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train_on(tiny_cnn(), tmp_path, learning=interrupted(), whole=True)
+
+
 def test_finished_run_resumes_without_training_on(tiny_cnn, train_on, console, tmp_path):
     first, second = tiny_cnn(), tiny_cnn(seed=5)
     state = train_on(first, tmp_path)
@@ -199,6 +204,14 @@ def test_latest_of_the_best_epochs_is_kept_and_not_the_last(train_on, colours, t
     assert (state.best_epoch, state.best_score) == (2, 1)
     assert model.steps == 24
     assert score(model, colours.validation)[0] == pytest.approx(state.history[1]["validation_loss"], rel=1e-5)
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(train_on, tmp_path):
+    model = RightForTwoEpochs()
+    state = train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=3, ema=0, lr=0.01), keep="last")
+    assert state.best_epoch == 3
+    assert model.steps == 36
+    assert not model.training
 
 
 def test_lower_precision_trains_and_leaves_a_float32_model(tiny_cnn, train_on, accelerator_in, colours, tmp_path):

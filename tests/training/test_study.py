@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_each_variant_gets_a_row_of_the_same_short_training(studied, tiny_cnn, c
     assert all((row["epochs"], row["train"]) == (2, 60) for row in rows)
     assert rows[0]["parameters"] == sum(p.numel() for p in tiny_cnn().parameters())
     assert all(0 <= row["train_accuracy"] <= 1 and row["seconds"] > 0 for row in rows)
-    assert json.loads(path.read_text()) == rows
+    assert json.loads(path.read_text())["rows"] == rows
 
 
 def test_what_is_measured_already_is_not_trained_again(studied, tiny_cnn, colours, accelerator, console, tmp_path):
@@ -44,3 +45,17 @@ def test_what_is_measured_already_is_not_trained_again(studied, tiny_cnn, colour
     assert rows[0] == first[0]
     assert len(rows) == 2
     assert built == [1]
+
+
+def test_rows_of_other_settings_are_measured_again(studied, tiny_cnn, colours, accelerator, console, tmp_path):
+    path = tmp_path / "study.json"
+    for rate in (0.8, 0.4):
+        settings = replace(SETTINGS, lr=rate)
+        built = []
+
+        def build(built=built):
+            built.append(1)
+            return tiny_cnn()
+
+        run_study({"as it is": build}, colours, settings, LEARNING, path, accelerator, console)
+        assert built == [1]

@@ -43,6 +43,8 @@ def fit_density(latents: Floats, labels: npt.NDArray[np.int64], classes: int, se
     ridge = settings.ridge * float(latents.var(0).mean())
     for label in range(classes):
         mine = latents[labels == label].astype(np.float64)
+        if len(mine) == 1:
+            mine = mine.repeat(2, axis=0)  # the library wants two; the ridge is the spread then
         # A covariance needs more points than numbers; with few images one Gaussian has to do.
         count = max(1, min(settings.components, len(mine) // (2 * latents.shape[1])))
         mixture = GaussianMixture(count, reg_covar=ridge, random_state=settings.seed).fit(mine)

@@ -37,8 +37,8 @@ def flat(images: Images) -> Floats:
 
 def pca_error(train: Images, test: Images, numbers: int) -> float:
     """Mean squared error on the 0 to 1 scale of restoring from so many principal components."""
-    pca = PCA(numbers, random_state=0).fit(flat(train))
-    pixels = flat(test)
+    pixels, known = flat(test), flat(train)
+    pca = PCA(min(numbers, *known.shape), random_state=0).fit(known)
     return float(np.square(pca.inverse_transform(pca.transform(pixels)) - pixels).mean())
 
 

@@ -13,7 +13,7 @@ from training.autoencoder.judge import make_network
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import Restoration, RestorationSettings, decode, encode
 from training.classification import Classification, ClassificationSettings, predict
-from training.data import ImageData, ImageSplit
+from training.data import DataError, ImageData, ImageSplit
 from training.fit import FitSettings, fit
 
 
@@ -34,6 +34,20 @@ class FewSettings:
     seeds: int = 5
     autoencoder_epochs: int = 200
     steps: int = 300
+
+
+def check_few(data: ImageData, settings: FewSettings) -> None:
+    """Refuses data with too few images for the study.
+
+    Raises:
+        DataError: names the class.
+    """
+    for label, name in enumerate(data.classes):
+        count = int((data.train.labels == label).sum())
+        if count < settings.per_class:
+            raise DataError(
+                f"{data.name} [train]: --few takes {settings.per_class} images of each class; {name!r} has {count}."
+            )
 
 
 def few_images(
@@ -73,7 +87,8 @@ def few_images(
         how = FitSettings(
             epochs=settings.autoencoder_epochs, batch_size=50, optimizer="adamw", lr=2e-3, ema=0.99, seed=seed
         )
-        fit(model, task, how, folder / "few", accelerator=accelerator, console=quiet)
+        # As few images as that leave none to choose an epoch by, here and below.
+        fit(model, task, how, folder / "few", accelerator=accelerator, console=quiet, keep="last", whole=True)
         density = fit_density(encode(model, real.images), real.labels, len(data.classes), DensitySettings(seed=seed))
         count = settings.generated
         invented = [density.draw(count, seed=1000 * seed + label, label=label)[0] for label in range(len(data.classes))]
@@ -100,7 +115,7 @@ def _accuracy(
         epochs=max(1, round(steps * batch / len(train))), batch_size=batch, lr=0.05, ema=0.0, seed=seed
     )
     network = make_network(data, train, seed)
-    # The epoch is not chosen: with so few images there would be none left to choose it by.
     task = Classification(train, train.take(np.arange(min(50, len(train)))), learning)
-    fit(network, task, settings, folder / "few", accelerator=accelerator, console=Console(quiet=True))
+    quiet = Console(quiet=True)
+    fit(network, task, settings, folder / "few", accelerator=accelerator, console=quiet, keep="last", whole=True)
     return float((predict(network, data.test.images).argmax(1) == data.test.labels).mean())

@@ -44,15 +44,11 @@ def train_judge(
     learning = ClassificationSettings(augment=Augment(flip=False, translate=2, cutout=0))
     task = Classification(data.train, data.validation, learning)
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=seed)
+    # A folder for each data set, so that what is resumed is a training on the same one.
+    place = folder / f"{data.fingerprint.removeprefix('sha256:')[:16]}-{epochs}"
+    origin = {"data": data.fingerprint}
     fit(
-        network,
-        task,
-        settings,
-        folder,
-        accelerator=accelerator,
-        console=console,
-        resume=True,
-        origin={"data": data.fingerprint},
+        network, task, settings, place, accelerator=accelerator, console=console, resume=True, origin=origin, whole=True
     )
     network = network.cpu().to(memory_format=torch.contiguous_format).eval()
 

@@ -86,6 +86,7 @@ class Restoration:
 @torch.no_grad()
 def encode(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Latents, float32, shape (n, latent), of uint8 images (n, height, width, channels)."""
+    network.eval()
     device = next(network.parameters()).device
     parts = [
         network.encoder(to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))).float().cpu()
@@ -97,6 +98,7 @@ def encode(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[n
 @torch.no_grad()
 def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """uint8 images, shape (n, height, width, channels), of latents (n, latent)."""
+    network.eval()
     device = next(network.parameters()).device
     parts = [
         to_bytes(network.decoder(torch.from_numpy(latents[start : start + EVALUATION_BATCH]).to(device)).float()).cpu()
@@ -108,6 +110,7 @@ def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArra
 @torch.no_grad()
 def restoration_errors(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes."""
+    network.eval()
     device = next(network.parameters()).device
     errors = []
     for start in range(0, len(images), EVALUATION_BATCH):

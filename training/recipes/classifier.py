@@ -46,6 +46,7 @@ from training.options import (
     stated,
 )
 from training.report import write_report
+from training.rows import Row
 from training.study import run_study
 
 MAX_BATCH = 64
@@ -165,9 +166,10 @@ def run(arguments: Namespace, console: Console) -> None:
         f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images "
         f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
     )
+    study: list[Row] = []
     if arguments.study:
-        variants = _variants(network, data, settings.seed)
-        run_study(variants, data, settings, learning, folder / STUDY, accelerator, console)
+        variants, varied = _variants(network, data, settings.seed), dataclasses.asdict(network)
+        study = run_study(variants, data, settings, learning, folder / STUDY, accelerator, console, varied)
     teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
     start_from(model, arguments.start_from)
@@ -198,7 +200,9 @@ def run(arguments: Namespace, console: Console) -> None:
     }
 
     def write(target: Path) -> ClassifierManifest:
-        return _write_version(target, name, graph, data, network, made_with, state, evaluation, folder, arguments)
+        return _write_version(
+            target, name, graph, data, network, made_with, state, evaluation, study, folder, arguments
+        )
 
     console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
@@ -251,6 +255,7 @@ def _write_version(
     settings: dict[str, Any],
     state: FitState,
     evaluation: Evaluation,
+    study: list[Row],
     folder: Path,
     arguments: Namespace,
 ) -> ClassifierManifest:
@@ -301,7 +306,6 @@ def _write_version(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RESULT).write_text(json.dumps(result, indent=1) + "\n")
     others = [_result_of(other) for other in arguments.compare]
-    study = json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else []
     write_report(target / "report", manifest, evaluation, data, result, others, study)
     shutil.copy(folder / RESULT, target / "report")
     if arguments.keep_weights:

@@ -114,9 +114,6 @@ def run(arguments: Namespace, console: Console) -> None:
         resume=arguments.resume,
         origin=origin(arguments, data.fingerprint, network=network),
     )
-    if not accelerator.is_main_process:
-        return
-
     model = model.cpu().eval()
     own = _OwnMethod(network, settings, data, folder, accelerator)
     most = TabularSplit(
@@ -124,6 +121,9 @@ def run(arguments: Namespace, console: Console) -> None:
         np.concatenate((data.train.targets, data.validation.targets)),
     )
     compared = cross_validate({"this network": own, **rivals(data.kind)}, most, data.kind, settings.seed)
+    if not accelerator.is_main_process:
+        return
+
     held_out = np.concatenate([rows for _, rows in folds_of(most, data.kind, settings.seed)])
     metrics, calibration = _evaluate(model, data, scale, compared, np.concatenate(own.outputs), most.targets[held_out])
     for name, row in compared.items():
@@ -178,7 +178,7 @@ class _OwnMethod:
         model = build(self._network, rest, len(data.classes) or 1, settings.seed)
         task = Rows(_scaled(rest, scale), _scaled(chosen, scale), data.kind)
         quiet = Console(quiet=True)
-        fit(model, task, settings, self._folder / "folds", accelerator=self._accelerator, console=quiet)
+        fit(model, task, settings, self._folder / "folds", accelerator=self._accelerator, console=quiet, whole=True)
         self.outputs.append(predict(model.cpu(), rows))
         return _tell(model, rows, scale)
 
@@ -236,7 +236,7 @@ def _write_version(
     # Every row at least once, with a value missing here and there.
     rows = np.resize(data.test.rows, (MAX_BATCH, len(data.columns))).copy()
     rows[::5, 0] = np.nan
-    tolerance = 1e-4 if graph.scale is None else 1e-4 * max(1.0, abs(graph.scale[0]), graph.scale[1])
+    tolerance = 1e-4 if graph.scale is None else 1e-4 * max(abs(graph.scale[0]), graph.scale[1])
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)

@@ -4,7 +4,6 @@ From the data to a published version, top to bottom: load, tokenise, build, fit,
 """
 
 import dataclasses
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from tokenizers import Tokenizer
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
-from service.inference.manifests.classification import TextManifest
-from service.tasks.text import TOKENIZER, influence, read_text, without_each
+from service.inference.manifests.classification import TOKENIZER, TextManifest
+from service.tasks.text import influence, read_text, without_each
 from training.calibrate import softmax
 from training.evaluate import Evaluation, evaluate
 from training.export import (
@@ -41,6 +40,7 @@ from training.options import (
     start_from,
     stated,
 )
+from training.rows import Row, keep_rows, recall_rows
 from training.text.baseline import linear_baseline
 from training.text.data import TextData, load_texts
 from training.text.graph import TextGraph
@@ -145,8 +145,7 @@ def run(arguments: Namespace, console: Console) -> None:
         f"{len(data.classes)} classes; {tokenizer.get_vocab_size()} words, read up to {length}; on {accelerator.device}"
     )
     train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
-    if arguments.study:
-        _study(network, data, settings, learning, folder, accelerator, console)
+    study = _study(network, data, settings, learning, folder, accelerator, console) if arguments.study else []
     model = build(network, tokenizer.get_vocab_size(), len(data.classes), settings.seed)
     start_from(model, arguments.start_from)
     task = Topics(train, data.train.labels, validation, data.validation.labels, len(data.classes), learning)
@@ -178,7 +177,7 @@ def run(arguments: Namespace, console: Console) -> None:
         _lengths(tokenizer, data.train.texts, length),
         baseline,
         _moved(model, tokenizer, length, data, evaluation),
-        json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else [],
+        study,
     )
     made_with = stated(arguments, network, settings, learning)
     graph = TextGraph(model, evaluation.calibration.temperature).eval()
@@ -198,12 +197,18 @@ def _study(
     folder: Path,
     accelerator: Any,
     console: Console,
-) -> None:
+) -> list[Row]:
     """Short trainings with other vocabularies and other lengths; what is measured already is not trained again."""
     path = folder / STUDY
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
-    full = choose_length(build_tokenizer(data.train.texts, None, 1), data.train.texts)
+    full = choose_length(build_tokenizer(data.train.texts, None, 1, digits=network.digits), data.train.texts)
     short = dataclasses.replace(settings, epochs=_STUDY_EPOCHS, ema=0.0)
+    measured = {
+        "data": data.fingerprint,
+        "network": dataclasses.asdict(network),
+        "settings": dataclasses.asdict(short),
+        "learning": dataclasses.asdict(learning),
+    }
+    rows = recall_rows(path, measured)
     wanted = [(words, full) for words in _STUDIED_WORDS]
     wanted += [(network.words or None, length) for length in _STUDIED_LENGTHS if length < full]
     for words, length in wanted:
@@ -214,11 +219,14 @@ def _study(
         model = build(network, size + 2, len(data.classes), settings.seed)
         train, validation = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation))
         task = Topics(train, data.train.labels, validation, data.validation.labels, len(data.classes), learning)
-        state = fit(model, task, short, folder / "study", accelerator=accelerator, console=Console(quiet=True))
+        state = fit(
+            model, task, short, folder / "study", accelerator=accelerator, console=Console(quiet=True), whole=True
+        )
         rows.append({"words": size, "length": length, "accuracy": state.history[-1]["validation_accuracy"]})
         console.print(f"study: {size} words, length {length}: {rows[-1]['accuracy']:.4f}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows, indent=1) + "\n")
+        if accelerator.is_main_process:
+            keep_rows(path, measured, rows)
+    return rows
 
 
 def _lengths(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Ids:

@@ -91,6 +91,11 @@ def load_table(
         )
     except ValueError as error:
         raise DataError(f"{source}: too few rows to carve test and validation rows from: {error}") from error
+    for name, known in zip(columns, ~np.isnan(rows[train]).all(0), strict=True):
+        if not known:
+            raise DataError(
+                f"{source}: the column {name!r} holds too few numbers, none of them in a training row: leave it out."
+            )
     every = TabularSplit(rows, targets)
     digest = hashlib.sha256(rows.tobytes() + targets.tobytes()).hexdigest()
     return TabularData(
@@ -123,7 +128,11 @@ def _read(source: str) -> dict[str, list[Any]]:
     except Exception as error:  # the library raises many kinds, from a network failure to a parser's
         raise DataError(f"{source}: cannot be loaded as a table: {error}") from error
     part = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
-    return {name: list(part[name]) for name in part.column_names}
+    # Serving strips names too, as people write "height, weight".
+    table = {name.strip(): list(part[name]) for name in part.column_names}
+    if len(table) < len(part.column_names):
+        raise DataError(f"{source}: two columns have the same name, spaces apart: {', '.join(part.column_names)}.")
+    return table
 
 
 def _numbers(source: str, table: dict[str, list[Any]]) -> tuple[tuple[str, ...], Floats]:

@@ -28,8 +28,9 @@ class TabularNetwork(nn.Module):
         mean = table.nan_to_num(0).sum(0) / count
         variance = ((table - mean).square().nan_to_num(0)).sum(0) / count
         self.register_buffer("mean", mean.float())
-        # A column that never varies must not divide by zero.
-        self.register_buffer("std", variance.sqrt().clamp_min(1e-6).float())
+        # A column that never varies, as far as float32 tells, must not divide by zero, nor make a flood of a trace.
+        varies = variance > (mean * 1e-7).square()
+        self.register_buffer("std", torch.where(varies, variance.sqrt(), 1.0).float())
         layers: list[nn.Module] = []
         before = rows.shape[1]
         for width in hidden:

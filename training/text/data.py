@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from training.data import DataError
+from training.data import DataError, spread
 
 _NAMES = ("train", "validation", "test")
 _TEXT_COLUMNS = ("text", "content", "sentence", "document", "review", "title")
@@ -57,7 +57,7 @@ def load_texts(
     Args:
         source: a hub id; a folder with parquet, CSV or JSON lines, one file a split (`train.csv`, `test.csv`); or one
             such file, from which the splits are carved.
-        text_column: by default the one that is called so, or the only one of strings that is not the label.
+        text_column: by default the one that is called so, or something like it.
         label_column: likewise.
         validation: the share of train that becomes the validation split where the source has none.
         limit: at most so many texts of each split, for a trial.
@@ -86,7 +86,7 @@ def load_texts(
         if name not in splits:
             splits[name], splits["train"] = carve(splits["train"], share, seed)
     if limit is not None:
-        splits = {name: part.take(np.arange(min(limit, len(part)))) for name, part in splits.items()}
+        splits = {name: part.take(np.sort(spread(part.labels, limit, seed))) for name, part in splits.items()}
     empty = [name for index, name in enumerate(names) if not (splits["train"].labels == index).any()]
     if empty:
         raise DataError(f"{source} [train]: no text of the class {', '.join(empty[:10])}.")
@@ -138,7 +138,8 @@ def _open(source: str) -> dict[str, datasets.Dataset]:
     splits = {("validation" if name in ("valid", "val") else name): part for name, part in loaded.items()}
     if "train" not in splits:
         raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
-    return splits
+    # Some sets bring further ones, of texts without labels.
+    return {name: part for name, part in splits.items() if name in _NAMES}
 
 
 def _column(source: str, part: datasets.Dataset, given: str | None, usual: tuple[str, ...], option: str) -> str:

@@ -120,7 +120,8 @@ def _card(
         f"weighted by their size. One standard error of the accuracy is {error:.4f}. The linear baseline (tf-idf of "
         f"words and word pairs, support vector machine) reaches {findings.baseline:.4f}.",
         "## How text is read",
-        "Lower case, letters alone, split at everything else; the "
+        f"Lower case, letters{' and digits' if manifest.training.settings.get('digits') else ''} alone, split at "
+        "everything else; the "
         f"{manifest.words - 2:,} most frequent words of the training texts have a number of their own, which covers "
         f"{known:.1%} of the words of the test texts; a text is read up to its word {manifest.max_length}, "
         f"{(findings.lengths <= manifest.max_length).mean():.1%} of the training texts to their end.",

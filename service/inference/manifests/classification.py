@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from service.inference.cards import Calibration, Card, ImageInput, ManifestBase, Probability
 
+# What makes token ids of a text, beside a text classifier.
+TOKENIZER = "tokenizer.json"
+
 
 class ConformalPoint(Card):
     """One row of the split conformal table (Sadinle et al. 2019, arXiv:1609.00451).
@@ -89,6 +92,11 @@ class TextManifest(ManifestBase):
     def headline(self) -> dict[str, float]:
         """The figures that say how good it is in a line."""
         return {"accuracy": self.metrics.accuracy, "macro_f1": self.metrics.macro_f1}
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The tokenizer."""
+        return (TOKENIZER,)
 
     @property
     def longest(self) -> int:

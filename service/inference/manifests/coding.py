@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from service.inference.cards import Card, ImageInput, ManifestBase, Probability
 
+# What new latents are drawn from, beside a decoder.
+DENSITY = "density.npz"
+
 
 class AutoencoderMetrics(Card):
     """Test figures of an autoencoder and its parts.
@@ -89,6 +92,11 @@ class DecoderManifest(ImageCodeManifest):
     """Latents, float32, to uint8 images; beside it lies the density that new latents are drawn from."""
 
     task: Literal["image-generation"] = "image-generation"
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The density."""
+        return (DENSITY,)
 
     @property
     def headline(self) -> dict[str, float]:

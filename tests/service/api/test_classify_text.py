@@ -144,6 +144,14 @@ async def test_a_megabyte_of_text_is_read_up_to_its_length(client):
     assert result["cut_off"] == 250_000 - LONGEST
 
 
+async def test_a_text_that_would_take_seconds_is_refused(client, monkeypatch):
+    monkeypatch.setattr("service.api.classify_text._MOST_CHARACTERS", 100)
+    response = await classify(client, ["cat", "cat " * 30])
+    assert response.status_code == 413
+    assert response.json()["index"] == 1
+    assert "has 120 characters; at most 100" in response.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status", "detail", "index"),
     [

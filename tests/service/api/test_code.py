@@ -104,6 +104,7 @@ async def test_a_large_colour_photograph_becomes_what_the_model_takes(client):
         ([[0.0, "a", 0, 0]], "numbers alone", 0),
         ([[0.0, True, 0, 0]], "numbers alone", 0),
         ([[0.0, 1e300, 0, 0]], "finite", 0),
+        ([[0.0, 10**400, 0, 0]], "finite", 0),
         ([], "at least one", None),
     ],
 )

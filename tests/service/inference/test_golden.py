@@ -25,6 +25,14 @@ def test_numbers_are_compared_place_by_place():
     assert compare(want, want, NUMBERS).acceptable
 
 
+def test_an_output_may_have_a_tolerance_of_its_own():
+    card = GoldenCard(rows=1, atol=1, tolerances={"error": 1e-3})
+    want = {"bytes": np.array([10.0]), "error": np.array([0.02])}
+    assert compare(want, {"bytes": np.array([11.0]), "error": np.array([0.0205])}, card).acceptable
+    difference = compare(want, {"bytes": np.array([10.0]), "error": np.array([0.0])}, card)
+    assert (difference.output, difference.acceptable) == ("error", False)
+
+
 def test_nothing_makes_a_nan_acceptable():
     assert not compare({"a": np.array([1.0])}, {"a": np.array([np.nan])}, NUMBERS).acceptable
     broken = found((1, 1, 0.9))

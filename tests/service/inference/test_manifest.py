@@ -7,6 +7,7 @@ import pytest
 
 from service.inference.manifest import InvalidModel, read_manifest, sha256
 from tests.tiny import LABELS, write_model
+from tests.tiny_autoencoder import write_autoencoder
 
 
 def change(folder: Path, **values: object) -> None:
@@ -89,4 +90,13 @@ def test_a_further_file_is_checked_too(tmp_path: Path):
     files = read_manifest(folder).files
     change(folder, files={**files, "tokenizer.json": "0" * 64})
     with pytest.raises(InvalidModel, match=r"tokenizer\.json is missing"):
+        read_manifest(folder)
+
+
+def test_a_file_that_the_task_needs_must_be_named(tmp_path: Path):
+    write_autoencoder(tmp_path)
+    folder = tmp_path / "decoder" / "1"
+    files = read_manifest(folder).files
+    change(folder, files={name: digest for name, digest in files.items() if name != "density.npz"})
+    with pytest.raises(InvalidModel, match=r"files: names no density\.npz"):
         read_manifest(folder)

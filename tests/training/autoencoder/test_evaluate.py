@@ -60,3 +60,15 @@ def test_density_is_a_mixture_for_each_class_with_fewer_gaussians_where_there_is
     drawn, _ = density.draw(100, seed=0, label=1)
     np.testing.assert_allclose(drawn.mean(0), 20, atol=0.3)
     np.testing.assert_allclose(density.classes, [600 / 605, 5 / 605], rtol=1e-5)
+
+
+def test_a_class_of_one_image_has_a_density_about_it():
+    latents = np.concatenate((np.random.default_rng(0).normal(0, 1, (50, 3)), [[9, 9, 9]])).astype(np.float32)
+    density = fit_density(latents, np.repeat([0, 1], [50, 1]), 2, DensitySettings())
+    drawn, _ = density.draw(50, seed=0, label=1)
+    np.testing.assert_allclose(drawn, 9, atol=1)
+
+
+def test_principal_components_are_at_most_as_many_as_there_are():
+    images = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
+    assert pca_error(images, images, 32) < 1e-6

@@ -36,6 +36,16 @@ def test_images_too_small_to_halve_are_refused():
     assert halvings((28, 27, 1), 2) == [(28, 27), (14, 14), (7, 7)]
 
 
+def test_what_is_measured_is_the_network_as_it_is_served():
+    network = Autoencoder((8, 8, 1), latent=3, widths=(8,))
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    for measure, items in ((encode, images), (restoration_errors, images), (decode, encode(network, images))):
+        network.train()
+        together = measure(network, items)
+        network.train()
+        np.testing.assert_allclose(measure(network, items[:1])[0], together[0], rtol=1e-5, atol=1e-5)
+
+
 def test_bytes_are_rounded_to_the_nearest():
     pixels = torch.tensor([0.0, 1.0, 0.5, 100.4 / 255, 100.6 / 255]).view(1, 1, 1, 5)
     assert to_bytes(pixels).flatten().tolist() == [0, 255, 128, 100, 101]

@@ -8,8 +8,10 @@ from PIL import Image
 from rich.console import Console
 
 from service.inference.manifest import MODEL, read_manifest
+from service.inference.manifests.coding import DENSITY
 from service.inference.session import Session
-from service.tasks.generation import DENSITY, Density
+from service.tasks.generation import Density
+from training.data import DataError
 from training.recipes import autoencoder
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
@@ -90,6 +92,12 @@ def test_the_report_shows_what_it_links(published):
             assert picture.width > 200
     assert "## Does generated data help when real data is scarce?" in text
     assert text.count("| 0 | ") == text.count("| 1 | ") == 1
+
+
+def test_too_few_images_for_the_study_are_named_before_the_training(published, tmp_path):
+    data = published[0].parent / "data"
+    with pytest.raises(DataError, match=r"--few takes 20 images of each class; 'blue' has 8"):
+        run(*TINY, "--data", data, "--limit", 24, "--run-dir", tmp_path, "--few")
 
 
 def test_a_run_that_ended_is_published_again_without_training(published, capsys, tmp_path):

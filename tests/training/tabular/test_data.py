@@ -76,3 +76,23 @@ def test_paths_that_are_wrong(tmp_path):
     (tmp_path / "x.xls").write_text("")
     with pytest.raises(DataError, match=r"ends in '\.xls'"):
         load_table(str(tmp_path / "x.xls"), "a")
+
+
+def test_spaces_around_names_are_not_part_of_them(tmp_path):
+    lines = people()
+    lines[0] = "height , weight, kind"
+    assert load_table(write(tmp_path / "x.csv", lines), "kind").columns == ("height", "weight")
+    lines[0] = "height,height ,kind"
+    with pytest.raises(DataError, match="two columns have the same name"):
+        load_table(write(tmp_path / "y.csv", lines), "kind")
+
+
+def test_a_column_without_a_number_in_training_is_refused(tmp_path):
+    lines = people()
+    lines = [lines[0] + ",rare", *(f"{line}," for line in lines[1:])]
+    data = load_table(write(tmp_path / "x.csv", people()), "kind")
+    height = data.test.rows[0, 0]
+    place = next(place for place, line in enumerate(lines[1:], 1) if np.float32(line.split(",")[0]) == height)
+    lines[place] += "5"
+    with pytest.raises(DataError, match="'rare' holds too few numbers"):
+        load_table(write(tmp_path / "y.csv", lines), "kind")

@@ -60,3 +60,10 @@ def test_importance_is_of_the_column_that_is_looked_at():
     assert losses.shape == (3, 5)
     assert losses[1].mean() == pytest.approx(0.5, abs=0.07)
     assert (losses[[0, 2]] == 0).all()
+
+
+def test_small_units_count_and_constants_do_not():
+    random = np.random.default_rng(0)
+    rows = np.stack((random.normal(5e-9, 3e-9, 200), np.full(200, 7.1)), axis=1).astype(np.float32)
+    network = TabularNetwork(rows, 2, (4,), 0.0)
+    np.testing.assert_allclose(network.std, [rows[:, 0].std(), 1], rtol=1e-4)

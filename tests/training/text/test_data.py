@@ -69,3 +69,13 @@ def test_wrong_paths_and_kinds_are_refused(tmp_path):
 
 def test_a_limit_takes_so_many(source):
     assert len(load_texts(source, limit=20).train) == 20
+
+
+def test_a_trial_takes_some_of_every_class_however_they_are_sorted(tmp_path):
+    path = tmp_path / "x.csv"
+    write_csv(path)
+    first, *lines = path.read_text().splitlines()
+    path.write_text("\n".join((first, *sorted(lines, key=lambda line: line.rpartition(",")[2]))) + "\n")
+    data = load_texts(str(path), limit=10)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [10, 5, 10]
+    assert set(data.train.labels) == set(data.test.labels) == {0, 1}
