@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from training.augment import to_pixels
+from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
 from training.fit import Draw
 
@@ -24,10 +24,14 @@ class RestorationSettings:
     Attributes:
         shrink: weight of the latents' mean square, which keeps the code in one place.
         noise: standard deviation of what is added to the latents in training, so that near codes mean near images.
+        consistency: weight of the mean squared distance between the codes of an image and of the same shifted by a
+            few pixels: what does not change what is seen shall change the code little (the invariance of Bardes et
+            al. 2022, arXiv:2105.04906; there is no label in it, and restoring keeps the codes apart).
     """
 
     shrink: float = 1e-4
-    noise: float = 0.1
+    noise: float = 0.15
+    consistency: float = 0.04
 
 
 class Restoration:
@@ -48,6 +52,7 @@ class Restoration:
         self._images = torch.from_numpy(train)
         self._validation = validation
         self._settings = settings
+        self._shift = Augment(flip=False, translate=max(1, round(0.07 * train.shape[1])), cutout=0)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -63,17 +68,22 @@ class Restoration:
         self,
         network: nn.Module,
         items: Tensor,
-        epoch: int,  # noqa: ARG002 - the task's signature
+        epoch: int,
         draw: Draw,
         device: torch.device,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `training.fit.Task`; the figure is the mean squared error on the 0 to 1 scale."""
-        pixels = to_pixels(self._images[items].to(device))
+        images = self._images[items].to(device)
+        pixels = to_pixels(images)
         inner: Any = getattr(network, "module", network)  # what several GPUs wrap
         noise = torch.randn((len(items), inner.latent), generator=draw.own, device=device) * self._settings.noise
         restored, latents = network(pixels, noise)
         error = F.mse_loss(restored.float(), pixels)
-        return error + self._settings.shrink * latents.float().square().mean(), {"error": error}
+        loss = error + self._settings.shrink * latents.float().square().mean()
+        if self._settings.consistency:
+            shifted = inner.encoder(self._shift(images, items.to(device), epoch, draw.own))
+            loss = loss + self._settings.consistency * F.mse_loss(shifted.float(), latents.float())
+        return loss, {"error": error}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """See `training.fit.Task`."""

@@ -60,7 +60,7 @@ MOST_PIXELS = 100_000_000
 FEW = "few.json"
 
 # A start, sized for MNIST on two cores.
-DEFAULTS = FitSettings(epochs=40, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4, warmup=0.05, ema=0.999)
+DEFAULTS = FitSettings(epochs=30, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4, warmup=0.05, ema=0.999)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     how = add_training_options(parser, "runs/autoencoder-DATA")
     how.add_argument("--shrink", type=float, help="weight of the latents' mean square")
     how.add_argument("--noise", type=float, help="standard deviation of what is added to the latents in training")
+    how.add_argument(
+        "--consistency", type=float, help="weight of the distance between the codes of an image and of it shifted"
+    )
     how.add_argument("--components", type=int, help="Gaussians a class in the density of the latents")
     how.add_argument("--judge-epochs", type=int, default=6, help="of the classifier that judges generated images")
     how.add_argument("--generated", type=int, default=10_000, help="images that the judge sees")

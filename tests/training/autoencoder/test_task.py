@@ -1,0 +1,39 @@
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from training.augment import Augment, to_pixels
+from training.autoencoder.network import Autoencoder
+from training.autoencoder.task import Restoration, RestorationSettings
+from training.fit import Draw
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
+ITEMS = torch.tensor([3, 1, 7, 5])
+
+
+def loss_of(network, **settings):
+    task = Restoration(IMAGES, IMAGES, RestorationSettings(**settings))
+    draw = Draw(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return task.loss(network, ITEMS, 0, draw, torch.device("cpu"))
+
+
+def test_the_loss_is_the_error_and_what_shrinks_the_latents():
+    network = Autoencoder((16, 16, 1), latent=3, widths=(4,)).eval()
+    pixels = to_pixels(torch.from_numpy(IMAGES)[ITEMS])
+    restored, latents = network(pixels)
+    loss, figures = loss_of(network, shrink=0.5, noise=0, consistency=0)
+    torch.testing.assert_close(figures["error"], F.mse_loss(restored, pixels))
+    torch.testing.assert_close(loss, figures["error"] + 0.5 * latents.square().mean())
+
+
+def test_consistency_is_how_far_a_shift_moves_the_latents():
+    network = Autoencoder((16, 16, 1), latent=3, widths=(4,)).eval()
+    generator = torch.Generator().manual_seed(1)
+    torch.randn((4, 3), generator=generator)  # the noise is drawn before
+    shifted = Augment(flip=False, translate=1, cutout=0)(torch.from_numpy(IMAGES)[ITEMS], ITEMS, 0, generator)
+    pixels = to_pixels(torch.from_numpy(IMAGES)[ITEMS])
+    moved = F.mse_loss(network.encoder(shifted), network.encoder(pixels))
+    assert moved > 1e-4
+    difference = loss_of(network, consistency=2)[0] - loss_of(network, consistency=0)[0]
+    torch.testing.assert_close(difference, 2 * moved, rtol=1e-4, atol=1e-6)
