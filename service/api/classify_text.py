@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 import pydantic_core
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from tokenizers import Tokenizer
 
 from service.api.exchange import Answer, Exchange
-from service.api.predict import Label
+from service.api.labels import Label, LabelQuery
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
@@ -32,19 +32,10 @@ _MOST_EXPLAINED = 8
 _EXAMPLE = "Crude oil prices rose on Monday after OPEC ministers agreed to cut production."
 
 
-class ClassifyTextQuery(BaseModel):
+class ClassifyTextQuery(LabelQuery):
     """The options of /v1/classify-text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: str = Field("topics", description="which model answers; `GET /v1/models` lists them")
-    top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer")
-    coverage: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="adds `label_set`: the smallest set that holds the true label this often (split conformal)",
-    )
     explain: bool = Field(
         False, description="adds `words`: how much each word moves the likeliest label (at most 8 texts a request)"
     )

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import pydantic_core
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service.api.exchange import Answer, Exchange
+from service.api.labels import Label, LabelQuery
 from service.api.problems import RESPONSES
 from service.api.samples import CAT
 from service.api.thin import ThinRoute
@@ -18,27 +19,10 @@ from service.tasks.classification import conformal_point, label_set, prepare, to
 router = APIRouter(route_class=ThinRoute, tags=["inference"])
 
 
-class PredictQuery(BaseModel):
+class PredictQuery(LabelQuery):
     """The options of /v1/predict."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: str = Field("classifier", description="which model answers; `GET /v1/models` lists them")
-    top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer")
-    coverage: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="adds `label_set`: the smallest set that holds the true label this often (split conformal)",
-    )
-
-
-class Label(BaseModel):
-    """A label and how likely it is."""
-
-    label: str = Field(examples=["cat"])
-    index: int = Field(examples=[3], description="its place among the model's labels")
-    probability: float = Field(examples=[0.97], description="calibrated: of answers with 0.9, nine in ten are right")
 
 
 class Prediction(BaseModel):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.exchange import Answer, Exchange
-from service.api.predict import Label
+from service.api.labels import Label
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.errors import InvalidRequest, UnsupportedMediaType
