@@ -77,6 +77,8 @@ class NetworkSettings:
         hidden: of each direction of each layer.
         layers: recurrent layers.
         dropout: the share of numbers dropped before each layer and before the last.
+        readers: recurrent readers whose answers are averaged.
+        wide: whether single words vote too.
         words: the most words in the vocabulary; 0 for all.
         length: the most words of a text that are read; 0 for a length that nearly all have.
         digits: whether digits belong to words.
@@ -87,6 +89,8 @@ class NetworkSettings:
     hidden: int = 200
     layers: int = 1
     dropout: float = 0.5
+    readers: int = 1
+    wide: bool = False
     words: int = 0
     length: int = 0
     digits: bool = False
@@ -95,7 +99,17 @@ class NetworkSettings:
 def build(network: NetworkSettings, words: int, classes: int, seed: int) -> TextNetwork:
     """The network, its weights initialised from `seed`."""
     torch.manual_seed(seed)
-    return TextNetwork(words, classes, network.cell, network.embedding, network.hidden, network.layers, network.dropout)
+    return TextNetwork(
+        words,
+        classes,
+        network.cell,
+        network.embedding,
+        network.hidden,
+        network.layers,
+        network.dropout,
+        network.readers,
+        network.wide,
+    )
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -107,9 +121,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="use at most so many texts of each split, for a trial")
     net = parser.add_argument_group("network")
     net.add_argument("--cell", choices=("gru", "lstm"))
-    for name in ("embedding", "hidden", "layers"):
+    for name in ("embedding", "hidden", "layers", "readers"):
         net.add_argument(f"--{name}", type=int)
     net.add_argument("--dropout", type=float)
+    net.add_argument("--wide", action="store_true", default=None, help="single words vote beside the readers")
     net.add_argument("--words", type=int, help="the most words in the vocabulary (default: all)")
     net.add_argument("--length", type=int, help="the most words of a text that are read (default: by the data)")
     net.add_argument("--digits", action="store_true", default=None, help="digits belong to words")

@@ -46,8 +46,41 @@ class Recurrent(nn.Module):
         return states
 
 
+class Reader(nn.Module):
+    """Recurrent layers, the mean and the maximum of their states over the words, one linear layer.
+
+    Args:
+        features: numbers a word.
+        classes: how many.
+        cell: `gru` or `lstm`.
+        hidden: of each direction of each layer.
+        layers: recurrent layers.
+        dropout: the share of numbers dropped before each layer and before the last.
+    """
+
+    def __init__(self, features: int, classes: int, cell: Cell, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            Recurrent(cell, features if index == 0 else 2 * hidden, hidden) for index in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(4 * hidden, classes)
+
+    def forward(self, x: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        """Logits of vectors (batch, time, features), whether each is a word (batch, time), how many are (batch, 1)."""
+        for layer in self.layers:
+            x = layer(self.dropout(x), lengths)
+        mean = (x * mask[..., None]).sum(1) / lengths.clamp_min(1)
+        # The states of both cells lie above -1.
+        most = torch.where(mask[..., None], x, -1.0).amax(1)
+        return self.head(self.dropout(torch.cat((mean, most), 1)))
+
+
 class TextNetwork(nn.Module):
-    """Word vectors, recurrent layers, the mean and the maximum over the words, one linear layer.
+    """Word vectors, several readers of them that each tell the class, and a vote of every single word.
+
+    The readers are an ensemble (Hansen and Salamon 1990) that shares its word vectors; the words' votes are the wide
+    part of a wide and deep network (Cheng et al. 2016, arXiv:1606.07792).
 
     Args:
         words: size of the vocabulary, padding and unknown included.
@@ -55,8 +88,10 @@ class TextNetwork(nn.Module):
         cell: `gru` or `lstm`.
         embedding: numbers a word.
         hidden: of each direction of each layer.
-        layers: recurrent layers.
+        layers: recurrent layers of a reader.
         dropout: the share of numbers dropped before each layer and before the last.
+        readers: how many.
+        wide: whether words vote.
     """
 
     def __init__(
@@ -68,28 +103,29 @@ class TextNetwork(nn.Module):
         hidden: int = 200,
         layers: int = 1,
         dropout: float = 0.5,
+        readers: int = 1,
+        wide: bool = False,
     ) -> None:
         super().__init__()
         self.vectors = nn.Embedding(words, embedding, padding_idx=PAD)
         nn.init.normal_(self.vectors.weight, std=0.1)
-        self.layers = nn.ModuleList(
-            Recurrent(cell, embedding if index == 0 else 2 * hidden, hidden) for index in range(layers)
-        )
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(4 * hidden, classes)
+        self.readers = nn.ModuleList(Reader(embedding, classes, cell, hidden, layers, dropout) for _ in range(readers))
+        self.votes = nn.Embedding(words, classes, padding_idx=PAD) if wide else None
+        if self.votes is not None:
+            nn.init.zeros_(self.votes.weight)
 
-    def features(self, ids: Tensor) -> Tensor:
-        """What the last layer sees, shape (batch, 4 * hidden), of token ids, int64, shape (batch, time)."""
+    def forward(self, ids: Tensor) -> Tensor:
+        """Of token ids, int64, shape (batch, time), 0 being padding at the end, the classes' log-probabilities.
+
+        Returns:
+            Shape (batch, classes), the readers' mean; in training (batch, readers, classes), for each learns alone.
+        """
         mask = ids != PAD
         lengths = mask.sum(1, keepdim=True)
         x = self.vectors(ids)
-        for layer in self.layers:
-            x = layer(self.dropout(x), lengths)
-        mean = (x * mask[..., None]).sum(1) / lengths.clamp_min(1)
-        # The states of both cells lie above -1.
-        most = torch.where(mask[..., None], x, -1.0).amax(1)
-        return torch.cat((mean, most), 1)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Logits, shape (batch, classes), of token ids, int64, shape (batch, time); 0 is padding at the end."""
-        return self.head(self.dropout(self.features(ids)))
+        logits = torch.stack([reader(x, mask, lengths) for reader in self.readers], 1)
+        if self.votes is not None:
+            # Words are counted as in vectors of one length.
+            logits = logits + (self.votes(ids).sum(1) / lengths.clamp_min(1).sqrt())[:, None]
+        each = torch.log_softmax(logits, -1)
+        return each if self.training else each.mean(1)

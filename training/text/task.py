@@ -100,10 +100,16 @@ class Topics:
         lost = torch.rand(ids.shape, generator=draw.own, device=device) < self._settings.word_dropout
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
         target = self._labels[items].to(device)
-        logits = network(ids).float()
-        each = F.cross_entropy(logits, target, label_smoothing=self._settings.label_smoothing, reduction="none")
-        loss = (each * self._weights.to(device)[target]).mean()
-        return loss, {"accuracy": (logits.detach().argmax(1) == target).float().mean()}
+        outputs = network(ids).float()  # of every reader
+        readers = outputs.shape[1]
+        each = F.cross_entropy(
+            outputs.flatten(0, 1),
+            target.repeat_interleave(readers),
+            label_smoothing=self._settings.label_smoothing,
+            reduction="none",
+        ).view(-1, readers)
+        loss = (each.mean(1) * self._weights.to(device)[target]).mean()
+        return loss, {"accuracy": (outputs.detach().mean(1).argmax(1) == target).float().mean()}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """See `training.fit.Task`."""

@@ -20,11 +20,14 @@ def texts(lengths=LENGTHS, words=40, seed=0):
     return [random.integers(2, words, length) for length in lengths]
 
 
-@pytest.fixture(params=[("gru", 1), ("lstm", 2)])
+@pytest.fixture(params=[("gru", 1, 1, False), ("lstm", 2, 1, False), ("gru", 1, 3, True)])
 def network(request):
-    cell, layers = request.param
+    cell, layers, readers, wide = request.param
     torch.manual_seed(0)
-    return TextNetwork(40, 3, cell, embedding=8, hidden=6, layers=layers).eval()
+    network = TextNetwork(40, 3, cell, embedding=8, hidden=6, layers=layers, readers=readers, wide=wide).eval()
+    if wide:
+        torch.nn.init.normal_(network.votes.weight[1:])
+    return network
 
 
 def test_padding_changes_nothing(network):
@@ -40,7 +43,7 @@ def test_both_ends_are_read(network):
     ids = torch.from_numpy(texts((12,))[0])[None]
     vectors = network.vectors(ids).detach().requires_grad_()
     for place in (0, 11):
-        states = network.layers[0](vectors, torch.tensor([[12]]))
+        states = network.readers[-1].layers[0](vectors, torch.tensor([[12]]))
         (gradient,) = torch.autograd.grad(states[0, 11 - place].sum(), vectors)
         assert gradient[0, place].abs().sum() > 0
 
@@ -85,7 +88,7 @@ def test_words_are_dropped_and_padding_is_not():
     class Spy(torch.nn.Module):
         def forward(self, ids):
             seen.append(ids)
-            return torch.zeros(len(ids), 3, requires_grad=True)
+            return torch.zeros(len(ids), 2, 3, requires_grad=True)
 
     draw = Draw(torch.Generator().manual_seed(0), torch.Generator())
     make_task(word_dropout=0.5).loss(Spy(), torch.arange(8), 0, draw, torch.device("cpu"))
@@ -93,6 +96,32 @@ def test_words_are_dropped_and_padding_is_not():
     assert torch.equal(seen[0] == PAD, plain == PAD)
     share = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
     assert 0.3 < share < 0.7
+
+
+def test_every_reader_learns_by_itself_and_their_mean_answers():
+    torch.manual_seed(0)
+    network = TextNetwork(40, 3, embedding=8, hidden=6, dropout=0, readers=3)
+    ids = padded(texts())
+    each = network(ids)
+    assert each.shape == (8, 3, 3)
+    torch.testing.assert_close(network.eval()(ids), each.mean(1))
+    network.train()
+    task = make_task(word_dropout=0, label_smoothing=0)
+    draw = Draw(torch.Generator().manual_seed(0), torch.Generator())
+    loss, _ = task.loss(network, torch.arange(8), 0, draw, torch.device("cpu"))
+    labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2])
+    expected = -each[torch.arange(8), :, labels].mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_single_words_vote():
+    network = TextNetwork(40, 3, embedding=8, hidden=6, wide=True).eval()
+    before = network(torch.tensor([[5, 7, 7, 9]]))
+    with torch.no_grad():
+        network.votes.weight[7, 1] = 3.0
+    after = network(torch.tensor([[5, 7, 7, 9], [7, 7, 5, 9]]))
+    votes = torch.tensor([0.0, 2 * 3 / 4**0.5, 0.0])
+    torch.testing.assert_close(after[0], torch.log_softmax(before[0] + votes, -1))
 
 
 def test_balance_weighs_rare_classes_more_and_the_mean_stays():
