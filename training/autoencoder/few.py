@@ -11,7 +11,7 @@ from training.augment import Augment
 from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.judge import make_network
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import Restoration, RestorationSettings, decode, encode
+from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, settle
 from training.classification import Classification, ClassificationSettings, predict
 from training.data import DataError, ImageData, ImageSplit
 from training.fit import FitSettings, fit
@@ -89,6 +89,7 @@ def few_images(
         )
         # As few images as that leave none to choose an epoch by, here and below.
         fit(model, task, how, folder / "few", accelerator=accelerator, console=quiet, keep="last", whole=True)
+        settle(model, real.images)
         density = fit_density(encode(model, real.images), real.labels, len(data.classes), DensitySettings(seed=seed))
         count = settings.generated
         invented = [density.draw(count, seed=1000 * seed + label, label=label)[0] for label in range(len(data.classes))]

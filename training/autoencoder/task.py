@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
@@ -91,6 +92,21 @@ class Restoration:
         with accelerator.autocast():
             error = float(restoration_errors(network, self._validation).mean())
         return {"error": error, "closeness": 1 - error}
+
+
+def settle(network: Autoencoder, images: npt.NDArray[np.uint8]) -> None:
+    """Measures the statistics of batch normalisation anew, as the network is used; leaves it in evaluation mode.
+
+    In training they come from shifted images and noisy codes too, and belong to weights that have changed since.
+
+    Args:
+        network: trained.
+        images: of the training split, uint8, shape (n, height, width, channels).
+    """
+    device = next(network.parameters()).device
+    parts = (images[start : start + EVALUATION_BATCH] for start in range(0, len(images), EVALUATION_BATCH))
+    update_bn((to_pixels(torch.from_numpy(part).to(device)) for part in parts), network)
+    network.eval()
 
 
 @torch.no_grad()

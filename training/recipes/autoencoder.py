@@ -31,7 +31,7 @@ from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGr
 from training.autoencoder.judge import train_judge
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.report import Findings, write_report
-from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, restoration_errors
+from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, restoration_errors, settle
 from training.data import ImageData, common_background, load_images
 from training.export import (
     data_card,
@@ -140,7 +140,8 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     # Evaluated as it is served: in float32, on the CPU.
-    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    model = model.cpu().to(memory_format=torch.contiguous_format)
+    settle(model, data.train.images)
     findings = evaluate(model, data, judge, fitting, arguments.generated, few)
     metrics = findings.metrics
     console.print(

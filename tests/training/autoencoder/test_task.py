@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import Restoration, RestorationSettings
+from training.autoencoder.task import Restoration, RestorationSettings, restoration_errors, settle
 from training.fit import Draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
@@ -37,3 +37,15 @@ def test_consistency_is_how_far_a_shift_moves_the_latents():
     assert moved > 1e-4
     difference = loss_of(network, consistency=2)[0] - loss_of(network, consistency=0)[0]
     torch.testing.assert_close(difference, 2 * moved, rtol=1e-4, atol=1e-6)
+
+
+def test_settled_statistics_are_those_of_the_images_themselves():
+    network = Autoencoder((16, 16, 1), latent=3, widths=(4,))
+    network(to_pixels(torch.from_numpy(255 - IMAGES)))  # of other images
+    before = restoration_errors(network, IMAGES).mean()
+    settle(network, IMAGES)
+    assert not network.training
+    norm = network.encoder.body[1]
+    outputs = network.encoder.body[0](to_pixels(torch.from_numpy(IMAGES)))
+    torch.testing.assert_close(norm.running_mean, outputs.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert restoration_errors(network, IMAGES).mean() != before
