@@ -11,7 +11,13 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
-from service.inference.manifests.coding import AutoencoderManifest, AutoencoderMetrics
+from service.inference.manifests.coding import (
+    DENSITY,
+    AutoencoderManifest,
+    AutoencoderMetrics,
+    DecoderManifest,
+    EncoderManifest,
+)
 from service.tasks.generation import Density
 from training.autoencoder.evaluate import nearest
 from training.autoencoder.network import Autoencoder
@@ -44,6 +50,36 @@ class Findings:
     test_latents: npt.NDArray[np.float32]
     restored: Images
     few: list[dict[str, float]]
+
+
+def write_part_report(folder: Path, manifest: EncoderManifest | DecoderManifest, whole: str) -> None:
+    """Writes the short `README.md` of a part into `folder`; the whole is told of in the report of the model `whole`."""
+    metrics, image = manifest.metrics, manifest.image
+    pixels = f"uint8 images, {image.height} x {image.width} x {image.channels} (height, width, channels)"
+    if isinstance(manifest, EncoderManifest):
+        way = f"Input: {pixels}. Output: {manifest.latent} latents, float32."
+        worth = (
+            f"Logistic regression on the latents is right for **{metrics.linear_latents:.4f}** of the test images, on "
+            f"the pixels {metrics.linear_pixels:.4f}."
+        )
+    else:
+        way = (
+            f"Input: {manifest.latent} latents, float32; `{DENSITY}` is what new ones are drawn from. Output: {pixels}."
+        )
+        worth = (
+            "A judge, a classifier of real images, sees the class that was asked for in "
+            f"**{metrics.judge_agreement:.4f}** of the generated images."
+        )
+    parts = [
+        f"# {manifest.name}",
+        f"{manifest.description}.",
+        way,
+        worth,
+        f"It was trained as a part of the model `{whole}`, whose report of the same training has the pictures and all "
+        "other figures.",
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n")
 
 
 def write_report(

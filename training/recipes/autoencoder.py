@@ -30,7 +30,7 @@ from training.autoencoder.few import FewSettings, check_few, few_images
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.report import Findings, write_report
+from training.autoencoder.report import Findings, write_part_report, write_report
 from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, restoration_errors, settle
 from training.data import ImageData, common_background, load_images
 from training.export import (
@@ -222,6 +222,7 @@ class _Part:
         tensors: the names of the input and of the outputs.
         atol: the largest difference from PyTorch that is accepted.
         words: what it is.
+        whole: the name of the model that it is a part of.
     """
 
     name: str
@@ -232,6 +233,7 @@ class _Part:
     tensors: tuple[str, tuple[str, ...]]
     atol: float
     words: str
+    whole: str
 
 
 def _parts(name: str, model: Autoencoder, data: ImageData, findings: Findings) -> list[_Part]:
@@ -240,11 +242,11 @@ def _parts(name: str, model: Autoencoder, data: ImageData, findings: Findings) -
     # A byte that lies on the edge between two may be rounded either way.
     return [
         _Part(name, AutoencoderManifest, AutoencoderGraph(model), model, images, ("images", ("restored", "error")), 1.0,
-              "convolutional autoencoder"),
+              "convolutional autoencoder", name),
         _Part(encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)),
-              1e-3, "the encoder of an autoencoder"),
+              1e-3, "the encoder of an autoencoder", name),
         _Part(decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, findings.test_latents,
-              ("latents", ("images",)), 1.0, "the decoder of an autoencoder, with a density to draw from"),
+              ("latents", ("images",)), 1.0, "the decoder of an autoencoder, with a density to draw from", name),
     ]  # fmt: skip
 
 
@@ -283,6 +285,9 @@ def _write_version(
         golden=card,
         files={},
     )
-    if isinstance(manifest, AutoencoderManifest) and isinstance(part.network, Autoencoder):
-        write_report(target / "report", manifest, part.network, data, findings, state.history, difference.value)
+    if isinstance(manifest, AutoencoderManifest):
+        model: Any = part.network
+        write_report(target / "report", manifest, model, data, findings, state.history, difference.value)
+    else:
+        write_part_report(target / "report", manifest, part.whole)
     return manifest

@@ -94,6 +94,13 @@ def test_the_report_shows_what_it_links(published):
     assert text.count("| 0 | ") == text.count("| 1 | ") == 1
 
 
+def test_the_parts_say_what_they_are_and_where_the_rest_is_told(published):
+    for name in ("encoder", "decoder"):
+        text = (published[0] / name / "1" / "report" / "README.md").read_text()
+        assert text.startswith(f"# {name}\n")
+        assert "a part of the model `autoencoder`" in text
+
+
 def test_too_few_images_for_the_study_are_named_before_the_training(published, tmp_path):
     data = published[0].parent / "data"
     with pytest.raises(DataError, match=r"--few takes 20 images of each class; 'blue' has 8"):
