@@ -56,7 +56,7 @@ ATOL = 1e-4
 STUDY = "study.json"
 _STUDIED_WORDS = (1_000, 5_000, 10_000, None)
 _STUDIED_LENGTHS = (25, 50, 100, 200)
-_STUDY_EPOCHS = 4
+_STUDY_EPOCHS = 3
 _WORDS_SHOWN = 5
 
 # A start, sized for some thousand articles on two cores.
@@ -213,8 +213,9 @@ def _study(
     accelerator: Any,
     console: Console,
 ) -> list[Row]:
-    """Short trainings with other vocabularies and other lengths; what is measured already is not trained again."""
+    """Short trainings, of one reader, with other vocabularies and other lengths; none is repeated."""
     path = folder / STUDY
+    network = dataclasses.replace(network, readers=1)
     full = choose_length(build_tokenizer(data.train.texts, None, 1, digits=network.digits), data.train.texts)
     short = dataclasses.replace(settings, epochs=_STUDY_EPOCHS, ema=0.0)
     measured = {
@@ -269,6 +270,13 @@ def _moved(
     return moved
 
 
+def _words(made_with: dict[str, Any]) -> str:
+    """What a network is, in a few words."""
+    cell, readers = str(made_with["cell"]).upper(), made_with["readers"]
+    kind = f"bidirectional {cell}" if readers == 1 else f"{readers} bidirectional {cell}s over the same word vectors"
+    return f"{kind}, and votes of single words" if made_with["wide"] else kind
+
+
 def _write_version(
     target: Path,
     name: str,
@@ -305,7 +313,7 @@ def _write_version(
     network = graph.network
     manifest = TextManifest(
         name=name,
-        description=f"{data.name}, {len(data.classes)} topics: bidirectional {str(made_with['cell']).upper()}",
+        description=f"{data.name}, {len(data.classes)} topics: {_words(made_with)}",
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,

@@ -155,8 +155,8 @@ def _study_section(study: Sequence[dict[str, Any]]) -> list[str]:
     if not study:
         return []
     return [
-        "What the size of the vocabulary and the length that is read buy (shorter trainings, accuracy on validation; "
-        "the rows compare with each other):",
+        "What the size of the vocabulary and the length that is read buy (shorter trainings of one reader, accuracy on "
+        "validation; the rows compare with each other):",
         table(
             ("words", "length", "validation accuracy"),
             [(f"{row['words']:,}", row["length"], f"{row['accuracy']:.4f}") for row in study],
