@@ -118,6 +118,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data-name", help="what to call the data set in the report (default: its id or file)")
     parser.add_argument("--text-column", help="by default the one called so")
     parser.add_argument("--label-column", help="by default the one called so")
+    parser.add_argument("--validation", type=float, default=0.1, help="share of train that is held out where none is")
     parser.add_argument("--limit", type=int, help="use at most so many texts of each split, for a trial")
     net = parser.add_argument_group("network")
     net.add_argument("--cell", choices=("gru", "lstm"))
@@ -146,6 +147,7 @@ def run(arguments: Namespace, console: Console) -> None:
         arguments.data,
         text_column=arguments.text_column,
         label_column=arguments.label_column,
+        validation=arguments.validation,
         limit=arguments.limit,
         seed=settings.seed,
     )
