@@ -62,9 +62,10 @@ def training_section(manifest: Manifest, what_it_chose: str, seconds: float) -> 
         seconds: that the training took.
     """
     training = manifest.training
+    duration = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     return [
         "## Training",
-        f"`{training.recipe}`, {training.epochs_run} epochs in {seconds / 60:.0f} minutes on this machine; epoch "
+        f"`{training.recipe}`, {training.epochs_run} epochs in {duration} on this machine; epoch "
         f"{training.best_epoch} was the best on {what_it_chose}. The test split was used for the figures here alone.",
         "![Learning curves](learning-curves.png)",
         table(("setting", "value"), [(key, f"`{value}`") for key, value in training.settings.items()]),
