@@ -109,16 +109,14 @@ class EncodedImage:
     def _decode_jpeg(self, channels: int, min_height: int, min_width: int) -> UInt8Array | None:
         if self.orientation >= 5:  # stored lying on its side
             min_height, min_width = min_width, min_height
-        # The decoder's fractions between these (7/8, 3/4 ...) take it longer than the full size does.
-        part = 8 if min_height and min_width else 1
-        while part > 1 and (self.height < min_height * part or self.width < min_width * part):
-            part //= 2
+        if not min_height or not min_width:
+            min_height, min_width = self.height, self.width
         try:
             pixels: UInt8Array = simplejpeg.decode_jpeg(
                 self.data,
                 colorspace="RGB" if channels == 3 else "GRAY",
-                min_height=-(-self.height // part),
-                min_width=-(-self.width // part),
+                min_height=min(min_height, self.height),
+                min_width=min(min_width, self.width),
             )
             return pixels
         except ValueError:

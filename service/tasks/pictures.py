@@ -1,13 +1,11 @@
 """Pixels to PNG: one image, several side by side, and a sheet of any number that is written while it is made."""
 
-import io
 import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image
 
 from service.tasks.images import UInt8Array
 
@@ -16,10 +14,11 @@ _PAPER = 255
 
 
 def to_png(pixels: UInt8Array) -> bytes:
-    """A PNG file of uint8 pixels, shape (height, width, channels); 1 channel is grey, 3 are RGB."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+    """A PNG file of uint8 pixels, shape (height, width, channels); 1 channel is grey, 3 are RGB.
+
+    For small images, of which there are thousands: the library takes several times as long for one of 28 x 28.
+    """
+    return _begin(*pixels.shape) + _chunk(b"IDAT", zlib.compress(_lines(pixels))) + _chunk(b"IEND", b"")
 
 
 def side_by_side(images: Sequence[UInt8Array], scale: int = 1) -> UInt8Array:
@@ -49,8 +48,7 @@ class Sheet:
         self._channels = channels
         self._waiting: list[UInt8Array] = []
         self._packer = zlib.compressobj(6)
-        header = struct.pack(">IIBBBBB", self.width, self.height, 8, 0 if channels == 1 else 2, 0, 0, 0)
-        self._begun = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+        self._begun = _begin(self.height, self.width, channels)
 
     def add(self, tiles: Sequence[UInt8Array]) -> Iterator[bytes]:
         """The next part of the file, once enough tiles are there for it."""
@@ -62,7 +60,7 @@ class Sheet:
     def end(self) -> bytes:
         """The last part of the file."""
         last = self._write(self._waiting) if self._waiting else self._take_header()
-        bottom = self._packer.compress(self._lines(np.full((_GAP, self.width, self._channels), _PAPER, np.uint8)))
+        bottom = self._packer.compress(_lines(np.full((_GAP, self.width, self._channels), _PAPER, np.uint8)))
         return last + _chunk(b"IDAT", bottom + self._packer.flush()) + _chunk(b"IEND", b"")
 
     def _write(self, row: Sequence[UInt8Array]) -> bytes:
@@ -71,17 +69,25 @@ class Sheet:
         for place, tile in enumerate(row):
             left = _GAP + place * (width + _GAP)
             pixels[_GAP:, left : left + width] = tile
-        return self._take_header() + _chunk(b"IDAT", self._packer.compress(self._lines(pixels)))
+        return self._take_header() + _chunk(b"IDAT", self._packer.compress(_lines(pixels)))
 
     def _take_header(self) -> bytes:
         begun, self._begun = self._begun, b""
         return begun
 
-    @staticmethod
-    def _lines(pixels: UInt8Array) -> bytes:
-        """Scanlines, each after a byte that says that it is not filtered."""
-        flat = pixels.reshape(len(pixels), -1)
-        return np.pad(flat, ((0, 0), (1, 0))).tobytes()
+
+def _begin(height: int, width: int, channels: int) -> bytes:
+    """What a PNG file begins with, up to its pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+
+
+def _lines(pixels: UInt8Array) -> bytes:
+    """Scanlines, each after a byte that says that it is not filtered."""
+    height, width, channels = pixels.shape
+    lines = np.zeros((height, 1 + width * channels), dtype=np.uint8)
+    lines[:, 1:] = pixels.reshape(height, -1)
+    return lines.tobytes()
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -57,14 +57,6 @@ def test_a_jpeg_lying_on_its_side_is_scaled_by_its_own_axes(orientation: int):
     assert pixels.shape == ((200, 32, 3) if tall else (32, 200, 3))
 
 
-@pytest.mark.parametrize(
-    ("wanted", "decoded"), [(80, 80), (79, 80), (41, 80), (40, 40), (21, 40), (20, 20), (1, 10), (0, 80), (200, 80)]
-)
-def test_a_jpeg_is_decoded_at_the_least_half_quarter_or_eighth_that_is_enough(wanted: int, decoded: int):
-    data = encode(photograph(80, 160), "JPEG")
-    assert EncodedImage.open(data).decode(3, wanted, wanted).shape == (decoded, 2 * decoded, 3)
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", [0, 9, 1000])
 def test_an_orientation_that_does_not_exist_is_ignored(kind: str, orientation: int):
@@ -294,7 +286,7 @@ def test_grey_is_resized_as_colour_is():
     np.testing.assert_array_equal(fit(grey, 32, 32), fit(grey.repeat(3, axis=-1), 32, 32)[..., :1])
 
 
-@pytest.mark.parametrize("size", [(512, 512), (431, 767), (1200, 140)])
+@pytest.mark.parametrize("size", [(512, 512), (431, 767), (1200, 90)])
 def test_a_jpeg_decoded_small_is_like_one_decoded_whole(size: tuple[int, int]):
     image = EncodedImage.open(encode(photograph(*size), "JPEG", quality=95))
     small, whole = image.decode(3, 64, 64), image.decode(3)
