@@ -28,6 +28,7 @@ format: $(VENV)/.test ## let ruff format the code
 bench: $(VENV)/.test ## compare the service with the bare runtime and a hand-written app
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.detection
+	$(BIN)/python -m benchmarks.routes
 
 DATA ?= uoft-cs/cifar10
 train-classifier: $(VENV)/.training ## train the CNN on CIFAR-10 and publish it (DATA=hub id or folder)

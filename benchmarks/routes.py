@@ -1,0 +1,237 @@
+"""Texts, rows of numbers and generated images over HTTP, against the bare sessions of their models.
+
+Rounds interleave, as in `benchmarks.serving`.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+
+from benchmarks.bare import bare_rate
+from benchmarks.load import measure
+from benchmarks.servers import service
+from service.inference.manifest import GOLDEN, read_manifest
+from service.inference.manifests.classification import TOKENIZER
+from service.inference.manifests.tabular import TabularManifest
+from service.inference.repository import run_batch, run_ragged
+from service.inference.session import Session
+from service.tasks.text import PAD, UNKNOWN
+
+BATCHES = (1, 8, 32, 64)
+IMAGES = 2000  # of a generation request
+_UNKNOWN_WORD = "xqzxqz"
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A way to ask a route: `bodies` in turn, each of so many items, over so many connections."""
+
+    words: str
+    path: str
+    media_type: str
+    bodies: list[bytes]
+    items: int
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A model, items a second of its bare session by batch size, and the ways it is asked."""
+
+    model: str
+    bare: Mapping[int, Callable[[float], float]]
+    lines: list[Line]
+
+
+def main() -> None:
+    """Runs the comparisons and prints them; `--json` writes them too."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.routes", description=__doc__)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    console = Console()
+    routes = [
+        _topics(arguments.models / "topics" / "1"),
+        _tabular(arguments.models / "tabular" / "1"),
+        _generate(arguments.models / "decoder" / "1"),
+    ]
+    figures: dict[str, Any] = {}
+    with service(arguments.models) as running:
+        for route in routes:
+            figures[route.model] = _compare(route, running.port, arguments.rounds, arguments.seconds, console)
+    figures["lengths"] = _lengths(arguments.models / "topics" / "1", console)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _compare(route: Route, port: int, rounds: int, seconds: float, console: Console) -> dict[str, Any]:
+    bare: dict[int, list[float]] = {batch: [] for batch in route.bare}
+    served: list[list[tuple[float, float]]] = [[] for _ in route.lines]
+    for _ in range(rounds):
+        for batch, rate in route.bare.items():
+            bare[batch].append(rate(seconds / 3))
+        for line, values in zip(route.lines, served, strict=True):
+            load = measure(port, line.path, line.bodies, line.concurrency, seconds, line.media_type)
+            values.append((load.rate * line.items, load.median_ms))
+    best = max(bare, key=lambda batch: statistics.median(bare[batch]))
+    table = Table(title=f"{route.model}: bare session {statistics.median(bare[best]):.0f} items/s (batch {best})")
+    for column in ("request", "at a time", "items/s", "of bare", "median ms"):
+        table.add_column(column, justify="left" if column == "request" else "right")
+    rows = []
+    for line, values in zip(route.lines, served, strict=True):
+        row = {
+            "request": line.words,
+            "concurrency": line.concurrency,
+            "rate": statistics.median(rate for rate, _ in values),
+            "of_bare": statistics.median(rate / top for (rate, _), top in zip(values, bare[best], strict=True)),
+            "median_ms": statistics.median(latency for _, latency in values),
+        }
+        rows.append(row)
+        table.add_row(
+            line.words, str(line.concurrency), f"{row['rate']:.0f}", f"{row['of_bare']:.2f}", f"{row['median_ms']:.2f}"
+        )
+    console.print(table)
+    return {"bare": {str(b): statistics.median(v) for b, v in bare.items()}, "best_batch": best, "rows": rows}
+
+
+def _topics(folder: Path) -> Route:
+    """Articles, tokenised by the service; the bare session gets their ids, those of about one length together."""
+    session = Session(folder / "model.onnx", "cpu")
+    texts = _articles(folder)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    words = [
+        " ".join(_UNKNOWN_WORD if word == UNKNOWN else str(tokenizer.id_to_token(word)) for word in ids)
+        for ids in texts
+    ]
+    bodies = [text.encode() for text in words]
+    many = [json.dumps({"texts": [words[index % len(words)] for index in range(32)]}).encode()]
+    path = "/v1/classify-text"
+    return Route(
+        "topics",
+        {batch: partial(_bare_texts, session, texts, batch) for batch in BATCHES},
+        [
+            Line("one text", path, "text/plain", bodies, 1, 1),
+            Line("one text", path, "text/plain", bodies, 1, 32),
+            Line("32 texts", path, "application/json", many, 32, 2),
+        ],
+    )
+
+
+def _articles(folder: Path) -> list[Ids]:
+    """The texts of the golden file, without padding."""
+    return [row[row != PAD] for row in np.load(folder / GOLDEN)["ids"]]
+
+
+def _bare_texts(session: Session, texts: list[Ids], batch: int, seconds: float) -> float:
+    """Texts a second of `session.run` alone."""
+    in_order = sorted((texts[index % len(texts)] for index in range(max(batch, len(texts)))), key=len)
+    feeds = [{session.inputs[0]: _stacked(in_order[start : start + batch])} for start in range(0, len(in_order), batch)]
+    for feed in feeds:
+        session.run(feed)
+    times = []
+    end = time.perf_counter() + seconds
+    while (started := time.perf_counter()) < end:
+        for feed in feeds:
+            session.run(feed)
+        times.append(time.perf_counter() - started)
+    return len(in_order) / statistics.median(times)
+
+
+def _stacked(texts: list[Ids]) -> Ids:
+    longest = max(map(len, texts))
+    return np.stack([np.pad(ids, (0, longest - len(ids)), constant_values=PAD) for ids in texts])
+
+
+def _tabular(folder: Path) -> Route:
+    """Rows of numbers as JSON."""
+    manifest = read_manifest(folder)
+    if not isinstance(manifest, TabularManifest):
+        raise SystemExit(f"error: {folder} is for {manifest.task}")
+    session = Session(folder / "model.onnx", "cpu")
+    rows = np.load(folder / GOLDEN)[session.inputs[0]]
+    names = [column.name for column in manifest.columns]
+    # A missing value is NaN in the graph and null in JSON.
+    records = [
+        {name: None if value != value else value for name, value in zip(names, row, strict=True)}
+        for row in rows.tolist()
+    ]
+    alone = [json.dumps({"rows": [record]}).encode() for record in records]
+    many = [json.dumps({"rows": [records[index % len(records)] for index in range(32)]}).encode()]
+    path = "/v1/predict-tabular"
+    return Route(
+        "tabular",
+        {batch: partial(bare_rate, session, rows, batch) for batch in BATCHES},
+        [
+            Line("one row", path, "application/json", alone, 1, 1),
+            Line("one row", path, "application/json", alone, 1, 32),
+            Line("32 rows", path, "application/json", many, 32, 2),
+        ],
+    )
+
+
+def _generate(folder: Path) -> Route:
+    """Images from a seed, in each format."""
+    session = Session(folder / "model.onnx", "cpu")
+    latents = np.load(folder / GOLDEN)[session.inputs[0]]
+    return Route(
+        "decoder",
+        {batch: partial(bare_rate, session, latents, batch) for batch in BATCHES},
+        [
+            Line(
+                f"{IMAGES} images as {kind}",
+                "/v1/generate",
+                "application/json",
+                [json.dumps({"count": IMAGES, "seed": 1, "format": kind}).encode()],
+                IMAGES,
+                1,
+            )
+            for kind in ("grid", "npz", "zip", "json")
+        ],
+    )
+
+
+def _lengths(folder: Path, console: Console) -> dict[str, float]:
+    """What a long text costs the short ones beside it: with those of about one length together, and padded alike."""
+    session = Session(folder / "model.onnx", "cpu", 1)
+    by_length = sorted(_articles(folder), key=len)
+    short, long = by_length[0], np.resize(by_length[-1], read_manifest(folder).longest)
+    mixed = [short] * 31 + [long]
+    alike = [np.pad(ids, (0, len(long) - len(ids)), constant_values=PAD) for ids in mixed]
+    inputs = tuple(session.inputs)
+    ways = {
+        "short": partial(run_batch, session.run, inputs, [short] * 31),
+        "grouped": partial(run_ragged, session.run, inputs, mixed),
+        "padded": partial(run_batch, session.run, inputs, alike),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(20):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            times[name].append((time.perf_counter() - started) * 1000)
+    figures = {name: statistics.median(values) for name, values in times.items()}
+    console.print(
+        f"31 texts of {len(short)} words {figures['short']:.1f} ms; with one of {len(long)} beside them "
+        f"{figures['grouped']:.1f} ms, padded to its length {figures['padded']:.1f} ms (one core)"
+    )
+    return figures
+
+
+if __name__ == "__main__":
+    main()
