@@ -4,10 +4,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class LabelQuery(BaseModel):
-    """The options of a route that tells labels; each adds its `model`."""
+    """The options of a route that tells labels; each names the model that answers by default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    model: str
     top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer")
     coverage: float | None = Field(
         None,
