@@ -12,6 +12,9 @@ from service.tasks.images import EncodedImage, UInt8Array, fit
 
 _LARGEST = float(np.finfo(np.float32).max)
 
+# Less than this between paper and ink (0 to 1) is an empty sheet, whose grain is not to be blown up.
+_LEAST_CONTRAST = 0.15
+
 Invert = Literal["auto", "never", "always"]
 
 
@@ -29,23 +32,48 @@ def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt
         image: any picture.
         card: what the model takes.
         invert: `auto` turns light and dark round where the picture's edges are nearer to the inverse of the training
-            images' background than to it, as a digit on white paper is for a model of white digits on black.
+            images' background than to it, as a digit on white paper is for a model of white digits on black; paper
+            that is not quite white becomes the background, and the strongest ink as strong as can be.
     """
     pixels = fit(image.decode(card.channels, 2 * card.height, 2 * card.width), card.height, card.width)
-    inverted = invert == "always" or (invert == "auto" and is_inverse(pixels, card.background))
-    if inverted:
+    if invert == "always":
         pixels = 255 - pixels
-    return pixels, Seen(pixels, inverted)
+        return pixels, Seen(pixels, inverted=True)
+    if invert == "auto" and card.background is not None and is_inverse(pixels, card.background):
+        pixels = on_background(255 - pixels, card.background)
+        return pixels, Seen(pixels, inverted=True)
+    return pixels, Seen(pixels, inverted=False)
 
 
-def is_inverse(pixels: UInt8Array, background: float | None) -> bool:
-    """Whether a picture's edges are nearer to the inverse of a background; never where there is none."""
-    if background is None:
-        return False
-    edges = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
-    # The median: a stroke that leaves the picture is not its paper.
-    edge = float(np.median(edges)) / 255
+def is_inverse(pixels: UInt8Array, background: float) -> bool:
+    """Whether a picture's edges are nearer to the inverse of a background."""
+    edge = _edge(pixels)
     return abs(edge - (1 - background)) < abs(edge - background)
+
+
+def on_background(pixels: UInt8Array, background: float) -> UInt8Array:
+    """A picture with what its edges show at the background, and what differs most at the far end of the scale.
+
+    Args:
+        pixels: uint8.
+        background: 0 to 1.
+    """
+    shares = pixels.astype(np.float32) / np.float32(255)
+    edge = _edge(pixels)
+    away = shares - edge if background < 0.5 else edge - shares
+    strongest = float(away.max())
+    if strongest < _LEAST_CONTRAST:
+        return pixels
+    ink = (away / strongest).clip(0, 1)
+    stretched = background + ink * ((1.0 if background < 0.5 else 0.0) - background)
+    levels: UInt8Array = (stretched * 255 + 0.5).astype(np.uint8)
+    return levels
+
+
+def _edge(pixels: UInt8Array) -> float:
+    """What the edges of a picture show, 0 to 1: their median, for a stroke that leaves the picture is not its paper."""
+    edges = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    return float(np.median(edges)) / 255
 
 
 def to_latents(rows: object, manifest: DecoderManifest) -> npt.NDArray[np.float32]:
