@@ -42,11 +42,13 @@ class ClassifyTextQuery(LabelQuery):
 
 
 class WordInfluence(BaseModel):
-    """A word, and what the likeliest label's probability loses without it."""
+    """A word, and what the likeliest label's log-odds lose without it."""
 
     word: str = Field(examples=["crude"], description="as it stands in the text")
     start: int = Field(examples=[0], description="of its first character")
-    weight: float = Field(examples=[0.31], description="probability with the word less probability without it")
+    weight: float = Field(
+        examples=[1.24], description="log-odds with the word less log-odds without it: 0.69 is odds twice as good"
+    )
 
 
 class TextPrediction(BaseModel):

@@ -85,6 +85,8 @@ def influence(
 ) -> list[dict[str, str | int | float]]:
     """How much each word moves the likeliest label (occlusion, Zeiler and Fergus 2014, arXiv:1311.2901).
 
+    A word's weight is what the label's log-odds lose without it, for a probability near 1 hardly moves.
+
     Args:
         text: as it was written.
         reading: of it.
@@ -92,8 +94,15 @@ def influence(
         without: of the text without each word, shape (words, labels).
     """
     likeliest = int(probabilities.argmax())
-    lost = (probabilities[likeliest] - without[:, likeliest]).tolist()
+    lost = (_log_odds(probabilities[likeliest]) - _log_odds(without[:, likeliest])).tolist()
     return [
         {"word": text[start:end], "start": start, "weight": round(weight, 4)}
         for (start, end), weight in zip(reading.offsets, lost, strict=True)
     ]
+
+
+def _log_odds(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    # Nearer to 0 and 1 a probability of float32 has no digits left.
+    p = np.asarray(probabilities, dtype=np.float64).clip(1e-6, 1 - 1e-6)
+    odds: npt.NDArray[np.float64] = np.log(p / (1 - p))
+    return odds

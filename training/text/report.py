@@ -185,8 +185,8 @@ def _mistakes(evaluation: Evaluation, data: TextData, findings: Findings) -> lis
         words = ", ".join(f"{word} {weight:+.2f}" for word, weight in moved)
         parts.append(
             f"- *{data.classes[evaluation.labels[index]]}* taken for *{data.classes[answer]}* "
-            f"({evaluation.probabilities[index, answer]:.2f}): {shown}\n\n  What moved it (its probability without the "
-            f"word): {words}"
+            f"({evaluation.probabilities[index, answer]:.2f}): {shown}\n\n  What moved it (log-odds that it would "
+            f"lose without the word): {words}"
         )
     return parts or ["None."]
 

@@ -69,6 +69,6 @@ def test_influence_is_what_the_likeliest_label_loses():
     assert [(one == UNKNOWN).tolist() for one in variants] == [[True, False], [False, True]]
     words = influence(text, reading, np.array([0.2, 0.8]), np.array([[0.9, 0.1], [0.25, 0.75]]))
     assert words == [
-        {"word": "Oil", "start": 0, "weight": 0.7},
-        {"word": "prices", "start": 4, "weight": 0.05},
+        {"word": "Oil", "start": 0, "weight": 3.5835},
+        {"word": "prices", "start": 4, "weight": 0.2877},
     ]
