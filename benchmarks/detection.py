@@ -3,11 +3,11 @@
 Rounds interleave, as in `benchmarks.serving`.
 """
 
-import argparse
 import io
 import json
 import statistics
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import options
 from benchmarks.bare import bare_rate
 from benchmarks.load import measure
 from benchmarks.servers import service
@@ -36,12 +37,7 @@ SIZES = {"640x480": (480, 640), "4000x3000": (3000, 4000)}
 
 def main() -> None:
     """Runs the comparison and prints it; `--json` writes it too."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__)
-    parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args()
+    arguments = options.parse("benchmarks.detection", __doc__, rounds=4)
     console = Console()
     folder = arguments.models / "detector" / "1"
     manifest = read_manifest(folder)
@@ -56,7 +52,7 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def _http(arguments: argparse.Namespace, folder: Path, frames: Any, console: Console) -> list[dict[str, float]]:
+def _http(arguments: Namespace, folder: Path, frames: Any, console: Console) -> list[dict[str, float]]:
     """Images a second and latency through /v1/detect, against the bare session at its best batch."""
     session = Session(folder / "model.onnx", "cpu")
     photographs = [_jpeg(frame, *SIZES["640x480"]) for frame in frames]

@@ -3,7 +3,6 @@
 Rounds interleave, as in `benchmarks.serving`.
 """
 
-import argparse
 import json
 import statistics
 import time
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
+from benchmarks import options
 from benchmarks.bare import bare_rate
 from benchmarks.load import measure
 from benchmarks.servers import service
@@ -59,12 +59,7 @@ class Route:
 
 def main() -> None:
     """Runs the comparisons and prints them; `--json` writes them too."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.routes", description=__doc__)
-    parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args()
+    arguments = options.parse("benchmarks.routes", __doc__, rounds=4)
     console = Console()
     routes = [
         _topics(arguments.models / "topics" / "1"),

@@ -3,7 +3,6 @@
 Rounds interleave, so that a noisy machine disturbs every candidate alike; medians and ratios are of one run.
 """
 
-import argparse
 import io
 import json
 import platform
@@ -11,6 +10,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import options
 from benchmarks.bare import bare_rate
 from benchmarks.load import measure
 from benchmarks.servers import Running, handwritten, service
@@ -33,12 +34,7 @@ BATCHES = (1, 8, 16, 32, 64)
 
 def main() -> None:
     """Runs the comparison and prints it; `--json` writes it too."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args()
+    arguments = options.parse("benchmarks.serving", __doc__, rounds=5)
     console = Console()
     folder = arguments.models / "classifier" / "1"
     golden = np.load(folder / GOLDEN)["images"]
@@ -64,7 +60,7 @@ def main() -> None:
 
 
 def _compare(
-    arguments: argparse.Namespace,
+    arguments: Namespace,
     models: Path,
     folder: Path,
     golden: npt.NDArray[np.uint8],

@@ -13,22 +13,16 @@ from PIL import Image
 
 from service.inference.manifest import read_manifest
 from tests.pictures import encode
-from tests.server import ROOT, Server
+from tests.server import ROOT, committed
 
-PARTS = ("autoencoder", "encoder", "decoder")
 DIGITS = np.load(ROOT / "models" / "autoencoder" / "1" / "golden.npz")["images"]
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    models = tmp_path_factory.mktemp("autoencoder")
-    for name in PARTS:
-        (models / name).symlink_to(ROOT / "models" / name)
     # Two threads, so that batches run side by side too.
-    server = Server(models=models, threads=2)
-    with server.client() as client:
+    with committed(tmp_path_factory.mktemp("autoencoder"), "autoencoder", "encoder", "decoder", threads=2) as client:
         yield client
-    assert server.stop() == 0
 
 
 def upload(images: Iterable[np.ndarray]) -> list[tuple[str, tuple[str, bytes]]]:

@@ -11,19 +11,15 @@ from PIL import Image
 from service.api.samples import SMEAR
 from service.inference.manifest import read_manifest
 from tests.pictures import encode
-from tests.server import ROOT, Server
+from tests.server import ROOT, committed
 
 FOLDER = ROOT / "models" / "detector" / "1"
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    models = tmp_path_factory.mktemp("detector")
-    (models / "detector").symlink_to(ROOT / "models" / "detector")
-    server = Server(models=models)
-    with server.client() as client:
+    with committed(tmp_path_factory.mktemp("detector"), "detector") as client:
         yield client
-    assert server.stop() == 0
 
 
 def post(client: httpx.Client, content: bytes, kind: str = "image/png", **query: object) -> dict:

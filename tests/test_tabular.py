@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.inference.manifest import read_manifest
-from tests.server import ROOT, Server
+from tests.server import ROOT, committed
 
 FOLDER = ROOT / "models" / "tabular" / "1"
 MANIFEST = read_manifest(FOLDER)
@@ -20,12 +20,8 @@ ANSWERS = GOLDEN[MANIFEST.outputs[0].name]
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    models = tmp_path_factory.mktemp("tabular")
-    (models / "tabular").symlink_to(ROOT / "models" / "tabular")
-    server = Server(models=models)
-    with server.client() as client:
+    with committed(tmp_path_factory.mktemp("tabular"), "tabular") as client:
         yield client
-    assert server.stop() == 0
 
 
 def records() -> list[dict[str, float | None]]:

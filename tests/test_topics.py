@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from service.inference.manifest import read_manifest
-from tests.server import ROOT, Server
+from tests.server import ROOT, committed
 
 FOLDER = ROOT / "models" / "topics" / "1"
 
@@ -43,12 +43,8 @@ per lb. Colombian growers expect a harvest of 11 mln 60-kilo bags.
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    models = tmp_path_factory.mktemp("topics")
-    (models / "topics").symlink_to(ROOT / "models" / "topics")
-    server = Server(models=models)
-    with server.client() as client:
+    with committed(tmp_path_factory.mktemp("topics"), "topics") as client:
         yield client
-    assert server.stop() == 0
 
 
 @pytest.mark.parametrize(

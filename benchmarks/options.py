@@ -1,0 +1,20 @@
+"""The command line that the comparisons share."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+
+def parse(module: str, description: str | None, rounds: int) -> Namespace:
+    """The options of a comparison.
+
+    Args:
+        module: its name.
+        description: in words.
+        rounds: as many by default.
+    """
+    parser = ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    return parser.parse_args()
