@@ -1,15 +1,20 @@
-"""How fast training steps are, with freed memory kept (training/memory.py) and without: a ratio per architecture.
+"""What each means against slow training steps buys: images per second with it and without, and their ratio.
+
+Freed memory is kept (training/memory.py); matrices are multiplied in bfloat16; the statistics of a pretrained
+network's normalisations are folded into its convolutions (training/folding.py).
 
 Each measurement is a process of its own, since the allocator cannot be told twice; rounds interleave.
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -17,29 +22,49 @@ from rich.console import Console
 IMAGES = {"mlp": 45_000, "cnn": 4096, "transfer": 1024}
 
 
+@dataclass(frozen=True)
+class Case:
+    """What is measured: an architecture at its recipe's settings, and with which means."""
+
+    arch: Literal["mlp", "cnn", "transfer"]
+    keep: bool = True
+    precision: Literal["no", "bf16"] = "no"
+    fold: bool = False
+
+
+COMPARISONS = {
+    "mlp, freed memory kept": (Case("mlp", keep=False), Case("mlp")),
+    "cnn, freed memory kept": (Case("cnn", keep=False), Case("cnn")),
+    "transfer, freed memory kept": (Case("transfer", keep=False), Case("transfer")),
+    "cnn, bfloat16": (Case("cnn"), Case("cnn", precision="bf16")),
+    "transfer, bfloat16": (Case("transfer"), Case("transfer", precision="bf16")),
+    "transfer, folded": (Case("transfer"), Case("transfer", fold=True)),
+    "transfer, bfloat16 and folded": (Case("transfer"), Case("transfer", precision="bf16", fold=True)),
+}
+
+
 def main() -> None:
-    """Runs the comparison and prints images per second and their ratio."""
+    """Runs the comparisons and prints images per second and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=2, metavar=("ARCH", "KEEP"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", type=lambda text: Case(**json.loads(text)), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        arch, keep = arguments.one
-        print(images_per_second(arch, keep == "keep"))
+        print(images_per_second(arguments.one))
         return
-    for arch in IMAGES:
-        pairs = [(_measure(arch, "return"), _measure(arch, "keep")) for _ in range(arguments.rounds)]
-        without, kept = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(after / before for before, after in pairs)
-        print(f"{arch}: {without:.0f} images/s, {kept:.0f} with freed memory kept, ratio {ratio:.2f}")
+    for name, (before, after) in COMPARISONS.items():
+        pairs = [(_measure(before), _measure(after)) for _ in range(arguments.rounds)]
+        without, with_it = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(b / a for a, b in pairs)
+        print(f"{name}: {with_it:.0f} images/s, {without:.0f} without, ratio {ratio:.2f}", flush=True)
 
 
-def _measure(arch: str, keep: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.training", "--one", arch, keep]
+def _measure(case: Case) -> float:
+    command = [sys.executable, "-m", "benchmarks.training", "--one", json.dumps(asdict(case))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def images_per_second(arch: str, keep: bool) -> float:
+def images_per_second(case: Case) -> float:
     """Of an epoch's training steps at the recipe's settings, on random images of CIFAR-10's size."""
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
@@ -47,25 +72,26 @@ def images_per_second(arch: str, keep: bool) -> float:
     from training.classification import Classification
     from training.data import ImageData, ImageSplit
     from training.fit import fit
+    from training.folding import fold
     from training.memory import keep_freed_memory
     from training.recipes.classifier import DEFAULTS, LEARNING, NetworkSettings, build
 
-    if keep:
+    if case.keep:
         keep_freed_memory()
     random = np.random.default_rng(0)
-    count = IMAGES[arch]
+    count = IMAGES[case.arch]
     train = ImageSplit(random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), np.arange(count) % 10)
     few = ImageSplit(train.images[:64], train.labels[:64])
     data = ImageData("random", tuple("abcdefghij"), train, few, few, "")
     # At the size that its last epochs have.
-    network = NetworkSettings(arch=arch, start_size=0)  # type: ignore[arg-type]
+    model = build(NetworkSettings(arch=case.arch, start_size=0), data, 0)
     with tempfile.TemporaryDirectory() as folder:
         state = fit(
-            build(network, data, 0),
-            Classification(train, few, LEARNING[network.arch]),
-            replace(DEFAULTS[network.arch], epochs=1),
+            fold(model) if case.fold else model,  # type: ignore[arg-type]
+            Classification(train, few, LEARNING[case.arch]),
+            replace(DEFAULTS[case.arch], epochs=1),
             Path(folder),
-            accelerator=Accelerator(cpu=True),
+            accelerator=Accelerator(cpu=True, mixed_precision=case.precision),
             console=Console(quiet=True),
         )
     return state.history[-1]["images_per_second"]

@@ -6,7 +6,7 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 import dataclasses
 import json
 import shutil
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,7 @@ from training.export import (
     write_golden,
 )
 from training.fit import FitSettings, FitState, fit, keep_weights
+from training.folding import fold
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.options import (
     add_result_options,
@@ -84,6 +85,7 @@ class NetworkSettings:
         network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
         start_size: the smaller side that its training starts with.
         freeze: how many groups of the backbone's layers keep their weights (stem, then stages); -1 for all.
+        freeze_norms: whether the backbone's normalisations keep their statistics; see `training.folding`.
     """
 
     arch: Arch = "cnn"
@@ -95,6 +97,7 @@ class NetworkSettings:
     network_size: int = 128
     start_size: int = 64
     freeze: int = 0
+    freeze_norms: bool = False
 
 
 def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
@@ -135,8 +138,17 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="GROUPS",
         help="transfer: train the head alone; with a number: keep the stem and the stages after it, so many in all",
     )
+    net.add_argument(
+        "--freeze-norms",
+        action="store_true",
+        default=None,
+        help="transfer: keep the statistics of the backbone's normalisations, which halves the time on a CPU",
+    )
     how = add_training_options(parser, "runs/classifier-ARCH-DATA")
     how.add_argument("--label-smoothing", type=float)
+    how.add_argument(
+        "--flip", action=BooleanOptionalAction, help="mirror images left to right; not for digits, letters"
+    )
     how.add_argument("--cutout", type=int, help="side in pixels of the square that is blanked")
     how.add_argument("--cutmix", type=float, help="share of batches whose images get a rectangle of another one")
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
@@ -173,8 +185,9 @@ def run(arguments: Namespace, console: Console) -> None:
     teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
     start_from(model, arguments.start_from)
+    trained = fold(model) if isinstance(model, Transfer) and network.freeze_norms else model
     state = fit(
-        model,
+        trained,
         Classification(data.train, data.validation, learning, teacher),
         settings,
         folder,
@@ -189,6 +202,7 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     # Evaluated as it is served: in float32, on the CPU.
+    model.load_state_dict(trained.state_dict())
     model = model.cpu().to(memory_format=torch.contiguous_format)
     validation_logits = predict(model, data.validation.images)
     test_logits = predict(model, data.test.images)
