@@ -7,7 +7,6 @@ import io
 import json
 import statistics
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import options
 from benchmarks.bare import bare_rate
-from benchmarks.load import measure
+from benchmarks.comparison import Line, Route, compare
 from benchmarks.servers import service
 from service.inference.manifest import GOLDEN, read_manifest
 from service.inference.manifests.detection import DetectorManifest
@@ -44,45 +43,22 @@ def main() -> None:
     if not isinstance(manifest, DetectorManifest):
         raise SystemExit(f"error: {folder} is no detector")
     frames = np.load(folder / GOLDEN)["images"]
-    figures = {
-        "http": _http(arguments, folder, frames, console),
-        "around": _around(manifest, frames, console),
-    }
+    with service(arguments.models) as running:
+        http = compare(_route(folder, frames), running.port, arguments.rounds, arguments.seconds, console)
+    figures = {"http": http, "around": _around(manifest, frames, console)}
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def _http(arguments: Namespace, folder: Path, frames: Any, console: Console) -> list[dict[str, float]]:
-    """Images a second and latency through /v1/detect, against the bare session at its best batch."""
+def _route(folder: Path, frames: Any) -> Route:
+    """Photographs of the size of the data's own."""
     session = Session(folder / "model.onnx", "cpu")
     photographs = [_jpeg(frame, *SIZES["640x480"]) for frame in frames]
-    bare: dict[int, list[float]] = {batch: [] for batch in BATCHES}
-    served: dict[int, list[tuple[float, float]]] = {concurrency: [] for concurrency in CONCURRENCIES}
-    with service(arguments.models) as running:
-        measure(running.port, "/v1/detect", photographs, 8, 1)  # warm
-        for _ in range(arguments.rounds):
-            for batch in BATCHES:
-                bare[batch].append(bare_rate(session, frames, batch, arguments.seconds / 2))
-            for concurrency in CONCURRENCIES:
-                load = measure(running.port, "/v1/detect", photographs, concurrency, arguments.seconds)
-                served[concurrency].append((load.rate, load.median_ms))
-    best = max(BATCHES, key=lambda batch: statistics.median(bare[batch]))
-    ceiling, alone = statistics.median(bare[best]), statistics.median(bare[1])
-    table = Table(title=f"/v1/detect, 640x480: bare session {ceiling:.1f} images/s (batch {best}), alone {alone:.1f}")
-    for column in ("at a time", "images/s", "of bare", "median ms"):
-        table.add_column(column, justify="right")
-    rows = []
-    for concurrency, values in served.items():
-        row = {
-            "concurrency": float(concurrency),
-            "rate": statistics.median(rate for rate, _ in values),
-            "of_bare": statistics.median(rate / top for (rate, _), top in zip(values, bare[best], strict=True)),
-            "median_ms": statistics.median(latency for _, latency in values),
-        }
-        rows.append(row)
-        table.add_row(str(concurrency), f"{row['rate']:.1f}", f"{row['of_bare']:.2f}", f"{row['median_ms']:.1f}")
-    console.print(table)
-    return rows
+    return Route(
+        "detector",
+        {batch: partial(bare_rate, session, frames, batch) for batch in BATCHES},
+        [Line("640x480", "/v1/detect", "image/jpeg", photographs, 1, concurrency) for concurrency in CONCURRENCIES],
+    )
 
 
 def _around(manifest: DetectorManifest, frames: Any, console: Console) -> dict[str, dict[str, float]]:

@@ -6,8 +6,6 @@ Rounds interleave, as in `benchmarks.serving`.
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Table
 from tokenizers import Tokenizer
 
 from benchmarks import options
 from benchmarks.bare import bare_rate
-from benchmarks.load import measure
+from benchmarks.comparison import Line, Route, compare
 from benchmarks.servers import service
 from service.inference.manifest import GOLDEN, read_manifest
 from service.inference.manifests.classification import TOKENIZER
@@ -36,27 +33,6 @@ _UNKNOWN_WORD = "xqzxqz"
 Ids = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A way to ask a route: `bodies` in turn, each of so many items, over so many connections."""
-
-    words: str
-    path: str
-    media_type: str
-    bodies: list[bytes]
-    items: int
-    concurrency: int
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A model, items a second of its bare session by batch size, and the ways it is asked."""
-
-    model: str
-    bare: Mapping[int, Callable[[float], float]]
-    lines: list[Line]
-
-
 def main() -> None:
     """Runs the comparisons and prints them; `--json` writes them too."""
     arguments = options.parse("benchmarks.routes", __doc__, rounds=4)
@@ -69,40 +45,10 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with service(arguments.models) as running:
         for route in routes:
-            figures[route.model] = _compare(route, running.port, arguments.rounds, arguments.seconds, console)
+            figures[route.model] = compare(route, running.port, arguments.rounds, arguments.seconds, console)
     figures["lengths"] = _lengths(arguments.models / "topics" / "1", console)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-
-
-def _compare(route: Route, port: int, rounds: int, seconds: float, console: Console) -> dict[str, Any]:
-    bare: dict[int, list[float]] = {batch: [] for batch in route.bare}
-    served: list[list[tuple[float, float]]] = [[] for _ in route.lines]
-    for _ in range(rounds):
-        for batch, rate in route.bare.items():
-            bare[batch].append(rate(seconds / 3))
-        for line, values in zip(route.lines, served, strict=True):
-            load = measure(port, line.path, line.bodies, line.concurrency, seconds, line.media_type)
-            values.append((load.rate * line.items, load.median_ms))
-    best = max(bare, key=lambda batch: statistics.median(bare[batch]))
-    table = Table(title=f"{route.model}: bare session {statistics.median(bare[best]):.0f} items/s (batch {best})")
-    for column in ("request", "at a time", "items/s", "of bare", "median ms"):
-        table.add_column(column, justify="left" if column == "request" else "right")
-    rows = []
-    for line, values in zip(route.lines, served, strict=True):
-        row = {
-            "request": line.words,
-            "concurrency": line.concurrency,
-            "rate": statistics.median(rate for rate, _ in values),
-            "of_bare": statistics.median(rate / top for (rate, _), top in zip(values, bare[best], strict=True)),
-            "median_ms": statistics.median(latency for _, latency in values),
-        }
-        rows.append(row)
-        table.add_row(
-            line.words, str(line.concurrency), f"{row['rate']:.0f}", f"{row['of_bare']:.2f}", f"{row['median_ms']:.2f}"
-        )
-    console.print(table)
-    return {"bare": {str(b): statistics.median(v) for b, v in bare.items()}, "best_batch": best, "rows": rows}
 
 
 def _topics(folder: Path) -> Route:
