@@ -4,14 +4,17 @@ Training and serving call the same two functions, so they cannot disagree about 
 """
 
 import io
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from service.errors import ImageTooLarge, UndecodableImage
+
+logger = logging.getLogger(__name__)
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -20,6 +23,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MEDIA_TYPES = tuple(f"image/{name.lower()}" for name in FORMATS)
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112  # the EXIF tag
+# Encoders write ten or so; each is a pass over all pixels, and one that says nothing takes a dozen bytes.
+_MOST_SCANS = 100
 # Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -40,7 +45,7 @@ class EncodedImage:
         """Reads the header of `data`.
 
         Raises:
-            UndecodableImage: `data` is empty or no image of a known format.
+            UndecodableImage: `data` is empty, no image of a known format, or a JPEG of too many scans.
             ImageTooLarge: the header declares more than `max_pixels` pixels.
         """
         if not data:
@@ -62,6 +67,8 @@ class EncodedImage:
     def _open_jpeg(cls, data: bytes) -> "EncodedImage | None":
         if data[:3] != b"\xff\xd8\xff":
             return None
+        if (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
+            raise UndecodableImage(f"The JPEG has {scans} scans; at most {_MOST_SCANS} are read: save it anew.")
         try:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
@@ -71,9 +78,7 @@ class EncodedImage:
         # Parsing EXIF takes longer than decoding a thumbnail, so look whether there is any first.
         orientation = 1
         if data.find(b"Exif\x00\x00", 0, 1 << 16) >= 0:
-            pillow = cls._open_pillow(data).pillow
-            stated = pillow.getexif().get(_ORIENTATION) if pillow else None
-            orientation = stated if isinstance(stated, int) and 1 <= stated <= 8 else 1
+            orientation = _stated_orientation(cls._open_pillow(data).pillow)
         return cls(data, width, height, orientation)
 
     @classmethod
@@ -127,11 +132,21 @@ class EncodedImage:
             image = self.pillow or Image.open(io.BytesIO(self.data), formats=FORMATS)
             image.load()
             # Only now: for its EXIF, a PNG would be decoded whole, and a TIFF turns itself upright as it loads.
-            ImageOps.exif_transpose(image, in_place=True)
+            orientation = _stated_orientation(image)
             image = _opaque(image).convert("RGB" if channels == 3 else "L")
         except Exception as error:  # a plug-in may raise anything on damaged data
             raise UndecodableImage(f"The image cannot be decoded ({error}): it is damaged or truncated.") from error
-        return np.asarray(image).reshape(image.height, image.width, channels)
+        return _upright(np.asarray(image).reshape(image.height, image.width, channels), orientation)
+
+
+def _stated_orientation(image: Image.Image | None) -> int:
+    """By EXIF, 1 to 8; 1 (upright) where it says nothing or cannot be read: the pixels may be sound all the same."""
+    try:
+        stated = image.getexif().get(_ORIENTATION) if image else None
+    except Exception:  # the parser has no error of its own for damage
+        logger.debug("an image's EXIF cannot be read", exc_info=True)
+        return 1
+    return stated if isinstance(stated, int) and 1 <= stated <= 8 else 1
 
 
 def _opaque(image: Image.Image) -> Image.Image:

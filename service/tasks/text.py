@@ -59,14 +59,16 @@ def read_text(tokenizer: Tokenizer, text: str, length: int) -> Reading:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """A text in parts of a size that bounds what tokenising takes, each with its place; cut at white space alone."""
+    """A text in parts of a size that bounds what tokenising takes, each with its place.
+
+    They end before white space; where there is none for as long again, anywhere.
+    """
     start = 0
     while len(text) - start > _PART:
-        space = _SPACE.search(text, start + _PART)
-        if space is None:
-            break
-        yield start, text[start : space.start()]
-        start = space.start()
+        space = _SPACE.search(text, start + _PART, start + 2 * _PART)
+        end = space.start() if space else min(start + 2 * _PART, len(text))
+        yield start, text[start:end]
+        start = end
     yield start, text[start:]
 
 

@@ -294,3 +294,20 @@ def test_a_jpeg_decoded_small_is_like_one_decoded_whole(size: tuple[int, int]):
     assert small.size < whole.size
     assert min(small.shape[:2]) >= 64
     assert difference(fit(small, 32, 32), fit(whole, 32, 32)) < 2
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
+    data = encode(photograph(64, 64), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    usual, many = (data[:last] + data[last:-2] * copies + data[-2:] for copies in (50, 200))
+    assert EncodedImage.open(usual).decode(3).shape == (64, 64, 3)
+    with pytest.raises(UndecodableImage, match="scans; at most 100"):
+        EncodedImage.open(many)
+
+
+@pytest.mark.parametrize("exif", [b"garbage!", b"II*", b"II*\0", b"", bytes(20), b"MM\0*\xff\xff\xff\xff"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_image_with_damaged_exif_is_taken_for_upright(kind: str, exif: bytes):
+    # With a resolution of its own, Pillow does not look into the EXIF as it opens a JPEG.
+    data = encode(photograph(16, 24), kind, exif=b"Exif\0\0" + exif, dpi=(72, 72))
+    assert difference(decode(data), decode(encode(photograph(16, 24), kind))) == 0
