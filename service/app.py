@@ -21,6 +21,7 @@ from service.inference.repository import Repository
 from service.inference.session import available_cpus
 from service.settings import Settings
 
+_LAST_BATCH_SECONDS = 5.0
 _INFERENCE = (predict, detect, generate, code, classify_text, predict_tabular)
 
 
@@ -45,17 +46,21 @@ def create_app(settings: Settings) -> FastAPI:
         except Exception as error:
             app.state.failure = error
             raise
+        generate.load(repository.models.values())
+        classify_text.load(repository.models.values())
         code.show_length(repository.models)
         predict_tabular.show_columns(repository.models)
         for model in repository.models.values():
             metrics.device.labels(model.name, model.version, model.device).set(1)
-        with ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode") as pool:
-            app.state.repository = repository
-            app.state.images = ImagePipeline(pool, metrics)
-            app.state.ready = True
-            yield
-            app.state.ready = False
-            await repository.close(settings.shutdown_timeout)
+        pool = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
+        app.state.repository = repository
+        app.state.images = ImagePipeline(pool, metrics)
+        app.state.ready = True
+        yield
+        app.state.ready = False
+        # Requests have had their time: what still runs or decodes is for nobody.
+        await repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
+        pool.shutdown(wait=False, cancel_futures=True)
         if log:
             log.flush()
 

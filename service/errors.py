@@ -91,6 +91,13 @@ class Draining(QuartetError):
     slug = "not-ready"
 
 
+class ModelBroken(QuartetError):
+    """A model hangs, or fails at whatever it is given."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "model-broken"
+
+
 class DeadlineExceeded(QuartetError):
     """The answer came too late, or would have."""
 

@@ -1,6 +1,7 @@
 """POST /v1/classify-text: texts to topics with calibrated probabilities."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -155,12 +156,19 @@ async def _explain(exchange: Exchange, model: Model, text: str, reading: Reading
     return influence(text, reading, probabilities, np.stack([row for (row,) in rows]))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer beside a model, without truncation; its sha256 has been checked with the model's."""
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     return tokenizer
+
+
+def load(models: Iterable[Model]) -> None:
+    """Reads the tokenizers of all text models: no client waits for it, and none gets another than was checked."""
+    for model in models:
+        if isinstance(model.manifest, TextManifest):
+            load_tokenizer(model.folder / TOKENIZER)
 
 
 async def _read_texts(exchange: Exchange) -> list[str]:

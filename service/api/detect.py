@@ -13,7 +13,7 @@ from service.api.samples import SMEAR
 from service.api.thin import ThinRoute
 from service.api.uploads import body_schema, read_images
 from service.inference.manifests.detection import DetectorManifest
-from service.tasks.detection import choose_threshold, class_filter, count_labels, detections, prepare
+from service.tasks.detection import Box, choose_threshold, class_filter, count_labels, detections, prepare
 from service.tasks.drawing import draw_detections
 from service.tasks.images import EncodedImage
 
@@ -132,8 +132,12 @@ async def detect(exchange: Exchange, query: Annotated[DetectQuery, Query()]) -> 
             }
         )
     if render:
-        image = EncodedImage.open(uploads[0].data, exchange.settings.max_pixels)
-        picture = await state.images.in_pool(draw_detections, image, results[0]["boxes"])
+        picture = await state.images.in_pool(_draw, uploads[0].data, results[0]["boxes"])
         return Answer(picture, media_type=PNG.encode(), timing=progress.header())
     answer = {**model.signature, "threshold": threshold, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())
+
+
+def _draw(data: bytes, boxes: list[Box]) -> bytes:
+    # Its size has been checked before it was decoded for the model.
+    return draw_detections(EncodedImage.open(data), boxes)

@@ -51,6 +51,7 @@ class Exchange(Request):
         super().__init__(scope, receive)
         self.facts: dict[str, object] = scope["quartet.facts"]
         self.settings: Settings = scope["app"].state.settings
+        self._leaving: asyncio.Task[None] | None = None
 
     def header(self, name: bytes) -> bytes:
         """A header's value, empty where there is none; cheaper than `headers`, which decodes them all."""
@@ -118,6 +119,22 @@ class Exchange(Request):
         await self.gone()
         if not future.done():
             future.set_exception(ClientDisconnected())
+
+    def check_client(self) -> None:
+        """For long work: the first call begins to watch the client.
+
+        Raises:
+            ClientDisconnected: it has hung up.
+        """
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self.gone())
+        elif self._leaving.done():
+            raise ClientDisconnected
+
+    def end(self) -> None:
+        """Stops watching the client; the request is over."""
+        if self._leaving is not None:
+            self._leaving.cancel()
 
     async def gone(self) -> None:
         """Returns when the client has hung up."""

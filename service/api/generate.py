@@ -19,6 +19,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.exchange import Exchange, Stream
+from service.api.patience import Patience
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.api.uploads import json_schema, read_json
@@ -147,44 +148,51 @@ async def generate(exchange: Exchange, query: Annotated[GenerateQuery, Query()])
     return Stream(write(job, decode(exchange, job)), media_type, tuple(headers))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def load_density(path: Path) -> Density:
     """The density beside a decoder; its sha256 has been checked with the model's."""
     return Density.load(path)
 
 
+def load(models: Iterable[Model]) -> None:
+    """Reads the densities of all decoders: no client waits for it, and none gets another than was checked."""
+    for model in models:
+        if isinstance(model.manifest, DecoderManifest):
+            load_density(model.folder / DENSITY)
+
+
 async def decode(exchange: Exchange, job: Job) -> AsyncGenerator[Part, None]:
     """The images of a request, a batch's worth at a time, in order; never more than two parts at once."""
-    draws = job.draws()
+    draws, timeout = job.draws(), exchange.settings.timeout
+    patience = Patience(timeout)
     pending: deque[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.int64], Group]] = deque()
     begun = 0
+    drawn = None
     try:
         while begun < job.count or pending:
             if begun < job.count and len(pending) < _PARTS_IN_FLIGHT:
-                latents, labels = draws.take(min(job.model.max_batch, job.count - begun))
-                group = await _enqueue(exchange, job.model, latents, patient=begun > 0)
-                pending.append((begun, latents, labels, group))
-                begun += len(labels)
-            else:
-                first, latents, labels, group = pending[0]
-                rows = await group.future
-                pending.popleft()
-                yield Part(first, [image for (image,) in rows], labels, latents)
+                drawn = drawn or draws.take(min(job.model.max_batch, job.count - begun))
+                try:
+                    group = job.model.batcher.enqueue(list(drawn[0]), timeout=timeout, priority=1)
+                except Overloaded as refusal:
+                    if not begun:
+                        raise
+                    if not pending:
+                        await patience.wait(refusal)
+                        continue
+                else:
+                    patience.rewarded()
+                    pending.append((begun, *drawn, group))
+                    begun += len(drawn[1])
+                    drawn = None
+                    continue
+            first, latents, labels, group = pending[0]
+            rows = await group.future
+            pending.popleft()
+            yield Part(first, [image for (image,) in rows], labels, latents)
     finally:
         for *_, group in pending:
             group.future.cancel()
-
-
-async def _enqueue(exchange: Exchange, model: Model, latents: npt.NDArray[np.float32], patient: bool) -> Group:
-    """Queues a part; a request that has begun waits where a new one is refused."""
-    while True:
-        try:
-            group: Group = model.batcher.enqueue(list(latents), timeout=exchange.settings.timeout, priority=1)
-            return group
-        except Overloaded as error:
-            if not patient:
-                raise
-            await asyncio.sleep(min(1.0, max(0.01, error.retry_after or 0.0)))
 
 
 Writer = Callable[[Job, AsyncGenerator[Part, None]], AsyncGenerator[bytes, None]]

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
-from service.errors import Draining
+from service.api.problems import RESPONSES
+from service.errors import Draining, ModelBroken
 
 router = APIRouter(tags=["operations"])
 
@@ -15,18 +16,28 @@ class Health(BaseModel):
     status: str = Field(examples=["ready"])
 
 
-@router.get("/healthz/live", summary="Is the process alive?", response_model=Health)
-async def live() -> Health:
-    """200 as long as the event loop runs."""
+@router.get("/healthz/live", summary="Is the process alive?", response_model=Health, responses=RESPONSES)
+async def live(request: Request) -> Health:
+    """200 as long as the event loop runs and no model hangs or fails at everything; 503: only a restart helps."""
+    _check_models(request)
     return Health(status="live")
 
 
-@router.get("/healthz/ready", summary="May it get traffic?", response_model=Health)
+@router.get("/healthz/ready", summary="May it get traffic?", response_model=Health, responses=RESPONSES)
 async def ready(request: Request) -> Health:
-    """200 once every model is loaded and warm; 503 while the server shuts down."""
+    """200 once every model is loaded and warm; 503 while the server shuts down, or where it is not live."""
     if not request.app.state.ready:
         raise Draining("The server is shutting down: send requests to another one.")
+    _check_models(request)
     return Health(status="ready")
+
+
+def _check_models(request: Request) -> None:
+    """Raises `ModelBroken` for a model that answers nothing any more."""
+    state = request.app.state
+    for model in state.repository.models.values():
+        if trouble := model.batcher.trouble(state.settings.timeout):
+            raise ModelBroken(f"The model {model.name!r} answers nothing: {trouble}. Restart the server.")
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

@@ -11,14 +11,19 @@ from typing import Any, TypeVar
 
 from service.api.exchange import Exchange
 from service.api.metrics import Metrics
+from service.api.patience import Patience
 from service.api.uploads import Upload
-from service.errors import InferenceFailed, QuartetError
+from service.errors import DeadlineExceeded, InferenceFailed, Overloaded, QuartetError
 from service.inference.queue import Group
 from service.inference.repository import Model
 from service.tasks.images import EncodedImage, UInt8Array
 
 # Up to here decoding takes less than a millisecond or so, which the event loop can spare; a thread would cost more.
 _INLINE_PIXELS = 320 * 320
+# And only of so few bytes: what is hidden in an image costs by its length.
+_INLINE_BYTES = 1 << 16
+# What takes longer is given up if the client has hung up meanwhile.
+_LONG_SECONDS = 0.05
 # Images decoded inline before the event loop gets to serve others.
 _BREATH = 8
 # Two parts of a long request in flight keep the model busy without filling the queue or memory.
@@ -96,10 +101,25 @@ class ImagePipeline:
         results: list[Any] = []
         pending: deque[tuple[int, Group]] = deque()
         timeout = exchange.settings.timeout
+        patience = Patience(timeout)
+        model.batcher.admit(min(count, model.max_batch), timeout)
         try:
             for start in range(0, count, model.max_batch):
                 items = await part(start)
-                pending.append((start, model.batcher.enqueue(items, timeout=timeout, on_wait=exchange.watch)))
+                while True:
+                    try:
+                        group = model.batcher.enqueue(items, timeout=timeout, on_wait=exchange.watch)
+                        break
+                    except Overloaded as refusal:
+                        if start == 0:
+                            raise
+                        if pending:
+                            results += await self._finish(pending, progress)
+                        else:
+                            exchange.check_client()
+                            await patience.wait(refusal)
+                patience.rewarded()
+                pending.append((start, group))
                 if len(pending) == _PARTS_IN_FLIGHT:
                     results += await self._finish(pending, progress)
             while pending:
@@ -126,22 +146,29 @@ class ImagePipeline:
         """The pixels of the uploads that the next batch takes, from `start` on; what goes with them, into `notes`."""
         observe = self._decode_seconds(model.name).observe
         items: list[UInt8Array] = []
+        begun, timeout, most = time.perf_counter(), exchange.settings.timeout, exchange.settings.max_pixels
         for index in range(start, min(start + model.max_batch, len(uploads))):
             started = time.perf_counter()
             try:
-                image = EncodedImage.open(uploads[index].data, exchange.settings.max_pixels)
-                if image.width * image.height <= _INLINE_PIXELS:
-                    pixels, note = prepare(image)
-                else:
+                data = uploads[index].data
+                if len(data) > _INLINE_BYTES:
+                    pixels, note = await self.in_pool(_open_and_prepare, prepare, data, most)
+                elif (image := EncodedImage.open(data, most)).width * image.height > _INLINE_PIXELS:
                     pixels, note = await self.in_pool(prepare, image)
+                else:
+                    pixels, note = prepare(image)
                 items.append(pixels)
                 notes.append(note)
             except QuartetError as error:
                 error.index = index
                 raise
-            seconds = time.perf_counter() - started
-            observe(seconds)
-            progress.decode += seconds
+            now = time.perf_counter()
+            observe(now - started)
+            progress.decode += now - started
+            if now - begun > timeout:
+                raise DeadlineExceeded(f"Decoding took longer than {timeout:g} s: send fewer or smaller images.")
+            if now - begun > _LONG_SECONDS:
+                exchange.check_client()
             if index % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
         return items
@@ -159,3 +186,7 @@ class ImagePipeline:
         progress.queue = max(progress.queue, group.timing.queue)
         progress.inference = max(progress.inference, group.timing.inference)
         return results
+
+
+def _open_and_prepare(prepare: Prepare, data: bytes, max_pixels: int) -> tuple[UInt8Array, Any]:
+    return prepare(EncodedImage.open(data, max_pixels))

@@ -33,8 +33,8 @@ class Problem(BaseModel):
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "What is wrong and what to do about it",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        "model": Problem,
+        # Not as `model`, which would offer the same as application/json too.
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
     }
 }
 
@@ -80,6 +80,7 @@ def install(app: FastAPI) -> None:
         }
         slug = status.phrase.lower().replace(" ", "-")
         detail = details.get(status, str(error.detail))
+        request.scope.setdefault("quartet.facts", {})["problem"] = slug
         body = pydantic_core.to_json(_content(slug, status.phrase, status, detail, request.scope))
         return Response(body, status, {**(error.headers or {}), "content-type": MEDIA_TYPE})
 
@@ -94,6 +95,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        request.scope.setdefault("quartet.facts", {})["problem"] = "invalid-request"
         detail = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."
         content = _content("invalid-request", "Invalid request", HTTPStatus.UNPROCESSABLE_ENTITY, detail, request.scope)
         return Response(pydantic_core.to_json(content), 422, {"content-type": MEDIA_TYPE})

@@ -52,6 +52,8 @@ class ThinRoute(APIRoute):
                 raise
             await send_problem(error, scope, send)
             return
+        finally:
+            exchange.end()
         headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
         if answer.timing:
             headers.append((b"server-timing", answer.timing))
@@ -64,22 +66,38 @@ async def send_stream(stream: Stream, exchange: Exchange, send: Send) -> None:
     gone = asyncio.ensure_future(exchange.gone())
     try:
         # What cannot be made at all fails here, while the status can still say so.
-        chunk = await anext(stream.chunks)
+        chunk = await _next_chunk(stream, gone)
         exchange.scope["quartet.streaming"] = True
         headers = [(b"content-type", stream.media_type), *stream.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while True:
+        while chunk is not None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            if gone.done():
-                raise ClientDisconnected
-            try:
-                chunk = await anext(stream.chunks)
-            except StopAsyncIteration:
-                break
+            chunk = await _next_chunk(stream, gone)
         await send({"type": "http.response.body", "body": b""})
     finally:
         gone.cancel()
         await stream.chunks.aclose()
+
+
+async def _next_chunk(stream: Stream, gone: asyncio.Future[None]) -> bytes | None:
+    """The next part of a body; None after the last.
+
+    Raises:
+        ClientDisconnected: the client hung up, maybe while the part was being made.
+    """
+    making: asyncio.Future[bytes | None] = asyncio.ensure_future(anext(stream.chunks, None))
+    either: set[asyncio.Future[Any]] = {making, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            raise ClientDisconnected
+        return await making
+    finally:
+        if not making.done():
+            making.cancel()
+            await asyncio.wait({making})
+        if not making.cancelled():
+            making.exception()  # seen: nobody else will ask for it
 
 
 def query_model(endpoint: Callable[..., Any]) -> type[BaseModel]:

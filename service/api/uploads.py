@@ -179,11 +179,15 @@ async def _from_form(exchange: Exchange, limit: int) -> list[Upload]:
         if error.message.startswith("Too many files"):
             raise _too_many(f"over {limit}", limit) from None
         raise InvalidRequest(f"The form cannot be read: {error.message}") from None
+    except UnicodeError as error:
+        raise InvalidRequest(f"The form cannot be read ({error}): leave its charset out.") from None
     try:
         files = [value for value in form.getlist("files") if isinstance(value, UploadFile)]
         if not files:
             raise InvalidRequest("The form has no file in the field 'files': curl -F files=@cat.jpg sends one.")
-        return [Upload(file.filename, await file.read()) for file in files]
+        # A charset of the client's choice may have made something that no answer can hold.
+        names = [(file.filename or "").encode("utf-8", "replace").decode() for file in files]
+        return [Upload(name or None, await file.read()) for name, file in zip(names, files, strict=True)]
     finally:
         await form.close()
 

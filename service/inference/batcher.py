@@ -7,7 +7,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
 _SWEEP_SECONDS = 0.05
+# So many batches in a row that failed whole are no matter of what was in them.
+_FAILURES = 10
 
 
 class Observer(Protocol):
@@ -63,6 +65,7 @@ class Batcher:
         self._sweeping = False
         self._waking = False
         self._closed = False
+        self._failed_batches = 0
         self.runner: Runner
         if lanes:
             self.runner = Lanes(self._queue, self, run, max_batch, name=name, count=lanes, run_narrow=run_narrow)
@@ -111,7 +114,7 @@ class Batcher:
         gives up its items by ending the future (cancelling it, or setting an exception).
         """
         now = time.monotonic()
-        self._admit(len(items), timeout)
+        self.admit(len(items), timeout)
         group = Group(self._loop.create_future(), [None] * len(items), len(items), now, now + timeout, on_wait)
         self._waiting.add(group)
         if not self._sweeping:
@@ -124,12 +127,13 @@ class Batcher:
             self._loop.call_soon(self._wake)
         return group
 
-    async def close(self, timeout: float | None = None) -> None:
-        """Refuses new items and finishes those accepted; leaves a model that hangs after `timeout` seconds."""
-        self._closed = True
-        await self.runner.close(timeout)
+    def admit(self, count: int, timeout: float) -> None:
+        """Refuses so many items now rather than after the work of making them.
 
-    def _admit(self, count: int, timeout: float) -> None:
+        Raises:
+            Overloaded: as `submit` says.
+            Draining: likewise.
+        """
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
         waiting = len(self._queue)
@@ -146,6 +150,23 @@ class Batcher:
                 retry_after=wait - timeout,
             )
 
+    def trouble(self, limit: float) -> str | None:
+        """What is wrong with the model, if it hangs or fails at everything.
+
+        Args:
+            limit: seconds that no batch takes.
+        """
+        if (seconds := self.runner.running_seconds()) > limit:
+            return f"a batch has been running for {seconds:.0f} s"
+        if self._failed_batches >= _FAILURES:
+            return f"the last {self._failed_batches} batches failed whole"
+        return None
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Refuses new items and finishes those accepted; leaves a model that hangs after `timeout` seconds."""
+        self._closed = True
+        await self.runner.close(timeout)
+
     def _wake(self) -> None:
         self._waking = False
         self.runner.wake()
@@ -153,25 +174,30 @@ class Batcher:
     def _sweep(self) -> None:
         """Ends the calls whose time is up, and tells those that wait for long."""
         now = time.monotonic()
+        ended = False
         for group in list(self._waiting):
             waited = now - group.submitted
             if group.future.done():
                 self._waiting.discard(group)
+                ended = True
             elif now >= group.deadline:
                 group.future.set_exception(
                     DeadlineExceeded(f"No answer within {waited:.1f} s: try again, or allow more time.")
                 )
                 self._waiting.discard(group)
+                ended = True
             elif group.on_wait is not None and waited >= _SWEEP_SECONDS:
                 notify, group.on_wait = group.on_wait, None
                 notify(group)
+        if ended:
+            self.dropped(self._queue.purge())
         self._sweeping = bool(self._waiting)
         if self._sweeping:
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     # What the runner tells, on the event loop.
 
-    def dropped(self, counts: dict[DropReason, int]) -> None:
+    def dropped(self, counts: Mapping[DropReason, int]) -> None:
         """Passes on how many items left the queue without being run."""
         for reason, count in counts.items():
             self._observer.dropped(reason, count)
@@ -179,6 +205,8 @@ class Batcher:
     def deliver(self, batch: Batch) -> None:
         """Answers the calls whose last items were in `batch`."""
         queued = []
+        failed = all(isinstance(result, Exception) for result in batch.results)
+        self._failed_batches = self._failed_batches + 1 if failed else 0
         for (_, _, _, group, index, _), result in zip(batch.entries, batch.results, strict=True):
             waited = batch.started - group.submitted
             queued.append(waited)

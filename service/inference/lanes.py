@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,7 +48,7 @@ class Owner(Protocol):
     def deliver(self, batch: Batch) -> None:
         """`batch` has its results."""
 
-    def dropped(self, counts: dict[DropReason, int]) -> None:
+    def dropped(self, counts: Mapping[DropReason, int]) -> None:
         """So many items left the queue without being run."""
 
 
@@ -81,6 +81,10 @@ class Runner(ABC):
     @abstractmethod
     async def close(self, timeout: float | None) -> None:
         """Finishes what the queue holds and ends."""
+
+    def running_seconds(self) -> float:
+        """How long the batch that began first has been running; 0 if none is."""
+        return 0.0
 
     def _learn(self, batch: Batch, side_by_side: int = 1) -> None:
         rate = batch.seconds / len(batch.entries) / side_by_side
@@ -155,16 +159,21 @@ class Lanes(Runner):
                 self._queue.changed.notify()
 
     async def close(self, timeout: float | None) -> None:
-        """Ends the threads, or leaves one that hangs after `timeout` seconds."""
+        """Ends the threads, or leaves those that hang after `timeout` seconds."""
         with self._queue.changed:
             self._closed = True
             self._queue.changed.notify_all()
+        end = math.inf if timeout is None else time.monotonic() + timeout
         for thread in self.threads:
-            await asyncio.to_thread(thread.join, timeout)
-            if thread.is_alive():
-                logger.error("%s did not end within %s s: its model hangs", thread.name, timeout)
+            await asyncio.to_thread(thread.join, None if timeout is None else max(0.0, end - time.monotonic()))
+        if hanging := [thread.name for thread in self.threads if thread.is_alive()]:
+            logger.error("%s did not end within %s s: its model hangs", ", ".join(hanging), timeout)
         # The last batch's answers are callbacks that the loop has yet to run.
         await asyncio.sleep(0)
+
+    def running_seconds(self) -> float:
+        begun = [batch.started for batch in list(self._running) if batch.started]
+        return time.monotonic() - min(begun) if begun else 0.0
 
     def _work(self) -> None:
         while batch := self._take():

@@ -47,6 +47,8 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = _MANIFEST.validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InvalidModel(f"{path} is missing") from None
+    except OSError as error:
+        raise InvalidModel(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -59,6 +61,8 @@ def read_manifest(folder: Path) -> Manifest:
             actual = sha256(folder / name)
         except FileNotFoundError:
             raise InvalidModel(f"{folder / name} is missing") from None
+        except OSError as error:
+            raise InvalidModel(f"{folder / name} cannot be read: {error.strerror}") from None
         if actual != expected:
             raise InvalidModel(f"{folder / name}: sha256 is {actual}, not {expected} as the manifest says")
     return manifest

@@ -4,10 +4,12 @@ import asyncio
 import heapq
 import itertools
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from service.errors import DeadlineExceeded
 
 DropReason = Literal["abandoned", "expired"]
 
@@ -66,21 +68,37 @@ class Queue:
                 turn = self._round + index // self._share
                 heapq.heappush(self._heap, (priority, turn, next(self._order), group, index, item))
 
-    def pop(self, limit: int) -> tuple[list[Entry], dict[DropReason, int]]:
+    def pop(self, limit: int) -> tuple[list[Entry], Mapping[DropReason, int]]:
         """The first `limit` entries that somebody still waits for, and how many others were passed over.
 
         The caller holds `changed`.
         """
         entries: list[Entry] = []
-        dropped: dict[DropReason, int] = {}
+        dropped: Counter[DropReason] = Counter()
         while self._heap and len(entries) < limit:
             entry = heapq.heappop(self._heap)
-            group = entry[3]
-            if not group.future.done():
-                entries.append(entry)
+            if entry[3].future.done():
+                dropped[_reason(entry[3])] += 1
             else:
-                reason: DropReason = "expired" if time.monotonic() >= group.deadline else "abandoned"
-                dropped[reason] = dropped.get(reason, 0) + 1
+                entries.append(entry)
         if entries:
             self._round = max(self._round, entries[-1][1]) + 1
         return entries, dropped
+
+    def purge(self) -> Mapping[DropReason, int]:
+        """Removes what nobody waits for any more; says how many.
+
+        `pop` passes over such entries too, but comes to them only while batches end.
+        """
+        with self.changed:
+            dropped = Counter(_reason(entry[3]) for entry in self._heap if entry[3].future.done())
+            if dropped:
+                self._heap = [entry for entry in self._heap if not entry[3].future.done()]
+                heapq.heapify(self._heap)
+        return dropped
+
+
+def _reason(group: Group) -> DropReason:
+    """Why nobody waits for a call's items any more; its future has ended."""
+    late = not group.future.cancelled() and isinstance(group.future.exception(), DeadlineExceeded)
+    return "expired" if late else "abandoned"

@@ -23,6 +23,8 @@ AnyManifest = TypeVar("AnyManifest", bound=ManifestBase)
 # A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
 # up to half of it, and the loop can wait for so long.
 _INLINE_SECONDS = 0.0005
+# One that takes longer than this the first time is none of those; a model is ready the earlier for not asking again.
+_PERHAPS_INLINE_SECONDS = 0.02
 # A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
 _LONGEST_CPU_BATCH_SECONDS = 0.05
 
@@ -122,7 +124,11 @@ class Repository:
         if not self._folder.is_dir():
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
         for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
-            await self.load(folder.name)
+            try:
+                await self.load(folder.name)
+            except OSError as error:
+                self.refused[folder.name] = f"its folder cannot be read: {error.strerror}"
+                logger.error("refused %s: %s", folder.name, self.refused[folder.name])
         if not self.models:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
@@ -191,10 +197,13 @@ class Repository:
                 seconds += narrow.warm_up(manifest, (1,))
             alone = min((narrow or session).warm_up(manifest, (1,)) for _ in range(2))
             batch = max(1, min(batch, int(_LONGEST_CPU_BATCH_SECONDS / alone)))
+        largest = 0.0
         for each in filter(None, (session, narrow)):
-            seconds += each.warm_up(manifest, (batch,))
-        # The shortest of three: a disturbed one says nothing about the model.
-        largest = min((narrow or session).warm_up(manifest, (batch,)) for _ in range(3))
+            largest = each.warm_up(manifest, (batch,))
+            seconds += largest
+        if largest < _PERHAPS_INLINE_SECONDS:
+            # The shortest of some: the first one allocates, and a disturbed one says nothing about the model.
+            largest = min((narrow or session).warm_up(manifest, (batch,)) for _ in range(3))
         logger.info(
             "loaded %s/%s on %s%s; golden file reproduced within %.1g; warm after %.2f s",
             name,

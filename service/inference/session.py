@@ -125,17 +125,22 @@ class Session:
 
         Returns:
             The seconds it took.
+
+        Raises:
+            InvalidModel: the runtime cannot run it, for want of memory say.
         """
         started = time.perf_counter()
         for batch in batches:
-            self.run(
-                {
-                    spec.name: np.zeros(
-                        (batch, *(manifest.longest if axis < 0 else axis for axis in spec.shape[1:])), dtype=spec.dtype
-                    )
-                    for spec in manifest.inputs
-                }
-            )
+            zeros = {
+                spec.name: np.zeros(
+                    (batch, *(manifest.longest if axis < 0 else axis for axis in spec.shape[1:])), dtype=spec.dtype
+                )
+                for spec in manifest.inputs
+            }
+            try:
+                self.run(zeros)
+            except Exception as error:  # the runtime's exceptions share no public base class
+                raise InvalidModel(f"a batch of {batch} cannot be run on {self.device}: {error}") from error
         return time.perf_counter() - started
 
     @staticmethod

@@ -19,6 +19,7 @@ STATUS = {
     "WrongTask": 422,
     "Overloaded": 429,
     "Draining": 503,
+    "ModelBroken": 503,
     "DeadlineExceeded": 504,
     "InferenceFailed": 500,
 }

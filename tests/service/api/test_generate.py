@@ -13,6 +13,7 @@ from PIL import Image
 
 from service.api.generate import GenerateAnswer
 from service.app import create_app
+from service.errors import Overloaded
 from service.settings import Settings
 from tests.gated import rerun
 from tests.tiny import write_model
@@ -42,6 +43,14 @@ async def client(app):
 
 async def generate(client, **wanted):
     return await client.post("/v1/generate", json=wanted)
+
+
+def scope_of(app):
+    return {
+        "type": "http", "method": "POST", "path": "/v1/generate", "raw_path": b"/v1/generate", "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "app": app, "http_version": "1.1", "scheme": "http",
+        "server": ("quartet", 80), "client": ("test", 1),
+    }  # fmt: skip
 
 
 def tiles(content, count):
@@ -211,11 +220,69 @@ async def test_a_client_that_hangs_up_stops_the_making(app):
             gone.set()
         await asyncio.sleep(0.001)
 
-    scope = {
-        "type": "http", "method": "POST", "path": "/v1/generate", "raw_path": b"/v1/generate", "query_string": b"",
-        "headers": [(b"content-type", b"application/json")], "app": app, "http_version": "1.1", "scheme": "http",
-        "server": ("quartet", 80), "client": ("test", 1),
-    }  # fmt: skip
-    await app.middleware_stack(scope, receive, send)
+    await app.middleware_stack(scope_of(app), receive, send)
     assert sum(made) < 1000
     assert sent[-1].get("more_body", True)
+
+
+@pytest.fixture
+def full_after_the_first_part(app):
+    """A queue without room, once it has taken one part."""
+    batcher = app.state.repository.get("decoder").batcher
+    enqueue, asked = batcher.enqueue, []
+
+    def refuse(items, **options):
+        asked.append(len(items))
+        if len(asked) > 1:
+            raise Overloaded("Full.", retry_after=0.0)
+        return enqueue(items, **options)
+
+    batcher.enqueue = refuse
+    return asked
+
+
+async def test_what_is_ready_is_sent_though_there_is_no_room_for_more(app, full_after_the_first_part):
+    app.state.settings = app.state.settings.model_copy(update={"timeout": 0.2})
+    sent = []
+    messages = iter([{"type": "http.request", "body": b'{"count": 64, "format": "json"}', "more_body": False}])
+
+    async def receive():
+        message = next(messages, None)
+        return message or await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(Overloaded):  # breaks the connection off, once the patience ends
+        await app.middleware_stack(scope_of(app), receive, send)
+    assert sent[0]["status"] == 200
+    assert b'"png"' in sent[1]["body"]
+    assert len(full_after_the_first_part) > 3
+
+
+async def test_a_client_that_hangs_up_is_noticed_while_there_is_no_room(app, full_after_the_first_part):
+    gone = asyncio.Event()
+    messages = iter([{"type": "http.request", "body": b'{"count": 64, "format": "json"}', "more_body": False}])
+
+    async def receive():
+        message = next(messages, None)
+        if message is None:
+            await gone.wait()
+        return message or {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            gone.set()
+
+    async with asyncio.timeout(10):  # less than the 30 s that a request may wait
+        await app.middleware_stack(scope_of(app), receive, send)
+
+
+async def test_the_density_is_read_before_the_first_request(tmp_path):
+    write_autoencoder(tmp_path)
+    application = create_app(Settings(models=tmp_path, device="cpu", threads=1))
+    async with application.router.lifespan_context(application):
+        for path in (tmp_path / "decoder" / "1").iterdir():
+            path.unlink()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://quartet") as client:
+            assert (await generate(client, count=2)).status_code == 200

@@ -2,6 +2,10 @@
 
 import asyncio
 import gc
+import threading
+import time
+import zlib
+from collections.abc import Callable
 from functools import partial
 
 import httpx
@@ -11,8 +15,9 @@ from fastapi import FastAPI
 
 from service.api.exchange import Exchange
 from service.api.uploads import Upload
-from service.errors import ClientDisconnected
+from service.errors import ClientDisconnected, DeadlineExceeded, Overloaded
 from service.tasks.classification import prepare
+from service.tasks.images import EncodedImage
 from tests.gated import Gated, rerun
 from tests.pictures import encode, photograph
 from tests.tiny import LABELS, answer, solid
@@ -139,3 +144,101 @@ async def test_a_client_that_hangs_up_gives_up_every_part(app: FastAPI):
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
+
+
+async def test_what_the_queue_has_no_room_for_is_not_even_decoded(app: FastAPI, client: httpx.AsyncClient):
+    batcher = app.state.repository.get("classifier").batcher
+    batcher._max_queue = 3
+    response = await client.post("/v1/predict", files=files([b"no image"] * 4))
+    assert response.status_code == 429
+    response = await client.post("/v1/predict", files=files([b"no image"] * 3))
+    assert response.status_code == 422
+
+
+async def test_a_large_request_that_has_begun_waits_for_room(app: FastAPI, client: httpx.AsyncClient):
+    batcher = app.state.repository.get("classifier").batcher
+    enqueue, refusals = batcher.enqueue, []
+
+    def full_at_times(items: list, **options: object) -> object:
+        if len(refusals) < 5 and len(items) < 16:  # the last part, after three of 16
+            refusals.append(len(items))
+            raise Overloaded("Full.", retry_after=0.0)
+        return enqueue(items, **options)
+
+    batcher.enqueue = full_at_times
+    response = await client.post("/v1/predict?top_k=1", files=files([encode(solid("blue"))] * 50))
+    assert len(response.json()["results"]) == 50
+    assert refusals == [2] * 5
+
+
+async def test_patience_ends_with_the_deadline(app: FastAPI, client: httpx.AsyncClient):
+    batcher = app.state.repository.get("classifier").batcher
+    enqueue = batcher.enqueue
+
+    def full_later(items: list, **options: object) -> object:
+        if len(items) < 16:
+            raise Overloaded("Full.", retry_after=0.0)
+        return enqueue(items, **options)
+
+    batcher.enqueue = full_later
+    app.state.settings = app.state.settings.model_copy(update={"timeout": 0.1})
+    response = await client.post("/v1/predict", files=files([encode(solid("blue"))] * 50))
+    assert response.status_code == 429
+
+
+def exchange_that(app: FastAPI, gone: asyncio.Event) -> Exchange:
+    async def receive() -> dict:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    return Exchange({"type": "http", "app": app, "headers": [], "quartet.facts": {}}, receive)
+
+
+def slow(seconds: float, decoded: list) -> Callable:
+    def prepare(image: EncodedImage) -> tuple[np.ndarray, None]:
+        time.sleep(seconds)
+        decoded.append(image)
+        return np.zeros((8, 8, 3), np.uint8), None
+
+    return prepare
+
+
+async def test_decoding_ends_with_the_deadline(app: FastAPI):
+    app.state.settings = app.state.settings.model_copy(update={"timeout": 0.2})
+    decoded: list = []
+    uploads = [Upload(None, encode(solid("red", 400)))] * 16
+    with pytest.raises(DeadlineExceeded, match="Decoding took longer"):
+        await app.state.images.run(
+            exchange_that(app, asyncio.Event()), app.state.repository.get("classifier"), slow(0.05, decoded), uploads
+        )
+    assert len(decoded) < 16
+
+
+async def test_decoding_ends_when_the_client_hangs_up(app: FastAPI):
+    decoded: list = []
+    gone = asyncio.Event()
+    uploads = [Upload(None, encode(solid("red", 400)))] * 16
+    exchange = exchange_that(app, gone)
+    asyncio.get_running_loop().call_later(0.3, gone.set)
+    with pytest.raises(ClientDisconnected):
+        await app.state.images.run(exchange, app.state.repository.get("classifier"), slow(0.1, decoded), uploads)
+    exchange.end()
+    assert 0 < len(decoded) < 16
+
+
+async def test_many_bytes_of_few_pixels_are_read_beside_the_event_loop(app: FastAPI, client: httpx.AsyncClient):
+    empty = b"\x00\x00\x00\x00teSt" + zlib.crc32(b"teSt").to_bytes(4)
+    small = encode(solid("green"))
+    large = small[:33] + empty * 20_000 + small[33:]  # behind the header
+    threads = set()
+    opened = EncodedImage.open
+
+    def spy(*arguments: object) -> EncodedImage:
+        threads.add(threading.current_thread().name)
+        return opened(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncodedImage, "open", spy)
+        response = await client.post("/v1/predict?top_k=1", content=large)
+    assert response.json()["results"][0]["labels"][0]["label"] == "green"
+    assert all(name.startswith("decode") for name in threads)

@@ -1,13 +1,18 @@
 """Every failure is a problem document, on the thin path and on FastAPI's own."""
 
+import asyncio
+import io
 import json
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from service.api.front import RequestLog
 from service.api.problems import MEDIA_TYPE, Problem, problem
+from service.app import create_app
 from service.errors import BodyTooLarge, InferenceFailed, InvalidRequest, Overloaded, QuartetError
+from service.settings import Settings
 from tests.gated import rerun
 from tests.pictures import encode
 from tests.tiny import solid
@@ -146,3 +151,29 @@ async def test_draining(app: FastAPI, client: httpx.AsyncClient):
 
 def test_what_is_not_named_is_an_internal_error():
     assert problem(QuartetError("Oh."), SCOPE)[0] == 500
+
+
+async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI, client: httpx.AsyncClient):
+    app.state.repository.get("classifier").batcher._failed_batches = 10
+    for probe in ("live", "ready"):
+        document = check(await client.get(f"/healthz/{probe}"), 503, "model-broken")
+        assert "'classifier' answers nothing: the last 10 batches failed whole" in document.detail
+
+
+async def test_every_problem_is_counted_and_logged(app: FastAPI, client: httpx.AsyncClient):
+    app.middleware_stack._requests = RequestLog(asyncio.get_running_loop(), stream := io.StringIO())
+    await client.get("/nowhere")
+    await client.get("/v1/predict")
+    text = (await client.get("/metrics")).text
+    assert 'quartet_refused_total{problem="not-found",route="other"} 1.0' in text
+    assert 'problem="method-not-allowed"' in text
+    app.middleware_stack._requests.flush()
+    assert "GET /nowhere status=404" in (first := stream.getvalue().splitlines()[0])
+    assert first.endswith(" problem=not-found")
+
+
+def test_openapi_offers_problems_as_problem_json_alone(settings: Settings):
+    for path in create_app(settings).openapi()["paths"].values():
+        for operation in path.values():
+            if "default" in operation["responses"]:
+                assert list(operation["responses"]["default"]["content"]) == [MEDIA_TYPE]

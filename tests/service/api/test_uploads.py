@@ -136,3 +136,15 @@ def test_the_schema_offers_every_kind():
     content = body_schema("aGk=")["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data", *MEDIA_TYPES}
     assert content["application/json"]["example"] == {"images": ["aGk="]}
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape"])
+async def test_a_charset_cannot_make_a_name_that_no_answer_holds(charset: str):
+    name = "+2AA-.jpg" if charset == "utf-7" else "\\ud800.jpg"
+    uploads = await read_images(exchange_of(part("files", b"x", name) + b"--b--\r\n", f"{FORM}; charset={charset}"))
+    assert uploads == [Upload("?.jpg", b"x")]
+
+
+async def test_a_charset_that_cannot_be_used():
+    with pytest.raises(InvalidRequest, match="leave its charset out"):
+        await read_images(exchange_of(part("files", b"x", "a") + b"--b--\r\n", f"{FORM}; charset=undefined"))

@@ -371,3 +371,69 @@ def test_every_accepted_item_gets_its_own_answer(max_batch, calls, held):
                 assert recorder.drops.get("abandoned", 0) == sum(size for size, cancelled, _ in calls if cancelled)
 
     asyncio.run(scenario())
+
+
+async def test_what_nobody_waits_for_makes_room_though_the_model_hangs():
+    model = Gated()
+    async with batcher_of(model, max_queue=3) as (batcher, recorder):
+        batcher.enqueue([0])
+        await model.entered()
+        late = batcher.enqueue([1, 2], timeout=0.02)
+        given_up = batcher.enqueue([3])
+        given_up.future.cancel()
+        with pytest.raises(DeadlineExceeded):
+            await late.future
+        batcher._sweep()  # as it does many times a second
+        assert batcher.depth == 0
+        assert recorder.drops == {"expired": 2, "abandoned": 1}
+        after = batcher.enqueue([4, 5, 6])
+        model.release(3)
+        assert await after.future == [40, 50, 60]
+
+
+async def test_a_client_that_left_long_ago_is_no_item_that_expired():
+    model = Gated()
+    async with batcher_of(model) as (batcher, recorder):
+        batcher.enqueue([0])
+        await model.entered()
+        batcher.enqueue([1], timeout=0.001).future.cancel()
+        await asyncio.sleep(0.01)
+        model.release(2)
+        async with asyncio.timeout(PATIENCE):
+            await recorder.told.wait()
+        assert recorder.drops == {"abandoned": 1}
+
+
+async def test_a_model_that_hangs_or_only_fails_is_in_trouble_until_it_answers():
+    model = Gated()
+    async with batcher_of(model) as (batcher, _):
+        assert batcher.trouble(0.0) is None
+        answer = batcher.enqueue([0])
+        await model.entered()
+        await asyncio.sleep(0.01)
+        assert batcher.trouble(60.0) is None
+        assert "has been running" in str(batcher.trouble(0.005))
+        model.release(1)
+        await answer.future
+        assert batcher.trouble(0.0) is None
+
+    async with batcher_of(lambda items: [1 // item for item in items]) as (batcher, _):
+        for _ in range(10):
+            assert batcher.trouble(60.0) is None
+            with pytest.raises(InferenceFailed):
+                await batcher.submit([0])
+        assert batcher.trouble(60.0) == "the last 10 batches failed whole"
+        await batcher.submit([1])
+        assert batcher.trouble(60.0) is None
+
+
+async def test_work_can_be_refused_before_it_is_done():
+    model = Gated()
+    async with batcher_of(model, max_queue=3) as (batcher, _):
+        batcher.enqueue([0])
+        await model.entered()
+        batcher.admit(3, 1.0)
+        batcher.enqueue([1, 2])
+        with pytest.raises(Overloaded):
+            batcher.admit(2, 1.0)
+        assert batcher.depth == 2

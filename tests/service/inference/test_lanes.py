@@ -103,3 +103,20 @@ async def test_closing_finishes_what_both_lanes_and_the_queue_hold(lanes: Lanes)
     async with asyncio.timeout(PATIENCE):
         await closing
     assert [await group.future for group in groups] == [[item * 10] * 5 for item in range(8)]
+
+
+async def test_lanes_that_hang_share_one_deadline_when_they_are_closed(caplog: pytest.LogCaptureFixture):
+    model = Gated()
+    batcher = Batcher(model, max_batch=1, max_queue=10, observer=Recorder(), name="hanging", lanes=4, run_narrow=model)
+    batcher.runner.seconds_per_item = 1.0
+    batcher.enqueue([1])
+    await model.entered()
+    batcher.enqueue([2])
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await batcher.close(0.5)
+    assert loop.time() - begun < 1.5  # not 0.5 s for each of the four
+    assert "did not end within 0.5 s" in caplog.text
+    model.release(10)
+    await batcher.close(PATIENCE)
+    assert not [thread for thread in batcher.runner.threads if thread.is_alive()]

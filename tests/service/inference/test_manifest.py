@@ -100,3 +100,12 @@ def test_a_file_that_the_task_needs_must_be_named(tmp_path: Path):
     change(folder, files={name: digest for name, digest in files.items() if name != "density.npz"})
     with pytest.raises(InvalidModel, match=r"files: names no density\.npz"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
+def test_a_folder_in_the_place_of_a_file(tmp_path: Path, name: str):
+    folder = write_model(tmp_path)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(InvalidModel, match=f"{name} cannot be read"):
+        read_manifest(folder)
