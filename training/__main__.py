@@ -7,6 +7,7 @@ from rich.console import Console
 
 from service.inference.manifest import InvalidModel
 from training.data import DataError
+from training.export import ExportMismatch
 from training.memory import keep_freed_memory
 from training.recipes import autoencoder, classifier, detector, tabular, topics
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     try:
         RECIPES[arguments.recipe].run(arguments, Console())
-    except (DataError, InvalidModel, ValueError, FloatingPointError) as error:
+    except (DataError, InvalidModel, ExportMismatch, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -14,9 +14,11 @@ from training.augment import Augment, cutmix, to_pixels
 from training.data import ImageSplit
 from training.distill import loss_of, soften
 from training.fit import Draw
-from training.networks import Transfer
+from training.networks import Transfer, mirrored
 
 EVALUATION_BATCH = 500
+# Of the images of such a batch together, as the network sees them: photographs go through a few at a time.
+EVALUATION_PIXELS = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +115,21 @@ class Classification:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: npt.NDArray[np.uint8], accelerator: Accelerator | None = None
+    model: nn.Module, images: npt.NDArray[np.uint8], accelerator: Accelerator | None = None, *, mirror: bool = False
 ) -> npt.NDArray[np.float32]:
     """Logits, shape (n, classes), of uint8 images, shape (n, height, width, channels), without augmentation.
 
-    With an accelerator on its device and in its precision, otherwise where the model is, in its own.
+    With an accelerator on its device and in its precision, otherwise where the model is, in its own. With `mirror`
+    the mean over each image and its mirror image.
     """
     model.eval()
     device = next(model.parameters()).device
+    side = model.size if isinstance(model, Transfer) else 0
+    seen = max(images.shape[1] * images.shape[2], side * side) * (2 if mirror else 1)
+    batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // seen))
     logits = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        batch = torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device)
+    for start in range(0, len(images), batch):
+        pixels = to_pixels(torch.from_numpy(images[start : start + batch]).to(device))
         with accelerator.autocast() if accelerator else contextlib.nullcontext():
-            logits.append(model(to_pixels(batch)).float().cpu())
+            logits.append((mirrored(model, pixels) if mirror else model(pixels)).float().cpu())
     return torch.cat(logits).numpy()

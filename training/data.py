@@ -1,6 +1,8 @@
 """Image-classification data, from a hub id or a local folder through one door, as arrays in memory."""
 
+import glob
 import hashlib
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any
 import datasets
 import numpy as np
 import numpy.typing as npt
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from rich.progress import track
 
 from service.errors import QuartetError
@@ -20,6 +23,7 @@ DEFAULT_SIZE = 224
 _MEMMAP_BYTES = 2 << 30
 _PLACE = "quartet: place"
 _SAME_BACKGROUND = 0.05
+_SPLITS = ("train", "validation", "valid", "val", "test")
 
 
 class DataError(Exception):
@@ -43,7 +47,7 @@ class ImageSplit:
 
 @dataclass(frozen=True, slots=True)
 class ImageData:
-    """A data set with its three splits and what identifies it."""
+    """A data set with its three splits and what identifies it; `carved` names those that were taken from train."""
 
     name: str
     classes: tuple[str, ...]
@@ -51,6 +55,7 @@ class ImageData:
     validation: ImageSplit
     test: ImageSplit
     fingerprint: str
+    carved: frozenset[str] = frozenset()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,8 +96,9 @@ def load_images(
 
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
+    missing = frozenset({"test", "validation"} - splits.keys())
     for name, share in (("test", 0.2), ("validation", validation)):
-        if name not in splits:
+        if name in missing:
             try:
                 carved = splits["train"].train_test_split(
                     share, seed=seed, stratify_by_column=label_column, load_from_cache_file=False
@@ -119,6 +125,7 @@ def load_images(
         arrays["validation"],
         arrays["test"],
         f"sha256:{digest.hexdigest()}",
+        missing,
     )
 
 
@@ -137,10 +144,13 @@ def _open(source: str) -> dict[str, datasets.Dataset]:
     folder = Path(source).expanduser()
     if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise DataError(f"{source}: no such folder. Give a hub id, or a folder with parquet files or class folders.")
-    if folder.is_dir():
-        _check_folders(folder)
+    local = folder.is_dir()
+    patterns = _class_folders(folder) if local else {}
     try:
-        loaded = datasets.load_dataset(str(folder) if folder.is_dir() else source)
+        if patterns:
+            loaded = datasets.load_dataset("imagefolder", data_files=patterns)
+        else:
+            loaded = datasets.load_dataset(str(folder) if local else source)
     except Exception as error:  # the library raises many kinds, from a network failure to a parser's
         raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
     splits = {("validation" if name in ("valid", "val") else name): part for name, part in loaded.items()}
@@ -149,12 +159,33 @@ def _open(source: str) -> dict[str, datasets.Dataset]:
     return splits
 
 
-def _check_folders(folder: Path) -> None:
-    """Refuses a class folder without a file, which a loader would pass over in silence."""
-    for parent in (folder, *(folder / split for split in ("train", "validation", "valid", "val", "test"))):
-        for child in sorted(parent.iterdir()) if parent.is_dir() else ():
-            if child.is_dir() and not any(path.is_file() for path in child.rglob("*")):
+def _class_folders(folder: Path) -> dict[str, list[str]]:
+    """Patterns for the images of each split of a folder that holds a folder per class; empty for another kind.
+
+    The loader alone would take any file or folder whose name has a word like `test` in it for a split.
+
+    Raises:
+        DataError: a class folder without a file, which the loader would pass over in silence.
+    """
+    splits = {name: folder / name for name in _SPLITS if any(path.is_dir() for path in _visible(folder / name))}
+    patterns: dict[str, list[str]] = {}
+    images = False
+    for name, parent in (splits or {"train": folder}).items():
+        for child in filter(Path.is_dir, _visible(parent)):
+            files = [path for path in child.rglob("*") if path.is_file()]
+            if not files:
                 raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
+            if any(path.name in ImageFolder.METADATA_FILENAMES for path in files):
+                return {}
+            images = images or any(path.suffix.lower() in ImageFolder.EXTENSIONS for path in files)
+            patterns.setdefault(name, []).append(f"{glob.escape(str(child.resolve()))}/**")
+    return patterns if images else {}
+
+
+def _visible(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _columns(source: str, part: datasets.Dataset) -> tuple[str, str]:
@@ -253,15 +284,16 @@ def _shape(source: str, part: datasets.Dataset, column: str, size: int | None) -
 def _decode(
     source: str, place: str, part: datasets.Dataset, column: str, shape: tuple[int, int, int], digest: "hashlib._Hash"
 ) -> npt.NDArray[np.uint8]:
-    """All images of a split; a split too large for memory lies in a file beside the data library's cache."""
+    """All images of a split; one too large for memory lies in a nameless file on the disk of the library's cache."""
     height, width, channels = shape
     full = (len(part), *shape)
     images: npt.NDArray[np.uint8]
     if np.prod(full, dtype=np.int64) > _MEMMAP_BYTES:
-        name = hashlib.sha256(f"{place} {part._fingerprint} {full}".encode()).hexdigest()[:16]
-        path = Path(datasets.config.HF_DATASETS_CACHE) / f"quartet-{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=full)
+        cache = Path(datasets.config.HF_DATASETS_CACHE)
+        cache.mkdir(parents=True, exist_ok=True)
+        # Its space is free again when the process ends, and no other process can write to it.
+        with tempfile.TemporaryFile(dir=cache) as file:
+            images = np.memmap(file, dtype=np.uint8, mode="w+", shape=full)
     else:
         images = np.empty(full, dtype=np.uint8)
     items: Iterable[dict[str, Any]] = part.select_columns([column, _PLACE])

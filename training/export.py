@@ -24,6 +24,7 @@ from service.inference.manifest import MANIFEST, MODEL, Manifest, read_manifest,
 from service.inference.session import Session
 from training.augment import to_pixels
 from training.fit import WEIGHTS, FitState
+from training.networks import mirrored
 
 OPSET = 20
 CHECKED_BATCHES = (1, 2, 7)
@@ -39,15 +40,19 @@ class ClassifierGraph(nn.Module):
     Args:
         network: takes float pixels (batch, channels, height, width) in 0 to 1, returns logits.
         temperature: the logits are divided by it before the softmax.
+        mirror: whether the logits are the mean over the image and its mirror image.
     """
 
-    def __init__(self, network: nn.Module, temperature: float) -> None:
+    def __init__(self, network: nn.Module, temperature: float, mirror: bool = False) -> None:
         super().__init__()
         self.network = network
         self.temperature = temperature
+        self.mirror = mirror
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.softmax(self.network(to_pixels(images)) / self.temperature, dim=1)
+        pixels = to_pixels(images)
+        logits = mirrored(self.network, pixels) if self.mirror else self.network(pixels)
+        return torch.softmax(logits / self.temperature, dim=1)
 
 
 def export(

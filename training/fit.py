@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from service.inference.manifest import MANIFEST, read_manifest
 from training.progress import ProgressBar
 
 WEIGHTS = "weights.safetensors"
@@ -37,8 +38,12 @@ class FitSettings:
         weight_decay: of every parameter of two or more dimensions.
         warmup: the share of the steps in which the rate rises linearly; then it falls linearly to 0.
         clip: the largest norm of the gradient of all parameters; longer ones are shortened. 0: any.
-        ema: decay a step of the averaged weights that are evaluated and kept; 0 turns averaging off.
+        ema: decay a step of the averaged weights that are evaluated and kept; 0 turns averaging off. It is less over
+            the first steps, so that a short training is not judged by the weights it began with.
         seed: of initial weights, order and augmentation.
+
+    Raises:
+        ValueError: a number that no training can have.
     """
 
     epochs: int
@@ -51,6 +56,14 @@ class FitSettings:
     clip: float = 0.0
     ema: float = 0.99
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(f"{self.epochs} epochs in batches of {self.batch_size}: a training needs one of each")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"--warmup {self.warmup:g}: is a share of the training, at least 0 and less than 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"--ema {self.ema:g}: is a decay, at least 0 and less than 1")
 
 
 @dataclass(slots=True)
@@ -152,7 +165,7 @@ def fit(
     checkpoint = folder / "checkpoint.pt"
     model.to(accelerator.device).to(memory_format=torch.channels_last)
     # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
     wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
     state, best = FitState(), {}
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
@@ -165,6 +178,8 @@ def fit(
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
+        if accelerator.scaler and saved.get("scaler"):
+            accelerator.scaler.load_state_dict(saved["scaler"])
         state, best = FitState(**saved["state"]), saved["best"]
         console.print(f"Resuming after epoch {state.epoch} of {settings.epochs}.")
 
@@ -195,6 +210,7 @@ def fit(
                         "model": model.state_dict(),
                         "average": average.state_dict(),
                         "optimizer": optimizer.state_dict(),
+                        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
                         "state": asdict(state),
                         "best": best,
                     },
@@ -224,6 +240,17 @@ def best_weights(place: Path) -> dict[str, Tensor]:
         raise ValueError(f"{place}: holds neither a run's checkpoint.pt nor a version's {WEIGHTS}")
     weights: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["best"]
     return weights
+
+
+def fingerprint_of(place: Path) -> str | None:
+    """The fingerprint of the data that a run or a published version learned from; None where `place` is neither."""
+    if (place / MANIFEST).is_file():
+        return read_manifest(place).data.fingerprint
+    checkpoint = place / "checkpoint.pt"
+    if not checkpoint.is_file():
+        return None
+    data: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True)["settings"].get("data")
+    return data
 
 
 def keep_weights(model: nn.Module, place: Path) -> None:
@@ -285,6 +312,16 @@ def _epoch(
         "lr": settings.lr * schedule((epoch + 1) / settings.epochs, settings.warmup),
         f"{task.unit}_per_second": rate,
     }
+
+
+def _averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential average for `AveragedModel`, over the newest few steps while there are only few."""
+
+    def average(averages: Sequence[Tensor], newest: Sequence[Tensor], count: Tensor | int) -> None:
+        of_few = (1 + int(count)) / (10 + int(count))
+        get_ema_multi_avg_fn(min(decay, of_few))(averages, newest, count)
+
+    return average
 
 
 def schedule(progress: float, warmup: float) -> float:

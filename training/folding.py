@@ -104,7 +104,8 @@ def fold(network: Transfer) -> Transfer:
         for module in backbone.modules()
         if type(module) in (nn.Conv2d, Conv2dSame, nn.BatchNorm2d, BatchNormAct2d)
     ]
-    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    side = network.size or 64
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     before = backbone(images)
     for hook in hooks:
         hook.remove()

@@ -217,6 +217,15 @@ class Transfer(nn.Module):
         return self.head(self.dropout(self.backbone(self.normalize(pixels))))
 
 
+def mirrored(network: nn.Module, pixels: Tensor) -> Tensor:
+    """A classifier's logits, the mean over the images and their mirror images; shapes as its own.
+
+    Both go through as one batch: an exported graph then holds the network once.
+    """
+    logits: Tensor = network(torch.cat((pixels, pixels.flip(3))))
+    return logits.unflatten(0, (2, -1)).mean(0)
+
+
 def frozen_modules(backbone: Any, groups: int) -> list[nn.Module]:
     """The modules of the first groups of a timm model's layers (stem, stages), each with all that it holds.
 
@@ -257,9 +266,9 @@ def load_backbone(name: str, weights: str) -> Any:
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5))
         raise ValueError(f"timm has no model {name!r}" + (f"; near it: {near}" if near else ""))
     model: Any = timm.create_model(name, pretrained=weights == "hub")
+    model.reset_classifier(0)
     if weights not in ("hub", "none"):
         _load_weights(model, Path(weights))
-    model.reset_classifier(0)
     return model
 
 
@@ -278,9 +287,12 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: holds no state dict (a mapping of names to tensors)")
     target = model.state_dict()
-    if state.keys() != target.keys():
-        # The same network under other names: its tensors correspond in order and shape.
-        if [value.shape for value in state.values()] != [value.shape for value in target.values()]:
-            raise ValueError(f"{path}: holds the weights of another network ({len(state)} tensors, not {len(target)})")
-        state = dict(zip(target, state.values(), strict=True))
+    if state.keys() >= target.keys():
+        state = {name: state[name] for name in target}
+    elif len(state) <= len(target) + 2:
+        # The same network under other names: its tensors correspond in order and shape, a classifier's come last.
+        state = dict(zip(target, state.values(), strict=False))
+    shapes = [value.shape for value in state.values()]
+    if shapes != [value.shape for value in target.values()]:
+        raise ValueError(f"{path}: holds the weights of another network ({len(state)} tensors, not {len(target)})")
     model.load_state_dict(state)

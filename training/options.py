@@ -66,11 +66,17 @@ def stated(arguments: Namespace, *parts: Any) -> dict[str, Any]:
     """Every setting of a training, in plain JSON types, for its manifest; `parts` are dataclasses."""
     settings: dict[str, Any] = {
         "precision": arguments.precision,
-        "start_from": arguments.start_from and arguments.start_from.name,
+        "start_from": place_name(arguments.start_from),
     }
     for part in parts:
         settings |= json.loads(json.dumps(dataclasses.asdict(part)))
     return settings
+
+
+def place_name(place: Path | None) -> str | None:
+    """`NAME/VERSION` of a published version's folder, the last part of a run's."""
+    parts = place.resolve().parts if place else ()
+    return "/".join(parts[-2:] if parts[-1].isdecimal() else parts[-1:]) if parts else None
 
 
 def origin(arguments: Namespace, fingerprint: str, **parts: Any) -> dict[str, Any]:

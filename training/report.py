@@ -117,7 +117,9 @@ def _card(
         ),
         *training_section(
             manifest,
-            f"the {len(data.validation)} validation images, which were carved from the training split (stratified)",
+            f"the {len(data.validation)} validation images"
+            + (", which were carved from the training split (stratified)" if "validation" in data.carved else "")
+            + (", as were the test images" if "test" in data.carved else ""),
             result["training_seconds"],
         ),
     ]

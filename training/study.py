@@ -59,6 +59,7 @@ def run_study(
         "network": network,
         "settings": asdict(short),
         "learning": asdict(plain),
+        "precision": accelerator.mixed_precision,
     }
     rows = recall_rows(path, origin)
     for change, build in variants.items():

@@ -39,10 +39,13 @@ def test_temperature_of_synthetic_logits_is_recovered(temperature):
     assert fit_temperature(logits * np.float32(temperature), labels) == pytest.approx(temperature, rel=0.03)
 
 
-def test_temperature_stays_bounded_where_no_prediction_is_wrong():
+@pytest.mark.parametrize("scale", [1, 5, 50])
+def test_where_no_prediction_is_wrong_the_certainty_is_that_of_so_many_examples(scale):
     labels = np.arange(30) % 3
-    logits = np.eye(3, dtype=np.float32)[labels]
-    assert fit_temperature(logits, labels) == pytest.approx(0.05)
+    logits = scale * np.eye(3, dtype=np.float32)[labels]
+    probabilities = softmax(logits / fit_temperature(logits, labels))
+    # One example more, whose answer gave each of the three a third.
+    np.testing.assert_allclose(probabilities.max(1), (30 + 1 / 3) / 31, atol=1e-4)
 
 
 def test_calibrated_predictions_have_almost_no_error_and_scaled_logits_do():

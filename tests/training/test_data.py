@@ -184,6 +184,22 @@ def test_empty_class_folder_is_named(write_class_folders, splits, tmp_path):
         load_images(folder)
 
 
+@pytest.mark.parametrize("name", ["blue/test 1.png", "train_1/1.png", "test-strip/1.png", "validation/1.png"])
+def test_names_that_sound_like_splits_are_files_and_classes_like_others(write_class_folders, draw, tmp_path, name):
+    whole = draw(20)
+    folder = write_class_folders(tmp_path / "set", _=parts(whole))
+    source = next((tmp_path / "set").rglob("*.png"))
+    copies = 1 if name.startswith("blue") else 5  # a class of its own has to be enough to carve from
+    for copy in range(copies):
+        target = tmp_path / "set" / name.replace("1.png", f"{copy}.png")
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    data = load_images(folder)
+    assert len(data.train) + len(data.validation) + len(data.test) == len(whole) + copies
+    assert set(data.classes) == {*CLASSES, name.split("/")[0]}
+    assert data.carved == {"validation", "test"}
+
+
 def test_class_without_a_training_image_is_named(write_parquet, splits, tmp_path):
     train, _, test = splits
     folder = write_parquet(tmp_path / "set", train=parts(train.take(np.arange(24))), test=parts(test))
@@ -323,5 +339,6 @@ def test_split_too_large_for_memory_is_the_same_from_a_file(parquet, data_cache,
     monkeypatch.setattr(training.data, "_MEMMAP_BYTES", 0)
     data = load_images(parquet)
     assert isinstance(data.train.images, np.memmap)
+    assert not list(data_cache.rglob("quartet-*"))
     np.testing.assert_array_equal(data.train.images, expected.train.images)
     assert data.fingerprint == expected.fingerprint

@@ -172,8 +172,9 @@ def test_average_is_the_exponential_one_of_the_weights_after_every_step(train_on
     # The first entry is what training started from; the last step's result has no forward pass of its own.
     after_each_step = [*weights[1:], saved["model"]["1.weight"]]
     expected = after_each_step[0]
-    for value in after_each_step[1:]:
-        expected = SETTINGS.ema * expected + (1 - SETTINGS.ema) * value
+    for step, value in enumerate(after_each_step[1:], 1):
+        decay = min(SETTINGS.ema, (1 + step) / (10 + step))  # the first few steps are soon forgotten
+        expected = decay * expected + (1 - decay) * value
     torch.testing.assert_close(model[1].weight.detach(), expected)
 
 

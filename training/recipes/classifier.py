@@ -33,7 +33,7 @@ from training.export import (
     training_card,
     write_golden,
 )
-from training.fit import FitSettings, FitState, fit, keep_weights
+from training.fit import FitSettings, FitState, fingerprint_of, fit, keep_weights
 from training.folding import fold
 from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
 from training.options import (
@@ -43,6 +43,7 @@ from training.options import (
     make_accelerator,
     origin,
     override,
+    place_name,
     start_from,
     stated,
 )
@@ -68,6 +69,15 @@ LEARNING: dict[Arch, ClassificationSettings] = {
     "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),
     "cnn": ClassificationSettings(),
     "transfer": ClassificationSettings(),
+}
+
+
+# Options that mean something to one architecture alone.
+ONLY: dict[Arch, frozenset[str]] = {
+    "cnn": frozenset({"widths", "depth", "study"}),
+    "transfer": frozenset(
+        {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
+    ),
 }
 
 
@@ -111,8 +121,12 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
         cnn.init_whiten(to_pixels(torch.from_numpy(sample(data.train))))
         return cnn
     backbone = load_backbone(network.backbone, network.weights)
-    size = 0 if network.network_size <= max(data.shape[:2]) else network.network_size
-    return Transfer(backbone, size, classes, network.dropout, network.freeze, network.start_size)
+    size, start_size = network.network_size, network.start_size
+    if size <= max(data.shape[:2]):
+        size = 0
+    if backbone.pretrained_cfg.get("fixed_input_size"):
+        size = start_size = backbone.pretrained_cfg["input_size"][-1]
+    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -154,6 +168,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
     how.add_argument("--distill", type=float, help="weight of the teacher's answer in the loss")
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
+    out.add_argument("--mirror", action="store_true", help="answer with the mean over an image and its mirror image")
     out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
     out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
     out.add_argument("--study", action="store_true", help="cnn: also measure what filters, layers and dropout buy")
@@ -164,20 +179,26 @@ def run(arguments: Namespace, console: Console) -> None:
     for other in arguments.compare:
         _result_of(other)  # before anything is trained
     check_name(arguments.name)
+    _check_options(arguments)
     network = override(NetworkSettings(), arguments)
-    settings = override(DEFAULTS[network.arch], arguments)
     learning = override(LEARNING[network.arch], arguments)
     learning = dataclasses.replace(learning, augment=override(learning.augment, arguments))
-    if arguments.study and network.arch != "cnn":
-        raise ValueError("--study varies the filters and layers of the CNN: use it with --arch cnn")
-    data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
+    seed = DEFAULTS[network.arch].seed if arguments.seed is None else arguments.seed
+    data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=seed)
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
+    settings = override(_fitting(network.arch, data), arguments)
     folder = arguments.run_dir or Path("runs") / f"classifier-{network.arch}-{data.name.replace('/', '-')}"
     accelerator = make_accelerator(arguments)
     console.print(
         f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images "
         f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
     )
+    for place in filter(None, (arguments.start_from, arguments.teacher)):
+        if "test" in data.carved and fingerprint_of(place) != data.fingerprint:
+            console.print(
+                f"[yellow]{place} learned from other data, or from the same divided otherwise. If it has seen images "
+                "that are test images now, the figures below are too good: use the --seed and the images it had."
+            )
     study: list[Row] = []
     if arguments.study:
         variants, varied = _variants(network, data, settings.seed), dataclasses.asdict(network)
@@ -195,7 +216,7 @@ def run(arguments: Namespace, console: Console) -> None:
         console=console,
         resume=arguments.resume,
         origin=origin(
-            arguments, data.fingerprint, network=network, learning=learning, teacher=_version_name(arguments.teacher)
+            arguments, data.fingerprint, network=network, learning=learning, teacher=place_name(arguments.teacher)
         ),
     )
     if not accelerator.is_main_process:
@@ -204,13 +225,20 @@ def run(arguments: Namespace, console: Console) -> None:
     # Evaluated as it is served: in float32, on the CPU.
     model.load_state_dict(trained.state_dict())
     model = model.cpu().to(memory_format=torch.contiguous_format)
-    validation_logits = predict(model, data.validation.images)
-    test_logits = predict(model, data.test.images)
+    validation_logits = predict(model, data.validation.images, mirror=arguments.mirror)
+    test_logits = predict(model, data.test.images, mirror=arguments.mirror)
     evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
     name = arguments.name or {"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}")
-    graph = ClassifierGraph(model, evaluation.calibration.temperature)
-    made_with = stated(arguments, network, settings, learning) | {
-        "teacher": _version_name(arguments.teacher),
+    graph = ClassifierGraph(model, evaluation.calibration.temperature, arguments.mirror)
+    if isinstance(model, Transfer):  # as it came out for these images
+        network = dataclasses.replace(network, network_size=model.size, start_size=model.start_size)
+    others = frozenset().union(*(names for arch, names in ONLY.items() if arch != network.arch))
+    made_with = {
+        key: value for key, value in stated(arguments, network, settings, learning).items() if key not in others
+    }
+    made_with |= {
+        "teacher": place_name(arguments.teacher),
+        "mirror": arguments.mirror,
     }
 
     def write(target: Path) -> ClassifierManifest:
@@ -225,6 +253,41 @@ def run(arguments: Namespace, console: Console) -> None:
     deliver(arguments, name, folder / "export", write, console)
 
 
+def _check_options(arguments: Namespace) -> None:
+    """Refuses options that would do nothing.
+
+    Raises:
+        ValueError: names the option and what it is for.
+    """
+    given = {name for name, value in vars(arguments).items() if value is not None and value is not False}
+    for arch, names in ONLY.items():
+        for name in sorted(names & given):
+            if arguments.arch != arch:
+                raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
+    if arguments.distill is not None and not arguments.teacher:
+        raise ValueError("--distill weighs the answers of a --teacher: name one")
+    if arguments.mirror and arguments.flip is False:
+        raise ValueError("--mirror asks about mirror images, which --no-flip keeps from the network: use one of them")
+
+
+def _fitting(arch: Arch, data: ImageData) -> FitSettings:
+    """The architecture's defaults, with smaller batches where images are large or few; the rate shrinks with them.
+
+    In proportion for SGD (Goyal et al. 2017, arXiv:1706.02677), by the square root for Adam (Malladi et al. 2022,
+    arXiv:2205.10287).
+    """
+    settings = DEFAULTS[arch]
+    height, width, _ = data.shape
+    # No more memory than batches of the usual size take at this side in pixels; twenty steps an epoch.
+    side = 48 if arch == "cnn" else 128
+    most = min(settings.batch_size * side**2 // (height * width), len(data.train) // 20)
+    batch_size = max(16, min(settings.batch_size, most))
+    share = batch_size / settings.batch_size
+    factor = share if settings.optimizer == "sgd" else share**0.5
+    backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
+    return dataclasses.replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)
+
+
 def _variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str, Callable[[], nn.Module]]:
     """The CNN as it is, and with one thing changed at a time."""
     half, more = (tuple(round(width * factor) for width in network.widths) for factor in (0.5, 1.5))
@@ -232,7 +295,7 @@ def _variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str,
         "as it is": {},
         f"half the filters {half}": {"widths": half},
         f"half as many more {more}": {"widths": more},
-        f"{network.depth - 1} convolutions a group": {"depth": network.depth - 1},
+        **({f"{network.depth - 1} convolutions a group": {"depth": network.depth - 1}} if network.depth > 1 else {}),
         f"{network.depth + 1} convolutions a group": {"depth": network.depth + 1},
         "dropout 0.2": {"dropout": 0.2},
         "dropout 0.5": {"dropout": 0.5},
@@ -253,11 +316,6 @@ def _result_of(place: Path) -> dict[str, Any]:
             result: dict[str, Any] = json.loads(path.read_text())
             return result
     raise ValueError(f"--compare {place}: holds no {RESULT}; give a finished run's folder or a published version's")
-
-
-def _version_name(folder: Path | None) -> str | None:
-    """`NAME/VERSION` of a published version's folder."""
-    return "/".join(folder.resolve().parts[-2:]) if folder else None
 
 
 def _write_version(

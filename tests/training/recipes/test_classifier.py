@@ -2,16 +2,19 @@ import io
 import json
 from argparse import ArgumentParser
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from service.inference.manifest import InvalidModel, read_manifest
+from service.inference.manifest import MODEL, InvalidModel, read_manifest
+from service.inference.session import Session
+from training.data import ImageData, ImageSplit
 from training.fit import best_weights
 from training.networks import CNN, MLP, Transfer
 from training.options import override
 from training.recipes import classifier
-from training.recipes.classifier import DEFAULTS, NetworkSettings, build
+from training.recipes.classifier import DEFAULTS, NetworkSettings, _fitting, build
 
 TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu"]
 
@@ -148,6 +151,32 @@ def test_a_published_version_that_kept_its_weights_can_be_started_from(source, t
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
 
 
+def test_a_mirroring_graph_answers_alike_to_an_image_and_its_mirror_image(source, tmp_path, draw):
+    options = ["--data", source, "--models", tmp_path / "models", "--publish", "--name", "small", "--keep-weights"]
+    run(*TINY, *options, "--run-dir", tmp_path / "run", "--mirror")
+    version = tmp_path / "models" / "small" / "1"
+    assert read_manifest(version).training.settings["mirror"] is True
+    images = draw(5, seed=3).images
+    session = Session(version / MODEL, "cpu")
+    plain, turned = (session.run({"images": view})[0] for view in (images, images[:, :, ::-1].copy()))
+    assert np.abs(plain - 1 / 3).max() > 0.01  # it tells them apart
+    np.testing.assert_allclose(plain, turned, atol=1e-5)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
+
+
+def test_kept_statistics_are_those_that_training_began_with(source, tmp_path):
+    backbone = ["--arch", "transfer", "--backbone", "test_efficientnet", "--weights", "none", "--network-size", "32"]
+    run(
+        *backbone, "--freeze-norms", "--epochs", 1, "--batch-size", 10, "--device", "cpu", "--precision", "bfloat16",
+        "--data", source, "--run-dir", tmp_path / "run",
+    )  # fmt: skip
+    learned = best_weights(tmp_path / "run")
+    means = [value for name, value in learned.items() if name.endswith("running_mean")]
+    assert means
+    assert not torch.cat(means).any()
+    assert (tmp_path / "run" / "export" / MODEL).is_file()
+
+
 def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
     with pytest.raises(ValueError, match=r"nothing: holds neither a run's checkpoint\.pt"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "nothing")
@@ -155,6 +184,65 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
     options = ["--arch", "mlp", "--start-from", tmp_path / "first"]
     with pytest.raises(ValueError, match="is a run of another network"):
         run("--data", source, "--run-dir", tmp_path / "run", *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arch", "cnn", "--freeze-norms"], "--freeze-norms is for --arch transfer, not cnn"),
+        (["--arch", "transfer", "--widths", "8,8"], "--widths is for --arch cnn, not transfer"),
+        (["--arch", "mlp", "--network-size", 160], "--network-size is for --arch transfer"),
+        (["--arch", "cnn", "--distill", 0.5], "--distill weighs the answers of a --teacher"),
+        (["--arch", "cnn", "--no-flip", "--mirror"], "--mirror asks about mirror images"),
+        (["--arch", "cnn", "--warmup", 5], "--warmup 5: is a share of the training"),
+        (["--arch", "cnn", "--epochs", 0], "0 epochs"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(source, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(*options, "--device", "cpu", "--data", source, "--run-dir", tmp_path / "run")
+
+
+def test_the_manifest_states_the_settings_that_were_in_force(source, tmp_path):
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run")
+    settings = read_manifest(tmp_path / "run" / "export").training.settings
+    assert "widths" in settings
+    assert not settings.keys() & {"backbone", "freeze", "network_size", "backbone_lr"}
+
+
+def test_batches_shrink_where_images_are_large_or_few_and_the_rate_with_them(draw):
+    def defaults(arch, count, side):
+        # Strides of 0: the size of photographs without their memory.
+        images = np.broadcast_to(np.zeros(3, np.uint8), (count, side, side, 3))
+        split = ImageSplit(images, np.zeros(count, np.int64))
+        return _fitting(arch, ImageData("", ("a", "b"), split, split, split, ""))
+
+    assert all(defaults(arch, 45_000, 32) == DEFAULTS[arch] for arch in DEFAULTS)
+    assert defaults("cnn", 45_000, 224).batch_size == 23
+    assert defaults("cnn", 45_000, 224).lr == pytest.approx(DEFAULTS["cnn"].lr * 23 / 512)
+    few = defaults("transfer", 640, 32)
+    assert few.batch_size == 32
+    assert few.backbone_lr == pytest.approx(DEFAULTS["transfer"].backbone_lr / 2)
+    assert defaults("mlp", 30, 32).batch_size == 16
+
+
+def test_a_run_on_other_splits_of_the_data_is_warned_about(write_class_folders, draw, tmp_path):
+    whole = draw(20)
+    folder = write_class_folders(tmp_path / "set", _=(whole.images, whole.labels))
+    first, again = [*TINY, "--data", folder], ["--start-from", tmp_path / "first"]
+    run(*first, "--run-dir", tmp_path / "first")
+    assert "too good" not in run(*first, "--run-dir", tmp_path / "second", *again)
+    assert "too good" in run(*first, "--run-dir", tmp_path / "third", *again, "--seed", 1)
+    card = (tmp_path / "first" / "export" / "report" / "README.md").read_text()
+    assert "carved from the training split (stratified), as were the test images" in card
+
+
+def test_a_backbone_of_one_input_size_gets_that_size(colours):
+    settings = NetworkSettings(arch="transfer", backbone="test_vit", weights="none", network_size=64)
+    network = build(settings, colours, seed=0).train()
+    side = network.backbone.pretrained_cfg["input_size"][-1]
+    assert (network.size, network.start_size) == (side, side)
+    assert network(torch.rand(2, 3, 12, 12)).shape == (2, 3)
 
 
 def test_a_teacher_that_is_no_model_is_refused(source, tmp_path):
