@@ -112,6 +112,9 @@ class Job:
         **RESPONSES,
         200: {
             "model": GenerateAnswer,
+            "headers": {
+                "X-Seed": {"description": "makes the same images again", "schema": {"type": "integer"}},
+            },
             "content": {
                 kind: {"schema": {"type": "string", "format": "binary"}}
                 for kind in ("image/png", "application/zip", "application/octet-stream")

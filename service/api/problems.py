@@ -30,9 +30,19 @@ class Problem(BaseModel):
     index: int | None = Field(None, examples=[0], description="the item of the request at fault, from 0")
 
 
+REQUEST_ID = {
+    "X-Request-ID": {"description": "as sent, or made; the log line carries it", "schema": {"type": "string"}}
+}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "What is wrong and what to do about it",
+        "headers": REQUEST_ID
+        | {
+            "Retry-After": {
+                "description": "seconds after which there may be room, where the server has too much to do",
+                "schema": {"type": "integer"},
+            }
+        },
         # Not as `model`, which would offer the same as application/json too.
         "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
     }

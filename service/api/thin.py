@@ -18,8 +18,15 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from service.api.exchange import Answer, Exchange, Stream
-from service.api.problems import send_problem
+from service.api.problems import REQUEST_ID, send_problem
 from service.errors import ClientDisconnected, InvalidRequest, QuartetError
+
+TIMING = {
+    "Server-Timing": {
+        "description": "milliseconds of decode, queue and inference",
+        "schema": {"type": "string", "example": "decode;dur=0.3, queue;dur=1.2, inference;dur=4.9"},
+    }
+}
 
 
 class ThinRoute(APIRoute):
@@ -29,7 +36,10 @@ class ThinRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **kwargs: Any) -> None:
-        super().__init__(path, endpoint, **kwargs)
+        responses: dict[int | str, dict[str, Any]] = kwargs.pop("responses", None) or {}
+        answer = responses.get(200, {})  # one that is sent while it is made names other headers
+        answer = {**answer, "headers": {**REQUEST_ID, **answer.get("headers", TIMING)}}
+        super().__init__(path, endpoint, **kwargs, responses={**responses, 200: answer})
         self._endpoint: Callable[[Exchange, Any], Awaitable[Answer | Stream]] = endpoint
         self._query = functools.lru_cache(maxsize=256)(functools.partial(parse_query, query_model(endpoint)))
 

@@ -134,6 +134,16 @@ async def test_openapi_describes_it(client: httpx.AsyncClient):
     assert {label["label"] for label in answer.json()["results"][0]["labels"]} == set(LABELS)
 
 
+async def test_openapi_names_the_headers_of_an_answer(client: httpx.AsyncClient):
+    document = (await client.get("/openapi.json")).json()
+    answer = await client.post("/v1/predict", json={"images": [CAT]})
+    responses = document["paths"]["/v1/predict"]["post"]["responses"]
+    assert set(responses["200"]["headers"]) == {"X-Request-ID", "Server-Timing"}
+    assert all(name in answer.headers for name in responses["200"]["headers"])
+    assert set(responses["default"]["headers"]) == {"X-Request-ID", "Retry-After"}
+    assert set(document["paths"]["/v1/generate"]["post"]["responses"]["200"]["headers"]) == {"X-Request-ID", "X-Seed"}
+
+
 async def test_every_reference_of_openapi_leads_somewhere(client: httpx.AsyncClient):
     document = (await client.get("/openapi.json")).json()
 
