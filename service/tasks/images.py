@@ -185,7 +185,8 @@ def fit(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
     if (h, w) == (height, width):
         return np.ascontiguousarray(pixels)
     scale = min(h / height, w / width)
-    box_height, box_width = height * scale, width * scale
+    # Rounding may make it a hair larger than the image, which Pillow refuses.
+    box_height, box_width = min(height * scale, h), min(width * scale, w)
     top, left = (h - box_height) / 2, (w - box_width) / 2
     resized = Image.fromarray(pixels.squeeze(2) if channels == 1 else np.ascontiguousarray(pixels)).resize(
         (width, height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height)

@@ -311,3 +311,12 @@ def test_an_image_with_damaged_exif_is_taken_for_upright(kind: str, exif: bytes)
     # With a resolution of its own, Pillow does not look into the EXIF as it opens a JPEG.
     data = encode(photograph(16, 24), kind, exif=b"Exif\0\0" + exif, dpi=(72, 72))
     assert difference(decode(data), decode(encode(photograph(16, 24), kind))) == 0
+
+
+@pytest.mark.parametrize("side", [28, 112, 224, 299])
+def test_fit_takes_images_of_every_size(side: int):
+    # At 29, 58, 116, … pixels rounding makes the part that is cut out a hair larger than the image.
+    for height in range(1, 700, 1):
+        for width in (height, 640):
+            if (height + width) % 29 < 8:
+                assert fit(np.zeros((height, width, 1), np.uint8), side, side).shape == (side, side, 1)
