@@ -38,7 +38,7 @@ def main() -> None:
     """Runs the comparison and prints it; `--json` writes it too."""
     arguments = options.parse("benchmarks.detection", __doc__, rounds=4)
     console = Console()
-    folder = arguments.models / "detector" / "1"
+    folder = options.newest(arguments.models, "detector")
     manifest = read_manifest(folder)
     if not isinstance(manifest, DetectorManifest):
         raise SystemExit(f"error: {folder} is no detector")

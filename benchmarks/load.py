@@ -14,8 +14,8 @@ import numpy as np
 
 _REPORT = """
 done = function(summary, latency, requests)
-  io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99),
+  io.write(string.format("RESULT %d %d %d %d %d %d\\n", summary.requests, summary.duration,
+    latency.mean, latency:percentile(50), latency:percentile(99),
     summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write
     + summary.errors.timeout))
 end
@@ -70,13 +70,16 @@ request = function() turn = (turn + 1) % {len(bodies)}; return requests[turn] en
         duration = max(1, round(seconds))
         command = ["wrk", "-t1", f"-c{concurrency}", f"-d{duration}s", "-s", str(script), f"http://127.0.0.1:{port}"]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", output)
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", output)
     if not found:
         raise LoadFailed(output)
-    requests, microseconds, median, p99, errors = map(int, found.groups())
+    requests, microseconds, mean, median, p99, errors = map(int, found.groups())
     if errors:
         raise LoadFailed(f"{errors} of {requests} requests failed:\n{output}")
-    return Load(requests / microseconds * 1e6, median / 1000, p99 / 1000)
+    # wrk does not count what is under way at the end, which is much where requests are few.
+    few = requests < 100 * concurrency
+    rate = concurrency / mean if few else requests / microseconds
+    return Load(rate * 1e6, median / 1000, p99 / 1000)
 
 
 async def _connections(
@@ -85,7 +88,8 @@ async def _connections(
     end = time.perf_counter() + seconds
     latencies: list[float] = []
 
-    async def client(number: int) -> None:
+    async def client(number: int) -> float:
+        began, answered = time.perf_counter(), 0
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         turn = number
         while (started := time.perf_counter()) < end:
@@ -98,11 +102,14 @@ async def _connections(
                 raise LoadFailed(answer.decode("latin-1"))
             await _read_body(reader, answer)
             latencies.append(time.perf_counter() - started)
+            answered += 1
         writer.close()
+        # The last answer came after the end.
+        return answered / (time.perf_counter() - began)
 
-    await asyncio.gather(*(client(number) for number in range(concurrency)))
+    rates = await asyncio.gather(*(client(number) for number in range(concurrency)))
     median, p99 = np.percentile(latencies, (50, 99)) * 1000
-    return Load(len(latencies) / seconds, float(median), float(p99))
+    return Load(sum(rates), float(median), float(p99))
 
 
 async def _read_body(reader: asyncio.StreamReader, head: bytes) -> None:

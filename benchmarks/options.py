@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from service.inference.repository import versions
+
 
 def parse(module: str, description: str | None, rounds: int) -> Namespace:
     """The options of a comparison.
@@ -18,3 +20,8 @@ def parse(module: str, description: str | None, rounds: int) -> Namespace:
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()
+
+
+def newest(models: Path, name: str) -> Path:
+    """The folder of a model's version that the service serves, unless it refuses it."""
+    return models / name / versions(models / name)[0]

@@ -60,7 +60,7 @@ def _accuracy(url: str, model: str, source: str, most: int) -> tuple[float, int]
     image = next(name for name, kind in part.features.items() if isinstance(kind, datasets.Image))
     label = next(name for name, kind in part.features.items() if isinstance(kind, datasets.ClassLabel))
     part = part.cast_column(image, datasets.Image(decode=False))
-    part = part.select(range(0, len(part), max(1, len(part) // most)))
+    part = part.select(range(0, len(part), max(1, -(-len(part) // most))))
     answers = asyncio.run(_ask(f"{url}/v1/predict?top_k=1&model={model}", [item[image]["bytes"] for item in part]))
     found = np.array([answer["results"][0]["labels"][0]["index"] for answer in answers])
     return float((found == np.array(part[label])).mean()), len(part)

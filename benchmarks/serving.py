@@ -36,7 +36,7 @@ def main() -> None:
     """Runs the comparison and prints it; `--json` writes it too."""
     arguments = options.parse("benchmarks.serving", __doc__, rounds=5)
     console = Console()
-    folder = arguments.models / "classifier" / "1"
+    folder = options.newest(arguments.models, "classifier")
     golden = np.load(folder / GOLDEN)["images"]
     images = [_jpeg(pixels) for pixels in golden]
 
