@@ -30,12 +30,24 @@ class ClassificationSettings:
         distill: the weight of the teacher's answer in the loss, where there is a teacher; the label has the rest.
         distill_temperature: what softens the teacher's answer and the network's before they are compared.
         augment: what is done to the training images.
+
+    Raises:
+        ValueError: a share that is none.
     """
 
     label_smoothing: float = 0.1
     distill: float = 0.7
     distill_temperature: float = 2.0
     augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        for option, share in (
+            ("label-smoothing", self.label_smoothing),
+            ("distill", self.distill),
+            ("cutmix", self.augment.cutmix),
+        ):
+            if not 0 <= share <= 1:
+                raise ValueError(f"--{option} {share:g}: is a share, at least 0 and at most 1")
 
 
 class Classification:

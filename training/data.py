@@ -245,11 +245,11 @@ def _encode_labels(splits: dict[str, datasets.Dataset], column: str) -> dict[str
     """The splits with class labels that mean the same in each."""
     if isinstance(splits["train"].features[column], datasets.ClassLabel):
         return splits
-    values = sorted({value for part in splits.values() for value in part.unique(column)})
+    values = sorted({value for part in splits.values() for value in part.unique(column)} - {None})
     index, kind = {value: i for i, value in enumerate(values)}, datasets.ClassLabel(names=[str(v) for v in values])
     return {
         name: part.remove_columns(column)
-        .add_column(column, [index[value] for value in part[column]])
+        .add_column(column, [index.get(value) for value in part[column]])
         .cast_column(column, kind)
         for name, part in splits.items()
     }

@@ -184,11 +184,11 @@ class Transfer(nn.Module):
         self.start_size = min(start_size or size, size)
         self.training_size = size
         self.backbone = backbone
-        self.frozen = frozen_modules(backbone, frozen)
+        early, self.frozen = frozen_part(backbone, frozen)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.head_hidden_size, classes)
-        for module in self.frozen:
-            module.requires_grad_(False)
+        for parameter in early:
+            parameter.requires_grad_(False)
 
     def set_progress(self, progress: float) -> None:
         """Sets the size of training images: from `start_size` up to `size` over the first three quarters.
@@ -226,23 +226,24 @@ def mirrored(network: nn.Module, pixels: Tensor) -> Tensor:
     return logits.unflatten(0, (2, -1)).mean(0)
 
 
-def frozen_modules(backbone: Any, groups: int) -> list[nn.Module]:
-    """The modules of the first groups of a timm model's layers (stem, stages), each with all that it holds.
+def frozen_part(backbone: Any, groups: int) -> tuple[list[nn.Parameter], list[nn.Module]]:
+    """The parameters of the first groups of a timm model's layers, and the modules that hold no others.
 
     Args:
         backbone: a timm model.
-        groups: how many; -1 for all.
+        groups: how many of those that timm divides it into (mostly the stem, then the stages); -1 for all.
     """
     if groups < 0:
-        return [backbone]
+        return list(backbone.parameters()), [backbone]
     matched = group_parameters(backbone, backbone.group_matcher(coarse=True)) if groups else {}
     early = {name for group, names in matched.items() if group < groups for name in names}
-    found = []
+    parameters = [parameter for name, parameter in backbone.named_parameters() if name in early]
+    modules = []
     for path, module in backbone.named_modules():
         names = {f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters()}
         if names and names <= early:
-            found.append(module)
-    return found
+            modules.append(module)
+    return parameters, modules
 
 
 def load_backbone(name: str, weights: str) -> Any:
@@ -265,7 +266,10 @@ def load_backbone(name: str, weights: str) -> Any:
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5))
         raise ValueError(f"timm has no model {name!r}" + (f"; near it: {near}" if near else ""))
-    model: Any = timm.create_model(name, pretrained=weights == "hub")
+    try:
+        model: Any = timm.create_model(name, pretrained=weights == "hub")
+    except (RuntimeError, OSError) as error:  # no such weights, or no way to the hub
+        raise ValueError(f"--backbone {name} --weights {weights}: cannot be had: {error}") from error
     model.reset_classifier(0)
     if weights not in ("hub", "none"):
         _load_weights(model, Path(weights))

@@ -69,7 +69,9 @@ def run_study(
         model = build()
         started = time.perf_counter()
         task = Classification(part, data.validation, plain)
-        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=console, whole=True)
+        state = fit(
+            model, task, short, path.parent / "study", accelerator=accelerator, console=console, whole=True, keep="last"
+        )
         seconds = time.perf_counter() - started
         correct = predict(model, part.images, accelerator).argmax(1) == part.labels
         rows.append(

@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import nn
 
 from service.inference.cards import GoldenCard, ImageInput
-from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.inference.manifests.classification import ClassifierManifest
 from training.augment import Augment, to_pixels
 from training.classification import Classification, ClassificationSettings, predict
@@ -94,8 +94,12 @@ class NetworkSettings:
         weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
         network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
         start_size: the smaller side that its training starts with.
-        freeze: how many groups of the backbone's layers keep their weights (stem, then stages); -1 for all.
+        freeze: how many of timm's groups of the backbone's layers keep their weights (mostly the stem, then the
+            stages); -1 for all.
         freeze_norms: whether the backbone's normalisations keep their statistics; see `training.folding`.
+
+    Raises:
+        ValueError: a number that no network can have.
     """
 
     arch: Arch = "cnn"
@@ -108,6 +112,12 @@ class NetworkSettings:
     start_size: int = 64
     freeze: int = 0
     freeze_norms: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or min(self.widths, default=0) < 1:
+            raise ValueError(f"--widths {self.widths} --depth {self.depth}: a network needs filters and layers")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout {self.dropout:g}: is a share, at least 0 and less than 1")
 
 
 def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
@@ -140,7 +150,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument("--widths", type=lambda text: tuple(int(x) for x in text.split(",")), help="cnn: filters a group")
     net.add_argument("--depth", type=int, help="cnn: convolutions in a group")
     net.add_argument("--dropout", type=float)
-    net.add_argument("--backbone", help="transfer: any timm model (default: %(default)s)")
+    net.add_argument("--backbone", help="transfer: any timm model (default: tf_efficientnet_lite0)")
     net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
     net.add_argument("--network-size", type=int, help="transfer: side in pixels that images are enlarged to")
     net.add_argument("--start-size", type=int, help="transfer: the smaller side that training starts with")
@@ -150,13 +160,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const=-1,
         metavar="GROUPS",
-        help="transfer: train the head alone; with a number: keep the stem and the stages after it, so many in all",
+        help="transfer: train the head alone; with a number: keep the first so many of timm's groups of layers",
     )
     net.add_argument(
         "--freeze-norms",
         action="store_true",
         default=None,
-        help="transfer: keep the statistics of the backbone's normalisations, which halves the time on a CPU",
+        help="transfer: keep the statistics of the backbone's normalisations: with bfloat16 half the time on a CPU",
     )
     how = add_training_options(parser, "runs/classifier-ARCH-DATA")
     how.add_argument("--label-smoothing", type=float)
@@ -186,7 +196,7 @@ def run(arguments: Namespace, console: Console) -> None:
     seed = DEFAULTS[network.arch].seed if arguments.seed is None else arguments.seed
     data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=seed)
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
-    settings = override(_fitting(network.arch, data), arguments)
+    settings = override(_fitting(network.arch, data, arguments.batch_size), arguments)
     folder = arguments.run_dir or Path("runs") / f"classifier-{network.arch}-{data.name.replace('/', '-')}"
     accelerator = make_accelerator(arguments)
     console.print(
@@ -194,10 +204,11 @@ def run(arguments: Namespace, console: Console) -> None:
         f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes; on {accelerator.device}"
     )
     for place in filter(None, (arguments.start_from, arguments.teacher)):
-        if "test" in data.carved and fingerprint_of(place) != data.fingerprint:
+        if data.carved and fingerprint_of(place) != data.fingerprint:
             console.print(
                 f"[yellow]{place} learned from other data, or from the same divided otherwise. If it has seen images "
-                "that are test images now, the figures below are too good: use the --seed and the images it had."
+                f"that are {' or '.join(sorted(data.carved))} images now, what these say below is too good: use the "
+                "--seed and the images it had."
             )
     study: list[Row] = []
     if arguments.study:
@@ -205,6 +216,8 @@ def run(arguments: Namespace, console: Console) -> None:
         study = run_study(variants, data, settings, learning, folder / STUDY, accelerator, console, varied)
     teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
+    if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
+        console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)} instead.")
     start_from(model, arguments.start_from)
     trained = fold(model) if isinstance(model, Transfer) and network.freeze_norms else model
     state = fit(
@@ -216,7 +229,11 @@ def run(arguments: Namespace, console: Console) -> None:
         console=console,
         resume=arguments.resume,
         origin=origin(
-            arguments, data.fingerprint, network=network, learning=learning, teacher=place_name(arguments.teacher)
+            arguments,
+            data.fingerprint,
+            network=network,
+            learning=learning,
+            teacher=arguments.teacher and f"{place_name(arguments.teacher)}, {sha256(arguments.teacher / MODEL)}",
         ),
     )
     if not accelerator.is_main_process:
@@ -232,9 +249,13 @@ def run(arguments: Namespace, console: Console) -> None:
     graph = ClassifierGraph(model, evaluation.calibration.temperature, arguments.mirror)
     if isinstance(model, Transfer):  # as it came out for these images
         network = dataclasses.replace(network, network_size=model.size, start_size=model.start_size)
-    others = frozenset().union(*(names for arch, names in ONLY.items() if arch != network.arch))
+    unused = {name for arch, names in ONLY.items() if arch != network.arch for name in names}
+    if not arguments.teacher:
+        unused |= {"distill", "distill_temperature"}
+    if network.freeze < 0:
+        unused |= {"backbone_lr"}
     made_with = {
-        key: value for key, value in stated(arguments, network, settings, learning).items() if key not in others
+        key: value for key, value in stated(arguments, network, settings, learning).items() if key not in unused
     }
     made_with |= {
         "teacher": place_name(arguments.teacher),
@@ -253,6 +274,12 @@ def run(arguments: Namespace, console: Console) -> None:
     deliver(arguments, name, folder / "export", write, console)
 
 
+def _size_in_words(model: Transfer, data: ImageData) -> str:
+    if model.size:
+        return f"the backbone takes {model.size} pixels alone and gets them"
+    return f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and stay as they are"
+
+
 def _check_options(arguments: Namespace) -> None:
     """Refuses options that would do nothing.
 
@@ -266,14 +293,23 @@ def _check_options(arguments: Namespace) -> None:
                 raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
     if arguments.distill is not None and not arguments.teacher:
         raise ValueError("--distill weighs the answers of a --teacher: name one")
+    if arguments.backbone_lr is not None and arguments.freeze == -1:
+        raise ValueError("--backbone-lr is for a backbone that learns, which --freeze alone prevents: use one of them")
+    if arguments.lr is None and arguments.optimizer not in (None, DEFAULTS[arguments.arch].optimizer):
+        raise ValueError(
+            f"--optimizer {arguments.optimizer} needs an --lr of its own: that of {DEFAULTS[arguments.arch].optimizer} "
+            "is another"
+        )
     if arguments.mirror and arguments.flip is False:
         raise ValueError("--mirror asks about mirror images, which --no-flip keeps from the network: use one of them")
 
 
-def _fitting(arch: Arch, data: ImageData) -> FitSettings:
-    """The architecture's defaults, with smaller batches where images are large or few; the rate shrinks with them.
+def _fitting(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
+    """The architecture's defaults, with batches of `batch_size`, or smaller ones where images are large or few.
 
-    In proportion for SGD (Goyal et al. 2017, arXiv:1706.02677), by the square root for Adam (Malladi et al. 2022,
+    The rate changes with them:
+
+    in proportion for SGD (Goyal et al. 2017, arXiv:1706.02677), by the square root for Adam (Malladi et al. 2022,
     arXiv:2205.10287).
     """
     settings = DEFAULTS[arch]
@@ -281,7 +317,7 @@ def _fitting(arch: Arch, data: ImageData) -> FitSettings:
     # No more memory than batches of the usual size take at this side in pixels; twenty steps an epoch.
     side = 48 if arch == "cnn" else 128
     most = min(settings.batch_size * side**2 // (height * width), len(data.train) // 20)
-    batch_size = max(16, min(settings.batch_size, most))
+    batch_size = batch_size or max(16, min(settings.batch_size, most))
     share = batch_size / settings.batch_size
     factor = share if settings.optimizer == "sgd" else share**0.5
     backbone_lr = settings.backbone_lr and settings.backbone_lr * factor

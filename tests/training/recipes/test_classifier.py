@@ -196,9 +196,17 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
         (["--arch", "cnn", "--no-flip", "--mirror"], "--mirror asks about mirror images"),
         (["--arch", "cnn", "--warmup", 5], "--warmup 5: is a share of the training"),
         (["--arch", "cnn", "--epochs", 0], "0 epochs"),
+        (["--arch", "cnn", "--depth", 0], "--depth 0: a network needs filters and layers"),
+        (["--arch", "cnn", "--widths", "0,8"], "a network needs filters and layers"),
+        (["--arch", "mlp", "--dropout", 1], "--dropout 1: is a share"),
+        (["--arch", "cnn", "--label-smoothing", 1.5], "--label-smoothing 1.5: is a share"),
+        (["--arch", "cnn", "--cutmix", -1], "--cutmix -1: is a share"),
+        (["--arch", "cnn", "--optimizer", "adamw"], "--optimizer adamw needs an --lr of its own"),
+        (["--arch", "transfer", "--freeze", "--backbone-lr", 0.1], "--backbone-lr is for a backbone that learns"),
+        (["--arch", "transfer", "--backbone", "resnet18.nope", "--weights", "none"], "resnet18.nope .* cannot be had"),
     ],
 )
-def test_options_that_would_do_nothing_are_refused(source, tmp_path, options, message):
+def test_options_that_would_do_nothing_or_cannot_be_are_refused(source, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         run(*options, "--device", "cpu", "--data", source, "--run-dir", tmp_path / "run")
 
@@ -207,15 +215,16 @@ def test_the_manifest_states_the_settings_that_were_in_force(source, tmp_path):
     run(*TINY, "--data", source, "--run-dir", tmp_path / "run")
     settings = read_manifest(tmp_path / "run" / "export").training.settings
     assert "widths" in settings
-    assert not settings.keys() & {"backbone", "freeze", "network_size", "backbone_lr"}
+    unused = {"backbone", "freeze", "network_size", "backbone_lr", "distill", "distill_temperature"}
+    assert not settings.keys() & unused
 
 
 def test_batches_shrink_where_images_are_large_or_few_and_the_rate_with_them(draw):
-    def defaults(arch, count, side):
+    def defaults(arch, count, side, batch_size=None):
         # Strides of 0: the size of photographs without their memory.
         images = np.broadcast_to(np.zeros(3, np.uint8), (count, side, side, 3))
         split = ImageSplit(images, np.zeros(count, np.int64))
-        return _fitting(arch, ImageData("", ("a", "b"), split, split, split, ""))
+        return _fitting(arch, ImageData("", ("a", "b"), split, split, split, ""), batch_size)
 
     assert all(defaults(arch, 45_000, 32) == DEFAULTS[arch] for arch in DEFAULTS)
     assert defaults("cnn", 45_000, 224).batch_size == 23
@@ -224,6 +233,7 @@ def test_batches_shrink_where_images_are_large_or_few_and_the_rate_with_them(dra
     assert few.batch_size == 32
     assert few.backbone_lr == pytest.approx(DEFAULTS["transfer"].backbone_lr / 2)
     assert defaults("mlp", 30, 32).batch_size == 16
+    assert defaults("cnn", 45_000, 32, batch_size=256).lr == pytest.approx(DEFAULTS["cnn"].lr / 2)
 
 
 def test_a_run_on_other_splits_of_the_data_is_warned_about(write_class_folders, draw, tmp_path):
@@ -235,6 +245,33 @@ def test_a_run_on_other_splits_of_the_data_is_warned_about(write_class_folders, 
     assert "too good" in run(*first, "--run-dir", tmp_path / "third", *again, "--seed", 1)
     card = (tmp_path / "first" / "export" / "report" / "README.md").read_text()
     assert "carved from the training split (stratified), as were the test images" in card
+
+
+def test_a_run_on_another_validation_split_is_warned_about(write_parquet, draw, tmp_path):
+    splits = {name: draw(20, seed=i) for i, name in enumerate(("train", "test"))}
+    folder = write_parquet(tmp_path / "set", **{name: (split.images, split.labels) for name, split in splits.items()})
+    run(*TINY, "--data", folder, "--run-dir", tmp_path / "first")
+    again = [*TINY, "--data", folder, "--run-dir", tmp_path / "second", "--start-from", tmp_path / "first"]
+    assert "that are validation images now" in run(*again, "--seed", 1)
+
+
+def test_a_run_goes_on_with_the_teacher_it_began_with_alone(source, tmp_path):
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "a")
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "b", "--seed", 1)
+    taught = [*TINY, "--data", source, "--run-dir", tmp_path / "run", "--resume", "--teacher"]
+    run(*taught, tmp_path / "a" / "export")
+    run(*taught, tmp_path / "a" / "export")
+    with pytest.raises(ValueError, match=r"was made with other settings .*teacher export"):
+        run(*taught, tmp_path / "b" / "export")
+
+
+def test_a_size_that_is_not_used_is_said(source, tmp_path):
+    backbone = ["--arch", "transfer", "--backbone", "test_efficientnet", "--weights", "none", "--epochs", 1]
+    options = [*backbone, "--batch-size", 10, "--device", "cpu", "--data", source]
+    assert "--network-size 8: the images are no smaller" in run(
+        *options, "--network-size", 8, "--run-dir", tmp_path / "small"
+    )
+    assert "--network-size" not in run(*options, "--network-size", 32, "--run-dir", tmp_path / "large")
 
 
 def test_a_backbone_of_one_input_size_gets_that_size(colours):
