@@ -52,9 +52,10 @@ def create_app(settings: Settings) -> FastAPI:
         predict_tabular.show_columns(repository.models)
         for model in repository.models.values():
             metrics.device.labels(model.name, model.version, model.device).set(1)
-        pool = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
+        threads = available_cpus()
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         app.state.repository = repository
-        app.state.images = ImagePipeline(pool, metrics)
+        app.state.images = ImagePipeline(pool, threads, metrics)
         app.state.ready = True
         yield
         app.state.ready = False

@@ -13,6 +13,9 @@ from service.inference.queue import Group
 from service.inference.repository import Model
 from service.settings import Settings
 
+# Results after which a loop over them lets the event loop serve others.
+BREATH = 128
+
 
 @dataclass(slots=True)
 class Answer:
@@ -120,6 +123,11 @@ class Exchange(Request):
         if not future.done():
             future.set_exception(ClientDisconnected())
 
+    @property
+    def left(self) -> bool:
+        """Whether the client is known to have hung up; `check_client` begins to watch it."""
+        return self._leaving is not None and self._leaving.done()
+
     def check_client(self) -> None:
         """For long work: the first call begins to watch the client.
 
@@ -128,7 +136,7 @@ class Exchange(Request):
         """
         if self._leaving is None:
             self._leaving = asyncio.get_running_loop().create_task(self.gone())
-        elif self._leaving.done():
+        elif self.left:
             raise ClientDisconnected
 
     def end(self) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any
 
+from service.api.decoding import Decoder, Result
 from service.api.exchange import Exchange
 from service.api.metrics import Metrics
 from service.api.patience import Patience
@@ -33,9 +34,6 @@ _PARTS_IN_FLIGHT = 2
 Prepare = Callable[[EncodedImage], tuple[UInt8Array, Any]]
 
 
-Result = TypeVar("Result")
-
-
 @dataclass(slots=True)
 class Progress:
     """Seconds spent so far: decoding (all items), and the longest wait and run of a batch."""
@@ -55,11 +53,13 @@ class ImagePipeline:
 
     Args:
         pool: decodes the large ones.
+        threads: of the pool.
         metrics: is told of decoding times.
     """
 
-    def __init__(self, pool: Executor, metrics: Metrics) -> None:
+    def __init__(self, pool: Executor, threads: int, metrics: Metrics) -> None:
         self._pool = pool
+        self._decoder = Decoder(pool, threads)
         # Resolving a metric's labels costs more than observing.
         self._decode_seconds = lru_cache(maxsize=256)(metrics.decode.labels)
 
@@ -147,14 +147,16 @@ class ImagePipeline:
         observe = self._decode_seconds(model.name).observe
         items: list[UInt8Array] = []
         begun, timeout, most = time.perf_counter(), exchange.settings.timeout, exchange.settings.max_pixels
+        if start == 0 and len(uploads[0].data) > _INLINE_BYTES:
+            self._decoder.admit(timeout)
         for index in range(start, min(start + model.max_batch, len(uploads))):
             started = time.perf_counter()
             try:
                 data = uploads[index].data
                 if len(data) > _INLINE_BYTES:
-                    pixels, note = await self.in_pool(_open_and_prepare, prepare, data, most)
+                    pixels, note = await self._decoder.run(exchange, _open_and_prepare, prepare, data, most)
                 elif (image := EncodedImage.open(data, most)).width * image.height > _INLINE_PIXELS:
-                    pixels, note = await self.in_pool(prepare, image)
+                    pixels, note = await self._decoder.run(exchange, prepare, image)
                 else:
                     pixels, note = prepare(image)
                 items.append(pixels)
