@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -48,6 +49,12 @@ class Settings(BaseSettings):
         return self
 
 
+def _is_service_link(variable: str) -> bool:
+    """Whether Kubernetes has set a variable, to tell a pod where a Service is."""
+    links = re.fullmatch(PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)", variable)
+    return bool(links) or (variable == f"{PREFIX}PORT" and "://" in os.environ[variable])
+
+
 def read_settings() -> Settings:
     """The settings that the environment gives.
 
@@ -56,6 +63,11 @@ def read_settings() -> Settings:
     """
     known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
     for variable in os.environ:
+        if _is_service_link(variable):
+            raise InvalidSettings(
+                f"{variable}={os.environ[variable]} was set by Kubernetes for a Service called quartet: put "
+                "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
+            )
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
             near = difflib.get_close_matches(variable.upper(), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."

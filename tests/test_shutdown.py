@@ -163,3 +163,29 @@ def test_sigterm_finishes_a_request_whose_images_wait_and_run(tmp_path: Path):
     assert [result["labels"][0]["label"] for result in answer.json()["results"]] == colours
     assert [result["name"] for result in answer.json()["results"]] == colours
     assert "Traceback" not in "".join(server.lines)
+
+
+def test_a_request_that_outlasts_the_shutdown_is_told_so(tmp_path: Path):
+    write_model(tmp_path, slow=150, max_batch=1)
+    server = Server(models=tmp_path, shutdown_timeout=1)
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        with server.client() as client:
+            answers.append(client.post("/v1/predict", files=[("files", encode(solid("red")))] * 1000))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with server.client() as client:
+        end = time.monotonic() + PATIENCE
+        while 'quartet_batch_size_count{model="classifier"} 0.0' in client.get("/metrics").text:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    server.process.send_signal(signal.SIGTERM)
+    sender.join(PATIENCE)
+    assert server.wait() == 0
+    (answer,) = answers
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:quartet:problem:not-ready"
+    assert "Traceback" not in "".join(server.lines)

@@ -1,5 +1,6 @@
 """POST /v1/detect: images to objects, each with a label, a score and a box."""
 
+import asyncio
 from functools import partial
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import pydantic_core
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.exchange import Answer, Exchange
+from service.api.exchange import BREATH, Answer, Exchange
 from service.api.problems import RESPONSES
 from service.api.samples import SMEAR
 from service.api.thin import ThinRoute
@@ -131,13 +132,14 @@ async def detect(exchange: Exchange, query: Annotated[DetectQuery, Query()]) -> 
                 "boxes": boxes,
             }
         )
+        if len(results) % BREATH == 0:
+            await asyncio.sleep(0)
     if render:
-        picture = await state.images.in_pool(_draw, uploads[0].data, results[0]["boxes"])
+        picture = await state.images.in_pool(_draw, uploads[0].data, exchange.settings.max_pixels, results[0]["boxes"])
         return Answer(picture, media_type=PNG.encode(), timing=progress.header())
     answer = {**model.signature, "threshold": threshold, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())
 
 
-def _draw(data: bytes, boxes: list[Box]) -> bytes:
-    # Its size has been checked before it was decoded for the model.
-    return draw_detections(EncodedImage.open(data), boxes)
+def _draw(data: bytes, max_pixels: int, boxes: list[Box]) -> bytes:
+    return draw_detections(EncodedImage.open(data, max_pixels), boxes)

@@ -1,5 +1,6 @@
 """The outermost layer: an id, a log line and a measurement for every request; the short way to the thin routes."""
 
+import asyncio
 import functools
 import itertools
 import logging
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.metrics import Metrics
 from service.api.problems import send_problem
 from service.api.thin import ThinRoute
-from service.errors import QuartetError
+from service.errors import Draining, QuartetError
 
 logger = logging.getLogger("service.requests")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -67,9 +68,16 @@ class Front:
                 await route.handle(scope, receive, send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # Uvicorn cancels what is left when the server ends and has waited as long as it was told to.
+            if status or scope["app"].state.ready:
+                raise
+            late = Draining("The server shut down before the answer was ready: send the request to another one.")
+            await send_problem(late, scope, send_with_id)
         except Exception:
             logger.exception("request %s failed", scope["quartet.id"])
             if status:
+                facts.setdefault("problem", QuartetError.slug)
                 raise
             error = QuartetError("Something failed inside the server; its log has the details under this request's id.")
             await send_problem(error, scope, send_with_id)

@@ -1,5 +1,6 @@
 """POST /v1/predict: images to labels with calibrated probabilities."""
 
+import asyncio
 from functools import partial
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import pydantic_core
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from service.api.exchange import Answer, Exchange
+from service.api.exchange import BREATH, Answer, Exchange
 from service.api.labels import Label, LabelQuery
 from service.api.problems import RESPONSES
 from service.api.samples import CAT
@@ -72,5 +73,7 @@ async def predict(exchange: Exchange, query: Annotated[PredictQuery, Query()]) -
         if point is not None:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
         results.append(result)
+        if len(results) % BREATH == 0:
+            await asyncio.sleep(0)
     answer = {**model.signature, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())

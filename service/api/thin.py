@@ -59,6 +59,7 @@ class ThinRoute(APIRoute):
             return
         except QuartetError as error:
             if "quartet.streaming" in scope:
+                scope["quartet.facts"]["problem"] = error.slug
                 raise
             await send_problem(error, scope, send)
             return

@@ -82,3 +82,21 @@ def test_a_queue_that_has_no_room_for_a_request_is_refused(monkeypatch: pytest.M
         InvalidSettings, match=r"^QUARTET_MAX_QUEUE=100: must be at least twice QUARTET_MAX_BATCH \(64\)"
     ):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QUARTET_SERVICE_HOST", "10.0.0.7"),
+        ("QUARTET_SERVICE_PORT_HTTP", "80"),
+        ("QUARTET_PORT", "tcp://10.0.0.7:80"),
+        ("QUARTET_PORT_80_TCP_ADDR", "10.0.0.7"),
+        ("QUARTET_GPU_SERVICE_PORT", "80"),
+    ],
+)
+def test_what_kubernetes_sets_for_a_service_of_this_name_is_explained(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings, match=rf"^{name}={value} .*enableServiceLinks: false"):
+        read_settings()

@@ -7,6 +7,7 @@ import re
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Send
 
 from service.api.front import RequestLog
 from tests.pictures import encode
@@ -134,3 +135,18 @@ async def test_a_request_leaves_its_line(app: FastAPI, client: httpx.AsyncClient
     assert " id=two " in second
     assert " status=422 " in second
     assert second.endswith(" problem=undecodable-image")
+
+
+async def test_a_stream_that_breaks_off_counts_as_a_failure(app: FastAPI, monkeypatch: pytest.MonkeyPatch):
+    async def broken(scope: object, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("the other half")
+
+    monkeypatch.setattr(app.middleware_stack, "_app", broken)
+    facts: list[dict[str, object]] = []
+    monkeypatch.setattr(app.middleware_stack, "_record", lambda _scope, seen, *_: facts.append(seen))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client:
+        with pytest.raises(RuntimeError):
+            await client.get("/half")
+    assert facts == [{"problem": "internal-error"}]
