@@ -22,8 +22,8 @@ from benchmarks.servers import service
 from service.inference.manifest import GOLDEN, read_manifest
 from service.inference.manifests.classification import TOKENIZER
 from service.inference.manifests.tabular import TabularManifest
-from service.inference.repository import run_batch, run_ragged
 from service.inference.session import Session
+from service.inference.stacking import run_batch, run_ragged
 from service.tasks.text import PAD, UNKNOWN
 
 BATCHES = (1, 8, 32, 64)
@@ -38,15 +38,15 @@ def main() -> None:
     arguments = options.parse("benchmarks.routes", __doc__, rounds=4)
     console = Console()
     routes = [
-        _topics(arguments.models / "topics" / "1"),
-        _tabular(arguments.models / "tabular" / "1"),
-        _generate(arguments.models / "decoder" / "1"),
+        _topics(options.newest(arguments.models, "topics")),
+        _tabular(options.newest(arguments.models, "tabular")),
+        _generate(options.newest(arguments.models, "decoder")),
     ]
     figures: dict[str, Any] = {}
     with service(arguments.models) as running:
         for route in routes:
             figures[route.model] = compare(route, running.port, arguments.rounds, arguments.seconds, console)
-    figures["lengths"] = _lengths(arguments.models / "topics" / "1", console)
+    figures["lengths"] = _lengths(options.newest(arguments.models, "topics"), console)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """python -m service: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
 
+import asyncio
 import ctypes
 import gc
 import logging
@@ -12,7 +13,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from service.app import create_app
+from service.app import create_app, load_models
 from service.inference.repository import NothingToServe
 from service.inference.session import DeviceUnavailable
 from service.settings import InvalidSettings, Settings, read_settings
@@ -27,6 +28,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._application = app
+        self._reloads: set[asyncio.Future[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application, then listens; a failure is left in `app.state.failure`."""
@@ -44,6 +46,19 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._begin_reload)
+
+    def _begin_reload(self) -> None:
+        task = asyncio.ensure_future(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        try:
+            await load_models(self._application)
+        except Exception as error:  # what serves goes on serving, whatever is wrong with what is new
+            logger.error("no models reloaded: %s", error)
+        _release_unused_memory()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops being ready at once, finishes what was accepted, then ends."""
@@ -90,7 +105,7 @@ def main() -> int:
     # The batcher's thread asks for the interpreter after each batch: at Python's default of 5 ms the device would idle.
     sys.setswitchinterval(0.0005)
     # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
     try:
         Server(config, app).run(sockets=[listener])

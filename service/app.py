@@ -20,6 +20,7 @@ from service.api.thin import ThinRoute
 from service.inference.repository import Repository
 from service.inference.session import available_cpus
 from service.settings import Settings
+from service.tasks.companions import read_companion
 
 _LAST_BATCH_SECONDS = 5.0
 _INFERENCE = (predict, detect, generate, code, classify_text, predict_tabular)
@@ -33,28 +34,23 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         log = RequestLog(asyncio.get_running_loop(), sys.stderr) if settings.log_level in ("debug", "info") else None
         app.middleware_stack = Front(app.build_middleware_stack(), thin_routes(), metrics, log)
-        repository = Repository(
+        app.state.repository = repository = Repository(
             settings.models,
             device=settings.device,
             threads=settings.threads,
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             observer=partial(BatchObserver, metrics),
+            read_companion=read_companion,
+            timeout=settings.timeout,
         )
         try:
-            await repository.load_all()
+            await load_models(app)
         except Exception as error:
             app.state.failure = error
             raise
-        generate.load(repository.models.values())
-        classify_text.load(repository.models.values())
-        code.show_length(repository.models)
-        predict_tabular.show_columns(repository.models)
-        for model in repository.models.values():
-            metrics.device.labels(model.name, model.version, model.device).set(1)
         threads = available_cpus()
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        app.state.repository = repository
         app.state.images = ImagePipeline(pool, threads, metrics)
         app.state.ready = True
         yield
@@ -88,6 +84,23 @@ def create_app(settings: Settings) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
+
+
+async def load_models(app: FastAPI) -> None:
+    """Serves the models on disk; called again, those that are new there, without a gap.
+
+    Raises:
+        NothingToServe: there is none that can be served.
+        DeviceUnavailable: the device that was asked for cannot serve.
+    """
+    repository, metrics = app.state.repository, app.state.metrics
+    await repository.load_all()
+    code.show_length(repository.models)
+    predict_tabular.show_columns(repository.models)
+    app.openapi_schema = None
+    metrics.device.clear()
+    for model in repository.models.values():
+        metrics.device.labels(model.name, model.version, model.device).set(1)
 
 
 def thin_routes() -> dict[str, ThinRoute]:

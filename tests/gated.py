@@ -7,7 +7,7 @@ from typing import Any
 
 from service.inference.batcher import Batcher
 from service.inference.lanes import Lanes
-from service.inference.queue import DropReason
+from service.inference.queue import DropReason, Timing
 
 PATIENCE = 30  # seconds until a test that waits in vain fails
 
@@ -38,6 +38,12 @@ class Gated:
     def seen(self) -> list[Any]:
         """Every item that reached the model, in order."""
         return [item for batch in self.batches for item in batch]
+
+
+async def submit(batcher: Batcher, items: Sequence[Any], **options: Any) -> tuple[list[Any], Timing]:
+    """The results of items, and how long they took; gives them up when it is cancelled."""
+    group = batcher.enqueue(items, **options)
+    return await group.future, group.timing
 
 
 def rerun(batcher: Batcher, run: Callable[[list[Any]], Sequence[Any]]) -> None:

@@ -1,23 +1,19 @@
 """POST /v1/classify-text: texts to topics with calibrated probabilities."""
 
 import asyncio
-from collections.abc import Iterable
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pydantic_core
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from tokenizers import Tokenizer
 
-from service.api.exchange import Answer, Exchange
+from service.api.exchange import BREATH, Answer, Exchange
 from service.api.labels import Label, LabelQuery
 from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from service.inference.manifests.classification import TOKENIZER, TextManifest
+from service.inference.manifests.classification import TextManifest
 from service.inference.repository import Model
 from service.tasks.classification import conformal_point, label_set, top
 from service.tasks.text import Reading, influence, read_text, without_each
@@ -117,13 +113,12 @@ async def classify_text(exchange: Exchange, query: Annotated[ClassifyTextQuery, 
     if query.explain and len(texts) > _MOST_EXPLAINED:
         raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
     point = conformal_point(manifest, query.coverage) if query.coverage is not None else None
-    tokenizer = load_tokenizer(model.folder / TOKENIZER)
     readings, characters = [], 0
     for index, text in enumerate(texts):
         if len(text) > _INLINE_CHARACTERS:
-            reading = await state.images.in_pool(read_text, tokenizer, text, manifest.max_length)
+            reading = await state.images.in_pool(read_text, model.companion, text, manifest.max_length)
         else:
-            reading = read_text(tokenizer, text, manifest.max_length)
+            reading = read_text(model.companion, text, manifest.max_length)
             characters += len(text)
             if characters > _INLINE_CHARACTERS:
                 characters = 0
@@ -145,6 +140,8 @@ async def classify_text(exchange: Exchange, query: Annotated[ClassifyTextQuery, 
         if query.explain:
             result["words"] = await _explain(exchange, model, text, reading, probabilities)
         results.append(result)
+        if len(results) % BREATH == 0:
+            await asyncio.sleep(0)
     answer = {**model.signature, "results": results}
     return Answer(pydantic_core.to_json(answer), timing=progress.header())
 
@@ -154,21 +151,6 @@ async def _explain(exchange: Exchange, model: Model, text: str, reading: Reading
     variants = without_each(reading.ids)
     rows, _ = await exchange.app.state.images.run_prepared(exchange, model, variants)
     return influence(text, reading, probabilities, np.stack([row for (row,) in rows]))
-
-
-@lru_cache(maxsize=64)
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer beside a model, without truncation; its sha256 has been checked with the model's."""
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def load(models: Iterable[Model]) -> None:
-    """Reads the tokenizers of all text models: no client waits for it, and none gets another than was checked."""
-    for model in models:
-        if isinstance(model.manifest, TextManifest):
-            load_tokenizer(model.folder / TOKENIZER)
 
 
 async def _read_texts(exchange: Exchange) -> list[str]:

@@ -8,8 +8,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,11 +23,11 @@ from service.api.problems import RESPONSES
 from service.api.thin import ThinRoute
 from service.api.uploads import json_schema, read_json
 from service.errors import BodyTooLarge, InvalidRequest, Overloaded
-from service.inference.manifests.coding import DENSITY, DecoderManifest
+from service.inference.manifests.coding import DecoderManifest
 from service.inference.queue import Group
 from service.inference.repository import Model
 from service.tasks.archives import Archive, npy_header
-from service.tasks.generation import Density, Draws
+from service.tasks.generation import Draws
 from service.tasks.images import UInt8Array
 from service.tasks.pictures import Sheet, to_png
 
@@ -141,27 +140,13 @@ async def generate(exchange: Exchange, query: Annotated[GenerateQuery, Query()])
         raise InvalidRequest(f"label={wanted.label!r} is none of the labels: {', '.join(manifest.labels)}.")
     label = None if wanted.label is None else manifest.labels.index(wanted.label)
     seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
-    density = load_density(model.folder / DENSITY)
-    draws = partial(Draws, density, seed, label, wanted.temperature)
+    draws = partial(Draws, model.companion, seed, label, wanted.temperature)
     job = Job(model, manifest, wanted.count, seed, draws, state.images.in_pool)
     write, media_type, suffix = _FORMATS[wanted.format]
     headers = [(b"x-seed", b"%d" % seed)]
     if suffix:
         headers.append((b"content-disposition", f'attachment; filename="generated.{suffix}"'.encode()))
     return Stream(write(job, decode(exchange, job)), media_type, tuple(headers))
-
-
-@lru_cache(maxsize=64)
-def load_density(path: Path) -> Density:
-    """The density beside a decoder; its sha256 has been checked with the model's."""
-    return Density.load(path)
-
-
-def load(models: Iterable[Model]) -> None:
-    """Reads the densities of all decoders: no client waits for it, and none gets another than was checked."""
-    for model in models:
-        if isinstance(model.manifest, DecoderManifest):
-            load_density(model.folder / DENSITY)
 
 
 async def decode(exchange: Exchange, job: Job) -> AsyncGenerator[Part, None]:

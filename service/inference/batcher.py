@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.lanes import Batch, Inline, Lanes, Run, Runner
-from service.inference.queue import DropReason, Group, Queue, Timing
+from service.inference.queue import DropReason, Group, Queue
 
 logger = logging.getLogger(__name__)
 
@@ -77,29 +77,6 @@ class Batcher:
         """Items that wait."""
         return len(self._queue)
 
-    async def submit(
-        self, items: Sequence[Any], *, timeout: float = math.inf, priority: int = 0
-    ) -> tuple[list[Any], Timing]:
-        """Runs `items` and returns their results, in order.
-
-        Args:
-            items: at least one; they may end up in different batches.
-            timeout: seconds until the answer is of no use.
-            priority: lower goes first.
-
-        Returns:
-            The results and how long they took.
-
-        Raises:
-            Overloaded: the queue is full, or the wait would exceed `timeout`.
-            DeadlineExceeded: `timeout` passed.
-            Draining: the batcher is closing.
-            InferenceFailed: an item made the model fail; its `index` is the item's place.
-            asyncio.CancelledError: the caller was cancelled; its items are dropped.
-        """
-        group = self.enqueue(items, timeout=timeout, priority=priority)
-        return await group.future, group.timing
-
     def enqueue(
         self,
         items: Sequence[Any],
@@ -108,10 +85,21 @@ class Batcher:
         priority: int = 0,
         on_wait: Callable[[Group], None] | None = None,
     ) -> Group:
-        """As `submit`, without waiting: the returned group's `future` gets the results.
+        """Queues items to be run; the returned group's `future` gets their results, in order.
 
-        `on_wait` is called once, on the event loop, if they take longer than a twentieth of a second or so. A caller
-        gives up its items by ending the future (cancelling it, or setting an exception).
+        The future raises `DeadlineExceeded` once `timeout` has passed, and `InferenceFailed` if an item made the model
+        fail; its `index` is the item's place. A caller gives up its items by ending the future (cancelling it, or
+        setting an exception).
+
+        Args:
+            items: at least one; they may end up in different batches.
+            timeout: seconds until the answer is of no use.
+            priority: lower goes first.
+            on_wait: called once, on the event loop, if they take longer than a twentieth of a second or so.
+
+        Raises:
+            Overloaded: the queue is full, or the wait would exceed `timeout`.
+            Draining: the batcher is closing.
         """
         now = time.monotonic()
         self.admit(len(items), timeout)
@@ -131,7 +119,7 @@ class Batcher:
         """Refuses so many items now rather than after the work of making them.
 
         Raises:
-            Overloaded: as `submit` says.
+            Overloaded: as `enqueue` says.
             Draining: likewise.
         """
         if self._closed:

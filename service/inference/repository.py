@@ -2,19 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any, NamedTuple, TypeVar
 
 from service.errors import UnknownModel, WrongTask
 from service.inference.batcher import Batcher, Observer
 from service.inference.cards import ManifestBase
 from service.inference.manifest import MODEL, InvalidModel, Manifest, read_manifest
-from service.inference.session import Array, Device, Session
+from service.inference.session import Device, Session
+from service.inference.stacking import run_batch, run_ragged
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +34,13 @@ class NothingToServe(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A version that is being served."""
+    """A version that is being served; `companion` is what its task needs beside the graph."""
 
     name: str
     version: str
     folder: Path
     manifest: Manifest
+    companion: Any
     session: Session
     batcher: Batcher
     max_batch: int
@@ -70,6 +70,26 @@ class Model:
         return self.manifest
 
 
+class _Checked(NamedTuple):
+    """A version that can be served.
+
+    Attributes:
+        manifest: its card.
+        companion: what its task needs beside the graph.
+        session: on the device; on the CPU with all threads.
+        narrow: the same on one core; CPU alone, and only where there are several.
+        batch: its largest batch.
+        seconds: what such a batch takes on one core or on the GPU.
+    """
+
+    manifest: Manifest
+    companion: Any
+    session: Session
+    narrow: Session | None
+    batch: int
+    seconds: float
+
+
 class Repository:
     """Loads models from `folder` and keeps the highest good version of each.
 
@@ -80,6 +100,9 @@ class Repository:
         max_batch: the most items in a batch, unless a manifest states less.
         max_queue: the most items that wait for a model.
         observer: makes the observer of a model's batcher, given its name.
+        read_companion: reads what a task needs beside the graph, given a version's folder and manifest; raises
+            `InvalidModel` where that is of no use.
+        timeout: seconds that a request takes at most: so long is a replaced version kept for those that it began.
     """
 
     def __init__(
@@ -91,6 +114,8 @@ class Repository:
         max_batch: int,
         max_queue: int,
         observer: Callable[[str], Observer],
+        read_companion: Callable[[Path, Manifest], Any] = lambda _folder, _manifest: None,
+        timeout: float = 0.0,
     ) -> None:
         self._folder = folder
         self._device = device
@@ -98,6 +123,10 @@ class Repository:
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._observer = observer
+        self._read_companion = read_companion
+        self._timeout = timeout
+        self._loading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
         self.models: dict[str, Model] = {}
         # "name/version" of what was found unusable, and why.
         self.refused: dict[str, str] = {}
@@ -117,75 +146,91 @@ class Repository:
     async def load_all(self) -> None:
         """Loads the highest good version of every model in the folder.
 
+        Called again, it does so for what is new there: a version that was replaced finishes what it began, and a
+        model whose folder is gone or holds nothing good goes on serving.
+
         Raises:
             NothingToServe: the folder is missing or nothing in it can be served.
             DeviceUnavailable: the device that was asked for cannot serve.
         """
         if not self._folder.is_dir():
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
-        for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
-            try:
-                await self.load(folder.name)
-            except OSError as error:
-                self.refused[folder.name] = f"its folder cannot be read: {error.strerror}"
-                logger.error("refused %s: %s", folder.name, self.refused[folder.name])
+        async with self._loading:
+            self.refused.clear()
+            for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
+                try:
+                    await self._load(folder.name)
+                except OSError as error:
+                    self.refused[folder.name] = f"its folder cannot be read: {error.strerror}"
+                    logger.error("refused %s: %s", folder.name, self.refused[folder.name])
         if not self.models:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
 
-    async def load(self, name: str) -> Model | None:
-        """Loads the highest good version of `name`, then lets the one that served before finish and go.
-
-        Returns:
-            The model that is served from now on; None if no version is good and none was served.
-        """
+    async def _load(self, name: str) -> None:
+        """Serves the highest good version of `name` from now on, if it is not served already."""
         serving = self.models.get(name)
         for version in versions(self._folder / name):
             if serving and version == serving.version:
-                return serving
+                return
             try:
                 # Hashing, optimising the graph and warming up block for long: off the event loop.
-                manifest, session, narrow, batch, seconds = await asyncio.to_thread(self._open, name, version)
+                checked = await asyncio.to_thread(self._open, name, version)
             except InvalidModel as error:
                 self.refused[f"{name}/{version}"] = str(error)
                 logger.error("refused %s/%s: %s", name, version, error)
                 continue
-            self.refused.pop(f"{name}/{version}", None)
-            # Items of one shape are stacked as they are; where a length is open, they may differ.
-            how = run_ragged if any(-1 in spec.shape[1:] for spec in manifest.inputs) else run_batch
-            run = partial(how, session.run, tuple(session.inputs))
-            run_narrow = partial(how, narrow.run, tuple(narrow.inputs)) if narrow else None
-            inline = seconds < _INLINE_SECONDS
-            batcher = Batcher(
-                run_narrow or run if inline else run,
-                max_batch=batch,
-                max_queue=self._max_queue,
-                observer=self._observer(name),
-                name=f"batcher-{name}",
-                lanes=0 if inline else session.threads if narrow else 1,
-                run_narrow=run_narrow,
-            )
-            self.models[name] = Model(name, version, self._folder / name / version, manifest, session, batcher, batch)
+            self.models[name] = self._serve(name, version, checked)
             if serving:
-                await serving.batcher.close()
-            return self.models[name]
-        return serving
+                task = asyncio.create_task(self._retire(serving))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+            return
+
+    def _serve(self, name: str, version: str, checked: _Checked) -> Model:
+        manifest, companion, session, narrow, batch, seconds = checked
+        # Items of one shape are stacked as they are; where a length is open, they may differ.
+        how = run_ragged if any(-1 in spec.shape[1:] for spec in manifest.inputs) else run_batch
+        run = partial(how, session.run, tuple(session.inputs))
+        run_narrow = partial(how, narrow.run, tuple(narrow.inputs)) if narrow else None
+        inline = seconds < _INLINE_SECONDS
+        batcher = Batcher(
+            run_narrow or run if inline else run,
+            max_batch=batch,
+            max_queue=self._max_queue,
+            observer=self._observer(name),
+            name=f"batcher-{name}",
+            lanes=0 if inline else session.threads if narrow else 1,
+            run_narrow=run_narrow,
+        )
+        return Model(name, version, self._folder / name / version, manifest, companion, session, batcher, batch)
+
+    async def _retire(self, model: Model) -> None:
+        """Ends a version that was replaced, once no request can have it in hand any more."""
+        try:
+            await asyncio.sleep(self._timeout)
+        finally:
+            await model.batcher.close(self._timeout)
 
     async def close(self, timeout: float | None = None) -> None:
         """Finishes what was accepted and stops every batcher; gives up on one that hangs after `timeout` seconds."""
+        for task in self._retiring:
+            task.cancel()
+        if self._retiring:
+            await asyncio.wait(self._retiring, timeout=timeout)
         await asyncio.gather(*(model.batcher.close(timeout) for model in self.models.values()))
 
-    def _open(self, name: str, version: str) -> tuple[Manifest, Session, Session | None, int, float]:
-        """The checked version.
+    def _open(self, name: str, version: str) -> _Checked:
+        """The version, checked and warm.
 
-        Returns:
-            Its manifest, its session, the same on one core (CPU alone), its largest batch, and the seconds that such
-            a batch takes on one core or on the GPU.
+        Raises:
+            InvalidModel: it cannot be served.
         """
         folder = self._folder / name / version
         manifest = read_manifest(folder)
         if manifest.name != name:
             raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
+        companion = self._read_companion(folder, manifest)
         session = Session(folder / MODEL, self._device, self._threads)
         difference = session.check(folder, manifest)
         batch = min(self._max_batch, manifest.max_batch)
@@ -213,52 +258,10 @@ class Repository:
             difference,
             seconds,
         )
-        return manifest, session, narrow, batch, largest
+        return _Checked(manifest, companion, session, narrow, batch, largest)
 
 
 def versions(folder: Path) -> list[str]:
     """The version numbers below a model's folder, the highest first."""
     found = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
     return sorted(found, key=int, reverse=True)
-
-
-def run_batch(
-    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
-) -> list[tuple[Array, ...]]:
-    """Stacks items along a new first axis, runs them, and splits the outputs again.
-
-    Args:
-        run: takes the named inputs, returns the outputs.
-        names: of the inputs.
-        items: each an array, or a tuple of one per input.
-
-    Returns:
-        For each item one row of every output.
-    """
-    columns = zip(*items, strict=True) if len(names) > 1 else (items,)
-    outputs = run({name: np.stack(column) for name, column in zip(names, columns, strict=True)})
-    return list(zip(*outputs, strict=True))
-
-
-def run_ragged(
-    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
-) -> list[tuple[Array, ...]]:
-    """As `run_batch`, for items of different lengths along their first axis and a model that ignores zeros at the end.
-
-    Items of about one length run together, so that a long one does not make all the others as long.
-    """
-    order = sorted(range(len(items)), key=lambda index: len(items[index]))
-    results: list[tuple[Array, ...]] = [()] * len(items)
-    start = 0
-    while start < len(order):
-        # A run of its own costs about as much as these few more steps of padding would.
-        most = len(items[order[start]]) * 1.5 + 16
-        group = [index for index in order[start:] if len(items[index]) <= most]
-        longest = len(items[group[-1]])
-        stacked = np.zeros((len(group), longest, *items[group[0]].shape[1:]), dtype=items[group[0]].dtype)
-        for row, index in enumerate(group):
-            stacked[row, : len(items[index])] = items[index]
-        for index, row_outputs in zip(group, zip(*run({names[0]: stacked}), strict=True), strict=True):
-            results[index] = row_outputs
-        start += len(group)
-    return results

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.batcher import Batcher
-from tests.gated import PATIENCE, Gated, Recorder
+from tests.gated import PATIENCE, Gated, Recorder, submit
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def batcher_of(
 
 async def test_results_come_in_the_order_of_the_items():
     async with batcher_of(lambda items: [item * 10 for item in items]) as (batcher, _):
-        results, timing = await batcher.submit(range(11))
+        results, timing = await submit(batcher, range(11))
         assert results == [item * 10 for item in range(11)]
         assert timing.queue >= 0
         assert timing.inference > 0
@@ -127,7 +127,7 @@ async def test_a_cancelled_callers_items_never_reach_the_model():
     async with batcher_of(model) as (batcher, recorder):
         batcher.enqueue([0])
         await model.entered()
-        caller = asyncio.create_task(batcher.submit([1, 2]))
+        caller = asyncio.create_task(submit(batcher, [1, 2]))
         await asyncio.sleep(0)
         assert batcher.depth == 2
         caller.cancel()
@@ -173,7 +173,7 @@ async def test_an_item_expires_in_the_queue_though_the_model_hangs():
         batcher.enqueue([0])
         await model.entered()
         with pytest.raises(DeadlineExceeded, match="try again"):
-            await batcher.submit([1, 2, 3], timeout=0.02)
+            await submit(batcher, [1, 2, 3], timeout=0.02)
         after = batcher.enqueue([4])
         model.release(2)
         assert await after.future == [40]
@@ -185,10 +185,10 @@ async def test_an_item_expires_though_the_model_hangs_on_it():
     model = Gated()
     async with batcher_of(model) as (batcher, _):
         with pytest.raises(DeadlineExceeded):
-            await batcher.submit([1], timeout=0.02)
+            await submit(batcher, [1], timeout=0.02)
         assert model.seen == [1]
         model.release(2)
-        assert (await batcher.submit([2]))[0] == [20]
+        assert (await submit(batcher, [2]))[0] == [20]
 
 
 async def test_a_full_queue_refuses():
@@ -203,7 +203,7 @@ async def test_a_full_queue_refuses():
         assert refusal.value.retry_after >= 0
         batcher.enqueue([5])  # what fits is still taken
         with pytest.raises(Overloaded):
-            await batcher.submit([6])
+            await submit(batcher, [6])
         assert batcher.depth == 3
         model.release()
         await model.entered()
@@ -273,7 +273,7 @@ async def test_a_bad_item_fails_alone():
 async def test_a_failure_names_the_items_place_in_its_call():
     async with batcher_of(fails_on(13, ValueError("unlucky"))) as (batcher, _):
         with pytest.raises(InferenceFailed) as failure:
-            await batcher.submit([1, 2, 3, 4, 5, 13, 6])
+            await submit(batcher, [1, 2, 3, 4, 5, 13, 6])
         assert failure.value.index == 5
 
 
@@ -286,9 +286,9 @@ async def test_a_model_that_gives_the_wrong_number_of_results_fails(results):
 
     async with batcher_of(run) as (batcher, _):
         with pytest.raises(InferenceFailed, match=f"{len(results)} results for 1 item"):
-            await batcher.submit([1, 2])
+            await submit(batcher, [1, 2])
         wrong.clear()
-        assert (await batcher.submit([1, 2]))[0] == [10, 20]
+        assert (await submit(batcher, [1, 2]))[0] == [10, 20]
 
 
 @pytest.mark.parametrize(
@@ -300,8 +300,8 @@ async def test_the_thread_survives_whatever_the_model_raises(error):
     async with batcher_of(fails_on(13, error)) as (batcher, _):
         for _ in range(3):
             with pytest.raises(InferenceFailed):
-                await batcher.submit([13])
-            assert (await batcher.submit([1, 2, 3]))[0] == [10, 20, 30]
+                await submit(batcher, [13])
+            assert (await submit(batcher, [1, 2, 3]))[0] == [10, 20, 30]
 
 
 async def test_close_finishes_what_was_accepted_and_refuses_what_is_new():
@@ -312,7 +312,7 @@ async def test_close_finishes_what_was_accepted_and_refuses_what_is_new():
         closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0)
         with pytest.raises(Draining):
-            await batcher.submit([99])
+            await submit(batcher, [99])
         assert not closing.done()
         model.release(10)
         async with asyncio.timeout(PATIENCE):
@@ -421,9 +421,9 @@ async def test_a_model_that_hangs_or_only_fails_is_in_trouble_until_it_answers()
         for _ in range(10):
             assert batcher.trouble(60.0) is None
             with pytest.raises(InferenceFailed):
-                await batcher.submit([0])
+                await submit(batcher, [0])
         assert batcher.trouble(60.0) == "the last 10 batches failed whole"
-        await batcher.submit([1])
+        await submit(batcher, [1])
         assert batcher.trouble(60.0) is None
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.batcher import Batcher
-from tests.gated import PATIENCE, Recorder
+from tests.gated import PATIENCE, Recorder, submit
 
 
 class Model:
@@ -38,7 +38,7 @@ Parts = tuple[Batcher, Model, Recorder]
 
 async def test_what_comes_together_goes_together_in_batches(inline: Parts):
     batcher, model, recorder = inline
-    answers = await asyncio.gather(*(batcher.submit([item, item + 100]) for item in range(5)))
+    answers = await asyncio.gather(*(submit(batcher, [item, item + 100]) for item in range(5)))
     assert [rows for rows, _ in answers] == [[item * 10, item * 10 + 1000] for item in range(5)]
     assert [len(batch) for batch in model.batches] == [4, 4, 2]
     assert [size for size, _, _ in recorder.batches] == [4, 4, 2]

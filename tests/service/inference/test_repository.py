@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from service.api.metrics import BatchObserver, Metrics
-from service.errors import UnknownModel
+from service.errors import Draining, UnknownModel
 from service.inference.lanes import Inline
-from service.inference.repository import NothingToServe, Repository, run_batch, versions
+from service.inference.manifest import InvalidModel, Manifest
+from service.inference.repository import NothingToServe, Repository, versions
 from service.inference.session import DeviceUnavailable, cuda_problem
-from tests.gated import rerun
+from tests.gated import rerun, submit
 from tests.tiny import answer, solid, write_model, wrong_golden
 
 MakeRepository = Callable[..., Repository]
@@ -46,7 +47,7 @@ async def test_the_highest_version_serves(tmp_path: Path, repository_of: MakeRep
     model = repository.get("classifier")
     assert (model.name, model.version, model.device) == ("classifier", "10", "cpu")
     assert repository.refused == {}
-    (row,), _ = await model.batcher.submit([solid("green")])
+    (row,), _ = await submit(model.batcher, [solid("green")])
     np.testing.assert_allclose(row[0], answer(solid("green")[None])[0], atol=1e-6)
 
 
@@ -124,7 +125,7 @@ async def test_an_unknown_model_names_those_there_are(tmp_path: Path, repository
 
 async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path, max_batch=2)
-    repository = repository_of(tmp_path)
+    repository = repository_of(tmp_path, timeout=30)
     await repository.load_all()
     old = repository.get("classifier")
     gate, entered = threading.Event(), threading.Event()
@@ -135,32 +136,51 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
         assert gate.wait(30)
         return run(items)
 
-    closing, close = asyncio.Event(), old.batcher.close
-
-    async def close_and_tell() -> None:
-        closing.set()
-        await close()
-
     rerun(old.batcher, gated)
-    old.batcher.close = close_and_tell
     groups = [old.batcher.enqueue([solid(label)]) for label in ("red", "green", "blue", "red", "green")]
     assert await asyncio.to_thread(entered.wait, 30)
-    assert await repository.load("classifier") is old  # nothing new, nothing done
+    await repository.load_all()
+    assert repository.get("classifier") is old  # nothing new, nothing done
     write_model(tmp_path, version="2")
-    reload = asyncio.create_task(repository.load("classifier"))
-    async with asyncio.timeout(30):
-        await closing.wait()
+    await repository.load_all()
     # The new one serves while the old one still works.
-    assert repository.get("classifier") is not old
-    assert not reload.done()
-    assert (await repository.get("classifier").batcher.submit([solid("blue")]))[0][0][0].argmax() == 2
-    gate.set()
-    new = await reload
-    assert new is not None
+    new = repository.get("classifier")
     assert new.version == "2"
-    answers = await asyncio.gather(*(group.future for group in groups))
-    assert [int(rows[0][0].argmax()) for rows in answers] == [0, 1, 2, 0, 1]
+    assert (await submit(new.batcher, [solid("blue")]))[0][0][0].argmax() == 2
+    # Of a request that began before there is more to come.
+    late = old.batcher.enqueue([solid("blue")])
+    gate.set()
+    answers = await asyncio.gather(*(group.future for group in (*groups, late)))
+    assert [int(rows[0][0].argmax()) for rows in answers] == [0, 1, 2, 0, 1, 2]
+    await repository.close()
     assert "rerun-0" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_version_that_was_replaced_ends_when_no_request_can_have_it(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path, timeout=0.05)
+    await repository.load_all()
+    old = repository.get("classifier")
+    write_model(tmp_path, version="2")
+    await repository.load_all()
+    await asyncio.gather(*repository._retiring)
+    with pytest.raises(Draining):
+        old.batcher.enqueue([solid("red")])
+
+
+async def test_a_version_that_is_removed_gives_way_to_the_one_below(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    folder = write_model(tmp_path, version="2")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    shutil.rmtree(folder)
+    await repository.load_all()
+    assert repository.get("classifier").version == "1"
+    shutil.rmtree(tmp_path / "classifier" / "1")
+    await repository.load_all()
+    assert repository.get("classifier").version == "1"
 
 
 async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repository_of: MakeRepository):
@@ -169,16 +189,30 @@ async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repo
     await repository.load_all()
     serving = repository.get("classifier")
     folder = write_model(tmp_path, version="2", change=wrong_golden)
-    assert await repository.load("classifier") is serving
+    await repository.load_all()
+    assert repository.get("classifier") is serving
     assert "differs" in repository.refused["classifier/2"]
-    assert (await serving.batcher.submit([solid("red")]))[0][0][0].argmax() == 0
+    assert (await submit(serving.batcher, [solid("red")]))[0][0][0].argmax() == 0
     # Mended, it serves, and is refused no longer.
     shutil.rmtree(folder)
     write_model(tmp_path, version="2")
-    mended = await repository.load("classifier")
-    assert mended is repository.get("classifier")
-    assert mended.version == "2"
+    await repository.load_all()
+    assert repository.get("classifier").version == "2"
     assert repository.refused == {}
+
+
+async def test_a_version_whose_companion_cannot_be_read_is_refused(tmp_path: Path, repository_of: MakeRepository):
+    def read(folder: Path, manifest: Manifest) -> str:
+        if folder.name == "2":
+            raise InvalidModel("no tokenizer")
+        return f"of {manifest.name}"
+
+    write_model(tmp_path)
+    write_model(tmp_path, version="2")
+    repository = repository_of(tmp_path, read_companion=read)
+    await repository.load_all()
+    assert repository.refused == {"classifier/2": "no tokenizer"}
+    assert repository.get("classifier").companion == "of classifier"
 
 
 async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
@@ -190,7 +224,7 @@ async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
     await repository.load_all()
     model = repository.get("classifier")
     assert isinstance(model.batcher.runner, Inline)
-    rows, _ = await model.batcher.submit([solid("green"), solid("blue")])
+    rows, _ = await submit(model.batcher, [solid("green"), solid("blue")])
     assert [int(row[0].argmax()) for row in rows] == [1, 2]
 
 
@@ -209,15 +243,3 @@ def test_versions_are_numbers_the_highest_first(tmp_path: Path):
     for name in ("2", "10", "1", "v3", "-4", "5.0"):
         (tmp_path / name).mkdir()
     assert versions(tmp_path) == ["10", "2", "1"]
-
-
-def test_run_batch_stacks_and_splits():
-    def run(inputs):
-        return [inputs["a"] + inputs["b"], inputs["a"].sum(axis=1)]
-
-    items = [(np.array([1, 2]), np.array([10, 20])), (np.array([3, 4]), np.array([30, 40]))]
-    first, second = run_batch(run, ("a", "b"), items)
-    assert [output.tolist() for output in first] == [[11, 22], 3]
-    assert [output.tolist() for output in second] == [[33, 44], 7]
-    (row,) = run_batch(lambda inputs: [inputs["a"] * 2], ("a",), [np.array([1, 2])])
-    assert row[0].tolist() == [2, 4]

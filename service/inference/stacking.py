@@ -1,0 +1,50 @@
+"""From items to the arrays that a graph takes, and back."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from service.inference.session import Array
+
+
+def run_batch(
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+) -> list[tuple[Array, ...]]:
+    """Stacks items along a new first axis, runs them, and splits the outputs again.
+
+    Args:
+        run: takes the named inputs, returns the outputs.
+        names: of the inputs.
+        items: each an array, or a tuple of one per input.
+
+    Returns:
+        For each item one row of every output.
+    """
+    columns = zip(*items, strict=True) if len(names) > 1 else (items,)
+    outputs = run({name: np.stack(column) for name, column in zip(names, columns, strict=True)})
+    return list(zip(*outputs, strict=True))
+
+
+def run_ragged(
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+) -> list[tuple[Array, ...]]:
+    """As `run_batch`, for items of different lengths along their first axis and a model that ignores zeros at the end.
+
+    Items of about one length run together, so that a long one does not make all the others as long.
+    """
+    order = sorted(range(len(items)), key=lambda index: len(items[index]))
+    results: list[tuple[Array, ...]] = [()] * len(items)
+    start = 0
+    while start < len(order):
+        # A run of its own costs about as much as these few more steps of padding would.
+        most = len(items[order[start]]) * 1.5 + 16
+        group = [index for index in order[start:] if len(items[index]) <= most]
+        longest = len(items[group[-1]])
+        stacked = np.zeros((len(group), longest, *items[group[0]].shape[1:]), dtype=items[group[0]].dtype)
+        for row, index in enumerate(group):
+            stacked[row, : len(items[index])] = items[index]
+        for index, row_outputs in zip(group, zip(*run({names[0]: stacked}), strict=True), strict=True):
+            results[index] = row_outputs
+        start += len(group)
+    return results
