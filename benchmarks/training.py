@@ -69,12 +69,12 @@ def images_per_second(case: Case) -> float:
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
+    from training.architectures import DEFAULTS, LEARNING, NetworkSettings, build
     from training.classification import Classification
     from training.data import ImageData, ImageSplit
     from training.fit import fit
     from training.folding import fold
     from training.memory import keep_freed_memory
-    from training.recipes.classifier import DEFAULTS, LEARNING, NetworkSettings, build
 
     if case.keep:
         keep_freed_memory()

@@ -8,7 +8,6 @@ import json
 import shutil
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from torch import nn
 from service.inference.cards import GoldenCard, ImageInput
 from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.inference.manifests.classification import ClassifierManifest
-from training.augment import Augment, to_pixels
-from training.classification import Classification, ClassificationSettings, predict
+from training.architectures import DEFAULTS, LEARNING, ONLY, NetworkSettings, build, fit_defaults
+from training.classification import Classification, predict
 from training.data import ImageData, load_images
 from training.distill import teach
 from training.evaluate import Evaluation, evaluate, milliseconds_per_image
@@ -33,9 +32,9 @@ from training.export import (
     training_card,
     write_golden,
 )
-from training.fit import FitSettings, FitState, fingerprint_of, fit, keep_weights
+from training.fit import FitState, fingerprint_of, fit, keep_weights
 from training.folding import fold
-from training.networks import CNN, MLP, Arch, Normalize, Transfer, load_backbone, sample
+from training.networks import Transfer
 from training.options import (
     add_result_options,
     add_training_options,
@@ -56,87 +55,6 @@ GOLDEN_ROWS = 16
 ATOL = 1e-4
 STUDY = "study.json"
 RESULT = "result.json"
-
-# A start for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16).
-DEFAULTS: dict[Arch, FitSettings] = {
-    "mlp": FitSettings(epochs=20, lr=0.1),
-    "cnn": FitSettings(epochs=20),
-    "transfer": FitSettings(
-        epochs=8, batch_size=128, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.02, ema=0.995, warmup=0.1
-    ),
-}
-LEARNING: dict[Arch, ClassificationSettings] = {
-    "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),
-    "cnn": ClassificationSettings(),
-    "transfer": ClassificationSettings(),
-}
-
-
-# Options that mean something to one architecture alone.
-ONLY: dict[Arch, frozenset[str]] = {
-    "cnn": frozenset({"widths", "depth", "study"}),
-    "transfer": frozenset(
-        {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        arch: `mlp`, `cnn` or `transfer`.
-        widths: filters of each group of the CNN.
-        depth: convolutions in each group of the CNN.
-        dropout: the share of the last features (of every hidden layer of the MLP) dropped in training.
-        backbone: the timm model of `transfer`.
-        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
-        network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
-        start_size: the smaller side that its training starts with.
-        freeze: how many of timm's groups of the backbone's layers keep their weights (mostly the stem, then the
-            stages); -1 for all.
-        freeze_norms: whether the backbone's normalisations keep their statistics; see `training.folding`.
-
-    Raises:
-        ValueError: a number that no network can have.
-    """
-
-    arch: Arch = "cnn"
-    widths: tuple[int, ...] = (64, 256, 256)
-    depth: int = 3
-    dropout: float = 0.0
-    backbone: str = "tf_efficientnet_lite0"
-    weights: str = "package"
-    network_size: int = 128
-    start_size: int = 64
-    freeze: int = 0
-    freeze_norms: bool = False
-
-    def __post_init__(self) -> None:
-        if self.depth < 1 or min(self.widths, default=0) < 1:
-            raise ValueError(f"--widths {self.widths} --depth {self.depth}: a network needs filters and layers")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout {self.dropout:g}: is a share, at least 0 and less than 1")
-
-
-def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
-    """The network, its weights initialised from `seed` and from the training split."""
-    torch.manual_seed(seed)
-    classes = len(data.classes)
-    if network.arch == "mlp":
-        return MLP(Normalize.of(data.train), data.shape, classes, network.dropout)
-    if network.arch == "cnn":
-        cnn = CNN(Normalize.of(data.train), data.shape, classes, network.widths, network.depth, network.dropout)
-        cnn.init_whiten(to_pixels(torch.from_numpy(sample(data.train))))
-        return cnn
-    backbone = load_backbone(network.backbone, network.weights)
-    size, start_size = network.network_size, network.start_size
-    if size <= max(data.shape[:2]):
-        size = 0
-    if backbone.pretrained_cfg.get("fixed_input_size"):
-        size = start_size = backbone.pretrained_cfg["input_size"][-1]
-    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -196,7 +114,7 @@ def run(arguments: Namespace, console: Console) -> None:
     seed = DEFAULTS[network.arch].seed if arguments.seed is None else arguments.seed
     data = load_images(arguments.data, size=arguments.image_size, limit=arguments.limit, seed=seed)
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
-    settings = override(_fitting(network.arch, data, arguments.batch_size), arguments)
+    settings = override(fit_defaults(network.arch, data, arguments.batch_size), arguments)
     folder = arguments.run_dir or Path("runs") / f"classifier-{network.arch}-{data.name.replace('/', '-')}"
     accelerator = make_accelerator(arguments)
     console.print(
@@ -302,26 +220,6 @@ def _check_options(arguments: Namespace) -> None:
         )
     if arguments.mirror and arguments.flip is False:
         raise ValueError("--mirror asks about mirror images, which --no-flip keeps from the network: use one of them")
-
-
-def _fitting(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
-    """The architecture's defaults, with batches of `batch_size`, or smaller ones where images are large or few.
-
-    The rate changes with them:
-
-    in proportion for SGD (Goyal et al. 2017, arXiv:1706.02677), by the square root for Adam (Malladi et al. 2022,
-    arXiv:2205.10287).
-    """
-    settings = DEFAULTS[arch]
-    height, width, _ = data.shape
-    # No more memory than batches of the usual size take at this side in pixels; twenty steps an epoch.
-    side = 48 if arch == "cnn" else 128
-    most = min(settings.batch_size * side**2 // (height * width), len(data.train) // 20)
-    batch_size = batch_size or max(16, min(settings.batch_size, most))
-    share = batch_size / settings.batch_size
-    factor = share if settings.optimizer == "sgd" else share**0.5
-    backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
-    return dataclasses.replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)
 
 
 def _variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str, Callable[[], nn.Module]]:
