@@ -50,7 +50,7 @@ def run_study(
     order = np.random.default_rng(settings.seed).permutation(len(data.train))
     part = data.train.take(order[:IMAGES])
     # Batches of the usual size would leave so few images too few steps, and mixed images need many.
-    short = replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 128), ema=0.0)
+    short = replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 64), ema=0.0)
     plain = replace(learning, augment=replace(learning.augment, cutmix=0.0))
     short = replace(short, lr=settings.lr * short.batch_size / settings.batch_size)
     origin = {

@@ -32,8 +32,9 @@ from training.export import (
     training_card,
     write_golden,
 )
-from training.fit import FitState, fingerprint_of, fit, keep_weights
+from training.fit import FitState, best_weights, fingerprint_of, fit, keep_weights
 from training.folding import fold
+from training.interpolate import interpolate
 from training.networks import Transfer
 from training.options import (
     add_result_options,
@@ -97,6 +98,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--distill", type=float, help="weight of the teacher's answer in the loss")
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
     out.add_argument("--mirror", action="store_true", help="answer with the mean over an image and its mirror image")
+    out.add_argument(
+        "--interpolate", action="store_true", help="go back towards --start-from as far as validation likes it"
+    )
     out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
     out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
     out.add_argument("--study", action="store_true", help="cnn: also measure what filters, layers and dropout buy")
@@ -131,7 +135,9 @@ def run(arguments: Namespace, console: Console) -> None:
     study: list[Row] = []
     if arguments.study:
         variants, varied = _variants(network, data, settings.seed), dataclasses.asdict(network)
-        study = run_study(variants, data, settings, learning, folder / STUDY, accelerator, console, varied)
+        # At the rate of a training from scratch, whatever this one starts from.
+        usual = dataclasses.replace(fit_defaults(network.arch, data), seed=settings.seed)
+        study = run_study(variants, data, usual, learning, folder / STUDY, accelerator, console, varied)
     teacher = teach(arguments.teacher, data, folder) if arguments.teacher else None
     model = build(network, data, settings.seed)
     if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
@@ -160,6 +166,10 @@ def run(arguments: Namespace, console: Console) -> None:
     # Evaluated as it is served: in float32, on the CPU.
     model.load_state_dict(trained.state_dict())
     model = model.cpu().to(memory_format=torch.contiguous_format)
+    share = 1.0
+    if arguments.interpolate:
+        share = interpolate(model, best_weights(arguments.start_from), data.validation, mirror=arguments.mirror)
+        console.print(f"{share:.0%} of the way from {arguments.start_from} to what was trained is best")
     validation_logits = predict(model, data.validation.images, mirror=arguments.mirror)
     test_logits = predict(model, data.test.images, mirror=arguments.mirror)
     evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
@@ -178,6 +188,7 @@ def run(arguments: Namespace, console: Console) -> None:
     made_with |= {
         "teacher": place_name(arguments.teacher),
         "mirror": arguments.mirror,
+        "interpolated": share,
     }
 
     def write(target: Path) -> ClassifierManifest:
@@ -211,6 +222,8 @@ def _check_options(arguments: Namespace) -> None:
                 raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
     if arguments.distill is not None and not arguments.teacher:
         raise ValueError("--distill weighs the answers of a --teacher: name one")
+    if arguments.interpolate and not arguments.start_from:
+        raise ValueError("--interpolate goes back towards the weights of --start-from: name them")
     if arguments.backbone_lr is not None and arguments.freeze == -1:
         raise ValueError("--backbone-lr is for a backbone that learns, which --freeze alone prevents: use one of them")
     if arguments.lr is None and arguments.optimizer not in (None, DEFAULTS[arguments.arch].optimizer):

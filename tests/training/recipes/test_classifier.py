@@ -135,6 +135,19 @@ def test_a_mirroring_graph_answers_alike_to_an_image_and_its_mirror_image(source
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
 
 
+def test_a_network_may_end_between_its_start_and_its_end(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.interpolate.SHARES", (0.25,))
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
+    options = ["--start-from", tmp_path / "first", "--interpolate", "--keep-weights"]
+    said = run(*TINY, *options, "--data", source, "--run-dir", tmp_path / "second")
+    assert "25% of the way" in said
+    draft = tmp_path / "second" / "export"
+    assert read_manifest(draft).training.settings["interpolated"] == 0.25
+    first, second = best_weights(tmp_path / "first"), best_weights(tmp_path / "second")
+    between = torch.lerp(first["head.weight"], second["head.weight"], 0.25)
+    torch.testing.assert_close(best_weights(draft)["head.weight"], between, atol=1e-3, rtol=0)
+
+
 def test_kept_statistics_are_those_that_training_began_with(source, tmp_path):
     backbone = ["--arch", "transfer", "--backbone", "test_efficientnet", "--weights", "none", "--network-size", "32"]
     run(
@@ -165,6 +178,7 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
         (["--arch", "mlp", "--network-size", 160], "--network-size is for --arch transfer"),
         (["--arch", "cnn", "--distill", 0.5], "--distill weighs the answers of a --teacher"),
         (["--arch", "cnn", "--no-flip", "--mirror"], "--mirror asks about mirror images"),
+        (["--arch", "cnn", "--interpolate"], "--interpolate goes back towards the weights of --start-from"),
         (["--arch", "cnn", "--warmup", 5], "--warmup 5: is a share of the training"),
         (["--arch", "cnn", "--epochs", 0], "0 epochs"),
         (["--arch", "cnn", "--depth", 0], "--depth 0: a network needs filters and layers"),
