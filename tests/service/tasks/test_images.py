@@ -316,7 +316,6 @@ def test_an_image_with_damaged_exif_is_taken_for_upright(kind: str, exif: bytes)
 @pytest.mark.parametrize("side", [28, 112, 224, 299])
 def test_fit_takes_images_of_every_size(side: int):
     # At 29, 58, 116, … pixels rounding makes the part that is cut out a hair larger than the image.
-    for height in range(1, 700, 1):
+    for height in (*range(1, 240), 450, 464, 492, 900, 928, 1019):
         for width in (height, 640):
-            if (height + width) % 29 < 8:
-                assert fit(np.zeros((height, width, 1), np.uint8), side, side).shape == (side, side, 1)
+            assert fit(np.zeros((height, width, 1), np.uint8), side, side).shape == (side, side, 1)
