@@ -39,10 +39,7 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             uvicorn_logger.disabled = False
-        # What was loaded stays: the collector need not walk it again and again between requests.
-        gc.collect()
-        gc.freeze()
-        _release_unused_memory()
+        _settle_memory()
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
@@ -58,7 +55,8 @@ class Server(uvicorn.Server):
             await load_models(self._application)
         except Exception as error:  # what serves goes on serving, whatever is wrong with what is new
             logger.error("no models reloaded: %s", error)
-        _release_unused_memory()
+        await self._application.state.repository.settled()
+        _settle_memory()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops being ready at once, finishes what was accepted, then ends."""
@@ -66,8 +64,13 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _release_unused_memory() -> None:
-    """Hands what only loading needed back to the system; the C library would keep it for later (glibc alone can)."""
+def _settle_memory() -> None:
+    """Frees what is of no more use, and exempts the rest from collection; takes a tenth of a second or so."""
+    gc.unfreeze()
+    gc.collect()
+    # What was loaded stays: the collector need not walk it again and again between requests.
+    gc.freeze()
+    # What only loading needed goes back to the system; the C library would keep it for later (glibc alone can).
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -212,6 +212,11 @@ class Repository:
         finally:
             await model.batcher.close(self._timeout)
 
+    async def settled(self) -> None:
+        """Returns when every version that was replaced has ended."""
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+
     async def close(self, timeout: float | None = None) -> None:
         """Finishes what was accepted and stops every batcher; gives up on one that hangs after `timeout` seconds."""
         for task in self._retiring:

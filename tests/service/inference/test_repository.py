@@ -1,8 +1,10 @@
 """The repository: the highest good version serves, a bad one is refused with its reason, a reload loses nothing."""
 
 import asyncio
+import gc
 import shutil
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -165,7 +167,7 @@ async def test_a_version_that_was_replaced_ends_when_no_request_can_have_it(
     old = repository.get("classifier")
     write_model(tmp_path, version="2")
     await repository.load_all()
-    await asyncio.gather(*repository._retiring)
+    await repository.settled()
     with pytest.raises(Draining):
         old.batcher.enqueue([solid("red")])
 
@@ -243,3 +245,15 @@ def test_versions_are_numbers_the_highest_first(tmp_path: Path):
     for name in ("2", "10", "1", "v3", "-4", "5.0"):
         (tmp_path / name).mkdir()
     assert versions(tmp_path) == ["10", "2", "1"]
+
+
+async def test_a_version_that_was_replaced_is_freed(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    old = weakref.ref(repository.get("classifier").batcher)
+    write_model(tmp_path, version="2")
+    await repository.load_all()
+    await repository.settled()
+    gc.collect()
+    assert old() is None
