@@ -95,10 +95,8 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
 def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
     """The architecture's defaults, with batches of `batch_size`, or smaller ones where images are large or few.
 
-    The rate changes with them:
-
-    in proportion for SGD (Goyal et al. 2017, arXiv:1706.02677), by the square root for Adam (Malladi et al. 2022,
-    arXiv:2205.10287).
+    The rate changes with them: in proportion for SGD (Goyal et al. 2017, arXiv:1706.02677), by the square root for
+    Adam (Malladi et al. 2022, arXiv:2205.10287).
     """
     settings = DEFAULTS[arch]
     height, width, _ = data.shape

@@ -184,11 +184,9 @@ class Transfer(nn.Module):
         self.start_size = min(start_size or size, size)
         self.training_size = size
         self.backbone = backbone
-        early, self.frozen = frozen_part(backbone, frozen)
+        self.frozen = freeze(backbone, frozen)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.head_hidden_size, classes)
-        for parameter in early:
-            parameter.requires_grad_(False)
 
     def set_progress(self, progress: float) -> None:
         """Sets the size of training images: from `start_size` up to `size` over the first three quarters.
@@ -226,24 +224,30 @@ def mirrored(network: nn.Module, pixels: Tensor) -> Tensor:
     return logits.unflatten(0, (2, -1)).mean(0)
 
 
-def frozen_part(backbone: Any, groups: int) -> tuple[list[nn.Parameter], list[nn.Module]]:
-    """The parameters of the first groups of a timm model's layers, and the modules that hold no others.
+def freeze(backbone: Any, groups: int) -> list[nn.Module]:
+    """Lets the first groups of a timm model's layers keep their weights.
 
     Args:
-        backbone: a timm model.
+        backbone: a timm model; its parameters in those groups ask for no gradient any more.
         groups: how many of those that timm divides it into (mostly the stem, then the stages); -1 for all.
+
+    Returns:
+        The modules that hold no other parameters: they are to stay in evaluation mode.
     """
     if groups < 0:
-        return list(backbone.parameters()), [backbone]
+        backbone.requires_grad_(False)
+        return [backbone]
     matched = group_parameters(backbone, backbone.group_matcher(coarse=True)) if groups else {}
     early = {name for group, names in matched.items() if group < groups for name in names}
-    parameters = [parameter for name, parameter in backbone.named_parameters() if name in early]
+    for name, parameter in backbone.named_parameters():
+        if name in early:
+            parameter.requires_grad_(False)
     modules = []
     for path, module in backbone.named_modules():
         names = {f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters()}
         if names and names <= early:
             modules.append(module)
-    return parameters, modules
+    return modules
 
 
 def load_backbone(name: str, weights: str) -> Any:

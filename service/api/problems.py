@@ -64,7 +64,6 @@ def problem(error: QuartetError, scope: Scope) -> tuple[int, dict[str, str], byt
 
 async def send_problem(error: QuartetError, scope: Scope, send: Send) -> None:
     """Sends the answer to `error`."""
-    scope.setdefault("quartet.facts", {})["problem"] = error.slug
     status, headers, body = problem(error, scope)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     raw.append((b"content-length", b"%d" % len(body)))
@@ -77,7 +76,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(QuartetError)
     async def _quartet(request: Request, error: QuartetError) -> Response:
-        request.scope.setdefault("quartet.facts", {})["problem"] = error.slug
         status, headers, body = problem(error, request.scope)
         return Response(body, status, headers)
 
@@ -90,7 +88,6 @@ def install(app: FastAPI) -> None:
         }
         slug = status.phrase.lower().replace(" ", "-")
         detail = details.get(status, str(error.detail))
-        request.scope.setdefault("quartet.facts", {})["problem"] = slug
         body = pydantic_core.to_json(_content(slug, status.phrase, status, detail, request.scope))
         return Response(body, status, {**(error.headers or {}), "content-type": MEDIA_TYPE})
 
@@ -98,20 +95,20 @@ def install(app: FastAPI) -> None:
     async def _unexpected(request: Request, _error: Exception) -> Response:
         # Starlette sends this answer, then raises on; `Front` logs the traceback.
         failure = QuartetError("Something failed inside the server; its log has the details under this request's id.")
-        request.scope.setdefault("quartet.facts", {})["problem"] = failure.slug
         status, headers, body = problem(failure, request.scope)
         return Response(body, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        request.scope.setdefault("quartet.facts", {})["problem"] = "invalid-request"
         detail = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."
         content = _content("invalid-request", "Invalid request", HTTPStatus.UNPROCESSABLE_ENTITY, detail, request.scope)
         return Response(pydantic_core.to_json(content), 422, {"content-type": MEDIA_TYPE})
 
 
 def _content(slug: str, title: str, status: HTTPStatus, detail: str, scope: Scope) -> dict[str, Any]:
+    """The document; its slug goes into the request's log line and counts too."""
+    scope.setdefault("quartet.facts", {})["problem"] = slug
     return {
         "type": f"urn:quartet:problem:{slug}",
         "title": title,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks import Normalize, frozen_part
+from training.networks import Normalize, freeze
 
 STRIDES = (8, 16, 32)
 # An edge may lie up to 15 strides away from its place; the largest stride then spans 480 pixels each way.
@@ -97,9 +97,7 @@ class Detector(nn.Module):
             raise ValueError(f"the backbone has feature maps of strides {reductions}; {STRIDES} are needed")
         self.stages = [max(i for i, reduction in enumerate(reductions) if reduction == stride) for stride in STRIDES]
         self.backbone = backbone
-        early, self.frozen = frozen_part(backbone, frozen)
-        for parameter in early:
-            parameter.requires_grad_(False)
+        self.frozen = freeze(backbone, frozen)
         self.backbone.prune_intermediate_layers(self.stages, prune_norm=True, prune_head=True)
         self.pyramid = Pyramid(tuple(info[stage]["num_chs"] for stage in self.stages), width)
         self.heads = nn.ModuleList(Head(width, classes, depth) for _ in STRIDES)
