@@ -78,7 +78,7 @@ def _text_accuracy(url: str, model: str, source: str) -> tuple[float, int]:
 
 def _average_precision(url: str, model: str, source: str) -> tuple[float, float]:
     from training.detection.data import load_detection
-    from training.detection.evaluate import Detections, average_precision
+    from training.detection.evaluation import Detections, average_precision
     from training.detection.formats import read
 
     data = load_detection(source, bad_boxes="drop")

@@ -69,11 +69,11 @@ def images_per_second(case: Case) -> float:
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
-    from training.architectures import DEFAULTS, LEARNING, NetworkSettings, build
-    from training.classification import Classification
-    from training.data import ImageData, ImageSplit
+    from training.classification.architectures import DEFAULTS, LEARNING, NetworkSettings, build
+    from training.classification.folding import fold
+    from training.classification.task import Classification
     from training.fit import fit
-    from training.folding import fold
+    from training.images import ImageData, ImageSplit
     from training.memory import keep_freed_memory
 
     if case.keep:

@@ -1,4 +1,4 @@
-"""python -m training RECIPE: trains a model and exports it for the service."""
+"""python -m training TASK: trains a model and exports it for the service."""
 
 import argparse
 import sys
@@ -6,16 +6,20 @@ import sys
 from rich.console import Console
 
 from service.inference.manifest import InvalidModel
+from training.autoencoder import recipe as autoencoder
+from training.classification import recipe as classification
 from training.data import DataError
+from training.detection import recipe as detection
 from training.export import ExportMismatch
 from training.memory import keep_freed_memory
-from training.recipes import autoencoder, classifier, detector, tabular, topics
+from training.tabular import recipe as tabular
+from training.text import recipe as text
 
 RECIPES = {
-    "classifier": classifier,
-    "detector": detector,
+    "classification": classification,
+    "detection": detection,
     "autoencoder": autoencoder,
-    "topics": topics,
+    "text": text,
     "tabular": tabular,
 }
 
@@ -24,16 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a recipe.
 
     Returns:
-        0; 1 if the data or a setting cannot be used (said in a line); 130 after Ctrl-C with nothing to keep.
+        0; 1 if the data or a setting cannot be used (one line says why); 130 after Ctrl-C with nothing to keep.
     """
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    recipes = parser.add_subparsers(dest="recipe", required=True)
+    tasks = parser.add_subparsers(dest="task", required=True)
     for name, module in RECIPES.items():
-        module.add_arguments(recipes.add_parser(name, help=(module.__doc__ or name).splitlines()[0]))
+        module.add_arguments(tasks.add_parser(name, help=(module.__doc__ or name).splitlines()[0]))
     arguments = parser.parse_args(argv)
     keep_freed_memory()
     try:
-        RECIPES[arguments.recipe].run(arguments, Console())
+        RECIPES[arguments.task].run(arguments, Console())
     except (DataError, InvalidModel, ExportMismatch, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

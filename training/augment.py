@@ -11,11 +11,11 @@ class Augment:
     """What is done to a training batch.
 
     Attributes:
-        flip: mirror left to right: each image in every other epoch, starting with a random one, which shows
-            more different views than a coin toss a time (Jordan 2024, arXiv:2404.00498, section 3.6).
-        translate: shift by up to so many pixels each way, the border mirrored.
-        cutout: blank a square of this side at a random place (DeVries and Taylor 2017, arXiv:1708.04552).
-        cutmix: the share of batches whose images get a rectangle of another one; see `cutmix`.
+        flip: mirror left to right: each image in every other epoch, starting at random, which shows more different
+            views than an independent choice in each epoch (Jordan 2024, arXiv:2404.00498, section 3.6).
+        translate: shift by up to this many pixels, with mirrored borders.
+        cutout: blank a square of this side at a random position (DeVries and Taylor 2017, arXiv:1708.04552).
+        cutmix: the fraction of batches whose images get a rectangle of another one; see `cutmix`.
     """
 
     flip: bool = True
@@ -27,7 +27,7 @@ class Augment:
         """Which images are mirrored in an epoch: bool, shape of `indices`."""
         if not self.flip:
             return torch.zeros_like(indices, dtype=torch.bool)
-        # A fixed, evenly mixed bit per image (Knuth's multiplicative hash), turned over every epoch.
+        # A fixed, evenly mixed bit per image (Knuth's multiplicative hash), flipped in every epoch.
         return ((indices * 2654435761 >> 16) + epoch) % 2 == 1
 
     def __call__(self, images: Tensor, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
@@ -35,7 +35,7 @@ class Augment:
 
         Args:
             images: uint8, shape (batch, height, width, channels).
-            indices: int64, shape (batch,): each image's place in the data set, which decides when it is mirrored.
+            indices: int64, shape (batch,): each image's index in the data set, which decides when it is mirrored.
             epoch: counted from 0.
             generator: on the device of `images`.
 
@@ -64,15 +64,15 @@ class Augment:
 
 
 def cutmix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    """Puts a rectangle of another image of the batch into each (Yun et al. 2019, arXiv:1905.04899).
+    """Replaces a rectangle of each image with that of another image of the batch (Yun et al. 2019, arXiv:1905.04899).
 
     Args:
         pixels: shape (batch, channels, height, width); is changed.
         generator: on the device of `pixels`.
 
     Returns:
-        The pixels; for each image the index of the one that the rectangle is from; the share that is left of it,
-        which is the share that its own label keeps.
+        The pixels; for each image the index of the one that its rectangle is from; and the fraction of each image that
+        is left, which is the weight of its own label.
     """
     batch, _, height, width = pixels.shape
     device = pixels.device

@@ -1,4 +1,4 @@
-"""Making probabilities mean what they say: temperature scaling, its error, split conformal thresholds."""
+"""Calibration of probabilities: temperature scaling, calibration error, split conformal thresholds."""
 
 import math
 
@@ -19,8 +19,8 @@ def softmax(logits: Floats) -> Floats:
 def fit_temperature(logits: Floats, labels: Ints) -> float:
     """The temperature of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
 
-    As if one example more had been answered with every class alike: a split that is predicted without a mistake would
-    otherwise ask for a temperature of 0, and for certainty about everything.
+    Labels are smoothed as if there were one more example, equally of every class: without that, a split without a
+    misclassification would lead to a temperature of 0, and to certainty about everything.
 
     Args:
         logits: of the validation split, shape (n, classes).
@@ -41,12 +41,12 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
 
 
 def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
-    """The mean gap between confidence and accuracy over `bins` equal-width bins, weighted by their size.
+    """The mean difference between confidence and accuracy over `bins` equal-width bins, weighted by their size.
 
     Args:
         probabilities: shape (n, classes).
         labels: shape (n,).
-        bins: how many.
+        bins: the number of bins.
     """
     return float(sum(share * abs(confidence - accuracy) for share, confidence, accuracy in reliability(
         probabilities, labels, bins
@@ -54,21 +54,21 @@ def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 
 
 
 def reliability(probabilities: Floats, labels: Ints, bins: int = 15) -> list[tuple[float, float, float]]:
-    """For each bin of confidence that holds anything: its share of all, mean confidence, accuracy."""
+    """For each non-empty bin of confidence: its fraction of all items, mean confidence, accuracy."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     # The last bin holds 1.0 as well.
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         (float(inside.mean()), float(confidence[inside].mean()), float(correct[inside].mean()))
-        for inside in (places == place for place in range(bins))
+        for inside in (bin_of == index for index in range(bins))
         if inside.any()
     ]
 
 
 def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) -> float:
-    """The least probability of a label that belongs into the set, by split conformal prediction.
+    """The lowest probability of a label in the prediction set, by split conformal prediction.
 
-    The sets of labels with at least this probability are the smallest on average that hold the truth with
+    The sets of labels with at least this probability are the smallest on average that contain the true label with
     probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451).
 
     Args:
@@ -77,6 +77,6 @@ def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) ->
         coverage: between 0 and 1.
     """
     scores = np.sort(probabilities[np.arange(len(labels)), labels])
-    # All but the k - 1 lowest of n scores shall pass; the + 1 counts the new example (the finite-sample correction).
+    # All but the k - 1 lowest of the n scores pass; the + 1 counts the new example (the finite-sample correction).
     k = math.floor((len(scores) + 1) * (1 - coverage) + 1e-9)
     return float(scores[k - 1]) if k >= 1 else 0.0

@@ -1,4 +1,4 @@
-"""The training loop of every network: schedule, averaging, checkpoints that resume exactly, progress.
+"""The training loop of every network: schedule, weight averaging, checkpoints that resume exactly, progress.
 
 What a network learns is a `Task`; how it learns is here.
 """
@@ -10,19 +10,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from service.inference.manifest import MANIFEST, read_manifest
 from training.progress import ProgressBar
-
-WEIGHTS = "weights.safetensors"
+from training.task import Draw, Task
+from training.weights import CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +29,19 @@ class FitSettings:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: items a step, over all devices together.
+        batch_size: items per step, over all devices together.
         optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
-        lr: the peak learning rate (of the head, where the backbone has a rate of its own).
-        backbone_lr: the peak learning rate of pretrained parameters; None: as `lr`.
+        lr: the peak learning rate (of the head, if the backbone has a rate of its own).
+        backbone_lr: the peak learning rate of pretrained parameters; None for that of the others.
         weight_decay: of every parameter of two or more dimensions.
-        warmup: the share of the steps in which the rate rises linearly; then it falls linearly to 0.
-        clip: the largest norm of the gradient of all parameters; longer ones are shortened. 0: any.
-        ema: decay a step of the averaged weights that are evaluated and kept; 0 turns averaging off. It is less over
-            the first steps, so that a short training is not judged by the weights it began with.
+        warmup: the fraction of the steps in which the rate rises linearly; then it falls linearly to 0.
+        clip: the gradient is clipped to this norm, taken over all parameters; 0 for no clipping.
+        ema: decay per step of the averaged weights that are evaluated and kept; 0 turns averaging off. It is smaller
+            in the first steps, so that a short training is not judged by its initial weights.
         seed: of initial weights, order and augmentation.
 
     Raises:
-        ValueError: a number that no training can have.
+        ValueError: a setting is out of range.
     """
 
     epochs: int
@@ -61,70 +59,20 @@ class FitSettings:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"{self.epochs} epochs in batches of {self.batch_size}: a training needs one of each")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"--warmup {self.warmup:g}: is a share of the training, at least 0 and less than 1")
+            raise ValueError(f"--warmup {self.warmup:g}: must be at least 0 and less than 1")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"--ema {self.ema:g}: is a decay, at least 0 and less than 1")
+            raise ValueError(f"--ema {self.ema:g}: must be at least 0 and less than 1")
 
 
 @dataclass(slots=True)
 class FitState:
-    """What a checkpoint holds beside the tensors: the epochs done, their history and the best of them."""
+    """What a checkpoint holds apart from tensors: the epochs done, their history and the best of them."""
 
     epoch: int = 0
     best_epoch: int = 0
     best_score: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """Where a step's randomness comes from, so that a resumed run draws the same.
-
-    Attributes:
-        own: on the device; of this process alone.
-        shared: on the CPU; draws the same in every process.
-    """
-
-    own: torch.Generator
-    shared: torch.Generator
-
-
-class Task(Protocol):
-    """What a network learns.
-
-    Attributes:
-        unit: what it learns from, in the plural (`images`).
-        score: the validation figure that chooses the epoch, the higher the better.
-    """
-
-    unit: str
-    score: str
-
-    def __len__(self) -> int:
-        """How many training items there are."""
-
-    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Called before every epoch, counted from 0."""
-
-    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
-        """The places of the training items in the order of an epoch, int64, shape (items,)."""
-
-    def loss(
-        self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and figures of it worth a line in the log.
-
-        Args:
-            network: in training mode.
-            items: int64, shape (batch,): the places of the batch's items in the training split.
-            epoch: counted from 0.
-            draw: the batch's randomness.
-            device: where the network is.
-        """
-
-    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """Figures on the validation split, `score` among them."""
 
 
 def fit(
@@ -140,10 +88,10 @@ def fit(
     keep: Literal["best", "last"] = "best",
     whole: bool = False,
 ) -> FitState:
-    """Trains `model` and leaves in it the weights of the epoch that was best on the validation split.
+    """Trains `model` and leaves it with the weights of the epoch that was best on the validation split.
 
     Every epoch seeds itself from `settings.seed` and its number, so a resumed run continues as if it had never
-    stopped. Ctrl-C ends the training and keeps the best whole epoch. The model is left in evaluation mode.
+    stopped. Ctrl-C ends the training and keeps the best completed epoch. The model is left in evaluation mode.
 
     Args:
         model: the network.
@@ -153,16 +101,16 @@ def fit(
         accelerator: the device, the precision and the processes.
         console: where progress goes.
         resume: whether to continue from the folder's checkpoint.
-        origin: what else decides the outcome (data, network, teacher), in plain JSON types; a checkpoint of another
-            origin is not resumed.
-        keep: which epoch; the last where there is nothing to choose by.
-        whole: whether only a whole training is of use, as one of several that are compared: Ctrl-C is passed on.
+        origin: what else determines the outcome (data, network, teacher), in plain JSON types; a checkpoint of
+            another origin is not resumed.
+        keep: which epoch's weights; `last` if there is no validation split to choose by.
+        whole: whether a partial training is of no use, as when several are compared: Ctrl-C is then raised.
 
     Raises:
         ValueError: the checkpoint to resume was made with other settings or has another origin.
-        KeyboardInterrupt: interrupted before the first epoch ended, or where a `whole` training is wanted.
+        KeyboardInterrupt: interrupted before the first epoch ended, or although a `whole` training is wanted.
     """
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = folder / CHECKPOINT
     model.to(accelerator.device).to(memory_format=torch.channels_last)
     # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
     average = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
@@ -226,40 +174,6 @@ def fit(
     return state
 
 
-def best_weights(place: Path) -> dict[str, Tensor]:
-    """The state dict of a run's best epoch so far, or the one that a published version was told to keep.
-
-    Raises:
-        ValueError: `place` holds neither.
-    """
-    if (place / WEIGHTS).is_file():
-        return {name: value.float() if value.is_floating_point() else value for name, value in
-                load_file(place / WEIGHTS).items()}  # fmt: skip
-    checkpoint = place / "checkpoint.pt"
-    if not checkpoint.is_file():
-        raise ValueError(f"{place}: holds neither a run's checkpoint.pt nor a version's {WEIGHTS}")
-    weights: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["best"]
-    return weights
-
-
-def fingerprint_of(place: Path) -> str | None:
-    """The fingerprint of the data that a run or a published version learned from; None where `place` is neither."""
-    if (place / MANIFEST).is_file():
-        return read_manifest(place).data.fingerprint
-    checkpoint = place / "checkpoint.pt"
-    if not checkpoint.is_file():
-        return None
-    data: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True)["settings"].get("data")
-    return data
-
-
-def keep_weights(model: nn.Module, place: Path) -> None:
-    """Writes a network's weights into a version's folder, in half precision: to go on from, not to be served."""
-    state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    save_file({name: value.contiguous() for name, value in state.items()}, place / WEIGHTS)
-    (place / WEIGHTS).chmod(0o644)  # the library writes for its user alone
-
-
 def _epoch(
     wrapped: nn.Module,
     average: AveragedModel,
@@ -270,7 +184,7 @@ def _epoch(
     accelerator: Accelerator,
     console: Console,
 ) -> dict[str, float]:
-    """One pass over the training items; returns the means of its loss and figures, and its rates."""
+    """One pass over the training items; returns its mean loss and figures, the learning rate and the throughput."""
     seed = settings.seed * 100_003 + epoch
     torch.manual_seed(seed + accelerator.process_index)  # dropout
     order = task.order(torch.Generator().manual_seed(seed), settings.batch_size)
@@ -315,11 +229,11 @@ def _epoch(
 
 
 def _averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential average for `AveragedModel`, over the newest few steps while there are only few."""
+    """An exponential moving average for `AveragedModel`, with a smaller decay in the first steps."""
 
     def average(averages: Sequence[Tensor], newest: Sequence[Tensor], count: Tensor | int) -> None:
-        of_few = (1 + int(count)) / (10 + int(count))
-        get_ema_multi_avg_fn(min(decay, of_few))(averages, newest, count)
+        early = (1 + int(count)) / (10 + int(count))
+        get_ema_multi_avg_fn(min(decay, early))(averages, newest, count)
 
     return average
 
@@ -347,13 +261,13 @@ def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which settings differ, in words; empty if none does."""
+    """Which settings differ, in words; empty if none do."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    """Writes beside the old checkpoint and then replaces it, so that a crash never leaves half a file."""
+    """Writes a new file and then replaces the old checkpoint, so that a crash never leaves half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     torch.save(content, partial)

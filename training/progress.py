@@ -1,4 +1,4 @@
-"""The progress of a training, for people at a terminal."""
+"""The progress bar of a training."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class ProgressBar:
-    """A bar for people at a terminal; nothing for logs, which get a line an epoch."""
+    """A progress bar at a terminal; nothing in logs, which get a line per epoch."""
 
     def __init__(self, console: Console, title: str, steps: int, accelerator: Accelerator) -> None:
         self._bar = Progress(

@@ -1,4 +1,4 @@
-"""The rows of a study, kept in a run's folder together with what they were measured with."""
+"""The rows of a study, kept in a run's folder together with the settings they were measured with."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ Row = dict[str, Any]
 
 
 def recall_rows(path: Path, origin: Mapping[str, Any]) -> list[Row]:
-    """The rows that were kept with the same origin; none otherwise."""
+    """The rows that were saved with the same origin; none otherwise."""
     if not path.is_file():
         return []
     kept = json.loads(path.read_text())
@@ -22,7 +22,7 @@ def keep_rows(path: Path, origin: Mapping[str, Any], rows: list[Row]) -> None:
 
     Args:
         path: of the JSON file.
-        origin: what decides the outcome (data, network, settings), in plain JSON types.
+        origin: what determines the outcome (data, network, settings), in plain JSON types.
         rows: of the study so far.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,12 +14,13 @@ from service.inference.cards import DataCard, GoldenCard, ImageInput, TensorSpec
 from service.inference.manifests.classification import ClassifierManifest
 from tests.training.quick import LEARNING, SETTINGS
 from training.augment import to_pixels
-from training.classification import Classification
-from training.data import ImageData, ImageSplit
-from training.evaluate import evaluate
-from training.export import ClassifierGraph, export
+from training.classification.graph import ClassifierGraph
+from training.classification.task import Classification
+from training.cnn import CNN, Normalize
+from training.evaluation import evaluate
+from training.export import export
 from training.fit import fit
-from training.networks import CNN, Normalize
+from training.images import ImageData, ImageSplit
 
 # In alphabetical order, which is the order that class folders give.
 CLASSES = ("blue", "green", "red")
@@ -65,7 +66,7 @@ def make_manifest(colours):
             calibration=evaluation.calibration,
             conformal=evaluation.conformal,
             training=TrainingCard(
-                recipe="python -m training classifier",
+                recipe="python -m training classification",
                 settings={"epochs": 2, "seed": 0},
                 epochs_run=2,
                 best_epoch=2,

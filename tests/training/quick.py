@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from training.augment import Augment
-from training.classification import ClassificationSettings, predict
+from training.classification.task import ClassificationSettings
 from training.fit import FitSettings
+from training.labels import predict
 
 SETTINGS = FitSettings(epochs=2, batch_size=10, lr=0.2, ema=0.6)
 LEARNING = ClassificationSettings(augment=Augment(translate=1, cutout=3))

@@ -7,8 +7,8 @@ from torch import nn
 
 from tests.training.quick import LEARNING, SETTINGS, score
 from training.augment import Augment
-from training.classification import predict
 from training.fit import schedule
+from training.labels import predict
 
 
 class InterruptedAugment(Augment):

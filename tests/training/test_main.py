@@ -7,7 +7,7 @@ import pytest
 from service.inference.manifest import MODEL, read_manifest
 from service.inference.session import Session
 from training.__main__ import main
-from training.data import load_images
+from training.images import load_images
 
 ARCHITECTURES = {
     "cnn": ["--widths", "8,8", "--depth", "2", "--lr", "0.2"],
@@ -31,7 +31,7 @@ def place(tmp_path_factory):
 
 def command(arch, source, place, *more):
     return [
-        "classifier", "--arch", arch, *ARCHITECTURES[arch], "--data", source, "--epochs", "3", "--batch-size", "10",
+        "classification", "--arch", arch, *ARCHITECTURES[arch], "--data", source, "--epochs", "3", "--batch-size", "10",
         "--device", "cpu", "--run-dir", str(place / arch), "--models", str(place / "models"), *more,
     ]  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, sou
     first, second = read_manifest(first_run), read_manifest(first_run.parent / "2")
     for part in ("metrics", "calibration", "conformal", "data", "labels"):
         assert getattr(first, part) == getattr(second, part)
-    compared = (first_run.parent / "2" / "report" / "README.md").read_text().split("## Architectures compared")[1]
+    compared = (first_run.parent / "2" / "report" / "README.md").read_text().split("## Comparison of architectures")[1]
     assert compared.count("| colours | cnn: ") == 3
 
 
@@ -114,7 +114,7 @@ def assert_one_line(message, about=""):
 
 def test_wrong_path_prints_one_line(capsys, tmp_path):
     missing = str(tmp_path / "nothing")
-    assert main(["classifier", "--data", missing, "--run-dir", str(tmp_path / "run")]) == 1
+    assert main(["classification", "--data", missing, "--run-dir", str(tmp_path / "run")]) == 1
     assert_one_line(capsys.readouterr().err, f"{missing}: no such folder")
     assert not (tmp_path / "run").exists()
 
@@ -130,14 +130,14 @@ def test_wrong_path_prints_one_line(capsys, tmp_path):
     ],
 )
 def test_setting_that_cannot_be_used_prints_one_line_and_trains_nothing(capsys, source, tmp_path, options, about):
-    arguments = ["classifier", "--data", source, "--device", "cpu", "--batch-size", "10", "--epochs", "1"]
+    arguments = ["classification", "--data", source, "--device", "cpu", "--batch-size", "10", "--epochs", "1"]
     assert main([*arguments, "--run-dir", str(tmp_path / "run"), *options]) == 1
     assert_one_line(capsys.readouterr().err, about)
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_unknown_recipe_and_unknown_option_are_refused_by_the_parser(capsys):
-    for arguments in (["poem"], ["classifier", "--no-such-option"], []):
+    for arguments in (["poem"], ["classification", "--no-such-option"], ["classifier"], []):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 2

@@ -1,1 +1,1 @@
-"""The autoencoder, offline: its network, the density of its code, its evaluation."""
+"""The autoencoder: its network, the density of its latents, its evaluation."""

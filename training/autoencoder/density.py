@@ -1,7 +1,7 @@
-"""A density over latents, fitted after the training, to draw new ones from.
+"""A density over latents, fitted after the training, to sample new ones from (ex-post density estimation).
 
-Ghosh et al. 2020 (arXiv:1903.12436): the latents of a deterministic autoencoder fill some shape that no simple prior
-has; a mixture of Gaussians fitted to them afterwards does. Here one mixture for each class.
+Ghosh et al. 2020 (arXiv:1903.12436): the latents of a deterministic autoencoder do not follow a simple prior; a mixture
+of Gaussians fitted to them afterwards describes them well. Here there is one mixture for each class.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class DensitySettings:
     """How the density is fitted.
 
     Attributes:
-        components: Gaussians a class.
-        ridge: added to the diagonal of every covariance, as a share of the latents' mean variance.
+        components: Gaussians per class.
+        ridge: added to the diagonal of every covariance, as a fraction of the latents' mean variance.
         seed: of the fit.
     """
 
@@ -36,16 +36,16 @@ def fit_density(latents: Floats, labels: npt.NDArray[np.int64], classes: int, se
     Args:
         latents: of the training images, shape (n, latent).
         labels: int64, shape (n,).
-        classes: how many; each has at least one image.
-        settings: how.
+        classes: the number of classes; each has at least one image.
+        settings: of the fit.
     """
     weights, means, factors = [], [], []
     ridge = settings.ridge * float(latents.var(0).mean())
     for label in range(classes):
         mine = latents[labels == label].astype(np.float64)
         if len(mine) == 1:
-            mine = mine.repeat(2, axis=0)  # the library wants two; the ridge is the spread then
-        # A covariance needs more points than numbers; with few images one Gaussian has to do.
+            mine = mine.repeat(2, axis=0)  # the library needs two; the ridge is then their variance
+        # A covariance needs more points than dimensions; with few images a single Gaussian has to do.
         count = max(1, min(settings.components, len(mine) // (2 * latents.shape[1])))
         mixture = GaussianMixture(count, reg_covar=ridge, random_state=settings.seed).fit(mine)
         padding = settings.components - count

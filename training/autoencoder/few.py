@@ -1,20 +1,21 @@
-"""Does generated data help when real data is scarce? A few images a class, an autoencoder trained on those alone."""
+"""Does generated data help when real data is scarce? Few images per class, and an autoencoder trained on only those."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from training.augment import Augment
 from training.autoencoder.density import DensitySettings, fit_density
-from training.autoencoder.judge import make_network
-from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import Restoration, RestorationSettings, decode, encode, settle
-from training.classification import Classification, ClassificationSettings, predict
-from training.data import DataError, ImageData, ImageSplit
+from training.autoencoder.judge import AUGMENT, make_network
+from training.autoencoder.network import Autoencoder, NetworkSettings
+from training.autoencoder.task import Reconstruction, ReconstructionSettings, decode, encode, recompute_norms
+from training.data import DataError
 from training.fit import FitSettings, fit
+from training.images import ImageData, ImageSplit
+from training.labels import LabelledImages, predict
+from training.rows import Row, keep_rows, recall_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,10 @@ class FewSettings:
 
     Attributes:
         per_class: real images of each class.
-        generated: invented images of each class.
-        seeds: how often it is repeated, with other images and other weights.
+        generated: generated images of each class.
+        seeds: the number of repetitions, with other images and other weights.
         autoencoder_epochs: passes over the real images.
-        steps: of each classifier, so that the one with more images does not train for longer.
+        steps: of each classifier, so that more images do not mean a longer training.
     """
 
     per_class: int = 20
@@ -50,28 +51,32 @@ def check_few(data: ImageData, settings: FewSettings) -> None:
             )
 
 
-def few_images(
+def run_study(
+    network: NetworkSettings,
     data: ImageData,
     settings: FewSettings,
-    network: tuple[int, tuple[int, ...]],
-    folder: Path,
+    path: Path,
     accelerator: Accelerator,
     console: Console,
-) -> list[dict[str, float]]:
-    """Test accuracy of a classifier of a few real images, alone and with generated ones.
+) -> list[Row]:
+    """Test accuracy of a classifier trained on a few real images, alone and with generated ones.
 
     Args:
+        network: of the autoencoder.
         data: of which a few training images are used; the test split measures.
-        settings: how.
-        network: latent numbers and widths of the autoencoder.
-        folder: for checkpoints.
+        settings: of the study.
+        path: the JSON file that keeps the rows; a study that is already in it is not repeated.
         accelerator: the device and the precision.
         console: where progress goes.
 
     Returns:
         A row for each seed: `real`, and `with_generated`.
     """
-    quiet, rows = Console(quiet=True), []
+    origin = {"data": data.fingerprint, "network": asdict(network), "settings": asdict(settings)}
+    rows = recall_rows(path, origin)
+    if rows:
+        return rows
+    quiet, folder = Console(quiet=True), path.parent / "few"
     for seed in range(settings.seeds):
         random = np.random.default_rng(seed)
         chosen = np.concatenate(
@@ -81,19 +86,18 @@ def few_images(
             ]
         )
         real = data.train.take(chosen)
-        latent, widths = network
-        model = Autoencoder(data.shape, latent, widths)
-        task = Restoration(real.images, real.images, RestorationSettings())
+        model = Autoencoder(data.shape, network.latent, network.widths)
+        task = Reconstruction(real.images, real.images, ReconstructionSettings())
         how = FitSettings(
             epochs=settings.autoencoder_epochs, batch_size=50, optimizer="adamw", lr=2e-3, ema=0.99, seed=seed
         )
-        # As few images as that leave none to choose an epoch by, here and below.
-        fit(model, task, how, folder / "few", accelerator=accelerator, console=quiet, keep="last", whole=True)
-        settle(model, real.images)
+        # With so few images there are none left to choose an epoch by, here and below.
+        fit(model, task, how, folder, accelerator=accelerator, console=quiet, keep="last", whole=True)
+        recompute_norms(model, real.images)
         density = fit_density(encode(model, real.images), real.labels, len(data.classes), DensitySettings(seed=seed))
         count = settings.generated
-        invented = [density.draw(count, seed=1000 * seed + label, label=label)[0] for label in range(len(data.classes))]
-        images = decode(model, np.concatenate(invented))
+        latents = [density.draw(count, seed=1000 * seed + label, label=label)[0] for label in range(len(data.classes))]
+        images = decode(model, np.concatenate(latents))
         more = ImageSplit(
             np.concatenate((real.images, images)),
             np.concatenate((real.labels, np.repeat(np.arange(len(data.classes)), count))),
@@ -104,6 +108,8 @@ def few_images(
         }
         console.print(f"few images, seed {seed}: " + "  ".join(f"{name} {value:.4f}" for name, value in row.items()))
         rows.append(row)
+    if accelerator.is_main_process:
+        keep_rows(path, origin, rows)
     return rows
 
 
@@ -111,12 +117,11 @@ def _accuracy(
     data: ImageData, train: ImageSplit, steps: int, seed: int, folder: Path, accelerator: Accelerator
 ) -> float:
     batch = 50
-    learning = ClassificationSettings(augment=Augment(flip=False, translate=2, cutout=0))
     settings = FitSettings(
         epochs=max(1, round(steps * batch / len(train))), batch_size=batch, lr=0.05, ema=0.0, seed=seed
     )
     network = make_network(data, train, seed)
-    task = Classification(train, train.take(np.arange(min(50, len(train)))), learning)
+    task = LabelledImages(train, train.take(np.arange(min(50, len(train)))), AUGMENT)
     quiet = Console(quiet=True)
-    fit(network, task, settings, folder / "few", accelerator=accelerator, console=quiet, keep="last", whole=True)
+    fit(network, task, settings, folder, accelerator=accelerator, console=quiet, keep="last", whole=True)
     return float((predict(network, data.test.images).argmax(1) == data.test.labels).mean())

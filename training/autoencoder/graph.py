@@ -1,4 +1,4 @@
-"""Three graphs that are one set of weights: images restored, images to latents, latents to images."""
+"""Three graphs that share their weights: images to reconstructions, images to latents, latents to images."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from training.autoencoder.task import to_bytes
 
 
 class AutoencoderGraph(nn.Module):
-    """uint8 images (batch, height, width, channels) to restored ones and the mean squared error of each (0 to 1)."""
+    """uint8 images (batch, height, width, channels) to reconstructions and the mean squared error of each (0 to 1)."""
 
     def __init__(self, network: Autoencoder) -> None:
         super().__init__()
@@ -17,8 +17,8 @@ class AutoencoderGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pixels = to_pixels(images)
-        restored, _ = self.network(pixels)
-        return to_bytes(restored), (restored - pixels).square().mean((1, 2, 3))
+        reconstructed, _ = self.network(pixels)
+        return to_bytes(reconstructed), (reconstructed - pixels).square().mean((1, 2, 3))
 
 
 class EncoderGraph(nn.Module):

@@ -1,4 +1,4 @@
-"""A classifier of real images that says what invented ones show, and how far they are from real ones."""
+"""A classifier of real images that says what generated ones show, and how far they are from real ones."""
 
 from pathlib import Path
 
@@ -9,17 +9,20 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from training.augment import Augment, to_pixels
-from training.autoencoder.evaluate import Judge
-from training.classification import Classification, ClassificationSettings, predict
-from training.data import ImageData, ImageSplit
+from training.autoencoder.evaluation import Judge
+from training.cnn import CNN, Normalize, sample
 from training.fit import FitSettings, fit
-from training.networks import CNN, Normalize, sample
+from training.images import ImageData, ImageSplit
+from training.labels import LabelledImages, predict
+from training.run import as_served
 
 EVALUATION_BATCH = 500
+# No flip: a mirrored digit is no digit, and that may hold for anything else that is written or drawn.
+AUGMENT = Augment(flip=False, translate=2, cutout=0)
 
 
 def make_network(data: ImageData, train: ImageSplit, seed: int) -> CNN:
-    """A small CNN, its weights initialised from `seed`."""
+    """A small CNN, with weights initialised from `seed`."""
     torch.manual_seed(seed)
     network = CNN(Normalize.of(train), data.shape, len(data.classes), widths=(32, 64, 64), depth=2)
     network.init_whiten(to_pixels(torch.from_numpy(sample(train))))
@@ -29,7 +32,7 @@ def make_network(data: ImageData, train: ImageSplit, seed: int) -> CNN:
 def train_judge(
     data: ImageData, epochs: int, folder: Path, accelerator: Accelerator, console: Console, seed: int = 0
 ) -> Judge:
-    """Trains a judge on the real images; a run that ended is not repeated.
+    """Trains a judge on the real images; a finished training is not repeated.
 
     Args:
         data: the real images.
@@ -40,17 +43,13 @@ def train_judge(
         seed: of the training.
     """
     network = make_network(data, data.train, seed)
-    # A mirrored digit is another sign; so may be anything else that is written or drawn.
-    learning = ClassificationSettings(augment=Augment(flip=False, translate=2, cutout=0))
-    task = Classification(data.train, data.validation, learning)
+    task = LabelledImages(data.train, data.validation, AUGMENT)
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=seed)
-    # A folder for each data set, so that what is resumed is a training on the same one.
-    place = folder / f"{data.fingerprint.removeprefix('sha256:')[:16]}-{epochs}"
+    # A folder for each data set, so that only a training on the same data is resumed.
+    run = folder / f"{data.fingerprint.removeprefix('sha256:')[:16]}-{epochs}"
     origin = {"data": data.fingerprint}
-    fit(
-        network, task, settings, place, accelerator=accelerator, console=console, resume=True, origin=origin, whole=True
-    )
-    network = network.cpu().to(memory_format=torch.contiguous_format).eval()
+    fit(network, task, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin, whole=True)
+    network = as_served(network)
 
     def classify(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         return predict(network, images).argmax(1)

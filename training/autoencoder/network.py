@@ -1,12 +1,27 @@
-"""A convolutional autoencoder: images through a bottleneck of a few numbers and back."""
+"""A convolutional autoencoder: images to a small latent vector and back."""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What is trained.
+
+    Attributes:
+        latent: dimension of the latent space.
+        widths: channels after each halving.
+    """
+
+    latent: int = 32
+    widths: tuple[int, ...] = (32, 64)
+
+
 class Residual(nn.Module):
-    """Two convolutions around which the input passes (He et al. 2016, arXiv:1512.03385)."""
+    """Two convolutions with a skip connection (He et al. 2016, arXiv:1512.03385)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -23,7 +38,7 @@ class Residual(nn.Module):
 
 
 def halvings(shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
-    """Height and width of an image and of so many halves of it, rounded up."""
+    """Height and width of an image, and after each of so many halvings, rounded up."""
     height, width, _ = shape
     sizes = [(height, width)]
     for _ in range(levels):
@@ -37,7 +52,7 @@ class Encoder(nn.Module):
 
     Args:
         shape: height, width, channels of the images.
-        latent: how many numbers stand for an image.
+        latent: dimension of the latent space.
         widths: channels after each halving.
     """
 
@@ -49,7 +64,7 @@ class Encoder(nn.Module):
             layers += [nn.Conv2d(before, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.SiLU(), Residual(width)]
             before = width
         self.body = nn.Sequential(*layers)
-        # A convolution of the whole map: what a dense layer is, but computed image by image, whatever the batch.
+        # A convolution over the whole map: like a dense layer, but its result does not depend on the batch size.
         self.code = nn.Conv2d(before, latent, halvings(shape, len(widths))[-1])
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -61,7 +76,7 @@ class Decoder(nn.Module):
 
     Args:
         shape: height, width, channels of the images.
-        latent: how many numbers stand for an image.
+        latent: dimension of the latent space.
         widths: channels at each size, as the encoder's.
     """
 
@@ -76,7 +91,7 @@ class Decoder(nn.Module):
                 nn.Conv2d(before, after, 3, padding=1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.SiLU(),
-                # At full size a further block would cost more than all the rest.
+                # At full resolution another block would cost more than everything else.
                 *([Residual(after)] if index < len(widths) - 1 else []),
             )
             for index, (before, after) in enumerate(zip(reversed(widths), outer, strict=True))
@@ -91,11 +106,11 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder that fit each other.
+    """An encoder and the decoder that goes with it.
 
     Args:
         shape: height, width, channels of the images.
-        latent: how many numbers stand for an image.
+        latent: dimension of the latent space.
         widths: channels after each halving.
     """
 
@@ -108,6 +123,12 @@ class Autoencoder(nn.Module):
         self.decoder = Decoder(shape, latent, widths)
 
     def forward(self, pixels: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Restored pixels and latents; `noise` of the latents' shape is added on the way."""
+        """Reconstructed pixels and latents; `noise`, shaped as the latents, is added before decoding."""
         latents = self.encoder(pixels)
         return self.decoder(latents if noise is None else latents + noise), latents
+
+
+def build(network: NetworkSettings, shape: tuple[int, int, int], seed: int) -> Autoencoder:
+    """The network for images of `shape`, with weights initialised from `seed`."""
+    torch.manual_seed(seed)
+    return Autoencoder(shape, network.latent, network.widths)

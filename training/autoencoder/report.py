@@ -1,8 +1,7 @@
-"""The model card of an autoencoder: what it restores, what it invents, and what its code is worth."""
+"""The model card of an autoencoder: its reconstructions, its generated images, and its latents as features."""
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,14 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
-from service.inference.manifests.coding import (
-    DENSITY,
-    AutoencoderManifest,
-    AutoencoderMetrics,
-    DecoderManifest,
-    EncoderManifest,
-)
+from service.inference.manifests.coding import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.generation import Density
-from training.autoencoder.evaluate import nearest
+from training.autoencoder.evaluation import Findings, nearest
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode
-from training.data import ImageData
-from training.reporting import draw_curves, figures, provenance, save_plot, table, training_section
+from training.images import ImageData
+from training.markdown import figures, provenance, table, training_section
+from training.plots import draw_curves, save_plot
 
 Images = npt.NDArray[np.uint8]
 _COLUMNS = 12
@@ -31,51 +25,28 @@ _MAPPED = 2000
 _NOISE = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """Everything measured, and what the report draws.
-
-    Attributes:
-        metrics: on the test split.
-        density: of the latents.
-        train_latents: shape (n, latent).
-        test_latents: likewise.
-        restored: the test images, restored, uint8.
-        few: a row for each seed of the study of few images; empty without one.
-    """
-
-    metrics: AutoencoderMetrics
-    density: Density
-    train_latents: npt.NDArray[np.float32]
-    test_latents: npt.NDArray[np.float32]
-    restored: Images
-    few: list[dict[str, float]]
-
-
 def write_part_report(folder: Path, manifest: EncoderManifest | DecoderManifest, whole: str) -> None:
-    """Writes the short `README.md` of a part into `folder`; the whole is told of in the report of the model `whole`."""
+    """Writes the short `README.md` of a part into `folder`; it refers to the report of the model `whole`."""
     metrics, image = manifest.metrics, manifest.image
     pixels = f"uint8 images, {image.height} x {image.width} x {image.channels} (height, width, channels)"
     if isinstance(manifest, EncoderManifest):
-        way = f"Input: {pixels}. Output: {manifest.latent} latents, float32."
-        worth = (
-            f"Logistic regression on the latents is right for **{metrics.linear_latents:.4f}** of the test images, on "
-            f"the pixels {metrics.linear_pixels:.4f}."
+        tensors = f"Input: {pixels}. Output: {manifest.latent} latents, float32."
+        quality = (
+            f"Logistic regression on the latents has a test accuracy of **{metrics.linear_latents:.4f}**, on the "
+            f"pixels {metrics.linear_pixels:.4f}."
         )
     else:
-        way = (
-            f"Input: {manifest.latent} latents, float32; `{DENSITY}` is what new ones are drawn from. Output: {pixels}."
-        )
-        worth = (
-            "A judge, a classifier of real images, sees the class that was asked for in "
+        tensors = f"Input: {manifest.latent} latents, float32; new ones are sampled from `{DENSITY}`. Output: {pixels}."
+        quality = (
+            "A judge, a classifier trained on real images, recognises the requested class in "
             f"**{metrics.judge_agreement:.4f}** of the generated images."
         )
     parts = [
         f"# {manifest.name}",
         f"{manifest.description}.",
-        way,
-        worth,
-        f"It was trained as a part of the model `{whole}`, whose report of the same training has the pictures and all "
+        tensors,
+        quality,
+        f"It is a part of the model `{whole}` and was trained with it; that model's report has the pictures and all "
         "other figures.",
     ]
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,9 +65,9 @@ def write_report(
     """Writes `README.md` and the pictures it shows into `folder`.
 
     Args:
-        folder: is made where it does not exist.
+        folder: is made if it does not exist.
         manifest: of the version.
-        model: draws the pictures.
+        model: makes the pictures.
         data: likewise.
         findings: of the evaluation.
         history: a row for each epoch.
@@ -106,23 +77,23 @@ def write_report(
     save_plot(folder / "learning-curves.png", 4.5, 2.8, 1, lambda axes: _curves(axes[0], history))
     test = data.test.images
     first = test[:_COLUMNS]
-    _strip(folder / "restored.png", [first, findings.restored[:_COLUMNS]])
+    _strip(folder / "reconstructed.png", [first, findings.reconstructed[:_COLUMNS]])
     noisy = _add_noise(first)
     _strip(folder / "denoised.png", [first, noisy, decode(model, encode(model, noisy))])
     _strip(folder / "interpolated.png", _interpolations(model, findings.test_latents, data.test.labels))
     per_class = [_generate(model, findings.density, label) for label in range(min(len(data.classes), 20))]
     _strip(folder / "generated.png", per_class)
-    plain = np.random.default_rng(0).normal(0, 1, (2 * _COLUMNS, model.latent)) * findings.train_latents.std(0)
+    noise = np.random.default_rng(0).normal(0, 1, (2 * _COLUMNS, model.latent)) * findings.train_latents.std(0)
     latents, _ = findings.density.draw(2 * _COLUMNS, seed=1)
-    drawn = decode(model, latents)
-    rubbish = decode(model, (plain + findings.train_latents.mean(0)).astype(np.float32))
-    _strip(folder / "plain-against-fitted.png", [*np.split(rubbish, 2), *np.split(drawn, 2)])
-    places, distances = nearest(drawn[:_COLUMNS], data.train.images)
-    _strip(folder / "nearest.png", [drawn[:_COLUMNS], data.train.images[places]])
-    _, usual = nearest(test[:500], data.train.images)
+    sampled = decode(model, latents)
+    single = decode(model, (noise + findings.train_latents.mean(0)).astype(np.float32))
+    _strip(folder / "single-against-mixture.png", [*np.split(single, 2), *np.split(sampled, 2)])
+    indices, distances = nearest(sampled[:_COLUMNS], data.train.images)
+    _strip(folder / "nearest.png", [sampled[:_COLUMNS], data.train.images[indices]])
+    _, of_test = nearest(test[:500], data.train.images)
     save_plot(folder / "map.png", 6.5, 5.5, 1, lambda axes: _map(axes[0], findings, data))
     (folder / "README.md").write_text(
-        _card(manifest, data, findings, float(distances.mean()), float(usual.mean()), onnx_difference)
+        _card(manifest, data, findings, float(distances.mean()), float(of_test.mean()), onnx_difference)
     )
 
 
@@ -138,50 +109,50 @@ def _card(
     height, width, channels = data.shape
     parts = [
         f"# {manifest.name}",
-        f"{manifest.description}. Images of {height} x {width} x {channels} (height, width, channels) become "
-        f"{manifest.latent} numbers and images again. The same weights are published as three models: the whole, the "
-        "encoder (images to numbers) and the decoder (numbers to images), beside which lies the density that new "
-        "numbers are drawn from.",
+        f"{manifest.description}. Images of {height} x {width} x {channels} (height, width, channels) are encoded "
+        f"as {manifest.latent} latents and decoded again. The same weights are published as three models: the whole, "
+        "the encoder (images to latents) and the decoder (latents to images), which comes with the density that new "
+        "latents are sampled from.",
         f"**Mean squared error {metrics.mse:.5f}** on the {len(data.test)} test images of {data.name} (pixels from 0 "
-        f"to 1; validation {metrics.validation_mse:.5f}); as many principal components reach {metrics.pca_mse:.5f}.",
-        "## What it restores",
-        "Test images (above) and what is restored from their numbers:",
-        "![Restored](restored.png)",
-        f"Test images, with noise of standard deviation {_NOISE:g} added, and restored from that (it was never trained "
-        "to remove noise; the narrow code has no room for it):",
+        f"to 1; validation {metrics.validation_mse:.5f}); PCA with as many components reaches {metrics.pca_mse:.5f}.",
+        "## Reconstruction",
+        "Test images (above) and their reconstructions:",
+        "![Reconstructed](reconstructed.png)",
+        f"Test images, the same with noise of standard deviation {_NOISE:g} added, and the reconstructions from that "
+        "(the network was never trained to remove noise; the latents have no room for it):",
         "![Denoised](denoised.png)",
-        "On the way from one image's numbers to another's:",
+        "Interpolation between the latents of two images:",
         "![Interpolated](interpolated.png)",
-        "## What it invents",
-        "New images, a row for each class, drawn from the density of its latents:",
+        "## Generation",
+        "Generated images, a row for each class, sampled from the density of its latents:",
         "![Generated](generated.png)",
-        "Numbers drawn from one plain Gaussian of the right mean and spread give rubbish (the upper two rows); the "
-        "mixture of Gaussians fitted to each class's latents after the training knows where the images are (the lower "
+        "Latents sampled from a single Gaussian of the right mean and standard deviation do not decode to images (the "
+        "upper two rows); the mixture of Gaussians fitted to each class's latents after the training does (the lower "
         "two):",
-        "![Plain against fitted](plain-against-fitted.png)",
+        "![Single Gaussian against mixture](single-against-mixture.png)",
         f"A judge, a convolutional network trained on the real images (test accuracy {metrics.judge_accuracy:.4f}), "
-        f"sees the class that was asked for in **{metrics.judge_agreement:.4f}** of the generated images.",
+        f"recognises the requested class in **{metrics.judge_agreement:.4f}** of the generated images.",
         table(
-            ("Frechet distance from the test images, in the judge's features", ""),
+            ("Fréchet distance from the test images, in the judge's features", ""),
             [
                 ("generated images", f"{metrics.frechet_generated:.3f}"),
-                ("restored test images", f"{metrics.frechet_restored:.3f}"),
-                ("training images (the least to hope for)", f"{metrics.frechet_train:.3f}"),
+                ("reconstructed test images", f"{metrics.frechet_restored:.3f}"),
+                ("training images (the lower bound)", f"{metrics.frechet_train:.3f}"),
             ],
         ),
-        "Are they remembered? Generated images and the training image nearest to each:",
+        "Are they memorised? Generated images and the nearest training image of each:",
         "![Nearest training images](nearest.png)",
         f"The mean squared difference from the nearest training image is {generated_gap:.4f} for generated images and "
         f"{test_gap:.4f} for real test images"
         + (
-            ": they are no nearer to the training images than real ones are."
+            ": generated images are no nearer to the training images than real ones are."
             if generated_gap >= test_gap
-            else ": they are nearer to the training images than real ones are, for they are smoother."
+            else ": generated images are nearer to the training images than real ones are, because they are smoother."
         ),
-        "## What the code is worth",
-        f"Logistic regression on the {manifest.latent} numbers is right for {metrics.linear_latents:.4f} of the test "
-        f"images, on the {height * width * channels} pixels {metrics.linear_pixels:.4f}. The latents of {_MAPPED} test "
-        "images on a plane (t-SNE), coloured by class:",
+        "## The latents as features",
+        f"Logistic regression on the {manifest.latent} latents has a test accuracy of {metrics.linear_latents:.4f}, on "
+        f"the {height * width * channels} pixels {metrics.linear_pixels:.4f}. The latents of {_MAPPED} test images, "
+        "projected by t-SNE and coloured by class:",
         "![Map of the latents](map.png)",
         *_few_section(findings.few),
         *training_section(manifest, f"the {len(data.validation)} validation images", manifest.training.seconds),
@@ -196,14 +167,15 @@ def _few_section(rows: Sequence[dict[str, float]]) -> list[str]:
     real, more = (np.array([row[name] for row in rows]) for name in ("real", "with_generated"))
     gain = more - real
     verdict = (
-        "helps" if (gain > 0).all() else "does not help" if gain.mean() <= 0 else "helps on average, not each time"
+        "helps" if (gain > 0).all() else "does not help" if gain.mean() <= 0 else "helps on average, but not every time"
     )
     return [
         "## Does generated data help when real data is scarce?",
-        "Twenty real images a class; an autoencoder and a density fitted to those alone; a classifier trained on the "
-        "real ones, and one, for as many steps, on the real and on 200 generated ones a class. Test accuracy:",
+        "With twenty real images per class: an autoencoder and a density are fitted to only those; one classifier is "
+        "trained on the real images, another for as many steps on the real and 200 generated ones per class. Test "
+        "accuracy:",
         table(
-            ("seed", "real alone", "with generated", "gain"),
+            ("seed", "real images", "with generated images", "gain"),
             [
                 (seed, *figures(*pair), f"{pair[1] - pair[0]:+.4f}")
                 for seed, pair in enumerate(zip(real, more, strict=True))
@@ -243,15 +215,15 @@ def _strip(path: Path, rows: Sequence[Images]) -> None:
         for axis in axes:
             axis.axis("off")
         for number, row in enumerate(rows):
-            for place, image in enumerate(row):
+            for column, image in enumerate(row):
                 grey = image.shape[2] == 1
-                axes[number * count + place].imshow(image.squeeze() if grey else image, cmap="gray" if grey else None)
+                axes[number * count + column].imshow(image.squeeze() if grey else image, cmap="gray" if grey else None)
 
     save_plot(path, 0.75 * count, 0.75 * len(rows), count, draw, len(rows))
 
 
 def _curves(axis: Axes, history: Sequence[dict[str, float]]) -> None:
-    lines = {"train_error": "training (with noise in the code)", "validation_error": "validation"}
+    lines = {"train_error": "training (with noise in the latents)", "validation_error": "validation"}
     draw_curves(axis, history, lines, "squared error")
     axis.set_yscale("log")
 

@@ -1,4 +1,4 @@
-"""What an autoencoder learns: to restore images from a code that can be drawn from. See `training.fit.Task`."""
+"""What an autoencoder learns: to reconstruct images from latents that can be sampled. See `training.task.Task`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,21 +13,22 @@ from torch.optim.swa_utils import update_bn
 
 from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
-from training.fit import Draw
+from training.task import Draw, Task
 
 EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class RestorationSettings:
-    """How an autoencoder learns, beside `FitSettings` (RAE, Ghosh et al. 2020, arXiv:1903.12436).
+class ReconstructionSettings:
+    """How an autoencoder learns, in addition to `FitSettings` (RAE, Ghosh et al. 2020, arXiv:1903.12436).
 
     Attributes:
-        shrink: weight of the latents' mean square, which keeps the code in one place.
-        noise: standard deviation of what is added to the latents in training, so that near codes mean near images.
-        consistency: weight of the mean squared distance between the codes of an image and of the same shifted by a
-            few pixels: what does not change what is seen shall change the code little (the invariance of Bardes et
-            al. 2022, arXiv:2105.04906; there is no label in it, and restoring keeps the codes apart).
+        shrink: weight of the latents' mean square, which keeps them near the origin.
+        noise: standard deviation of the noise added to the latents in training, so that near latents decode to similar
+            images.
+        consistency: weight of the mean squared distance between the latents of an image and of the same image shifted
+            by a few pixels: what does not change the content should hardly change the latents (the invariance term of
+            Bardes et al. 2022, arXiv:2105.04906; it needs no labels, and the reconstruction prevents a collapse).
     """
 
     shrink: float = 1e-4
@@ -35,20 +36,20 @@ class RestorationSettings:
     consistency: float = 0.04
 
 
-class Restoration:
-    """See `training.fit.Task`.
+class Reconstruction(Task):
+    """See `training.task.Task`.
 
     Args:
         train: uint8 images to learn from, shape (n, height, width, channels).
         validation: likewise, to choose the epoch.
-        settings: how.
+        settings: of the loss.
     """
 
     unit = "images"
-    score = "closeness"
+    score = "score"
 
     def __init__(
-        self, train: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8], settings: RestorationSettings
+        self, train: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8], settings: ReconstructionSettings
     ) -> None:
         self._images = torch.from_numpy(train)
         self._validation = validation
@@ -58,28 +59,16 @@ class Restoration:
     def __len__(self) -> int:
         return len(self._images)
 
-    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:  # noqa: ARG002 - the task's signature
-        """Any, anew in every epoch."""
-        return torch.randperm(len(self), generator=generator)
-
-    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Nothing changes between epochs."""
-
     def loss(
-        self,
-        network: nn.Module,
-        items: Tensor,
-        epoch: int,
-        draw: Draw,
-        device: torch.device,
+        self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.fit.Task`; the figure is the mean squared error on the 0 to 1 scale."""
+        """See `training.task.Task`; the figure is the mean squared error on the 0 to 1 scale."""
         images = self._images[items].to(device)
         pixels = to_pixels(images)
-        inner: Any = getattr(network, "module", network)  # what several GPUs wrap
+        inner: Any = getattr(network, "module", network)  # several GPUs wrap it
         noise = torch.randn((len(items), inner.latent), generator=draw.own, device=device) * self._settings.noise
-        restored, latents = network(pixels, noise)
-        error = F.mse_loss(restored.float(), pixels)
+        reconstructed, latents = network(pixels, noise)
+        error = F.mse_loss(reconstructed.float(), pixels)
         loss = error + self._settings.shrink * latents.float().square().mean()
         if self._settings.consistency:
             shifted = inner.encoder(self._shift(images, items.to(device), epoch, draw.own))
@@ -87,17 +76,17 @@ class Restoration:
         return loss, {"error": error}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.fit.Task`."""
+        """See `training.task.Task`."""
         assert isinstance(network, Autoencoder)  # noqa: S101 - only an autoencoder learns this
         with accelerator.autocast():
-            error = float(restoration_errors(network, self._validation).mean())
-        return {"error": error, "closeness": 1 - error}
+            error = float(reconstruction_errors(network, self._validation).mean())
+        return {"error": error, "score": 1 - error}
 
 
-def settle(network: Autoencoder, images: npt.NDArray[np.uint8]) -> None:
-    """Measures the statistics of batch normalisation anew, as the network is used; leaves it in evaluation mode.
+def recompute_norms(network: Autoencoder, images: npt.NDArray[np.uint8]) -> None:
+    """Recomputes the statistics of batch normalisation for the final weights; leaves the network in evaluation mode.
 
-    In training they come from shifted images and noisy codes too, and belong to weights that have changed since.
+    Those from training come partly from shifted images and noisy latents, and from earlier weights.
 
     Args:
         network: trained.
@@ -134,15 +123,15 @@ def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArra
 
 
 @torch.no_grad()
-def restoration_errors(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def reconstruction_errors(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes."""
     network.eval()
     device = next(network.parameters()).device
     errors = []
     for start in range(0, len(images), EVALUATION_BATCH):
         pixels = to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))
-        restored, _ = network(pixels)
-        errors.append((restored.float() - pixels).square().mean((1, 2, 3)).cpu())
+        reconstructed, _ = network(pixels)
+        errors.append((reconstructed.float() - pixels).square().mean((1, 2, 3)).cpu())
     return torch.cat(errors).numpy()
 
 

@@ -1,1 +1,1 @@
-"""Object detection, offline: data with boxes, the network, its losses, its evaluation."""
+"""Object detection: data with boxes, the network, its losses, its evaluation."""

@@ -1,4 +1,4 @@
-"""Augmentation that keeps boxes right: mirror, scale and crop, mosaics of four images, colour; on the device."""
+"""Augmentation of images and their boxes, on the device: mirror, scale and crop, mosaics of four images, colour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from service.tasks.letterbox import FILL
 
-# A box of which less than this is left by a crop no longer shows its object.
+# A box is dropped if a crop leaves less than this fraction of it.
 _VISIBLE = 0.3
 _SMALLEST = 3.0
 
@@ -19,11 +19,11 @@ class BoxAugment:
     """What is done to training images.
 
     Attributes:
-        mirror: left to right, every second time.
-        flip: upside down, every second time; for images without an up.
-        scale: the least and the most that an image is scaled by, about its size in the frame.
-        mosaic: share of the images that are put together from four (Bochkovskiy et al. 2020, arXiv:2004.10934).
-        colour: how far brightness, contrast, saturation and each channel may move, as a share.
+        mirror: left to right, with probability 0.5.
+        flip: upside down, with probability 0.5; for images without an up.
+        scale: the range that images are scaled by, relative to their size in the frame.
+        mosaic: the fraction of images that are composed of four (Bochkovskiy et al. 2020, arXiv:2004.10934).
+        colour: the largest relative change of brightness, contrast, saturation and each channel.
     """
 
     mirror: bool = True
@@ -49,7 +49,7 @@ class BoxAugment:
             labels: of each image, int64, shape (k,).
             items: int64, shape (batch,): which images.
             generator: on the device that the batch is made on.
-            mosaics: whether this batch may hold any.
+            mosaics: whether this batch may contain any.
 
         Returns:
             Pixels, float32 in 0 to 1, shape (batch, 3, height, width); and the boxes and labels of each image.
@@ -101,7 +101,7 @@ class BoxAugment:
             return pixels
         draws = torch.rand((len(pixels), 6, 1, 1), generator=generator, device=pixels.device) * 2 - 1
         brightness, contrast, saturation, *gains = (1 + self.colour * draws).split(1, dim=1)
-        # Channels on their own move less: a little is another lamp, much is another stain.
+        # Single channels change less: a little looks like another lamp, a lot like another stain.
         pixels = pixels * (1 + (torch.cat(gains, 1) - 1) / 2) * brightness
         mean = pixels.mean((1, 2, 3), keepdim=True)
         pixels = mean + (pixels - mean) * contrast
@@ -111,14 +111,14 @@ class BoxAugment:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A window of an image, shown in a region of another size.
+    """A window of an image, resampled to a region of another size.
 
     Attributes:
         size: height and width of the image.
-        region: height and width of what shows it.
-        scale: pixels of the region a pixel of the image.
-        top: of the window, in pixels of the image; negative where it begins outside. Likewise `left`.
-        mirror: whether it is shown left to right; `flip`: upside down.
+        region: height and width of the region.
+        scale: pixels of the region per pixel of the image.
+        top: of the window, in pixels of the image; negative if it begins outside. Likewise `left`.
+        mirror: whether it is mirrored left to right; `flip`: upside down.
     """
 
     size: tuple[int, int]
@@ -133,11 +133,11 @@ class View:
     def draw(
         cls, augment: BoxAugment, size: tuple[int, int], region: tuple[int, int], generator: torch.Generator
     ) -> "View":
-        """A random one: as much of the image as the scale leaves room for, anywhere."""
+        """A random view: as much of the image as the scale leaves room for, at a random position."""
         a, b, c, d, e = torch.rand(5, generator=generator, device=generator.device).tolist()
         low, high = augment.scale
         scale = low * (high / low) ** a
-        # The window may begin anywhere that wastes neither image nor region.
+        # The window may begin anywhere that leaves out neither image nor region needlessly.
         slack = (size[0] - region[0] / scale, size[1] - region[1] / scale)
         top, left = slack[0] * b, slack[1] * c
         return cls(size, region, scale, top, left, augment.mirror and d < 0.5, augment.flip and e < 0.5)
@@ -157,7 +157,7 @@ class View:
         return (sampled[0] + FILL) / 255
 
     def boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes of the image in the region's pixels, cut off at its edges; and which of them still show something."""
+        """Boxes of the image in the region's pixels, clipped to it; and which of them are still visible enough."""
         rows, columns = self.region
         shift = torch.tensor([self.left, self.top, self.left, self.top], device=boxes.device)
         moved = (boxes - shift) * self.scale

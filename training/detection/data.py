@@ -16,9 +16,10 @@ from service.tasks.images import EncodedImage
 from service.tasks.letterbox import Letterbox, letterbox
 from training.data import DataError
 from training.detection.formats import RawBox, RawData, RawImage, read
+from training.hub import SPLITS
 
 BadBoxes = Literal["refuse", "drop"]
-# Annotation tools round to whole pixels; what sticks out by less is cut off without a word.
+# Annotation tools round to whole pixels; what protrudes by less than that is silently clipped.
 _TOLERANCE = 1.0
 _PROBLEMS_SHOWN = 10
 
@@ -34,7 +35,7 @@ class DetectionSplit:
         images: uint8, shape (n, height, width, 3), letterboxed.
         boxes: of each image, float32, shape (k, 4): x_min, y_min, x_max, y_max in pixels of the original image.
         labels: of each image, int64, shape (k,).
-        letterboxes: how each original lies in its image.
+        letterboxes: how each original is placed in its image.
         names: of the files.
     """
 
@@ -54,7 +55,7 @@ class DetectionSplit:
 
 @dataclass(frozen=True, slots=True)
 class DetectionData:
-    """A data set with its three splits and what identifies it."""
+    """A data set with its three splits and its fingerprint."""
 
     name: str
     classes: tuple[str, ...]
@@ -84,11 +85,11 @@ def load_detection(
     Args:
         source: as `training.detection.formats.read` takes it.
         size: height and width, multiples of 32, that images are letterboxed to; by default the long side is 512 and
-            the aspect that of most images.
-        bad_boxes: whether boxes that cannot be right are an error or left out; either way they are named.
-        limit: at most so many images of each split, for a trial.
-        seed: of the splits that have to be carved from the training images.
-        console: is told of the boxes that are left out.
+            the aspect ratio the median of a sample.
+        bad_boxes: whether invalid boxes are an error or left out; either way they are named.
+        limit: the most images of each split, for a trial.
+        seed: of the splits that are held out from train.
+        console: where the boxes that are left out are named.
 
     Raises:
         DataError: as `read`; an unreadable image; a bad box.
@@ -96,19 +97,19 @@ def load_detection(
     raw = read(source)
     if len(raw.classes) == 0:
         raise DataError(f"{source}: no box has a class.")
-    _carve(source, raw, seed)
+    _hold_out(source, raw, seed)
     if limit is not None:
         raw.splits = {name: images[:limit] for name, images in raw.splits.items()}
     size = size or _common_size(raw.splits["train"])
     digest = hashlib.sha256()
     problems: list[str] = []
-    parts = {name: _load(raw.splits[name], raw.classes, size, digest, problems) for name in _NAMES}
+    parts = {name: _load(raw.splits[name], raw.classes, size, digest, problems) for name in SPLITS}
     if problems:
         shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
         more = f"\n  … and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-        message = f"{len(problems)} boxes of {source} cannot be right:\n  {shown}{more}"
+        message = f"{len(problems)} invalid boxes in {source}:\n  {shown}{more}"
         if bad_boxes == "refuse":
-            raise DataError(f"{message}\nMend them, or leave them out with --bad-boxes drop.")
+            raise DataError(f"{message}\nCorrect them, or leave them out with --bad-boxes drop.")
         if console:
             console.print(f"[yellow]Left out: {message}", highlight=False)
     if not any(len(boxes) for boxes in parts["train"].boxes):
@@ -118,11 +119,8 @@ def load_detection(
     return DetectionData(name, raw.classes, **parts, fingerprint=f"sha256:{digest.hexdigest()}")
 
 
-_NAMES = ("train", "validation", "test")
-
-
-def _carve(source: str, raw: RawData, seed: int) -> None:
-    """Takes the splits that are missing from the training images."""
+def _hold_out(source: str, raw: RawData, seed: int) -> None:
+    """Holds out the missing splits from the training images."""
     if "test" not in raw.splits and "validation" in raw.splits:
         raw.splits["test"] = raw.splits.pop("validation")
     for name, share in (("test", 0.2), ("validation", 0.15)):
@@ -130,14 +128,14 @@ def _carve(source: str, raw: RawData, seed: int) -> None:
             images = raw.splits["train"]
             count = round(len(images) * share)
             if not 0 < count < len(images):
-                raise DataError(f"{source}: too few training images ({len(images)}) to carve a {name} split from.")
+                raise DataError(f"{source}: too few training images ({len(images)}) to hold out a {name} split.")
             order = np.random.default_rng(seed).permutation(len(images))
             raw.splits[name] = [images[i] for i in sorted(order[:count])]
             raw.splits["train"] = [images[i] for i in sorted(order[count:])]
 
 
 def _common_size(images: Sequence[RawImage], long_side: int = 512) -> tuple[int, int]:
-    """A long side of 512 pixels and the commonest aspect of a sample, in multiples of 32."""
+    """A long side of 512 pixels and the median aspect ratio of a sample, in multiples of 32."""
     ratios = []
     for image in images[:: max(1, len(images) // 64)]:
         height, width = _open(image).upright_size
@@ -171,13 +169,13 @@ def _load(
     for row, image in enumerate(track(images, "Decoding", transient=True)):
         encoded = _open(image)
         try:
-            pixels[row], place = letterbox(encoded, *size)
+            pixels[row], frame = letterbox(encoded, *size)
         except QuartetError as error:
             raise DataError(f"{_where(image)}: {error.detail}") from error
-        kept, indices = _checked(image.boxes, (place.height, place.width), classes, problems)
+        kept, indices = _checked(image.boxes, (frame.height, frame.width), classes, problems)
         boxes.append(kept)
         labels.append(indices)
-        letterboxes.append(place)
+        letterboxes.append(frame)
         for part in (pixels[row], kept, indices):
             digest.update(part.tobytes())
     return DetectionSplit(
@@ -188,7 +186,7 @@ def _load(
 def _checked(
     raw: Sequence[RawBox], size: tuple[int, int], classes: tuple[str, ...], problems: list[str]
 ) -> tuple[FloatArray, IntArray]:
-    """The boxes that can be right, in pixels, and their classes; what is wrong with the others goes to `problems`."""
+    """The valid boxes, in pixels, and their classes; what is wrong with the others is added to `problems`."""
     height, width = size
     limits = np.array([width, height, width, height], dtype=np.float64)
     boxes, labels = [], []
@@ -197,15 +195,15 @@ def _checked(
         x_min, y_min, x_max, y_max = corners
         text = f"{x_min:g}, {y_min:g} to {x_max:g}, {y_max:g}"
         if not np.isfinite(corners).all():
-            problems.append(f"{box.place}: not a number: {text}")
+            problems.append(f"{box.origin}: not a number: {text}")
         elif x_max < x_min or y_max < y_min:
-            problems.append(f"{box.place}: inverted: {text}")
+            problems.append(f"{box.origin}: inverted: {text}")
         elif x_max == x_min or y_max == y_min:
-            problems.append(f"{box.place}: empty: {text}")
+            problems.append(f"{box.origin}: empty: {text}")
         elif (corners < -_TOLERANCE).any() or (corners > limits + _TOLERANCE).any():
-            problems.append(f"{box.place}: outside of the image of {width} x {height}: {text}")
+            problems.append(f"{box.origin}: outside of the image of {width} x {height}: {text}")
         elif box.label not in classes:
-            problems.append(f"{box.place}: unknown class: {box.label}")
+            problems.append(f"{box.origin}: unknown class: {box.label}")
         else:
             boxes.append(corners.clip(0, limits))
             labels.append(classes.index(box.label))

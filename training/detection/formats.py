@@ -1,7 +1,7 @@
 """Annotated images as they lie on disk or on the hub: COCO JSON, YOLO, Pascal VOC, hub-style parquet.
 
-Every box keeps its place (file and line, or its row), so that a bad one can be found. Readers such as
-`supervision` stop at the first bad box without its place, or turn an inverted one round in silence.
+Every box keeps its origin (file and line, or row), so that an invalid one can be found. Libraries such as
+`supervision` stop at the first invalid box without saying where it is, or silently swap the corners of an inverted one.
 """
 
 import json
@@ -15,6 +15,7 @@ import datasets
 import yaml
 
 from training.data import DataError
+from training.hub import load, local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _SPLITS = {"train": "train", "valid": "validation", "val": "validation", "validation": "validation", "test": "test"}
@@ -25,15 +26,15 @@ class RawBox:
     """A box as it was annotated.
 
     Attributes:
-        corners: x_min, y_min, x_max, y_max in pixels of the image, or as shares of its sides.
-        relative: whether `corners` are shares.
-        label: the class's name, or what stood in its place.
-        place: file and line, or row and object.
+        corners: x_min, y_min, x_max, y_max in pixels of the image, or as fractions of its sides.
+        relative: whether `corners` are fractions.
+        label: the class's name, or what was given instead.
+        origin: file and line, or row and object.
     """
 
     corners: tuple[float, float, float, float]
     label: str
-    place: str
+    origin: str
     relative: bool = False
 
 
@@ -55,7 +56,7 @@ class RawData:
 
 
 def read(source: str) -> RawData:
-    """Reads whatever format `source` has.
+    """Reads a source in any of the formats.
 
     Args:
         source: a hub id, or a folder with parquet files, with COCO JSON (`<split>/_annotations.coco.json` or
@@ -64,21 +65,19 @@ def read(source: str) -> RawData:
     Raises:
         DataError: no such folder, no known format, or a file that cannot be parsed; names it.
     """
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        if source.startswith((".", "/", "~")):
-            raise DataError(f"{source}: no such folder. Give a hub id or a folder of annotated images.")
+    folder = local_path(source, "Give a hub id or a folder of annotated images.", folder=True)
+    if folder is None:
         return read_hub(source)
     if any(folder.rglob("*.parquet")):
         return read_hub(str(folder))
-    readers: tuple[tuple[Callable[[Path], Any], Callable[[Path], RawData]], ...] = (
+    formats: tuple[tuple[Callable[[Path], Any], Callable[[Path], RawData]], ...] = (
         (_coco_files, read_coco),
         (lambda path: [*path.glob("data.y*ml")], read_yolo),
         (_voc_files, read_voc),
     )
-    for finds, reader in readers:
+    for finds, read_format in formats:
         if finds(folder):
-            data = reader(folder)
+            data = read_format(folder)
             if not data.splits.get("train"):
                 raise DataError(f"{source}: has no training images (splits: {', '.join(data.splits) or 'none'}).")
             return data
@@ -90,10 +89,7 @@ def read(source: str) -> RawData:
 
 def read_hub(source: str) -> RawData:
     """Parquet with `image` and `objects` {`bbox` (x, y, width, height), `category`}, as `rishitdagli/cppe-5`."""
-    try:
-        loaded = datasets.load_dataset(source)
-    except Exception as error:  # the library raises many kinds, from a network failure to a parser's
-        raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
+    loaded = load(source, source)
     first = next(iter(loaded.values()))
     objects = first.features.get("objects")
     if "image" not in first.features or not {"bbox", "category"} <= set(_inner(objects)):
@@ -111,9 +107,9 @@ def read_hub(source: str) -> RawData:
         part = part.select_columns(["image", "objects"]).cast_column("image", datasets.Image(decode=False))
         images = []
         for row, item in enumerate(part):
-            place = f"{source} [{split}] row {row}"
+            origin = f"{source} [{split}] row {row}"
             boxes = tuple(
-                RawBox((x, y, x + w, y + h), lookup.get(value, str(value)), f"{place} object {number}")
+                RawBox((x, y, x + w, y + h), lookup.get(value, str(value)), f"{origin} object {number}")
                 for number, ((x, y, w, h), value) in enumerate(
                     zip(item["objects"]["bbox"], item["objects"]["category"], strict=True)
                 )
@@ -127,7 +123,7 @@ def read_hub(source: str) -> RawData:
 
 
 def _inner(feature: Any) -> Any:
-    """What a list feature holds; anything else as it is."""
+    """The element of a list feature; anything else unchanged."""
     feature = getattr(feature, "feature", feature)
     return feature[0] if isinstance(feature, list) else feature or {}
 
@@ -161,17 +157,17 @@ def read_coco(folder: Path) -> RawData:
             raise DataError(f"{path}: is no COCO JSON ({type(error).__name__}: {error}).") from error
         boxes: dict[Any, list[RawBox]] = {image: [] for image in files}
         for number, annotation in enumerate(annotations):
-            place = f"{path} annotations[{number}]"
+            origin = f"{path} annotations[{number}]"
             try:
                 x, y, w, h = (float(value) for value in annotation["bbox"])
                 category, image = annotation["category_id"], annotation["image_id"]
             except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{place}: needs bbox, category_id and image_id ({error!r}).") from error
+                raise DataError(f"{origin}: needs bbox, category_id and image_id ({error!r}).") from error
             if annotation.get("iscrowd"):
                 continue
             if image not in boxes:
-                raise DataError(f"{place}: image_id {image} is none of the images.")
-            boxes[image].append(RawBox((x, y, x + w, y + h), names.get(category, f"category_id {category}"), place))
+                raise DataError(f"{origin}: image_id {image} is none of the images.")
+            boxes[image].append(RawBox((x, y, x + w, y + h), names.get(category, f"category_id {category}"), origin))
         # Roboflow's files begin with a class "none" that groups the others and that no box has.
         used = {box.label for group in boxes.values() for box in group}
         parents = {category.get("supercategory") for category in document["categories"]}
@@ -198,7 +194,7 @@ def _find(annotations: Path, name: str, split: str) -> Path:
 
 
 def read_yolo(folder: Path) -> RawData:
-    """YOLO: `data.yaml` with `names` and the folders of images; a text file of `class x y width height` an image."""
+    """YOLO: `data.yaml` with `names` and the folders of images; a text file of `class x y width height` per image."""
     path = next(folder.glob("data.y*ml"))
     try:
         document = yaml.safe_load(path.read_text())
@@ -231,13 +227,13 @@ def _yolo_boxes(image: Path, classes: tuple[str, ...]) -> Iterator[RawBox]:
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
         if not line.strip():
             continue
-        place = f"{path}:{number}"
+        origin = f"{path}:{number}"
         try:
             label, x, y, w, h = (float(value) for value in line.split()[:5])
         except ValueError:
-            raise DataError(f"{place}: is not `class x_center y_center width height`: {line.strip()!r}") from None
+            raise DataError(f"{origin}: is not `class x_center y_center width height`: {line.strip()!r}") from None
         name = classes[int(label)] if label.is_integer() and 0 <= label < len(classes) else f"class {line.split()[0]}"
-        yield RawBox((x - w / 2, y - h / 2, x + w / 2, y + h / 2), name, place, relative=True)
+        yield RawBox((x - w / 2, y - h / 2, x + w / 2, y + h / 2), name, origin, relative=True)
 
 
 def _voc_files(folder: Path) -> dict[str, list[Path]]:
@@ -257,7 +253,7 @@ def _voc_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_voc(folder: Path) -> RawData:
-    """Pascal VOC: an XML file an image; pixels count from 1 and the last one is inside the box."""
+    """Pascal VOC: an XML file per image; pixels count from 1 and the last one is inside the box."""
     data = RawData(())
     for split, paths in _voc_files(folder).items():
         images = []

@@ -18,27 +18,27 @@ OUTPUTS = ("boxes", "scores", "classes")
 
 @torch.library.custom_op("quartet::suppress", mutates_args=())
 def suppress(boxes: Tensor, scores: Tensor, iou: float, floor: float, limit: int) -> Tensor:
-    """Which scores stay when of a class's boxes that overlap only the best is kept (non-maximum suppression).
+    """Non-maximum suppression: of overlapping boxes of a class only the one with the best score is kept.
 
-    An operator of its own, because PyTorch's gives a list whose length depends on the data, for one image and one
-    class; ONNX has one for a batch.
+    A custom operator, because PyTorch's returns a list whose length depends on the data, for one image and one class,
+    whereas that of ONNX takes a batch.
 
     Args:
-        boxes: x_min, y_min, x_max, y_max, shape (batch, places, 4).
-        scores: shape (batch, classes, places).
-        iou: boxes that overlap by more are one object.
+        boxes: x_min, y_min, x_max, y_max, shape (batch, cells, 4).
+        scores: shape (batch, classes, cells).
+        iou: boxes with a higher IoU are taken for one object.
         floor: scores of no more than this are dropped.
-        limit: the most boxes of a class.
+        limit: the most boxes per class.
 
     Returns:
-        1.0 for what stays and 0.0 for the rest, shape of `scores`.
+        1.0 for what is kept and 0.0 for the rest, shape of `scores`.
     """
     keep = torch.zeros_like(scores)
     for image, answers in enumerate(scores):
         for index, column in enumerate(answers):
-            places = torch.nonzero(column > floor).squeeze(1)
-            best = torchvision.ops.nms(boxes[image][places], column[places], iou)[:limit]
-            keep[image, index, places[best]] = 1
+            above = torch.nonzero(column > floor).squeeze(1)
+            best = torchvision.ops.nms(boxes[image][above], column[above], iou)[:limit]
+            keep[image, index, above[best]] = 1
     return keep
 
 
@@ -48,7 +48,7 @@ def _(boxes: Tensor, scores: Tensor, iou: float, floor: float, limit: int) -> Te
 
 
 def _onnx_suppress(boxes: Any, scores: Any, iou: float, floor: float, limit: int) -> Any:
-    """`suppress` in ONNX: the operator lists (image, class, place) of what stays."""
+    """`suppress` in ONNX, whose operator lists the indices (image, class, cell) of what is kept."""
     kept = op.NonMaxSuppression(
         boxes,
         scores,
@@ -68,13 +68,13 @@ class DetectorGraph(nn.Module):
     """uint8 pixels (batch, height, width, 3) to `boxes`, `scores` and `classes` of the best detections of each image.
 
     Boxes are x_min, y_min, x_max, y_max in pixels, float32, shape (batch, limit, 4); scores float32 and classes int64,
-    shape (batch, limit), the best first. Where there are fewer, everything is 0.
+    shape (batch, limit), the best first, padded with zeros.
 
     Args:
         network: a trained detector.
         iou: see `suppress`.
         floor: likewise.
-        limit: the most detections of an image.
+        limit: the most detections per image.
     """
 
     def __init__(self, network: Detector, iou: float, floor: float, limit: int) -> None:
@@ -87,9 +87,9 @@ class DetectorGraph(nn.Module):
         boxes = self.network.decode(edges)
         scores = logits.float().sigmoid().transpose(1, 2).contiguous()
         scores = scores * suppress(boxes, scores, self.iou, self.floor, self.limit)
-        places = boxes.shape[1]
-        best, index = scores.flatten(1).topk(min(self.limit, scores.shape[1] * places), dim=1)
+        cells = boxes.shape[1]
+        best, index = scores.flatten(1).topk(min(self.limit, scores.shape[1] * cells), dim=1)
         found = best > 0
-        chosen = boxes.gather(1, (index % places)[..., None].expand(-1, -1, 4))
-        # Ties at 0 come in any order; zeros do not show it.
-        return chosen * found[..., None], best, torch.where(found, index // places, 0)
+        chosen = boxes.gather(1, (index % cells)[..., None].expand(-1, -1, 4))
+        # Ties at 0 come in any order, which zeros hide.
+        return chosen * found[..., None], best, torch.where(found, index // cells, 0)

@@ -1,7 +1,7 @@
-"""Which places answer for which object, and how wrong their answers are.
+"""Which cells are responsible for which object, and the loss of their predictions.
 
-Task-aligned assignment (TOOD, Feng et al. 2021, arXiv:2108.07755): the places inside an object whose score and box
-are best together answer for it. Quality-aware classification and the distribution focal loss are of GFL (Li et al.
+Task-aligned assignment (TOOD, Feng et al. 2021, arXiv:2108.07755): the cells inside an object whose score and box
+are jointly best are assigned to it. Quality-aware classification and the distribution focal loss are of GFL (Li et al.
 2020, arXiv:2006.04388), the box loss is CIoU (Zheng et al. 2020, arXiv:1911.08287).
 """
 
@@ -17,14 +17,14 @@ from training.detection.network import BINS, decode
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """The parts of the loss, and how places are assigned.
+    """The weights of the parts of the loss, and how cells are assigned.
 
     Attributes:
         box: weight of the boxes' overlap.
         edges: weight of the edges' distributions.
         classes: weight of the class scores.
-        candidates: places an object at most.
-        alpha: exponent of the score in the alignment of a place with an object; `beta`: of the overlap.
+        candidates: the most cells per object.
+        alpha: exponent of the score in the alignment of a cell with an object; `beta`: of the overlap.
     """
 
     box: float = 7.5
@@ -37,11 +37,11 @@ class LossWeights:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What every place shall answer.
+    """The target of every cell.
 
     Attributes:
-        owner: the object it answers for, int64, shape (batch, places); 0 where it is background.
-        score: 0 for background, else up to 1, the better the place's box: shape (batch, places).
+        owner: the index of the object that it is assigned to, int64, shape (batch, cells); 0 for background.
+        score: 0 for background, otherwise up to 1, higher for better boxes: shape (batch, cells).
     """
 
     owner: Tensor
@@ -49,7 +49,7 @@ class Assignment:
 
 
 def ciou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap (IoU) of boxes, and the same less distance of centres and difference of aspects (CIoU).
+    """IoU of boxes, and CIoU: IoU minus penalties for the distance of centres and the difference of aspect ratios.
 
     Args:
         boxes: x_min, y_min, x_max, y_max, shape (..., 4); `others` likewise, of a shape that broadcasts with it.
@@ -73,31 +73,31 @@ def ciou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 def assign(
     scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, real: Tensor, weights: LossWeights
 ) -> Assignment:
-    """Gives every object the places that answer best for it.
+    """Assigns to every object the cells that predict it best.
 
     Args:
-        scores: of every place and class, shape (batch, places, classes).
-        boxes: of every place, shape (batch, places, 4).
-        points: their centres, shape (places, 2).
+        scores: of every cell and class, shape (batch, cells, classes).
+        boxes: of every cell, shape (batch, cells, 4).
+        points: their centres, shape (cells, 2).
         truth: the objects' boxes, shape (batch, objects, 4).
         labels: their classes, int64, shape (batch, objects).
         real: False for the padding of images with fewer objects, shape (batch, objects).
-        weights: how.
+        weights: how cells are assigned.
     """
-    places = scores.shape[1]
+    cells = scores.shape[1]
     inside = torch.cat((points - truth[:, :, None, :2], truth[:, :, None, 2:] - points), -1).amin(-1) > 0
     inside &= real[:, :, None]
     iou, _ = ciou(truth[:, :, None], boxes[:, None])
     iou = iou.clamp_min(0)
-    score = scores.transpose(1, 2).gather(1, labels[:, :, None].expand(-1, -1, places))
+    score = scores.transpose(1, 2).gather(1, labels[:, :, None].expand(-1, -1, cells))
     alignment = score**weights.alpha * iou**weights.beta * inside
-    best, chosen = alignment.topk(min(weights.candidates, places), dim=2)
+    best, chosen = alignment.topk(min(weights.candidates, cells), dim=2)
     candidate = torch.zeros_like(inside).scatter_(2, chosen, best > 1e-9)
-    # A place inside several objects answers for the one that it overlaps most.
+    # A cell inside several objects is assigned to the one that its box overlaps most.
     owner = (iou * candidate).argmax(1)
     candidate &= F.one_hot(owner, truth.shape[1]).transpose(1, 2).bool()
     alignment = alignment * candidate
-    # The best place of an object shall score as much as its box overlaps, the others in proportion.
+    # The target of an object's best cell is its IoU; the others are scaled in proportion.
     reach = (iou * candidate).amax(2, keepdim=True)
     target = alignment / alignment.amax(2, keepdim=True).clamp_min(1e-9) * reach
     return Assignment(owner, target.amax(1))
@@ -116,10 +116,10 @@ def detection_loss(
     """The loss of a batch, and its parts.
 
     Args:
-        logits: shape (batch, places, classes).
-        edges: shape (batch, places, 4 * BINS).
-        points: shape (places, 2).
-        strides: shape (places, 1).
+        logits: shape (batch, cells, classes).
+        edges: shape (batch, cells, 4 * BINS).
+        points: shape (cells, 2).
+        strides: shape (cells, 1).
         truth: shape (batch, objects, 4), at least one object, which may be padding.
         labels: int64, shape (batch, objects).
         real: bool, shape (batch, objects).
@@ -140,8 +140,8 @@ def detection_loss(
     weight = score[mine]
     box = ((1 - similarity) * weight).sum() / total
 
-    place, stride = points.expand(len(logits), -1, -1)[mine], strides.expand(len(logits), -1, -1)[mine]
-    distances = torch.cat((place - goal[:, :2], goal[:, 2:] - place), -1) / stride
+    point, stride = points.expand(len(logits), -1, -1)[mine], strides.expand(len(logits), -1, -1)[mine]
+    distances = torch.cat((point - goal[:, :2], goal[:, 2:] - point), -1) / stride
     spread = (distribution_focal_loss(edges[mine], distances) * weight).sum() / total
 
     parts = {"classes": classes, "box": box, "edges": spread}

@@ -1,22 +1,43 @@
 """A light one-stage detector: a pretrained backbone, a feature pyramid, an anchor-free head.
 
-In the line of FCOS (Tian et al. 2019, arXiv:1904.01355) and GFL (Li et al. 2020, arXiv:2006.04388): every place of
-three feature maps says how likely an object of each class has it inside, and the distances to the object's four edges
-as distributions. No anchors, one box a place.
+After FCOS (Tian et al. 2019, arXiv:1904.01355) and GFL (Li et al. 2020, arXiv:2006.04388): every cell of three feature
+maps predicts how likely its centre lies inside an object of each class, and the distances to the object's four edges as
+distributions. There are no anchors, and one box per cell.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks import Normalize, freeze
+from training.backbones import freeze, load_backbone
+from training.cnn import Normalize
 
 STRIDES = (8, 16, 32)
-# An edge may lie up to 15 strides away from its place; the largest stride then spans 480 pixels each way.
+# An edge may lie up to 15 strides away from the centre of its cell: with the largest stride, 480 pixels.
 BINS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What is trained.
+
+    Attributes:
+        backbone: a timm model.
+        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
+        width: channels of the pyramid and of the head.
+        depth: separable convolutions in each tower of the head.
+        freeze: how many groups of the backbone's layers are frozen (stem, then stages).
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "package"
+    width: int = 96
+    depth: int = 2
+    freeze: int = 2
 
 
 def conv_norm(channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -29,14 +50,14 @@ def conv_norm(channels_in: int, channels_out: int, kernel: int = 1, stride: int 
 
 
 class Separable(nn.Sequential):
-    """A convolution in two steps, by place and by channel (Howard et al. 2017, arXiv:1704.04861)."""
+    """A depthwise separable convolution (Howard et al. 2017, arXiv:1704.04861)."""
 
     def __init__(self, channels: int, kernel: int = 5, stride: int = 1) -> None:
         super().__init__(conv_norm(channels, channels, kernel, stride, groups=channels), conv_norm(channels, channels))
 
 
 class Pyramid(nn.Module):
-    """Feature maps of one width that know of each other: down the scales, then up (PANet, arXiv:1803.01534)."""
+    """A feature pyramid: top-down, then bottom-up aggregation of the scales (PANet, arXiv:1803.01534)."""
 
     def __init__(self, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -56,12 +77,12 @@ class Pyramid(nn.Module):
 
 
 class Head(nn.Module):
-    """What is where at one scale: class logits and the distributions of four distances, in towers of their own."""
+    """Predictions at one scale: class logits and the distributions of four distances, in separate towers."""
 
     def __init__(self, width: int, classes: int, depth: int) -> None:
         super().__init__()
         logits = nn.Conv2d(width, classes, 1)
-        # At first nearly every place is background; a head that says so does not have to learn it from its losses.
+        # Nearly every cell is background; a head that starts by predicting that need not learn it from its losses.
         nn.init.constant_(logits.bias, -math.log(99))  # type: ignore[arg-type]
         self.classes = nn.Sequential(*(Separable(width) for _ in range(depth)), logits)
         self.edges = nn.Sequential(*(Separable(width) for _ in range(depth)), nn.Conv2d(width, 4 * BINS, 1))
@@ -71,14 +92,17 @@ class Head(nn.Module):
 
 
 class Detector(nn.Module):
-    """Args:
-    backbone: a timm model; its last stages of strides 8, 16 and 32 are used.
-    size: height and width of the images, multiples of 32.
-    classes: how many.
-    width: channels of the pyramid and of the head.
-    depth: separable convolutions in each tower of the head.
-    frozen: how many groups of the backbone's layers keep their weights and statistics (stem, then stages). The first
-        ones see the image at its largest, so they cost most to train, and edges and colours are the same everywhere.
+    """The whole detector, from normalised pixels to the predictions of every cell.
+
+    Args:
+        backbone: a timm model; its last stages of strides 8, 16 and 32 are used.
+        size: height and width of the images, multiples of 32.
+        classes: the number of classes.
+        width: channels of the pyramid and of the head.
+        depth: separable convolutions in each tower of the head.
+        frozen: how many groups of the backbone's layers keep their weights and statistics (stem, then stages). The
+            first ones work at the highest resolution, so they cost most to train, and edges and colours look the same
+            in every data set.
     """
 
     points: Tensor
@@ -112,13 +136,13 @@ class Detector(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and edge logits of every place.
+        """Class logits and edge logits of every cell.
 
         Args:
             pixels: float in 0 to 1, shape (batch, 3, height, width).
 
         Returns:
-            shape (batch, places, classes), and (batch, places, 4 * BINS): distances to left, top, right, bottom.
+            shape (batch, cells, classes), and (batch, cells, 4 * BINS): distances to left, top, right, bottom.
         """
         features = self.backbone.forward_intermediates(
             self.normalize(pixels), indices=self.stages, stop_early=True, intermediates_only=True
@@ -127,12 +151,19 @@ class Detector(nn.Module):
         return torch.cat([logits for logits, _ in answers], 1), torch.cat([edges for _, edges in answers], 1)
 
     def decode(self, edges: Tensor) -> Tensor:
-        """Boxes x_min, y_min, x_max, y_max in pixels, shape (batch, places, 4), from edge logits."""
+        """Boxes x_min, y_min, x_max, y_max in pixels, shape (batch, cells, 4), from edge logits."""
         return decode(edges, self.points, self.strides)
 
 
+def build(network: NetworkSettings, size: tuple[int, int], classes: int, seed: int) -> Detector:
+    """The network, with weights initialised from `seed`."""
+    torch.manual_seed(seed)
+    backbone = load_backbone(network.backbone, network.weights)
+    return Detector(backbone, size, classes, network.width, network.depth, network.freeze)
+
+
 def grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The centre (x, y) and the stride of every place, in pixels: shapes (places, 2) and (places, 1)."""
+    """The centre (x, y) and the stride of every cell, in pixels: shapes (cells, 2) and (cells, 1)."""
     points, strides = [], []
     for stride in STRIDES:
         y, x = (torch.arange(side // stride) * float(stride) + stride / 2 for side in size)

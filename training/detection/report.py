@@ -1,4 +1,4 @@
-"""The model card of a detector: how good it is, what each threshold buys and costs, what goes wrong."""
+"""The model card of a detector: average precision, precision and recall by threshold, mistakes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,9 @@ from service.inference.manifests.detection import DetectorManifest, ThresholdCur
 from service.tasks.detection import best_f1
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit
-from training.detection.evaluate import Detections, Mistakes, box_iou, mistakes
-from training.reporting import draw_confusion, draw_curves, figures, provenance, save_plot, table, training_section
+from training.detection.evaluation import Detections, Mistakes, box_iou, mistakes
+from training.markdown import figures, provenance, table, training_section
+from training.plots import draw_confusion, draw_curves, save_plot
 
 _SAMPLES = 6
 _AUGMENTED = 8
@@ -34,11 +35,11 @@ def write_report(
     """Writes `README.md` and the pictures it shows into `folder`.
 
     Args:
-        folder: is made where it does not exist.
+        folder: is made if it does not exist.
         manifest: of the version.
-        found: in the test images.
+        found: the detections in the test images.
         data: for the pictures.
-        augment: of the training, for a picture of what it does.
+        augment: of the training, for examples of it.
         result: of this run: times, history.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +66,8 @@ def _card(
     height, width = data.size
     parts = [
         f"# {manifest.name}",
-        f"{manifest.description}. Input: uint8 pixels, {height} x {width} x 3 (height, width, channels); a picture of "
-        "another size is scaled whole into that frame and centred, the rest is grey. Output: up to "
+        f"{manifest.description}. Input: uint8 pixels, {height} x {width} x 3 (height, width, channels); an image of "
+        "another size is letterboxed (scaled to fit, centred, padded with grey). Output: up to "
         f"{manifest.suppression.max_detections} boxes with their scores and classes, the best first.",
         f"**Mean average precision {metrics.map_50:.4f} at an overlap of 0.5** (0.75: {metrics.map_75:.4f}; mean of "
         f"0.5 to 0.95: **{metrics.map:.4f}**) on the {len(data.test)} test images of {data.name}; "
@@ -76,22 +77,22 @@ def _card(
             ("class", "AP at 0.5", "AP at 0.75", "AP 0.5 to 0.95", "test objects"),
             [(row.label, *figures(row.ap_50, row.ap_75, row.ap), row.support) for row in metrics.per_class],
         ),
-        "## Which threshold?",
+        "## Precision and recall by threshold",
         *_threshold_section(manifest, at),
         "![Precision, recall and F1 over the threshold](thresholds.png)",
         "![Precision over recall](precision-recall.png)",
-        f"## What goes wrong at {confidence:g}",
+        f"## Mistakes at {confidence:g}",
         _mistake_section(wrong),
         *(["![Confusion matrix](confusion.png)"] if len(data.classes) <= _MOST_CLASSES_DRAWN else []),
-        "## What it sees",
-        f"Test images with the true boxes (left) and what was found at {confidence:g} (right):",
+        "## Examples",
+        f"Test images with the true boxes (left) and the detections at {confidence:g} (right):",
         "![True and found boxes](samples.png)",
         *training_section(manifest, f"the {len(data.validation)} validation images", result["training_seconds"]),
-        "What the augmentation makes of the training images:",
+        "Training images after augmentation:",
         "![Augmented training images](augmented.png)",
         "## Cost",
         table(
-            ("parameters", "training", "ms an image alone", f"ms an image in batches of {result['max_batch']}"),
+            ("parameters", "training", "ms per image alone", f"ms per image in batches of {result['max_batch']}"),
             [
                 (
                     f"{result['parameters']:,}",
@@ -101,30 +102,29 @@ def _card(
                 )
             ],
         ),
-        "Times are medians of the bare ONNX Runtime session on the CPUs of the machine that trained.",
+        "Times are medians of the ONNX Runtime session without the service, on the CPUs of the machine that trained.",
         *provenance(manifest, result["onnx_difference"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _threshold_section(manifest: DetectorManifest, at: int) -> list[str]:
-    """The trade between precision and recall, in this model's own numbers."""
+    """The trade-off between precision and recall, in this model's own figures."""
     curves = manifest.curves
     overall = curves.overall
     low, high = (_nearest(curves.confidence, value) for value in (0.1, 0.7))
 
     def say(index: int) -> str:
         return (
-            f"at {curves.confidence[index]:g}, {overall.precision[index]:.1%} of what is found is right and "
+            f"at {curves.confidence[index]:g}, {overall.precision[index]:.1%} of the detections are right and "
             f"{overall.recall[index]:.1%} of the objects are found"
         )
 
     return [
-        "A detection counts if its score reaches the threshold. A low threshold misses little and reports much that "
-        f"is not there; a high one is the other way round: {say(low)}; {say(high)}. The best balance (F1 "
-        f"{overall.f1[at]:.4f}) is {curves.confidence[at]:g}, which the service uses unless it is told otherwise "
-        "(`confidence`, `precision` or `recall`). Right means: the class is right and the boxes overlap by at least "
-        "half (IoU 0.5).",
+        "A detection counts if its score reaches the threshold. A low threshold misses few objects but gives many "
+        f"false detections; a high one the opposite: {say(low)}; {say(high)}. The highest F1 ({overall.f1[at]:.4f}) is "
+        f"at {curves.confidence[at]:g}, which is the service's default (see its options `confidence`, `precision` and "
+        "`recall`). A detection is right if the class is right and the boxes have an IoU of at least 0.5.",
         table(
             ("threshold", "precision", "recall", "F1", *(f"{label}: precision, recall" for label in manifest.labels)),
             [
@@ -146,9 +146,9 @@ def _mistake_section(wrong: Mistakes) -> str:
     kinds = ", ".join(f"{kind} {count}" for kind, count in wrong.kinds.items())
     return (
         f"{sum(wrong.kinds.values())} detections are wrong: {kinds}. {wrong.missed} objects are missed. "
-        "*Wrong class*: the box lies on an object of another class; *poor box*: it overlaps an object of its class, "
-        "but by less than half; *found twice*: the object has been found by a better detection already; *nothing "
-        "there*: neither."
+        "*Wrong class*: the box matches an object of another class; *poor box*: it overlaps an object of its class, "
+        "but with an IoU of less than 0.5; *found twice*: a better detection has already found the object; *nothing "
+        "there*: none of these."
     )
 
 
@@ -187,18 +187,18 @@ def _precision_recall(axis: Axes, manifest: DetectorManifest) -> None:
 
 
 def _samples(axes: Sequence[Axes], data: DetectionData, found: Sequence[Detections], confidence: float) -> None:
-    """Images spread from those that go well to those that do not."""
+    """Images from the worst to the best detections, evenly spaced."""
     order = np.argsort([_agreement(one, data.test, i, confidence) for i, one in enumerate(found)])
     picked = order[np.linspace(0, len(order) - 1, min(_SAMPLES, len(order))).round().astype(int)]
     for axis in axes:
         axis.axis("off")
     for row, index in enumerate(picked):
-        place, one = data.test.letterboxes[index], found[index]
+        frame, one = data.test.letterboxes[index], found[index]
         keep = one.scores >= confidence
         truth = data.test.fitted_boxes(int(index))
         for axis, boxes, labels, scores in (
             (axes[2 * row], truth, data.test.labels[index], None),
-            (axes[2 * row + 1], place.to_frame(one.boxes[keep]), one.classes[keep], one.scores[keep]),
+            (axes[2 * row + 1], frame.to_frame(one.boxes[keep]), one.classes[keep], one.scores[keep]),
         ):
             _draw(axis, data.test.images[index], boxes, labels, data.classes, scores)
         axes[2 * row].set_title(data.test.names[index], fontsize=8)

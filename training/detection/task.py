@@ -1,4 +1,4 @@
-"""What a detector learns: see `training.fit.Task`."""
+"""What a detector learns: see `training.task.Task`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,26 +12,26 @@ from torch import Tensor, nn
 
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionSplit
-from training.detection.evaluate import Detections, average_precision
+from training.detection.evaluation import Detections, average_precision
 from training.detection.graph import DetectorGraph
 from training.detection.loss import LossWeights, detection_loss
 from training.detection.network import Detector
-from training.fit import Draw
+from training.task import Draw, Task
 
 EVALUATION_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionSettings:
-    """How a detector learns, beside `FitSettings`.
+    """How a detector learns, in addition to `FitSettings`.
 
     Attributes:
-        loss: its parts and the assignment.
+        loss: weights of its parts, and the assignment.
         augment: what is done to the training images.
-        calm: the share of the training, at its end, that sees no mosaics (YOLOX, arXiv:2107.08430).
-        iou: of the suppression.
-        floor: scores of no more than this are never answered.
-        max_detections: of an image.
+        calm: the fraction of the training, at its end, without mosaics (YOLOX, arXiv:2107.08430).
+        iou: threshold of the non-maximum suppression.
+        floor: detections need a higher score than this.
+        max_detections: per image.
     """
 
     loss: LossWeights = field(default_factory=LossWeights)
@@ -42,14 +42,14 @@ class DetectionSettings:
     max_detections: int = 300
 
 
-class Detection:
-    """See `training.fit.Task`.
+class Detection(Task):
+    """See `training.task.Task`.
 
     Args:
         train: the images to learn from.
         validation: the images that choose the epoch.
         classes: their names.
-        settings: how.
+        settings: of the loss and the augmentation.
     """
 
     unit = "images"
@@ -69,12 +69,8 @@ class Detection:
     def __len__(self) -> int:
         return len(self._images)
 
-    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:  # noqa: ARG002 - the task's signature
-        """Any, anew in every epoch."""
-        return torch.randperm(len(self), generator=generator)
-
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:  # noqa: ARG002 - the task's signature
-        """Ends the mosaics in time for the network to see images as they are."""
+        """Stops the mosaics towards the end, so that the network sees whole images."""
         self._mosaics = epoch < epochs * (1 - self._settings.calm)
 
     def loss(
@@ -85,17 +81,17 @@ class Detection:
         draw: Draw,
         device: torch.device,  # noqa: ARG002 - likewise: the augmentation works where `draw.own` is
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.fit.Task`; the figures are the parts of the loss."""
+        """See `training.task.Task`; the figures are the parts of the loss."""
         pixels, boxes, labels = self._settings.augment(
             self._images, self._boxes, self._labels, items, draw.own, self._mosaics
         )
         truth, names, real = padded(boxes, labels)
         logits, edges = network(pixels.contiguous(memory_format=torch.channels_last))
-        inner: Any = getattr(network, "module", network)  # what several GPUs wrap
+        inner: Any = getattr(network, "module", network)  # several GPUs wrap it
         return detection_loss(logits, edges, inner.points, inner.strides, truth, names, real, self._settings.loss)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.fit.Task`."""
+        """See `training.task.Task`."""
         assert isinstance(network, Detector)  # noqa: S101 - only a detector learns this
         found = detect(network, self._validation, self._settings, accelerator)
         figures = average_precision(found, self._validation, self._classes)
@@ -103,7 +99,7 @@ class Detection:
 
 
 def padded(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes, labels and what is real of them, of a batch: as many objects an image as the fullest has, at least one."""
+    """Boxes, labels and a mask of a batch, padded to the most objects in an image, but at least one."""
     most = max(1, *(len(one) for one in labels))
     truth = boxes[0].new_zeros((len(boxes), most, 4))
     names = labels[0].new_zeros((len(boxes), most))
@@ -117,7 +113,7 @@ def padded(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, T
 def detect(
     network: Detector, split: DetectionSplit, settings: DetectionSettings, accelerator: Accelerator | None = None
 ) -> list[Detections]:
-    """What the network finds in each image, in pixels of the originals; with an accelerator in its precision."""
+    """The detections in each image, in pixels of the originals; with an accelerator in its precision."""
     graph = DetectorGraph(network, settings.iou, settings.floor, settings.max_detections).eval()
     device = next(network.parameters()).device
     found = []

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import datasets
 import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
 from training.data import DataError
+from training.hub import load_file_or_hub
 
 BREAST_CANCER = "breast-cancer"
 Kind = Literal["classification", "regression"]
@@ -25,7 +25,7 @@ class TabularSplit:
 
     Attributes:
         rows: float32, shape (n, columns); NaN where a value is missing.
-        targets: int64 places among the classes, or float32 values, shape (n,).
+        targets: int64 class indices, or float32 values, shape (n,).
     """
 
     rows: Floats
@@ -41,7 +41,7 @@ class TabularSplit:
 
 @dataclass(frozen=True, slots=True)
 class TabularData:
-    """A table with its three splits and what identifies it; `classes` is empty where a number is to be told."""
+    """A table with its three splits and its fingerprint; `classes` is empty if the target is a number."""
 
     name: str
     kind: Kind
@@ -61,13 +61,13 @@ def load_table(
 
     Args:
         source: a CSV or parquet file, a hub id, or `breast-cancer` for scikit-learn's data (Street et al. 1993).
-        target: the column that is to be told.
-        kind: what the target is; by default numbers of more than twenty values are numbers, anything else is classes.
+        target: the column to predict.
+        kind: what the target is; by default a number if it is numeric with more than twenty values, a class otherwise.
         validation: the share of the training rows that chooses the epoch.
         seed: of the splits.
 
     Raises:
-        DataError: a wrong path, no such column, a target that is missing, a column that holds no number.
+        DataError: a wrong path, no such column, a target that is missing, a column that is not numeric.
     """
     if source == BREAST_CANCER:
         bunch: Any = load_breast_cancer()
@@ -78,7 +78,7 @@ def load_table(
     else:
         table = _read(source)
     if target is None or target not in table:
-        raise DataError(f"{source}: has the columns {', '.join(table)}: choose what is to be told with --target.")
+        raise DataError(f"{source}: has the columns {', '.join(table)}: choose the one to predict with --target.")
     values = table.pop(target)
     columns, rows = _numbers(source, table)
     kind = kind or _kind_of(values)
@@ -86,11 +86,11 @@ def load_table(
     stratify = targets if kind == "classification" else None
     try:
         rest, test = train_test_split(np.arange(len(rows)), test_size=0.2, random_state=seed, stratify=stratify)
-        train, chosen = train_test_split(
+        train, held_out = train_test_split(
             rest, test_size=validation, random_state=seed, stratify=None if stratify is None else targets[rest]
         )
     except ValueError as error:
-        raise DataError(f"{source}: too few rows to carve test and validation rows from: {error}") from error
+        raise DataError(f"{source}: too few rows to hold out test and validation rows: {error}") from error
     for name, known in zip(columns, ~np.isnan(rows[train]).all(0), strict=True):
         if not known:
             raise DataError(
@@ -105,33 +105,20 @@ def load_table(
         target,
         classes,
         every.take(np.sort(train)),
-        every.take(np.sort(chosen)),
+        every.take(np.sort(held_out)),
         every.take(np.sort(test)),
         f"sha256:{digest}",
     )
 
 
 def _read(source: str) -> dict[str, list[Any]]:
-    path = Path(source).expanduser()
-    if source.startswith((".", "/", "~")) and not path.exists():
-        raise DataError(f"{source}: no such file. Give a CSV or parquet file, a hub id, or {BREAST_CANCER}.")
-    try:
-        if path.is_file():
-            kind = {".csv": "csv", ".parquet": "parquet"}.get(path.suffix)
-            if kind is None:
-                raise DataError(f"{source}: ends in {path.suffix!r}; .csv and .parquet are read.")
-            loaded = datasets.load_dataset(kind, data_files=str(path))
-        else:
-            loaded = datasets.load_dataset(str(path) if path.is_dir() else source)
-    except DataError:
-        raise
-    except Exception as error:  # the library raises many kinds, from a network failure to a parser's
-        raise DataError(f"{source}: cannot be loaded as a table: {error}") from error
+    hint = f"Give a CSV or parquet file, a hub id, or {BREAST_CANCER}."
+    loaded = load_file_or_hub(source, hint, {".csv": "csv", ".parquet": "parquet"})
     part = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
-    # Serving strips names too, as people write "height, weight".
+    # The service strips names too, since people write "height, weight".
     table = {name.strip(): list(part[name]) for name in part.column_names}
     if len(table) < len(part.column_names):
-        raise DataError(f"{source}: two columns have the same name, spaces apart: {', '.join(part.column_names)}.")
+        raise DataError(f"{source}: two columns have the same name, apart from spaces: {', '.join(part.column_names)}.")
     return table
 
 

@@ -1,20 +1,35 @@
-"""A dense network on rows of numbers, with all that their preparation needs inside."""
+"""A dense network on rows of numbers, with the preprocessing inside."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from training.tabular.data import Floats
+from training.tabular.data import Floats, TabularSplit
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What is trained.
+
+    Attributes:
+        hidden: units of each hidden layer.
+        dropout: of the hidden units.
+    """
+
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = 0.2
 
 
 class TabularNetwork(nn.Module):
-    """Standardised columns, missing values in their place, dense layers.
+    """Standardised columns with missing values imputed, then dense layers.
 
     Args:
-        rows: of the training split, float32, shape (n, columns), NaN where a value is missing: their means stand for
-            what is missing, their deviations scale.
-        outputs: numbers that are told: one a class, or one.
+        rows: of the training split, float32, shape (n, columns), NaN where a value is missing: their means impute,
+            their standard deviations scale.
+        outputs: one for each class, or one for a number.
         hidden: units of each hidden layer.
-        dropout: the share of them that is dropped in training.
+        dropout: of the hidden units.
     """
 
     mean: Tensor
@@ -28,7 +43,7 @@ class TabularNetwork(nn.Module):
         mean = table.nan_to_num(0).sum(0) / count
         variance = ((table - mean).square().nan_to_num(0)).sum(0) / count
         self.register_buffer("mean", mean.float())
-        # A column that never varies, as far as float32 tells, must not divide by zero, nor make a flood of a trace.
+        # A column that is constant in float32 must not divide by zero, nor have its rounding errors blown up.
         varies = variance > (mean * 1e-7).square()
         self.register_buffer("std", torch.where(varies, variance.sqrt(), 1.0).float())
         layers: list[nn.Module] = []
@@ -41,8 +56,14 @@ class TabularNetwork(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Float rows (batch, columns), NaN where a value is missing, to (batch, outputs)."""
         standard = (rows - self.mean) / self.std
-        # Far outside of the training's range a network knows nothing; there it shall at least not explode.
+        # Far outside the training range the network knows nothing; there it should at least not explode.
         return self.body(torch.where(rows.isnan(), torch.zeros_like(standard), standard).clamp(-10, 10))
+
+
+def build(network: NetworkSettings, train: TabularSplit, outputs: int, seed: int) -> TabularNetwork:
+    """The network, with weights initialised from `seed` and standardisation from the training rows."""
+    torch.manual_seed(seed)
+    return TabularNetwork(train.rows, outputs, network.hidden, network.dropout)
 
 
 class TabularGraph(nn.Module):
@@ -51,7 +72,7 @@ class TabularGraph(nn.Module):
     Args:
         network: see `TabularNetwork`.
         temperature: of the probabilities.
-        scale: mean and deviation of the target where it is a number; None for classes.
+        scale: mean and standard deviation of a numeric target; None for classes.
     """
 
     def __init__(self, network: TabularNetwork, temperature: float, scale: tuple[float, float] | None) -> None:

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
 from service.inference.manifests.tabular import TabularManifest
-from training.reporting import draw_confusion, draw_curves, figures, provenance, save_plot, table, training_section
+from training.markdown import figures, provenance, table, training_section
+from training.plots import draw_confusion, draw_curves, save_plot
 from training.tabular.data import TabularData
 
 _MOST_SHOWN = 20
@@ -19,7 +20,7 @@ def write_report(
     folder: Path,
     manifest: TabularManifest,
     data: TabularData,
-    told: npt.NDArray[np.float64],
+    predicted: npt.NDArray[np.float64],
     importance: npt.NDArray[np.float64],
     history: Sequence[dict[str, float]],
     onnx_difference: float,
@@ -27,10 +28,10 @@ def write_report(
     """Writes `README.md` and the plots it shows into `folder`.
 
     Args:
-        folder: is made where it does not exist.
+        folder: is made if it does not exist.
         manifest: of the version.
         data: the test rows.
-        told: for the test rows, classes or numbers, shape (n,).
+        predicted: classes or numbers for the test rows, shape (n,).
         importance: shape (columns, repeats).
         history: a row for each epoch.
         onnx_difference: the largest difference of the exported graph from PyTorch.
@@ -41,7 +42,7 @@ def write_report(
     order = np.argsort(-importance.mean(1), kind="stable")[:_MOST_SHOWN]
     height = 0.6 + 0.24 * len(order)
     save_plot(folder / "importance.png", 6, height, 1, lambda axes: _importance(axes[0], manifest, importance, order))
-    save_plot(folder / "answers.png", 4.2, 3.8, 1, lambda axes: _answers(axes[0], data, told))
+    save_plot(folder / "predictions.png", 4.2, 3.8, 1, lambda axes: _predictions(axes[0], data, predicted))
     (folder / "README.md").write_text(_card(manifest, data, importance, order, onnx_difference))
 
 
@@ -64,29 +65,29 @@ def _card(
         figure = "accuracy"
     else:
         headline = (
-            f"**R2 {metrics.r2:.4f}** on {len(data.test)} test rows of {data.name}; root mean squared error "
+            f"**R² {metrics.r2:.4f}** on {len(data.test)} test rows of {data.name}; root mean squared error "
             f"{metrics.rmse:.4g}, mean absolute error {metrics.mae:.4g}."
         )
-        figure = "R2"
+        figure = "R²"
     parts = [
         f"# {manifest.name}",
-        f"{manifest.description}. Input: {len(manifest.columns)} numbers a row, float32, NaN where one is missing: its "
-        "mean stands for it. Standardising is part of the graph.",
+        f"{manifest.description}. Input: {len(manifest.columns)} numbers per row, float32, NaN for a missing value, "
+        "which is replaced by the column's mean. Standardisation is part of the graph.",
         headline,
-        f"## Beside other methods ({figure}, five folds of all but the test rows)",
+        f"## Compared with other methods ({figure}, five-fold cross-validation on all but the test rows)",
         table(
             ("method", "mean", "standard deviation over the folds"),
             [(name, *figures(row.mean, row.std)) for name, row in metrics.cross_validated.items()],
         ),
-        "## What it answers",
-        "![Answers on the test rows](answers.png)",
-        "## What it looks at",
-        f"What the {figure} on the test rows loses when a column's values change places among the rows (the mean of "
-        f"{importance.shape[1]} times; columns that say the same stand in for each other, so each alone seems to "
-        "matter little):",
+        "## Predictions",
+        "![Predictions on the test rows](predictions.png)",
+        "## Permutation importance",
+        f"The drop in {figure} on the test rows when the values of one column are shuffled (the mean of "
+        f"{importance.shape[1]} shuffles; correlated columns stand in for each other, so each of them seems to matter "
+        "little):",
         "![Permutation importance](importance.png)",
         table(
-            ("column", "loss", "training mean", "lowest", "highest", "missing"),
+            ("column", "drop", "training mean", "lowest", "highest", "missing"),
             [
                 (
                     manifest.columns[index].name,
@@ -111,15 +112,15 @@ def _importance(
     shown = order[::-1]
     axis.barh(range(len(shown)), importance[shown].mean(1), xerr=importance[shown].std(1), color="tab:blue", alpha=0.7)
     axis.set_yticks(range(len(shown)), [manifest.columns[index].name for index in shown])
-    axis.set(xlabel="loss")
+    axis.set(xlabel="drop")
 
 
-def _answers(axis: Axes, data: TabularData, told: npt.NDArray[np.float64]) -> None:
+def _predictions(axis: Axes, data: TabularData, predicted: npt.NDArray[np.float64]) -> None:
     if data.kind == "classification":
-        matrix = confusion_matrix(data.test.targets, told, labels=range(len(data.classes)))
+        matrix = confusion_matrix(data.test.targets, predicted, labels=range(len(data.classes)))
         draw_confusion(axis, matrix, data.classes)
         return
-    axis.scatter(data.test.targets, told, s=8, alpha=0.6)
+    axis.scatter(data.test.targets, predicted, s=8, alpha=0.6)
     low, high = float(data.test.targets.min()), float(data.test.targets.max())
     axis.plot((low, high), (low, high), color="0.7", linewidth=1)
-    axis.set(xlabel=data.target, ylabel="told")
+    axis.set(xlabel=data.target, ylabel="predicted")

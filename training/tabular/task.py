@@ -1,4 +1,4 @@
-"""What a dense network learns from a table: see `training.fit.Task`."""
+"""What a dense network learns from a table: see `training.task.Task`."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,21 +7,21 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from training.fit import Draw
 from training.tabular.data import Floats, Kind, TabularSplit
+from training.task import Draw, Task
 
 
-class Rows:
-    """See `training.fit.Task`.
+class Rows(Task):
+    """See `training.task.Task`.
 
     Args:
-        train: the rows to learn from; numbers to be told are standardised.
+        train: the rows to learn from; numeric targets are standardised.
         validation: the rows that choose the epoch.
-        kind: what is to be told.
+        kind: of the target.
     """
 
     unit = "rows"
-    score = "closeness"
+    score = "score"
 
     def __init__(self, train: TabularSplit, validation: TabularSplit, kind: Kind) -> None:
         self._rows = torch.from_numpy(train.rows)
@@ -32,13 +32,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:  # noqa: ARG002 - the task's signature
-        """Any, anew in every epoch."""
-        return torch.randperm(len(self), generator=generator)
-
-    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Nothing changes between epochs."""
-
     def loss(
         self,
         network: nn.Module,
@@ -47,16 +40,16 @@ class Rows:
         draw: Draw,  # noqa: ARG002 - likewise
         device: torch.device,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.fit.Task`."""
+        """See `training.task.Task`."""
         outputs = network(self._rows[items].to(device)).float()
         return loss_of(outputs, self._targets[items].to(device), self._kind), {}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.fit.Task`."""
+        """See `training.task.Task`."""
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, self._validation.rows))
         loss = loss_of(outputs, torch.from_numpy(self._validation.targets), self._kind).item()
-        return {"loss": loss, "closeness": float(np.exp(-loss))}
+        return {"loss": loss, "score": float(np.exp(-loss))}
 
 
 def loss_of(outputs: Tensor, targets: Tensor, kind: Kind) -> Tensor:

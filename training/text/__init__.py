@@ -1,1 +1,1 @@
-"""Text classification, offline: data, tokenizer, the recurrent network, its evaluation."""
+"""Text classification: data, tokenizer, the recurrent network, its evaluation."""

@@ -1,4 +1,4 @@
-"""Labelled texts, from a hub id or local files through one door."""
+"""Labelled texts, from a hub id or local files."""
 
 import hashlib
 from collections import Counter
@@ -9,9 +9,9 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from training.data import DataError, spread
+from training.data import DataError, stratified_sample
+from training.hub import SPLITS, load_file_or_hub, standard_splits
 
-_NAMES = ("train", "validation", "test")
 _TEXT_COLUMNS = ("text", "content", "sentence", "document", "review", "title")
 _LABEL_COLUMNS = ("label", "labels", "class", "topic", "category")
 
@@ -33,7 +33,7 @@ class TextSplit:
 
 @dataclass(frozen=True, slots=True)
 class TextData:
-    """A data set with its three splits and what identifies it."""
+    """A data set with its three splits and its fingerprint."""
 
     name: str
     classes: tuple[str, ...]
@@ -56,15 +56,15 @@ def load_texts(
 
     Args:
         source: a hub id; a folder with parquet, CSV or JSON lines, one file a split (`train.csv`, `test.csv`); or one
-            such file, from which the splits are carved.
-        text_column: by default the one that is called so, or something like it.
+            such file, which is divided into splits.
+        text_column: by default the one with a usual name.
         label_column: likewise.
-        validation: the share of train that becomes the validation split where the source has none.
-        limit: at most so many texts of each split, for a trial.
-        seed: of the carving.
+        validation: the fraction of train that becomes the validation split if the source has none.
+        limit: the most texts of each split, for a trial.
+        seed: of the splits that are held out from train.
 
     Raises:
-        DataError: a wrong path, a missing column, a text or a label that is missing; names the row.
+        DataError: a wrong path, a missing column, a text or a label that is missing; the message names the row.
     """
     loaded = _open(source)
     first = next(iter(loaded.values()))
@@ -84,14 +84,16 @@ def load_texts(
         splits["test"] = splits.pop("validation")
     for name, share in (("test", 0.2), ("validation", validation)):
         if name not in splits:
-            splits[name], splits["train"] = carve(splits["train"], share, seed)
+            splits[name], splits["train"] = hold_out(splits["train"], share, seed)
     if limit is not None:
-        splits = {name: part.take(np.sort(spread(part.labels, limit, seed))) for name, part in splits.items()}
+        splits = {
+            name: part.take(np.sort(stratified_sample(part.labels, limit, seed))) for name, part in splits.items()
+        }
     empty = [name for index, name in enumerate(names) if not (splits["train"].labels == index).any()]
     if empty:
         raise DataError(f"{source} [train]: no text of the class {', '.join(empty[:10])}.")
     digest = hashlib.sha256()
-    for name in _NAMES:
+    for name in SPLITS:
         for text in splits[name].texts:
             digest.update(text.encode() + b"\0")
         digest.update(splits[name].labels.tobytes())
@@ -106,8 +108,8 @@ def load_texts(
     )
 
 
-def carve(split: TextSplit, share: float, seed: int) -> tuple[TextSplit, TextSplit]:
-    """A share of every class (a class of one stays whole in the rest), and the rest."""
+def hold_out(split: TextSplit, share: float, seed: int) -> tuple[TextSplit, TextSplit]:
+    """Divides a split into a fraction of every class and the rest; a class with a single text stays in the rest."""
     random = np.random.default_rng(seed)
     taken = np.zeros(len(split), dtype=bool)
     for label in np.unique(split.labels):
@@ -115,31 +117,15 @@ def carve(split: TextSplit, share: float, seed: int) -> tuple[TextSplit, TextSpl
         count = min(len(members) - 1, round(share * len(members)))
         taken[members[:count]] = True
     if not taken.any():
-        raise DataError(f"too few texts ({len(split)}) to carve a split from")
+        raise DataError(f"too few texts ({len(split)}) to hold out a split")
     return split.take(np.flatnonzero(taken)), split.take(np.flatnonzero(~taken))
 
 
 def _open(source: str) -> dict[str, datasets.Dataset]:
-    path = Path(source).expanduser()
-    if source.startswith((".", "/", "~")) and not path.exists():
-        raise DataError(f"{source}: no such file or folder. Give a hub id, a folder, or a CSV or JSON lines file.")
-    try:
-        if path.is_file():
-            kind = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}.get(path.suffix)
-            if kind is None:
-                raise DataError(f"{source}: ends in {path.suffix!r}; .csv, .jsonl and .parquet are read.")
-            loaded = datasets.load_dataset(kind, data_files=str(path))
-        else:
-            loaded = datasets.load_dataset(str(path) if path.is_dir() else source)
-    except DataError:
-        raise
-    except Exception as error:  # the library raises many kinds, from a network failure to a parser's
-        raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
-    splits = {("validation" if name in ("valid", "val") else name): part for name, part in loaded.items()}
-    if "train" not in splits:
-        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
-    # Some sets bring further ones, of texts without labels.
-    return {name: part for name, part in splits.items() if name in _NAMES}
+    loaders = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+    loaded = load_file_or_hub(source, "Give a hub id, a folder, or a CSV or JSON lines file.", loaders)
+    # Some data sets have further splits, of texts without labels.
+    return {name: part for name, part in standard_splits(source, loaded).items() if name in SPLITS}
 
 
 def _column(source: str, part: datasets.Dataset, given: str | None, usual: tuple[str, ...], option: str) -> str:
@@ -150,19 +136,19 @@ def _column(source: str, part: datasets.Dataset, given: str | None, usual: tuple
 
 
 def _split(
-    place: str, part: datasets.Dataset, text_column: str, label_column: str, lookup: dict[str, int]
+    where: str, part: datasets.Dataset, text_column: str, label_column: str, lookup: dict[str, int]
 ) -> TextSplit:
     texts, labels = [], []
     is_index = hasattr(part.features[label_column], "names")
     for row, (text, label) in enumerate(zip(part[text_column], part[label_column], strict=True)):
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{place} row {row}: the text is missing.")
+            raise DataError(f"{where} row {row}: the text is missing.")
         index = label if is_index else lookup.get(str(label))
         if label is None or index is None or not 0 <= index < len(lookup):
-            raise DataError(f"{place} row {row}: the label {label!r} is none of the classes.")
+            raise DataError(f"{where} row {row}: the label {label!r} is none of the classes.")
         texts.append(text)
         labels.append(index)
     counts = Counter(labels)
     if not counts:
-        raise DataError(f"{place}: holds no text.")
+        raise DataError(f"{where}: holds no text.")
     return TextSplit(tuple(texts), np.array(labels, dtype=np.int64))

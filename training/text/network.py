@@ -1,5 +1,6 @@
-"""A bidirectional recurrent network over words, in a form that exports with any batch and any length."""
+"""A bidirectional recurrent network over words, in a form that can be exported with any batch size and length."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,16 +12,45 @@ from training.text.operators import gru, lstm
 Cell = Literal["gru", "lstm"]
 
 
-class Recurrent(nn.Module):
-    """Reads each text from both ends; padding at the end changes nothing.
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What is trained.
 
-    Instead of a bidirectional module, which would begin with the padding, a second one reads the texts turned round,
-    each by its own length.
+    Attributes:
+        cell: `gru` or `lstm`.
+        embedding: embedding dimension.
+        hidden: units of each direction of each layer.
+        layers: recurrent layers.
+        dropout: before each layer and before the last.
+        encoders: recurrent encoders whose predictions are averaged.
+        wide: whether single words vote too.
+        words: the most words in the vocabulary; 0 for all.
+        length: the number of words that a text is truncated to; 0 for a length that nearly all texts stay below.
+        digits: whether digits belong to words.
+    """
+
+    cell: Cell = "gru"
+    embedding: int = 200
+    hidden: int = 200
+    layers: int = 1
+    dropout: float = 0.5
+    encoders: int = 1
+    wide: bool = False
+    words: int = 0
+    length: int = 0
+    digits: bool = False
+
+
+class Recurrent(nn.Module):
+    """A bidirectional recurrent layer; padding at the end of a text changes nothing.
+
+    PyTorch's own bidirectional layers would begin with the padding in one direction. Here a second layer reads the
+    texts reversed, each by its own length.
 
     Args:
         cell: `gru` or `lstm`.
         features: of the input.
-        hidden: of each direction.
+        hidden: units of each direction.
     """
 
     def __init__(self, cell: Cell, features: int, hidden: int) -> None:
@@ -33,10 +63,10 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shape (batch, time, features) and lengths (batch, 1) to (batch, time, 2 * hidden)."""
         time = torch.arange(x.shape[1], device=x.device)[None]
-        turned = torch.where(time < lengths, lengths - 1 - time, time)[..., None]
+        reversed_ = torch.where(time < lengths, lengths - 1 - time, time)[..., None]
         ahead = self._states(self.forwards, x)
-        back = self._states(self.backwards, x.gather(1, turned.expand(-1, -1, x.shape[2])))
-        return torch.cat((ahead, back.gather(1, turned.expand(-1, -1, back.shape[2]))), -1)
+        back = self._states(self.backwards, x.gather(1, reversed_.expand(-1, -1, x.shape[2])))
+        return torch.cat((ahead, back.gather(1, reversed_.expand(-1, -1, back.shape[2]))), -1)
 
     def _states(self, layer: nn.GRU | nn.LSTM, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
@@ -46,16 +76,16 @@ class Recurrent(nn.Module):
         return states
 
 
-class Reader(nn.Module):
-    """Recurrent layers, the mean and the maximum of their states over the words, one linear layer.
+class Encoder(nn.Module):
+    """Recurrent layers, mean and maximum pooling of their states over the words, one linear layer.
 
     Args:
-        features: numbers a word.
-        classes: how many.
+        features: embedding dimension.
+        classes: the number of classes.
         cell: `gru` or `lstm`.
-        hidden: of each direction of each layer.
+        hidden: units of each direction of each layer.
         layers: recurrent layers.
-        dropout: the share of numbers dropped before each layer and before the last.
+        dropout: before each layer and before the last.
     """
 
     def __init__(self, features: int, classes: int, cell: Cell, hidden: int, layers: int, dropout: float) -> None:
@@ -67,30 +97,36 @@ class Reader(nn.Module):
         self.head = nn.Linear(4 * hidden, classes)
 
     def forward(self, x: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of vectors (batch, time, features), whether each is a word (batch, time), how many are (batch, 1)."""
+        """Logits, shape (batch, classes).
+
+        Args:
+            x: word vectors, shape (batch, time, features).
+            mask: whether each is a word and not padding, shape (batch, time).
+            lengths: words of each text, shape (batch, 1).
+        """
         for layer in self.layers:
             x = layer(self.dropout(x), lengths)
         mean = (x * mask[..., None]).sum(1) / lengths.clamp_min(1)
-        # The states of both cells lie above -1.
-        most = torch.where(mask[..., None], x, -1.0).amax(1)
-        return self.head(self.dropout(torch.cat((mean, most), 1)))
+        # The states of both cells are greater than -1.
+        maximum = torch.where(mask[..., None], x, -1.0).amax(1)
+        return self.head(self.dropout(torch.cat((mean, maximum), 1)))
 
 
 class TextNetwork(nn.Module):
-    """Word vectors, several readers of them that each tell the class, and a vote of every single word.
+    """Word embeddings, several recurrent encoders that each predict the class, and a vote of every single word.
 
-    The readers are an ensemble (Hansen and Salamon 1990) that shares its word vectors; the words' votes are the wide
+    The encoders are an ensemble (Hansen and Salamon 1990) that shares its embeddings; the words' votes are the wide
     part of a wide and deep network (Cheng et al. 2016, arXiv:1606.07792).
 
     Args:
         words: size of the vocabulary, padding and unknown included.
-        classes: how many.
+        classes: the number of classes.
         cell: `gru` or `lstm`.
-        embedding: numbers a word.
-        hidden: of each direction of each layer.
-        layers: recurrent layers of a reader.
-        dropout: the share of numbers dropped before each layer and before the last.
-        readers: how many.
+        embedding: embedding dimension.
+        hidden: units of each direction of each layer.
+        layers: recurrent layers of an encoder.
+        dropout: before each layer and before the last.
+        encoders: how many.
         wide: whether words vote.
     """
 
@@ -103,29 +139,48 @@ class TextNetwork(nn.Module):
         hidden: int = 200,
         layers: int = 1,
         dropout: float = 0.5,
-        readers: int = 1,
+        encoders: int = 1,
         wide: bool = False,
     ) -> None:
         super().__init__()
         self.vectors = nn.Embedding(words, embedding, padding_idx=PAD)
         nn.init.normal_(self.vectors.weight, std=0.1)
-        self.readers = nn.ModuleList(Reader(embedding, classes, cell, hidden, layers, dropout) for _ in range(readers))
+        self.encoders = nn.ModuleList(
+            Encoder(embedding, classes, cell, hidden, layers, dropout) for _ in range(encoders)
+        )
         self.votes = nn.Embedding(words, classes, padding_idx=PAD) if wide else None
         if self.votes is not None:
             nn.init.zeros_(self.votes.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Of token ids, int64, shape (batch, time), 0 being padding at the end, the classes' log-probabilities.
+        """Log-probabilities of the classes for token ids, int64, shape (batch, time), padded with 0 at the end.
 
         Returns:
-            Shape (batch, classes), the readers' mean; in training (batch, readers, classes), for each learns alone.
+            Shape (batch, classes), the mean over the encoders; in training (batch, encoders, classes), since each
+            encoder has a loss of its own.
         """
         mask = ids != PAD
         lengths = mask.sum(1, keepdim=True)
         x = self.vectors(ids)
-        logits = torch.stack([reader(x, mask, lengths) for reader in self.readers], 1)
+        logits = torch.stack([encoder(x, mask, lengths) for encoder in self.encoders], 1)
         if self.votes is not None:
-            # Words are counted as in vectors of one length.
+            # Word counts, normalised by their Euclidean length if no word is repeated.
             logits = logits + (self.votes(ids).sum(1) / lengths.clamp_min(1).sqrt())[:, None]
         each = torch.log_softmax(logits, -1)
         return each if self.training else each.mean(1)
+
+
+def build(network: NetworkSettings, words: int, classes: int, seed: int) -> TextNetwork:
+    """The network, with weights initialised from `seed`."""
+    torch.manual_seed(seed)
+    return TextNetwork(
+        words,
+        classes,
+        network.cell,
+        network.embedding,
+        network.hidden,
+        network.layers,
+        network.dropout,
+        network.encoders,
+        network.wide,
+    )

@@ -1,7 +1,7 @@
-"""Recurrent layers as operators that export as what they are.
+"""Recurrent layers as custom operators, each exported as the single ONNX operator that it is.
 
-The exporter's own way through PyTorch's recurrent layers depends on what was exported before in the same process and
-may freeze the length (torch 2.14); an operator of our own with an ONNX function that stands for it does not.
+How PyTorch exports its recurrent layers depends on what was exported before in the same process, and may fix the
+length (torch 2.14). A custom operator with an ONNX function of its own does not have that problem.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,6 @@
 """The model card of a text classifier."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +9,19 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 from sklearn.metrics import f1_score
-from tokenizers import Tokenizer
 
 from service.inference.manifests.classification import TextManifest
 from service.tasks.text import UNKNOWN
-from training.evaluate import Evaluation
-from training.reporting import (
-    draw_confusion,
-    draw_curves,
-    draw_reliability,
-    figures,
-    label_set_table,
-    provenance,
-    save_plot,
-    table,
-    training_section,
-)
+from training.evaluation import Evaluation
+from training.markdown import figures, label_set_table, provenance, table, training_section
+from training.plots import draw_confusion, draw_curves, draw_reliability, save_plot
 from training.text.data import TextData
+from training.text.evaluation import Findings
 
 _MAPPED = 250
 _CONFUSED = 12
-_MISTAKES = 8
 _NEIGHBOURS = 6
 _WORDS_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was measured beside the evaluation.
-
-    Attributes:
-        tokenizer: of the version.
-        vectors: of the words, shape (words, numbers).
-        lengths: words of each training text.
-        baseline: test accuracy of the linear baseline.
-        moved: for the mistakes, the words that moved the answer most, with their weights.
-        study: accuracy on validation over the size of the vocabulary and over the length that is read.
-    """
-
-    tokenizer: Tokenizer
-    vectors: npt.NDArray[np.float32]
-    lengths: npt.NDArray[np.int64]
-    baseline: float
-    moved: dict[int, list[tuple[str, float]]]
-    study: list[dict[str, Any]]
-
-
-def worst_mistakes(evaluation: Evaluation) -> list[int]:
-    """The test texts that the model was surest about and wrong."""
-    wrong = np.flatnonzero(evaluation.probabilities.argmax(1) != evaluation.labels)
-    order = np.argsort(-evaluation.probabilities[wrong].max(1), kind="stable")
-    return [int(index) for index in wrong[order][:_MISTAKES]]
 
 
 def write_report(
@@ -75,11 +36,11 @@ def write_report(
     """Writes `README.md` and the plots it shows into `folder`.
 
     Args:
-        folder: is made where it does not exist.
+        folder: is made if it does not exist.
         manifest: of the version.
         evaluation: on the test split.
-        data: for the mistakes' texts.
-        findings: what else was measured.
+        data: for the texts of the mistakes.
+        findings: what was measured in addition.
         history: a row for each epoch.
         onnx_difference: the largest difference of the exported graph from PyTorch.
     """
@@ -113,18 +74,17 @@ def _card(
     rows = sorted(metrics.per_class, key=lambda row: -row.support)
     parts = [
         f"# {manifest.name}",
-        f"{manifest.description}. Input: int64 token ids that `tokenizer.json` makes of a text, 0 as padding at the "
-        "end. Output: calibrated probabilities.",
+        f"{manifest.description}. Input: int64 token ids from `tokenizer.json`, padded with 0 at the end. "
+        "Output: calibrated probabilities.",
         f"**Test accuracy {metrics.accuracy:.4f}** on the {len(data.test)} test texts of {data.name} (validation "
-        f"{metrics.validation_accuracy:.4f}); F1 {metrics.macro_f1:.4f} as the mean of the classes, {weighted:.4f} "
-        f"weighted by their size. One standard error of the accuracy is {error:.4f}. The linear baseline (tf-idf of "
-        f"words and word pairs, support vector machine) reaches {findings.baseline:.4f}.",
-        "## How text is read",
-        f"Lower case, letters{' and digits' if manifest.training.settings.get('digits') else ''} alone, split at "
-        "everything else; the "
-        f"{manifest.words - 2:,} most frequent words of the training texts have a number of their own, which covers "
-        f"{known:.1%} of the words of the test texts; a text is read up to its word {manifest.max_length}, "
-        f"{(findings.lengths <= manifest.max_length).mean():.1%} of the training texts to their end.",
+        f"{metrics.validation_accuracy:.4f}); macro F1 {metrics.macro_f1:.4f}, weighted F1 {weighted:.4f}. "
+        f"One standard error of the accuracy is {error:.4f}. The linear baseline (tf-idf of words and word pairs, "
+        f"support vector machine) reaches {findings.baseline:.4f}.",
+        "## Tokenisation",
+        f"Words are runs of letters{' and digits' if manifest.training.settings.get('digits') else ''} in lower case. "
+        f"The vocabulary holds the {manifest.words - 2:,} most frequent words of the training texts, which covers "
+        f"{known:.1%} of the words of the test texts. Texts are truncated to {manifest.max_length} words; "
+        f"{(findings.lengths <= manifest.max_length).mean():.1%} of the training texts are no longer.",
         "![Lengths of the training texts](lengths.png)",
         *_study_section(findings.study),
         "## Per topic",
@@ -132,18 +92,18 @@ def _card(
             ("topic", "precision", "recall", "F1", "test texts"),
             [(row.label, *figures(row.precision, row.recall, row.f1), row.support) for row in rows],
         ),
-        f"Confusion among the {_CONFUSED} commonest:",
+        f"Confusion matrix of the {_CONFUSED} most common topics:",
         "![Confusion matrix](confusion.png)",
-        "## Are the probabilities right?",
+        "## Calibration",
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
         f"**{calibration.ece_after:.4f}** after dividing the logits by the temperature {calibration.temperature:.3f}.",
         "![Reliability](calibration.png)",
         label_set_table(manifest.conformal),
-        "## What the word vectors learned",
-        f"The {_MAPPED} most frequent words on a plane (t-SNE):",
+        "## Word embeddings",
+        f"The {_MAPPED} most frequent words, projected by t-SNE:",
         "![Map of words](words.png)",
         _neighbours(findings.vectors, words),
-        "## Mistakes that it was sure about",
+        "## The most confident mistakes",
         *_mistakes(evaluation, data, findings),
         *training_section(manifest, f"the {len(data.validation)} validation texts", manifest.training.seconds),
         *provenance(manifest, f"{onnx_difference:.1g}"),
@@ -155,8 +115,8 @@ def _study_section(study: Sequence[dict[str, Any]]) -> list[str]:
     if not study:
         return []
     return [
-        "What the size of the vocabulary and the length that is read buy (shorter trainings of one reader, accuracy on "
-        "validation; the rows compare with each other):",
+        "The effect of the size of the vocabulary and of the length that texts are truncated to (shorter trainings of "
+        "one encoder; the rows are comparable with each other, not with the figures above):",
         table(
             ("words", "length", "validation accuracy"),
             [(f"{row['words']:,}", row["length"], f"{row['accuracy']:.4f}") for row in study],
@@ -165,7 +125,7 @@ def _study_section(study: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _neighbours(vectors: npt.NDArray[np.float32], words: Sequence[str]) -> str:
-    """The nearest words of some frequent ones, by the cosine of their vectors."""
+    """The nearest neighbours of some frequent words, by cosine similarity."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     frequent = range(2, min(2 + 40 * _WORDS_SHOWN, len(words)))
     shown = [index for index in frequent if len(words[index]) > 3][:: max(1, len(frequent) // _WORDS_SHOWN)]
@@ -173,20 +133,20 @@ def _neighbours(vectors: npt.NDArray[np.float32], words: Sequence[str]) -> str:
     for index in shown[:_WORDS_SHOWN]:
         order = [other for other in np.argsort(-(unit @ unit[index])) if other not in (index, 0, 1)]
         rows.append((words[index], ", ".join(words[other] for other in order[:_NEIGHBOURS])))
-    return table(("word", "nearest"), rows)
+    return table(("word", "nearest neighbours"), rows)
 
 
 def _mistakes(evaluation: Evaluation, data: TextData, findings: Findings) -> list[str]:
     parts = []
-    for index, moved in findings.moved.items():
+    for index, influences in findings.influences.items():
         answer = int(evaluation.probabilities[index].argmax())
         text = data.test.texts[index]
         shown = text if len(text) <= 300 else text[:300] + " …"
-        words = ", ".join(f"{word} {weight:+.2f}" for word, weight in moved)
+        words = ", ".join(f"{word} {weight:+.2f}" for word, weight in influences)
         parts.append(
             f"- *{data.classes[evaluation.labels[index]]}* taken for *{data.classes[answer]}* "
-            f"({evaluation.probabilities[index, answer]:.2f}): {shown}\n\n  What moved it (log-odds that it would "
-            f"lose without the word): {words}"
+            f"({evaluation.probabilities[index, answer]:.2f}): {shown}\n\n  Most influential words (log-odds that the "
+            f"prediction would lose without the word): {words}"
         )
     return parts or ["None."]
 
@@ -198,7 +158,7 @@ def _history(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
 
 def _lengths(axis: Axes, findings: Findings, cut: int) -> None:
     axis.hist(findings.lengths, bins=50)
-    axis.axvline(cut, color="tab:red", linewidth=1, label=f"read up to {cut}")
+    axis.axvline(cut, color="tab:red", linewidth=1, label=f"truncated to {cut}")
     axis.set(xlabel="words", ylabel="training texts")
     axis.legend(frameon=False)
 

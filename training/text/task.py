@@ -1,4 +1,4 @@
-"""What a text classifier learns: see `training.fit.Task`."""
+"""What a text classifier learns: see `training.task.Task`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from service.tasks.text import PAD, UNKNOWN
-from training.fit import Draw
+from training.task import Draw, Task
 
 EVALUATION_BATCH = 64
-# Texts of about one length go together: within stretches of so many batches, so that batches still differ by epoch.
-_STRETCH = 50
+# Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
+_CHUNK = 50
 
 Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class TextSettings:
-    """How a text classifier learns, beside `FitSettings`.
+    """How a text classifier learns, in addition to `FitSettings`.
 
     Attributes:
         label_smoothing: probability mass that is spread over all classes.
-        word_dropout: the share of words that are taken for unknown ones, anew in every epoch.
-        balance: exponent of the classes' inverse frequency in the loss; 0 treats every text alike, 1 every class.
+        word_dropout: the fraction of words that are replaced by the unknown word, drawn anew in every epoch.
+        balance: exponent of the classes' inverse frequency in the loss; 0 weights every text alike, 1 every class.
     """
 
     label_smoothing: float = 0.1
@@ -35,16 +35,16 @@ class TextSettings:
     balance: float = 0.0
 
 
-class Topics:
-    """See `training.fit.Task`.
+class TextClassification(Task):
+    """See `training.task.Task`.
 
     Args:
         train: token ids of each training text.
         labels: their classes, int64, shape (n,).
-        validation: likewise, to choose the epoch.
-        validation_labels: likewise.
-        classes: how many.
-        settings: how.
+        validation: token ids of the texts that choose the epoch.
+        validation_labels: their classes.
+        classes: the number of classes.
+        settings: of the loss and the augmentation.
     """
 
     unit = "texts"
@@ -66,26 +66,23 @@ class Topics:
         self._settings = settings
         counts = torch.bincount(self._labels, minlength=classes).clamp_min(1).float()
         weights = counts**-settings.balance
-        # The mean weight of a text is 1, so that the rate means the same with and without balance.
+        # The mean weight of a text is 1, so that a learning rate means the same with and without balance.
         self._weights = weights * len(labels) / (weights * counts).sum()
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
-        """Batches of texts of about one length, in any order."""
+        """Batches of texts of similar length, in random order."""
         shuffled = torch.randperm(len(self), generator=generator)
-        stretches = shuffled.split(_STRETCH * batch_size)
-        sorted_ = torch.cat([stretch[self._lengths[stretch].argsort(stable=True)] for stretch in stretches])
+        chunks = shuffled.split(_CHUNK * batch_size)
+        sorted_ = torch.cat([chunk[self._lengths[chunk].argsort(stable=True)] for chunk in chunks])
         whole = len(self) // batch_size
         if not whole:
             return sorted_
         batches = sorted_[: whole * batch_size].view(whole, -1)
         mixed = batches[torch.randperm(whole, generator=generator)].flatten()
         return torch.cat((mixed, sorted_[whole * batch_size :]))
-
-    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Nothing changes between epochs."""
 
     def loss(
         self,
@@ -95,24 +92,24 @@ class Topics:
         draw: Draw,
         device: torch.device,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.fit.Task`; the figure is the accuracy."""
+        """See `training.task.Task`; the figure is the accuracy."""
         ids = padded([self._train[item] for item in items.tolist()]).to(device)
         lost = torch.rand(ids.shape, generator=draw.own, device=device) < self._settings.word_dropout
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
         target = self._labels[items].to(device)
-        outputs = network(ids).float()  # of every reader
-        readers = outputs.shape[1]
+        outputs = network(ids).float()  # of every encoder
+        encoders = outputs.shape[1]
         each = F.cross_entropy(
             outputs.flatten(0, 1),
-            target.repeat_interleave(readers),
+            target.repeat_interleave(encoders),
             label_smoothing=self._settings.label_smoothing,
             reduction="none",
-        ).view(-1, readers)
+        ).view(-1, encoders)
         loss = (each.mean(1) * self._weights.to(device)[target]).mean()
         return loss, {"accuracy": (outputs.detach().mean(1).argmax(1) == target).float().mean()}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.fit.Task`."""
+        """See `training.task.Task`."""
         texts, target = self._validation
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, texts))
@@ -130,7 +127,7 @@ def padded(texts: Sequence[Ids]) -> Tensor:
 
 @torch.no_grad()
 def predict(network: nn.Module, texts: Sequence[Ids]) -> npt.NDArray[np.float32]:
-    """Logits, shape (texts, classes), in the order of the texts; those of about one length are computed together."""
+    """Logits, shape (texts, classes), in the order of the texts; those of similar length are computed together."""
     network.eval()
     device = next(network.parameters()).device
     order = np.argsort([len(ids) for ids in texts], kind="stable")
@@ -139,6 +136,6 @@ def predict(network: nn.Module, texts: Sequence[Ids]) -> npt.NDArray[np.float32]
         batch = padded([texts[index] for index in order[start : start + EVALUATION_BATCH]])
         parts.append(network(batch.to(device)).float().cpu().numpy())
     logits = np.concatenate(parts)
-    back = np.empty_like(logits)
-    back[order] = logits
-    return back
+    in_order = np.empty_like(logits)
+    in_order[order] = logits
+    return in_order

@@ -6,7 +6,7 @@ from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.network import Autoencoder, halvings
-from training.autoencoder.task import decode, encode, restoration_errors, to_bytes
+from training.autoencoder.task import decode, encode, reconstruction_errors, to_bytes
 from training.export import export
 
 
@@ -39,7 +39,7 @@ def test_images_too_small_to_halve_are_refused():
 def test_what_is_measured_is_the_network_as_it_is_served():
     network = Autoencoder((8, 8, 1), latent=3, widths=(8,))
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
-    for measure, items in ((encode, images), (restoration_errors, images), (decode, encode(network, images))):
+    for measure, items in ((encode, images), (reconstruction_errors, images), (decode, encode(network, images))):
         network.train()
         together = measure(network, items)
         network.train()
@@ -84,7 +84,7 @@ def test_encoding_and_decoding_equal_reconstruction(exported):
     (images_again,) = decoder.run({"latents": codes})
     np.testing.assert_array_equal(images_again, restored)
     np.testing.assert_allclose(codes, latents, atol=1e-4)
-    np.testing.assert_allclose(errors, restoration_errors(network, images), atol=1e-5)
+    np.testing.assert_allclose(errors, reconstruction_errors(network, images), atol=1e-5)
     assert np.abs(decode(network, latents).astype(int) - restored).max() <= 1
 
 

@@ -4,15 +4,15 @@ import torch.nn.functional as F
 
 from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import Restoration, RestorationSettings, restoration_errors, settle
-from training.fit import Draw
+from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms, reconstruction_errors
+from training.task import Draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
 ITEMS = torch.tensor([3, 1, 7, 5])
 
 
 def loss_of(network, **settings):
-    task = Restoration(IMAGES, IMAGES, RestorationSettings(**settings))
+    task = Reconstruction(IMAGES, IMAGES, ReconstructionSettings(**settings))
     draw = Draw(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
     with torch.no_grad():
         return task.loss(network, ITEMS, 0, draw, torch.device("cpu"))
@@ -39,13 +39,13 @@ def test_consistency_is_how_far_a_shift_moves_the_latents():
     torch.testing.assert_close(difference, 2 * moved, rtol=1e-4, atol=1e-6)
 
 
-def test_settled_statistics_are_those_of_the_images_themselves():
+def test_recomputed_statistics_are_those_of_the_images_themselves():
     network = Autoencoder((16, 16, 1), latent=3, widths=(4,))
     network(to_pixels(torch.from_numpy(255 - IMAGES)))  # of other images
-    before = restoration_errors(network, IMAGES).mean()
-    settle(network, IMAGES)
+    before = reconstruction_errors(network, IMAGES).mean()
+    recompute_norms(network, IMAGES)
     assert not network.training
     norm = network.encoder.body[1]
     outputs = network.encoder.body[0](to_pixels(torch.from_numpy(IMAGES)))
     torch.testing.assert_close(norm.running_mean, outputs.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
-    assert restoration_errors(network, IMAGES).mean() != before
+    assert reconstruction_errors(network, IMAGES).mean() != before

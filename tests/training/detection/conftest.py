@@ -9,9 +9,9 @@ from rich.console import Console
 
 from service.tasks.letterbox import Letterbox
 from tests.pictures import encode
+from training.backbones import load_backbone
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.network import Detector
-from training.networks import load_backbone
 
 CLASSES = ("red", "blue")
 SIZE = (64, 96)
@@ -35,8 +35,8 @@ def scene(seed, height=64, width=96):
 
 def split(seeds):
     images, boxes, labels = zip(*(scene(seed) for seed in seeds), strict=True)
-    places = (Letterbox.of(*SIZE, *SIZE),) * len(images)
-    return DetectionSplit(np.stack(images), boxes, labels, places, tuple(f"{seed}.png" for seed in seeds))
+    frames = (Letterbox.of(*SIZE, *SIZE),) * len(images)
+    return DetectionSplit(np.stack(images), boxes, labels, frames, tuple(f"{seed}.png" for seed in seeds))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def test_every_format_gives_the_same_images_boxes_and_classes(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "place"),
+    ("kind", "origin"),
     [
         ("parquet", "[train] row 1 object 0"),
         ("coco", "_annotations.coco.json annotations["),
@@ -33,9 +33,9 @@ def test_every_format_gives_the_same_images_boxes_and_classes(tmp_path, kind):
         ("voc", "Annotations/1.xml:3"),
     ],
 )
-def test_every_box_knows_its_place(tmp_path, kind, place):
+def test_every_box_knows_its_origin(tmp_path, kind, origin):
     data = read(WRITERS[kind](tmp_path / kind, train=range(2)))
-    assert place in data.splits["train"][1].boxes[0].place
+    assert origin in data.splits["train"][1].boxes[0].origin
 
 
 def test_original_coco_layout(tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.session import Session
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, suppress
-from training.export import answers, export
+from training.export import export, torch_outputs
 
 CARD = GoldenCard(
     rows=1,
@@ -34,7 +34,7 @@ def test_suppression_keeps_the_best_of_boxes_that_overlap_a_class_at_a_time():
     assert suppress(boxes, scores, 0.5, 0.01, 1).sum() == 2
 
 
-def test_answers_are_what_torchvision_would_suppress(graph, squares):
+def test_torch_outputs_are_what_torchvision_would_suppress(graph, squares):
     images = torch.from_numpy(squares.test.images[:5])
     with torch.no_grad():
         boxes, scores, classes = graph(images)
@@ -76,5 +76,5 @@ def test_nothing_found_is_all_zeros(tiny_detector, squares):
     network = tiny_detector()
     for head in network.heads:
         nn.init.constant_(head.classes[-1].bias, -20)
-    found = answers(DetectorGraph(network, 0.5, 0.01, 20).eval(), squares.test.images[:2], OUTPUTS)
+    found = torch_outputs(DetectorGraph(network, 0.5, 0.01, 20).eval(), squares.test.images[:2], OUTPUTS)
     assert all((values == 0).all() for values in found.values())

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from training.backbones import load_backbone
 from training.detection.network import BINS, Detector, decode, grid
-from training.networks import load_backbone
 
 
 def test_places_lie_in_the_middle_of_their_cells_at_every_stride():

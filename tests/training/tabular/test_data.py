@@ -56,8 +56,8 @@ def test_missing_values_are_nan(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "target", "message"),
     [
-        (people(), None, r"has the columns height, weight, kind: choose what is to be told with --target"),
-        (people(), "age", "choose what is to be told with --target"),
+        (people(), None, r"has the columns height, weight, kind: choose the one to predict with --target"),
+        (people(), "age", "choose the one to predict with --target"),
         (["a,b", "x,1", "y,0", "z,1"], "b", "row 0: the column 'a' holds 'x', which is no number"),
         (["a,b", "1,u", "2,", "3,v"], "b", "row 1: the target 'b' is missing"),
         (["a,b", "1,u", "2,u"], "b", "has 1 value"),

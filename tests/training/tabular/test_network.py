@@ -4,7 +4,7 @@ import torch
 from sklearn.datasets import make_classification
 
 from training.tabular.data import TabularSplit
-from training.tabular.evaluate import cross_validate, permutation_importance, rivals
+from training.tabular.evaluation import baselines, cross_validate, permutation_importance
 from training.tabular.network import TabularGraph, TabularNetwork
 
 NAN = float("nan")
@@ -46,7 +46,7 @@ def test_methods_are_compared_on_the_same_folds():
         seen.append(len(part) + len(rest))
         return np.zeros(len(rest))
 
-    result = cross_validate({"constant": spy, **rivals("classification")}, split, "classification", 0)
+    result = cross_validate({"constant": spy, **baselines("classification")}, split, "classification", 0)
     assert seen == [200] * 5
     assert result["constant"].mean == pytest.approx(0.5, abs=0.02)
     assert result["logistic regression"].mean > 0.75

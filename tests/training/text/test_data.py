@@ -3,7 +3,7 @@ import pytest
 
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_jsonl, write_parquet
 from training.data import DataError
-from training.text.data import TextSplit, carve, load_texts
+from training.text.data import TextSplit, hold_out, load_texts
 
 
 def test_a_validation_split_is_carved_from_every_class(source):
@@ -39,7 +39,7 @@ def test_columns_of_other_names_are_named(tmp_path):
 
 def test_a_class_of_one_stays_in_training():
     split = TextSplit(tuple("abcdefghijk"), np.array([0] * 10 + [1]))
-    taken, rest = carve(split, 0.2, seed=0)
+    taken, rest = hold_out(split, 0.2, seed=0)
     assert len(taken) == 2
     assert 1 in rest.labels
     assert sorted(taken.texts + rest.texts) == sorted(split.texts)

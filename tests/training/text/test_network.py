@@ -6,11 +6,11 @@ from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text import PAD, UNKNOWN
 from training.export import export
-from training.fit import Draw
+from training.task import Draw
 from training.text.graph import TextGraph
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
-from training.text.task import TextSettings, Topics, padded, predict
+from training.text.task import TextClassification, TextSettings, padded, predict
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
 
@@ -22,9 +22,9 @@ def texts(lengths=LENGTHS, words=40, seed=0):
 
 @pytest.fixture(params=[("gru", 1, 1, False), ("lstm", 2, 1, False), ("gru", 1, 3, True)])
 def network(request):
-    cell, layers, readers, wide = request.param
+    cell, layers, encoders, wide = request.param
     torch.manual_seed(0)
-    network = TextNetwork(40, 3, cell, embedding=8, hidden=6, layers=layers, readers=readers, wide=wide).eval()
+    network = TextNetwork(40, 3, cell, embedding=8, hidden=6, layers=layers, encoders=encoders, wide=wide).eval()
     if wide:
         torch.nn.init.normal_(network.votes.weight[1:])
     return network
@@ -43,7 +43,7 @@ def test_both_ends_are_read(network):
     ids = torch.from_numpy(texts((12,))[0])[None]
     vectors = network.vectors(ids).detach().requires_grad_()
     for place in (0, 11):
-        states = network.readers[-1].layers[0](vectors, torch.tensor([[12]]))
+        states = network.encoders[-1].layers[0](vectors, torch.tensor([[12]]))
         (gradient,) = torch.autograd.grad(states[0, 11 - place].sum(), vectors)
         assert gradient[0, place].abs().sum() > 0
 
@@ -67,12 +67,12 @@ def test_the_exported_graph_agrees_at_every_batch_and_length(network, tmp_path):
 
 def make_task(**settings):
     labels = np.array([0, 0, 0, 0, 0, 0, 1, 2])
-    return Topics(texts(), labels, texts(), labels, 3, TextSettings(**settings))
+    return TextClassification(texts(), labels, texts(), labels, 3, TextSettings(**settings))
 
 
 def test_an_epoch_holds_every_text_once_and_those_of_one_length_together():
     lengths = np.random.default_rng(0).integers(1, 100, 700)
-    task = Topics(texts(lengths), np.zeros(700, np.int64), [], np.zeros(0, np.int64), 2, TextSettings())
+    task = TextClassification(texts(lengths), np.zeros(700, np.int64), [], np.zeros(0, np.int64), 2, TextSettings())
     order = task.order(torch.Generator().manual_seed(0), 16)
     assert sorted(order.tolist()) == list(range(700))
     batches = lengths[order[: 43 * 16].numpy()].reshape(43, 16)
@@ -98,9 +98,9 @@ def test_words_are_dropped_and_padding_is_not():
     assert 0.3 < share < 0.7
 
 
-def test_every_reader_learns_by_itself_and_their_mean_answers():
+def test_every_encoder_learns_by_itself_and_their_mean_answers():
     torch.manual_seed(0)
-    network = TextNetwork(40, 3, embedding=8, hidden=6, dropout=0, readers=3)
+    network = TextNetwork(40, 3, embedding=8, hidden=6, dropout=0, encoders=3)
     ids = padded(texts())
     each = network(ids)
     assert each.shape == (8, 3, 3)

@@ -1,0 +1,121 @@
+import io
+import json
+from argparse import ArgumentParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from service.inference.manifest import MODEL, read_manifest
+from service.inference.manifests.coding import DENSITY
+from service.inference.session import Session
+from service.tasks.generation import Density
+from training.autoencoder import recipe
+from training.autoencoder.few import FewSettings
+from training.data import DataError
+
+TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
+TINY += ["--generated", 60, "--components", 2]
+
+
+def run(*options):
+    parser = ArgumentParser()
+    recipe.add_arguments(parser)
+    console = Console(file=io.StringIO(), width=200)
+    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, colours, write_parquet):
+    """The models folder with the three versions, and what was said."""
+    folder = tmp_path_factory.mktemp("autoencoder")
+    parts = {name: getattr(colours, name) for name in ("train", "validation", "test")}
+    source = write_parquet(folder / "data", **{name: (part.images, part.labels) for name, part in parts.items()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FewSettings, "__init__", few_settings(FewSettings.__init__))
+        said = run(
+            *TINY, "--data", source, "--run-dir", folder / "run", "--models", folder / "models", "--publish", "--few"
+        )
+    return folder / "models", said
+
+
+def few_settings(real):
+    """So little that it takes a second."""
+
+    def init(self):
+        real(self, per_class=5, generated=5, seeds=2, autoencoder_epochs=2, steps=4)
+
+    return init
+
+
+def test_three_versions_that_can_be_served_are_one_set_of_weights(published, colours):
+    models, said = published
+    sessions, manifests = {}, {}
+    for name in ("autoencoder", "encoder", "decoder"):
+        folder = models / name / "1"
+        manifests[name] = read_manifest(folder)
+        sessions[name] = Session(folder / MODEL, "cpu")
+        sessions[name].check(folder, manifests[name])
+        assert manifests[name].labels == colours.classes
+        assert manifests[name].latent == 4
+        assert f"published {folder}" in said
+    assert len({manifest.task for manifest in manifests.values()}) == 3
+    assert manifests["autoencoder"].metrics == manifests["decoder"].metrics
+    images = colours.test.images
+    restored, errors = sessions["autoencoder"].run({"images": images})
+    (latents,) = sessions["encoder"].run({"images": images})
+    np.testing.assert_array_equal(sessions["decoder"].run({"latents": latents})[0], restored)
+    assert errors.mean() == pytest.approx(manifests["autoencoder"].metrics.mse, rel=1e-3)
+
+
+def test_the_density_lies_beside_the_decoder_and_is_named_with_its_sha256(published):
+    folder = published[0] / "decoder" / "1"
+    assert DENSITY in read_manifest(folder).files
+    latents, labels = Density.load(folder / DENSITY).draw(20, seed=0)
+    assert latents.shape == (20, 4)
+    assert set(labels) <= {0, 1, 2}
+    assert not (published[0] / "encoder" / "1" / DENSITY).exists()
+
+
+def test_the_report_shows_what_it_links(published):
+    report = published[0] / "autoencoder" / "1" / "report"
+    text = (report / "README.md").read_text()
+    names = {path.name for path in report.glob("*.png")}
+    assert names == {
+        "reconstructed.png", "denoised.png", "interpolated.png", "generated.png", "single-against-mixture.png",
+        "nearest.png",
+        "map.png", "learning-curves.png",
+    }  # fmt: skip
+    for name in names:
+        assert f"({name})" in text
+        with Image.open(report / name) as picture:
+            assert picture.width > 200
+    assert "## Does generated data help when real data is scarce?" in text
+    assert text.count("| 0 | ") == text.count("| 1 | ") == 1
+
+
+def test_the_parts_say_what_they_are_and_where_the_rest_is_told(published):
+    for name in ("encoder", "decoder"):
+        text = (published[0] / name / "1" / "report" / "README.md").read_text()
+        assert text.startswith(f"# {name}\n")
+        assert "a part of the model `autoencoder`" in text
+
+
+def test_too_few_images_for_the_study_are_named_before_the_training(published, tmp_path):
+    data = published[0].parent / "data"
+    with pytest.raises(DataError, match=r"--few takes 20 images of each class; 'blue' has 8"):
+        run(*TINY, "--data", data, "--limit", 24, "--run-dir", tmp_path, "--few")
+
+
+def test_a_run_that_ended_is_published_again_without_training(published, capsys, tmp_path):
+    models, _ = published
+    folder = models.parent
+    said = run(
+        *TINY, "--data", folder / "data", "--run-dir", folder / "run", "--models", tmp_path, "--publish", "--resume"
+    )
+    assert "Resuming after epoch 3 of 3" in said
+    again = read_manifest(tmp_path / "autoencoder" / "1")
+    assert again.metrics.mse == read_manifest(models / "autoencoder" / "1").metrics.mse
+    assert json.loads((folder / "run" / "few.json").read_text())

@@ -1,0 +1,93 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from service.inference.session import Session
+from tests.tiny import LABELS, SIZE, answer, write_model
+from training.classification.distill import distillation_loss, soften, teach
+from training.images import ImageData, ImageSplit
+
+
+@pytest.fixture
+def data():
+    """Images that are lop-sided, so that a mirrored one has another answer only if it is looked at differently."""
+    random = np.random.default_rng(3)
+    split = ImageSplit(random.integers(0, 256, (37, SIZE, SIZE, 3), dtype=np.uint8), np.arange(37) % 3)
+    return ImageData("colours", LABELS, split, split, split, "sha256:1")
+
+
+def test_teacher_answers_every_image_as_it_is_and_mirrored(data, tmp_path, monkeypatch):
+    version, seen = write_model(tmp_path / "models"), []
+    run = Session.run
+    monkeypatch.setattr(Session, "run", lambda self, inputs: seen.append(inputs["images"]) or run(self, inputs))
+    answers = teach(version, data, tmp_path / "run")
+    assert answers.shape == (2, 37, 3)
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers[0], answer(data.train.images), atol=1e-6)
+    # Batches no larger than the manifest's 16, each followed by its mirror image.
+    assert [len(images) for images in seen] == [16, 16, 16, 16, 5, 5]
+    for plain, mirrored in zip(seen[::2], seen[1::2], strict=True):
+        np.testing.assert_array_equal(plain[:, :, ::-1], mirrored)
+
+
+def test_answers_are_kept_and_asked_for_anew_when_the_data_changes(data, tmp_path, monkeypatch):
+    version = write_model(tmp_path / "models")
+    first = teach(version, data, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "run", lambda *_: pytest.fail("asked again"))
+        np.testing.assert_array_equal(teach(version, data, tmp_path / "run"), first)
+    other = dataclasses.replace(
+        data, train=ImageSplit(data.train.images[::-1], data.train.labels[::-1]), fingerprint="sha256:2"
+    )
+    np.testing.assert_allclose(teach(version, other, tmp_path / "run"), first[:, ::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"classes": ("a", "b", "c")}, {"classes": LABELS[:2]}])
+def test_a_teacher_of_other_classes_is_refused(data, tmp_path, change):
+    version = write_model(tmp_path / "models")
+    with pytest.raises(ValueError, match="was made for 3 classes"):
+        teach(version, dataclasses.replace(data, **change), tmp_path / "run")
+
+
+def test_a_teacher_of_another_image_size_is_refused(data, tmp_path):
+    version = write_model(tmp_path / "models")
+    small = ImageSplit(data.train.images[:, :4], data.train.labels)
+    with pytest.raises(ValueError, match=r"images of \(8, 8, 3\).*images of \(4, 8, 3\)"):
+        teach(version, dataclasses.replace(data, train=small), tmp_path / "run")
+
+
+def test_softening_divides_the_logits():
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0]])
+    torch.testing.assert_close(soften(logits.softmax(1), 2.0), (logits / 2).softmax(1))
+    certain = soften(torch.tensor([[1.0, 0.0]]), 4.0)
+    assert torch.isfinite(certain).all()
+    assert certain[0, 0] < 1
+
+
+def test_loss_without_a_teacher_is_the_usual_one():
+    logits, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    loss = distillation_loss(logits, F.one_hot(labels, 4).float(), None, label_smoothing=0.1, weight=0.7, temperature=2)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.1))
+
+
+def test_loss_with_a_teacher_is_least_where_the_softened_answers_agree():
+    teacher = torch.tensor([[3.0, 1.0, -2.0]])
+    softened = soften(teacher.softmax(1), 2.0)
+    logits = teacher.clone().requires_grad_()
+    truth = F.one_hot(torch.tensor([1]), 3).float()
+    loss = distillation_loss(logits, truth, softened, label_smoothing=0.0, weight=1.0, temperature=2.0)
+    loss.backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(1, 3), atol=1e-6, rtol=0)
+
+
+def test_weight_shares_the_loss_between_label_and_teacher():
+    logits, truth = torch.randn(5, 3), F.one_hot(torch.tensor([0, 1, 2, 1, 0]), 3).float()
+    softened = torch.softmax(torch.randn(5, 3), 1)
+    hard, soft, mixed = (
+        distillation_loss(logits, truth, softened, label_smoothing=0.0, weight=weight, temperature=3.0)
+        for weight in (0.0, 1.0, 0.25)
+    )
+    torch.testing.assert_close(mixed, 0.75 * hard + 0.25 * soft)

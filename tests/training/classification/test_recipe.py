@@ -1,0 +1,277 @@
+import io
+import json
+from argparse import ArgumentParser
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from service.inference.manifest import MODEL, InvalidModel, read_manifest
+from service.inference.session import Session
+from training.classification import recipe
+from training.classification.architectures import DEFAULTS, NetworkSettings
+from training.classification.study import cnn_variants
+from training.options import override
+from training.weights import best_weights
+
+TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu"]
+
+
+def parse(*options):
+    parser = ArgumentParser()
+    recipe.add_arguments(parser)
+    return parser.parse_args([str(option) for option in options])
+
+
+def run(*options):
+    console = Console(file=io.StringIO(), width=200)
+    recipe.run(parse(*options), console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def source(write_parquet, draw, tmp_path_factory):
+    splits = {name: draw(10, seed=i) for i, name in enumerate(("train", "validation", "test"))}
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    return write_parquet(folder, **{name: (split.images, split.labels) for name, split in splits.items()})
+
+
+@pytest.mark.parametrize("arch", DEFAULTS)
+def test_options_left_out_take_the_default_of_the_architecture(arch):
+    arguments = parse("--arch", arch)
+    assert override(DEFAULTS[arch], arguments) == DEFAULTS[arch]
+    assert override(NetworkSettings(), arguments) == NetworkSettings(arch=arch)
+
+
+def test_options_given_override_the_defaults_and_leave_the_others():
+    arguments = parse("--widths", "4,5", "--depth", 1, "--dropout", 0.2, "--lr", 0.05, "--epochs", 7, "--freeze")
+    network = override(NetworkSettings(), arguments)
+    assert (network.widths, network.depth, network.dropout, network.freeze) == ((4, 5), 1, 0.2, -1)
+    settings = override(DEFAULTS["cnn"], arguments)
+    assert (settings.lr, settings.epochs) == (0.05, 7)
+    assert settings.batch_size == DEFAULTS["cnn"].batch_size
+
+
+def test_without_publishing_a_draft_that_can_be_read_lies_in_the_run(source, tmp_path):
+    said = run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
+    draft = tmp_path / "run" / "export"
+    assert "--publish" in said
+    assert not (tmp_path / "models").exists()
+    assert (draft / "report" / "README.md").is_file()
+    manifest = read_manifest(draft)
+    assert manifest.max_batch == 30
+
+
+def test_manifest_says_what_was_done(source, tmp_path):
+    run(
+        *TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models", "--publish",
+        "--seed", 5, "--limit", 21, "--name", "tiny", "--data-name", "Colours",
+    )  # fmt: skip
+    manifest = read_manifest(tmp_path / "models" / "tiny" / "1")
+    assert manifest.name == "tiny"
+    assert manifest.labels == ("blue", "green", "red")
+    assert (manifest.data.name, manifest.data.train, manifest.data.validation, manifest.data.test) == (
+        "Colours", 21, 21, 21,
+    )  # fmt: skip
+    assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (12, 12, 3)
+    assert manifest.training.settings["seed"] == 5
+    assert manifest.training.settings["widths"] == [8, 8]
+    assert manifest.training.epochs_run == manifest.training.best_epoch == 1
+    assert manifest.golden.rows == 16
+    assert str(tmp_path) not in manifest.model_dump_json()
+
+
+def test_other_runs_that_do_not_exist_are_named_before_anything_is_trained(source, tmp_path):
+    with pytest.raises(ValueError, match="no-such-run"):
+        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--compare", tmp_path / "no-such-run")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_path):
+    options = [*TINY, "--data", source, "--models", tmp_path / "models", "--publish"]
+    run(*options, "--run-dir", tmp_path / "teacher", "--name", "large")
+    run(*options, "--run-dir", tmp_path / "run", "--name", "small", "--teacher", tmp_path / "models" / "large" / "1")
+    assert read_manifest(tmp_path / "models" / "small" / "1").training.settings["teacher"] == "large/1"
+    assert read_manifest(tmp_path / "models" / "large" / "1").training.settings["teacher"] is None
+    assert list((tmp_path / "run").glob("teacher-*.npy"))
+
+
+def test_training_starts_from_the_best_weights_of_another_run(source, tmp_path):
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
+    # With no rate nothing is learned, and without averaging nothing else changes.
+    options = ["--lr", "0", "--epochs", "1", "--ema", "0", "--start-from", tmp_path / "first"]
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", *options)
+    first, second = (best_weights(tmp_path / name) for name in ("first", "second"))
+    learned = [name for name in first if name.endswith("weight")]
+    assert all(torch.equal(first[name], second[name]) for name in learned)
+    assert (
+        json.loads((tmp_path / "second" / "export" / "manifest.json").read_text())["training"]["settings"]["start_from"]
+        == "first"
+    )
+
+
+def test_a_published_version_that_kept_its_weights_can_be_started_from(source, tmp_path):
+    options = ["--data", source, "--models", tmp_path / "models", "--publish", "--name", "small"]
+    run(*TINY, *options, "--run-dir", tmp_path / "first", "--keep-weights")
+    version = tmp_path / "models" / "small" / "1"
+    assert "weights.safetensors" not in read_manifest(version).files
+    kept, trained = best_weights(version), best_weights(tmp_path / "first")
+    assert kept.keys() == trained.keys()
+    for name, value in trained.items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-3, atol=1e-4)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
+
+
+def test_a_mirroring_graph_answers_alike_to_an_image_and_its_mirror_image(source, tmp_path, draw):
+    options = ["--data", source, "--models", tmp_path / "models", "--publish", "--name", "small", "--keep-weights"]
+    run(*TINY, *options, "--run-dir", tmp_path / "run", "--mirror")
+    version = tmp_path / "models" / "small" / "1"
+    assert read_manifest(version).training.settings["mirror"] is True
+    images = draw(5, seed=3).images
+    session = Session(version / MODEL, "cpu")
+    plain, turned = (session.run({"images": view})[0] for view in (images, images[:, :, ::-1].copy()))
+    assert np.abs(plain - 1 / 3).max() > 0.01  # it tells them apart
+    np.testing.assert_allclose(plain, turned, atol=1e-5)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
+
+
+def test_a_network_may_end_between_its_start_and_its_end(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.classification.interpolate.SHARES", (0.25,))
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
+    options = ["--start-from", tmp_path / "first", "--interpolate", "--keep-weights"]
+    said = run(*TINY, *options, "--data", source, "--run-dir", tmp_path / "second")
+    assert "25% of the way" in said
+    draft = tmp_path / "second" / "export"
+    assert read_manifest(draft).training.settings["interpolated"] == 0.25
+    first, second = best_weights(tmp_path / "first"), best_weights(tmp_path / "second")
+    between = torch.lerp(first["head.weight"], second["head.weight"], 0.25)
+    torch.testing.assert_close(best_weights(draft)["head.weight"], between, atol=1e-3, rtol=0)
+
+
+def test_kept_statistics_are_those_that_training_began_with(source, tmp_path):
+    backbone = ["--arch", "transfer", "--backbone", "test_efficientnet", "--weights", "none", "--network-size", "32"]
+    run(
+        *backbone, "--freeze-norms", "--epochs", 1, "--batch-size", 10, "--device", "cpu", "--precision", "bfloat16",
+        "--data", source, "--run-dir", tmp_path / "run",
+    )  # fmt: skip
+    learned = best_weights(tmp_path / "run")
+    means = [value for name, value in learned.items() if name.endswith("running_mean")]
+    assert means
+    assert not torch.cat(means).any()
+    assert (tmp_path / "run" / "export" / MODEL).is_file()
+
+
+def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
+    with pytest.raises(ValueError, match=r"nothing: holds neither a run's checkpoint\.pt"):
+        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "nothing")
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
+    options = ["--arch", "mlp", "--start-from", tmp_path / "first"]
+    with pytest.raises(ValueError, match="is a run of another network"):
+        run("--data", source, "--run-dir", tmp_path / "run", *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arch", "cnn", "--freeze-norms"], "--freeze-norms is for --arch transfer, not cnn"),
+        (["--arch", "transfer", "--widths", "8,8"], "--widths is for --arch cnn, not transfer"),
+        (["--arch", "mlp", "--network-size", 160], "--network-size is for --arch transfer"),
+        (["--arch", "cnn", "--distill", 0.5], "--distill weights the predictions of a --teacher"),
+        (["--arch", "cnn", "--no-flip", "--mirror"], "--mirror predicts mirror images"),
+        (["--arch", "cnn", "--interpolate"], "--interpolate moves back towards the weights of --start-from"),
+        (["--arch", "cnn", "--warmup", 5], "--warmup 5: must be at least 0"),
+        (["--arch", "cnn", "--epochs", 0], "0 epochs"),
+        (["--arch", "cnn", "--depth", 0], "--depth 0: a network needs filters and layers"),
+        (["--arch", "cnn", "--widths", "0,8"], "a network needs filters and layers"),
+        (["--arch", "mlp", "--dropout", 1], "--dropout 1: must be at least 0 and less than 1"),
+        (["--arch", "cnn", "--label-smoothing", 1.5], "--label-smoothing 1.5: must be at least 0 and at most 1"),
+        (["--arch", "cnn", "--cutmix", -1], "--cutmix -1: must be at least 0 and at most 1"),
+        (["--arch", "cnn", "--optimizer", "adamw"], "--optimizer adamw needs its own --lr"),
+        (["--arch", "transfer", "--freeze", "--backbone-lr", 0.1], "--backbone-lr is for a backbone that learns"),
+        (
+            ["--arch", "transfer", "--backbone", "resnet18.nope", "--weights", "none"],
+            "resnet18.nope .* cannot be loaded",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_or_cannot_be_are_refused(source, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(*options, "--device", "cpu", "--data", source, "--run-dir", tmp_path / "run")
+
+
+def test_the_manifest_states_the_settings_that_were_in_force(source, tmp_path):
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run")
+    settings = read_manifest(tmp_path / "run" / "export").training.settings
+    assert "widths" in settings
+    unused = {"backbone", "freeze", "network_size", "backbone_lr", "distill", "distill_temperature"}
+    assert not settings.keys() & unused
+
+
+def test_a_run_on_other_splits_of_the_data_is_warned_about(write_class_folders, draw, tmp_path):
+    whole = draw(20)
+    folder = write_class_folders(tmp_path / "set", _=(whole.images, whole.labels))
+    first, again = [*TINY, "--data", folder], ["--start-from", tmp_path / "first"]
+    run(*first, "--run-dir", tmp_path / "first")
+    assert "too good" not in run(*first, "--run-dir", tmp_path / "second", *again)
+    assert "too good" in run(*first, "--run-dir", tmp_path / "third", *again, "--seed", 1)
+    card = (tmp_path / "first" / "export" / "report" / "README.md").read_text()
+    assert "held out from the training split (stratified), as were the test images" in card
+
+
+def test_a_run_on_another_validation_split_is_warned_about(write_parquet, draw, tmp_path):
+    splits = {name: draw(20, seed=i) for i, name in enumerate(("train", "test"))}
+    folder = write_parquet(tmp_path / "set", **{name: (split.images, split.labels) for name, split in splits.items()})
+    run(*TINY, "--data", folder, "--run-dir", tmp_path / "first")
+    again = [*TINY, "--data", folder, "--run-dir", tmp_path / "second", "--start-from", tmp_path / "first"]
+    assert "that are validation images now" in run(*again, "--seed", 1)
+
+
+def test_a_run_goes_on_with_the_teacher_it_began_with_alone(source, tmp_path):
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "a")
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "b", "--seed", 1)
+    taught = [*TINY, "--data", source, "--run-dir", tmp_path / "run", "--resume", "--teacher"]
+    run(*taught, tmp_path / "a" / "export")
+    run(*taught, tmp_path / "a" / "export")
+    with pytest.raises(ValueError, match=r"was made with other settings .*teacher export"):
+        run(*taught, tmp_path / "b" / "export")
+
+
+def test_a_size_that_is_not_used_is_said(source, tmp_path):
+    backbone = ["--arch", "transfer", "--backbone", "test_efficientnet", "--weights", "none", "--epochs", 1]
+    options = [*backbone, "--batch-size", 10, "--device", "cpu", "--data", source]
+    assert "--network-size 8: the images are no smaller" in run(
+        *options, "--network-size", 8, "--run-dir", tmp_path / "small"
+    )
+    assert "--network-size" not in run(*options, "--network-size", 32, "--run-dir", tmp_path / "large")
+
+
+def test_a_teacher_that_is_no_model_is_refused(source, tmp_path):
+    with pytest.raises(InvalidModel, match=r"manifest\.json is missing"):
+        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--teacher", tmp_path)
+
+
+def test_the_study_varies_one_thing_at_a_time(colours):
+    variants = cnn_variants(NetworkSettings(widths=(8, 16)), colours, 0)
+    networks = {name: build_one() for name, build_one in variants.items()}
+    weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    assert len(weights) == 7
+    base = weights["unchanged"]
+    assert weights["half the filters (4, 8)"] < base < weights["1.5 times the filters (12, 24)"]
+    assert weights["2 convolutions per group"] < base < weights["4 convolutions per group"]
+    assert weights["dropout 0.2"] == weights["dropout 0.5"] == base
+    assert [networks[f"dropout {rate}"].dropout.p for rate in (0.2, 0.5)] == [0.2, 0.5]
+
+
+def test_the_study_goes_into_the_report(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.classification.study.EPOCHS", 1)
+    monkeypatch.setattr("training.classification.study.IMAGES", 20)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--study")
+    report = (tmp_path / "run" / "export" / "report" / "README.md").read_text()
+    assert "## The effect of filters, layers and dropout" in report
+    assert "| dropout 0.5 |" in report
+
+
+def test_the_study_is_of_the_cnn(source, tmp_path):
+    with pytest.raises(ValueError, match="--arch cnn"):
+        run("--arch", "mlp", "--data", source, "--run-dir", tmp_path / "run", "--study")

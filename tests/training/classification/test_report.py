@@ -1,0 +1,125 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.classification.report import write_report
+from training.evaluation import evaluate
+from training.images import ImageData, ImageSplit
+
+RESULT = {
+    "arch": "cnn",
+    "data": "colours",
+    "label": "residual convolutional network",
+    "parameters": 12_345,
+    "accuracy": 0.9,
+    "ms_batch_1": 0.5,
+    "ms_batch_max": 0.25,
+    "training_seconds": 90.0,
+    "onnx_difference": 2e-6,
+    "history": [
+        {"train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": 0.9, "validation_accuracy": 0.6},
+        {"train_loss": 0.5, "train_accuracy": 0.8, "validation_loss": 0.6, "validation_accuracy": 0.9},
+    ],
+}
+
+
+def evaluation_of(data, mistakes=()):
+    """Of a network that is right but for the test images named, each taken for the next class."""
+    count = len(data.classes)
+    answers = data.test.labels.copy()
+    answers[list(mistakes)] = (answers[list(mistakes)] + 1) % count
+    truth = np.eye(count, dtype=np.float32)
+    validation = 3 * truth[data.validation.labels]
+    validation[0] = validation[0][::-1]
+    return evaluate(data.classes, validation, data.validation.labels, 3 * truth[answers], data.test.labels)
+
+
+def linked(text):
+    return re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+
+
+@pytest.fixture
+def report(colours, make_manifest, tmp_path):
+    def make(data=colours, mistakes=(1, 4, 25), others=(), study=()):
+        evaluation = evaluation_of(data, mistakes)
+        manifest = make_manifest(data=data, evaluation=evaluation)
+        write_report(tmp_path / "report", manifest, evaluation, data, RESULT, others, study)
+        return (tmp_path / "report" / "README.md").read_text()
+
+    return make
+
+
+def test_every_linked_plot_is_there_and_every_plot_is_linked(report, tmp_path):
+    names = linked(report())
+    assert len(names) == 5
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "report").glob("*.png"))
+    for name in names:
+        with Image.open(tmp_path / "report" / name) as image:
+            assert min(image.size) > 100
+            assert len(np.unique(np.asarray(image.convert("L")))) > 2
+
+
+def test_card_says_the_figures_of_the_manifest(report):
+    text = report()
+    assert "**Test accuracy 0.9000** on the 30 test images of colours" in text
+    assert "12,345" in text
+    assert "| cnn" not in text.split("## Comparison of architectures")[0]
+    assert "sha256:0" in text
+
+
+def test_per_class_table_has_a_row_a_class(report):
+    table = report().split("## Per class")[1].split("!")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert [row[0].removeprefix("| ") for row in rows] == ["blue", "green", "red"]
+    assert [row[-1].removesuffix(" |") for row in rows] == ["10", "10", "10"]
+    assert rows[0][2] == "0.8000"  # two of ten blue images were taken for green
+
+
+def test_commonest_confusions_come_first(report):
+    assert "Most common confusions: blue taken for green (2), red taken for blue (1)." in report()
+
+
+def test_network_without_a_mistake_gets_a_card_without_empty_lists(report, tmp_path):
+    text = report(mistakes=())
+    assert "Most common confusions: ." not in text
+    assert "The 0 wrongly" not in text
+    assert all((tmp_path / "report" / name).is_file() for name in linked(text))
+
+
+def test_single_mistake_and_more_than_are_drawn(report):
+    assert "The 1 wrongly classified test image" in report(mistakes=(3,))
+    assert "The 24 wrongly classified test images" in report(mistakes=range(30))
+
+
+def test_grey_images_and_many_classes_are_drawn_without_an_unreadable_matrix(report, tmp_path):
+    labels = np.tile(np.arange(40), 2)
+    images = np.random.default_rng(0).integers(0, 256, (80, 6, 6, 1), dtype=np.uint8)
+    split = ImageSplit(images, labels)
+    text = report(data=ImageData("many", tuple(f"class {i}" for i in range(40)), split, split, split, "sha256:1"))
+    assert "confusion.png" not in text
+    assert not (tmp_path / "report" / "confusion.png").exists()
+    assert "Most common confusions: " in text
+
+
+def test_other_runs_and_the_study_get_rows_of_their_own(report):
+    other = {**RESULT, "arch": "mlp", "label": "dense network", "accuracy": 0.5}
+    study = [
+        {
+            "change": "half the filters",
+            "epochs": 4,
+            "train": 1000,
+            "parameters": 99,
+            "train_accuracy": 0.8,
+            "validation_accuracy": 0.7,
+            "seconds": 3.2,
+        }
+    ]
+    text = report(others=[other], study=study)
+    compared = text.split("## Comparison of architectures")[1]
+    assert "| colours | cnn: residual convolutional network | 12,345 | 0.9000 | 0.50 | 0.25 |" in compared
+    assert "| colours | mlp: dense network | 12,345 | 0.5000 | 0.50 | 0.25 |" in compared
+    assert "Each row is 4 epochs on 1000 training images" in compared
+    assert "| half the filters | 99 | 0.8000 | 0.7000 | 3 |" in compared
+    assert "The effect of filters, layers and dropout" not in report()

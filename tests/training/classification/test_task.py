@@ -1,0 +1,86 @@
+import dataclasses
+
+import numpy as np
+import torch
+
+import training.classification.task
+from tests.training.quick import LEARNING, SETTINGS, score
+from training.augment import Augment
+from training.backbones import load_backbone
+from training.classification.network import Transfer
+from training.classification.task import Classification, ClassificationSettings
+from training.labels import predict
+
+
+def test_a_network_that_starts_with_small_images_is_told_how_far_training_is(colours):
+    backbone = load_backbone("test_efficientnet", "none")
+    network = Transfer(backbone, 96, 3, dropout=0.0, frozen=0, start_size=32)
+    task = Classification(colours.train, colours.validation, LEARNING)
+    sizes = []
+    for epoch in range(4):
+        task.begin(network, epoch, 4)
+        sizes.append(network.training_size)
+    assert sizes == [32, 56, 72, 96]
+
+
+def test_a_teacher_is_believed_over_the_labels_as_far_as_its_weight_goes(tiny_cnn, train_on, colours, tmp_path):
+    """A teacher that takes every colour for the next one."""
+    wrong = np.eye(3, dtype=np.float32)[(colours.train.labels + 1) % 3] * 0.9 + 1 / 30
+    settings, learning = dataclasses.replace(SETTINGS, epochs=3), dataclasses.replace(LEARNING, distill=0.95)
+    model = tiny_cnn()
+    train_on(model, tmp_path / "with", settings, learning, teacher=np.stack((wrong, wrong)))
+    answers = predict(model, colours.test.images).argmax(1)
+    assert (answers == (colours.test.labels + 1) % 3).mean() > 0.9
+
+
+def test_the_teachers_answer_to_the_mirrored_image_goes_with_the_mirrored_image(
+    tiny_cnn, train_on, colours, tmp_path, monkeypatch
+):
+    """The two views' answers are told apart by their first probability."""
+    views = np.zeros((2, len(colours.train), 3), dtype=np.float32)
+    views[0, :, 0] = views[1, :, 1] = 1
+    seen = []
+    real = training.classification.task.distillation_loss
+
+    def spy(logits, truth, softened, **options):
+        seen.append(softened.argmax(1))
+        return real(logits, truth, softened, **options)
+
+    monkeypatch.setattr("training.classification.task.distillation_loss", spy)
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    train_on(tiny_cnn(), tmp_path, settings, teacher=views)
+    order = torch.randperm(len(colours.train), generator=torch.Generator().manual_seed(settings.seed * 100_003))
+    assert torch.equal(torch.cat(seen), LEARNING.augment.mirrored(order, 0).long()[: len(torch.cat(seen))])
+
+
+def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours, tmp_path, monkeypatch):
+    truths = []
+    real = training.classification.task.distillation_loss
+
+    def spy(logits, truth, softened, **options):
+        truths.append(truth)
+        return real(logits, truth, softened, **options)
+
+    monkeypatch.setattr("training.classification.task.distillation_loss", spy)
+    learning = ClassificationSettings(augment=Augment(translate=1, cutout=0, cutmix=1.0))
+    model = tiny_cnn()
+    train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=4), learning)
+    rows = torch.cat(truths)
+    torch.testing.assert_close(rows.sum(1), torch.ones(len(rows)))
+    assert ((rows > 0.01) & (rows < 0.99)).any(1).float().mean() > 0.3
+    assert score(model, colours.test)[1] > 0.9
+
+
+def test_prediction_goes_over_all_batches_in_order(tiny_cnn, draw, monkeypatch):
+    model, images = tiny_cnn(), draw(9).images
+    whole = predict(model, images)
+    monkeypatch.setattr("training.labels.EVALUATION_BATCH", 4)
+    assert whole.shape == (27, 3)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(predict(model, images), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_mirrored_prediction_is_the_mean_over_both_views(tiny_cnn, draw):
+    model, images = tiny_cnn(), draw(4).images
+    mean = (predict(model, images) + predict(model, images[:, :, ::-1].copy())) / 2
+    np.testing.assert_allclose(predict(model, images, mirror=True), mean, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,177 @@
+"""Average precision and matching, held against a slow and plain reference."""
+
+import numpy as np
+import pytest
+
+from service.tasks.letterbox import Letterbox
+from training.detection.data import DetectionSplit
+from training.detection.evaluation import THRESHOLDS, Detections, average_precision, box_iou, mistakes, threshold_curves
+
+CLASSES = ("a", "b", "c")
+SIDE = 200
+
+
+def iou(one, other):
+    """Of two boxes, by the book."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    area = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
+    return width * height / (area - width * height)
+
+
+def match(found, boxes, overlap):
+    """For each detection of one image and class, the best first, whether it takes an object that is still free."""
+    taken, hits = set(), []
+    for box in found:
+        candidates = [(iou(box, thing), index) for index, thing in enumerate(boxes) if index not in taken]
+        best = max(candidates, default=(0.0, -1))
+        hits.append(best[0] >= overlap)
+        if hits[-1]:
+            taken.add(best[1])
+    return hits
+
+
+def reference_ap(found, split, label, overlap):
+    """COCO's: precision, made monotone, at 101 recalls."""
+    scored, objects = [], 0
+    for image, one in enumerate(found):
+        mine = np.flatnonzero(one.classes == label)
+        mine = mine[np.argsort(-one.scores[mine], kind="stable")][:100]
+        boxes = split.boxes[image][split.labels[image] == label].astype(float)
+        objects += len(boxes)
+        hits = match(one.boxes[mine].astype(float), boxes, overlap)
+        scored += zip(one.scores[mine].tolist(), hits, strict=True)
+    scored.sort(key=lambda pair: -pair[0])
+    right, points = 0, []
+    for count, (_, hit) in enumerate(scored, start=1):
+        right += hit
+        points.append((right / objects, right / count))
+    total = 0.0
+    for recall in np.linspace(0, 1, 101):
+        total += max((precision for reached, precision in points if reached >= recall), default=0.0)
+    return total / 101
+
+
+def random_boxes(random, count):
+    corners = random.uniform(0, SIDE - 60, (count, 2))
+    return np.concatenate((corners, corners + random.uniform(8, 60, (count, 2))), 1).astype(np.float32)
+
+
+def make_split(boxes, labels):
+    count = len(boxes)
+    return DetectionSplit(
+        np.zeros((count, 32, 32, 3), np.uint8),
+        tuple(np.asarray(b, np.float32).reshape(-1, 4) for b in boxes),
+        tuple(np.asarray(one, np.int64) for one in labels),
+        (Letterbox.of(SIDE, SIDE, 32, 32),) * count,
+        tuple(str(i) for i in range(count)),
+    )
+
+
+def random_case(seed, images=8):
+    """Objects, and detections that are some of them moved, some misnamed, some made up."""
+    random = np.random.default_rng(seed)
+    boxes = [random_boxes(random, random.integers(0, 9)) for _ in range(images)]
+    labels = [random.integers(0, 3, len(b)) for b in boxes]
+    found = []
+    for b, one in zip(boxes, labels, strict=True):
+        again = np.concatenate((b, b[: len(b) // 2]))
+        moved = again + random.normal(0, random.choice([1, 4, 10]), again.shape).astype(np.float32)
+        invented = random_boxes(random, random.integers(0, 6))
+        corners = np.concatenate((np.sort(moved.reshape(-1, 2, 2), axis=1).reshape(-1, 4), invented))
+        named = np.concatenate((one, one[: len(one) // 2], random.integers(0, 3, len(invented))))
+        wrong = random.random(len(named)) < 0.15
+        named = np.where(wrong, random.integers(0, 3, len(named)), named)
+        scores = random.random(len(corners)).astype(np.float32)
+        order = np.argsort(-scores)
+        found.append(Detections(corners[order].astype(np.float32), scores[order], named[order]))
+    return found, make_split(boxes, labels)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_average_precision_agrees_with_the_reference(seed):
+    found, split = random_case(seed)
+    result = average_precision(found, split, CLASSES)
+    overlaps = np.linspace(0.5, 0.95, 10)
+    for index, row in enumerate(result.per_class):
+        values = [reference_ap(found, split, index, overlap) for overlap in overlaps]
+        assert row.ap_50 == pytest.approx(values[0], abs=1e-6)
+        assert row.ap_75 == pytest.approx(values[5], abs=1e-6)
+        assert row.ap == pytest.approx(np.mean(values), abs=1e-6)
+    assert result.map == pytest.approx(np.mean([row.ap for row in result.per_class]), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_overlaps_agree_with_the_reference(seed):
+    random = np.random.default_rng(seed)
+    one, other = random_boxes(random, 7), random_boxes(random, 5)
+    expected = [[iou(a, b) for b in other.astype(float)] for a in one.astype(float)]
+    np.testing.assert_allclose(box_iou(one, other), expected, atol=1e-6)
+    assert box_iou(one[:0], other).shape == (0, 5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_threshold_curves_count_what_the_reference_matches(seed):
+    found, split = random_case(seed)
+    curves = threshold_curves(found, split, CLASSES)
+    objects = sum(len(one) for one in split.labels)
+    for point in (0, 40, 100, 160):
+        confidence = THRESHOLDS[point]
+        right = total = 0
+        for image, one in enumerate(found):
+            for label in range(3):
+                mine = (one.classes == label) & (one.scores >= confidence)
+                order = np.argsort(-one.scores[mine], kind="stable")
+                boxes = split.boxes[image][split.labels[image] == label].astype(float)
+                right += sum(match(one.boxes[mine][order].astype(float), boxes, 0.5))
+                total += int(mine.sum())
+        assert curves.overall.precision[point] == pytest.approx(right / total if total else 1.0, abs=1e-6)
+        assert curves.overall.recall[point] == pytest.approx(right / objects, abs=1e-6)
+
+
+def test_a_perfect_detector_is_perfect_and_a_silent_one_finds_nothing():
+    _, split = random_case(3)
+    perfect = [
+        Detections(b, np.full(len(b), 0.9, np.float32), one) for b, one in zip(split.boxes, split.labels, strict=True)
+    ]
+    assert average_precision(perfect, split, CLASSES).map == pytest.approx(1.0)
+    curves = threshold_curves(perfect, split, CLASSES)
+    at = dict(zip(curves.confidence, zip(curves.overall.precision, curves.overall.recall, strict=True), strict=True))
+    assert at[0.9] == (1.0, 1.0)
+    assert at[0.905] == (1.0, 0.0)
+    empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    silent = [empty] * len(split)
+    assert average_precision(silent, split, CLASSES).map == 0
+    assert set(threshold_curves(silent, split, CLASSES).overall.recall) == {0.0}
+    assert mistakes(silent, split, CLASSES, 0.5).missed == sum(len(one) for one in split.labels)
+
+
+def test_a_class_without_a_test_object_does_not_count():
+    split = make_split([[(0, 0, 10, 10)]], [[0]])
+    found = [Detections(split.boxes[0], np.array([0.9], np.float32), np.array([0]))]
+    result = average_precision(found, split, CLASSES)
+    assert result.map == pytest.approx(1.0)
+    assert [row.support for row in result.per_class] == [1, 0, 0]
+
+
+def test_each_way_to_be_wrong_is_told_from_the_others():
+    split = make_split([[(0, 0, 40, 40), (100, 100, 140, 140)]], [[0, 1]])
+    boxes = [
+        (0, 0, 40, 41),  # right
+        (0, 0, 40, 39),  # found twice
+        (100, 100, 140, 139),  # the object is of class 1
+        (20, 0, 60, 40),  # a third of the object of its class
+        (160, 160, 190, 190),  # nothing there
+        (160, 0, 190, 30),  # below the threshold
+    ]
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.55, 0.3], np.float32)
+    found = [Detections(np.array(boxes, np.float32), scores, np.array([0, 0, 2, 0, 1, 1]))]
+    wrong = mistakes(found, split, CLASSES, 0.5)
+    assert wrong.kinds == {"wrong class": 1, "poor box": 1, "found twice": 1, "nothing there": 1}
+    assert wrong.missed == 1
+    np.testing.assert_array_equal(
+        wrong.confusion,
+        [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [2, 1, 0, 0]],
+    )

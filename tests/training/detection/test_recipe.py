@@ -1,0 +1,84 @@
+import io
+import json
+from argparse import ArgumentParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from service.inference.manifest import MODEL, read_manifest
+from service.inference.manifests.detection import DetectorManifest
+from service.inference.session import Session
+from tests.training.detection.conftest import write_parquet
+from training.detection import recipe
+
+TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
+TINY += ["--epochs", 2, "--batch-size", 4, "--device", "cpu"]
+
+
+def run(*options):
+    parser = ArgumentParser()
+    recipe.add_arguments(parser)
+    console = Console(file=io.StringIO(), width=200)
+    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A version made by the recipe, and what it said."""
+    folder = tmp_path_factory.mktemp("detector")
+    source = write_parquet(folder / "data", train=range(16), validation=range(100, 104), test=range(200, 208))
+    said = run(
+        *TINY, "--data", source, "--run-dir", folder / "run", "--models", folder / "models", "--publish", "--flip"
+    )
+    return folder / "models" / "detector" / "1", said
+
+
+def test_the_version_can_be_served_and_says_what_was_done(published):
+    folder, said = published
+    manifest = read_manifest(folder)
+    assert isinstance(manifest, DetectorManifest)
+    assert manifest.labels == ("red", "blue")
+    assert (manifest.image.height, manifest.image.width) == (64, 96)
+    assert len(manifest.curves.confidence) == 201
+    assert manifest.training.settings["backbone"] == "test_efficientnet"
+    assert manifest.training.settings["augment"]["flip"] is True
+    assert (manifest.data.train, manifest.data.validation, manifest.data.test) == (16, 4, 8)
+    Session(folder / MODEL, "cpu").check(folder, manifest)
+    assert "published" in said
+    assert f"test mAP at 0.5 {manifest.metrics.map_50:.4f}" in said
+
+
+def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(published):
+    folder, _ = published
+    report = (folder / "report" / "README.md").read_text()
+    names = {"learning-curves", "thresholds", "precision-recall", "confusion", "samples", "augmented"}
+    assert {path.stem for path in (folder / "report").glob("*.png")} == names
+    for name in names:
+        assert f"({name}.png)" in report
+        with Image.open(folder / "report" / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+    curves = read_manifest(folder).curves
+    at = int(np.argmax(curves.overall.f1))
+    assert (
+        f"| {curves.confidence[at]:g} | {curves.overall.precision[at]:.4f} | {curves.overall.recall[at]:.4f} |"
+        in report
+    )
+
+
+def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
+    source = write_parquet(tmp_path / "data", train=range(8), validation=range(100, 103), test=range(200, 203))
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+    assert json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["task"] == "object-detection"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--image-size", "64"), ("--scale", "1"), ("--bad-boxes", "keep")])
+def test_options_that_cannot_be_meant_are_refused(option, value, capsys):
+    parser = ArgumentParser()
+    recipe.add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args([option, value])
+    assert option in capsys.readouterr().err

@@ -1,0 +1,141 @@
+import io
+import json
+from argparse import ArgumentParser
+
+import httpx
+import numpy as np
+import pytest
+from rich.console import Console
+
+from service.api.predict_tabular import TabularAnswer
+from service.app import create_app
+from service.inference.manifest import MODEL, read_manifest
+from service.inference.session import Session
+from service.settings import Settings
+from training.tabular import recipe
+from training.tabular.data import load_table
+
+TINY = ["--hidden", "16", "--epochs", 12, "--lr", "0.01", "--device", "cpu"]
+
+
+def run(*options):
+    parser = ArgumentParser()
+    recipe.add_arguments(parser)
+    console = Console(file=io.StringIO(), width=200)
+    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A models folder with a classifier of tumours and a regression of a made-up weight, and what was said."""
+    folder = tmp_path_factory.mktemp("tabular")
+    said = run(*TINY, "--run-dir", folder / "a", "--models", folder / "models", "--publish")
+    random = np.random.default_rng(0)
+    heights = random.normal(170, 10, 200)
+    lines = ["height,noise,weight", *(f"{h:.3f},{random.normal():.3f},{h / 2 + random.normal():.3f}" for h in heights)]
+    (folder / "people.csv").write_text("\n".join(lines) + "\n")
+    options = [
+        "--data",
+        folder / "people.csv",
+        "--target",
+        "weight",
+        "--name",
+        "weight",
+        "--epochs",
+        60,
+        "--dropout",
+        0,
+    ]
+    run(*TINY, *options, "--run-dir", folder / "b", "--models", folder / "models", "--publish")
+    return folder / "models", said
+
+
+@pytest.fixture
+async def client(models):
+    app = create_app(Settings(models=models[0], device="cpu", threads=1, max_items=300))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        yield client
+
+
+def test_versions_can_be_served_and_learned_something(models):
+    folder, said = models
+    card = read_manifest(folder / "tabular" / "1")
+    assert card.metrics.accuracy > 0.9
+    assert set(card.metrics.cross_validated) == {"this network", "logistic regression", "gradient boosting"}
+    assert "logistic regression: 0.9" in said
+    Session(folder / "tabular" / "1" / MODEL, "cpu").check(folder / "tabular" / "1", card)
+    weight = read_manifest(folder / "weight" / "1")
+    assert weight.kind == "regression"
+    assert weight.metrics.r2 > 0.8
+    assert weight.metrics.rmse < 3
+
+
+@pytest.mark.parametrize("name", ["tabular", "weight"])
+def test_reports_show_what_they_link(models, name):
+    report = models[0] / name / "1" / "report"
+    text = (report / "README.md").read_text()
+    assert {path.name for path in report.glob("*.png")} == {"learning-curves.png", "importance.png", "predictions.png"}
+    assert all(f"({path.name})" in text for path in report.glob("*.png"))
+    assert "| this network |" in text
+
+
+async def test_test_rows_over_http_score_what_the_manifest_states(models, client):
+    data = load_table("breast-cancer", None)
+    rows = [dict(zip(data.columns, row.tolist(), strict=True)) for row in data.test.rows]
+    answer = (await client.post("/v1/predict-tabular?top_k=1", json={"rows": rows})).json()
+    TabularAnswer.model_validate(answer)
+    assert answer["target"] == "diagnosis"
+    found = np.array([result["labels"][0]["index"] for result in answer["results"]])
+    accuracy = (found == data.test.targets).mean()
+    assert accuracy == pytest.approx(read_manifest(models[0] / "tabular" / "1").metrics.accuracy)
+
+
+async def test_numbers_from_csv_with_a_missing_one(client):
+    headers = {"content-type": "text/csv"}
+    content = b"height,noise,weight\n"
+    response = await client.post("/v1/predict-tabular?model=weight", content=content + b"1,2,3\n", headers=headers)
+    assert response.status_code == 422
+    response = await client.post(
+        "/v1/predict-tabular?model=weight", content=b"noise,height\n0,180\n0,160\n,170\n", headers=headers
+    )
+    values = [result["value"] for result in response.json()["results"]]
+    np.testing.assert_allclose(values, [90, 80, 85], atol=3)
+
+
+async def test_bad_rows_are_named(client):
+    response = await client.post("/v1/predict-tabular", json={"rows": [{"mean radius": 1}]})
+    assert response.status_code == 422
+    assert "lacks the column 'mean texture' and 28 more" in response.json()["detail"]
+    headers = {"content-type": "application/json"}
+    response = await client.post(
+        "/v1/predict-tabular?model=weight", content=b'{"rows": [{"height": NaN, "noise": 1}]}', headers=headers
+    )
+    assert response.status_code == 422
+    assert "Row 0, column 'height'" in response.json()["detail"]
+    response = await client.post("/v1/predict-tabular?model=weight", json={"rows": [{"height": 1, "noise": 1}] * 301})
+    assert response.status_code == 413
+    assert (
+        await client.post("/v1/predict-tabular", content=b"x", headers={"content-type": "image/png"})
+    ).status_code == 415
+
+
+async def test_the_page_shows_the_real_columns(client):
+    document = (await client.get("/openapi.json")).json()
+    content = document["paths"]["/v1/predict-tabular"]["post"]["requestBody"]["content"]
+    example = content["application/json"]["example"]
+    # Two such models are served; the page's example is for the one that answers by default.
+    assert set(example["rows"][0]) == set(load_table("breast-cancer", None).columns)
+    assert (await client.post("/v1/predict-tabular", json=example)).status_code == 200
+    headers = {"content-type": "text/csv"}
+    text = content["text/csv"]["example"]
+    assert (await client.post("/v1/predict-tabular", content=text, headers=headers)).status_code == 200
+
+
+def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
+    run(*TINY, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
+    assert json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["task"] == "tabular"
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,106 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from training.calibrate import softmax
+from training.evaluation import COVERAGES, evaluate, milliseconds_per_image
+
+CLASSES = ("a", "b", "c")
+
+
+def noisy_logits(count, seed, scale=3.0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, count)
+    logits = scale * (np.eye(3)[labels] + random.normal(scale=0.7, size=(count, 3)))
+    return logits.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return evaluate(CLASSES, *noisy_logits(600, seed=1), *noisy_logits(500, seed=2))
+
+
+@pytest.fixture(scope="module")
+def small():
+    truth = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    answer = np.array([0, 0, 0, 1, 1, 1, 0, 0])
+    logits = 2 * np.eye(3, dtype=np.float32)[answer]
+    return evaluate(CLASSES, logits[:4], truth[:4], logits, truth)
+
+
+def test_accuracy_and_confusion_match_a_count_by_hand(small):
+    assert small.metrics.accuracy == pytest.approx(5 / 8)
+    assert small.metrics.validation_accuracy == pytest.approx(3 / 4)
+    assert small.confusion.tolist() == [[3, 1, 0], [1, 2, 0], [1, 0, 0]]
+
+
+def test_class_figures_match_a_count_by_hand(small):
+    figures = [(row.label, row.precision, row.recall, row.f1, row.support) for row in small.metrics.per_class]
+    assert figures == [
+        ("a", pytest.approx(3 / 5), pytest.approx(3 / 4), pytest.approx(2 / 3), 4),
+        ("b", pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(2 / 3), 3),
+        ("c", 0, 0, 0, 1),
+    ]
+    assert small.metrics.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+
+
+def test_log_likelihood_is_that_of_the_calibrated_probabilities(evaluation):
+    truth = evaluation.probabilities[np.arange(500), evaluation.labels]
+    assert evaluation.metrics.negative_log_likelihood == pytest.approx(-np.log(truth).mean(), rel=1e-5)
+
+
+def test_probabilities_are_the_logits_divided_by_the_temperature(evaluation):
+    logits, labels = noisy_logits(500, seed=2)
+    np.testing.assert_array_equal(evaluation.labels, labels)
+    np.testing.assert_allclose(evaluation.uncalibrated, softmax(logits), rtol=1e-6)
+    expected = softmax(logits / evaluation.calibration.temperature)
+    np.testing.assert_allclose(evaluation.probabilities, expected, rtol=1e-5)
+
+
+def test_temperature_comes_from_validation_alone():
+    validation, first, second = noisy_logits(300, 1), noisy_logits(300, 2), noisy_logits(200, 3, scale=9.0)
+    calibrations = [evaluate(CLASSES, *validation, *test).calibration for test in (first, second)]
+    assert calibrations[0].temperature == calibrations[1].temperature
+
+
+def test_scaling_repairs_overconfident_logits():
+    calibration = evaluate(
+        CLASSES, *noisy_logits(3000, seed=1, scale=9.0), *noisy_logits(3000, seed=2, scale=9.0)
+    ).calibration
+    assert calibration.temperature > 1
+    assert calibration.ece_after < calibration.ece_before / 2
+
+
+def test_conformal_table_is_monotone_and_covers_what_it_promises(evaluation):
+    table = evaluation.conformal
+    assert [point.coverage for point in table] == list(COVERAGES)
+    for lower, higher in itertools.pairwise(table):
+        assert higher.threshold <= lower.threshold
+        assert higher.test_coverage >= lower.test_coverage
+        assert higher.mean_set_size >= lower.mean_set_size
+    for point in table:
+        error = np.sqrt(point.coverage * (1 - point.coverage) * (1 / 500 + 1 / 600))
+        assert point.test_coverage >= point.coverage - 4 * error
+        assert 1 <= point.mean_set_size <= 3
+
+
+def test_label_sets_are_counted_with_the_likeliest_label_always_inside(small):
+    for point in small.conformal:
+        sets = small.probabilities >= point.threshold
+        sets[np.arange(8), small.probabilities.argmax(1)] = True
+        assert point.mean_set_size == pytest.approx(sets.sum(1).mean())
+        assert point.test_coverage == pytest.approx(sets[np.arange(8), small.labels].mean())
+
+
+def test_class_without_a_test_image_counts_as_zero_and_not_as_an_error():
+    truth = np.array([0, 1, 0, 1])
+    logits = 4 * np.eye(3, dtype=np.float32)[truth]
+    metrics = evaluate(CLASSES, logits, truth, logits, truth).metrics
+    assert metrics.accuracy == 1
+    assert (metrics.per_class[2].support, metrics.per_class[2].f1) == (0, 0)
+
+
+def test_time_of_an_image_is_positive_at_every_batch(exported_cnn, colours):
+    for batch in (1, 8):
+        assert milliseconds_per_image(exported_cnn.path, colours.test.images, batch, repeats=2) > 0

@@ -1,0 +1,91 @@
+import io
+import json
+from argparse import ArgumentParser
+
+import httpx
+import pytest
+from rich.console import Console
+
+from service.app import create_app
+from service.inference.manifest import MODEL, read_manifest
+from service.inference.session import Session
+from service.settings import Settings
+from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_parquet
+from training.text import recipe
+
+TINY = ["--embedding", 16, "--hidden", 12, "--epochs", 6, "--batch-size", 16, "--lr", "0.02", "--ema", "0.8"]
+TINY += ["--device", "cpu", "--dropout", "0.1"]
+
+
+def run(*options):
+    parser = ArgumentParser()
+    recipe.add_arguments(parser)
+    console = Console(file=io.StringIO(), width=200)
+    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A version of the English texts, and what was said."""
+    folder = tmp_path_factory.mktemp("topics")
+    source = write_parquet(folder / "data", train=160, test=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.text.study.WORDS", (4, None))
+        patch.setattr("training.text.study.LENGTHS", (3,))
+        patch.setattr("training.text.study.EPOCHS", 1)
+        folders = ["--run-dir", folder / "run", "--models", folder / "models"]
+        said = run(*TINY, "--data", source, *folders, "--publish", "--study")
+    return folder / "models" / "topics" / "1", said
+
+
+def test_the_version_can_be_served_and_learned_something(published):
+    folder, said = published
+    manifest = read_manifest(folder)
+    assert manifest.task == "text-classification"
+    assert manifest.labels == ("crude", "grain")
+    assert manifest.metrics.accuracy > 0.9
+    assert "tokenizer.json" in manifest.files
+    Session(folder / MODEL, "cpu").check(folder, manifest)
+    assert f"test accuracy {manifest.metrics.accuracy:.4f} (linear baseline" in said
+
+
+def test_the_report_shows_what_it_links_and_the_study(published):
+    report = published[0] / "report"
+    text = (report / "README.md").read_text()
+    names = {path.name for path in report.glob("*.png")}
+    assert names == {"learning-curves.png", "lengths.png", "calibration.png", "confusion.png", "words.png"}
+    assert all(f"({name})" in text for name in names)
+    assert "| words | length | validation accuracy |" in text
+    assert "## The most confident mistakes" in text
+
+
+async def test_a_korean_set_in_a_csv_trains_exports_and_serves(tmp_path):
+    source = write_csv(tmp_path / "reviews.csv", KOREAN, ("좋다", "나쁘다"), count=200)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models", "--publish")
+    app = create_app(Settings(models=tmp_path / "models", device="cpu", threads=1))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        texts, labels = make_texts(KOREAN, 40, seed=9)
+        answer = (await client.post("/v1/classify-text?top_k=1", json={"texts": texts})).json()
+        found = [result["labels"][0]["label"] for result in answer["results"]]
+        right = sum(one == ("좋다", "나쁘다")[label] for one, label in zip(found, labels, strict=True))
+        assert right > 35
+        headers = {"content-type": "text/plain; charset=utf-8"}
+        content = "정말 배우가, 지루하다!".encode()
+        (result,) = (await client.post("/v1/classify-text?explain=true", content=content, headers=headers)).json()[
+            "results"
+        ]
+        assert result["labels"][0]["label"] == "나쁘다"
+        assert [word["word"] for word in result["words"]] == ["정말", "배우가", "지루하다"]
+        assert max(result["words"], key=lambda word: word["weight"])["word"] == "지루하다"
+
+
+def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
+    source = write_parquet(tmp_path / "data", train=60, test=20)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models", "--cell", "lstm")
+    draft = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())
+    assert draft["description"].endswith("bidirectional LSTM")
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,156 @@
+"""How good an autoencoder is: its reconstructions, its generated images, and its latents as features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from service.inference.manifests.coding import AutoencoderMetrics
+from service.tasks.generation import Density
+from training.autoencoder.density import DensitySettings, fit_density
+from training.autoencoder.network import Autoencoder
+from training.autoencoder.task import decode, encode, reconstruction_errors
+from training.images import ImageData
+
+MOST_PIXELS = 100_000_000
+Floats = npt.NDArray[np.float32]
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A classifier trained on real images that judges generated ones.
+
+    Attributes:
+        accuracy: on the real test images.
+        classify: uint8 images to predicted classes, int64, shape (n,).
+        features: uint8 images to the input of its last layer, float32, shape (n, features).
+    """
+
+    accuracy: float
+    classify: Callable[[Images], Labels]
+    features: Callable[[Images], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything measured, and what the report draws.
+
+    Attributes:
+        metrics: on the test split.
+        density: of the latents.
+        train_latents: shape (n, latent).
+        test_latents: likewise.
+        reconstructed: the reconstructed test images, uint8.
+        few: a row for each seed of the study of few images; empty without one.
+    """
+
+    metrics: AutoencoderMetrics
+    density: Density
+    train_latents: Floats
+    test_latents: Floats
+    reconstructed: Images
+    few: list[dict[str, float]]
+
+
+def evaluate(
+    model: Autoencoder,
+    data: ImageData,
+    judge: Judge,
+    fitting: DensitySettings,
+    generated: int,
+    few: list[dict[str, float]],
+) -> Findings:
+    """Fits the density to the training images and measures everything on the test split.
+
+    Args:
+        model: trained, on the CPU.
+        data: the images.
+        judge: of generated images.
+        fitting: of the density.
+        generated: how many images to generate.
+        few: the rows of the study of few images; empty without one.
+    """
+    train_latents, test_latents = encode(model, data.train.images), encode(model, data.test.images)
+    density = fit_density(train_latents, data.train.labels, len(data.classes), fitting)
+    latents, labels = density.draw(generated, seed=fitting.seed)
+    generated_images = decode(model, latents)
+    reconstructed = decode(model, test_latents)
+    # The distance depends on the number of images, so it is the same for each kind.
+    count = min(generated, len(data.train), len(data.test))
+    some = data.train.images[np.random.default_rng(0).permutation(len(data.train))[:count]]
+    real = judge.features(data.test.images)
+    # PCA and logistic regression hold all pixels in memory, whatever the size of the images.
+    bounded = data.train.take(np.arange(0, len(data.train), 1 + data.train.images.size // MOST_PIXELS))
+    metrics = AutoencoderMetrics(
+        mse=float(reconstruction_errors(model, data.test.images).mean()),
+        validation_mse=float(reconstruction_errors(model, data.validation.images).mean()),
+        pca_mse=pca_error(bounded.images, data.test.images, model.latent),
+        judge_accuracy=judge.accuracy,
+        judge_agreement=float((judge.classify(generated_images) == labels).mean()),
+        frechet_generated=frechet_distance(judge.features(generated_images[:count]), real),
+        frechet_restored=frechet_distance(judge.features(reconstructed[:count]), real),
+        frechet_train=frechet_distance(judge.features(some), real),
+        linear_latents=linear_accuracy(train_latents, data.train.labels, test_latents, data.test.labels),
+        linear_pixels=linear_accuracy(flat(bounded.images), bounded.labels, flat(data.test.images), data.test.labels),
+    )
+    return Findings(metrics, density, train_latents, test_latents, reconstructed, few)
+
+
+def flat(images: Images) -> Floats:
+    """Pixels in 0 to 1, float32, shape (n, height * width * channels)."""
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+def pca_error(train: Images, test: Images, components: int) -> float:
+    """Mean squared error, on the 0 to 1 scale, of the reconstruction from principal components."""
+    pixels, known = flat(test), flat(train)
+    pca = PCA(min(components, *known.shape), random_state=0).fit(known)
+    return float(np.square(pca.inverse_transform(pca.transform(pixels)) - pixels).mean())
+
+
+def frechet_distance(one: Floats, other: Floats) -> float:
+    """Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, arXiv:1706.08500).
+
+    Args:
+        one: shape (n, features).
+        other: shape (m, features).
+    """
+    mean, other_mean = one.mean(0, dtype=np.float64), other.mean(0, dtype=np.float64)
+    covariance, other_covariance = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    # The trace of the product's square root only needs its eigenvalues: real and, but for rounding, non-negative.
+    values = np.linalg.eigvals(covariance @ other_covariance).real.clip(min=0)
+    spread = np.trace(covariance) + np.trace(other_covariance) - 2 * np.sqrt(values).sum()
+    return float(np.square(mean - other_mean).sum() + spread)
+
+
+def linear_accuracy(train: Floats, train_labels: Labels, test: Floats, test_labels: Labels) -> float:
+    """Test accuracy of logistic regression on the standardised features."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
+    return float(model.fit(train, train_labels).score(test, test_labels))
+
+
+def nearest(images: Images, among: Images, chunk: int = 200) -> tuple[Labels, Floats]:
+    """For each image the index of the nearest of other images, and the mean squared difference from it.
+
+    Args:
+        images: shape (n, height, width, channels).
+        among: shape (m, height, width, channels).
+        chunk: images at a time, which limits the memory.
+    """
+    others = flat(among)
+    squares = np.square(others).sum(1)
+    indices, distances = [], []
+    for start in range(0, len(images), chunk):
+        part = flat(images[start : start + chunk])
+        gaps = squares[None] - 2 * part @ others.T
+        best = gaps.argmin(1)
+        indices.append(best)
+        distances.append(np.square(part - others[best]).mean(1))
+    return np.concatenate(indices), np.concatenate(distances)

@@ -1,0 +1,190 @@
+"""An autoencoder: images to a small latent vector and back; served as a whole, as an encoder and as a generator.
+
+From the data to three published versions, top to bottom: load, build, fit, evaluate, export, report.
+"""
+
+import dataclasses
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from service.inference.cards import GoldenCard, ImageInput
+from service.inference.manifest import GOLDEN, MODEL, Manifest
+from service.inference.manifests.coding import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
+from training.autoencoder.density import DensitySettings
+from training.autoencoder.evaluation import Findings, evaluate
+from training.autoencoder.few import FewSettings, check_few, run_study
+from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
+from training.autoencoder.judge import train_judge
+from training.autoencoder.network import Autoencoder, NetworkSettings, build
+from training.autoencoder.report import write_part_report, write_report
+from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
+from training.cards import data_card, training_card
+from training.export import export, write_golden
+from training.fit import FitSettings, FitState
+from training.images import ImageData, common_background, load_images
+from training.options import (
+    add_labelled_image_options,
+    add_result_options,
+    add_training_options,
+    integers,
+    override,
+)
+from training.run import Run, as_served, begin
+
+MAX_BATCH = 64
+GOLDEN_ROWS = 16
+ERROR_ATOL = 1e-4
+FEW = "few.json"
+
+# Defaults, sized for MNIST on two cores.
+DEFAULTS = FitSettings(epochs=30, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4, warmup=0.05, ema=0.999)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The recipe's command line; options left out take their default."""
+    add_labelled_image_options(parser, "ylecun/mnist")
+    net = parser.add_argument_group("network")
+    net.add_argument("--latent", type=int, help="dimension of the latent space")
+    net.add_argument("--widths", type=integers, help="channels after each halving")
+    how = add_training_options(parser, "runs/autoencoder-DATA")
+    how.add_argument("--shrink", type=float, help="weight of the latents' mean square")
+    how.add_argument("--noise", type=float, help="standard deviation of the noise added to the latents in training")
+    how.add_argument(
+        "--consistency", type=float, help="weight of the distance between the latents of an image and of it shifted"
+    )
+    how.add_argument("--components", type=int, help="Gaussians per class in the density of the latents")
+    how.add_argument("--judge-epochs", type=int, default=6, help="of the classifier that judges generated images")
+    how.add_argument("--generated", type=int, default=10_000, help="how many generated images are judged")
+    out = add_result_options(parser, "autoencoder; the parts are encoder and decoder")
+    out.add_argument("--few", action="store_true", help="also study whether generated images help when few are real")
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Trains, evaluates, and publishes if that is asked for."""
+    network = override(NetworkSettings(), arguments)
+    settings = override(DEFAULTS, arguments)
+    learning = override(ReconstructionSettings(), arguments)
+    fitting = dataclasses.replace(override(DensitySettings(), arguments), seed=settings.seed)
+    load = partial(load_images, arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
+    run = begin(arguments, console, load, run="autoencoder", model="autoencoder")
+    data = run.data
+    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes")
+    if arguments.few:
+        check_few(data, FewSettings())
+
+    judge = train_judge(data, arguments.judge_epochs, run.folder / "judge", run.accelerator, console)
+    console.print(f"the judge's test accuracy is {judge.accuracy:.4f}")
+    model = build(network, data.shape, settings.seed)
+    run.start(model)
+    task = Reconstruction(data.train.images, data.validation.images, learning)
+    state = run.fit(model, task, settings, network=network, learning=learning)
+    few = []
+    if arguments.few:
+        few = run_study(network, data, FewSettings(), run.folder / FEW, run.accelerator, console)
+    if not run.reports:
+        return
+
+    model = as_served(model)
+    recompute_norms(model, data.train.images)
+    findings = evaluate(model, data, judge, fitting, arguments.generated, few)
+    metrics = findings.metrics
+    console.print(
+        f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f}); the judge agrees with "
+        f"{metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
+        f"logistic regression {metrics.linear_latents:.4f} on latents, "
+        f"{metrics.linear_pixels:.4f} on pixels"
+    )
+    stated = run.stated(network, settings, learning, fitting) | {"judge_epochs": arguments.judge_epochs}
+    write = partial(_write_version, run=run, findings=findings, stated=stated, state=state)
+    run.deliver(*((part.name, partial(write, part=part)) for part in _parts(run.name, model, data, findings)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the three graphs, and how it is published.
+
+    Attributes:
+        name: of the model.
+        kind: of its manifest.
+        graph: to be exported.
+        network: the part of the network in it.
+        examples: real inputs.
+        tensors: the names of the input and of the outputs.
+        atol: the largest difference from PyTorch that is tolerated.
+        words: a description.
+        whole: the name of the model that it is a part of.
+    """
+
+    name: str
+    kind: type[AutoencoderManifest | EncoderManifest | DecoderManifest]
+    graph: nn.Module
+    network: nn.Module
+    examples: Any
+    tensors: tuple[str, tuple[str, ...]]
+    atol: float
+    words: str
+    whole: str
+
+
+def _parts(name: str, model: Autoencoder, data: ImageData, findings: Findings) -> list[_Part]:
+    encoder, decoder = ("encoder", "decoder") if name == "autoencoder" else (f"{name}-encoder", f"{name}-decoder")
+    images = data.test.images
+    # A pixel half-way between two bytes may be rounded either way.
+    return [
+        _Part(name, AutoencoderManifest, AutoencoderGraph(model), model, images, ("images", ("restored", "error")), 1.0,
+              "convolutional autoencoder", name),
+        _Part(encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)),
+              1e-3, "the encoder of an autoencoder", name),
+        _Part(decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, findings.test_latents,
+              ("latents", ("images",)), 1.0, "the decoder of an autoencoder, with a density to draw from", name),
+    ]  # fmt: skip
+
+
+def _write_version(
+    target: Path, run: Run[ImageData], part: _Part, findings: Findings, stated: dict[str, Any], state: FitState
+) -> Manifest:
+    """Fills `target` with graph, golden file, density and report; returns the manifest, its `files` still empty."""
+    data = run.data
+    max_batch = min(MAX_BATCH, len(part.examples))
+    tolerances = {name: ERROR_ATOL for name in part.tensors[1] if name == "error"}
+    card = GoldenCard(rows=min(GOLDEN_ROWS, len(part.examples)), atol=part.atol, tolerances=tolerances)
+    names: dict[str, Any] = dict(zip(("input_name", "output_names"), part.tensors, strict=True))
+    inputs, outputs, difference = export(
+        part.graph, part.examples, target / MODEL, max_batch=max_batch, card=card, **names
+    )
+    write_golden(part.graph, part.examples[: card.rows], target / GOLDEN, **names)
+    if part.kind is DecoderManifest:
+        findings.density.save(target / DENSITY)
+    height, width, channels = data.shape
+    manifest = part.kind(
+        name=part.name,
+        description=f"{data.name}: {part.words}, {findings.test_latents.shape[1]} latents per image",
+        labels=data.classes,
+        inputs=(inputs,),
+        outputs=outputs,
+        max_batch=max_batch,
+        image=ImageInput(
+            height=height,
+            width=width,
+            channels=1 if channels == 1 else 3,
+            background=common_background(data.train.images),
+        ),
+        latent=findings.test_latents.shape[1],
+        metrics=findings.metrics,
+        data=data_card(data),
+        training=training_card("python -m training autoencoder", stated, state, part.network),
+        golden=card,
+        files={},
+    )
+    if isinstance(manifest, AutoencoderManifest):
+        model: Any = part.network
+        write_report(target / "report", manifest, model, data, findings, state.history, difference.value)
+    else:
+        write_part_report(target / "report", manifest, part.whole)
+    return manifest

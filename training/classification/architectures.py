@@ -1,0 +1,113 @@
+"""The three image classifiers that the recipe offers: how each is built, and how it is trained by default."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from training.augment import Augment, to_pixels
+from training.backbones import load_backbone
+from training.classification.network import MLP, Arch, Transfer
+from training.classification.task import ClassificationSettings
+from training.cnn import CNN, Normalize, sample
+from training.fit import FitSettings
+from training.images import ImageData
+
+# Defaults for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16).
+DEFAULTS: dict[Arch, FitSettings] = {
+    "mlp": FitSettings(epochs=20, lr=0.1),
+    "cnn": FitSettings(epochs=20),
+    "transfer": FitSettings(
+        epochs=8, batch_size=128, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.02, ema=0.995, warmup=0.1
+    ),
+}
+LEARNING: dict[Arch, ClassificationSettings] = {
+    "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),
+    "cnn": ClassificationSettings(),
+    "transfer": ClassificationSettings(),
+}
+
+# Options that only one architecture has.
+ONLY: dict[Arch, frozenset[str]] = {
+    "cnn": frozenset({"widths", "depth", "study"}),
+    "transfer": frozenset(
+        {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What is trained.
+
+    Attributes:
+        arch: `mlp`, `cnn` or `transfer`.
+        widths: filters of each group of the CNN.
+        depth: convolutions in each group of the CNN.
+        dropout: of the last features (of every hidden layer of the MLP).
+        backbone: the timm model of `transfer`.
+        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
+        network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
+        start_size: the smaller side that its training starts with.
+        freeze: how many of timm's groups of the backbone's layers are frozen (mostly the stem, then the stages); -1
+            for all.
+        freeze_norms: whether the statistics of the backbone's batch normalisation are frozen; see
+            `training.classification.folding`.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    arch: Arch = "cnn"
+    widths: tuple[int, ...] = (64, 256, 256)
+    depth: int = 3
+    dropout: float = 0.0
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "package"
+    network_size: int = 128
+    start_size: int = 64
+    freeze: int = 0
+    freeze_norms: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or min(self.widths, default=0) < 1:
+            raise ValueError(f"--widths {self.widths} --depth {self.depth}: a network needs filters and layers")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout {self.dropout:g}: must be at least 0 and less than 1")
+
+
+def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
+    """The network, its weights initialised from `seed` and from the training split."""
+    torch.manual_seed(seed)
+    classes = len(data.classes)
+    if network.arch == "mlp":
+        return MLP(Normalize.of(data.train), data.shape, classes, network.dropout)
+    if network.arch == "cnn":
+        cnn = CNN(Normalize.of(data.train), data.shape, classes, network.widths, network.depth, network.dropout)
+        cnn.init_whiten(to_pixels(torch.from_numpy(sample(data.train))))
+        return cnn
+    backbone = load_backbone(network.backbone, network.weights)
+    size, start_size = network.network_size, network.start_size
+    if size <= max(data.shape[:2]):
+        size = 0
+    if backbone.pretrained_cfg.get("fixed_input_size"):
+        size = start_size = backbone.pretrained_cfg["input_size"][-1]
+    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size)
+
+
+def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
+    """The architecture's defaults, with batches of `batch_size`, or smaller ones if images are large or few.
+
+    The learning rate is scaled with the batch size: linearly for SGD (Goyal et al. 2017, arXiv:1706.02677), by the
+    square root for Adam (Malladi et al. 2022, arXiv:2205.10287).
+    """
+    settings = DEFAULTS[arch]
+    height, width, _ = data.shape
+    # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
+    side = 48 if arch == "cnn" else 128
+    most = min(settings.batch_size * side**2 // (height * width), len(data.train) // 20)
+    batch_size = batch_size or max(16, min(settings.batch_size, most))
+    share = batch_size / settings.batch_size
+    factor = share if settings.optimizer == "sgd" else share**0.5
+    backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
+    return replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)

@@ -1,0 +1,28 @@
+"""The whole graph of an image classifier: pixels in, calibrated probabilities out."""
+
+import torch
+from torch import Tensor, nn
+
+from training.augment import to_pixels
+from training.labels import mirrored
+
+
+class ClassifierGraph(nn.Module):
+    """uint8 pixels (batch, height, width, channels) to probabilities (batch, classes).
+
+    Args:
+        network: takes float pixels (batch, channels, height, width) in 0 to 1, returns logits.
+        temperature: the logits are divided by it before the softmax.
+        mirror: whether the logits are averaged over the image and its mirror image.
+    """
+
+    def __init__(self, network: nn.Module, temperature: float, mirror: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+        self.mirror = mirror
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = to_pixels(images)
+        logits = mirrored(self.network, pixels) if self.mirror else self.network(pixels)
+        return torch.softmax(logits / self.temperature, dim=1)

@@ -1,0 +1,305 @@
+"""Image classification: an MLP, a CNN or a pretrained backbone, on any data set of labelled images.
+
+From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
+"""
+
+import dataclasses
+import shutil
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from service.inference.cards import GoldenCard, ImageInput
+from service.inference.manifest import GOLDEN, MODEL, sha256
+from service.inference.manifests.classification import ClassifierManifest
+from training.cards import count_parameters, data_card, training_card
+from training.classification.architectures import DEFAULTS, LEARNING, ONLY, NetworkSettings, build, fit_defaults
+from training.classification.compare import RESULT, read_result, write_result
+from training.classification.distill import teach
+from training.classification.folding import fold
+from training.classification.graph import ClassifierGraph
+from training.classification.interpolate import interpolate
+from training.classification.network import Transfer
+from training.classification.report import write_report
+from training.classification.study import cnn_variants, run_study
+from training.classification.task import Classification, ClassificationSettings
+from training.evaluation import Evaluation, evaluate, milliseconds_per_image
+from training.export import export, write_golden
+from training.fit import FitState
+from training.images import ImageData, load_images
+from training.labels import predict
+from training.options import (
+    add_labelled_image_options,
+    add_result_options,
+    add_training_options,
+    integers,
+    override,
+    short_name,
+)
+from training.rows import Row
+from training.run import Run, as_served, begin
+from training.weights import best_weights, fingerprint_of, keep_weights
+
+MAX_BATCH = 64
+GOLDEN_ROWS = 16
+ATOL = 1e-4
+STUDY = "study.json"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The recipe's command line; options left out take the architecture's own default."""
+    parser.add_argument("--arch", choices=("mlp", "cnn", "transfer"), default="cnn")
+    add_labelled_image_options(parser, "uoft-cs/cifar10")
+    net = parser.add_argument_group("network")
+    net.add_argument("--widths", type=integers, help="cnn: filters of each group")
+    net.add_argument("--depth", type=int, help="cnn: convolutions per group")
+    net.add_argument("--dropout", type=float)
+    net.add_argument("--backbone", help="transfer: any timm model (default: tf_efficientnet_lite0)")
+    net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
+    net.add_argument("--network-size", type=int, help="transfer: side in pixels that images are enlarged to")
+    net.add_argument("--start-size", type=int, help="transfer: the smaller side that training starts with")
+    net.add_argument(
+        "--freeze",
+        type=int,
+        nargs="?",
+        const=-1,
+        metavar="GROUPS",
+        help="transfer: freeze the backbone; with a number: only the first of timm's groups of its layers",
+    )
+    net.add_argument(
+        "--freeze-norms",
+        action="store_true",
+        default=None,
+        help="transfer: freeze the statistics of batch normalisation; twice as fast on a CPU with bfloat16",
+    )
+    how = add_training_options(parser, "runs/classification-ARCH-DATA")
+    how.add_argument("--label-smoothing", type=float)
+    how.add_argument(
+        "--flip", action=BooleanOptionalAction, help="mirror images left to right; not for digits, letters"
+    )
+    how.add_argument("--cutout", type=int, help="side in pixels of the square that is blanked")
+    how.add_argument("--cutmix", type=float, help="fraction of batches whose images get a rectangle of another one")
+    how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
+    how.add_argument("--distill", type=float, help="weight of the teacher's prediction in the loss")
+    out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
+    out.add_argument("--mirror", action="store_true", help="average over an image and its mirror image when serving")
+    out.add_argument(
+        "--interpolate", action="store_true", help="move the weights back towards --start-from if validation gains"
+    )
+    out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
+    out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
+    out.add_argument("--study", action="store_true", help="cnn: also measure the effect of filters, layers and dropout")
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Trains, evaluates, and publishes if that is asked for."""
+    _check_options(arguments)
+    others = [read_result(folder) for folder in arguments.compare]
+    network = override(NetworkSettings(), arguments)
+    learning = override(LEARNING[network.arch], arguments)
+    learning = dataclasses.replace(learning, augment=override(learning.augment, arguments))
+    seed = DEFAULTS[network.arch].seed if arguments.seed is None else arguments.seed
+    run = begin(
+        arguments,
+        console,
+        partial(load_images, arguments.data, size=arguments.image_size, limit=arguments.limit, seed=seed),
+        run=f"classification-{network.arch}",
+        model={"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}"),
+    )
+    data = run.data
+    settings = override(fit_defaults(network.arch, data, arguments.batch_size), arguments)
+    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes")
+    _warn_of_leaks(run)
+
+    study = _study(run, network, learning, settings.seed) if arguments.study else []
+    teacher = teach(arguments.teacher, data, run.folder) if arguments.teacher else None
+    model = build(network, data, settings.seed)
+    if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
+        console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
+    run.start(model)
+    trained = fold(model) if isinstance(model, Transfer) and network.freeze_norms else model
+    state = run.fit(
+        trained,
+        Classification(data.train, data.validation, learning, teacher),
+        settings,
+        network=network,
+        learning=learning,
+        teacher=arguments.teacher and f"{short_name(arguments.teacher)}, {sha256(arguments.teacher / MODEL)}",
+    )
+    if not run.reports:
+        return
+
+    model.load_state_dict(trained.state_dict())
+    model = as_served(model)
+    share = 1.0
+    if arguments.interpolate:
+        share = interpolate(model, best_weights(arguments.start_from), data.validation, mirror=arguments.mirror)
+        console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
+    validation_logits = predict(model, data.validation.images, mirror=arguments.mirror)
+    test_logits = predict(model, data.test.images, mirror=arguments.mirror)
+    evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
+    console.print(
+        f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
+        f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
+    )
+    if isinstance(model, Transfer):  # the sizes that were in fact used for these images
+        network = dataclasses.replace(network, network_size=model.size, start_size=model.start_size)
+    stated = {
+        key: value
+        for key, value in run.stated(network, settings, learning).items()
+        if key not in _unused(arguments, network)
+    }
+    stated |= {"teacher": short_name(arguments.teacher), "mirror": arguments.mirror, "interpolated": share}
+    graph = ClassifierGraph(model, evaluation.calibration.temperature, arguments.mirror)
+    run.deliver(
+        (
+            run.name,
+            partial(
+                _write_version,
+                run=run,
+                graph=graph,
+                network=network,
+                stated=stated,
+                state=state,
+                evaluation=evaluation,
+                others=others,
+                study=study,
+            ),
+        )
+    )
+
+
+def _check_options(arguments: Namespace) -> None:
+    """Refuses options that would have no effect.
+
+    Raises:
+        ValueError: names the option and what it is for.
+    """
+    given = {name for name, value in vars(arguments).items() if value is not None and value is not False}
+    for arch, names in ONLY.items():
+        for name in sorted(names & given):
+            if arguments.arch != arch:
+                raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
+    if arguments.distill is not None and not arguments.teacher:
+        raise ValueError("--distill weights the predictions of a --teacher: name one")
+    if arguments.interpolate and not arguments.start_from:
+        raise ValueError("--interpolate moves back towards the weights of --start-from: name them")
+    if arguments.backbone_lr is not None and arguments.freeze == -1:
+        raise ValueError("--backbone-lr is for a backbone that learns; --freeze without a number freezes all of it")
+    if arguments.lr is None and arguments.optimizer not in (None, DEFAULTS[arguments.arch].optimizer):
+        raise ValueError(
+            f"--optimizer {arguments.optimizer} needs its own --lr: the default is for "
+            f"{DEFAULTS[arguments.arch].optimizer}"
+        )
+    if arguments.mirror and arguments.flip is False:
+        raise ValueError("--mirror predicts mirror images, which --no-flip excludes from training: use one of them")
+
+
+def _warn_of_leaks(run: Run[ImageData]) -> None:
+    """Warns if another training may have seen images that this one validates or tests on."""
+    data = run.data
+    for folder in filter(None, (run.arguments.start_from, run.arguments.teacher)):
+        if data.held_out and fingerprint_of(folder) != data.fingerprint:
+            run.console.print(
+                f"[yellow]{folder} was trained on other data, or on other splits of the same. If it has seen images "
+                f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "
+                "the --seed and the images that it had."
+            )
+
+
+def _study(run: Run[ImageData], network: NetworkSettings, learning: ClassificationSettings, seed: int) -> list[Row]:
+    """The effect of filters, layers and dropout, with the learning rate of a training from scratch."""
+    settings = dataclasses.replace(fit_defaults(network.arch, run.data), seed=seed)
+    return run_study(
+        cnn_variants(network, run.data, seed),
+        run.data,
+        settings,
+        learning,
+        run.folder / STUDY,
+        run.accelerator,
+        run.console,
+        dataclasses.asdict(network),
+    )
+
+
+def _size_in_words(model: Transfer, data: ImageData) -> str:
+    if model.size:
+        return f"the backbone only takes {model.size} pixels, so images are enlarged to that"
+    return f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
+
+
+def _unused(arguments: Namespace, network: NetworkSettings) -> set[str]:
+    """The settings that had no effect on this training."""
+    unused = {name for arch, names in ONLY.items() if arch != network.arch for name in names}
+    if not arguments.teacher:
+        unused |= {"distill", "distill_temperature"}
+    if network.freeze < 0:
+        unused |= {"backbone_lr"}
+    return unused
+
+
+def _write_version(
+    target: Path,
+    run: Run[ImageData],
+    graph: ClassifierGraph,
+    network: NetworkSettings,
+    stated: dict[str, Any],
+    state: FitState,
+    evaluation: Evaluation,
+    others: list[dict[str, Any]],
+    study: list[Row],
+) -> ClassifierManifest:
+    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
+    data, images = run.data, run.data.test.images
+    names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
+    max_batch = min(MAX_BATCH, len(images))
+    card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
+    inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
+    write_golden(graph, images[: card.rows], target / GOLDEN, **names)
+    height, width, channels = data.shape
+    description = {
+        "mlp": "dense network",
+        "cnn": "residual convolutional network",
+        "transfer": f"{network.backbone}, {'frozen' if network.freeze < 0 else 'fine-tuned'}",
+    }[network.arch]
+    manifest = ClassifierManifest(
+        name=run.name,
+        description=f"{data.name}, {len(data.classes)} classes: {description}",
+        labels=data.classes,
+        inputs=(inputs,),
+        outputs=outputs,
+        max_batch=max_batch,
+        image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
+        data=data_card(data),
+        metrics=evaluation.metrics,
+        calibration=evaluation.calibration,
+        conformal=evaluation.conformal,
+        training=training_card(
+            f"python -m training classification --arch {network.arch}", stated, state, graph.network
+        ),
+        golden=card,
+        files={},
+    )
+    result = {
+        "arch": network.arch,
+        "data": data.name,
+        "parameters": count_parameters(graph.network),
+        "accuracy": evaluation.metrics.accuracy,
+        "ece_after": evaluation.calibration.ece_after,
+        "training_seconds": round(state.seconds, 1),
+        "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
+        "ms_batch_max": milliseconds_per_image(target / MODEL, images, max_batch),
+        "max_batch": max_batch,
+        "onnx_difference": difference.value,
+        "history": state.history,
+        "label": description,
+    }
+    write_result(run.folder, result)
+    write_report(target / "report", manifest, evaluation, data, result, others, study)
+    shutil.copy(run.folder / RESULT, target / "report")
+    if run.arguments.keep_weights:
+        keep_weights(graph.network, target)
+    return manifest

@@ -1,0 +1,214 @@
+"""The model card of a classifier, and its plots."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+from service.inference.manifests.classification import ClassifierManifest
+from training.evaluation import Evaluation
+from training.images import ImageData
+from training.markdown import figures, label_set_table, provenance, table, training_section
+from training.plots import draw_confusion, draw_curves, draw_reliability, save_plot
+
+# The matrix of more classes would be unreadable.
+_MOST_CLASSES_DRAWN = 30
+
+
+def write_report(
+    folder: Path,
+    manifest: ClassifierManifest,
+    evaluation: Evaluation,
+    data: ImageData,
+    result: dict[str, Any],
+    others: Sequence[dict[str, Any]],
+    study: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Writes `README.md` and the plots it shows into `folder`.
+
+    Args:
+        folder: is made if it does not exist.
+        manifest: of the version.
+        evaluation: on the test split.
+        data: for the images of mistakes.
+        result: of this run: parameters, times, history.
+        others: results of other runs to compare with, as `result`.
+        study: the rows of the study of filters, layers and dropout.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _curves(axes, result["history"]))
+    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: draw_reliability(axes, evaluation))
+    save_plot(folder / "conformal.png", 7, 2.8, 2, lambda axes: _conformal(axes, evaluation))
+    if len(data.classes) <= _MOST_CLASSES_DRAWN:
+        save_plot(
+            folder / "confusion.png",
+            5.2,
+            4.8,
+            1,
+            lambda axes: draw_confusion(axes[0], evaluation.confusion, data.classes),
+        )
+    mistakes = _worst(evaluation)
+    if len(mistakes):
+        _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
+    (folder / "README.md").write_text(_card(manifest, evaluation, data, result, others, study, len(mistakes)))
+
+
+def _card(
+    manifest: ClassifierManifest,
+    evaluation: Evaluation,
+    data: ImageData,
+    result: dict[str, Any],
+    others: Sequence[dict[str, Any]],
+    study: Sequence[dict[str, Any]],
+    mistakes: int,
+) -> str:
+    metrics, calibration = manifest.metrics, manifest.calibration
+    error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
+    parts = [
+        f"# {manifest.name}",
+        f"{manifest.description}. Input: uint8 pixels, {' x '.join(map(str, data.shape))} (height, width, channels); "
+        "any other image is cropped at its centre to this aspect ratio and resized with antialiasing. "
+        "Output: calibrated probabilities.",
+        f"**Test accuracy {metrics.accuracy:.4f}** on the {len(data.test)} test images of {data.name}, "
+        f"macro F1 {metrics.macro_f1:.4f}, negative log-likelihood {metrics.negative_log_likelihood:.4f} "
+        f"(validation accuracy {metrics.validation_accuracy:.4f}). "
+        f"One standard error of the accuracy is {error:.4f}.",
+        "## Per class",
+        table(
+            ("class", "precision", "recall", "F1", "test images"),
+            [(row.label, *figures(row.precision, row.recall, row.f1), row.support) for row in metrics.per_class],
+        ),
+    ]
+    if len(data.classes) <= _MOST_CLASSES_DRAWN:
+        parts.append("![Confusion matrix](confusion.png)")
+    parts += [_confusions(evaluation, data.classes)]
+    parts += [
+        "## Calibration",
+        f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
+        f"**{calibration.ece_after:.4f}** after dividing the logits by the temperature {calibration.temperature:.3f}, "
+        "which was fitted on the validation split and is part of the graph.",
+        "![Reliability](calibration.png)",
+        "## Label sets",
+        "With `coverage`, a prediction is the set of all labels whose probability reaches a threshold (split conformal "
+        "prediction, calibrated on the validation split; the most likely label is always included, so low coverages "
+        "are exceeded). The actual coverage on the test split:",
+        label_set_table(manifest.conformal),
+        "![Coverage and set size](conformal.png)",
+        *(
+            [
+                "## The most confident mistakes",
+                f"The {mistakes} wrongly classified test images with the highest confidence (label, then prediction):",
+                "![Mistakes](mistakes.png)",
+            ]
+            if mistakes
+            else []
+        ),
+        *training_section(
+            manifest,
+            f"the {len(data.validation)} validation images"
+            + (", which were held out from the training split (stratified)" if "validation" in data.held_out else "")
+            + (", as were the test images" if "test" in data.held_out else ""),
+            result["training_seconds"],
+        ),
+    ]
+    rows = [result, *others]
+    parts += [
+        "## Comparison of architectures",
+        table(
+            (
+                "data",
+                "network",
+                "parameters",
+                "test accuracy",
+                "ms per image alone",
+                "ms per image in the largest batch",
+            ),
+            [
+                (
+                    row["data"],
+                    f"{row['arch']}: {row['label']}",
+                    f"{row['parameters']:,}",
+                    f"{row['accuracy']:.4f}",
+                    f"{row['ms_batch_1']:.2f}",
+                    f"{row['ms_batch_max']:.2f}",
+                )
+                for row in rows
+            ],
+        ),
+        "Times are medians of the ONNX Runtime session without the service, on the CPUs of the machine that trained.",
+    ]
+    if study:
+        parts += [
+            "## The effect of filters, layers and dropout",
+            f"Each row is {study[0]['epochs']} epochs on {study[0]['train']} training images, without a teacher and "
+            "without CutMix; accuracy on the validation split, so the rows are comparable only with each other, not "
+            "with the table above.",
+            table(
+                ("change", "parameters", "training accuracy", "validation accuracy", "seconds"),
+                [
+                    (
+                        row["change"],
+                        f"{row['parameters']:,}",
+                        *figures(row["train_accuracy"], row["validation_accuracy"]),
+                        f"{row['seconds']:.0f}",
+                    )
+                    for row in study
+                ],
+            ),
+        ]
+    parts += provenance(manifest, f"{result['onnx_difference']:.1g}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _confusions(evaluation: Evaluation, classes: tuple[str, ...]) -> str:
+    """The most common confusions, in words."""
+    off = evaluation.confusion.copy()
+    np.fill_diagonal(off, 0)
+    pairs = [(int(off[i, j]), classes[i], classes[j]) for i, j in np.argwhere(off > 0)]
+    if not pairs:
+        return "No test image was misclassified."
+    pairs.sort(key=lambda pair: -pair[0])
+    return "Most common confusions: " + ", ".join(f"{a} taken for {b} ({n})" for n, a, b in pairs[:5]) + "."
+
+
+def _worst(evaluation: Evaluation, count: int = 24) -> npt.NDArray[np.int64]:
+    predicted = evaluation.probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != evaluation.labels)
+    return wrong[np.argsort(-evaluation.probabilities[wrong].max(1))][:count]
+
+
+def _mistakes(path: Path, indices: npt.NDArray[np.int64], evaluation: Evaluation, data: ImageData) -> None:
+    columns = 8
+    rows = max(1, -(-len(indices) // columns))
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis in axes:
+            axis.axis("off")
+        for axis, index in zip(axes, indices, strict=False):
+            predicted = int(evaluation.probabilities[index].argmax())
+            axis.imshow(data.test.images[index].squeeze(), cmap="gray" if data.shape[2] == 1 else None)
+            axis.set_title(
+                f"{data.classes[evaluation.labels[index]]}\n"
+                f"{data.classes[predicted]} {evaluation.probabilities[index, predicted]:.2f}",
+                fontsize=7,
+            )
+
+    save_plot(path, columns * 1.1, rows * 1.45, columns, draw, rows)
+
+
+def _curves(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
+    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+        lines = {f"train_{name}": "train (augmented)", f"validation_{name}": "validation"}
+        draw_curves(axis, history, lines, name)
+
+
+def _conformal(axes: Sequence[Axes], evaluation: Evaluation) -> None:
+    asked = [point.coverage for point in evaluation.conformal]
+    axes[0].plot(asked, asked, color="0.7", linewidth=1)
+    axes[0].plot(asked, [point.test_coverage for point in evaluation.conformal], marker=".")
+    axes[0].set(xlabel="requested coverage", ylabel="coverage on test")
+    axes[1].plot(asked, [point.mean_set_size for point in evaluation.conformal], marker=".")
+    axes[1].set(xlabel="requested coverage", ylabel="labels per set")

@@ -1,0 +1,233 @@
+"""How good a detector is: average precision, precision and recall by threshold, and the kinds of mistakes.
+
+Overlap, matching and average precision are computed by faster-coco-eval as for COCO (Lin et al. 2014,
+arXiv:1405.0312).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval.core import mask as coco_mask
+
+from service.inference.manifests.detection import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
+from training.detection.data import DetectionSplit
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+THRESHOLDS = np.round(np.linspace(0.0, 1.0, 201), 3)
+# Below this overlap a box is not a poor detection of an object but a false one (TIDE, arXiv:2008.08115).
+_NEAR = 0.1
+Mistake = Literal["wrong class", "poor box", "found twice", "nothing there"]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The detections in one image, the best first.
+
+    Attributes:
+        boxes: x_min, y_min, x_max, y_max in pixels of the original, shape (k, 4).
+        scores: shape (k,).
+        classes: int64, shape (k,).
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class AveragePrecision:
+    """Means over the classes, and the figures of each."""
+
+    map_50: float
+    map_75: float
+    map: float
+    per_class: tuple[DetectorClassMetrics, ...]
+
+
+def average_precision(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> AveragePrecision:
+    """Average precision at overlaps of 0.5 to 0.95, with at most 100 detections per image."""
+    evaluation = _run(found, split, classes)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # overlaps, recalls, classes
+    support = np.bincount(np.concatenate([*split.labels, np.empty(0, np.int64)]), minlength=len(classes))
+    rows = []
+    for index, label in enumerate(classes):
+        values = precision[:, :, index].mean(1).clip(0) if support[index] else np.zeros(len(precision))
+        rows.append(
+            DetectorClassMetrics(
+                label=label, ap_50=values[0], ap_75=values[5], ap=values.mean(), support=int(support[index])
+            )
+        )
+    # A class without test objects says nothing about the detector.
+    counted = [row for row in rows if row.support]
+    ap_50, ap_75, ap = (float(np.mean([getattr(row, name) for row in counted])) for name in ("ap_50", "ap_75", "ap"))
+    return AveragePrecision(ap_50, ap_75, ap, tuple(rows))
+
+
+def threshold_curves(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> ThresholdCurves:
+    """Precision, recall and F1 at each confidence threshold, over all classes and of each, at an overlap of 0.5."""
+    evaluation = _run(found, split, classes, overlap=0.5)
+    hits = _hits(evaluation, sum(len(image.scores) for image in found))
+    scores = np.concatenate([image.scores for image in found]) if found else np.empty(0, np.float32)
+    labels = np.concatenate([image.classes for image in found]) if found else np.empty(0, np.int64)
+    truth = np.concatenate([*split.labels, np.empty(0, np.int64)])
+    return ThresholdCurves(
+        confidence=tuple(THRESHOLDS.tolist()),
+        overall=_curve(scores, hits, len(truth)),
+        per_class={
+            label: _curve(scores[labels == index], hits[labels == index], int((truth == index).sum()))
+            for index, label in enumerate(classes)
+        },
+    )
+
+
+def _curve(scores: FloatArray, hits: npt.NDArray[np.bool_], objects: int) -> ThresholdCurve:
+    order = np.argsort(-scores, kind="stable")
+    right = np.concatenate([[0], np.cumsum(hits[order])])
+    # How many detections reach each threshold, in the precision that the service compares in.
+    count = np.searchsorted(-scores[order], -THRESHOLDS.astype(np.float32), side="right")
+    # If nothing is found, nothing found is wrong.
+    precision = np.where(count > 0, right[count] / np.maximum(count, 1), 1.0)
+    recall = right[count] / max(objects, 1)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    rounded = (tuple(np.round(values, 6).tolist()) for values in (precision, recall, f1))
+    return ThresholdCurve(**dict(zip(("precision", "recall", "f1"), rounded, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Mistakes:
+    """The mistakes at one threshold.
+
+    Attributes:
+        confusion: true classes (rows) by predicted classes (columns), the last of each being background:
+            shape (classes + 1, classes + 1).
+        kinds: how many detections are mistakes of each kind.
+        missed: how many objects have no detection of their class.
+    """
+
+    confusion: IntArray
+    kinds: dict[Mistake, int]
+    missed: int
+
+
+def mistakes(
+    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], confidence: float
+) -> Mistakes:
+    """The mistakes among the detections with at least this confidence, at an overlap of 0.5."""
+    kept = [_above(image, confidence) for image in found]
+    total = sum(len(image.scores) for image in kept)
+    right = _hits(_run(kept, split, classes, overlap=0.5), total)
+    any_class = _run(kept, split, classes, overlap=0.5, use_classes=False)
+    predicted = np.concatenate([image.classes for image in kept]) if total else np.empty(0, np.int64)
+    truth = np.concatenate([*split.labels, np.empty(0, np.int64)])
+
+    background = len(classes)
+    confusion = np.zeros((background + 1, background + 1), dtype=np.int64)
+    matched = _pairs(any_class)
+    for detection, thing in matched.items():
+        confusion[truth[thing], predicted[detection]] += 1
+    for detection in set(range(total)) - matched.keys():
+        confusion[background, predicted[detection]] += 1
+    for thing in set(range(len(truth))) - set(matched.values()):
+        confusion[truth[thing], background] += 1
+
+    kinds: dict[Mistake, int] = {"wrong class": 0, "poor box": 0, "found twice": 0, "nothing there": 0}
+    number = 0
+    for index, image in enumerate(kept):
+        overlaps = box_iou(image.boxes, split.boxes[index])
+        for row, label in zip(overlaps, image.classes, strict=True):
+            if not right[number]:
+                kinds[_kind(row, split.labels[index] == label)] += 1
+            number += 1
+    return Mistakes(confusion, kinds, missed=len(truth) - int(right.sum()))
+
+
+def _kind(overlaps: npt.NDArray[np.float64], same: npt.NDArray[np.bool_]) -> Mistake:
+    """Why a detection is wrong, by its overlaps with the objects of its class (`same`) and of others."""
+    if overlaps[same].max(initial=0) >= 0.5:
+        return "found twice"
+    if overlaps[~same].max(initial=0) >= 0.5:
+        return "wrong class"
+    return "poor box" if overlaps[same].max(initial=0) >= _NEAR else "nothing there"
+
+
+def box_iou(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.float64]:
+    """Overlaps of boxes x_min, y_min, x_max, y_max: shapes (n, 4) and (m, 4) to (n, m)."""
+    if not len(boxes) or not len(others):
+        return np.zeros((len(boxes), len(others)))
+    overlaps: npt.NDArray[np.float64] = coco_mask.iou(_xywh(boxes), _xywh(others), [0] * len(others))
+    return overlaps
+
+
+def _above(image: Detections, confidence: float) -> Detections:
+    keep = image.scores >= confidence
+    return Detections(image.boxes[keep], image.scores[keep], image.classes[keep])
+
+
+def _xywh(boxes: FloatArray) -> npt.NDArray[np.float64]:
+    wide = boxes.astype(np.float64)
+    return np.concatenate((wide[:, :2], wide[:, 2:] - wide[:, :2]), 1)
+
+
+def _run(
+    found: Sequence[Detections],
+    split: DetectionSplit,
+    classes: tuple[str, ...],
+    overlap: float | None = None,
+    use_classes: bool = True,
+) -> Any:
+    """An evaluation that has run, at COCO's overlaps or at one. Ids count from 1, in the order of the images."""
+    truth: list[dict[str, Any]] = []
+    for image, (boxes, labels) in enumerate(zip(split.boxes, split.labels, strict=True)):
+        for box, label in zip(_xywh(boxes).tolist(), labels.tolist(), strict=True):
+            truth.append(
+                {
+                    "id": len(truth) + 1,
+                    "image_id": image,
+                    "category_id": label,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    predicted = [
+        {"image_id": image, "category_id": label, "bbox": box, "score": score}
+        for image, one in enumerate(found)
+        for box, score, label in zip(_xywh(one.boxes).tolist(), one.scores.tolist(), one.classes.tolist(), strict=True)
+    ]
+    document = {
+        "images": [
+            {"id": i, "height": frame.height, "width": frame.width} for i, frame in enumerate(split.letterboxes)
+        ],
+        "categories": [{"id": index, "name": label} for index, label in enumerate(classes)],
+        "annotations": truth,
+    }
+    coco = COCO(document)
+    evaluation = COCOeval_faster(coco, coco.loadRes(predicted), "bbox", print_function=lambda *_: None, extra_calc=True)
+    evaluation.params.imgIds = list(range(len(split)))
+    evaluation.params.catIds = list(range(len(classes)))
+    evaluation.params.useCats = int(use_classes)
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+    if overlap is not None:
+        evaluation.params.iouThrs = np.array([overlap])
+        evaluation.params.maxDets = [max([1, *(len(one.scores) for one in found)])]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation
+
+
+def _pairs(evaluation: Any) -> dict[int, int]:
+    """The object that each detection was matched with, both counted from 0."""
+    pairs = (key.split("_", 1) for key in evaluation.eval["matched"])
+    return {int(detection) - 1: int(thing) - 1 for detection, thing in pairs}
+
+
+def _hits(evaluation: Any, count: int) -> npt.NDArray[np.bool_]:
+    hits = np.zeros(count, dtype=np.bool_)
+    hits[list(_pairs(evaluation))] = True
+    return hits

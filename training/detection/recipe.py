@@ -1,0 +1,197 @@
+"""Object detection: a light one-stage detector on a pretrained backbone, on any data set of boxes.
+
+From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
+"""
+
+import json
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from service.inference.cards import GoldenCard, ListCard
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifests.detection import DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
+from training.cards import count_parameters, data_card, training_card
+from training.detection.augment import BoxAugment
+from training.detection.data import DetectionData, load_detection
+from training.detection.evaluation import Detections, average_precision, threshold_curves
+from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
+from training.detection.network import Detector, NetworkSettings, build
+from training.detection.report import write_report
+from training.detection.task import Detection, DetectionSettings, detect
+from training.evaluation import milliseconds_per_image
+from training.export import export, write_golden
+from training.fit import FitSettings, FitState
+from training.options import add_data_options, add_result_options, add_training_options, override
+from training.run import Run, as_served, begin
+
+MAX_BATCH = 16
+GOLDEN_ROWS = 4
+# Detections with nearly the same score may swap positions, and a GPU's arithmetic is less exact than a CPU's.
+GOLDEN_LISTS = ListCard(order="scores", above=0.3, tolerances={"boxes": 2.0, "scores": 0.02, "classes": 0.5})
+
+# Defaults, sized for a few hundred photographs on two cores.
+DEFAULTS = FitSettings(
+    epochs=100,
+    batch_size=8,
+    optimizer="adamw",
+    lr=2e-3,
+    backbone_lr=5e-4,
+    weight_decay=0.05,
+    warmup=0.05,
+    clip=10.0,
+    ema=0.998,
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The recipe's command line; options left out take their default."""
+    add_data_options(
+        parser, "a hub id, or a folder of annotated images", default="rishitdagli/cppe-5", limited="images"
+    )
+    parser.add_argument("--image-size", type=_size, metavar="HEIGHTxWIDTH", help="of the network's input")
+    parser.add_argument(
+        "--bad-boxes", choices=("refuse", "drop"), default="refuse", help="what to do with invalid boxes"
+    )
+    net = parser.add_argument_group("network")
+    net.add_argument("--backbone", help="any timm model with feature maps of strides 8, 16 and 32")
+    net.add_argument("--weights", help="hub, package, none or a file (default: package)")
+    net.add_argument("--width", type=int, help="channels of the pyramid and the head")
+    net.add_argument("--depth", type=int, help="convolutions in each tower of the head")
+    net.add_argument(
+        "--freeze", type=int, metavar="GROUPS", help="freeze this many: the stem, then the stages after it"
+    )
+    how = add_training_options(parser, "runs/detection-DATA")
+    how.add_argument(
+        "--flip", action="store_true", default=None, help="flip images upside down too; if they have no up"
+    )
+    how.add_argument("--mosaic", type=float, help="fraction of the images that are composed of four")
+    how.add_argument("--scale", type=_range, metavar="LEAST,MOST", help="range that images are scaled by")
+    how.add_argument("--colour", type=float, help="strength of the colour jitter")
+    add_result_options(parser, "detector")
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Trains, evaluates, and publishes if that is asked for."""
+    network = override(NetworkSettings(), arguments)
+    settings = override(DEFAULTS, arguments)
+    learning = DetectionSettings(augment=override(BoxAugment(), arguments))
+    load = partial(
+        load_detection,
+        arguments.data,
+        size=arguments.image_size,
+        bad_boxes=arguments.bad_boxes,
+        limit=arguments.limit,
+        seed=settings.seed,
+        console=console,
+    )
+    run = begin(arguments, console, load, run="detection", model="detector")
+    data = run.data
+    run.announce("images", f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes")
+
+    model = build(network, data.size, len(data.classes), settings.seed)
+    run.start(model)
+    task = Detection(data.train, data.validation, data.classes, learning)
+    state = run.fit(model, task, settings, network=network, learning=learning)
+    if not run.reports:
+        return
+
+    model = as_served(model)
+    write = partial(
+        _write_version,
+        run=run,
+        model=model,
+        network=network,
+        learning=learning,
+        stated=run.stated(network, settings, learning),
+        state=state,
+        found=detect(model, data.test, learning),
+    )
+    run.deliver((run.name, write))
+    result = json.loads((run.folder / "result.json").read_text())
+    console.print(f"test mAP at 0.5 {result['map_50']:.4f}, at 0.5 to 0.95 {result['map']:.4f}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise ArgumentTypeError(f"{text!r}: write HEIGHTxWIDTH, such as 384x512")
+    return int(match[1]), int(match[2])
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r}: write LEAST,MOST, such as 0.7,1.4") from None
+    return low, high
+
+
+def _write_version(
+    target: Path,
+    run: Run[DetectionData],
+    model: Detector,
+    network: NetworkSettings,
+    learning: DetectionSettings,
+    stated: dict[str, Any],
+    state: FitState,
+    found: list[Detections],
+) -> DetectorManifest:
+    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
+    graph = DetectorGraph(model, learning.iou, learning.floor, learning.max_detections)
+    data, images = run.data, run.data.test.images
+    max_batch = min(MAX_BATCH, len(images))
+    names: dict[str, Any] = {"input_name": "images", "output_names": OUTPUTS}
+    # On one machine's CPU the two agree far better than the golden file demands of every device.
+    close = ListCard(order="scores", above=0.05, tolerances={"boxes": 0.1, "scores": 1e-3, "classes": 0.5})
+    checked = GoldenCard(rows=max_batch, atol=1e-3, lists=close)
+    inputs, outputs, difference = export(
+        graph, images, target / MODEL, max_batch=max_batch, card=checked, translations=TRANSLATIONS, **names
+    )
+    rows = min(GOLDEN_ROWS, len(images))
+    write_golden(graph, images[:rows], target / GOLDEN, **names)
+    precision = average_precision(found, data.test, data.classes)
+    height, width = data.size
+    manifest = DetectorManifest(
+        name=run.name,
+        description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {network.backbone}",
+        labels=data.classes,
+        inputs=(inputs,),
+        outputs=outputs,
+        max_batch=max_batch,
+        image=LetterboxInput(height=height, width=width),
+        # A small frame may have fewer cells than detections are allowed.
+        suppression=Suppression(iou=learning.iou, floor=learning.floor, max_detections=outputs[1].shape[1]),
+        data=data_card(data),
+        metrics=DetectorMetrics(
+            map_50=precision.map_50,
+            map_75=precision.map_75,
+            map=precision.map,
+            validation_map=max(state.best_score, 0.0),
+            per_class=precision.per_class,
+        ),
+        curves=threshold_curves(found, data.test, data.classes),
+        training=training_card("python -m training detection", stated, state, model),
+        golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
+        files={},
+    )
+    result = {
+        "data": data.name,
+        "parameters": count_parameters(model),
+        "map_50": precision.map_50,
+        "map": precision.map,
+        "training_seconds": round(state.seconds, 1),
+        "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
+        "ms_batch_max": milliseconds_per_image(target / MODEL, images, max_batch, repeats=5),
+        "max_batch": max_batch,
+        "onnx_difference": f"{difference.value:.1g} ({difference.output})",
+        "history": state.history,
+    }
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_report(target / "report", manifest, found, data, learning.augment, result)
+    return manifest

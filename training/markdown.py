@@ -1,0 +1,60 @@
+"""The text that all model cards share: tables, and what they say about a training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.inference.manifest import Manifest
+from service.inference.manifests.classification import ConformalPoint
+
+
+def table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def figures(*values: float) -> tuple[str, ...]:
+    """Figures with four decimals."""
+    return tuple(f"{value:.4f}" for value in values)
+
+
+def label_set_table(points: Sequence[ConformalPoint]) -> str:
+    """The actual coverage and the mean size of the label sets, for some of the requested coverages."""
+    return table(
+        ("requested coverage", "threshold", "coverage on test", "labels per set"),
+        [
+            (f"{p.coverage:.2f}", f"{p.threshold:.4f}", f"{p.test_coverage:.4f}", f"{p.mean_set_size:.2f}")
+            for p in points
+            if round(p.coverage * 100) % 5 == 0 or p.coverage > 0.95
+        ],
+    )
+
+
+def training_section(manifest: Manifest, chosen_on: str, seconds: float) -> list[str]:
+    """How it was trained: duration, learning curves, every setting.
+
+    Args:
+        manifest: of the version.
+        chosen_on: the data that the epoch was chosen on, in words.
+        seconds: the duration of the training.
+    """
+    training = manifest.training
+    duration = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+    return [
+        "## Training",
+        f"`{training.recipe}`, {training.epochs_run} epochs in {duration} on this machine; epoch "
+        f"{training.best_epoch} was the best on {chosen_on}. The test split was only used for the figures here.",
+        "![Learning curves](learning-curves.png)",
+        table(("setting", "value"), [(key, f"`{value}`") for key, value in training.settings.items()]),
+    ]
+
+
+def provenance(manifest: Manifest, onnx_difference: str) -> list[str]:
+    """The data, seed and library versions that made it."""
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.training.versions.items())
+    return [
+        "## Provenance",
+        f"Data fingerprint `{manifest.data.fingerprint}`; seed {manifest.training.settings['seed']}; {versions}. The "
+        f"exported graph differs from PyTorch by at most {onnx_difference} at batches of 1, 2, 7 and "
+        f"{manifest.max_batch}.",
+    ]

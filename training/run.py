@@ -1,0 +1,168 @@
+"""One training from the command line: the steps that every recipe takes, around those that are its own."""
+
+import dataclasses
+import json
+import re
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import nn
+
+from service.inference.cards import NAME_PATTERN
+from training.data import DataSet
+from training.fit import FitSettings, FitState, fit
+from training.options import PRECISIONS, short_name
+from training.publish import Write, publish, write_draft
+from training.task import Task
+from training.weights import start_from
+
+Data = TypeVar("Data", bound=DataSet)
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[Data]):
+    """A training that has its data, its folder and its device.
+
+    Attributes:
+        arguments: of the command line.
+        console: where progress goes.
+        name: of the model.
+        data: what it is trained on, named as in the report.
+        folder: for checkpoints, studies and drafts.
+        accelerator: the device, the precision and the processes.
+    """
+
+    arguments: Namespace
+    console: Console
+    name: str
+    data: Data
+    folder: Path
+    accelerator: Accelerator
+
+    def announce(self, items: str, details: str) -> None:
+        """Says what is trained on, and where.
+
+        Args:
+            items: what the data consists of, in the plural.
+            details: what else is worth saying about the data.
+        """
+        data = self.data
+        self.console.print(
+            f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
+            f"{items}{details}; on {self.accelerator.device}"
+        )
+
+    def start(self, model: nn.Module) -> None:
+        """Gives `model` the weights of `--start-from`, if there is one."""
+        if self.arguments.start_from:
+            start_from(model, self.arguments.start_from)
+
+    def fit(self, model: nn.Module, task: Task, settings: FitSettings, **origin: Any) -> FitState:
+        """Trains `model`; with `--resume` from its checkpoint.
+
+        Args:
+            model: the network; see `training.fit.fit`.
+            task: what it learns.
+            settings: how.
+            origin: what else determines the outcome: dataclasses of settings, or plain values, by name. A checkpoint
+                is only resumed with the same ones, and with the same data, `--start-from` and `--precision`.
+        """
+        return fit(
+            model,
+            task,
+            settings,
+            self.folder,
+            accelerator=self.accelerator,
+            console=self.console,
+            resume=self.arguments.resume,
+            origin={
+                "data": self.data.fingerprint,
+                **{name: _plain(part) for name, part in origin.items()},
+                "start_from": str(self.arguments.start_from),
+                "precision": self.arguments.precision,
+            },
+        )
+
+    @property
+    def reports(self) -> bool:
+        """Whether this process evaluates and publishes; with several GPUs only one does."""
+        return self.accelerator.is_main_process
+
+    def stated(self, *parts: Any) -> dict[str, Any]:
+        """Every setting of the training in plain JSON types, for its manifest; `parts` are dataclasses."""
+        settings: dict[str, Any] = {
+            "precision": self.arguments.precision,
+            "start_from": short_name(self.arguments.start_from),
+        }
+        for part in parts:
+            settings |= json.loads(json.dumps(dataclasses.asdict(part)))
+        return settings
+
+    def deliver(self, *versions: tuple[str, Write]) -> None:
+        """Publishes the versions if `--publish` is given, all or none; otherwise leaves drafts in the run's folder.
+
+        Args:
+            versions: the name of each model, and what writes its version.
+        """
+        if self.arguments.publish:
+            for folder in publish(self.arguments.models, versions):
+                self.console.print(f"published {folder}")
+            return
+        for name, write in versions:
+            folder = self.folder / "export" if len(versions) == 1 else self.folder / "export" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            write_draft(folder, write)
+            self.console.print(f"exported to {folder}; --publish writes a version below {self.arguments.models}")
+
+
+def begin(arguments: Namespace, console: Console, load: Callable[[], Data], *, run: str, model: str) -> Run[Data]:
+    """Checks what can be checked at once, then loads the data.
+
+    Args:
+        arguments: of the command line.
+        console: where progress goes.
+        load: the data set.
+        run: what the run's folder is called by default, before the name of the data.
+        model: what the model is called by default.
+
+    Raises:
+        ValueError: a name that no model may have, or a device or precision that this machine lacks.
+        DataError: the data set cannot be used.
+    """
+    name = arguments.name or model
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"--name {name!r}: only letters, digits, dots, dashes and underscores are allowed")
+    accelerator = make_accelerator(arguments)
+    data = load()
+    data = dataclasses.replace(data, name=arguments.data_name or data.name)
+    folder = arguments.run_dir or Path("runs") / f"{run}-{data.name.replace('/', '-')}"
+    return Run(arguments, console, name, data, folder, accelerator)
+
+
+def make_accelerator(arguments: Namespace) -> Accelerator:
+    """The device and the precision that were asked for.
+
+    Raises:
+        ValueError: this machine does not have them.
+    """
+    if arguments.precision == "float16" and (arguments.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("--precision float16 needs a GPU; on a CPU use bfloat16 or float32")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+    return Accelerator(cpu=arguments.device == "cpu", mixed_precision=PRECISIONS[arguments.precision])
+
+
+def as_served(model: Network) -> Network:
+    """`model` as it is evaluated and exported: in float32, on the CPU, in evaluation mode."""
+    return model.cpu().to(memory_format=torch.contiguous_format).eval()
+
+
+def _plain(part: Any) -> Any:
+    return dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else part

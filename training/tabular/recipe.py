@@ -1,0 +1,166 @@
+"""Numbers: a multilayer perceptron on the numeric columns of a table, to predict a class or a number.
+
+From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
+"""
+
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from service.inference.cards import Calibration, GoldenCard
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifests.tabular import ColumnCard, TabularManifest, TabularMetrics
+from training.cards import data_card, training_card
+from training.export import export, write_golden
+from training.fit import FitSettings, FitState
+from training.options import add_data_options, add_result_options, add_training_options, integers, override
+from training.run import Run, as_served, begin
+from training.tabular.data import BREAST_CANCER, TabularData, TabularSplit, load_table
+from training.tabular.evaluation import (
+    NetworkMethod,
+    baselines,
+    cross_validate,
+    evaluate,
+    folds_of,
+    permutation_importance,
+    predictions,
+    standardised,
+    target_scale,
+)
+from training.tabular.network import NetworkSettings, TabularGraph, build
+from training.tabular.report import write_report
+from training.tabular.task import Rows
+
+MAX_BATCH = 256
+GOLDEN_ROWS = 16
+
+DEFAULTS = FitSettings(
+    epochs=60, batch_size=32, optimizer="adamw", lr=2e-3, weight_decay=0.05, warmup=0.1, clip=1.0, ema=0.98
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The recipe's command line; options left out take their default."""
+    add_data_options(parser, "a CSV or parquet file, or a hub id", default=BREAST_CANCER)
+    parser.add_argument("--target", help="the column to predict")
+    parser.add_argument("--kind", choices=("classification", "regression"), help="default: by the target's values")
+    net = parser.add_argument_group("network")
+    net.add_argument("--hidden", type=integers, help="units of each hidden layer")
+    net.add_argument("--dropout", type=float)
+    add_training_options(parser, "runs/tabular-DATA")
+    add_result_options(parser, "tabular")
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Trains, evaluates, and publishes if that is asked for."""
+    network = override(NetworkSettings(), arguments)
+    settings = override(DEFAULTS, arguments)
+    run = begin(
+        arguments,
+        console,
+        partial(load_table, arguments.data, arguments.target, kind=arguments.kind, seed=settings.seed),
+        run="tabular",
+        model="tabular",
+    )
+    data = run.data
+    target = f"{len(data.classes)} classes" if data.classes else "a number"
+    run.announce("rows", f" of {len(data.columns)} columns; {data.target}: {target}")
+
+    model = build(network, data.train, len(data.classes) or 1, settings.seed)
+    run.start(model)
+    scale = target_scale(data.train, data.kind)
+    task = Rows(standardised(data.train, scale), standardised(data.validation, scale), data.kind)
+    state = run.fit(model, task, settings, network=network)
+
+    model = as_served(model)
+    this = NetworkMethod(network, settings, data, run.folder / "folds", run.accelerator)
+    rows = TabularSplit(
+        np.concatenate((data.train.rows, data.validation.rows)),
+        np.concatenate((data.train.targets, data.validation.targets)),
+    )
+    compared = cross_validate({"this network": this, **baselines(data.kind)}, rows, data.kind, settings.seed)
+    if not run.reports:
+        return
+
+    held_out = np.concatenate([fold for _, fold in folds_of(rows, data.kind, settings.seed)])
+    metrics, calibration = evaluate(model, data, scale, compared, np.concatenate(this.outputs), rows.targets[held_out])
+    for method, row in compared.items():
+        console.print(f"{method}: {row.mean:.4f} ± {row.std:.4f} over five folds")
+    console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
+    graph = TabularGraph(model, calibration.temperature if calibration else 1.0, scale).eval()
+    write = partial(
+        _write_version,
+        run=run,
+        graph=graph,
+        stated=run.stated(network, settings),
+        state=state,
+        metrics=metrics,
+        calibration=calibration,
+    )
+    run.deliver((run.name, write))
+
+
+def _write_version(
+    target: Path,
+    run: Run[TabularData],
+    graph: TabularGraph,
+    stated: dict[str, Any],
+    state: FitState,
+    metrics: TabularMetrics,
+    calibration: Calibration | None,
+) -> TabularManifest:
+    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
+    data, network, scale = run.data, graph.network, graph.scale
+    names: dict[str, Any] = {
+        "input_name": "rows",
+        "output_names": ("probabilities" if data.classes else "values",),
+    }
+    # Every row at least once, and some with a missing value.
+    rows = np.resize(data.test.rows, (MAX_BATCH, len(data.columns))).copy()
+    rows[::5, 0] = np.nan
+    tolerance = 1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1])
+    card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
+    inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
+    write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
+    manifest = TabularManifest(
+        name=run.name,
+        description=f"{data.name}: {data.target} from {len(data.columns)} numbers, dense network",
+        kind=data.kind,
+        target=data.target,
+        columns=_columns(data),
+        labels=data.classes,
+        inputs=(inputs,),
+        outputs=outputs,
+        max_batch=MAX_BATCH,
+        metrics=metrics,
+        calibration=calibration,
+        data=data_card(data),
+        training=training_card("python -m training tabular", stated, state, network),
+        golden=card,
+        files={},
+    )
+    importance = permutation_importance(
+        partial(predictions, network, scale=scale), data.test, data.kind, stated["seed"]
+    )
+    predicted = predictions(network, data.test.rows, scale).astype(np.float64)
+    write_report(target / "report", manifest, data, predicted, importance, state.history, difference.value)
+    return manifest
+
+
+def _columns(data: TabularData) -> tuple[ColumnCard, ...]:
+    rows = data.train.rows.astype(np.float64)
+    return tuple(
+        ColumnCard(
+            name=name,
+            mean=float(np.nanmean(values)),
+            std=float(np.nanstd(values)),
+            low=float(np.nanmin(values)),
+            high=float(np.nanmax(values)),
+            missing=float(np.isnan(values).mean()),
+        )
+        for name, values in zip(data.columns, rows.T, strict=True)
+    )

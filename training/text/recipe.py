@@ -1,0 +1,186 @@
+"""Topics of texts: a recurrent network over words, on any data set of labelled texts.
+
+From the data to a published version, top to bottom: load, tokenise, build, fit, evaluate, export, report.
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from service.inference.cards import GoldenCard
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifests.classification import TOKENIZER, TextManifest
+from training.cards import data_card, training_card
+from training.evaluation import Evaluation, evaluate
+from training.export import export, write_golden
+from training.fit import FitSettings, FitState
+from training.options import add_data_options, add_result_options, add_training_options, override
+from training.run import Run, as_served, begin
+from training.text.data import TextData, load_texts
+from training.text.evaluation import Findings, investigate
+from training.text.graph import TextGraph
+from training.text.network import NetworkSettings, build
+from training.text.operators import TRANSLATIONS
+from training.text.report import write_report
+from training.text.study import run_study
+from training.text.task import Ids, TextClassification, TextSettings, padded, predict
+from training.text.tokenizer import build_tokenizer, choose_length, to_ids
+
+MAX_BATCH = 64
+GOLDEN_ROWS = 16
+ATOL = 1e-4
+STUDY = "study.json"
+
+# Defaults, sized for some thousand articles on two cores.
+DEFAULTS = FitSettings(
+    epochs=16, batch_size=32, optimizer="adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0, ema=0.995
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The recipe's command line; options left out take their default."""
+    add_data_options(parser, "a hub id, a folder, or a CSV or JSON lines file", limited="texts")
+    parser.add_argument("--text-column", help="default: the one with a usual name, such as text")
+    parser.add_argument("--label-column", help="default: the one with a usual name, such as label")
+    parser.add_argument(
+        "--validation", type=float, default=0.1, help="fraction of train to hold out if there is no validation split"
+    )
+    net = parser.add_argument_group("network")
+    net.add_argument("--cell", choices=("gru", "lstm"))
+    for name in ("embedding", "hidden", "layers", "encoders"):
+        net.add_argument(f"--{name}", type=int)
+    net.add_argument("--dropout", type=float)
+    net.add_argument("--wide", action="store_true", default=None, help="single words vote beside the encoders")
+    net.add_argument("--words", type=int, help="the most words in the vocabulary (default: all)")
+    net.add_argument("--length", type=int, help="truncate texts to this many words (default: by the data)")
+    net.add_argument("--digits", action="store_true", default=None, help="digits belong to words")
+    how = add_training_options(parser, "runs/text-DATA")
+    how.add_argument("--label-smoothing", type=float)
+    how.add_argument(
+        "--word-dropout", type=float, help="fraction of the words replaced by the unknown word in training"
+    )
+    how.add_argument("--balance", type=float, help="0 weights every text alike in the loss, 1 every class")
+    out = add_result_options(parser, "topics")
+    out.add_argument("--study", action="store_true", help="also measure the effect of vocabulary and length")
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Trains, evaluates, and publishes if that is asked for."""
+    network = override(NetworkSettings(), arguments)
+    settings = override(DEFAULTS, arguments)
+    learning = override(TextSettings(), arguments)
+    load = partial(
+        load_texts,
+        arguments.data,
+        text_column=arguments.text_column,
+        label_column=arguments.label_column,
+        validation=arguments.validation,
+        limit=arguments.limit,
+        seed=settings.seed,
+    )
+    run = begin(arguments, console, load, run="text", model="topics")
+    data = run.data
+    tokenizer = build_tokenizer(data.train.texts, network.words or None, 1, digits=network.digits)
+    length = network.length or choose_length(tokenizer, data.train.texts)
+    tokenizer.enable_truncation(length)
+    words = tokenizer.get_vocab_size()
+    run.announce("texts", f", {len(data.classes)} classes; {words} words, truncated to {length} per text")
+
+    train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
+    study = []
+    if arguments.study:
+        study = run_study(network, data, settings, learning, run.folder / STUDY, run.accelerator, console)
+    model = build(network, words, len(data.classes), settings.seed)
+    run.start(model)
+    labels = (data.train.labels, data.validation.labels)
+    task = TextClassification(train, labels[0], validation, labels[1], len(data.classes), learning)
+    state = run.fit(model, task, settings, network=network, learning=learning)
+    if not run.reports:
+        return
+
+    model = as_served(model)
+    evaluation = evaluate(
+        data.classes, predict(model, validation), data.validation.labels, predict(model, test), data.test.labels
+    )
+    findings = investigate(model, tokenizer, length, data, evaluation, study)
+    console.print(
+        f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {findings.baseline:.4f}), macro F1 "
+        f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
+    )
+    write = partial(
+        _write_version,
+        run=run,
+        graph=TextGraph(model, evaluation.calibration.temperature).eval(),
+        test=test,
+        length=length,
+        stated=run.stated(network, settings, learning),
+        state=state,
+        evaluation=evaluation,
+        findings=findings,
+    )
+    run.deliver((run.name, write))
+
+
+def _network_in_words(stated: dict[str, Any]) -> str:
+    cell, encoders = str(stated["cell"]).upper(), stated["encoders"]
+    kind = f"bidirectional {cell}" if encoders == 1 else f"{encoders} bidirectional {cell}s over the same word vectors"
+    return f"{kind}, and votes of single words" if stated["wide"] else kind
+
+
+def _write_version(
+    target: Path,
+    run: Run[TextData],
+    graph: TextGraph,
+    test: Sequence[Ids],
+    length: int,
+    stated: dict[str, Any],
+    state: FitState,
+    evaluation: Evaluation,
+    findings: Findings,
+) -> TextManifest:
+    """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
+    data, network = run.data, graph.network
+    max_batch = min(MAX_BATCH, len(test))
+    names: dict[str, Any] = {"input_name": "ids", "output_names": ("probabilities",)}
+    card = GoldenCard(rows=min(GOLDEN_ROWS, len(test)), atol=ATOL)
+    mixed = padded(test[:max_batch]).numpy()
+    # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
+    longest = np.resize(np.concatenate(test), (max_batch, length))
+    more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
+    inputs, outputs, difference = export(
+        graph,
+        mixed,
+        target / MODEL,
+        max_batch=max_batch,
+        card=card,
+        axes=("batch", "length"),
+        more=more,
+        translations=TRANSLATIONS,
+        **names,
+    )
+    write_golden(graph, padded(test[: card.rows]).numpy(), target / GOLDEN, **names)
+    findings.tokenizer.save(str(target / TOKENIZER))
+    manifest = TextManifest(
+        name=run.name,
+        description=f"{data.name}, {len(data.classes)} topics: {_network_in_words(stated)}",
+        labels=data.classes,
+        inputs=(inputs,),
+        outputs=outputs,
+        max_batch=max_batch,
+        max_length=length,
+        words=findings.tokenizer.get_vocab_size(),
+        data=data_card(data),
+        metrics=evaluation.metrics,
+        calibration=evaluation.calibration,
+        conformal=evaluation.conformal,
+        training=training_card("python -m training text", stated, state, network),
+        golden=card,
+        files={},
+    )
+    write_report(target / "report", manifest, evaluation, data, findings, state.history, difference.value)
+    return manifest

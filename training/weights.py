@@ -1,0 +1,57 @@
+"""The weights that a run or a published version holds, for another training to start from."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from service.inference.manifest import MANIFEST, read_manifest
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "weights.safetensors"
+
+
+def best_weights(folder: Path) -> dict[str, Tensor]:
+    """The state dict of a run's best epoch so far, or the one that a published version was told to keep.
+
+    Raises:
+        ValueError: `folder` holds neither.
+    """
+    if (folder / WEIGHTS).is_file():
+        state = load_file(folder / WEIGHTS)
+        return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    if not (folder / CHECKPOINT).is_file():
+        raise ValueError(f"{folder}: holds neither a run's {CHECKPOINT} nor a version's {WEIGHTS}")
+    weights: dict[str, Tensor] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["best"]
+    return weights
+
+
+def start_from(model: nn.Module, folder: Path) -> None:
+    """Gives `model` the best weights of another run or version.
+
+    Raises:
+        ValueError: no such run, or one of another network.
+    """
+    try:
+        model.load_state_dict(best_weights(folder))
+    except RuntimeError as error:
+        raise ValueError(f"--start-from {folder}: is a run of another network: {error}") from None
+
+
+def fingerprint_of(folder: Path) -> str | None:
+    """The fingerprint of the data that a run or a published version was trained on; None if `folder` is neither."""
+    if (folder / MANIFEST).is_file():
+        return read_manifest(folder).data.fingerprint
+    if not (folder / CHECKPOINT).is_file():
+        return None
+    settings = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["settings"]
+    fingerprint: str | None = settings.get("data")
+    return fingerprint
+
+
+def keep_weights(model: nn.Module, folder: Path) -> None:
+    """Writes a network's weights into a version's folder in half precision, for a later training to start from."""
+    state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # the library makes it readable by its owner alone
