@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help serve test lint format bench train-classifier clean
+.PHONY: help serve test lint format bench train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -31,8 +31,8 @@ bench: $(VENV)/.test ## compare the service with the bare runtime and a hand-wri
 	$(BIN)/python -m benchmarks.routes
 
 DATA ?= uoft-cs/cifar10
-train-classifier: $(VENV)/.training ## train the CNN on CIFAR-10 and publish it (DATA=hub id or folder)
-	$(BIN)/python -m training classifier --data "$(DATA)" --precision bfloat16 --publish --resume
+train-classification: $(VENV)/.training ## train the CNN on CIFAR-10 and publish it (DATA=hub id or folder)
+	$(BIN)/python -m training classification --data "$(DATA)" --precision bfloat16 --publish --resume
 
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,7 +1,7 @@
 """What each means against slow training steps buys: images per second with it and without, and their ratio.
 
 Freed memory is kept (training/memory.py); matrices are multiplied in bfloat16; the statistics of a pretrained
-network's normalisations are folded into its convolutions (training/folding.py).
+network's normalisations are folded into its convolutions (training/classification/folding.py).
 
 Each measurement is a process of its own, since the allocator cannot be told twice; rounds interleave.
 """

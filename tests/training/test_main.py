@@ -25,23 +25,23 @@ def source(write_class_folders, draw, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("place")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
 
 
-def command(arch, source, place, *more):
+def command(arch, source, folder, *more):
     return [
         "classification", "--arch", arch, *ARCHITECTURES[arch], "--data", source, "--epochs", "3", "--batch-size", "10",
-        "--device", "cpu", "--run-dir", str(place / arch), "--models", str(place / "models"), *more,
+        "--device", "cpu", "--run-dir", str(folder / arch), "--models", str(folder / "models"), *more,
     ]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def published(request, source, place, forget_accelerator):
+def published(request, source, folder, forget_accelerator):
     """The version that each architecture published."""
     forget_accelerator()
-    assert main(command(request.param, source, place, "--publish")) == 0
-    return place / "models" / NAMES[request.param] / "1"
+    assert main(command(request.param, source, folder, "--publish")) == 0
+    return folder / "models" / NAMES[request.param] / "1"
 
 
 def test_published_manifest_loads_and_the_session_replays_its_golden_file(published):
@@ -69,23 +69,23 @@ def test_report_shows_only_plots_that_exist(published):
     assert {"learning-curves.png", "calibration.png", "conformal.png", "confusion.png"} <= set(plots)
 
 
-def test_published_folder_names_no_path_of_this_machine(published, place):
+def test_published_folder_names_no_path_of_this_machine(published, folder):
     for path in published.rglob("*"):
         if path.is_file():
-            assert str(place.parent).encode() not in path.read_bytes(), path.name
+            assert str(folder.parent).encode() not in path.read_bytes(), path.name
 
 
 @pytest.fixture
-def first_run(place, source, forget_accelerator):
-    if not (place / "models" / "classifier" / "1").exists():
-        assert main(command("cnn", source, place, "--publish")) == 0
+def first_run(folder, source, forget_accelerator):
+    if not (folder / "models" / "classifier" / "1").exists():
+        assert main(command("cnn", source, folder, "--publish")) == 0
         forget_accelerator()
-    return place / "models" / "classifier" / "1"
+    return folder / "models" / "classifier" / "1"
 
 
-def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, source, place, capsys):
-    others = [str(place / "cnn"), str(first_run)]  # a run, and a published version
-    assert main(command("cnn", source, place, "--publish", "--resume", "--compare", *others)) == 0
+def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, source, folder, capsys):
+    others = [str(folder / "cnn"), str(first_run)]  # a run, and a published version
+    assert main(command("cnn", source, folder, "--publish", "--resume", "--compare", *others)) == 0
     assert "Resuming after epoch 3 of 3" in capsys.readouterr().out
     first, second = read_manifest(first_run), read_manifest(first_run.parent / "2")
     for part in ("metrics", "calibration", "conformal", "data", "labels"):
@@ -94,13 +94,13 @@ def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, sou
     assert compared.count("| colours | cnn: ") == 3
 
 
-def test_resuming_with_another_network_prints_one_line(first_run, source, place, capsys):
-    assert main([*command("cnn", source, place, "--resume"), "--widths", "4,8"]) == 1
+def test_resuming_with_another_network_prints_one_line(first_run, source, folder, capsys):
+    assert main([*command("cnn", source, folder, "--resume"), "--widths", "4,8"]) == 1
     assert_one_line(capsys.readouterr().err)
 
 
-def test_run_leaves_its_result_for_later_comparisons(first_run, place):
-    result = json.loads((place / "cnn" / "result.json").read_text())
+def test_run_leaves_its_result_for_later_comparisons(first_run, folder):
+    result = json.loads((folder / "cnn" / "result.json").read_text())
     assert result["arch"] == "cnn"
     assert len(result["history"]) == 3
     assert result["accuracy"] == read_manifest(first_run).metrics.accuracy

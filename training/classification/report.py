@@ -206,9 +206,9 @@ def _curves(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
 
 
 def _conformal(axes: Sequence[Axes], evaluation: Evaluation) -> None:
-    asked = [point.coverage for point in evaluation.conformal]
-    axes[0].plot(asked, asked, color="0.7", linewidth=1)
-    axes[0].plot(asked, [point.test_coverage for point in evaluation.conformal], marker=".")
+    requested = [point.coverage for point in evaluation.conformal]
+    axes[0].plot(requested, requested, color="0.7", linewidth=1)
+    axes[0].plot(requested, [point.test_coverage for point in evaluation.conformal], marker=".")
     axes[0].set(xlabel="requested coverage", ylabel="coverage on test")
-    axes[1].plot(asked, [point.mean_set_size for point in evaluation.conformal], marker=".")
+    axes[1].plot(requested, [point.mean_set_size for point in evaluation.conformal], marker=".")
     axes[1].set(xlabel="requested coverage", ylabel="labels per set")

@@ -34,8 +34,8 @@ def suppress(boxes: Tensor, scores: Tensor, iou: float, floor: float, limit: int
         1.0 for what is kept and 0.0 for the rest, shape of `scores`.
     """
     keep = torch.zeros_like(scores)
-    for image, answers in enumerate(scores):
-        for index, column in enumerate(answers):
+    for image, of_image in enumerate(scores):
+        for index, column in enumerate(of_image):
             above = torch.nonzero(column > floor).squeeze(1)
             best = torchvision.ops.nms(boxes[image][above], column[above], iou)[:limit]
             keep[image, index, above[best]] = 1

@@ -147,8 +147,8 @@ class Detector(nn.Module):
         features = self.backbone.forward_intermediates(
             self.normalize(pixels), indices=self.stages, stop_early=True, intermediates_only=True
         )
-        answers = [head(x) for head, x in zip(self.heads, self.pyramid(features), strict=True)]
-        return torch.cat([logits for logits, _ in answers], 1), torch.cat([edges for _, edges in answers], 1)
+        outputs = [head(x) for head, x in zip(self.heads, self.pyramid(features), strict=True)]
+        return torch.cat([logits for logits, _ in outputs], 1), torch.cat([edges for _, edges in outputs], 1)
 
     def decode(self, edges: Tensor) -> Tensor:
         """Boxes x_min, y_min, x_max, y_max in pixels, shape (batch, cells, 4), from edge logits."""

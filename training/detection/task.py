@@ -121,11 +121,11 @@ def detect(
         batch = torch.from_numpy(split.images[start : start + EVALUATION_BATCH]).to(device)
         if accelerator:
             with accelerator.autocast():
-                answers = graph(batch)
+                outputs = graph(batch)
         else:
-            answers = graph(batch)
-        rows = zip(*(answer.cpu().numpy() for answer in answers), strict=True)
-        found += [_detections(split, start + row, *answer) for row, answer in enumerate(rows)]
+            outputs = graph(batch)
+        rows = zip(*(output.cpu().numpy() for output in outputs), strict=True)
+        found += [_detections(split, start + row, *output) for row, output in enumerate(rows)]
     return found
 
 

@@ -48,9 +48,9 @@ def write_report(
     save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _history(axes, history))
     save_plot(folder / "lengths.png", 5, 2.6, 1, lambda axes: _lengths(axes[0], findings, manifest.max_length))
     save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: draw_reliability(axes, evaluation))
-    commonest = np.argsort(-np.bincount(evaluation.labels, minlength=len(data.classes)), kind="stable")[:_CONFUSED]
-    names = [data.classes[index] for index in commonest]
-    matrix = evaluation.confusion[np.ix_(commonest, commonest)]
+    most_common = np.argsort(-np.bincount(evaluation.labels, minlength=len(data.classes)), kind="stable")[:_CONFUSED]
+    names = [data.classes[index] for index in most_common]
+    matrix = evaluation.confusion[np.ix_(most_common, most_common)]
     save_plot(folder / "confusion.png", 5.4, 5, 1, lambda axes: draw_confusion(axes[0], matrix, names))
     words = [str(findings.tokenizer.id_to_token(index)) for index in range(len(findings.vectors))]
     save_plot(folder / "words.png", 8, 7, 1, lambda axes: _map(axes[0], findings.vectors, words))
@@ -66,8 +66,8 @@ def _card(
     onnx_difference: float,
 ) -> str:
     metrics, calibration = manifest.metrics, manifest.calibration
-    answers = evaluation.probabilities.argmax(1)
-    weighted = f1_score(evaluation.labels, answers, average="weighted", zero_division=0)
+    predicted = evaluation.probabilities.argmax(1)
+    weighted = f1_score(evaluation.labels, predicted, average="weighted", zero_division=0)
     error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
     covered = [encoding.ids for encoding in findings.tokenizer.encode_batch(list(data.test.texts))]
     known = 1 - sum(ids.count(UNKNOWN) for ids in covered) / max(1, sum(map(len, covered)))
@@ -139,13 +139,13 @@ def _neighbours(vectors: npt.NDArray[np.float32], words: Sequence[str]) -> str:
 def _mistakes(evaluation: Evaluation, data: TextData, findings: Findings) -> list[str]:
     parts = []
     for index, influences in findings.influences.items():
-        answer = int(evaluation.probabilities[index].argmax())
+        predicted = int(evaluation.probabilities[index].argmax())
         text = data.test.texts[index]
         shown = text if len(text) <= 300 else text[:300] + " …"
         words = ", ".join(f"{word} {weight:+.2f}" for word, weight in influences)
         parts.append(
-            f"- *{data.classes[evaluation.labels[index]]}* taken for *{data.classes[answer]}* "
-            f"({evaluation.probabilities[index, answer]:.2f}): {shown}\n\n  Most influential words (log-odds that the "
+            f"- *{data.classes[evaluation.labels[index]]}* taken for *{data.classes[predicted]}* "
+            f"({evaluation.probabilities[index, predicted]:.2f}): {shown}\n\n  Most influential words (log-odds that the "
             f"prediction would lose without the word): {words}"
         )
     return parts or ["None."]

@@ -69,18 +69,3 @@ def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours,
     torch.testing.assert_close(rows.sum(1), torch.ones(len(rows)))
     assert ((rows > 0.01) & (rows < 0.99)).any(1).float().mean() > 0.3
     assert score(model, colours.test)[1] > 0.9
-
-
-def test_prediction_goes_over_all_batches_in_order(tiny_cnn, draw, monkeypatch):
-    model, images = tiny_cnn(), draw(9).images
-    whole = predict(model, images)
-    monkeypatch.setattr("training.labels.EVALUATION_BATCH", 4)
-    assert whole.shape == (27, 3)
-    assert whole.dtype == np.float32
-    np.testing.assert_allclose(predict(model, images), whole, rtol=1e-4, atol=1e-5)
-
-
-def test_mirrored_prediction_is_the_mean_over_both_views(tiny_cnn, draw):
-    model, images = tiny_cnn(), draw(4).images
-    mean = (predict(model, images) + predict(model, images[:, :, ::-1].copy())) / 2
-    np.testing.assert_allclose(predict(model, images, mirror=True), mean, rtol=1e-4, atol=1e-5)

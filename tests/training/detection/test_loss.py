@@ -15,7 +15,7 @@ REAL = torch.tensor([[True, True], [True, False]])
 
 
 def exact(truth):
-    """Edge logits of places that all answer with this box, as far as the bins reach: shape (places, 4 * BINS)."""
+    """Edge logits of cells that all predict this box, as far as the bins reach: shape (cells, 4 * BINS)."""
     distances = torch.cat((POINTS - truth[:2], truth[2:] - POINTS), 1) / STRIDES
     low = distances.clamp(0, BINS - 1.001).floor()
     share = distances.clamp(0, BINS - 1.001) - low
@@ -42,7 +42,7 @@ def test_boxes_apart_are_drawn_together():
     assert box.grad[0] + box.grad[2] < 0  # descending moves it to the right
 
 
-def test_places_answer_for_objects_that_they_lie_in_and_at_most_so_many_an_object():
+def test_cells_are_assigned_to_objects_that_they_lie_in_with_a_limit_per_object():
     logits = torch.zeros(2, len(POINTS), 2)
     boxes = torch.stack([decode(exact(TRUTH[0, 0]), POINTS, STRIDES), decode(exact(TRUTH[1, 0]), POINTS, STRIDES)])
     found = assign(logits.sigmoid(), boxes, POINTS, TRUTH, LABELS, REAL, LossWeights(candidates=4))
@@ -68,7 +68,7 @@ def test_padding_is_nobodys_object():
     assert nothing.score.sum() == 0
 
 
-def test_a_place_inside_two_objects_answers_for_the_one_that_its_box_overlaps_more():
+def test_a_cell_inside_two_objects_is_assigned_to_the_one_that_its_box_overlaps_more():
     truth = torch.tensor([[[0.0, 0, 64, 64], [20, 20, 44, 44]]])
     boxes = decode(exact(truth[0, 1]), POINTS, STRIDES)[None]
     found = assign(

@@ -6,7 +6,7 @@ from training.backbones import load_backbone
 from training.detection.network import BINS, Detector, decode, grid
 
 
-def test_places_lie_in_the_middle_of_their_cells_at_every_stride():
+def test_points_are_the_centres_of_the_cells_at_every_stride():
     points, strides = grid((64, 96))
     assert points.shape == (8 * 12 + 4 * 6 + 2 * 3, 2)
     np.testing.assert_array_equal(points[:2], [[4, 4], [12, 4]])
@@ -23,7 +23,7 @@ def test_edges_are_the_mean_of_their_distribution_in_strides():
     torch.testing.assert_close(boxes[0], torch.tensor([[4.0, 14, 36, 46], [42, 52, 58, 68]]))
 
 
-def test_answers_have_the_places_of_the_grid(tiny_detector):
+def test_outputs_have_a_row_for_every_cell(tiny_detector):
     network = tiny_detector().eval()
     logits, edges = network(torch.rand(3, 3, 64, 96))
     assert logits.shape == (3, 126, 2)
@@ -34,7 +34,7 @@ def test_answers_have_the_places_of_the_grid(tiny_detector):
 
 
 def test_what_lies_far_away_in_the_image_can_be_seen_everywhere(tiny_detector):
-    """The pyramid goes down and up: the place at one corner depends on the other corner's pixels."""
+    """The pyramid goes down and up: the cell at one corner depends on the other corner's pixels."""
     network = tiny_detector().eval()
     pixels = torch.rand(1, 3, 64, 96, requires_grad=True)
     network(pixels)[0][0, 0].sum().backward()

@@ -92,7 +92,7 @@ def test_a_column_without_a_number_in_training_is_refused(tmp_path):
     lines = [lines[0] + ",rare", *(f"{line}," for line in lines[1:])]
     data = load_table(write(tmp_path / "x.csv", people()), "kind")
     height = data.test.rows[0, 0]
-    place = next(place for place, line in enumerate(lines[1:], 1) if np.float32(line.split(",")[0]) == height)
-    lines[place] += "5"
+    row = next(row for row, line in enumerate(lines[1:], 1) if np.float32(line.split(",")[0]) == height)
+    lines[row] += "5"
     with pytest.raises(DataError, match="'rare' holds too few numbers"):
         load_table(write(tmp_path / "y.csv", lines), "kind")

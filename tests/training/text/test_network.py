@@ -42,10 +42,10 @@ def test_padding_changes_nothing(network):
 def test_both_ends_are_read(network):
     ids = torch.from_numpy(texts((12,))[0])[None]
     vectors = network.vectors(ids).detach().requires_grad_()
-    for place in (0, 11):
+    for position in (0, 11):
         states = network.encoders[-1].layers[0](vectors, torch.tensor([[12]]))
-        (gradient,) = torch.autograd.grad(states[0, 11 - place].sum(), vectors)
-        assert gradient[0, place].abs().sum() > 0
+        (gradient,) = torch.autograd.grad(states[0, 11 - position].sum(), vectors)
+        assert gradient[0, position].abs().sum() > 0
 
 
 def test_the_exported_graph_agrees_at_every_batch_and_length(network, tmp_path):

@@ -1,0 +1,56 @@
+"""Which module of training may import which."""
+
+import ast
+from pathlib import Path
+
+import training
+
+ROOT = Path(training.__file__).parent
+TASKS = {"classification", "detection", "autoencoder", "text", "tabular"}
+
+
+def imports():
+    """The modules of training that each of them imports."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
+    found = {}
+    for module, path in paths.items():
+        found[module] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "training":
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            found[module] |= {name for name in (n.removeprefix("training.") for n in names) if name in paths}
+    return found
+
+
+def test_every_task_is_a_package_with_the_same_parts():
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == TASKS
+    for task in TASKS:
+        assert {"network.py", "task.py", "report.py", "recipe.py"} <= {path.name for path in (ROOT / task).iterdir()}
+
+
+def test_tasks_do_not_import_each_other_and_nothing_imports_a_task():
+    for module, imported in imports().items():
+        if module == "__main__":
+            continue
+        own = module.split(".")[0]
+        others = {name for name in imported if name.split(".")[0] in TASKS - {own}}
+        assert not others, f"{module} imports {', '.join(sorted(others))}"
+
+
+def test_imports_have_no_cycle():
+    graph = imports()
+    assert graph["fit"] >= {"task", "weights"}  # they are found at all
+    while free := {module for module, imported in graph.items() if not imported & graph.keys()}:
+        graph = {module: imported for module, imported in graph.items() if module not in free}
+    assert not graph, f"a cycle among {', '.join(sorted(graph))}"
+
+
+def test_unstable_libraries_are_imported_in_one_module():
+    for library, owner in (("timm", "backbones"), ("datasets.packaged_modules", "hub")):
+        for path in ROOT.rglob("*.py"):
+            if path.stem != owner:
+                assert f"from {library}" not in path.read_text(), f"{path.name} imports {library}"
+                assert f"import {library}" not in path.read_text(), f"{path.name} imports {library}"
