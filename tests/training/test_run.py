@@ -74,12 +74,13 @@ def trained(start, colours, tiny_cnn):
     return train
 
 
-def test_a_run_is_only_resumed_with_what_it_began_with(trained):
+def test_a_run_is_only_resumed_with_what_it_began_with(trained, forget_accelerator):
     trained(learning=LEARNING)
     _, _, state = trained("--resume", learning=LEARNING)
     assert state.epoch == 2
     with pytest.raises(ValueError, match=r"made with other settings .*label_smoothing"):
         trained("--resume", learning=dataclasses.replace(LEARNING, label_smoothing=0.3))
+    forget_accelerator()
     with pytest.raises(ValueError, match=r"made with other settings .*precision"):
         trained("--resume", "--precision", "bfloat16", learning=LEARNING)
 

@@ -145,8 +145,8 @@ def _mistakes(evaluation: Evaluation, data: TextData, findings: Findings) -> lis
         words = ", ".join(f"{word} {weight:+.2f}" for word, weight in influences)
         parts.append(
             f"- *{data.classes[evaluation.labels[index]]}* taken for *{data.classes[predicted]}* "
-            f"({evaluation.probabilities[index, predicted]:.2f}): {shown}\n\n  Most influential words (log-odds that the "
-            f"prediction would lose without the word): {words}"
+            f"({evaluation.probabilities[index, predicted]:.2f}): {shown}\n\n  Most influential words (log-odds that "
+            f"the prediction would lose without the word): {words}"
         )
     return parts or ["None."]
 
