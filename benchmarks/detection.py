@@ -21,13 +21,14 @@ from benchmarks import options
 from benchmarks.bare import bare_rate
 from benchmarks.comparison import Line, Route, compare
 from benchmarks.servers import service
-from service.inference.manifest import GOLDEN, read_manifest
-from service.inference.manifests.detection import DetectorManifest
+from service.inference.manifest import GOLDEN
 from service.inference.session import Session
-from service.tasks.detection import Box, detections
-from service.tasks.drawing import draw_detections
+from service.tasks.detection.boxes import Box, detections
+from service.tasks.detection.drawing import draw_detections
+from service.tasks.detection.letterbox import Letterbox, letterbox
+from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.images import EncodedImage
-from service.tasks.letterbox import Letterbox, letterbox
+from service.tasks.registry import read_manifest
 
 CONCURRENCIES = (1, 8)
 BATCHES = (1, 2, 4, 8)

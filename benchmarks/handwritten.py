@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from service.inference.manifest import read_manifest
-from service.inference.manifests.classification import ClassifierManifest
+from service.tasks.classification.manifest import ClassifierManifest
+from service.tasks.registry import read_manifest
 
 
 class Label(BaseModel):

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from service.inference.repository import versions
+from service.inference.versions import versions_in
 
 
 def parse(module: str, description: str | None, rounds: int) -> Namespace:
@@ -24,4 +24,4 @@ def parse(module: str, description: str | None, rounds: int) -> Namespace:
 
 def newest(models: Path, name: str) -> Path:
     """The folder of a model's version that the service serves, unless it refuses it."""
-    return models / name / versions(models / name)[0]
+    return models / name / versions_in(models / name)[0]

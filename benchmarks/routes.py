@@ -19,12 +19,13 @@ from benchmarks import options
 from benchmarks.bare import bare_rate
 from benchmarks.comparison import Line, Route, compare
 from benchmarks.servers import service
-from service.inference.manifest import GOLDEN, read_manifest
-from service.inference.manifests.classification import TOKENIZER
-from service.inference.manifests.tabular import TabularManifest
+from service.inference.manifest import GOLDEN
 from service.inference.session import Session
 from service.inference.stacking import run_batch, run_ragged
-from service.tasks.text import PAD, UNKNOWN
+from service.tasks.registry import read_manifest
+from service.tasks.tabular.manifest import TabularManifest
+from service.tasks.text.manifest import TOKENIZER
+from service.tasks.text.reading import PAD, UNKNOWN
 
 BATCHES = (1, 8, 32, 64)
 IMAGES = 2000  # of a generation request

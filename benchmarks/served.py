@@ -30,7 +30,7 @@ def main() -> None:
         url = f"http://127.0.0.1:{running.port}"
         served = httpx.get(f"{url}/v1/models").json()["models"]
         for model in served:
-            if arguments.classifier and model["task"] == "image-classification":
+            if arguments.classifier and model["task"] == "classification":
                 accuracy, count = _accuracy(url, model["name"], arguments.classifier, arguments.images)
                 error = (accuracy * (1 - accuracy) / count) ** 0.5
                 stated = model["metrics"]["accuracy"]
@@ -38,14 +38,14 @@ def main() -> None:
                     f"{model['name']}: accuracy {accuracy:.4f} of {count} test images over HTTP (standard error "
                     f"{error:.4f}); stated {stated:.4f}"
                 )
-            if arguments.detector and model["task"] == "object-detection":
+            if arguments.detector and model["task"] == "detection":
                 map_50, mean = _average_precision(url, model["name"], arguments.detector)
                 stated = model["metrics"]
                 console.print(
                     f"{model['name']}: mAP {map_50:.4f} at 0.5, {mean:.4f} at 0.5 to 0.95 over HTTP; stated "
                     f"{stated['map_50']:.4f} and {stated['map']:.4f}"
                 )
-            if arguments.topics and model["task"] == "text-classification":
+            if arguments.topics and model["task"] == "text":
                 accuracy, count = _text_accuracy(url, model["name"], arguments.topics)
                 stated = model["metrics"]["accuracy"]
                 console.print(

@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, read_manifest, sha256
-from service.inference.manifests.classification import ClassifierManifest
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL, sha256
+from service.tasks.classification.manifest import ClassifierManifest
+from service.tasks.registry import read_manifest
 
 
 def make_tiny(like: Path, root: Path) -> Path:

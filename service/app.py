@@ -1,83 +1,94 @@
-"""Wiring: settings in, a FastAPI application with its models out."""
+"""Wiring: settings and tasks in, an application with its models out."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from fastapi_offline import FastAPIOffline
+from starlette.middleware import Middleware
 
 from service import __version__, api
-from service.api import classify_text, code, detect, generate, health, models, predict, predict_tabular, problems
-from service.api.front import Front, RequestLog
-from service.api.images import ImagePipeline
-from service.api.metrics import BatchObserver, Metrics
-from service.api.thin import ThinRoute
+from service.api import documentation, health
+from service.api.families import Family
+from service.api.v1.models import models_router
+from service.api.v1.operations import operations_router
 from service.inference.repository import Repository
 from service.inference.session import available_cpus
+from service.metrics import BatchObserver, Metrics
 from service.settings import Settings
-from service.tasks.companions import read_companion
+from service.stack import failures
+from service.stack.application import Application
+from service.stack.context import RequestContext
+from service.stack.log import RequestLog
+from service.stack.problems import problem_json
+from service.tasks.registry import BUILT_IN, Registry
+from service.tasks.workers import Workers
 
 _LAST_BATCH_SECONDS = 5.0
-_INFERENCE = (predict, detect, generate, code, classify_text, predict_tabular)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan loads the models and, at the end, finishes what was accepted."""
+def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequence[Family] = ()) -> Application:
+    """The application; its lifespan loads the models and, at the end, finishes what was accepted.
+
+    Args:
+        settings: of the service.
+        registry: the tasks that are served.
+        families: further families of routes, beside /v1.
+    """
     metrics = Metrics()
+    log = RequestLog(_call_later, sys.stderr) if settings.log_level in ("debug", "info") else None
+    every = (Family("/v1", (operations_router(registry), models_router(registry)), problem_json), *families)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        log = RequestLog(asyncio.get_running_loop(), sys.stderr) if settings.log_level in ("debug", "info") else None
-        app.middleware_stack = Front(app.build_middleware_stack(), thin_routes(), metrics, log)
-        app.state.repository = repository = Repository(
-            settings.models,
-            device=settings.device,
-            threads=settings.threads,
-            max_batch=settings.max_batch,
-            max_queue=settings.max_queue,
-            observer=partial(BatchObserver, metrics),
-            read_companion=read_companion,
-            timeout=settings.timeout,
-        )
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
+            app.thin.fill(app.routes)
+            app.repository = Repository(
+                settings.models,
+                registry.kinds,
+                device=settings.device,
+                threads=settings.threads,
+                max_batch=settings.max_batch,
+                max_queue=settings.max_queue,
+                observer=partial(BatchObserver, metrics),
+            )
             await load_models(app)
         except Exception as error:
-            app.state.failure = error
+            app.failure = error
             raise
-        threads = available_cpus()
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        app.state.images = ImagePipeline(pool, threads, metrics)
-        app.state.ready = True
+        app.workers = Workers(available_cpus())
+        app.ready = True
         yield
-        app.state.ready = False
+        app.ready = False
         # Requests have had their time: what still runs or decodes is for nobody.
-        await repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
-        pool.shutdown(wait=False, cancel_futures=True)
+        await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
+        app.workers.close()
         if log:
             log.flush()
 
-    app = FastAPIOffline(
+    app = Application(
+        settings,
+        metrics,
+        failures.ErrorFormats(problem_json, {family.prefix: family.errors for family in every}),
+        # Whatever is to hold for every request, thin routes included, is a layer here; the first is the outermost.
+        layers=[
+            Middleware(RequestContext, metrics=metrics, log=log),
+        ],
+        docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
         title="Quartet",
         version=__version__,
         summary="Neural networks behind a batching HTTP API.",
         description=api.__doc__,
         lifespan=lifespan,
-        # It looks at the environment at every request, and the thin routes would not be traced anyway.
-        telemetry={"tracing": False, "metrics": False},
     )
-    app.state.settings = settings
-    app.state.metrics = metrics
-    app.state.ready = False
-    app.state.failure = None
-    problems.install(app)
-    for module in (*_INFERENCE, models, health):
-        app.include_router(module.router)
+    failures.install(app)
+    for router in (*(router for family in every for router in family.routers), health.router):
+        app.include_router(router)
+    documentation.install(app, registry)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
@@ -86,24 +97,24 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def load_models(app: FastAPI) -> None:
+async def load_models(app: Application) -> bool:
     """Serves the models on disk; called again, those that are new there, without a gap.
+
+    Returns:
+        Whether there was anything new.
 
     Raises:
         NothingToServe: there is none that can be served.
         DeviceUnavailable: the device that was asked for cannot serve.
     """
-    repository, metrics = app.state.repository, app.state.metrics
-    await repository.load_all()
-    code.show_length(repository.models)
-    predict_tabular.show_columns(repository.models)
-    app.openapi_schema = None
-    metrics.device.clear()
-    for model in repository.models.values():
-        metrics.device.labels(model.name, model.version, model.device).set(1)
+    if not await app.repository.load_all():
+        return False
+    documentation.forget(app)
+    app.metrics.device.clear()
+    for version in app.repository.versions:
+        app.metrics.device.labels(version.name, version.version, version.device).set(1)
+    return True
 
 
-def thin_routes() -> dict[str, ThinRoute]:
-    """Every thin route by its path."""
-    routes = [route for module in _INFERENCE for route in module.router.routes]
-    return {route.path: route for route in routes if isinstance(route, ThinRoute)}
+def _call_later(seconds: float, callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, callback)

@@ -111,5 +111,5 @@ class InferenceFailed(QuartetError):
     slug = "inference-failed"
 
 
-class ClientDisconnected(Exception):
-    """The client hung up; there is nobody to answer."""
+class Abandoned(Exception):
+    """Nobody waits for the answer any more: the client has hung up."""

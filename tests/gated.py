@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.inference.batcher import Batcher
-from service.inference.lanes import Lanes
-from service.inference.queue import DropReason, Timing
+from service.inference.context import Context, Timing
+from service.inference.queue import DropReason, Queue
+from service.inference.scheduler import Scheduler
 
 PATIENCE = 30  # seconds until a test that waits in vain fails
 
@@ -40,17 +41,23 @@ class Gated:
         return [item for batch in self.batches for item in batch]
 
 
-async def submit(batcher: Batcher, items: Sequence[Any], **options: Any) -> tuple[list[Any], Timing]:
+async def submit(
+    batcher: Batcher, items: Sequence[Any], context: Context | None = None, **options: Any
+) -> tuple[list[Any], Timing]:
     """The results of items, and how long they took; gives them up when it is cancelled."""
-    group = batcher.enqueue(items, **options)
-    return await group.future, group.timing
+    context = context or Context(**options)
+    submission = batcher.submit(items, context)
+    return await submission.future, context.timing
 
 
 def rerun(batcher: Batcher, run: Callable[[list[Any]], Sequence[Any]]) -> None:
-    """Lets `run`, on a thread, take the place of the model behind an idle batcher."""
-    batcher.runner = Lanes(
-        batcher._queue, batcher, run, batcher.runner._max_batch, name="rerun", count=1, run_narrow=None
-    )
+    """Puts `run`, on a thread of its own, behind an idle batcher instead of its model."""
+    if batcher._scheduler:
+        batcher._scheduler.remove(batcher.flow)
+    batcher._scheduler = scheduler = Scheduler(1, name="rerun")
+    batcher.flow.queue = Queue(batcher.max_batch, scheduler.lock)
+    batcher.flow.run, batcher.flow.run_on_one_core = run, None
+    scheduler.add(batcher.flow)
 
 
 class Recorder:
@@ -60,6 +67,10 @@ class Recorder:
         self.batches: list[tuple[int, list[float], float]] = []
         self.drops: dict[str, int] = {}
         self.told = asyncio.Event()
+        self.preparations: list[float] = []
+
+    def prepared(self, seconds: float) -> None:
+        self.preparations.append(seconds)
 
     def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
         self.batches.append((size, list(queued), seconds))

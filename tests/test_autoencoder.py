@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.inference.manifest import read_manifest
+from service.tasks.registry import read_manifest
 from tests.pictures import encode
 from tests.server import ROOT, committed
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.api.problems import Problem
-from service.api.samples import CAT
+from service.stack.problems import Problem
+from service.tasks.samples import CAT
 from tests.pictures import encode, photograph, png_header
 from tests.server import Server
 from tests.tiny import solid, write_model
@@ -93,10 +93,10 @@ BODIES = {
         b'{"images": ["' + CAT.encode() + b'", "aGVsbG8="]}', "application/json", 422, "undecodable-image", 1, "",
     ),
     "a number for an image": (b'{"images": [7]}', "application/json", 422, "invalid-request", 0, "string"),
-    "no json": (b"{images: 1}", "application/json", 422, "invalid-request", None, "no JSON"),
-    "no bytes of json": (b"", "application/json", 422, "invalid-request", None, "no JSON"),
+    "no json": (b"{images: 1}", "application/json", 422, "invalid-request", None, "not JSON"),
+    "no bytes of json": (b"", "application/json", 422, "invalid-request", None, "not JSON"),
     "no utf-8": (b'{"images": ["\xff\xfe"]}', "application/json", 422, "invalid-request", None, ""),
-    "deep json": (b'{"images": ' + b"[" * 100_000, "application/json", 422, "invalid-request", None, "no JSON"),
+    "deep json": (b'{"images": ' + b"[" * 100_000, "application/json", 422, "invalid-request", None, "not JSON"),
     "deep and well-formed": (
         b'{"images": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "application/json", 422, "invalid-request", None, "",
     ),

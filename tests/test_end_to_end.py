@@ -9,11 +9,11 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.predict import PredictAnswer
-from service.api.samples import CAT
-from service.inference.manifest import read_manifest
 from service.inference.session import Session
+from service.tasks.classification.task import PredictAnswer
 from service.tasks.images import EncodedImage
+from service.tasks.registry import read_manifest
+from service.tasks.samples import CAT
 from tests.pictures import encode, photograph
 from tests.server import ROOT, Server
 

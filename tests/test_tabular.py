@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.inference.manifest import read_manifest
+from service.tasks.registry import read_manifest
 from tests.server import ROOT, committed
 
 FOLDER = ROOT / "models" / "tabular" / "1"

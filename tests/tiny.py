@@ -110,7 +110,7 @@ def manifest(name: str = "classifier", **changes: Any) -> dict[str, Any]:
             "versions": {"onnx": onnx.__version__},
         },
         "golden": {"rows": 4, "atol": 1e-5},
-        "task": "image-classification",
+        "task": "classification",
         "labels": list(LABELS),
         "image": {"height": SIZE, "width": SIZE, "channels": 3},
         "metrics": {

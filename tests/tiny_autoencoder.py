@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from service.inference.manifest import sha256
-from service.inference.manifests.coding import DENSITY
-from service.tasks.generation import Density
+from service.tasks.autoencoder.density import Density
+from service.tasks.autoencoder.manifest import DENSITY
 
 LABELS = ("dark", "light")
 SIDE, LATENT = 4, 4
@@ -43,19 +43,19 @@ _ERROR = [
 _IMAGES = ("uint8", [SIDE, SIDE, 1])
 PARTS: dict[str, dict[str, Any]] = {
     "autoencoder": {
-        "task": "image-reconstruction",
+        "task": "autoencoder",
         "nodes": [*_TO_FLOAT, *_ENCODE, *_DECODE, *_ERROR, helper.make_node("Cast", ["whole"], ["restored"], to=2)],
         "inputs": {"images": _IMAGES},
         "outputs": {"restored": _IMAGES, "error": ("float32", [])},
     },
     "encoder": {
-        "task": "image-encoding",
+        "task": "encoder",
         "nodes": [*_TO_FLOAT, *_ENCODE],
         "inputs": {"images": _IMAGES},
         "outputs": {"latents": ("float32", [LATENT])},
     },
     "decoder": {
-        "task": "image-generation",
+        "task": "decoder",
         "nodes": [*_DECODE, helper.make_node("Cast", ["whole"], ["images"], to=2)],
         "inputs": {"latents": ("float32", [LATENT])},
         "outputs": {"images": _IMAGES},

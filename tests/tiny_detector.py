@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from service.inference.manifest import sha256
-from service.tasks.letterbox import FILL
+from service.tasks.detection.letterbox import FILL
 
 LABELS = ("red", "green", "blue")
 HEIGHT, WIDTH = 48, 64
@@ -138,7 +138,7 @@ def manifest(name: str = "detector", **changes: Any) -> dict[str, Any]:
                 "tolerances": {"boxes": 0.5, "scores": 1e-3, "classes": 0.5},
             },
         },
-        "task": "object-detection",
+        "task": "detection",
         "labels": list(LABELS),
         "image": {"height": HEIGHT, "width": WIDTH, "channels": 3},
         "suppression": {"iou": 0.6, "floor": 0.01, "max_detections": 3},

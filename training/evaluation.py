@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
-from service.inference.cards import Calibration
-from service.inference.manifests.classification import ClassifierMetrics, ClassMetrics, ConformalPoint
 from service.inference.session import Session
+from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
 from training.calibrate import conformal_threshold, expected_calibration_error, fit_temperature, softmax
 
 Floats = npt.NDArray[np.float32]

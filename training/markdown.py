@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from service.inference.manifest import Manifest
-from service.inference.manifests.classification import ConformalPoint
+from service.inference.cards import ManifestBase
+from service.tasks.cards import ConformalPoint
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
@@ -30,7 +30,7 @@ def label_set_table(points: Sequence[ConformalPoint]) -> str:
     )
 
 
-def training_section(manifest: Manifest, chosen_on: str, seconds: float) -> list[str]:
+def training_section(manifest: ManifestBase, chosen_on: str, seconds: float) -> list[str]:
     """How it was trained: duration, learning curves, every setting.
 
     Args:
@@ -49,7 +49,7 @@ def training_section(manifest: Manifest, chosen_on: str, seconds: float) -> list
     ]
 
 
-def provenance(manifest: Manifest, onnx_difference: str) -> list[str]:
+def provenance(manifest: ManifestBase, onnx_difference: str) -> list[str]:
     """The data, seed and library versions that made it."""
     versions = ", ".join(f"{name} {version}" for name, version in manifest.training.versions.items())
     return [

@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from service.inference.manifest import MANIFEST, MODEL, Manifest, read_manifest, sha256
+from service.inference.cards import ManifestBase
+from service.inference.manifest import MANIFEST, MODEL, sha256
 from service.inference.session import Session
+from service.tasks.registry import read_manifest
 from training.weights import WEIGHTS
 
 # Fills a folder with everything but the manifest, which it returns with its `files` still empty.
-Write = Callable[[Path], Manifest]
+Write = Callable[[Path], ManifestBase]
 
 
 def write_draft(folder: Path, write: Write) -> None:

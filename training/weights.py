@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from service.inference.manifest import MANIFEST, read_manifest
+from service.inference.manifest import MANIFEST
+from service.tasks.registry import read_manifest
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
-from service.api.problems import RESPONSES
 from service.errors import Draining, ModelBroken
+from service.stack.problems import RESPONSES
 
 router = APIRouter(tags=["operations"])
 
@@ -26,7 +26,7 @@ async def live(request: Request) -> Health:
 @router.get("/healthz/ready", summary="May it get traffic?", response_model=Health, responses=RESPONSES)
 async def ready(request: Request) -> Health:
     """200 once every model is loaded and warm; 503 while the server shuts down, or where it is not live."""
-    if not request.app.state.ready:
+    if not request.app.ready:
         raise Draining("The server is shutting down: send requests to another one.")
     _check_models(request)
     return Health(status="ready")
@@ -34,17 +34,17 @@ async def ready(request: Request) -> Health:
 
 def _check_models(request: Request) -> None:
     """Raises `ModelBroken` for a model that answers nothing any more."""
-    state = request.app.state
-    for model in state.repository.models.values():
-        if trouble := model.batcher.trouble(state.settings.timeout):
-            raise ModelBroken(f"The model {model.name!r} answers nothing: {trouble}. Restart the server.")
+    app = request.app
+    for version in app.repository.versions:
+        if trouble := version.batcher.trouble(app.settings.timeout):
+            raise ModelBroken(f"The model {version.name!r} answers nothing: {trouble}. Restart the server.")
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Requests, latency, batches, queues, refusals and devices, in Prometheus' text format or OpenMetrics."""
-    state = request.app.state
-    for model in state.repository.models.values():
-        state.metrics.queue_depth.labels(model.name).set(model.batcher.depth)
+    app = request.app
+    for version in app.repository.versions:
+        app.metrics.queue_depth.labels(version.name).set(version.batcher.depth)
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(state.metrics.registry), media_type=media_type)
+    return Response(encode(app.metrics.registry), media_type=media_type)

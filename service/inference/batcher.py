@@ -1,29 +1,30 @@
-"""The batcher: items of many requests gather while a batch runs, and go together when it ends.
-
-One per model. There is no timer: an idle model takes a lone item at once, a busy one finds more waiting.
-"""
+"""The batcher: one model's way in. It admits items, queues them, and answers the calls whose items have run."""
 
 import asyncio
+import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
-from service.inference.lanes import Batch, Inline, Lanes, Run, Runner
-from service.inference.queue import DropReason, Group, Queue
+from service.inference.context import Context
+from service.inference.queue import DropReason, Queue, Submission
+from service.inference.scheduler import Batch, Flow, Run, Scheduler
 
 logger = logging.getLogger(__name__)
 
 # How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
 _SWEEP_SECONDS = 0.05
-# So many batches in a row that failed whole are no matter of what was in them.
+# When so many batches in a row have failed whole, what was in them is not to blame.
 _FAILURES = 10
 
 
 class Observer(Protocol):
-    """What is told of every batch; called on the event loop."""
+    """What is told of a model's items and batches; called on the event loop."""
+
+    def prepared(self, seconds: float) -> None:
+        """An input was turned into an item in `seconds`."""
 
     def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
         """`size` items ran in `seconds`, having waited `queued` seconds each."""
@@ -33,17 +34,18 @@ class Observer(Protocol):
 
 
 class Batcher:
-    """Groups items into batches for `run`.
+    """Groups the items of many calls into batches for one model.
 
     Args:
-        run: takes a list of items and returns as many results. If it raises, the batch is halved until the item at
-            fault stands alone, so only that item fails.
+        run: runs a batch. If it raises, the batch is halved until the item at fault stands alone, so only that item
+            fails.
         max_batch: the most items in a batch.
         max_queue: the most items that wait; more are refused.
         observer: is told of batches and drops.
-        name: of the threads.
-        lanes: how many batches may run side by side on threads; 0: they run on the event loop.
-        run_narrow: like `run`, on a single core, for batches side by side; needed where there are several lanes.
+        scheduler: runs the batches; None: they run on the event loop itself, between its other callbacks. That is for
+            models whose largest batch takes less time than a hand-over to a thread and back.
+        run_on_one_core: like `run`, on a single core, for batches side by side.
+        seconds_per_item: what an item costs, as far as it is known beforehand.
     """
 
     def __init__(
@@ -53,89 +55,83 @@ class Batcher:
         max_batch: int,
         max_queue: int,
         observer: Observer,
-        name: str = "batcher",
-        lanes: int = 1,
-        run_narrow: Run | None = None,
+        scheduler: Scheduler | None,
+        run_on_one_core: Run | None = None,
+        seconds_per_item: float = 0.0,
     ) -> None:
+        self.max_batch = max_batch
         self._max_queue = max_queue
-        self._observer = observer
+        self.observer = observer
+        self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
-        self._queue = Queue(max_batch)
-        self._waiting: set[Group] = set()
+        queue = Queue(max_batch, scheduler.lock if scheduler else contextlib.nullcontext())
+        self.flow = Flow(queue, max_batch, run, run_on_one_core, self._deliver, self._dropped, seconds_per_item)
+        self._waiting: set[Submission] = set()
         self._sweeping = False
         self._waking = False
         self._closed = False
+        self._drained = asyncio.Event()
         self._failed_batches = 0
-        self.runner: Runner
-        if lanes:
-            self.runner = Lanes(self._queue, self, run, max_batch, name=name, count=lanes, run_narrow=run_narrow)
-        else:
-            self.runner = Inline(self._queue, self, run, max_batch)
+        if scheduler:
+            scheduler.add(self.flow)
 
     @property
     def depth(self) -> int:
         """Items that wait."""
-        return len(self._queue)
+        return len(self.flow.queue)
 
-    def enqueue(
-        self,
-        items: Sequence[Any],
-        *,
-        timeout: float = math.inf,
-        priority: int = 0,
-        on_wait: Callable[[Group], None] | None = None,
-    ) -> Group:
-        """Queues items to be run; the returned group's `future` gets their results, in order.
+    def submit(self, items: Sequence[Any], context: Context) -> Submission:
+        """Queues items to be run; the returned submission's `future` gets their results, in order.
 
-        The future raises `DeadlineExceeded` once `timeout` has passed, and `InferenceFailed` if an item made the model
-        fail; its `index` is the item's place. A caller gives up its items by ending the future (cancelling it, or
-        setting an exception).
+        The future raises `DeadlineExceeded` once the context's deadline has passed, `Abandoned` when the context is
+        cancelled, and `InferenceFailed` if an item made the model fail; its `index` is the item's.
 
         Args:
             items: at least one; they may end up in different batches.
-            timeout: seconds until the answer is of no use.
-            priority: lower goes first.
-            on_wait: called once, on the event loop, if they take longer than a twentieth of a second or so.
+            context: of the call.
 
         Raises:
-            Overloaded: the queue is full, or the wait would exceed `timeout`.
-            Draining: the batcher is closing.
+            Overloaded: the queue is full, or the wait would last beyond the deadline.
+            Draining: the batcher is closed.
         """
-        now = time.monotonic()
-        self.admit(len(items), timeout)
-        group = Group(self._loop.create_future(), [None] * len(items), len(items), now, now + timeout, on_wait)
-        self._waiting.add(group)
+        self.admit(len(items), context)
+        submission = Submission(self._loop.create_future(), [None] * len(items), len(items), time.monotonic(), context)
+        self._waiting.add(submission)
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-        self._queue.push(group, items, priority)
+        self.flow.queue.push(submission, items)
         if not self._waking:
-            # After whatever else the loop has ready now: requests that came together go together.
+            # After whatever else the loop has ready now: requests that came together share a batch.
             self._waking = True
             self._loop.call_soon(self._wake)
-        return group
+        return submission
 
-    def admit(self, count: int, timeout: float) -> None:
+    def admit(self, count: int, context: Context) -> None:
         """Refuses so many items now rather than after the work of making them.
 
         Raises:
-            Overloaded: as `enqueue` says.
+            Overloaded: as `submit` says.
             Draining: likewise.
         """
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
-        waiting = len(self._queue)
-        wait = (waiting + self.runner.in_flight) * self.runner.seconds_per_item
+        flow = self.flow
+        waiting = len(flow.queue.entries)
+        left = context.deadline - time.monotonic()
+        wait = (waiting + flow.in_flight) * flow.seconds_per_item
+        if wait and self._scheduler:
+            wait += self._scheduler.seconds_for_others(flow, wait)
         if waiting + count > self._max_queue:
             raise Overloaded(
                 f"{waiting} items wait already and at most {self._max_queue} may: try again later.",
                 retry_after=wait,
             )
-        if wait > timeout:
+        if wait > left:
             raise Overloaded(
-                f"The wait would be about {wait:.1f} s, longer than the {timeout:.1f} s that this request has: "
+                f"The wait would be about {wait:.1f} s, longer than the {max(0.0, left):.1f} s that this request has: "
                 "try again later.",
-                retry_after=wait - timeout,
+                retry_after=wait - left,
             )
 
     def trouble(self, limit: float) -> str | None:
@@ -144,76 +140,106 @@ class Batcher:
         Args:
             limit: seconds that no batch takes.
         """
-        if (seconds := self.runner.running_seconds()) > limit:
+        if self._scheduler and (seconds := self._scheduler.running_seconds(self.flow)) > limit:
             return f"a batch has been running for {seconds:.0f} s"
         if self._failed_batches >= _FAILURES:
             return f"the last {self._failed_batches} batches failed whole"
         return None
 
     async def close(self, timeout: float | None = None) -> None:
-        """Refuses new items and finishes those accepted; leaves a model that hangs after `timeout` seconds."""
+        """Refuses new items and finishes those accepted; gives up on a model that hangs after `timeout` seconds."""
+        if self._closed:
+            return
         self._closed = True
-        await self.runner.close(timeout)
+        if self._waiting or self.flow.in_flight:
+            try:
+                await asyncio.wait_for(self._drained.wait(), timeout)
+            except TimeoutError:
+                logger.error("a batch did not end within %s s: the model hangs", timeout)
+        if self._scheduler:
+            self._scheduler.remove(self.flow)
 
     def _wake(self) -> None:
         self._waking = False
-        self.runner.wake()
+        if self._scheduler:
+            self._scheduler.wake(self.flow)
+        else:
+            self._run_here()
+
+    def _run_here(self) -> None:
+        """Runs one batch on the event loop; what is left waits until the loop has done what else is ready."""
+        flow = self.flow
+        entries, dropped = flow.queue.pop(self.max_batch)
+        self._dropped(dropped)
+        if entries:
+            batch = Batch(entries)
+            batch.run(flow.run)
+            flow.learn(batch)
+            self._deliver(batch)
+        if len(flow.queue):
+            self._waking = True
+            self._loop.call_soon(self._wake)
 
     def _sweep(self) -> None:
-        """Ends the calls whose time is up, and tells those that wait for long."""
+        """Ends the calls whose time is up, and lets those know that wait for long."""
         now = time.monotonic()
         ended = False
-        for group in list(self._waiting):
-            waited = now - group.submitted
-            if group.future.done():
-                self._waiting.discard(group)
+        for submission in list(self._waiting):
+            context = submission.context
+            if submission.over:
+                submission.abandon()
+                self._waiting.discard(submission)
                 ended = True
-            elif now >= group.deadline:
-                group.future.set_exception(
-                    DeadlineExceeded(f"No answer within {waited:.1f} s: try again, or allow more time.")
+            elif now >= context.deadline:
+                submission.expired = True
+                submission.fail(
+                    DeadlineExceeded(f"No answer within {context.timeout:.1f} s: try again, or allow more time.")
                 )
-                self._waiting.discard(group)
+                self._waiting.discard(submission)
                 ended = True
-            elif group.on_wait is not None and waited >= _SWEEP_SECONDS:
-                notify, group.on_wait = group.on_wait, None
-                notify(group)
+            elif now - submission.submitted >= _SWEEP_SECONDS:
+                context.slow()
         if ended:
-            self.dropped(self._queue.purge())
+            self._dropped(self.flow.queue.purge())
+            self._check_drained()
         self._sweeping = bool(self._waiting)
         if self._sweeping:
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    # What the runner tells, on the event loop.
-
-    def dropped(self, counts: Mapping[DropReason, int]) -> None:
-        """Passes on how many items left the queue without being run."""
+    def _dropped(self, counts: Mapping[DropReason, int]) -> None:
         for reason, count in counts.items():
-            self._observer.dropped(reason, count)
+            self.observer.dropped(reason, count)
 
-    def deliver(self, batch: Batch) -> None:
-        """Answers the calls whose last items were in `batch`."""
+    def _deliver(self, batch: Batch) -> None:
+        """Answers the calls whose last items were in a batch."""
         queued = []
         failed = all(isinstance(result, Exception) for result in batch.results)
         self._failed_batches = self._failed_batches + 1 if failed else 0
-        for (_, _, _, group, index, _), result in zip(batch.entries, batch.results, strict=True):
-            waited = batch.started - group.submitted
+        for (_, _, _, submission, index, _), result in zip(batch.entries, batch.results, strict=True):
+            waited = batch.started - submission.submitted
             queued.append(waited)
-            group.timing.queue = max(group.timing.queue, waited)
-            group.timing.inference = max(group.timing.inference, batch.seconds)
-            group.results[index] = result
-            group.missing -= 1
-            if group.missing == 0:
-                self._waiting.discard(group)
-                if not group.future.done():
-                    self._answer(group)
-        self._observer.batch(len(batch.entries), queued, batch.seconds)
+            timing = submission.context.timing
+            timing.queue = max(timing.queue, waited)
+            timing.inference = max(timing.inference, batch.seconds)
+            submission.results[index] = result
+            submission.missing -= 1
+            if submission.missing == 0:
+                self._waiting.discard(submission)
+                if not submission.future.done():
+                    self._answer(submission)
+        self.observer.batch(len(batch.entries), queued, batch.seconds)
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        if self._closed and not self._waiting and not self.flow.in_flight:
+            self._drained.set()
 
     @staticmethod
-    def _answer(group: Group) -> None:
-        for index, result in enumerate(group.results):
+    def _answer(submission: Submission) -> None:
+        for index, result in enumerate(submission.results):
             if isinstance(result, Exception):
                 error = InferenceFailed(f"The model failed on this input: {result}", index=index)
                 error.__cause__ = result
-                group.future.set_exception(error)
+                submission.fail(error)
                 return
-        group.future.set_result(group.results)
+        submission.future.set_result(submission.results)

@@ -1,4 +1,4 @@
-"""What every manifest says, whatever the task, and the parts that several tasks share."""
+"""What every manifest says, whatever the task."""
 
 from typing import Annotated, Any, Literal
 
@@ -29,36 +29,6 @@ class TensorSpec(Card):
     shape: tuple[int, ...]
 
 
-class ImageInput(Card):
-    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
-
-    Attributes:
-        height: in pixels; likewise `width`.
-        channels: 1 for grey, 3 for RGB.
-        background: the brightness (0 to 1) that the edges of all training images have, where they have one; tells
-            a picture on white paper from one on black.
-    """
-
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    channels: Literal[1, 3]
-    background: Probability | None = Field(None, exclude_if=lambda value: value is None)
-
-
-class Calibration(Card):
-    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599), fitted on validation, measured on test.
-
-    Attributes:
-        temperature: the logits were divided by it (inside the graph).
-        ece_before: expected calibration error in 15 equal-width bins, without it.
-        ece_after: likewise, with it.
-    """
-
-    temperature: float = Field(gt=0)
-    ece_before: Probability
-    ece_after: Probability
-
-
 class DataCard(Card):
     """What a model learned from and was measured on.
 
@@ -84,7 +54,7 @@ class TrainingCard(Card):
         epochs_run: epochs trained.
         best_epoch: the epoch that was kept, chosen on the validation split.
         seconds: wall-clock time of the training.
-        parameters: trainable and fixed numbers in the network.
+        parameters: how many the network has, trainable and frozen.
         versions: of the libraries that made it.
     """
 
@@ -131,8 +101,10 @@ class ManifestBase(Card):
     """What every task's manifest says."""
 
     format: Literal[1] = 1
+    task: str
     name: str = Field(pattern=NAME_PATTERN)
     description: str
+    labels: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch: int = Field(gt=0, description="the largest batch that was checked against PyTorch")
@@ -142,11 +114,16 @@ class ManifestBase(Card):
     files: dict[str, str] = Field(description="sha256 of every file beside this one that serving reads")
 
     @property
+    def headline(self) -> dict[str, float]:
+        """The test figures that say how good it is in a line."""
+        return {}
+
+    @property
     def companions(self) -> tuple[str, ...]:
-        """Files that serving reads, the graph and the golden file apart."""
+        """The files that serving reads beside the graph and the golden file."""
         return ()
 
     @property
     def longest(self) -> int:
-        """The length of an input's dynamic axes, the batch apart, at the most."""
+        """The largest length of an input's dynamic axes other than the batch axis."""
         return 1

@@ -35,8 +35,8 @@ class Difference:
 def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCard) -> Difference:
     """The largest difference between two answers to the same inputs.
 
-    Numbers are compared place by place. Where an answer is a list (of detections, say), two of nearly the same rank
-    may change places, so each entry is compared with the one that is nearest to it.
+    Arrays are compared element by element. Where an answer is a list (of detections, say), two entries of nearly the
+    same rank may be swapped, so each entry is compared with the one that is nearest to it.
 
     Args:
         want: what PyTorch gave, by the name of the output.

@@ -1,19 +1,17 @@
 """The typed card beside every model: what it is, how to feed it, how good it is, what made it.
 
 `models/<name>/<version>/` holds `model.onnx`, `manifest.json`, `golden.npz`, `report/` and whatever else the
-task needs; the manifest names the sha256 of each file that serving reads. One pydantic model per task.
+task needs; the manifest names the sha256 of each file that serving reads. Each task has a manifest class of its own.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+import pydantic_core
+from pydantic import ValidationError
 
-from service.inference.manifests.classification import ClassifierManifest, TextManifest
-from service.inference.manifests.coding import AutoencoderManifest, DecoderManifest, EncoderManifest
-from service.inference.manifests.detection import DetectorManifest
-from service.inference.manifests.tabular import TabularManifest
+from service.inference.cards import ManifestBase
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -24,48 +22,55 @@ class InvalidModel(Exception):
     """A version on disk cannot be served; the message says why."""
 
 
-Manifest = (
-    ClassifierManifest
-    | DetectorManifest
-    | TextManifest
-    | TabularManifest
-    | AutoencoderManifest
-    | EncoderManifest
-    | DecoderManifest
-)
-_MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Annotated[Manifest, Field(discriminator="task")])
-
-
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> ManifestBase:
     """The manifest of the version in `folder`, after checking the sha256 of every file that it names.
+
+    Args:
+        folder: of the version.
+        kinds: the class of the manifest, by the name of the task.
 
     Raises:
         InvalidModel: it is missing or malformed, or a file is missing or is not the one it was made with.
     """
     path = folder / MANIFEST
     try:
-        manifest = _MANIFEST.validate_json(path.read_bytes())
+        document = pydantic_core.from_json(path.read_bytes())
     except FileNotFoundError:
         raise InvalidModel(f"{path} is missing") from None
     except OSError as error:
         raise InvalidModel(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidModel(f"{path} is not JSON: {error}") from None
+    task = document.get("task") if isinstance(document, dict) else None
+    if not isinstance(task, str) or task not in kinds:
+        raise InvalidModel(f"{path}: task: {task!r} is not one of {', '.join(kinds)}")
+    try:
+        manifest = kinds[task].model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InvalidModel(f"{path}: {place}: {first['msg']}") from None
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidModel(f"{path}: {field}: {first['msg']}") from None
     for name in (MODEL, GOLDEN, *manifest.companions):
         if name not in manifest.files:
             raise InvalidModel(f"{path}: files: names no {name}")
     for name, expected in manifest.files.items():
-        try:
-            actual = sha256(folder / name)
-        except FileNotFoundError:
-            raise InvalidModel(f"{folder / name} is missing") from None
-        except OSError as error:
-            raise InvalidModel(f"{folder / name} cannot be read: {error.strerror}") from None
-        if actual != expected:
-            raise InvalidModel(f"{folder / name}: sha256 is {actual}, not {expected} as the manifest says")
+        _check_file(folder, name, expected)
     return manifest
+
+
+def _check_file(folder: Path, name: str, expected: str) -> None:
+    path = folder / name
+    # A path out of the folder, or a pipe that nobody writes to, is nothing to open.
+    if Path(name).name != name or (path.exists() and not path.is_file()):
+        raise InvalidModel(f"{folder / MANIFEST}: files: {name!r} is not a file of this version")
+    try:
+        actual = sha256(path)
+    except FileNotFoundError:
+        raise InvalidModel(f"{path} is missing") from None
+    except OSError as error:
+        raise InvalidModel(f"{path} cannot be read: {error.strerror}") from None
+    if actual != expected:
+        raise InvalidModel(f"{path}: sha256 is {actual}, not {expected} as the manifest says")
 
 
 def sha256(path: Path) -> str:

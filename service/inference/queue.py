@@ -1,83 +1,106 @@
-"""What waits for a model: the items of many calls in the order of their turn."""
+"""What waits for a model: the items of many calls, in the order of their turn."""
 
 import asyncio
 import heapq
 import itertools
-import threading
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.errors import DeadlineExceeded
+from service.errors import Abandoned
+from service.inference.context import Context
 
 DropReason = Literal["abandoned", "expired"]
 
 
-@dataclass(slots=True)
-class Timing:
-    """Seconds that the slowest item of a call spent waiting, and running with its batch."""
-
-    queue: float = 0.0
-    inference: float = 0.0
-
-
 @dataclass(slots=True, eq=False)
-class Group:
-    """The items of one call, which are answered together: `future` gets their results, in order."""
+class Submission:
+    """Items of one call that are answered together.
+
+    Attributes:
+        future: gets their results, in order.
+        results: those that are there.
+        missing: how many are not.
+        submitted: when they were queued, on the monotonic clock.
+        context: of the call.
+        expired: whether the deadline passed before they were answered.
+    """
 
     future: asyncio.Future[list[Any]]
     results: list[Any]
     missing: int
     submitted: float
-    deadline: float
-    on_wait: "Callable[[Group], None] | None"
-    timing: Timing = field(default_factory=Timing)
+    context: Context
+    expired: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for the items any more."""
+        return self.context.cancelled or self.future.done()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the wait with an error, which nobody need look at."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # asyncio would log one that nobody retrieves
+
+    def abandon(self) -> None:
+        """Gives the items up; those that no batch has taken yet are never run."""
+        self.fail(Abandoned())
 
 
-# priority, round, order of arrival, group, place in the group, item: a heap compares no further than the third.
-Entry = tuple[int, int, int, Group, int, Any]
+# Priority, round, order of arrival, submission, index in the submission, item: a heap compares no further than the
+# third.
+Entry = tuple[int, int, int, Submission, int, Any]
 
 
 class Queue:
     """Entries by priority, then by round, then by arrival.
 
-    One call fills at most a quarter of a round, so that small calls never wait for all of a large one.
+    A call fills at most a quarter of a batch in a round, so that a small call never waits for all of a large one.
 
     Args:
         max_batch: the most items in a batch.
+        lock: held while the queue changes; batches are taken on other threads than items are added.
 
     Attributes:
-        changed: guards the queue; is notified when there may be work.
+        entries: what waits, as a heap.
     """
 
-    def __init__(self, max_batch: int) -> None:
-        self.changed = threading.Condition()
+    def __init__(self, max_batch: int, lock: AbstractContextManager[Any]) -> None:
+        self._lock = lock
         self._share = max(1, max_batch // 4)
-        self._heap: list[Entry] = []
+        self.entries: list[Entry] = []
         self._order = itertools.count()
         self._round = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self.entries)
 
-    def push(self, group: Group, items: Sequence[Any], priority: int) -> None:
-        """Adds a call's items; lower priorities go first."""
-        with self.changed:
+    def push(self, submission: Submission, items: Sequence[Any]) -> None:
+        """Adds the items of a submission."""
+        context = submission.context
+        with self._lock:
+            # Behind what else of the call waits.
+            first = max(self._round, context.next_round)
             for index, item in enumerate(items):
-                turn = self._round + index // self._share
-                heapq.heappush(self._heap, (priority, turn, next(self._order), group, index, item))
+                entry = (context.priority, first + index // self._share, next(self._order), submission, index, item)
+                heapq.heappush(self.entries, entry)
+            context.next_round = first + math.ceil(len(items) / self._share)
 
     def pop(self, limit: int) -> tuple[list[Entry], Mapping[DropReason, int]]:
-        """The first `limit` entries that somebody still waits for, and how many others were passed over.
+        """Takes the first `limit` entries that somebody still waits for; says how many others were passed over.
 
-        The caller holds `changed`.
+        The caller holds the lock.
         """
         entries: list[Entry] = []
         dropped: Counter[DropReason] = Counter()
-        while self._heap and len(entries) < limit:
-            entry = heapq.heappop(self._heap)
-            if entry[3].future.done():
+        while self.entries and len(entries) < limit:
+            entry = heapq.heappop(self.entries)
+            if entry[3].over:
                 dropped[_reason(entry[3])] += 1
             else:
                 entries.append(entry)
@@ -90,15 +113,13 @@ class Queue:
 
         `pop` passes over such entries too, but comes to them only while batches end.
         """
-        with self.changed:
-            dropped = Counter(_reason(entry[3]) for entry in self._heap if entry[3].future.done())
+        with self._lock:
+            dropped = Counter(_reason(entry[3]) for entry in self.entries if entry[3].over)
             if dropped:
-                self._heap = [entry for entry in self._heap if not entry[3].future.done()]
-                heapq.heapify(self._heap)
+                self.entries = [entry for entry in self.entries if not entry[3].over]
+                heapq.heapify(self.entries)
         return dropped
 
 
-def _reason(group: Group) -> DropReason:
-    """Why nobody waits for a call's items any more; its future has ended."""
-    late = not group.future.cancelled() and isinstance(group.future.exception(), DeadlineExceeded)
-    return "expired" if late else "abandoned"
+def _reason(submission: Submission) -> DropReason:
+    return "expired" if submission.expired else "abandoned"

@@ -1,49 +1,59 @@
-"""The models being served: found on disk, checked, loaded, replaced without a gap, closed."""
+"""The models being served: found on disk, loaded, lent to calls, replaced without a gap, closed."""
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from service.errors import UnknownModel, WrongTask
 from service.inference.batcher import Batcher, Observer
-from service.inference.cards import ManifestBase
-from service.inference.manifest import MODEL, InvalidModel, Manifest, read_manifest
-from service.inference.session import Device, Session
+from service.inference.loading import Kind, Opened, open_version
+from service.inference.manifest import InvalidModel
+from service.inference.scheduler import Scheduler
+from service.inference.session import Device, DeviceUnavailable, Session, available_cpus
 from service.inference.stacking import run_batch, run_ragged
+from service.inference.versions import Newest, versions_in
 
 logger = logging.getLogger(__name__)
-
-AnyManifest = TypeVar("AnyManifest", bound=ManifestBase)
 
 # A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
 # up to half of it, and the loop can wait for so long.
 _INLINE_SECONDS = 0.0005
-# One that takes longer than this the first time is none of those; a model is ready the earlier for not asking again.
-_PERHAPS_INLINE_SECONDS = 0.02
-# A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
-_LONGEST_CPU_BATCH_SECONDS = 0.05
+# Batches of different models that a GPU works on at a time: one is copied while the other is computed.
+_GPU_BATCHES = 2
 
 
 class NothingToServe(Exception):
     """The models folder is missing, empty, or holds nothing that can be served."""
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A version that is being served; `companion` is what its task needs beside the graph."""
+class Version:
+    """A version that is loaded, and what it needs to answer.
 
-    name: str
-    version: str
-    folder: Path
-    manifest: Manifest
-    companion: Any
-    session: Session
-    batcher: Batcher
-    max_batch: int
+    Attributes:
+        name: of the model.
+        version: its number.
+        label: both, as a call may ask for it.
+        signature: what every answer says of who made it.
+        manifest: its card.
+        companion: what its task needs beside the graph.
+        session: on the device.
+        batcher: takes its items.
+    """
+
+    def __init__(self, name: str, version: str, opened: Opened, batcher: Batcher) -> None:
+        self.name = name
+        self.version = version
+        self.label = f"{name}/{version}"
+        self.signature = {"model": name, "version": version, "device": opened.session.device}
+        self.manifest = opened.manifest
+        self.companion = opened.companion
+        self.session: Session = opened.session
+        self.batcher = batcher
+        self.leases = 0
+        self.retired = False
 
     @property
     def device(self) -> str:
@@ -51,103 +61,128 @@ class Model:
         return self.session.device
 
     @property
-    def signature(self) -> dict[str, str]:
-        """What every answer says of who made it."""
-        return {"model": self.name, "version": self.version, "device": self.device}
+    def max_batch(self) -> int:
+        """The most items in a batch."""
+        return self.batcher.max_batch
 
-    def manifest_as(self, kind: type[AnyManifest]) -> AnyManifest:
-        """The manifest of a model for one task.
+    def check_task(self, task: str) -> None:
+        """Refuses a call that is meant for models of another task.
 
         Raises:
-            WrongTask: it is for another.
+            WrongTask: says which task this one is for.
         """
-        if not isinstance(self.manifest, kind):
-            wanted = kind.model_fields["task"].default
+        if self.manifest.task != task:
             raise WrongTask(
-                f"The model {self.name!r} is for {self.manifest.task}, this route for {wanted}: GET /v1/models lists "
+                f"The model {self.name!r} is for the task {self.manifest.task!r}, not {task!r}: GET /v1/models lists "
                 "the task of each."
             )
-        return self.manifest
 
 
-class _Checked(NamedTuple):
-    """A version that can be served.
+class Lease:
+    """A call's right to use a loaded version, which stays open until its last lease is returned."""
 
-    Attributes:
-        manifest: its card.
-        companion: what its task needs beside the graph.
-        session: on the device; on the CPU with all threads.
-        narrow: the same on one core; CPU alone, and only where there are several.
-        batch: its largest batch.
-        seconds: what such a batch takes on one core or on the GPU.
-    """
+    __slots__ = ("_closing", "version")
 
-    manifest: Manifest
-    companion: Any
-    session: Session
-    narrow: Session | None
-    batch: int
-    seconds: float
+    def __init__(self, version: Version, closing: Callable[[Version], None]) -> None:
+        self.version = version
+        self._closing: Callable[[Version], None] | None = closing
+        version.leases += 1
+
+    def release(self) -> None:
+        """Returns it; a second time does nothing."""
+        if self._closing is not None:
+            closing, self._closing = self._closing, None
+            self.version.leases -= 1
+            if self.version.retired and not self.version.leases:
+                closing(self.version)
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Repository:
-    """Loads models from `folder` and keeps the highest good version of each.
+    """Loads models from a folder and lends their versions to calls.
 
     Args:
         folder: holds `<name>/<version>/`, versions being whole numbers.
+        kinds: what loading has to know, by the name of the task.
         device: as `Session` takes it.
-        threads: likewise.
+        threads: CPU threads, which all models share; 0 for as many as there are CPUs.
         max_batch: the most items in a batch, unless a manifest states less.
         max_queue: the most items that wait for a model.
         observer: makes the observer of a model's batcher, given its name.
-        read_companion: reads what a task needs beside the graph, given a version's folder and manifest; raises
-            `InvalidModel` where that is of no use.
-        timeout: seconds that a request takes at most: so long is a replaced version kept for those that it began.
+        policy: which versions are loaded and which of them answers.
     """
 
     def __init__(
         self,
         folder: Path,
+        kinds: Mapping[str, Kind],
         *,
         device: Device,
         threads: int,
         max_batch: int,
         max_queue: int,
         observer: Callable[[str], Observer],
-        read_companion: Callable[[Path, Manifest], Any] = lambda _folder, _manifest: None,
-        timeout: float = 0.0,
+        policy: Newest | None = None,
     ) -> None:
         self._folder = folder
-        self._device = device
-        self._threads = threads
-        self._max_batch = max_batch
         self._max_queue = max_queue
         self._observer = observer
-        self._read_companion = read_companion
-        self._timeout = timeout
+        self._policy = policy or Newest()
+        self._threads = threads or available_cpus()
+        self._open = partial(open_version, kinds=kinds, device=device, threads=self._threads, max_batch=max_batch)
+        self._schedulers: dict[str, Scheduler] = {}
         self._loading = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
-        self.models: dict[str, Model] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._retired: set[Version] = set()
+        self._loaded: dict[str, dict[str, Version]] = {}
         # "name/version" of what was found unusable, and why.
         self.refused: dict[str, str] = {}
+        # Called when a version that was replaced has been closed, and its memory can be had back.
+        self.on_closed: Callable[[], None] | None = None
 
-    def get(self, name: str) -> Model:
-        """The served version of `name`.
+    @property
+    def models(self) -> dict[str, Version]:
+        """The version of each model that answers unless a call asks for another."""
+        return {
+            name: loaded[version]
+            for name, loaded in self._loaded.items()
+            if (version := self._policy.resolve(loaded, None)) is not None
+        }
+
+    @property
+    def versions(self) -> list[Version]:
+        """Every version that is loaded, in the order of names; those that are retired are not among them."""
+        return [version for _, loaded in sorted(self._loaded.items()) for version in loaded.values()]
+
+    def lease(self, model: str) -> Lease:
+        """The right to use a model.
+
+        Args:
+            model: `NAME`, or `NAME/VERSION` where the version matters; the caller returns the lease.
 
         Raises:
-            UnknownModel: nothing of that name is served.
+            UnknownModel: nothing of that name, or no such version of it, is served.
         """
-        model = self.models.get(name)
-        if model is None:
-            reason = next((f" ({why})" for key, why in self.refused.items() if key.split("/")[0] == name), "")
-            raise UnknownModel(f"No model {name!r} is served{reason}: there are {', '.join(sorted(self.models))}.")
-        return model
+        name, _, wanted = model.partition("/")
+        loaded = self._loaded.get(name)
+        version = self._policy.resolve(loaded, wanted or None) if loaded else None
+        if loaded is None or version is None:
+            raise self._unknown(model, name, loaded or {})
+        return Lease(loaded[version], self._close_version)
 
-    async def load_all(self) -> None:
-        """Loads the highest good version of every model in the folder.
+    async def load_all(self) -> bool:
+        """Loads from the folder what the policy wants of each model.
 
         Called again, it does so for what is new there: a version that was replaced finishes what it began, and a
         model whose folder is gone or holds nothing good goes on serving.
+
+        Returns:
+            Whether there was anything new.
 
         Raises:
             NothingToServe: the folder is missing or nothing in it can be served.
@@ -156,117 +191,109 @@ class Repository:
         if not self._folder.is_dir():
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
         async with self._loading:
+            before = {version.label for version in self.versions}
             self.refused.clear()
             for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
                 try:
                     await self._load(folder.name)
                 except OSError as error:
-                    self.refused[folder.name] = f"its folder cannot be read: {error.strerror}"
-                    logger.error("refused %s: %s", folder.name, self.refused[folder.name])
-        if not self.models:
+                    self._refuse(folder.name, f"its folder cannot be read: {error.strerror}")
+        if not self._loaded:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
-
-    async def _load(self, name: str) -> None:
-        """Serves the highest good version of `name` from now on, if it is not served already."""
-        serving = self.models.get(name)
-        for version in versions(self._folder / name):
-            if serving and version == serving.version:
-                return
-            try:
-                # Hashing, optimising the graph and warming up block for long: off the event loop.
-                checked = await asyncio.to_thread(self._open, name, version)
-            except InvalidModel as error:
-                self.refused[f"{name}/{version}"] = str(error)
-                logger.error("refused %s/%s: %s", name, version, error)
-                continue
-            self.models[name] = self._serve(name, version, checked)
-            if serving:
-                task = asyncio.create_task(self._retire(serving))
-                self._retiring.add(task)
-                task.add_done_callback(self._retiring.discard)
-            return
-
-    def _serve(self, name: str, version: str, checked: _Checked) -> Model:
-        manifest, companion, session, narrow, batch, seconds = checked
-        # Items of one shape are stacked as they are; where a length is open, they may differ.
-        how = run_ragged if any(-1 in spec.shape[1:] for spec in manifest.inputs) else run_batch
-        run = partial(how, session.run, tuple(session.inputs))
-        run_narrow = partial(how, narrow.run, tuple(narrow.inputs)) if narrow else None
-        inline = seconds < _INLINE_SECONDS
-        batcher = Batcher(
-            run_narrow or run if inline else run,
-            max_batch=batch,
-            max_queue=self._max_queue,
-            observer=self._observer(name),
-            name=f"batcher-{name}",
-            lanes=0 if inline else session.threads if narrow else 1,
-            run_narrow=run_narrow,
-        )
-        return Model(name, version, self._folder / name / version, manifest, companion, session, batcher, batch)
-
-    async def _retire(self, model: Model) -> None:
-        """Ends a version that was replaced, once no request can have it in hand any more."""
-        try:
-            await asyncio.sleep(self._timeout)
-        finally:
-            await model.batcher.close(self._timeout)
+        return {version.label for version in self.versions} != before
 
     async def settled(self) -> None:
-        """Returns when every version that was replaced has ended."""
-        if self._retiring:
-            await asyncio.wait(self._retiring)
+        """Returns when every version that was replaced, and is in nobody's hand any more, has been closed."""
+        while self._closing:
+            await asyncio.wait(self._closing)
 
     async def close(self, timeout: float | None = None) -> None:
-        """Finishes what was accepted and stops every batcher; gives up on one that hangs after `timeout` seconds."""
-        for task in self._retiring:
-            task.cancel()
-        if self._retiring:
-            await asyncio.wait(self._retiring, timeout=timeout)
-        await asyncio.gather(*(model.batcher.close(timeout) for model in self.models.values()))
+        """Finishes what was accepted and closes every version; gives up on one that hangs after `timeout` seconds."""
+        every = {*self.versions, *self._retired}
+        await asyncio.gather(*(version.batcher.close(timeout) for version in every))
+        await asyncio.gather(*(scheduler.close(timeout) for scheduler in self._schedulers.values()))
 
-    def _open(self, name: str, version: str) -> _Checked:
-        """The version, checked and warm.
+    async def _load(self, name: str) -> None:
+        """Loads what the policy wants of a model, and retires what it no longer wants."""
+        before = self._loaded.get(name, {})
+        good: dict[str, Version] = {}
+        for version in self._policy.candidates(versions_in(self._folder / name)):
+            if len(good) == self._policy.count:
+                break
+            if version in before:
+                good[version] = before[version]
+                continue
+            try:
+                # Hashing, optimising the graph and warming up block for long: off the event loop.
+                opened = await asyncio.to_thread(self._open, self._folder / name / version, name)
+            except DeviceUnavailable:
+                raise
+            except InvalidModel as error:
+                self._refuse(f"{name}/{version}", str(error))
+            except Exception as error:  # one bad version must never keep the others from serving
+                logger.debug("%s/%s cannot be loaded", name, version, exc_info=True)
+                self._refuse(f"{name}/{version}", f"it cannot be loaded: {error!r}")
+            else:
+                good[version] = self._serve(name, version, opened)
+        if good:
+            self._loaded[name] = good
+            for version, replaced in before.items():
+                if version not in good:
+                    self._retire(replaced)
 
-        Raises:
-            InvalidModel: it cannot be served.
-        """
-        folder = self._folder / name / version
-        manifest = read_manifest(folder)
-        if manifest.name != name:
-            raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
-        companion = self._read_companion(folder, manifest)
-        session = Session(folder / MODEL, self._device, self._threads)
-        difference = session.check(folder, manifest)
-        batch = min(self._max_batch, manifest.max_batch)
-        seconds = session.warm_up(manifest, (1,))
-        narrow = None
-        if session.device == "cpu":
-            if session.threads > 1:
-                narrow = Session(folder / MODEL, "cpu", 1)
-                seconds += narrow.warm_up(manifest, (1,))
-            alone = min((narrow or session).warm_up(manifest, (1,)) for _ in range(2))
-            batch = max(1, min(batch, int(_LONGEST_CPU_BATCH_SECONDS / alone)))
-        largest = 0.0
-        for each in filter(None, (session, narrow)):
-            largest = each.warm_up(manifest, (batch,))
-            seconds += largest
-        if largest < _PERHAPS_INLINE_SECONDS:
-            # The shortest of some: the first one allocates, and a disturbed one says nothing about the model.
-            largest = min((narrow or session).warm_up(manifest, (batch,)) for _ in range(3))
-        logger.info(
-            "loaded %s/%s on %s%s; golden file reproduced within %.1g; warm after %.2f s",
-            name,
-            version,
-            session.device,
-            f" (not cuda: {session.fallback})" if session.fallback else "",
-            difference,
-            seconds,
+    def _serve(self, name: str, version: str, opened: Opened) -> Version:
+        # Items of one shape are stacked as they are; where a length is open, they may differ.
+        stack = run_ragged if any(-1 in spec.shape[1:] for spec in opened.manifest.inputs) else run_batch
+        run, run_on_one_core = (
+            partial(stack, session.run, tuple(session.inputs)) if session else None
+            for session in (opened.session, opened.single)
         )
-        return _Checked(manifest, companion, session, narrow, batch, largest)
+        assert run is not None  # noqa: S101 - there is always a session
+        inline = opened.seconds < _INLINE_SECONDS
+        batcher = Batcher(
+            run_on_one_core or run if inline else run,
+            max_batch=opened.max_batch,
+            max_queue=self._max_queue,
+            observer=self._observer(name),
+            scheduler=None if inline else self._scheduler(opened.session.device),
+            run_on_one_core=run_on_one_core,
+            seconds_per_item=opened.seconds / opened.max_batch / (self._threads if opened.single else 1),
+        )
+        return Version(name, version, opened, batcher)
 
+    def _scheduler(self, device: str) -> Scheduler:
+        """The scheduler of a device, whose threads begin with its first model."""
+        if device not in self._schedulers:
+            threads = self._threads if device == "cpu" else _GPU_BATCHES
+            self._schedulers[device] = Scheduler(threads, name=f"scheduler-{device}")
+        return self._schedulers[device]
 
-def versions(folder: Path) -> list[str]:
-    """The version numbers below a model's folder, the highest first."""
-    found = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
-    return sorted(found, key=int, reverse=True)
+    def _retire(self, version: Version) -> None:
+        """Has a version that was replaced closed once its last lease is returned."""
+        version.retired = True
+        self._retired.add(version)
+        if not version.leases:
+            self._close_version(version)
+
+    def _close_version(self, version: Version) -> None:
+        self._retired.discard(version)
+        task = asyncio.get_running_loop().create_task(version.batcher.close())
+        self._closing.add(task)
+        task.add_done_callback(partial(self._closed, version.label))
+
+    def _closed(self, label: str, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        logger.info("closed %s, which was replaced", label)
+        if self.on_closed:
+            self.on_closed()
+
+    def _refuse(self, what: str, why: str) -> None:
+        self.refused[what] = why
+        logger.error("refused %s: %s", what, why)
+
+    def _unknown(self, model: str, name: str, loaded: Mapping[str, Any]) -> UnknownModel:
+        if loaded:
+            return UnknownModel(f"The model {name!r} is served in the version {', '.join(loaded)}, not {model!r}.")
+        reason = next((f" ({why})" for key, why in self.refused.items() if key.split("/")[0] == name), "")
+        return UnknownModel(f"No model {name!r} is served{reason}: there are {', '.join(sorted(self._loaded))}.")

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from service.inference.cards import TensorSpec
+from service.inference.cards import ManifestBase, TensorSpec
 from service.inference.golden import compare
-from service.inference.manifest import GOLDEN, MODEL, InvalidModel, Manifest
+from service.inference.manifest import GOLDEN, MODEL, InvalidModel
 
 # A service inside somebody's network reports to nobody.
 ort.disable_telemetry_events()
@@ -88,7 +88,7 @@ class Session:
         outputs: list[Array] = self._session.run(None, dict(inputs))
         return outputs
 
-    def check(self, folder: Path, manifest: Manifest) -> float:
+    def check(self, folder: Path, manifest: ManifestBase) -> float:
         """Holds the graph against its manifest and replays the golden file on this device.
 
         Returns:
@@ -120,8 +120,8 @@ class Session:
             )
         return worst.value
 
-    def warm_up(self, manifest: Manifest, batches: Sequence[int]) -> float:
-        """Runs zeros of each batch size, as long as they may be, so that no client waits for allocations.
+    def warm_up(self, manifest: ManifestBase, batch: int) -> float:
+        """Runs a batch of zeros, as long as they may be, so that no client waits for allocations.
 
         Returns:
             The seconds it took.
@@ -130,17 +130,17 @@ class Session:
             InvalidModel: the runtime cannot run it, for want of memory say.
         """
         started = time.perf_counter()
-        for batch in batches:
-            zeros = {
-                spec.name: np.zeros(
-                    (batch, *(manifest.longest if axis < 0 else axis for axis in spec.shape[1:])), dtype=spec.dtype
-                )
-                for spec in manifest.inputs
-            }
-            try:
-                self.run(zeros)
-            except Exception as error:  # the runtime's exceptions share no public base class
-                raise InvalidModel(f"a batch of {batch} cannot be run on {self.device}: {error}") from error
+        try:
+            self.run(
+                {
+                    spec.name: np.zeros(
+                        (batch, *(manifest.longest if axis < 0 else axis for axis in spec.shape[1:])), dtype=spec.dtype
+                    )
+                    for spec in manifest.inputs
+                }
+            )
+        except Exception as error:  # the runtime's exceptions share no public base class
+            raise InvalidModel(f"a batch of {batch} cannot be run on {self.device}: {error}") from error
         return time.perf_counter() - started
 
     @staticmethod
@@ -158,10 +158,10 @@ class Session:
 @cache
 def _share_memory() -> None:
     """Gives all sessions of the process one arena on the CPU, instead of one each that keeps its largest batch."""
-    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     # Extended by what is needed (strategy 1), not by powers of two; -1: the runtime's defaults.
     arena = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
-    ort.create_and_register_allocator(place, ort.OrtArenaCfg(arena))
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(arena))
 
 
 def _open(model: Path, device: str, threads: int) -> ort.InferenceSession:

@@ -10,8 +10,9 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from rich.console import Console
 
-from service.inference.cards import DataCard, GoldenCard, ImageInput, TensorSpec, TrainingCard
-from service.inference.manifests.classification import ClassifierManifest
+from service.inference.cards import DataCard, GoldenCard, TensorSpec, TrainingCard
+from service.tasks.cards import ImageInput
+from service.tasks.classification.manifest import ClassifierManifest
 from tests.training.quick import LEARNING, SETTINGS
 from training.augment import to_pixels
 from training.classification.graph import ClassifierGraph

@@ -4,8 +4,9 @@ import re
 import numpy as np
 import pytest
 
-from service.inference.manifest import MODEL, read_manifest
+from service.inference.manifest import MODEL
 from service.inference.session import Session
+from service.tasks.registry import read_manifest
 from training.__main__ import main
 from training.images import load_images
 

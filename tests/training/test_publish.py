@@ -4,8 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel, read_manifest
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel
 from service.inference.session import Session
+from service.tasks.registry import read_manifest
 from training.export import write_golden
 from training.publish import publish
 

@@ -5,7 +5,8 @@ from argparse import ArgumentParser
 import pytest
 import torch
 
-from service.inference.manifest import GOLDEN, MODEL, read_manifest
+from service.inference.manifest import GOLDEN, MODEL
+from service.tasks.registry import read_manifest
 from tests.training.quick import LEARNING, SETTINGS
 from training.export import write_golden
 from training.labels import LabelledImages

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.mixture import GaussianMixture
 
-from service.tasks.generation import Density
+from service.tasks.autoencoder.density import Density
 
 Floats = npt.NDArray[np.float32]
 

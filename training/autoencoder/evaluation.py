@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from service.inference.manifests.coding import AutoencoderMetrics
-from service.tasks.generation import Density
+from service.tasks.autoencoder.density import Density
+from service.tasks.autoencoder.manifest import AutoencoderMetrics
 from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode, reconstruction_errors

@@ -13,9 +13,10 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import GoldenCard, ImageInput
-from service.inference.manifest import GOLDEN, MODEL, Manifest
-from service.inference.manifests.coding import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
+from service.inference.cards import GoldenCard, ManifestBase
+from service.inference.manifest import GOLDEN, MODEL
+from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
+from service.tasks.cards import ImageInput
 from training.autoencoder.density import DensitySettings
 from training.autoencoder.evaluation import Findings, evaluate
 from training.autoencoder.few import FewSettings, check_few, run_study
@@ -148,7 +149,7 @@ def _parts(name: str, model: Autoencoder, data: ImageData, findings: Findings) -
 
 def _write_version(
     target: Path, run: Run[ImageData], part: _Part, findings: Findings, stated: dict[str, Any], state: FitState
-) -> Manifest:
+) -> ManifestBase:
     """Fills `target` with graph, golden file, density and report; returns the manifest, its `files` still empty."""
     data = run.data
     max_batch = min(MAX_BATCH, len(part.examples))

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
-from service.inference.manifests.coding import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
-from service.tasks.generation import Density
+from service.tasks.autoencoder.density import Density
+from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
 from training.autoencoder.evaluation import Findings, nearest
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
-from service.inference.manifest import MODEL, read_manifest, sha256
-from service.inference.manifests.classification import ClassifierManifest
+from service.inference.manifest import MODEL, sha256
 from service.inference.session import Session
+from service.tasks.classification.manifest import ClassifierManifest
+from service.tasks.registry import read_manifest
 from training.images import ImageData
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from service.inference.cards import GoldenCard, ImageInput
+from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
-from service.inference.manifests.classification import ClassifierManifest
+from service.tasks.cards import ImageInput
+from service.tasks.classification.manifest import ClassifierManifest
 from training.cards import count_parameters, data_card, training_card
 from training.classification.architectures import DEFAULTS, LEARNING, ONLY, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from service.inference.manifests.classification import ClassifierManifest
+from service.tasks.classification.manifest import ClassifierManifest
 from training.evaluation import Evaluation
 from training.images import ImageData
 from training.markdown import figures, label_set_table, provenance, table, training_section

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from service.tasks.letterbox import FILL
+from service.tasks.detection.letterbox import FILL
 
 # A box is dropped if a crop leaves less than this fraction of it.
 _VISIBLE = 0.3

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import track
 
 from service.errors import QuartetError
+from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
-from service.tasks.letterbox import Letterbox, letterbox
 from training.data import DataError
 from training.detection.formats import RawBox, RawData, RawImage, read
 from training.hub import SPLITS

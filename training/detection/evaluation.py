@@ -13,7 +13,7 @@ import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as coco_mask
 
-from service.inference.manifests.detection import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
+from service.tasks.detection.manifest import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
 from training.detection.data import DetectionSplit
 
 FloatArray = npt.NDArray[np.float32]

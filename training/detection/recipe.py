@@ -14,7 +14,7 @@ from rich.console import Console
 
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
-from service.inference.manifests.detection import DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
+from service.tasks.detection.manifest import DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
 from training.cards import count_parameters, data_card, training_card
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection

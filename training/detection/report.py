@@ -10,8 +10,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from service.inference.manifests.detection import DetectorManifest, ThresholdCurve
-from service.tasks.detection import best_f1
+from service.tasks.detection.manifest import DetectorManifest, ThresholdCurve
+from service.tasks.detection.thresholds import best_f1
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, Mistakes, box_iou, mistakes

@@ -16,8 +16,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from service.inference.cards import Calibration
-from service.inference.manifests.tabular import CrossValidated, TabularMetrics
+from service.tasks.cards import Calibration
+from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.calibrate import expected_calibration_error, fit_temperature, softmax
 from training.fit import FitSettings, fit
 from training.tabular.data import Floats, Kind, TabularData, TabularSplit

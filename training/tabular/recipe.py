@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from service.inference.cards import Calibration, GoldenCard
+from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
-from service.inference.manifests.tabular import ColumnCard, TabularManifest, TabularMetrics
+from service.tasks.cards import Calibration
+from service.tasks.tabular.manifest import ColumnCard, TabularManifest, TabularMetrics
 from training.cards import data_card, training_card
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState

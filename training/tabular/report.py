@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
-from service.inference.manifests.tabular import TabularManifest
+from service.tasks.tabular.manifest import TabularManifest
 from training.markdown import figures, provenance, table, training_section
 from training.plots import draw_confusion, draw_curves, save_plot
 from training.tabular.data import TabularData

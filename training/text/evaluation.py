@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from service.tasks.text import influence, read_text, without_each
+from service.tasks.text.reading import influence, read_text, without_each
 from training.calibrate import softmax
 from training.evaluation import Evaluation
 from training.text.baseline import linear_baseline

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from service.tasks.text import PAD
+from service.tasks.text.reading import PAD
 from training.text.operators import gru, lstm
 
 Cell = Literal["gru", "lstm"]

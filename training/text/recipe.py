@@ -14,7 +14,7 @@ from rich.console import Console
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
-from service.inference.manifests.classification import TOKENIZER, TextManifest
+from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.cards import data_card, training_card
 from training.evaluation import Evaluation, evaluate
 from training.export import export, write_golden

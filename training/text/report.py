@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 from sklearn.metrics import f1_score
 
-from service.inference.manifests.classification import TextManifest
-from service.tasks.text import UNKNOWN
+from service.tasks.text.manifest import TextManifest
+from service.tasks.text.reading import UNKNOWN
 from training.evaluation import Evaluation
 from training.markdown import figures, label_set_table, provenance, table, training_section
 from training.plots import draw_confusion, draw_curves, draw_reliability, save_plot

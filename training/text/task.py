@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from service.tasks.text import PAD, UNKNOWN
+from service.tasks.text.reading import PAD, UNKNOWN
 from training.task import Draw, Task
 
 EVALUATION_BATCH = 64

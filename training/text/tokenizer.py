@@ -11,7 +11,7 @@ from tokenizers.normalizers import NFKC, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from service.tasks.text import PAD, UNKNOWN
+from service.tasks.text.reading import PAD, UNKNOWN
 
 _SPECIAL = {"[PAD]": PAD, "[UNK]": UNKNOWN}
 

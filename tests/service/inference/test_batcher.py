@@ -1,7 +1,6 @@
 """The batcher: order, batches, fairness, priority, cancellation, expiry, refusal, failure, shutdown."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +12,9 @@ from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.batcher import Batcher
+from service.inference.context import Context
+from service.inference.queue import Submission
+from service.inference.scheduler import Scheduler
 from tests.gated import PATIENCE, Gated, Recorder, submit
 
 
@@ -20,8 +22,8 @@ from tests.gated import PATIENCE, Gated, Recorder, submit
 async def batcher_of(
     run: Callable[[list[Any]], Sequence[Any]], max_batch: int = 4, max_queue: int = 1000
 ) -> AsyncIterator[tuple[Batcher, Recorder]]:
-    recorder = Recorder()
-    batcher = Batcher(run, max_batch=max_batch, max_queue=max_queue, observer=recorder, name="batcher-under-test")
+    recorder, scheduler = Recorder(), Scheduler(1)
+    batcher = Batcher(run, max_batch=max_batch, max_queue=max_queue, observer=recorder, scheduler=scheduler)
     try:
         yield batcher, recorder
     finally:
@@ -29,6 +31,11 @@ async def batcher_of(
             run.release(10_000)
         async with asyncio.timeout(PATIENCE):
             await batcher.close()
+            await scheduler.close()
+
+
+def enqueue(batcher: Batcher, items: Sequence[Any], **options: Any) -> Submission:
+    return batcher.submit(items, Context(**options))
 
 
 async def test_results_come_in_the_order_of_the_items():
@@ -42,7 +49,7 @@ async def test_results_come_in_the_order_of_the_items():
 async def test_an_idle_model_takes_a_lone_item_at_once():
     model = Gated()
     async with batcher_of(model) as (batcher, _):
-        batcher.enqueue(["a"])
+        enqueue(batcher, ["a"])
         await model.entered()
         assert model.batches == [["a"]]
         assert batcher.depth == 0
@@ -51,12 +58,12 @@ async def test_an_idle_model_takes_a_lone_item_at_once():
 async def test_a_batch_gathers_while_another_runs():
     model = Gated()
     async with batcher_of(model, max_batch=4) as (batcher, recorder):
-        first = batcher.enqueue([0])
+        first = enqueue(batcher, [0])
         await model.entered()
-        later = [batcher.enqueue([item]) for item in range(1, 7)]
+        later = [enqueue(batcher, [item]) for item in range(1, 7)]
         assert batcher.depth == 6
         model.release(3)
-        answers = await asyncio.gather(first.future, *(group.future for group in later))
+        answers = await asyncio.gather(first.future, *(submission.future for submission in later))
         assert model.batches == [[0], [1, 2, 3, 4], [5, 6]]
         assert answers == [[item * 10] for item in range(7)]
         assert [size for size, _, _ in recorder.batches] == [1, 4, 2]
@@ -66,9 +73,9 @@ async def test_a_batch_gathers_while_another_runs():
 async def test_a_large_call_does_not_hold_up_a_single_item_that_comes_later():
     model = Gated()
     async with batcher_of(model, max_batch=8) as (batcher, _):
-        large = batcher.enqueue([1] * 32)
+        large = enqueue(batcher, [1] * 32)
         await model.entered()  # a first batch, all of the large call
-        small = batcher.enqueue([2])
+        small = enqueue(batcher, [2])
         model.release()
         await model.entered()
         assert 2 in model.batches[1]
@@ -82,26 +89,26 @@ async def test_a_large_call_does_not_hold_up_a_single_item_that_comes_later():
 async def test_a_large_call_shares_every_batch_with_another_large_one():
     model = Gated()
     async with batcher_of(model, max_batch=8) as (batcher, _):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        groups = [batcher.enqueue([caller] * 16) for caller in (1, 2)]
+        submissions = [enqueue(batcher, [caller] * 16) for caller in (1, 2)]
         model.release(5)
-        await asyncio.gather(*(group.future for group in groups))
+        await asyncio.gather(*(submission.future for submission in submissions))
         assert [sorted(batch) for batch in model.batches[1:]] == [[1, 1, 1, 1, 2, 2, 2, 2]] * 4
 
 
 async def test_a_stream_of_later_calls_does_not_starve_a_large_one():
     model = Gated()
     async with batcher_of(model, max_batch=4) as (batcher, _):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        large = batcher.enqueue([1] * 16)
+        large = enqueue(batcher, [1] * 16)
         rounds = 0
         while model.seen.count(1) < 16:
             rounds += 1
             assert rounds <= 32
             for _ in range(4):  # as many as a batch holds: the stream alone could fill them all
-                batcher.enqueue([2])
+                enqueue(batcher, [2])
             model.release()
             await model.entered()
         model.release()
@@ -111,21 +118,21 @@ async def test_a_stream_of_later_calls_does_not_starve_a_large_one():
 async def test_priority_goes_first_and_equals_in_order_of_arrival():
     model = Gated()
     async with batcher_of(model, max_batch=2) as (batcher, _):
-        batcher.enqueue(["plug"])
+        enqueue(batcher, ["plug"])
         await model.entered()
-        groups = [
-            batcher.enqueue([item], priority=priority)
+        submissions = [
+            enqueue(batcher, [item], priority=priority)
             for item, priority in (("late", 5), ("first", 0), ("second", 0), ("urgent", -1), ("later", 5))
         ]
         model.release(4)
-        await asyncio.gather(*(group.future for group in groups))
+        await asyncio.gather(*(submission.future for submission in submissions))
         assert model.seen == ["plug", "urgent", "first", "second", "late", "later"]
 
 
 async def test_a_cancelled_callers_items_never_reach_the_model():
     model = Gated()
     async with batcher_of(model) as (batcher, recorder):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
         caller = asyncio.create_task(submit(batcher, [1, 2]))
         await asyncio.sleep(0)
@@ -133,7 +140,7 @@ async def test_a_cancelled_callers_items_never_reach_the_model():
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller
-        after = batcher.enqueue([3])
+        after = enqueue(batcher, [3])
         model.release(2)
         assert await after.future == [30]
         assert model.seen == [0, 3]
@@ -143,9 +150,9 @@ async def test_a_cancelled_callers_items_never_reach_the_model():
 async def test_a_caller_cancelled_while_its_batch_runs_harms_nobody():
     model = Gated()
     async with batcher_of(model) as (batcher, recorder):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        gone, stays = batcher.enqueue([1]), batcher.enqueue([2])
+        gone, stays = enqueue(batcher, [1]), enqueue(batcher, [2])
         model.release()
         await model.entered()
         gone.future.cancel()
@@ -158,9 +165,9 @@ async def test_a_caller_cancelled_while_its_batch_runs_harms_nobody():
 async def test_drops_are_told_without_waiting_for_the_next_batch():
     model = Gated()
     async with batcher_of(model) as (batcher, recorder):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        batcher.enqueue([1]).future.cancel()
+        enqueue(batcher, [1]).future.cancel()
         model.release()
         async with asyncio.timeout(5):
             await recorder.told.wait()
@@ -170,11 +177,11 @@ async def test_drops_are_told_without_waiting_for_the_next_batch():
 async def test_an_item_expires_in_the_queue_though_the_model_hangs():
     model = Gated()
     async with batcher_of(model) as (batcher, recorder):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
         with pytest.raises(DeadlineExceeded, match="try again"):
             await submit(batcher, [1, 2, 3], timeout=0.02)
-        after = batcher.enqueue([4])
+        after = enqueue(batcher, [4])
         model.release(2)
         assert await after.future == [40]
         assert model.seen == [0, 4]
@@ -194,21 +201,21 @@ async def test_an_item_expires_though_the_model_hangs_on_it():
 async def test_a_full_queue_refuses():
     model = Gated()
     async with batcher_of(model, max_queue=3) as (batcher, _):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        batcher.enqueue([1, 2])
+        enqueue(batcher, [1, 2])
         with pytest.raises(Overloaded, match="at most 3") as refusal:
-            batcher.enqueue([3, 4])
+            enqueue(batcher, [3, 4])
         assert refusal.value.retry_after is not None
         assert refusal.value.retry_after >= 0
-        batcher.enqueue([5])  # what fits is still taken
+        enqueue(batcher, [5])  # what fits is still taken
         with pytest.raises(Overloaded):
             await submit(batcher, [6])
         assert batcher.depth == 3
         model.release()
         await model.entered()
         assert batcher.depth == 0  # and there is room again
-        again = batcher.enqueue([7])
+        again = enqueue(batcher, [7])
         model.release(2)
         assert await again.future == [70]
 
@@ -216,18 +223,18 @@ async def test_a_full_queue_refuses():
 async def test_a_deadline_that_cannot_be_met_is_refused_at_the_door():
     model = Gated()
     async with batcher_of(model, max_batch=2) as (batcher, _):
-        first = batcher.enqueue([0])
+        first = enqueue(batcher, [0])
         await model.entered()
         await asyncio.sleep(0.05)  # what the model takes for an item, from now on
         model.release()
         await first.future
-        batcher.enqueue([1])
+        enqueue(batcher, [1])
         await model.entered()
-        waiting = batcher.enqueue([2] * 9)
+        waiting = enqueue(batcher, [2] * 9)
         with pytest.raises(Overloaded, match="longer than") as refusal:
-            batcher.enqueue([3], timeout=0.1)
+            enqueue(batcher, [3], timeout=0.1)
         assert refusal.value.retry_after >= 0.05 * 10 - 0.1
-        patient = batcher.enqueue([4], timeout=PATIENCE * 10)
+        patient = enqueue(batcher, [4], timeout=PATIENCE * 10)
         model.release(100)
         await asyncio.gather(waiting.future, patient.future)
         assert 3 not in model.seen
@@ -254,11 +261,11 @@ async def test_a_bad_item_fails_alone():
         return broken(items)
 
     async with batcher_of(run, max_batch=16) as (batcher, _):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await gate.entered()
-        groups = [batcher.enqueue([item]) for item in range(8, 20)]
+        submissions = [enqueue(batcher, [item]) for item in range(8, 20)]
         gate.release()
-        answers = await asyncio.gather(*(group.future for group in groups), return_exceptions=True)
+        answers = await asyncio.gather(*(submission.future for submission in submissions), return_exceptions=True)
         assert calls[0] == list(range(8, 20))  # they were one batch
         for item, answer in zip(range(8, 20), answers, strict=True):
             if item == 13:
@@ -270,7 +277,7 @@ async def test_a_bad_item_fails_alone():
                 assert answer == [item * 10]
 
 
-async def test_a_failure_names_the_items_place_in_its_call():
+async def test_a_failure_names_the_index_of_the_item():
     async with batcher_of(fails_on(13, ValueError("unlucky"))) as (batcher, _):
         with pytest.raises(InferenceFailed) as failure:
             await submit(batcher, [1, 2, 3, 4, 5, 13, 6])
@@ -307,7 +314,7 @@ async def test_the_thread_survives_whatever_the_model_raises(error):
 async def test_close_finishes_what_was_accepted_and_refuses_what_is_new():
     model = Gated()
     async with batcher_of(model, max_batch=2) as (batcher, _):
-        groups = [batcher.enqueue([item]) for item in range(7)]
+        submissions = [enqueue(batcher, [item]) for item in range(7)]
         await model.entered()
         closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0)
@@ -318,9 +325,8 @@ async def test_close_finishes_what_was_accepted_and_refuses_what_is_new():
         async with asyncio.timeout(PATIENCE):
             await closing
         # Every answer is there when `close` returns: nobody has to wait on.
-        assert [group.future.result() for group in groups] == [[item * 10] for item in range(7)]
+        assert [submission.future.result() for submission in submissions] == [[item * 10] for item in range(7)]
         assert 99 not in model.seen
-        assert "batcher-under-test" not in {thread.name for thread in threading.enumerate()}
 
 
 async def test_an_idle_batcher_closes_and_closes_again():
@@ -328,7 +334,6 @@ async def test_an_idle_batcher_closes_and_closes_again():
         async with asyncio.timeout(PATIENCE):
             await batcher.close()
             await batcher.close()
-        assert "batcher-under-test" not in {thread.name for thread in threading.enumerate()}
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
@@ -344,29 +349,29 @@ def test_every_accepted_item_gets_its_own_answer(max_batch, calls, held):
         model = Gated()
         async with batcher_of(model, max_batch=max_batch) as (batcher, recorder):
             if held:
-                batcher.enqueue([-1])
+                enqueue(batcher, [-1])
                 await model.entered()
             else:
                 model.release(10_000)
-            groups = []
+            submissions = []
             for number, (size, cancelled, priority) in enumerate(calls):
-                items = [1000 * number + place for place in range(size)]
-                group = batcher.enqueue(items, priority=priority)
+                items = [1000 * number + index for index in range(size)]
+                submission = enqueue(batcher, items, priority=priority)
                 if cancelled:
-                    group.future.cancel()
+                    submission.future.cancel()
                 else:
-                    groups.append((group, items))
+                    submissions.append((submission, items))
                 await asyncio.sleep(0)
             if held:
                 model.release(10_000)
             async with asyncio.timeout(PATIENCE):
-                for group, items in groups:
-                    assert await group.future == [item * 10 for item in items]
+                for submission, items in submissions:
+                    assert await submission.future == [item * 10 for item in items]
                 await batcher.close()
             assert max(map(len, model.batches), default=0) <= max_batch
             assert len(model.seen) == len(set(model.seen))
             if held:
-                kept = {item for _, items in groups for item in items}
+                kept = {item for _, items in submissions for item in items}
                 assert set(model.seen) - {-1} == kept
                 assert recorder.drops.get("abandoned", 0) == sum(size for size, cancelled, _ in calls if cancelled)
 
@@ -376,17 +381,17 @@ def test_every_accepted_item_gets_its_own_answer(max_batch, calls, held):
 async def test_what_nobody_waits_for_makes_room_though_the_model_hangs():
     model = Gated()
     async with batcher_of(model, max_queue=3) as (batcher, recorder):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        late = batcher.enqueue([1, 2], timeout=0.02)
-        given_up = batcher.enqueue([3])
+        late = enqueue(batcher, [1, 2], timeout=0.02)
+        given_up = enqueue(batcher, [3])
         given_up.future.cancel()
         with pytest.raises(DeadlineExceeded):
             await late.future
         batcher._sweep()  # as it does many times a second
         assert batcher.depth == 0
         assert recorder.drops == {"expired": 2, "abandoned": 1}
-        after = batcher.enqueue([4, 5, 6])
+        after = enqueue(batcher, [4, 5, 6])
         model.release(3)
         assert await after.future == [40, 50, 60]
 
@@ -394,9 +399,9 @@ async def test_what_nobody_waits_for_makes_room_though_the_model_hangs():
 async def test_a_client_that_left_long_ago_is_no_item_that_expired():
     model = Gated()
     async with batcher_of(model) as (batcher, recorder):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        batcher.enqueue([1], timeout=0.001).future.cancel()
+        enqueue(batcher, [1], timeout=0.001).future.cancel()
         await asyncio.sleep(0.01)
         model.release(2)
         async with asyncio.timeout(PATIENCE):
@@ -408,7 +413,7 @@ async def test_a_model_that_hangs_or_only_fails_is_in_trouble_until_it_answers()
     model = Gated()
     async with batcher_of(model) as (batcher, _):
         assert batcher.trouble(0.0) is None
-        answer = batcher.enqueue([0])
+        answer = enqueue(batcher, [0])
         await model.entered()
         await asyncio.sleep(0.01)
         assert batcher.trouble(60.0) is None
@@ -430,10 +435,27 @@ async def test_a_model_that_hangs_or_only_fails_is_in_trouble_until_it_answers()
 async def test_work_can_be_refused_before_it_is_done():
     model = Gated()
     async with batcher_of(model, max_queue=3) as (batcher, _):
-        batcher.enqueue([0])
+        enqueue(batcher, [0])
         await model.entered()
-        batcher.admit(3, 1.0)
-        batcher.enqueue([1, 2])
+        batcher.admit(3, Context(1.0))
+        enqueue(batcher, [1, 2])
         with pytest.raises(Overloaded):
-            batcher.admit(2, 1.0)
+            batcher.admit(2, Context(1.0))
         assert batcher.depth == 2
+
+
+async def test_what_a_call_submits_later_comes_after_what_it_submitted_first():
+    model = Gated()
+    async with batcher_of(model, max_batch=4) as (batcher, _):
+        enqueue(batcher, ["plug"])
+        await model.entered()
+        call = Context()
+        parts = [batcher.submit([part] * 4, call) for part in ("first", "second")]
+        other = enqueue(batcher, ["other"])
+        model.release(4)
+        await asyncio.gather(*(part.future for part in parts), other.future)
+        assert model.batches[1:] == [
+            ["first", "other", "first", "first"],
+            ["first", "second", "second", "second"],
+            ["second"],
+        ]

@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.batcher import Batcher
+from service.inference.context import Context
 from tests.gated import PATIENCE, Recorder, submit
 
 
@@ -27,7 +28,7 @@ class Model:
 @pytest.fixture
 async def inline() -> AsyncIterator[tuple[Batcher, Model, Recorder]]:
     model, recorder = Model(), Recorder()
-    batcher = Batcher(model, max_batch=4, max_queue=20, observer=recorder, lanes=0)
+    batcher = Batcher(model, max_batch=4, max_queue=20, observer=recorder, scheduler=None)
     yield batcher, model, recorder
     async with asyncio.timeout(PATIENCE):
         await batcher.close()
@@ -53,15 +54,15 @@ async def test_between_batches_the_loop_does_what_else_is_ready(inline: Parts):
         if len(seen) < 4:
             asyncio.get_running_loop().call_soon(look)
 
-    group = batcher.enqueue(list(range(12)))
+    submission = batcher.submit(list(range(12)), Context())
     asyncio.get_running_loop().call_soon(look)
-    await group.future
+    await submission.future
     assert seen[:3] == [1, 2, 3]
 
 
 async def test_an_item_that_fails_fails_alone(inline: Parts):
     batcher, _, _ = inline
-    good, bad = batcher.enqueue([1, 2]), batcher.enqueue([3, -1])
+    good, bad = batcher.submit([1, 2], Context()), batcher.submit([3, -1], Context())
     assert await good.future == [10, 20]
     with pytest.raises(InferenceFailed, match="unlucky") as failure:
         await bad.future
@@ -70,10 +71,11 @@ async def test_an_item_that_fails_fails_alone(inline: Parts):
 
 async def test_who_gave_up_or_ran_out_of_time_costs_no_batch(inline: Parts):
     batcher, model, recorder = inline
-    gone, late = batcher.enqueue([1]), batcher.enqueue([2], timeout=0.0)
+    gone, late = batcher.submit([1], Context()), batcher.submit([2], Context())
     gone.future.cancel()
-    late.future.set_exception(DeadlineExceeded("late"))
-    assert await batcher.enqueue([3]).future == [30]
+    late.expired = True
+    late.fail(DeadlineExceeded("late"))
+    assert await batcher.submit([3], Context()).future == [30]
     assert model.batches == [[3]]
     assert recorder.drops == {"abandoned": 1, "expired": 1}
     assert isinstance(late.future.exception(), DeadlineExceeded)
@@ -81,16 +83,16 @@ async def test_who_gave_up_or_ran_out_of_time_costs_no_batch(inline: Parts):
 
 async def test_a_full_queue_refuses(inline: Parts):
     batcher, _, _ = inline
-    group = batcher.enqueue(list(range(20)))
+    submission = batcher.submit(list(range(20)), Context())
     with pytest.raises(Overloaded):
-        batcher.enqueue([1])
-    assert await group.future == [item * 10 for item in range(20)]
+        batcher.submit([1], Context())
+    assert await submission.future == [item * 10 for item in range(20)]
 
 
 async def test_closing_answers_what_was_accepted_and_refuses_more(inline: Parts):
     batcher, _, _ = inline
-    group = batcher.enqueue(list(range(15)))
+    submission = batcher.submit(list(range(15)), Context())
     await batcher.close()
-    assert await group.future == [item * 10 for item in range(15)]
+    assert await submission.future == [item * 10 for item in range(15)]
     with pytest.raises(Draining):
-        batcher.enqueue([1])
+        batcher.submit([1], Context())

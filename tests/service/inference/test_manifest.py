@@ -1,11 +1,13 @@
-"""A manifest is read whole or refused with the place that is wrong."""
+"""A manifest is read whole, or refused with the field that is wrong."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from service.inference.manifest import InvalidModel, read_manifest, sha256
+from service.inference.manifest import InvalidModel, sha256
+from service.tasks.registry import read_manifest
 from tests.tiny import LABELS, write_model
 from tests.tiny_autoencoder import write_autoencoder
 
@@ -47,10 +49,12 @@ def test_no_manifest(tmp_path: Path, text: str):
 
 
 @pytest.mark.parametrize(
-    ("values", "place"),
+    ("values", "says"),
     [
         ({"format": 2}, "format"),
-        ({"task": "detection"}, "task"),
+        ({"task": "detection"}, r"image\.channels|curves|suppression"),
+        ({"task": "juggling"}, "task: 'juggling' is not one of classification, detection"),
+        ({"task": ["classification"]}, "task: "),
         ({"name": "../classifier"}, "name"),
         ({"max_batch": 0}, "max_batch"),
         ({"surprise": 1}, "surprise"),
@@ -61,10 +65,10 @@ def test_no_manifest(tmp_path: Path, text: str):
         ({"labels": None}, "labels"),
     ],
 )
-def test_a_wrong_field_is_named(tmp_path: Path, values: dict, place: str):
+def test_a_wrong_field_is_named(tmp_path: Path, values: dict, says: str):
     folder = write_model(tmp_path)
     change(folder, **values)
-    with pytest.raises(InvalidModel, match=place):
+    with pytest.raises(InvalidModel, match=says):
         read_manifest(folder)
 
 
@@ -107,5 +111,24 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path, name: str):
     folder = write_model(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(InvalidModel, match=f"{name} cannot be read"):
+    with pytest.raises(InvalidModel, match=f"{name} cannot be read|{name}' is not a file"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["../classifier/1/model.onnx", "/etc/hostname", "report/README.md", ""])
+def test_a_file_elsewhere_is_not_even_opened(tmp_path: Path, name: str):
+    folder = write_model(tmp_path)
+    (folder / "report").mkdir(exist_ok=True)
+    (folder / "report" / "README.md").write_text("x")
+    change(folder, files={**read_manifest(folder).files, name: "0" * 64})
+    with pytest.raises(InvalidModel, match="is not a file of this version"):
+        read_manifest(folder)
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path):
+    folder = write_model(tmp_path)
+    files = read_manifest(folder).files
+    os.mkfifo(folder / "pipe")
+    change(folder, files={**files, "pipe": "0" * 64})
+    with pytest.raises(InvalidModel, match="is not a file of this version"):
         read_manifest(folder)

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.api.metrics import BatchObserver, Metrics
-from service.errors import Draining, UnknownModel
-from service.inference.lanes import Inline
-from service.inference.manifest import InvalidModel, Manifest
-from service.inference.repository import NothingToServe, Repository, versions
+from service.errors import Draining, UnknownModel, WrongTask
+from service.inference.context import Context
+from service.inference.loading import Kind
+from service.inference.repository import NothingToServe, Repository
 from service.inference.session import DeviceUnavailable, cuda_problem
+from service.inference.versions import Newest, versions_in
+from service.metrics import BatchObserver, Metrics
+from service.tasks.registry import BUILT_IN
 from tests.gated import rerun, submit
 from tests.tiny import answer, solid, write_model, wrong_golden
 
@@ -28,9 +30,9 @@ async def repository_of() -> AsyncIterator[MakeRepository]:
     metrics = Metrics()
     made: list[Repository] = []
 
-    def make(folder: Path, **changes: object) -> Repository:
+    def make(folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, **changes: object) -> Repository:
         options = {"device": "cpu", "threads": 1, "max_batch": 64, "max_queue": 100, **changes}
-        made.append(Repository(folder, observer=lambda name: BatchObserver(metrics, name), **options))
+        made.append(Repository(folder, kinds, observer=lambda name: BatchObserver(metrics, name), **options))
         return made[-1]
 
     yield make
@@ -46,7 +48,7 @@ async def test_the_highest_version_serves(tmp_path: Path, repository_of: MakeRep
     (tmp_path / "README.md").touch()
     repository = repository_of(tmp_path)
     await repository.load_all()
-    model = repository.get("classifier")
+    model = repository.models["classifier"]
     assert (model.name, model.version, model.device) == ("classifier", "10", "cpu")
     assert repository.refused == {}
     (row,), _ = await submit(model.batcher, [solid("green")])
@@ -80,7 +82,7 @@ async def test_a_broken_version_is_refused_and_the_one_below_serves(
         (folder / name).write_bytes((folder / name).read_bytes() + b"x")
     repository = repository_of(tmp_path)
     await repository.load_all()
-    assert repository.get("classifier").version == "1"
+    assert repository.models["classifier"].version == "1"
     (reason,) = repository.refused.values()
     assert list(repository.refused) == ["classifier/2"]
     says = {"golden": "differs", "sha256": "sha256 is", "manifest": "manifest.json", "name": "'other'", "graph": "onnx"}
@@ -120,18 +122,19 @@ async def test_an_unknown_model_names_those_there_are(tmp_path: Path, repository
     repository = repository_of(tmp_path)
     await repository.load_all()
     with pytest.raises(UnknownModel, match="No model 'nope' is served: there are a, b"):
-        repository.get("nope")
+        repository.lease("nope")
     with pytest.raises(UnknownModel, match=r"'broken' is served \(.*differs.*\): there are a, b"):
-        repository.get("broken")
+        repository.lease("broken")
 
 
 async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path, max_batch=2)
-    repository = repository_of(tmp_path, timeout=30)
+    repository = repository_of(tmp_path)
     await repository.load_all()
-    old = repository.get("classifier")
+    lease = repository.lease("classifier")
+    old = lease.version
     gate, entered = threading.Event(), threading.Event()
-    run = old.batcher.runner._run
+    run = old.batcher.flow.run
 
     def gated(items: list) -> list:
         entered.set()
@@ -139,37 +142,110 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
         return run(items)
 
     rerun(old.batcher, gated)
-    groups = [old.batcher.enqueue([solid(label)]) for label in ("red", "green", "blue", "red", "green")]
+    context = Context()
+    submissions = [old.batcher.submit([solid(label)], context) for label in ("red", "green", "blue", "red", "green")]
     assert await asyncio.to_thread(entered.wait, 30)
     await repository.load_all()
-    assert repository.get("classifier") is old  # nothing new, nothing done
+    assert repository.models["classifier"] is old  # nothing new, nothing done
     write_model(tmp_path, version="2")
     await repository.load_all()
     # The new one serves while the old one still works.
-    new = repository.get("classifier")
+    new = repository.models["classifier"]
     assert new.version == "2"
     assert (await submit(new.batcher, [solid("blue")]))[0][0][0].argmax() == 2
     # Of a request that began before there is more to come.
-    late = old.batcher.enqueue([solid("blue")])
+    late = old.batcher.submit([solid("blue")], context)
     gate.set()
-    answers = await asyncio.gather(*(group.future for group in (*groups, late)))
+    answers = await asyncio.gather(*(submission.future for submission in (*submissions, late)))
     assert [int(rows[0][0].argmax()) for rows in answers] == [0, 1, 2, 0, 1, 2]
-    await repository.close()
-    assert "rerun-0" not in {thread.name for thread in threading.enumerate()}
-
-
-async def test_a_version_that_was_replaced_ends_when_no_request_can_have_it(
-    tmp_path: Path, repository_of: MakeRepository
-):
-    write_model(tmp_path)
-    repository = repository_of(tmp_path, timeout=0.05)
-    await repository.load_all()
-    old = repository.get("classifier")
-    write_model(tmp_path, version="2")
-    await repository.load_all()
+    lease.release()
     await repository.settled()
     with pytest.raises(Draining):
-        old.batcher.enqueue([solid("red")])
+        old.batcher.submit([solid("red")], context)
+
+
+async def test_a_version_is_closed_when_its_last_lease_is_returned(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    closed: list[str] = []
+    repository.on_closed = lambda: closed.append("closed")
+    await repository.load_all()
+    with repository.lease("classifier") as first:
+        second = repository.lease("classifier")
+        write_model(tmp_path, version="2")
+        await repository.load_all()
+        with repository.lease("classifier") as new:
+            assert new.version.version == "2"
+        old = first.version
+        assert second.version is old
+        first.release()
+        first.release()  # once too often
+        await repository.settled()
+        assert (await submit(old.batcher, [solid("green")]))[0][0][0].argmax() == 1
+        assert closed == []
+        second.release()
+        async with asyncio.timeout(1):
+            await repository.settled()
+        with pytest.raises(Draining):
+            old.batcher.submit([solid("red")], Context())
+        assert closed == ["closed"]
+
+
+async def test_a_version_that_nobody_uses_is_closed_at_once(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    old = repository.models["classifier"]
+    write_model(tmp_path, version="2")
+    await repository.load_all()
+    async with asyncio.timeout(1):
+        await repository.settled()
+    with pytest.raises(Draining):
+        old.batcher.submit([solid("red")], Context())
+
+
+async def test_a_lease_on_a_version_that_stays_closes_nothing(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    for _ in range(3):
+        repository.lease("classifier").release()
+    await repository.settled()
+    assert (await submit(repository.models["classifier"].batcher, [solid("red")]))[0][0][0].argmax() == 0
+
+
+async def test_a_version_can_be_named(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path, version="3")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    for name in ("classifier", "classifier/3", "classifier/latest"):
+        assert repository.lease(name).version.label == "classifier/3"
+    for name in ("classifier/2", "classifier/x", "classifier/3/3"):
+        with pytest.raises(UnknownModel, match="'classifier' is served in the version 3, not"):
+            repository.lease(name)
+
+
+async def test_another_policy_keeps_two_versions(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "2", "3"):
+        write_model(tmp_path, version=version)
+    repository = repository_of(tmp_path, policy=Newest(count=2))
+    await repository.load_all()
+    assert [version.label for version in repository.versions] == ["classifier/3", "classifier/2"]
+    assert repository.lease("classifier").version.version == "3"
+    previous = repository.lease("classifier/2").version
+    assert (await submit(previous.batcher, [solid("blue")]))[0][0][0].argmax() == 2
+    with pytest.raises(UnknownModel, match="in the version 3, 2"):
+        repository.lease("classifier/1")
+
+
+async def test_a_model_of_another_task_is_refused(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    version = repository.models["classifier"]
+    version.check_task("classification")
+    with pytest.raises(WrongTask, match="for the task 'classification', not 'text'"):
+        version.check_task("text")
 
 
 async def test_a_version_that_is_removed_gives_way_to_the_one_below(tmp_path: Path, repository_of: MakeRepository):
@@ -179,42 +255,62 @@ async def test_a_version_that_is_removed_gives_way_to_the_one_below(tmp_path: Pa
     await repository.load_all()
     shutil.rmtree(folder)
     await repository.load_all()
-    assert repository.get("classifier").version == "1"
+    assert repository.models["classifier"].version == "1"
     shutil.rmtree(tmp_path / "classifier" / "1")
     await repository.load_all()
-    assert repository.get("classifier").version == "1"
+    assert repository.models["classifier"].version == "1"
 
 
 async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path)
     repository = repository_of(tmp_path)
     await repository.load_all()
-    serving = repository.get("classifier")
+    serving = repository.models["classifier"]
     folder = write_model(tmp_path, version="2", change=wrong_golden)
     await repository.load_all()
-    assert repository.get("classifier") is serving
+    assert repository.models["classifier"] is serving
     assert "differs" in repository.refused["classifier/2"]
     assert (await submit(serving.batcher, [solid("red")]))[0][0][0].argmax() == 0
     # Mended, it serves, and is refused no longer.
     shutil.rmtree(folder)
     write_model(tmp_path, version="2")
     await repository.load_all()
-    assert repository.get("classifier").version == "2"
+    assert repository.models["classifier"].version == "2"
     assert repository.refused == {}
 
 
 async def test_a_version_whose_companion_cannot_be_read_is_refused(tmp_path: Path, repository_of: MakeRepository):
-    def read(folder: Path, manifest: Manifest) -> str:
+    def read(folder: Path) -> str:
         if folder.name == "2":
-            raise InvalidModel("no tokenizer")
-        return f"of {manifest.name}"
+            raise OSError("no tokenizer")
+        return f"of {folder.name}"
 
     write_model(tmp_path)
     write_model(tmp_path, version="2")
-    repository = repository_of(tmp_path, read_companion=read)
+    kinds = {"classification": Kind(BUILT_IN.tasks["classification"].manifest, read)}
+    repository = repository_of(tmp_path, kinds)
     await repository.load_all()
-    assert repository.refused == {"classifier/2": "no tokenizer"}
-    assert repository.get("classifier").companion == "of classifier"
+    assert "no tokenizer" in repository.refused["classifier/2"]
+    assert repository.models["classifier"].companion == "of 1"
+
+
+async def test_one_version_that_breaks_the_loading_does_not_keep_the_others_from_serving(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
+    write_model(tmp_path, "good")
+    write_model(tmp_path, "odd")
+    repository = repository_of(tmp_path)
+    opened = repository._open
+
+    def breaks(folder: Path, name: str) -> object:
+        if name == "odd":
+            raise ZeroDivisionError("nobody thought of this")
+        return opened(folder, name)
+
+    monkeypatch.setattr(repository, "_open", breaks)
+    await repository.load_all()
+    assert list(repository.models) == ["good"]
+    assert "nobody thought of this" in repository.refused["odd/1"]
 
 
 async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
@@ -224,34 +320,38 @@ async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
     write_model(tmp_path)
     repository = repository_of(tmp_path)
     await repository.load_all()
-    model = repository.get("classifier")
-    assert isinstance(model.batcher.runner, Inline)
-    rows, _ = await submit(model.batcher, [solid("green"), solid("blue")])
+    rows, _ = await submit(repository.models["classifier"].batcher, [solid("green"), solid("blue")])
     assert [int(row[0].argmax()) for row in rows] == [1, 2]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("scheduler-")]
 
 
-async def test_close_ends_every_thread(tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch):
+async def test_all_models_share_the_threads_of_one_device(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("service.inference.repository._INLINE_SECONDS", 0.0)
     write_model(tmp_path, "one")
     write_model(tmp_path, "two")
-    repository = repository_of(tmp_path)
+    repository = repository_of(tmp_path, threads=2)
     await repository.load_all()
-    assert {"batcher-one-0", "batcher-two-0"} <= {thread.name for thread in threading.enumerate()}
+    running = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("scheduler-"))
+    assert running == ["scheduler-cpu-0", "scheduler-cpu-1"]
+    for model in ("one", "two"):
+        assert (await submit(repository.models[model].batcher, [solid("red")]))[0][0][0].argmax() == 0
     await repository.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("batcher-")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("scheduler-")]
 
 
 def test_versions_are_numbers_the_highest_first(tmp_path: Path):
     for name in ("2", "10", "1", "v3", "-4", "5.0"):
         (tmp_path / name).mkdir()
-    assert versions(tmp_path) == ["10", "2", "1"]
+    assert versions_in(tmp_path) == ["10", "2", "1"]
 
 
 async def test_a_version_that_was_replaced_is_freed(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path)
     repository = repository_of(tmp_path)
     await repository.load_all()
-    old = weakref.ref(repository.get("classifier").batcher)
+    old = weakref.ref(repository.models["classifier"].session)
     write_model(tmp_path, version="2")
     await repository.load_all()
     await repository.settled()

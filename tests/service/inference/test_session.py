@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from service.inference.cards import TensorSpec
-from service.inference.manifest import InvalidModel, read_manifest
+from service.inference.manifest import InvalidModel
 from service.inference.session import DeviceUnavailable, Session, available_cpus, cuda_problem
+from service.tasks.registry import read_manifest
 from tests.tiny import answer, write_model, wrong_golden
 
 
@@ -130,7 +131,8 @@ def test_no_graph(tmp_path: Path, data: bytes):
 
 def test_warm_up_runs_each_batch(tmp_path: Path):
     folder = write_model(tmp_path)
-    assert session_of(folder).warm_up(read_manifest(folder), (1, 16)) > 0
+    for batch in (1, 16):
+        assert session_of(folder).warm_up(read_manifest(folder), batch) > 0
 
 
 @pytest.mark.skipif(cuda_problem() is None, reason="CUDA works here")

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from service.inference.manifest import MODEL, read_manifest
-from service.inference.manifests.coding import DENSITY
+from service.inference.manifest import MODEL
 from service.inference.session import Session
-from service.tasks.generation import Density
+from service.tasks.autoencoder.density import Density
+from service.tasks.autoencoder.manifest import DENSITY
+from service.tasks.registry import read_manifest
 from training.autoencoder import recipe
 from training.autoencoder.few import FewSettings
 from training.data import DataError

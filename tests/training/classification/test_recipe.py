@@ -7,8 +7,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from service.inference.manifest import MODEL, InvalidModel, read_manifest
+from service.inference.manifest import MODEL, InvalidModel
 from service.inference.session import Session
+from service.tasks.registry import read_manifest
 from training.classification import recipe
 from training.classification.architectures import DEFAULTS, NetworkSettings
 from training.classification.study import cnn_variants

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from service.tasks.letterbox import Letterbox
+from service.tasks.detection.letterbox import Letterbox
 from tests.pictures import encode
 from training.backbones import load_backbone
 from training.detection.data import DetectionData, DetectionSplit

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.tasks.letterbox import Letterbox
+from service.tasks.detection.letterbox import Letterbox
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import THRESHOLDS, Detections, average_precision, box_iou, mistakes, threshold_curves
 

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from service.inference.manifest import MODEL, read_manifest
-from service.inference.manifests.detection import DetectorManifest
+from service.inference.manifest import MODEL
 from service.inference.session import Session
+from service.tasks.detection.manifest import DetectorManifest
+from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet
 from training.detection import recipe
 
@@ -72,7 +73,7 @@ def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
     source = write_parquet(tmp_path / "data", train=range(8), validation=range(100, 103), test=range(200, 203))
     run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
     assert not (tmp_path / "models").exists()
-    assert json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["task"] == "object-detection"
+    assert json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["task"] == "detection"
 
 
 @pytest.mark.parametrize(("option", "value"), [("--image-size", "64"), ("--scale", "1"), ("--bad-boxes", "keep")])

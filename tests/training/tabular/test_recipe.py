@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from service.api.predict_tabular import TabularAnswer
 from service.app import create_app
-from service.inference.manifest import MODEL, read_manifest
+from service.inference.manifest import MODEL
 from service.inference.session import Session
 from service.settings import Settings
+from service.tasks.registry import read_manifest
+from service.tasks.tabular.task import TabularAnswer
 from training.tabular import recipe
 from training.tabular.data import load_table
 

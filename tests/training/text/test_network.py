@@ -4,7 +4,7 @@ import torch
 
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
-from service.tasks.text import PAD, UNKNOWN
+from service.tasks.text.reading import PAD, UNKNOWN
 from training.export import export
 from training.task import Draw
 from training.text.graph import TextGraph

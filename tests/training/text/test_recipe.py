@@ -7,9 +7,10 @@ import pytest
 from rich.console import Console
 
 from service.app import create_app
-from service.inference.manifest import MODEL, read_manifest
+from service.inference.manifest import MODEL
 from service.inference.session import Session
 from service.settings import Settings
+from service.tasks.registry import read_manifest
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_parquet
 from training.text import recipe
 
@@ -42,7 +43,7 @@ def published(tmp_path_factory):
 def test_the_version_can_be_served_and_learned_something(published):
     folder, said = published
     manifest = read_manifest(folder)
-    assert manifest.task == "text-classification"
+    assert manifest.task == "text"
     assert manifest.labels == ("crude", "grain")
     assert manifest.metrics.accuracy > 0.9
     assert "tokenizer.json" in manifest.files

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from service.tasks.text import PAD, UNKNOWN, influence, read_text, without_each
+from service.tasks.text.reading import PAD, UNKNOWN, influence, read_text, without_each
 from training.text.tokenizer import build_tokenizer, choose_length, to_ids
 
 TEXTS = ["oil prices rose", "oil prices fell", "wheat prices rose", "oil oil"]

@@ -1,0 +1,127 @@
+"""What a request's body holds: images, raw or in a form or in JSON, or a document of one of several formats."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+from service.api.v1.forms import read_form
+from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from service.inference.cards import ManifestBase
+from service.stack.exchange import Exchange
+from service.tasks.base import Documents, Images
+from service.tasks.call import Upload
+from service.tasks.documents import parse_json
+from service.tasks.images import MEDIA_TYPES
+from service.tasks.workers import Workers
+
+_RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
+# Documents that are parsed on the event loop; larger ones go to a thread.
+_INLINE_BYTES = 50_000
+
+
+async def read_inputs(
+    exchange: Exchange, reads: Images | Documents, manifest: ManifestBase, workers: Workers
+) -> Sequence[Any]:
+    """What was sent, at least one input.
+
+    Args:
+        exchange: the request.
+        reads: the kind of input that the operation takes.
+        manifest: of the model that is asked.
+        workers: parse large documents.
+
+    Raises:
+        UnsupportedMediaType: a content type that holds no such input.
+        BodyTooLarge: too many bytes or inputs.
+        InvalidRequest: malformed, or without any input.
+    """
+    limit = exchange.settings.max_items
+    if isinstance(reads, Images):
+        return await _read_images(exchange, limit)
+    media_type = exchange.media_type or next(iter(reads.formats))
+    if media_type not in reads.formats:
+        raise UnsupportedMediaType(f"Content-Type {media_type} is not read here: send {' or '.join(reads.formats)}.")
+    parse = reads.formats[media_type].parse
+    body = await exchange.read()
+    if len(body) <= _INLINE_BYTES:
+        return parse(body, manifest, limit)
+    return await workers.run(parse, body, manifest, limit)
+
+
+def describe_body(reads: Images | Documents) -> dict[str, Any]:
+    """The OpenAPI request body of an operation; examples follow what is served (`service.api.documentation`)."""
+    if isinstance(reads, Documents):
+        return {"required": True, "content": {name: {"schema": f.schema} for name, f in reads.formats.items()}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "images": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "format": "byte", "description": "an image file in base64"},
+                        }
+                    },
+                },
+                "example": {"images": [reads.example]},
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "one or many image files",
+                        }
+                    },
+                }
+            },
+            **dict.fromkeys(MEDIA_TYPES, binary),
+        },
+    }
+
+
+async def _read_images(exchange: Exchange, limit: int) -> list[Upload]:
+    media_type = exchange.media_type or _RAW[0]
+    if media_type.startswith("image/") or media_type in _RAW:
+        # curl --data-binary says urlencoded unless it is told otherwise; the bytes tell what they are.
+        return [Upload(None, await exchange.read())]
+    if media_type == "application/json":
+        return _images_of_json(await exchange.read(), limit)
+    if media_type == "multipart/form-data":
+        return await read_form(exchange.headers, await exchange.read(), limit)
+    raise UnsupportedMediaType(
+        f"Content-Type {media_type} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
+        'a multipart/form-data form with files, or application/json {"images": ["<base64>"]}.'
+    )
+
+
+def _images_of_json(body: bytes, limit: int) -> list[Upload]:
+    document = parse_json(body)
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, list) or not images or set(document) != {"images"}:
+        raise InvalidRequest('The JSON must be {"images": ["<base64>", …]} with at least one image and nothing else.')
+    if len(images) > limit:
+        raise BodyTooLarge(
+            f"The request holds {len(images)} images; at most {limit} are accepted: send several requests."
+        )
+    uploads = []
+    for index, text in enumerate(images):
+        if not isinstance(text, str):
+            raise InvalidRequest("An image must be a string of base64.", index=index)
+        # A data URL is what a browser's FileReader gives.
+        encoded = text.partition(",")[2] if text.startswith("data:") else text
+        try:
+            uploads.append(Upload(None, base64.b64decode(encoded, validate=True)))
+        except (binascii.Error, ValueError) as error:
+            raise InvalidRequest(f"An image is no valid base64 ({error}).", index=index) from None
+    return uploads

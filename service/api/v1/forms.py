@@ -1,0 +1,67 @@
+"""Files of a multipart form. What is leaned on of Starlette's form parser is here alone."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service.errors import BodyTooLarge, InvalidRequest
+from service.tasks.call import Upload
+
+# Bytes of a form that are parsed before the event loop gets to serve others; a file in it costs the more.
+_SLICE = 1 << 16
+
+
+class _Form(MultiPartParser):
+    """Starlette's parser, which would drop the last file of a form that breaks off without a word.
+
+    `on_end` is the callback that it has python-multipart call after the closing boundary.
+    """
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+async def read_form(headers: Headers, body: bytes, limit: int) -> list[Upload]:
+    """The files of the form's field `files`, at least one.
+
+    Args:
+        headers: of the request; they name the boundary.
+        body: of the request.
+        limit: how many files are accepted.
+
+    Raises:
+        BodyTooLarge: there are more.
+        InvalidRequest: the form is malformed, or holds no file.
+    """
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(body), _SLICE):
+            yield body[start : start + _SLICE]
+            await asyncio.sleep(0)
+        if not parser.ended:
+            raise MultiPartException("it breaks off before its closing boundary.")
+
+    try:
+        parser = _Form(headers, stream(), max_files=limit, max_fields=limit)
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise BodyTooLarge(
+                f"The request holds over {limit} images; at most {limit} are accepted: send several requests."
+            ) from None
+        raise InvalidRequest(f"The form cannot be read: {error.message}") from None
+    except UnicodeError as error:
+        raise InvalidRequest(f"The form cannot be read ({error}): leave its charset out.") from None
+    try:
+        files = [value for value in form.getlist("files") if isinstance(value, UploadFile)]
+        if not files:
+            raise InvalidRequest("The form has no file in the field 'files': curl -F files=@cat.jpg sends one.")
+        # A charset of the client's choice may have made something that no answer can hold.
+        names = [(file.filename or "").encode("utf-8", "replace").decode() for file in files]
+        return [Upload(name or None, await file.read()) for name, file in zip(names, files, strict=True)]
+    finally:
+        await form.close()

@@ -1,0 +1,80 @@
+"""GET /v1/models: what is served, from which version, on which device, how good."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, Field, create_model
+
+from service.inference.repository import Version
+from service.stack.problems import RESPONSES
+from service.tasks.registry import Registry
+
+
+class ModelSummary(BaseModel):
+    """A model in a line."""
+
+    name: str = Field(examples=["classifier"])
+    version: str = Field(examples=["1"])
+    task: str = Field(examples=["classification"])
+    description: str
+    device: str = Field(examples=["cpu"])
+    fallback: str | None = Field(description="why it does not run on CUDA, where `auto` had to fall back")
+    labels: int = Field(examples=[10], description="how many labels it knows")
+    metrics: dict[str, float] = Field(
+        examples=[{"accuracy": 0.94}], description="how good it is on the test split of `data`"
+    )
+    data: str = Field(examples=["CIFAR-10 (JPEG q75)"])
+    queue_depth: int = Field(examples=[0], description="items that wait now")
+    max_batch: int = Field(examples=[64])
+
+
+class ModelList(BaseModel):
+    """Everything served, and every version that was refused with the reason."""
+
+    models: list[ModelSummary]
+    refused: dict[str, str] = Field(examples=[{"classifier/2": "model.onnx: sha256 is … not …"}])
+
+
+def models_router(registry: Registry) -> APIRouter:
+    """The routes that describe the models of the registered tasks."""
+    router = APIRouter(tags=["models"], responses=RESPONSES)
+    detail: type[ModelSummary] = create_model(
+        "ModelDetail",
+        __base__=ModelSummary,
+        __doc__="A model with its whole manifest.",
+        manifest=(registry.manifest_type, ...),
+    )
+
+    @router.get("/v1/models", summary="List the models", response_model=ModelList)
+    async def list_models(request: Request) -> ModelList:
+        """What is served, from which version, on which device and how good; and what was refused."""
+        repository = request.app.repository
+        models = [ModelSummary(**_summary(version)) for version in repository.versions]
+        return ModelList(models=models, refused=repository.refused)
+
+    @router.get("/v1/models/{name}", summary="One model with its manifest", response_model=detail)
+    async def show_model(
+        request: Request, name: Annotated[str, Path(description="as in `GET /v1/models`", examples=["classifier"])]
+    ) -> ModelSummary:
+        """The manifest: labels, input, test figures per class, calibration, conformal table or curves, training."""
+        with request.app.repository.lease(name) as lease:
+            return detail(**_summary(lease.version), manifest=lease.version.manifest)
+
+    return router
+
+
+def _summary(version: Version) -> dict[str, Any]:
+    manifest = version.manifest
+    return {
+        "name": version.name,
+        "version": version.version,
+        "task": manifest.task,
+        "description": manifest.description,
+        "device": version.device,
+        "fallback": version.session.fallback,
+        "labels": len(manifest.labels),
+        "metrics": manifest.headline,
+        "data": manifest.data.name,
+        "queue_depth": version.batcher.depth,
+        "max_batch": version.max_batch,
+    }

@@ -1,0 +1,119 @@
+"""POST /v1/<operation>: a thin route for every operation of every task.
+
+The order of a request is the same for all: the model is resolved, room for it is made sure of, and only then the body
+is read; after that the operation prepares, runs and answers.
+"""
+
+import asyncio
+import inspect
+from typing import Annotated, Any
+
+import pydantic_core
+from fastapi import APIRouter, Query
+
+from service.api.v1.bodies import describe_body, read_inputs
+from service.inference.context import Timing
+from service.stack.exchange import Answer, Exchange, Stream
+from service.stack.problems import REQUEST_ID, RESPONSES
+from service.stack.thin import ThinRoute
+from service.tasks.base import Operation, Picture, Results, Task
+from service.tasks.base import Stream as Streamed
+from service.tasks.call import Call
+from service.tasks.registry import Registry
+
+_PNG = "image/png"
+# Results that are written before the event loop gets to serve others.
+_BREATH = 256
+_TIMING = {
+    "Server-Timing": {
+        "description": "milliseconds of decode, queue and inference",
+        "schema": {"type": "string", "example": "decode;dur=0.3, queue;dur=1.2, inference;dur=4.9"},
+    }
+}
+
+
+def operations_router(registry: Registry) -> APIRouter:
+    """The routes of every operation of the registered tasks."""
+    router = APIRouter(route_class=ThinRoute, tags=["inference"])
+    for task, operation in registry.operations():
+        router.add_api_route(
+            f"/v1/{operation.name}",
+            _endpoint(task, operation),
+            methods=["POST"],
+            name=operation.name,
+            summary=operation.summary,
+            description=inspect.getdoc(operation.run),
+            response_model=operation.answer,
+            response_model_exclude_none=True,
+            responses={**RESPONSES, 200: _describe_answer(operation)},
+            openapi_extra={"requestBody": describe_body(operation.reads)},
+        )
+    return router
+
+
+def _endpoint(task: Task, operation: Operation) -> Any:
+    accepts_png = _PNG in operation.media_types
+
+    async def endpoint(
+        exchange: Exchange,
+        query: Annotated[operation.options, Query()],  # type: ignore[name-defined]
+    ) -> Answer | Stream:
+        app = exchange.app
+        version = exchange.hold(app.repository.lease(query.model)).version
+        version.check_task(task.name)
+        context = exchange.context
+        version.batcher.admit(1, context)
+        inputs = await read_inputs(exchange, operation.reads, version.manifest, app.workers)
+        prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
+        call: Call[Any, Any] = Call(version, query, inputs, context, app.workers, app.limits, prefers_picture)
+        try:
+            answer = await operation.run(call)
+        finally:
+            exchange.facts["items"] = len(inputs) if call.items is None else call.items
+        if isinstance(answer, Results):
+            head = {**version.signature, **answer.common}
+            return Answer(await _write(head, answer.items), timing=_timing(context.timing))
+        if isinstance(answer, Picture):
+            return Answer(answer.data, _PNG.encode(), _timing(context.timing))
+        return _stream(answer)
+
+    return endpoint
+
+
+async def _write(head: dict[str, Any], results: list[dict[str, Any]]) -> bytes:
+    """The document of an answer, written in slices."""
+    if len(results) <= _BREATH:
+        return pydantic_core.to_json({**head, "results": results})
+    parts = [pydantic_core.to_json({**head, "results": results[:_BREATH]})[:-2]]
+    for start in range(_BREATH, len(results), _BREATH):
+        await asyncio.sleep(0)
+        parts.append(pydantic_core.to_json(results[start : start + _BREATH])[1:-1])
+    return b",".join(parts) + b"]}"
+
+
+def _stream(answer: Streamed) -> Stream:
+    headers = [(f"x-{name}".encode(), b"%d" % value) for name, value in answer.facts.items()]
+    if answer.filename:
+        headers.append((b"content-disposition", f'attachment; filename="{answer.filename}"'.encode()))
+    return Stream(answer.chunks, answer.media_type.encode(), tuple(headers))
+
+
+def _timing(timing: Timing) -> bytes:
+    """The value of a Server-Timing header (W3C), in milliseconds."""
+    milliseconds = (1000 * timing.decode, 1000 * timing.queue, 1000 * timing.inference)
+    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % milliseconds
+
+
+def _describe_answer(operation: Operation) -> dict[str, Any]:
+    """The OpenAPI response of an operation."""
+    headers: dict[str, Any] = _TIMING
+    if operation.facts is not None:
+        headers = {
+            f"X-{name.title()}": {"description": description, "schema": {"type": "integer"}}
+            for name, description in operation.facts.items()
+        }
+    described: dict[str, Any] = {"model": operation.answer, "headers": {**REQUEST_ID, **headers}}
+    if operation.media_types:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        described["content"] = dict.fromkeys(operation.media_types, binary)
+    return described

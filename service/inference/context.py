@@ -1,0 +1,84 @@
+"""What accompanies a call on its way through a model: how long it may take, its priority, whether anyone waits."""
+
+import math
+import time
+from collections.abc import Callable
+
+from service.errors import Abandoned, DeadlineExceeded
+
+
+class Timing:
+    """Where a call's time went, in seconds.
+
+    Attributes:
+        decode: turning what was sent into the model's inputs, over all items.
+        queue: the longest wait of an item for its batch.
+        inference: the longest run of a batch that held one of its items.
+    """
+
+    __slots__ = ("decode", "inference", "queue")
+
+    def __init__(self) -> None:
+        self.decode = 0.0
+        self.queue = 0.0
+        self.inference = 0.0
+
+
+class Context:
+    """The circumstances of one call.
+
+    A call may go without progress for `timeout` seconds: one that fits into a batch has so long for everything, a
+    longer one gets as much again each time a batch's worth of it is answered.
+
+    Args:
+        timeout: seconds.
+        priority: lower goes first.
+        on_slow: called once, on the event loop, if the call takes longer than a twentieth of a second or so; whoever
+            made the call begins to watch its client then, which would cost a fast call more than it gains.
+
+    Attributes:
+        deadline: when the call has gone without progress for too long, on the monotonic clock.
+        cancelled: whether nobody waits for the answer any more.
+        next_round: of the model's queue, in which further items of the call have their turn.
+    """
+
+    __slots__ = ("_on_slow", "cancelled", "deadline", "next_round", "priority", "timeout", "timing")
+
+    def __init__(
+        self, timeout: float = math.inf, *, priority: int = 0, on_slow: Callable[[], None] | None = None
+    ) -> None:
+        self.timeout = timeout
+        self.priority = priority
+        self.deadline = time.monotonic() + timeout
+        self.cancelled = False
+        self.next_round = 0
+        self.timing = Timing()
+        self._on_slow = on_slow
+
+    def progressed(self) -> None:
+        """Moves the deadline: some of the call's items were answered just now."""
+        self.deadline = time.monotonic() + self.timeout
+
+    def slow(self) -> None:
+        """Says that the call takes long; only the first time counts."""
+        if self._on_slow is not None:
+            notify, self._on_slow = self._on_slow, None
+            notify()
+
+    def cancel(self) -> None:
+        """Gives up the call, for nobody waits for the answer; whatever works for it notices within 50 ms."""
+        self.cancelled = True
+
+    def check(self) -> None:
+        """Refuses to go on with a call that is over.
+
+        Raises:
+            Abandoned: nobody waits for the answer.
+            DeadlineExceeded: the deadline has passed.
+        """
+        if self.cancelled:
+            raise Abandoned
+        if time.monotonic() > self.deadline:
+            raise DeadlineExceeded(
+                f"No progress within {self.timeout:g} s: try again, or send fewer or smaller items in a request."
+            )

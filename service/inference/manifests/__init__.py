@@ -1,1 +1,0 @@
-"""The typed manifest of each task."""

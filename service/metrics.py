@@ -1,0 +1,82 @@
+"""What Prometheus is told, and the observer through which batchers tell it."""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from service.inference.queue import DropReason
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Every metric of one application, in a registry of its own (so that tests can have several)."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self.requests = Counter(
+            "quartet_requests", "Requests answered", ("route", "method", "status"), registry=registry
+        )
+        self.latency = Histogram(
+            "quartet_request_seconds", "From the request's arrival to its answer", ("route",),
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.refused = Counter(
+            "quartet_refused", "Requests refused or failed, by the problem's type", ("route", "problem"),
+            registry=registry,
+        )  # fmt: skip
+        self.decode = Histogram(
+            "quartet_decode_seconds", "Decoding one item", ("model",), buckets=_SECONDS, registry=registry
+        )
+        self.queue_depth = Gauge("quartet_queue_depth", "Items that wait for a model", ("model",), registry=registry)
+        self.batch_size = Histogram(
+            "quartet_batch_size", "Items in a batch", ("model",), buckets=_SIZES, registry=registry
+        )
+        self.queue_time = Histogram(
+            "quartet_queue_seconds", "An item's wait for its batch", ("model",), buckets=_SECONDS, registry=registry
+        )
+        self.inference = Histogram(
+            "quartet_inference_seconds", "Running one batch", ("model",), buckets=_SECONDS, registry=registry
+        )
+        self.dropped = Counter(
+            "quartet_dropped", "Items that left the queue without being run", ("model", "reason"), registry=registry
+        )
+        self.device = Gauge(
+            "quartet_model_info", "1 for the version that is served, on its device", ("model", "version", "device"),
+            registry=registry,
+        )  # fmt: skip
+
+
+class BatchObserver:
+    """Counts one model's batches. Labels are resolved once, not for every batch."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._size = metrics.batch_size.labels(model)
+        self._queue = metrics.queue_time.labels(model)
+        self._inference = metrics.inference.labels(model)
+        self._prepared = metrics.decode.labels(model)
+        self._dropped = {
+            "abandoned": metrics.dropped.labels(model, "abandoned"),
+            "expired": metrics.dropped.labels(model, "expired"),
+        }
+
+    def prepared(self, seconds: float) -> None:
+        """See `service.inference.batcher.Observer`."""
+        self._prepared.observe(seconds)
+
+    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
+        """See `service.inference.batcher.Observer`."""
+        self._size.observe(size)
+        self._inference.observe(seconds)
+        for waited in queued:
+            self._queue.observe(waited)
+
+    def dropped(self, reason: DropReason, count: int) -> None:
+        """See `service.inference.batcher.Observer`."""
+        self._dropped[reason].inc(count)

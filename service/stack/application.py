@@ -1,0 +1,79 @@
+"""The application: FastAPI inside of one stack of layers that every request passes through, thin routes included.
+
+What is leaned on of FastAPI and Starlette beyond their documentation is here and in `dispatch` alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.inference.repository import Repository
+from service.metrics import Metrics
+from service.settings import Settings
+from service.stack.dispatch import Dispatch, ThinTable
+from service.stack.failures import ErrorFormats
+from service.tasks.call import Limits
+from service.tasks.workers import Workers
+
+
+class Application(FastAPI):
+    """A FastAPI application whose middleware covers the thin routes too.
+
+    Args:
+        settings: of the service.
+        metrics: of the service.
+        errors: write the failures.
+        layers: the outermost layers, the outermost first. `add_middleware` adds further ones inside of them, and
+            inside of all is the dispatch between thin routes and FastAPI.
+        options: as FastAPI takes them.
+
+    Attributes:
+        limits: what a call may ask for.
+        repository: the models; set at the start, as `workers` is.
+        workers: threads for what takes long.
+        ready: whether requests are wanted: from the end of the start to the beginning of the end.
+        failure: why it did not start.
+    """
+
+    repository: Repository
+    workers: Workers
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        errors: ErrorFormats,
+        layers: Sequence[Middleware],
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.settings = settings
+        self.metrics = metrics
+        self.errors = errors
+        self.limits = Limits(settings.max_items, settings.max_pixels)
+        self.thin = ThinTable()
+        self.ready = False
+        self.failure: Exception | None = None
+        self._layers = tuple(layers)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """See `Starlette.build_middleware_stack`, which would put the layers around FastAPI's routes alone."""
+        added, self.user_middleware = self.user_middleware, []
+        try:
+            stack: ASGIApp = Dispatch(super().build_middleware_stack(), self.thin)
+        finally:
+            self.user_middleware = added
+        for layer, arguments, keywords in reversed([*self._layers, *added]):
+            stack = layer(stack, *arguments, **keywords)
+        return stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+            return
+        # What FastAPI does before its stack is telemetry.
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)

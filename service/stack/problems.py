@@ -1,0 +1,60 @@
+"""The error format of /v1: `application/problem+json` (RFC 9457)."""
+
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel, Field
+from starlette.types import Scope
+
+from service.stack.failures import Failure, Formatted
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What is wrong and what to do about it (RFC 9457)."""
+
+    type: str = Field(examples=["urn:quartet:problem:undecodable-image"], description="stable name of the failure")
+    title: str = Field(examples=["Undecodable image"])
+    status: int = Field(examples=[422])
+    detail: str = Field(
+        examples=["The image cannot be decoded (image file is truncated): it is damaged or truncated."],
+        description="this occurrence, and what to do",
+    )
+    instance: str = Field(examples=["/v1/predict"], description="the path of the request")
+    request_id: str = Field(examples=["5f3a9c-2b"], description="as in the header X-Request-ID and in the log")
+    index: int | None = Field(None, examples=[0], description="index of the item of the request at fault")
+
+
+REQUEST_ID = {
+    "X-Request-ID": {"description": "as sent, or made; the log line carries it", "schema": {"type": "string"}}
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "What is wrong and what to do about it",
+        "headers": REQUEST_ID
+        | {
+            "Retry-After": {
+                "description": "seconds after which there may be room, where the server has too much to do",
+                "schema": {"type": "integer"},
+            }
+        },
+        # Not as `model`, which would offer the same as application/json too.
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+    }
+}
+
+
+def problem_json(failure: Failure, scope: Scope) -> Formatted:
+    """The document that `Problem` describes."""
+    content: dict[str, Any] = {
+        "type": f"urn:quartet:problem:{failure.slug}",
+        "title": failure.title,
+        "status": int(failure.status),
+        "detail": failure.detail,
+        "instance": scope["path"],
+        "request_id": scope.get("quartet.id", ""),
+    }
+    if failure.index is not None:
+        content["index"] = failure.index
+    return Formatted(MEDIA_TYPE, pydantic_core.to_json(content))

@@ -1,0 +1,1 @@
+"""An autoencoder and its parts: images to latents and back, and new images from drawn latents."""

@@ -1,0 +1,96 @@
+"""Images to codes and back: what an autoencoder and its parts are given and what they give."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import InvalidRequest
+from service.tasks.autoencoder.manifest import DecoderManifest
+from service.tasks.cards import ImageInput
+from service.tasks.images import EncodedImage, UInt8Array, fit
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+# Less than this between paper and ink (0 to 1) is an empty sheet, whose grain is not to be blown up.
+_LEAST_CONTRAST = 0.15
+
+Invert = Literal["auto", "never", "always"]
+
+
+class Seen(NamedTuple):
+    """A picture as the model is shown it: its pixels, and whether light and dark were turned round."""
+
+    pixels: UInt8Array
+    inverted: bool
+
+
+def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt8Array, Seen]:
+    """The pixels that the model takes, shape (height, width, channels), and what an answer says of them.
+
+    Args:
+        image: any picture.
+        card: what the model takes.
+        invert: `auto` turns light and dark round where the picture's edges are nearer to the inverse of the training
+            images' background than to it, as a digit on white paper is for a model of white digits on black; paper
+            that is not quite white becomes the background, and the strongest ink as strong as can be.
+    """
+    pixels = fit(image.decode(card.channels, 2 * card.height, 2 * card.width), card.height, card.width)
+    if invert == "always":
+        pixels = 255 - pixels
+        return pixels, Seen(pixels, inverted=True)
+    if invert == "auto" and card.background is not None and is_inverse(pixels, card.background):
+        pixels = on_background(255 - pixels, card.background)
+        return pixels, Seen(pixels, inverted=True)
+    return pixels, Seen(pixels, inverted=False)
+
+
+def is_inverse(pixels: UInt8Array, background: float) -> bool:
+    """Whether a picture's edges are nearer to the inverse of a background."""
+    edge = _edge(pixels)
+    return abs(edge - (1 - background)) < abs(edge - background)
+
+
+def on_background(pixels: UInt8Array, background: float) -> UInt8Array:
+    """A picture with what its edges show at the background, and what differs most at the far end of the scale.
+
+    Args:
+        pixels: uint8.
+        background: 0 to 1.
+    """
+    shares = pixels.astype(np.float32) / np.float32(255)
+    edge = _edge(pixels)
+    away = shares - edge if background < 0.5 else edge - shares
+    strongest = float(away.max())
+    if strongest < _LEAST_CONTRAST:
+        return pixels
+    ink = (away / strongest).clip(0, 1)
+    stretched = background + ink * ((1.0 if background < 0.5 else 0.0) - background)
+    levels: UInt8Array = (stretched * 255 + 0.5).astype(np.uint8)
+    return levels
+
+
+def _edge(pixels: UInt8Array) -> float:
+    """What the edges of a picture show, 0 to 1: their median, for a stroke that leaves the picture is not its paper."""
+    edges = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    return float(np.median(edges)) / 255
+
+
+def to_latents(rows: object, manifest: DecoderManifest) -> npt.NDArray[np.float32]:
+    """Latents as they were sent, shape (n, latent).
+
+    Raises:
+        InvalidRequest: not a list of lists of so many finite numbers; `index` tells which.
+    """
+    if not isinstance(rows, list) or not rows:
+        raise InvalidRequest('The JSON must be {"latents": [[…], …]} with at least one list of numbers.')
+    for index, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != manifest.latent:
+            found = f"{len(row)} numbers" if isinstance(row, list) else type(row).__name__
+            raise InvalidRequest(f"Each code must be a list of {manifest.latent} numbers, not {found}.", index=index)
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
+            raise InvalidRequest("A code must hold numbers alone.", index=index)
+        # Compared as they are: JSON may hold integers that are no float of any kind. A NaN is not less either.
+        if not all(abs(value) <= _LARGEST for value in row):
+            raise InvalidRequest("A code must hold finite numbers (of float32).", index=index)
+    return np.array(rows, dtype=np.float32)

@@ -1,0 +1,128 @@
+"""Generating images: a seed and a class in; a sheet, an archive or JSON out, made while it is sent."""
+
+import secrets
+from collections import deque
+from contextlib import aclosing
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import BodyTooLarge, InvalidRequest
+from service.tasks.autoencoder.density import Draws
+from service.tasks.autoencoder.manifest import DecoderManifest
+from service.tasks.autoencoder.writers import WRITERS, Chunks, Job, Part, Parts, Writer
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Stream, model_option
+from service.tasks.call import Call
+from service.tasks.documents import parse_model
+
+
+class GenerateOptions(Options):
+    """The options of `generate` beside its document."""
+
+    model: str = model_option("decoder")
+
+
+class GenerateRequest(BaseModel):
+    """What to generate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(16, ge=1, le=10_000, description="how many images")
+    label: str | None = Field(None, description="the class; without one, any, as often as in training")
+    seed: int | None = Field(
+        None, ge=0, lt=2**63, description="the same seed gives the same images; without one, the header `X-Seed` tells"
+    )
+    temperature: float = Field(1.0, ge=0, le=5, description="lower: more typical; higher: more varied, more mistakes")
+    format: Literal["grid", "zip", "npz", "json"] = Field(
+        "grid",
+        description="a PNG sheet; a zip of PNG files with a CSV of labels and latents; numpy arrays `images`, `labels` "
+        "and `latents`; or PNG files in base64",
+    )
+
+
+class GeneratedImage(BaseModel):
+    """An image that has never been seen before."""
+
+    label: str = Field(examples=["7"], description="the class it was drawn from")
+    index: int = Field(examples=[7], description="the label's index among the model's labels")
+    png: str = Field(description="a PNG file in base64")
+
+
+class GenerateAnswer(AnswerBase):
+    """The answer in the format `json`."""
+
+    seed: int = Field(examples=[42])
+    images: list[GeneratedImage]
+
+
+async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
+    """Makes new images that look like those the model was trained on.
+
+    The same seed, model and device give the same images, whatever else the server does meanwhile; a larger count
+    begins with the images of a smaller one. Large counts are sent while they are made.
+    """
+    (wanted,) = call.inputs
+    call.items = wanted.count
+    labels = call.manifest.labels
+    if wanted.label is not None and wanted.label not in labels:
+        raise InvalidRequest(f"label={wanted.label!r} is none of the labels: {', '.join(labels)}.")
+    label = None if wanted.label is None else labels.index(wanted.label)
+    seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
+    # Many images may take long, and are worth less than one answer.
+    call.context.priority = 1
+
+    def draws() -> Draws:
+        return Draws(call.companion, seed, label, wanted.temperature)
+
+    job = Job(call.manifest, call.signature, wanted.count, call.max_batch, seed, draws, call.in_background)
+    writer = WRITERS[wanted.format]
+    filename = f"generated.{writer.suffix}" if writer.suffix else None
+    return Stream(_chunks(writer, job, _parts(call, job)), writer.media_type, filename, {"seed": seed})
+
+
+async def _chunks(writer: Writer, job: Job, parts: Parts) -> Chunks:
+    """The answer; whoever closes it ends the work behind it at once."""
+    async with aclosing(parts), aclosing(writer.write(job, parts)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def _parts(call: Call[Any, Any], job: Job) -> Parts:
+    """The images of a call in order, a batch's worth at a time."""
+    draws = job.draws()
+    drawn: deque[Part] = deque()
+
+    async def make(start: int, end: int) -> list[Any]:
+        latents, labels = draws.take(end - start)
+        drawn.append(Part(start, [], labels, latents))
+        return list(latents)
+
+    async with aclosing(call.stream(job.count, make)) as answers:
+        async for rows in answers:
+            part = drawn.popleft()
+            part.images.extend(image for (image,) in rows)
+            yield part
+
+
+def _parse(body: bytes, manifest: DecoderManifest, limit: int) -> list[GenerateRequest]:  # noqa: ARG001
+    wanted = parse_model(body, GenerateRequest)
+    if wanted.count > limit:
+        raise BodyTooLarge(f"count={wanted.count}: at most {limit} images are made in a request: send several.")
+    return [wanted]
+
+
+def _example(manifest: DecoderManifest | None) -> dict[str, Any]:
+    label = manifest.labels[7 % len(manifest.labels)] if manifest else "7"
+    return {"count": 25, "label": label, "seed": 42, "format": "grid"}
+
+
+GENERATE = Operation(
+    name="generate",
+    summary="Generate images",
+    run=generate,
+    options=GenerateOptions,
+    reads=Documents({"application/json": Format(GenerateRequest.model_json_schema(), _parse, _example)}),
+    answer=GenerateAnswer,
+    media_types=("image/png", "application/zip", "application/octet-stream"),
+    facts={"seed": "makes the same images again"},
+)

@@ -1,0 +1,110 @@
+"""What an autoencoder and its two parts say of themselves."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from service.inference.cards import Card, ManifestBase, Probability
+from service.tasks.cards import ImageInput
+
+# What new latents are drawn from, beside a decoder.
+DENSITY = "density.npz"
+
+
+class AutoencoderMetrics(Card):
+    """Test figures of an autoencoder and its parts.
+
+    Attributes:
+        mse: mean squared error of restored test images, on the 0 to 1 scale.
+        validation_mse: likewise on the validation split.
+        pca_mse: of restoring from as many principal components, on the test split.
+        judge_accuracy: of a classifier of real images, on the test split.
+        judge_agreement: how often it sees the class that was asked for in generated images.
+        frechet_generated: Frechet distance, in the judge's features, of generated images from test images.
+        frechet_restored: likewise of restored test images.
+        frechet_train: likewise of training images, the least that can be hoped for.
+        linear_latents: test accuracy of logistic regression on the latents.
+        linear_pixels: likewise on the pixels.
+    """
+
+    mse: float = Field(ge=0)
+    validation_mse: float = Field(ge=0)
+    pca_mse: float = Field(ge=0)
+    judge_accuracy: Probability
+    judge_agreement: Probability
+    frechet_generated: float
+    frechet_restored: float
+    frechet_train: float
+    linear_latents: Probability
+    linear_pixels: Probability
+
+
+class ImageCodeManifest(ManifestBase):
+    """What an autoencoder and its two parts have in common: the images and the dimension of the latents."""
+
+    labels: tuple[str, ...]
+    image: ImageInput
+    latent: int = Field(gt=0)
+    metrics: AutoencoderMetrics
+
+    def _check_tensors(self, inputs: list[tuple[int, ...]], outputs: list[tuple[int, ...]]) -> None:
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        if stated != (inputs, outputs):
+            raise ValueError(f"its image and latent need tensors of {inputs} and {outputs}")
+
+    @property
+    def _pixels(self) -> tuple[int, ...]:
+        return (-1, self.image.height, self.image.width, self.image.channels)
+
+
+class AutoencoderManifest(ImageCodeManifest):
+    """uint8 images to restored uint8 images and each one's mean squared error on the 0 to 1 scale."""
+
+    task: Literal["autoencoder"] = "autoencoder"
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"mse": self.metrics.mse}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "AutoencoderManifest":
+        self._check_tensors([self._pixels], [self._pixels, (-1,)])
+        return self
+
+
+class EncoderManifest(ImageCodeManifest):
+    """uint8 images to latents, float32."""
+
+    task: Literal["encoder"] = "encoder"
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"linear_accuracy": self.metrics.linear_latents}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "EncoderManifest":
+        self._check_tensors([self._pixels], [(-1, self.latent)])
+        return self
+
+
+class DecoderManifest(ImageCodeManifest):
+    """Latents, float32, to uint8 images; beside it lies the density that new latents are drawn from."""
+
+    task: Literal["decoder"] = "decoder"
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The density."""
+        return (DENSITY,)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"judge_agreement": self.metrics.judge_agreement, "frechet": self.metrics.frechet_generated}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "DecoderManifest":
+        self._check_tensors([(-1, self.latent)], [self._pixels])
+        return self

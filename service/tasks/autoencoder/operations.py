@@ -1,0 +1,176 @@
+"""What an autoencoder and its encoder are asked, and what its decoder is asked beside new images: encode, decode,
+reconstruct.
+"""
+
+import base64
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import BodyTooLarge
+from service.tasks.autoencoder.coding import Invert, Seen, prepare, to_latents
+from service.tasks.autoencoder.manifest import AutoencoderManifest, DecoderManifest, EncoderManifest
+from service.tasks.autoencoder.pictures import side_by_side, to_png
+from service.tasks.base import AnswerBase, Documents, Format, Images, Operation, Options, Picture, Results, model_option
+from service.tasks.call import Call
+from service.tasks.documents import parse_model
+from service.tasks.samples import SEVEN
+
+# Pixels of an image are shown as squares of so many, for people to see.
+_SHOWN_SCALE = 8
+_INVERT = "turn light and dark round: `auto` does so where the picture's edges look like the training images' inverted"
+
+
+class EncodeOptions(Options):
+    """The options of `encode`."""
+
+    model: str = model_option("encoder")
+    invert: Invert = Field("auto", description=_INVERT)
+
+
+class DecodeOptions(Options):
+    """The options of `decode` beside its document."""
+
+    model: str = model_option("decoder")
+
+
+class ReconstructOptions(Options):
+    """The options of `reconstruct`."""
+
+    model: str = model_option("autoencoder")
+    invert: Invert = Field("auto", description=_INVERT)
+    render: bool = Field(False, description="answer with a picture: the image and what was restored, side by side")
+
+
+class EncodedImageAnswer(BaseModel):
+    """What an image became."""
+
+    name: str | None = Field(examples=["seven.png"], description="the file's name, where the request gave one")
+    inverted: bool = Field(examples=[False], description="whether light and dark were turned round")
+    latents: list[float] = Field(description="as many numbers as the manifest says")
+
+
+class EncodeAnswer(AnswerBase):
+    """The latents of all images of a request, in the order sent."""
+
+    results: list[EncodedImageAnswer]
+
+
+class DecodeRequest(BaseModel):
+    """Latents to decode."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    latents: list[Any] = Field(description="lists of as many numbers as the manifest says")
+
+
+class DecodedImage(BaseModel):
+    """What latents became."""
+
+    png: str = Field(description="a PNG file in base64")
+
+
+class DecodeAnswer(AnswerBase):
+    """The images of all latents of a request, in the order sent."""
+
+    results: list[DecodedImage]
+
+
+class RestoredImage(BaseModel):
+    """What an image became, and how far that is from it."""
+
+    name: str | None = Field(examples=["seven.png"], description="the file's name, where the request gave one")
+    inverted: bool = Field(examples=[False], description="whether light and dark were turned round before")
+    error: float = Field(examples=[0.004], description="mean squared error, pixels from 0 to 1")
+    png: str = Field(description="the restored image, a PNG file in base64")
+
+
+class ReconstructAnswer(AnswerBase):
+    """The answers for all images of a request, in the order sent."""
+
+    results: list[RestoredImage]
+
+
+async def encode(call: Call[EncoderManifest, EncodeOptions]) -> Results:
+    """Turns images into a few numbers each, which other models can learn from. Send images as to `/v1/predict`."""
+    rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))
+    return Results(
+        [
+            {"name": upload.name, "inverted": shown.inverted, "latents": latents.tolist()}
+            for upload, shown, (latents,) in zip(call.inputs, seen, rows, strict=True)
+        ]
+    )
+
+
+async def decode(call: Call[DecoderManifest, DecodeOptions]) -> Results:
+    """Turns latents, such as `/v1/encode` gives, into images."""
+    rows = await call.infer(call.inputs)
+    pictures = await call.in_background(lambda: [_base64_png(image) for (image,) in rows])
+    return Results([{"png": picture} for picture in pictures])
+
+
+async def reconstruct(call: Call[AutoencoderManifest, ReconstructOptions]) -> Results | Picture:
+    """Sends images through the bottleneck and back, and says how far each comes back from where it was.
+
+    A picture unlike those of the training comes back badly: the error tells strangers from friends. Send images as to
+    `/v1/predict`.
+    """
+    render = call.wants_picture(call.options.render)
+    rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))
+    if render:
+        return Picture(to_png(side_by_side([seen[0].pixels, rows[0][0]], _SHOWN_SCALE)))
+
+    def describe(name: str | None, shown: Seen, row: tuple[Any, Any]) -> dict[str, Any]:
+        image, error = row
+        return {
+            "name": name,
+            "inverted": shown.inverted,
+            "error": round(float(error), 6),
+            "png": _base64_png(image),
+        }
+
+    names = [upload.name for upload in call.inputs]
+    return Results(await call.in_background(lambda: list(map(describe, names, seen, rows))))
+
+
+def _base64_png(image: Any) -> str:
+    return base64.b64encode(to_png(image)).decode()
+
+
+def _parse_latents(body: bytes, manifest: DecoderManifest, limit: int) -> list[Any]:
+    rows = parse_model(body, DecodeRequest).latents
+    if len(rows) > limit:
+        raise BodyTooLarge(f"The request holds {len(rows)} lists of latents; at most {limit} are accepted.")
+    return list(to_latents(rows, manifest))
+
+
+def _latents_example(manifest: DecoderManifest | None) -> dict[str, Any]:
+    return {"latents": [[0.0] * (manifest.latent if manifest else 32)]}
+
+
+ENCODE = Operation(
+    name="encode",
+    summary="Encode images",
+    run=encode,
+    options=EncodeOptions,
+    reads=Images(SEVEN),
+    answer=EncodeAnswer,
+)
+DECODE = Operation(
+    name="decode",
+    summary="Decode latents",
+    run=decode,
+    options=DecodeOptions,
+    reads=Documents({"application/json": Format(DecodeRequest.model_json_schema(), _parse_latents, _latents_example)}),
+    answer=DecodeAnswer,
+)
+RECONSTRUCT = Operation(
+    name="reconstruct",
+    summary="Restore images",
+    run=reconstruct,
+    options=ReconstructOptions,
+    reads=Images(SEVEN),
+    answer=ReconstructAnswer,
+    media_types=("image/png",),
+)

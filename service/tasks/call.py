@@ -1,0 +1,139 @@
+"""One call of an operation: the model it was given, what was sent, and the ways through the model."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from service.errors import InvalidRequest
+from service.inference.cards import ManifestBase
+from service.inference.context import Context
+from service.inference.pipeline import Make, infer, infer_all
+from service.inference.repository import Version
+from service.tasks.images import EncodedImage, UInt8Array
+from service.tasks.workers import Workers
+
+ManifestT = TypeVar("ManifestT", bound=ManifestBase)
+OptionsT = TypeVar("OptionsT")
+Result = TypeVar("Result")
+
+# From an image to what the model takes, and whatever its results have to be read with.
+Prepare = Callable[[EncodedImage], tuple[UInt8Array, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image file as it was sent.
+
+    Attributes:
+        name: of the file, where one was given.
+        data: its bytes.
+    """
+
+    name: str | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a call may ask for.
+
+    Attributes:
+        items: in a call.
+        pixels: that an image may declare.
+    """
+
+    items: int
+    pixels: int
+
+
+@dataclass(slots=True)
+class Call(Generic[ManifestT, OptionsT]):
+    """A call of an operation, whose options and inputs have been read.
+
+    Attributes:
+        version: of the model that answers; whoever makes the call holds a lease on it.
+        options: what was chosen.
+        inputs: `Upload`s, or what the document's `Format` gives.
+        context: deadline, priority, cancellation.
+        workers: threads for what takes long.
+        limits: of the service.
+        prefers_picture: whether the client would rather have a picture than results.
+        items: how many items it is about, for the log; None for as many as there are inputs.
+    """
+
+    version: Version
+    options: OptionsT
+    inputs: Sequence[Any]
+    context: Context
+    workers: Workers
+    limits: Limits
+    prefers_picture: bool = False
+    items: int | None = None
+
+    @property
+    def manifest(self) -> ManifestT:
+        """The manifest of the version, which is of the operation's task."""
+        return cast(ManifestT, self.version.manifest)
+
+    @property
+    def companion(self) -> Any:
+        """What the task's `read_companion` gave."""
+        return self.version.companion
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """What every answer says of who made it."""
+        return self.version.signature
+
+    @property
+    def max_batch(self) -> int:
+        """The most items that run together."""
+        return self.version.max_batch
+
+    def wants_picture(self, render: bool) -> bool:
+        """Whether the answer shall be a picture: the option `render` says so, or the client would rather have one.
+
+        Raises:
+            InvalidRequest: it shall, and there are several images.
+        """
+        if not render and not self.prefers_picture:
+            return False
+        if len(self.inputs) > 1:
+            raise InvalidRequest(
+                f"A picture shows one image; the request holds {len(self.inputs)}: send one at a time."
+            )
+        return True
+
+    async def infer(self, items: Sequence[Any]) -> list[Any]:
+        """The model's results for items that are ready, in order; each is a tuple with a row of every output."""
+
+        async def make(start: int, end: int) -> Sequence[Any]:
+            return items[start:end]
+
+        return await infer_all(self.version, len(items), make, self.context)
+
+    async def infer_images(self, prepare: Prepare) -> tuple[list[Any], list[Any]]:
+        """The model's results for the images that were sent, in order, and what `prepare` said to read each with.
+
+        Raises:
+            QuartetError: an image cannot be decoded or run; `index` tells which.
+        """
+        notes: list[Any] = []
+        uploads: Sequence[Upload] = self.inputs
+        observe = self.version.batcher.observer.prepared
+
+        async def make(start: int, end: int) -> list[UInt8Array]:
+            data = [upload.data for upload in uploads[start:end]]
+            items, more = await self.workers.prepare(data, prepare, self.limits.pixels, self.context, observe, start)
+            notes.extend(more)
+            return items
+
+        return await infer_all(self.version, len(uploads), make, self.context), notes
+
+    def stream(self, count: int, make: Make) -> AsyncGenerator[list[Any], None]:
+        """The model's results for `count` items, a batch's worth at a time; `make` makes the items."""
+        return infer(self.version, count, make, self.context)
+
+    async def in_background(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Runs what takes milliseconds where it does not hold up the event loop."""
+        return await self.workers.run(work, *arguments)

@@ -1,0 +1,73 @@
+"""Parts of manifests that several tasks share."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from service.inference.cards import Card, Probability
+
+
+class ImageInput(Card):
+    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
+
+    Attributes:
+        height: in pixels; likewise `width`.
+        channels: 1 for grey, 3 for RGB.
+        background: the brightness (0 to 1) that the edges of all training images have, where they have one; tells
+            a picture on white paper from one on black.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    channels: Literal[1, 3]
+    background: Probability | None = Field(None, exclude_if=lambda value: value is None)
+
+
+class Calibration(Card):
+    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599), fitted on validation, measured on test.
+
+    Attributes:
+        temperature: the logits were divided by it (inside the graph).
+        ece_before: expected calibration error in 15 equal-width bins, without it.
+        ece_after: likewise, with it.
+    """
+
+    temperature: float = Field(gt=0)
+    ece_before: Probability
+    ece_after: Probability
+
+
+class ConformalPoint(Card):
+    """One row of the split conformal table (Sadinle et al. 2019, arXiv:1609.00451).
+
+    Attributes:
+        coverage: how often the label set shall hold the truth.
+        threshold: a label is in the set if its probability is at least this (the likeliest always is).
+        test_coverage: how often it did on the test split.
+        mean_set_size: labels in a set on average, likewise.
+    """
+
+    coverage: Probability
+    threshold: Probability
+    test_coverage: Probability
+    mean_set_size: float
+
+
+class ClassMetrics(Card):
+    """Test figures of one class (one against the rest)."""
+
+    label: str
+    precision: Probability
+    recall: Probability
+    f1: Probability
+    support: int
+
+
+class ClassifierMetrics(Card):
+    """Test figures of a classifier."""
+
+    accuracy: Probability
+    macro_f1: Probability
+    negative_log_likelihood: float
+    validation_accuracy: Probability
+    per_class: tuple[ClassMetrics, ...]

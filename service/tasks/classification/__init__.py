@@ -1,0 +1,1 @@
+"""Image classification: an image in; labels with calibrated probabilities out."""

@@ -1,0 +1,32 @@
+"""What an image classifier says of itself."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from service.inference.cards import ManifestBase
+from service.tasks.cards import Calibration, ClassifierMetrics, ConformalPoint, ImageInput
+
+
+class ClassifierManifest(ManifestBase):
+    """An image classifier: uint8 pixels (batch, height, width, channels) to probabilities (batch, labels)."""
+
+    task: Literal["classification"] = "classification"
+    labels: tuple[str, ...]
+    image: ImageInput
+    metrics: ClassifierMetrics
+    calibration: Calibration
+    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"accuracy": self.metrics.accuracy}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "ClassifierManifest":
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        image = (-1, self.image.height, self.image.width, self.image.channels)
+        if stated != ([image], [(-1, len(self.labels))]):
+            raise ValueError(f"its image and labels need tensors of {image} and (-1, {len(self.labels)})")
+        return self

@@ -1,0 +1,83 @@
+"""The task `classification`: predict."""
+
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
+from service.tasks.breath import map_with_pauses
+from service.tasks.call import Call, Upload
+from service.tasks.classification.manifest import ClassifierManifest
+from service.tasks.images import EncodedImage, UInt8Array, fit
+from service.tasks.labels import Label, LabelOptions, conformal_point, label_set, top
+from service.tasks.samples import CAT
+
+
+class PredictOptions(LabelOptions):
+    """The options of `predict`."""
+
+    model: str = model_option("classifier")
+
+
+class Prediction(BaseModel):
+    """The answer for one image."""
+
+    name: str | None = Field(examples=["cat.jpg"], description="the file's name, where the request gave one")
+    labels: list[Label] = Field(description="the likeliest first")
+    label_set: list[str] | None = Field(
+        None, examples=[["cat", "dog"]], description="only with `coverage`: labels that together cover the truth"
+    )
+
+
+class PredictAnswer(AnswerBase):
+    """The answers for all images of a request, in the order sent."""
+
+    results: list[Prediction]
+
+
+def prepare(image: EncodedImage, manifest: ClassifierManifest) -> tuple[UInt8Array, None]:
+    """The pixels that the model takes, shape (height, width, channels), as training made them; no more is needed."""
+    height, width = manifest.image.height, manifest.image.width
+    # Twice the size leaves the antialiased resize enough to work with.
+    pixels = image.decode(manifest.image.channels, 2 * height, 2 * width)
+    return fit(pixels, height, width), None
+
+
+async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
+    """Classifies one or many images, in the order sent.
+
+    Send an image as the body (`Content-Type: image/jpeg`, `image/png`, `image/webp`, …), a multipart form with one
+    or many `files`, or JSON with base64. EXIF rotation is honoured, transparency is laid over white, and of an
+    animation the first frame counts. The header `Server-Timing` tells where the time went.
+    """
+    manifest, options = call.manifest, call.options
+    point = None
+    if options.coverage is not None:
+        point = conformal_point(manifest.conformal, options.coverage, manifest.name)
+    rows, _ = await call.infer_images(partial(prepare, manifest=manifest))
+
+    def describe(upload: Upload, outputs: tuple[Any]) -> dict[str, Any]:
+        (probabilities,) = outputs
+        result: dict[str, Any] = {"name": upload.name, "labels": top(probabilities, manifest.labels, options.top_k)}
+        if point is not None:
+            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
+        return result
+
+    return Results(await map_with_pauses(describe, call.inputs, rows))
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    manifest=ClassifierManifest,
+    operations=(
+        Operation(
+            name="predict",
+            summary="Classify images",
+            run=predict,
+            options=PredictOptions,
+            reads=Images(CAT),
+            answer=PredictAnswer,
+        ),
+    ),
+)

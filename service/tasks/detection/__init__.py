@@ -1,0 +1,1 @@
+"""Object detection: an image in; labelled boxes above a threshold out."""

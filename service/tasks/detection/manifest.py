@@ -1,0 +1,102 @@
+"""What an object detector says of itself."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from service.inference.cards import Card, ManifestBase, Probability
+
+
+class LetterboxInput(Card):
+    """How to prepare an image: scaled whole into a frame of this size (bilinear), centred, the rest filled."""
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    channels: Literal[3] = 3
+
+
+class DetectorClassMetrics(Card):
+    """Test figures of one class: average precision at an overlap of 0.5, of 0.75, and the mean over 0.5 to 0.95."""
+
+    label: str
+    ap_50: Probability
+    ap_75: Probability
+    ap: Probability
+    support: int
+
+
+class DetectorMetrics(Card):
+    """Test figures of a detector (Lin et al. 2014, arXiv:1405.0312): means over the classes."""
+
+    map_50: Probability
+    map_75: Probability
+    map: Probability
+    validation_map: Probability
+    per_class: tuple[DetectorClassMetrics, ...]
+
+
+class ThresholdCurve(Card):
+    """Figures at each of the thresholds, at an overlap of 0.5."""
+
+    precision: tuple[Probability, ...]
+    recall: tuple[Probability, ...]
+    f1: tuple[Probability, ...]
+
+
+class ThresholdCurves(Card):
+    """What each confidence threshold costs and buys, measured on the test split.
+
+    Attributes:
+        confidence: the thresholds, rising; a detection counts if its score is at least the threshold.
+        overall: over all classes together.
+        per_class: by label.
+    """
+
+    confidence: tuple[Probability, ...] = Field(min_length=101)
+    overall: ThresholdCurve
+    per_class: dict[str, ThresholdCurve]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "ThresholdCurves":
+        for curve in (self.overall, *self.per_class.values()):
+            if {len(curve.precision), len(curve.recall), len(curve.f1)} != {len(self.confidence)}:
+                raise ValueError("every curve needs a point for each threshold")
+        return self
+
+
+class Suppression(Card):
+    """What the graph keeps: of a class's boxes that overlap by more than `iou` the best, and no score below `floor`."""
+
+    iou: Probability
+    floor: Probability
+    max_detections: int = Field(gt=0)
+
+
+class DetectorManifest(ManifestBase):
+    """An object detector: uint8 pixels (batch, height, width, 3) to the best detections, the best first.
+
+    The outputs are `boxes` (batch, detections, 4: x_min, y_min, x_max, y_max in pixels of the input), `scores`
+    (batch, detections; 0 fills up) and `classes` (batch, detections: indices of labels).
+    """
+
+    task: Literal["detection"] = "detection"
+    labels: tuple[str, ...]
+    image: LetterboxInput
+    suppression: Suppression
+    metrics: DetectorMetrics
+    curves: ThresholdCurves
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"map_50": self.metrics.map_50, "map": self.metrics.map}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "DetectorManifest":
+        stated = ([spec.shape for spec in self.inputs], [(spec.name, spec.shape) for spec in self.outputs])
+        image = (-1, self.image.height, self.image.width, self.image.channels)
+        most = self.suppression.max_detections
+        outputs = [("boxes", (-1, most, 4)), ("scores", (-1, most)), ("classes", (-1, most))]
+        if stated != ([image], outputs):
+            raise ValueError(f"its image and suppression need tensors of {image} and {outputs}")
+        return self

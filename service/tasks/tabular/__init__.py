@@ -1,0 +1,1 @@
+"""Tables: rows of named numbers in; class probabilities or a number out."""

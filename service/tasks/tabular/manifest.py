@@ -1,0 +1,76 @@
+"""What a network on rows of numbers says of itself."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from service.inference.cards import Card, ManifestBase, Probability
+from service.tasks.cards import Calibration
+
+
+class ColumnCard(Card):
+    """A numeric column, with statistics of the training rows."""
+
+    name: str
+    mean: float
+    std: float = Field(ge=0)
+    low: float
+    high: float
+    missing: Probability = Field(description="share of the training rows without a value")
+
+
+class CrossValidated(Card):
+    """A figure over five folds of the training rows: accuracy, or the coefficient of determination (R²)."""
+
+    mean: float
+    std: float = Field(ge=0)
+
+
+class TabularMetrics(Card):
+    """Test figures; those of the other kind are absent.
+
+    Attributes:
+        accuracy: of classes; likewise `macro_f1`.
+        rmse: root mean squared error of numbers, in the target's unit; `mae`: mean absolute error.
+        r2: coefficient of determination (R²).
+        cross_validated: by method: this network, a linear one, gradient boosting.
+    """
+
+    accuracy: Probability | None = None
+    macro_f1: Probability | None = None
+    rmse: float | None = None
+    mae: float | None = None
+    r2: float | None = None
+    cross_validated: dict[str, CrossValidated]
+
+
+class TabularManifest(ManifestBase):
+    """Rows of numbers, float32 (batch, columns; NaN where a value is missing), to probabilities or to one number.
+
+    Attributes:
+        kind: classes with probabilities (batch, labels), or a number (batch, 1).
+        target: the column that is predicted.
+        columns: in the order of the input.
+    """
+
+    task: Literal["tabular"] = "tabular"
+    kind: Literal["classification", "regression"]
+    target: str
+    columns: tuple[ColumnCard, ...] = Field(min_length=1)
+    labels: tuple[str, ...]
+    metrics: TabularMetrics
+    calibration: Calibration | None = None
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        figures = {"accuracy": self.metrics.accuracy, "r2": self.metrics.r2}
+        return {name: value for name, value in figures.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "TabularManifest":
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        wanted = ([(-1, len(self.columns))], [(-1, len(self.labels) if self.kind == "classification" else 1)])
+        if stated != wanted:
+            raise ValueError(f"its columns and labels need tensors of {wanted}")
+        return self

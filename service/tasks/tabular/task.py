@@ -1,0 +1,119 @@
+"""The task `tabular`: predict-tabular."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from service.errors import InvalidRequest
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Results, Task, model_option
+from service.tasks.breath import map_with_pauses
+from service.tasks.call import Call
+from service.tasks.documents import parse_json
+from service.tasks.labels import Label, top
+from service.tasks.tabular.manifest import TabularManifest
+from service.tasks.tabular.rows import Floats, from_csv, from_records
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["rows"],
+    "additionalProperties": False,
+    "properties": {
+        "rows": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        }
+    },
+}
+
+
+class TabularOptions(Options):
+    """The options of `predict-tabular`."""
+
+    model: str = model_option("tabular")
+    top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer, where classes are predicted")
+
+
+class RowPrediction(BaseModel):
+    """The answer for one row."""
+
+    labels: list[Label] | None = Field(None, description="where classes are predicted, the likeliest first")
+    value: float | None = Field(None, examples=[22.4], description="where a number is predicted")
+
+
+class TabularAnswer(AnswerBase):
+    """The answers for all rows of a request, in the order sent."""
+
+    target: str = Field(examples=["diagnosis"], description="what is predicted")
+    results: list[RowPrediction]
+
+
+async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Results:
+    """Predicts a class or a number from rows of named numbers, in the order sent.
+
+    Send JSON (`{"rows": [{"<column>": <number>, …}]}`, null where a value is missing) or CSV under a line of column
+    names (an empty cell where a value is missing), the columns in any order; `GET /v1/models/tabular` lists them.
+    """
+    manifest = call.manifest
+    rows = await call.infer(call.inputs)
+
+    def describe(outputs: tuple[Any]) -> dict[str, Any]:
+        if manifest.kind == "classification":
+            return {"labels": top(outputs[0], manifest.labels, call.options.top_k)}
+        return {"value": float(f"{outputs[0][0]:.7g}")}
+
+    return Results(await map_with_pauses(describe, rows), {"target": manifest.target})
+
+
+def _columns(manifest: TabularManifest) -> tuple[str, ...]:
+    return tuple(column.name for column in manifest.columns)
+
+
+def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The CSV is not valid UTF-8 ({error.reason} at byte {error.start}).") from None
+    return list(from_csv(text, _columns(manifest), limit))
+
+
+def _parse_json(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
+    document = parse_json(body)
+    only_rows = isinstance(document, dict) and set(document) == {"rows"}
+    return list(from_records(document["rows"] if only_rows else None, _columns(manifest), limit))
+
+
+def _means(manifest: TabularManifest) -> dict[str, float]:
+    """A row of the columns' means."""
+    return {column.name: float(f"{column.mean:.4g}") for column in manifest.columns}
+
+
+def _json_example(manifest: TabularManifest | None) -> Any:
+    return {"rows": [_means(manifest) if manifest else {"column": 1.0}]}
+
+
+def _csv_example(manifest: TabularManifest | None) -> Any:
+    row = _means(manifest) if manifest else {"column": 1.0}
+    names = ",".join(f'"{name}"' if "," in name else name for name in row)
+    return f"{names}\n{','.join(map(str, row.values()))}\n"
+
+
+TABULAR = Task(
+    name="tabular",
+    manifest=TabularManifest,
+    operations=(
+        Operation(
+            name="predict-tabular",
+            summary="Predict from numbers",
+            run=predict_tabular,
+            options=TabularOptions,
+            reads=Documents(
+                {
+                    "application/json": Format(_SCHEMA, _parse_json, _json_example),
+                    "text/csv": Format({"type": "string"}, _parse_csv, _csv_example),
+                }
+            ),
+            answer=TabularAnswer,
+        ),
+    ),
+)

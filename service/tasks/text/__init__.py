@@ -1,0 +1,1 @@
+"""Text classification: a text in; topics with calibrated probabilities out."""

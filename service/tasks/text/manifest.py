@@ -1,0 +1,52 @@
+"""What a text classifier says of itself."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from service.inference.cards import ManifestBase
+from service.tasks.cards import Calibration, ClassifierMetrics, ConformalPoint
+
+# What makes token ids of a text, beside the graph.
+TOKENIZER = "tokenizer.json"
+
+
+class TextManifest(ManifestBase):
+    """A text classifier: int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, labels).
+
+    Beside it lies `tokenizer.json`, which makes token ids of a text.
+
+    Attributes:
+        max_length: the most words of a text that are read.
+        words: size of the vocabulary, padding and unknown included.
+    """
+
+    task: Literal["text"] = "text"
+    labels: tuple[str, ...]
+    max_length: int = Field(gt=0)
+    words: int = Field(gt=2)
+    metrics: ClassifierMetrics
+    calibration: Calibration
+    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures that say how good it is in a line."""
+        return {"accuracy": self.metrics.accuracy, "macro_f1": self.metrics.macro_f1}
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The tokenizer."""
+        return (TOKENIZER,)
+
+    @property
+    def longest(self) -> int:
+        """The most words of a text that are read."""
+        return self.max_length
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "TextManifest":
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        if stated != ([(-1, -1)], [(-1, len(self.labels))]):
+            raise ValueError(f"its labels need tensors of (-1, -1) and (-1, {len(self.labels)})")
+        return self

@@ -1,0 +1,110 @@
+"""How a text is read: tokens for the model, and what each word did to the answer."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+PAD, UNKNOWN = 0, 1
+
+# Characters that are tokenised at once; the encoding of a character takes some hundred bytes.
+_PART = 20_000
+_SPACE = re.compile(r"\s")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a text was read.
+
+    Attributes:
+        ids: int64, shape (tokens,); at least one.
+        tokens: words that were read.
+        unknown: of these, how many are not in the vocabulary.
+        cut_off: words beyond the length that the model reads.
+        offsets: where each word that was read begins and ends in the text.
+    """
+
+    ids: npt.NDArray[np.int64]
+    tokens: int
+    unknown: int
+    cut_off: int
+    offsets: tuple[tuple[int, int], ...]
+
+
+def read_text(tokenizer: Tokenizer, text: str, length: int) -> Reading:
+    """A text as the model takes it.
+
+    Args:
+        tokenizer: without truncation; white space ends its words.
+        text: as it was written.
+        length: the most words that the model reads.
+    """
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    words = 0
+    for start, part in _parts(text):
+        # Of the two, this one lets other threads work meanwhile.
+        (encoding,) = tokenizer.encode_batch([part])
+        words += len(encoding.ids)
+        room = length - len(ids)
+        if room > 0:
+            ids += encoding.ids[:room]
+            offsets += [(start + begin, start + end) for begin, end in encoding.offsets[:room]]
+    return Reading(
+        np.array(ids or [UNKNOWN], dtype=np.int64), len(ids), ids.count(UNKNOWN), words - len(ids), tuple(offsets)
+    )
+
+
+def _parts(text: str) -> Iterator[tuple[int, str]]:
+    """A text in parts of a size that bounds what tokenising takes, each with the index of its first character.
+
+    They end before white space; where there is none for as long again, anywhere.
+    """
+    start = 0
+    while len(text) - start > _PART:
+        space = _SPACE.search(text, start + _PART, start + 2 * _PART)
+        end = space.start() if space else min(start + 2 * _PART, len(text))
+        yield start, text[start:end]
+        start = end
+    yield start, text[start:]
+
+
+def without_each(ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """The text as often as it has words, each time with another one taken for unknown."""
+    variants = np.tile(ids, (len(ids), 1))
+    np.fill_diagonal(variants, UNKNOWN)
+    return list(variants)
+
+
+def influence(
+    text: str,
+    reading: Reading,
+    probabilities: npt.NDArray[np.float32],
+    without: npt.NDArray[np.float32],
+) -> list[dict[str, str | int | float]]:
+    """How much each word moves the likeliest label (occlusion, Zeiler and Fergus 2014, arXiv:1311.2901).
+
+    A word's weight is what the label's log-odds lose without it, for a probability near 1 hardly moves.
+
+    Args:
+        text: as it was written.
+        reading: of it.
+        probabilities: of the whole text, shape (labels,).
+        without: of the text without each word, shape (words, labels).
+    """
+    likeliest = int(probabilities.argmax())
+    lost = (_log_odds(probabilities[likeliest]) - _log_odds(without[:, likeliest])).tolist()
+    return [
+        {"word": text[start:end], "start": start, "weight": round(weight, 4)}
+        for (start, end), weight in zip(reading.offsets, lost, strict=True)
+    ]
+
+
+def _log_odds(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    # Nearer to 0 and 1 a probability of float32 has no digits left.
+    p = np.asarray(probabilities, dtype=np.float64).clip(1e-6, 1 - 1e-6)
+    odds: npt.NDArray[np.float64] = np.log(p / (1 - p))
+    return odds

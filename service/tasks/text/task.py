@@ -1,0 +1,200 @@
+"""The task `text`: classify-text."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+from tokenizers import Tokenizer
+
+from service.errors import BodyTooLarge, InvalidRequest
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Results, Task, model_option
+from service.tasks.breath import map_with_pauses
+from service.tasks.call import Call
+from service.tasks.documents import parse_json
+from service.tasks.labels import Label, LabelOptions, conformal_point, label_set, top
+from service.tasks.text.manifest import TOKENIZER, TextManifest
+from service.tasks.text.reading import Reading, influence, read_text, without_each
+
+# Characters that are tokenised on the event loop before it gets to serve others; a longer text goes to a thread.
+_INLINE_CHARACTERS = 20_000
+# A text that is longer would keep that thread for seconds, and the model reads its beginning alone.
+_MOST_CHARACTERS = 4_000_000
+# An explanation runs the model once for every word.
+_MOST_EXPLAINED = 8
+_EXAMPLE = "Crude oil prices rose on Monday after OPEC ministers agreed to cut production."
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "texts": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+        "text": {"type": "string", "description": "instead of `texts`, for one"},
+    },
+    "additionalProperties": False,
+}
+
+
+class ClassifyTextOptions(LabelOptions):
+    """The options of `classify-text`."""
+
+    model: str = model_option("topics")
+    explain: bool = Field(
+        False, description="adds `words`: how much each word moves the likeliest label (at most 8 texts a request)"
+    )
+
+
+class WordInfluence(BaseModel):
+    """A word, and what the likeliest label's log-odds lose without it."""
+
+    word: str = Field(examples=["crude"], description="as it stands in the text")
+    start: int = Field(examples=[0], description="index of its first character")
+    weight: float = Field(
+        examples=[1.24], description="log-odds with the word less log-odds without it: 0.69 is odds twice as good"
+    )
+
+
+class TextPrediction(BaseModel):
+    """The answer for one text."""
+
+    labels: list[Label] = Field(description="the likeliest first")
+    tokens: int = Field(examples=[12], description="words that were read")
+    unknown: int = Field(examples=[1], description="of these, words that the model has never seen")
+    cut_off: int = Field(examples=[0], description="words at the end that are beyond what the model reads")
+    label_set: list[str] | None = Field(
+        None, examples=[["crude"]], description="only with `coverage`: labels that together cover the truth"
+    )
+    words: list[WordInfluence] | None = Field(None, description="only with `explain`, in the order of the text")
+
+
+class ClassifyTextAnswer(AnswerBase):
+    """The answers for all texts of a request, in the order sent."""
+
+    results: list[TextPrediction]
+
+
+TextCall = Call[TextManifest, ClassifyTextOptions]
+
+
+async def classify_text(call: TextCall) -> Results:
+    """Tells what one or many texts are about, in the order sent.
+
+    Send JSON with `texts` or `text`, or one text as `text/plain`. Text is read as the training read its own: capitals,
+    digits and punctuation do not matter. The answer says how much of each text was read and understood.
+    """
+    manifest, options, texts = call.manifest, call.options, call.inputs
+    if options.explain and len(texts) > _MOST_EXPLAINED:
+        raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
+    point = None
+    if options.coverage is not None:
+        point = conformal_point(manifest.conformal, options.coverage, manifest.name)
+    readings = await _read(call, texts)
+    rows = await call.infer([reading.ids for reading in readings])
+
+    def describe(reading: Reading, outputs: tuple[Any]) -> dict[str, Any]:
+        (probabilities,) = outputs
+        result: dict[str, Any] = {
+            "labels": top(probabilities, manifest.labels, options.top_k),
+            "tokens": reading.tokens,
+            "unknown": reading.unknown,
+            "cut_off": reading.cut_off,
+        }
+        if point is not None:
+            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
+        return result
+
+    results = await map_with_pauses(describe, readings, rows)
+    if options.explain:
+        for result, text, reading, (probabilities,) in zip(results, texts, readings, rows, strict=True):
+            result["words"] = await _explain(call, text, reading, probabilities)
+    return Results(results)
+
+
+async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
+    """The texts as the model takes them."""
+    readings, characters = [], 0
+    length = call.manifest.max_length
+    for index, text in enumerate(texts):
+        if len(text) > _INLINE_CHARACTERS:
+            reading = await call.in_background(read_text, call.companion, text, length)
+        else:
+            reading = read_text(call.companion, text, length)
+            characters += len(text)
+            if characters > _INLINE_CHARACTERS:
+                characters = 0
+                await asyncio.sleep(0)
+        if not reading.tokens:
+            raise InvalidRequest("The text holds no word: send some.", index=index)
+        readings.append(reading)
+    return readings
+
+
+async def _explain(call: TextCall, text: str, reading: Reading, probabilities: Any) -> list[Any]:
+    """The influence of every word of a text on its likeliest label."""
+    rows = await call.infer(without_each(reading.ids))
+    return influence(text, reading, probabilities, np.stack([row for (row,) in rows]))
+
+
+def _parse_plain(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
+    try:
+        return _checked([body.decode()], limit)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The text is not valid UTF-8 ({error.reason} at byte {error.start}).") from None
+
+
+def _parse_json(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
+    document = parse_json(body)
+    if isinstance(document, dict) and set(document) == {"text"}:
+        return _checked([document["text"]], limit)
+    texts = document.get("texts") if isinstance(document, dict) and set(document) == {"texts"} else None
+    if not isinstance(texts, list) or not texts:
+        raise InvalidRequest('The JSON must be {"texts": ["…", …]} or {"text": "…"} and nothing else.')
+    return _checked(texts, limit)
+
+
+def _checked(texts: list[Any], limit: int) -> list[str]:
+    """The texts, none of them empty or too long."""
+    if len(texts) > limit:
+        raise BodyTooLarge(
+            f"The request holds {len(texts)} texts; at most {limit} are accepted: send several requests."
+        )
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidRequest("A text must be a string.", index=index)
+        if not text.strip():
+            raise InvalidRequest("The text is empty.", index=index)
+        if len(text) > _MOST_CHARACTERS:
+            raise BodyTooLarge(
+                f"The text has {len(text)} characters; at most {_MOST_CHARACTERS} are accepted: send its beginning.",
+                index=index,
+            )
+    return texts
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """What makes tokens of a text, without truncation."""
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+TEXT = Task(
+    name="text",
+    manifest=TextManifest,
+    operations=(
+        Operation(
+            name="classify-text",
+            summary="Classify texts",
+            run=classify_text,
+            options=ClassifyTextOptions,
+            reads=Documents(
+                {
+                    "application/json": Format(_SCHEMA, _parse_json, lambda _manifest: {"texts": [_EXAMPLE]}),
+                    "text/plain": Format({"type": "string"}, _parse_plain, lambda _manifest: _EXAMPLE),
+                }
+            ),
+            answer=ClassifyTextAnswer,
+        ),
+    ),
+    read_companion=read_tokenizer,
+)

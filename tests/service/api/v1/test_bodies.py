@@ -1,0 +1,198 @@
+"""The three kinds of body, through a request made by hand."""
+
+import base64
+import inspect
+import json
+import threading
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import pytest
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service.api.v1.bodies import describe_body, read_inputs
+from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from service.settings import Settings
+from service.stack.exchange import Exchange
+from service.tasks.base import Documents, Format, Images
+from service.tasks.call import Upload
+from service.tasks.images import MEDIA_TYPES
+from service.tasks.workers import Workers
+
+
+def exchange_of(body: bytes, content_type: str | None, **settings: object) -> Exchange:
+    """A request whose body comes in pieces of ten bytes."""
+    pieces = [body[start : start + 10] for start in range(0, len(body), 10)] or [b""]
+    messages = iter(
+        {"type": "http.request", "body": piece, "more_body": index + 1 < len(pieces)}
+        for index, piece in enumerate(pieces)
+    )
+
+    async def receive() -> Mapping[str, object]:
+        return next(messages)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/predict",
+        "headers": [(b"content-type", content_type.encode())] if content_type is not None else [],
+        "app": SimpleNamespace(settings=Settings(**settings)),
+        "quartet.facts": {},
+    }
+    return Exchange(scope, receive)
+
+
+async def read_images(exchange: Exchange) -> list[Upload]:
+    return list(await read_inputs(exchange, Images(""), None, None))  # type: ignore[arg-type]
+
+
+FORM = "multipart/form-data; boundary=b"
+
+
+def part(name: str, data: bytes, file: str | None = None) -> bytes:
+    disposition = f'form-data; name="{name}"' + (f'; filename="{file}"' if file is not None else "")
+    return f"--b\r\nContent-Disposition: {disposition}\r\n\r\n".encode() + data + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "", *MEDIA_TYPES, "image/x-unheard-of", "IMAGE/JPEG; q=1", "application/octet-stream",
+     "application/x-www-form-urlencoded"],
+)  # fmt: skip
+async def test_a_raw_body(content_type: str | None):
+    data = bytes(range(256))
+    assert await read_images(exchange_of(data, content_type)) == [Upload(None, data)]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/pdf", "multipart/mixed; boundary=b", "json"])
+async def test_another_media_type(content_type: str):
+    with pytest.raises(UnsupportedMediaType, match="image/jpeg"):
+        await read_images(exchange_of(b"x", content_type))
+
+
+async def test_json():
+    images = [b"first", b"", b"third" * 100]
+    encoded = [base64.b64encode(image).decode() for image in images]
+    encoded[2] = "data:image/png;base64," + encoded[2]
+    body = json.dumps({"images": encoded}).encode()
+    uploads = await read_images(exchange_of(body, "application/json; charset=utf-8"))
+    assert uploads == [Upload(None, image) for image in images]
+
+
+@pytest.mark.parametrize(
+    ("body", "index"),
+    [
+        ('{"images": ["aGk=", "a"]}', 1),
+        ('{"images": ["a-_b"]}', 0),
+        ('{"images": ["aGk= "]}', 0),
+        ('{"images": [null]}', 0),
+        ('{"images": {"0": "aGk="}}', None),
+        ('{"images": "aGk="}', None),
+        ('{"images": []}', None),
+        ("{}", None),
+        ('{"images": ["aGk="], "more": 1}', None),
+        ("[]", None),
+        ("1e999", None),
+        ("", None),
+        ("[" * 10_000, None),
+    ],
+)
+async def test_json_that_holds_no_images(body: str, index: int | None):
+    with pytest.raises(InvalidRequest) as refusal:
+        await read_images(exchange_of(body.encode(), "application/json"))
+    assert refusal.value.index == index
+
+
+async def test_a_data_url_without_data_is_an_empty_image():
+    body = b'{"images": ["data:image/png;base64,", "data:image/png"]}'
+    assert await read_images(exchange_of(body, "application/json")) == [Upload(None, b"")] * 2
+
+
+async def test_a_form_keeps_order_and_names():
+    body = part("files", b"one", "ä.png") + part("note", b"hello") + part("files", b"\r\n--", "two.png") + b"--b--\r\n"
+    assert await read_images(exchange_of(body, FORM)) == [Upload("ä.png", b"one"), Upload("two.png", b"\r\n--")]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"--b--\r\n", FORM),
+        (b"", FORM),
+        (part("file", b"x", "a") + b"--b--\r\n", FORM),
+        (part("files", b"x") + b"--b--\r\n", FORM),
+        (b"junk", FORM),
+        (part("files", b"x", "a") + b"--b--\r\n", "multipart/form-data"),
+        (part("files", b"x", "a") + b"--b--\r\n", "multipart/form-data; boundary="),
+        (part("files", b"x", "a"), FORM),
+        (part("files", b"x", "a") + part("files", b"y", "b")[:-3], FORM),
+    ],
+    ids=["empty", "nothing", "other field", "no file", "junk", "no boundary", "empty boundary", "no end", "cut off"],
+)
+async def test_a_form_that_cannot_be_read(body: bytes, content_type: str):
+    with pytest.raises(InvalidRequest, match="form"):
+        await read_images(exchange_of(body, content_type))
+
+
+async def test_too_many():
+    with pytest.raises(BodyTooLarge, match="3 images; at most 2"):
+        await read_images(exchange_of(b'{"images": ["", "", ""]}', "application/json", max_items=2))
+    form = part("files", b"x", "a") * 3 + b"--b--\r\n"
+    with pytest.raises(BodyTooLarge, match="over 2 images; at most 2"):
+        await read_images(exchange_of(form, FORM, max_items=2))
+    assert len(await read_images(exchange_of(form, FORM, max_items=3))) == 3
+
+
+def test_the_schema_offers_every_kind():
+    content = describe_body(Images("aGk="))["content"]
+    assert set(content) == {"application/json", "multipart/form-data", *MEDIA_TYPES}
+    assert content["application/json"]["example"] == {"images": ["aGk="]}
+
+
+def parse_words(body: bytes, manifest: str, limit: int) -> list[str]:
+    words = body.decode().split()
+    if len(words) > limit:
+        raise BodyTooLarge(f"{manifest}: {len(words)} words")
+    return [*words, threading.current_thread().name]
+
+
+WORDS = Documents({"text/plain": Format({"type": "string"}, parse_words, str), "text/x": Format({}, parse_words, str)})
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "TEXT/X; charset=utf-8"])
+async def test_a_document(content_type: str | None):
+    workers = Workers(1)
+    *words, thread = await read_inputs(exchange_of(b"a b", content_type), WORDS, "card", workers)
+    assert words == ["a", "b"]
+    assert thread == threading.current_thread().name
+    *words, thread = await read_inputs(exchange_of(b"a " * 50_000, content_type, max_items=60_000), WORDS, "", workers)
+    assert len(words) == 50_000
+    assert thread.startswith("encode")
+    workers.close()
+
+
+async def test_a_document_that_is_not_read_here():
+    with pytest.raises(UnsupportedMediaType, match="send text/plain or text/x"):
+        await read_inputs(exchange_of(b"a", "application/json"), WORDS, "card", None)
+    with pytest.raises(BodyTooLarge, match="card: 3 words"):
+        await read_inputs(exchange_of(b"a b c", None, max_items=2), WORDS, "card", None)
+    assert describe_body(WORDS)["content"]["text/plain"] == {"schema": {"type": "string"}}
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape"])
+async def test_a_charset_cannot_make_a_name_that_no_answer_holds(charset: str):
+    name = "+2AA-.jpg" if charset == "utf-7" else "\\ud800.jpg"
+    uploads = await read_images(exchange_of(part("files", b"x", name) + b"--b--\r\n", f"{FORM}; charset={charset}"))
+    assert uploads == [Upload("?.jpg", b"x")]
+
+
+async def test_a_charset_that_cannot_be_used():
+    with pytest.raises(InvalidRequest, match="leave its charset out"):
+        await read_images(exchange_of(part("files", b"x", "a") + b"--b--\r\n", f"{FORM}; charset=undefined"))
+
+
+def test_what_it_leans_on_of_starlettes_form_parser_is_still_there():
+    """If this fails, an upgrade of Starlette has changed what `service.api.v1.forms` leans on."""
+    parameters = inspect.signature(MultiPartParser.__init__).parameters
+    assert {"headers", "stream", "max_files", "max_fields"} <= set(parameters)
+    assert inspect.signature(MultiPartParser.on_end).parameters.keys() == {"self"}
+    assert MultiPartException("Too many files. Maximum number of files is 1.").message.startswith("Too many files")

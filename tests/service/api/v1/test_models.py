@@ -1,0 +1,61 @@
+"""GET /v1/models: what is served and what was refused."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.api.v1.models import ModelList, ModelSummary
+from service.app import create_app
+from service.settings import Settings
+from tests.tiny import write_model, wrong_golden
+
+
+async def test_the_list(client: httpx.AsyncClient):
+    answer = await client.get("/v1/models")
+    listed = ModelList.model_validate_json(answer.content)
+    assert listed.refused == {}
+    (model,) = listed.models
+    assert model.model_dump() == {
+        "name": "classifier",
+        "version": "1",
+        "task": "classification",
+        "description": "three colours",
+        "device": "cpu",
+        "fallback": None,
+        "labels": 3,
+        "metrics": {"accuracy": 1.0},
+        "data": "colours",
+        "queue_depth": 0,
+        "max_batch": 16,
+    }
+
+
+async def test_one_with_its_manifest(client: httpx.AsyncClient, tiny_models: Path):
+    answer = await client.get("/v1/models/classifier")
+    ModelSummary.model_validate_json(answer.content)
+    written = json.loads((tiny_models / "classifier" / "1" / "manifest.json").read_text())
+    assert answer.json()["manifest"] == {"format": 1, **written}
+
+
+@pytest.mark.parametrize("name", ["nope", "classifier%2F1", "%00", "Classifier"])
+async def test_one_that_is_not_there(client: httpx.AsyncClient, name: str):
+    answer = await client.get(f"/v1/models/{name}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_what_was_refused_is_listed_with_the_reason(tmp_path: Path):
+    write_model(tmp_path, "b")
+    write_model(tmp_path, "b", "2", change=wrong_golden)
+    write_model(tmp_path, "a")
+    app = create_app(Settings(models=tmp_path, device="cpu", threads=1))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        document = (await client.get("/v1/models")).json()
+    assert [(model["name"], model["version"]) for model in document["models"]] == [("a", "1"), ("b", "1")]
+    assert list(document["refused"]) == ["b/2"]
+    assert "differs" in document["refused"]["b/2"]

@@ -1,0 +1,193 @@
+"""The one way in: batches in order and in flight, room that is waited for, deadlines that move, calls given up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
+from service.inference.batcher import Batcher
+from service.inference.context import Context
+from service.inference.pipeline import infer, infer_all
+from service.inference.scheduler import Scheduler
+from tests.gated import PATIENCE, Gated, Recorder
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Gated]:
+    gated = Gated()
+    yield gated
+    gated.release(10_000)
+
+
+@pytest.fixture
+async def version(model: Gated) -> AsyncIterator[Any]:
+    scheduler = Scheduler(1)
+    batcher = Batcher(model, max_batch=4, max_queue=16, observer=Recorder(), scheduler=scheduler)
+    yield SimpleNamespace(batcher=batcher)
+    model.release(10_000)
+    async with asyncio.timeout(PATIENCE):
+        await batcher.close()
+        await scheduler.close()
+
+
+class Made:
+    """Makes items out of their indices, and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    async def __call__(self, start: int, end: int) -> Sequence[int]:
+        self.asked.append((start, end))
+        return list(range(start, end))
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11])
+async def test_results_come_in_order_in_whole_batches(version: Any, model: Gated, count: int):
+    model.release(100)
+    made = Made()
+    assert await infer_all(version, count, made, Context()) == [index * 10 for index in range(count)]
+    assert made.asked == [(start, min(start + 4, count)) for start in range(0, count, 4)]
+
+
+async def test_two_batches_are_in_flight_and_the_next_is_made_when_one_has_been_taken(version: Any, model: Gated):
+    made = Made()
+    async with aclosing(infer(version, 40, made, Context())) as parts:
+        first = asyncio.ensure_future(anext(parts))
+        await model.entered()
+        assert len(made.asked) == 2
+        model.release()
+        assert await first == [0, 10, 20, 30]
+        assert len(made.asked) == 2  # nobody has asked for more
+        second = asyncio.ensure_future(anext(parts))
+        await model.entered()
+        assert len(made.asked) == 3
+        model.release()
+        assert await second == [40, 50, 60, 70]
+
+
+async def test_a_full_queue_refuses_a_call_before_anything_is_made(version: Any, model: Gated):
+    version.batcher.submit([0], Context())
+    await model.entered()
+    version.batcher.submit(list(range(16)), Context())
+    made = Made()
+    for count in (1, 100):
+        with pytest.raises(Overloaded):
+            await infer_all(version, count, made, Context())
+    assert made.asked == []
+
+
+async def test_a_call_that_has_begun_waits_for_room(version: Any, model: Gated, monkeypatch: pytest.MonkeyPatch):
+    model.release(100)
+    submit, refused = version.batcher.submit, []
+
+    def full_at_times(items: Sequence[int], context: Context) -> Any:
+        if len(refused) < 3 and items[0]:
+            refused.append(items)
+            raise Overloaded("Full.", retry_after=0.0)
+        return submit(items, context)
+
+    monkeypatch.setattr(version.batcher, "submit", full_at_times)
+    made = Made()
+    assert await infer_all(version, 12, made, Context()) == [index * 10 for index in range(12)]
+    assert len(refused) == 3
+    assert len(made.asked) == 3  # what was refused is not made again
+
+
+async def test_the_wait_for_room_ends_with_the_deadline(version: Any, model: Gated, monkeypatch: pytest.MonkeyPatch):
+    model.release(100)
+    submit = version.batcher.submit
+
+    def full_later(items: Sequence[int], context: Context) -> Any:
+        if items[0]:
+            raise Overloaded("Full.", retry_after=0.0)
+        return submit(items, context)
+
+    monkeypatch.setattr(version.batcher, "submit", full_later)
+    with pytest.raises(Overloaded, match="Full"):
+        await infer_all(version, 12, Made(), Context(0.1))
+
+
+async def test_a_call_that_makes_progress_outlasts_its_timeout(version: Any, model: Gated):
+    context = Context(0.3)
+    answer = asyncio.ensure_future(infer_all(version, 24, Made(), context))
+    for _ in range(6):
+        await model.entered()
+        await asyncio.sleep(0.1)
+        model.release()
+    assert len(await answer) == 24  # after 0.6 s and more
+
+
+async def test_a_call_without_progress_ends_at_its_deadline(version: Any, model: Gated):
+    answer = asyncio.ensure_future(infer_all(version, 24, Made(), Context(0.2)))
+    await model.entered()
+    model.release()
+    await model.entered()
+    with pytest.raises(DeadlineExceeded):
+        await answer
+
+
+async def test_the_time_of_whoever_takes_the_results_is_not_the_calls(version: Any, model: Gated):
+    model.release(100)
+    async with aclosing(infer(version, 24, Made(), Context(0.1))) as parts:
+        taken = []
+        async for part in parts:
+            taken += part
+            await asyncio.sleep(0.15)
+    assert len(taken) == 24
+
+
+async def test_the_index_of_an_item_that_fails(version: Any, model: Gated):
+    def fails(items: list[int]) -> list[int]:
+        if 9 in items:
+            raise RuntimeError("unlucky")
+        return items
+
+    version.batcher.flow.run = fails
+    with pytest.raises(InferenceFailed) as failure:
+        await infer_all(version, 20, Made(), Context())
+    assert failure.value.index == 9
+
+
+async def test_a_cancelled_call_ends_soon_and_nothing_more_of_it_runs(version: Any, model: Gated):
+    context = Context()
+    answer = asyncio.ensure_future(infer_all(version, 40, Made(), context))
+    await model.entered()
+    context.cancel()
+    with pytest.raises(Abandoned):
+        async with asyncio.timeout(1):
+            await answer
+    model.release(100)
+    await asyncio.sleep(0.1)
+    assert len(model.batches) == 1
+    assert version.batcher.depth == 0
+
+
+async def test_closing_the_results_gives_up_what_is_in_flight(version: Any, model: Gated):
+    model.release()
+    async with aclosing(infer(version, 40, Made(), Context())) as parts:
+        assert await anext(parts) == [0, 10, 20, 30]
+    await model.entered()
+    model.release(100)
+    await asyncio.sleep(0.1)
+    # The batch that had begun by then, and no other.
+    assert len(model.batches) == 2
+    assert version.batcher.depth == 0
+
+
+async def test_a_task_that_is_cancelled_leaves_nothing_behind(version: Any, model: Gated):
+    complaints: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    answer = asyncio.ensure_future(infer_all(version, 40, Made(), Context()))
+    await model.entered()
+    answer.cancel()
+    await asyncio.wait([answer])
+    assert answer.cancelled()
+    model.release(100)
+    await asyncio.sleep(0.1)
+    assert len(model.batches) == 1
+    assert version.batcher.depth == 0
+    assert complaints == []

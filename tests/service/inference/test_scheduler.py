@@ -1,0 +1,248 @@
+"""The scheduler: all cores for a lone batch, a core for each of several, and fair turns for models that share them."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import pytest
+
+from service.inference.batcher import Batcher
+from service.inference.context import Context
+from service.inference.queue import Submission
+from service.inference.scheduler import Scheduler
+from tests.gated import PATIENCE, Gated, Recorder, submit
+
+Parts = tuple[Batcher, Gated, Gated]
+
+
+def batcher_on(scheduler: Scheduler, run: Gated, on_one_core: Gated | None, **options: object) -> Batcher:
+    options = {"max_batch": 64, "max_queue": 1000, "seconds_per_item": 0.01, **options}
+    return Batcher(run, run_on_one_core=on_one_core, observer=Recorder(), scheduler=scheduler, **options)
+
+
+def enqueue(batcher: Batcher, items: list[int]) -> Submission:
+    return batcher.submit(items, Context())
+
+
+@pytest.fixture
+async def scheduler() -> AsyncIterator[Scheduler]:
+    two = Scheduler(2, name="under-test")
+    yield two
+    async with asyncio.timeout(PATIENCE):
+        await two.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("under-test")]
+
+
+@pytest.fixture
+async def parts(scheduler: Scheduler) -> AsyncIterator[Parts]:
+    """A model with an execution for all cores and one for a single core, on two cores."""
+    wide, single = Gated(), Gated()
+    batcher = batcher_on(scheduler, wide, single)
+    yield batcher, wide, single
+    wide.release(1000)
+    single.release(1000)
+    async with asyncio.timeout(PATIENCE):
+        await batcher.close()
+
+
+async def test_a_lone_item_gets_all_cores_and_a_second_one_waits_for_them(parts: Parts):
+    batcher, wide, single = parts
+    first = enqueue(batcher, [1])
+    await wide.entered()
+    second = enqueue(batcher, [2])
+    wide.release()
+    assert await first.future == [10]
+    await wide.entered()
+    wide.release()
+    assert await second.future == [20]
+    assert (wide.batches, single.batches) == ([[1], [2]], [])
+
+
+async def test_many_items_are_shared_out_and_run_side_by_side(parts: Parts):
+    batcher, wide, single = parts
+    submission = enqueue(batcher, list(range(8)))
+    await single.entered()
+    await single.entered()  # both at once: neither has been let through
+    single.release()  # one alone: were both to end at once, what follows would get all cores
+    await single.entered()
+    single.release(2)
+    assert await submission.future == [item * 10 for item in range(8)]
+    # Each takes half of what waits, so that the thread that ends first finds more.
+    assert sorted(single.batches) == [[0, 1, 2, 3], [4, 5], [6, 7]]
+    assert wide.batches == []
+
+
+async def test_beside_a_batch_on_one_core_a_lone_item_need_not_wait(parts: Parts):
+    batcher, wide, single = parts
+    submission = enqueue(batcher, list(range(8)))
+    await single.entered()
+    await single.entered()
+    single.release()  # one alone: were both to end at once, what follows would get all cores
+    await single.entered()  # the last two of the eight
+    lone = enqueue(batcher, [100])
+    single.release()
+    await single.entered()
+    single.release(2)
+    assert await lone.future == [1000]
+    await submission.future
+    assert wide.batches == []
+
+
+async def test_many_items_that_come_while_one_batch_has_all_cores_start_beside_it(parts: Parts):
+    batcher, wide, single = parts
+    first = enqueue(batcher, [1])
+    await wide.entered()
+    crowd = enqueue(batcher, list(range(8)))
+    await single.entered()
+    assert single.batches == [[0, 1, 2, 3]]
+    single.release(100)
+    wide.release(100)
+    assert await first.future == [10]
+    assert await crowd.future == [item * 10 for item in range(8)]
+
+
+async def test_what_is_over_in_no_time_is_not_shared_out(parts: Parts):
+    batcher, wide, single = parts
+    batcher.flow.seconds_per_item = 1e-6
+    submission = enqueue(batcher, list(range(8)))
+    await wide.entered()
+    wide.release()
+    assert await submission.future == [item * 10 for item in range(8)]
+    assert (len(wide.batches), single.batches) == (1, [])
+
+
+async def test_closing_a_model_finishes_what_runs_and_what_waits(parts: Parts):
+    batcher, wide, single = parts
+    submissions = [enqueue(batcher, [item] * 5) for item in range(8)]
+    await single.entered()
+    await single.entered()
+    closing = asyncio.create_task(batcher.close())
+    single.release(1000)
+    wide.release(1000)
+    async with asyncio.timeout(PATIENCE):
+        await closing
+    assert [await each.future for each in submissions] == [[item * 10] * 5 for item in range(8)]
+
+
+async def test_threads_that_hang_share_one_deadline_when_they_are_closed(caplog: pytest.LogCaptureFixture):
+    four, model = Scheduler(4, name="hanging"), Gated()
+    batcher = batcher_on(four, model, model, max_batch=1)
+    enqueue(batcher, [1])
+    await model.entered()
+    enqueue(batcher, [2])
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await batcher.close(0.3)
+    await four.close(0.3)
+    assert loop.time() - begun < 1.5  # not 0.3 s for each of the four
+    assert "the model hangs" in caplog.text
+    assert "hanging-" in caplog.text
+    model.release(10)
+    await four.close(PATIENCE)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hanging")]
+
+
+async def test_a_model_without_a_single_core_execution_runs_one_batch_at_a_time(scheduler: Scheduler):
+    model = Gated()
+    batcher = batcher_on(scheduler, model, None)
+    first = enqueue(batcher, [1])
+    await model.entered()
+    second = enqueue(batcher, [2])
+    await asyncio.sleep(0.05)
+    assert model.batches == [[1]]
+    model.release(2)
+    assert [await first.future, await second.future] == [[10], [20]]
+    await batcher.close()
+
+
+async def test_another_models_item_starts_beside_a_batch_on_all_cores(scheduler: Scheduler, parts: Parts):
+    busy, wide, _ = parts
+    quick = Gated()
+    other = batcher_on(scheduler, Gated(), quick)
+    blocked = enqueue(busy, [1])
+    await wide.entered()
+    answer = enqueue(other, [2])
+    await quick.entered()
+    quick.release()
+    assert await answer.future == [20]
+    assert not blocked.future.done()
+    wide.release()
+    await other.close()
+
+
+class Costly:
+    """A model whose items take so many seconds of a core each."""
+
+    def __init__(self, seconds: float, enough: int = 0) -> None:
+        self.seconds = seconds
+        self.enough = enough
+        self.items = 0
+        self.reached = threading.Event()
+
+    def __call__(self, items: list[int]) -> list[int]:
+        time.sleep(self.seconds * len(items))
+        self.items += len(items)
+        if self.items >= self.enough:
+            self.reached.set()
+        return items
+
+
+async def test_a_busy_model_does_not_starve_another(scheduler: Scheduler):
+    """One model has work for seconds in its queue; another one's calls still go through in turn."""
+    heavy, light = Costly(0.01), Costly(0.001)
+    busy = batcher_on(scheduler, heavy, heavy, max_batch=4)
+    other = batcher_on(scheduler, light, light, max_batch=4, seconds_per_item=0.0005)
+    backlog = enqueue(busy, list(range(400)))  # two seconds on two cores
+    await asyncio.sleep(0.05)
+    for item in range(10):
+        started = time.monotonic()
+        await submit(other, [item])
+        # A batch of the busy model takes 40 ms: nobody waits for more than those that run.
+        assert time.monotonic() - started < 0.5
+    assert not backlog.future.done()
+    backlog.abandon()
+    await busy.close()
+    await other.close()
+
+
+async def test_two_busy_models_get_the_same_share_of_the_cores(scheduler: Scheduler):
+    cheap, dear = Costly(0.001, enough=240), Costly(0.004)
+    first = batcher_on(scheduler, cheap, cheap, max_batch=4, seconds_per_item=0.0005)
+    second = batcher_on(scheduler, dear, dear, max_batch=4, seconds_per_item=0.002)
+    submissions = [enqueue(first, [0] * 900), enqueue(second, [0] * 900)]
+    await asyncio.to_thread(cheap.reached.wait, PATIENCE)
+    share = cheap.items * cheap.seconds / (cheap.items * cheap.seconds + dear.items * dear.seconds)
+    assert 0.35 < share < 0.65  # by seconds, not by items
+    for submission in submissions:
+        submission.abandon()
+    await first.close()
+    await second.close()
+
+
+async def test_a_model_cannot_claim_later_what_it_did_not_use(scheduler: Scheduler):
+    busy, idle = Costly(0.002), Costly(0.002, enough=50)
+    first = batcher_on(scheduler, busy, busy, max_batch=2)
+    second = batcher_on(scheduler, idle, idle, max_batch=2)
+    await submit(first, [0] * 100)  # the other one is idle meanwhile
+    submissions = [enqueue(first, [0] * 300), enqueue(second, [0] * 300)]
+    await asyncio.to_thread(idle.reached.wait, PATIENCE)
+    assert busy.items - 100 > 20
+    for submission in submissions:
+        submission.abandon()
+    await first.close()
+    await second.close()
+
+
+async def test_the_wait_counts_what_other_models_do_meanwhile(scheduler: Scheduler):
+    model = Gated()
+    first = batcher_on(scheduler, model, model, seconds_per_item=0.1)
+    second = batcher_on(scheduler, model, model, seconds_per_item=0.1)
+    assert scheduler.seconds_for_others(first.flow, 1.0) == 0.0
+    second.flow.queue.entries = [SimpleNamespace()] * 5  # type: ignore[list-item]
+    assert scheduler.seconds_for_others(first.flow, 1.0) == pytest.approx(0.5)  # all that the other one needs
+    assert scheduler.seconds_for_others(first.flow, 0.2) == pytest.approx(0.2)  # no more than its share
+    second.flow.queue.entries = []
+    await first.close()
+    await second.close()

@@ -1,0 +1,257 @@
+"""One stack: a layer that somebody adds covers every route, thin ones too, and each family fails in its own way."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import pydantic_core
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Query
+from pydantic import BaseModel, ConfigDict
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.families import Family
+from service.app import create_app
+from service.errors import InvalidRequest
+from service.settings import Settings
+from service.stack.application import Application
+from service.stack.exchange import Answer, Exchange
+from service.stack.failures import Failure, Formatted
+from service.stack.thin import ThinRoute
+from tests.pictures import encode
+from tests.tiny import solid
+
+
+class Deny:
+    """An ordinary ASGI middleware, as somebody writes one for authentication."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Bearer")]})
+        await send({"type": "http.response.body", "body": b"who are you?"})
+
+
+@asynccontextmanager
+async def client_of(app: Application) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        yield client
+
+
+async def test_a_middleware_covers_every_route_of_the_document(settings: Settings):
+    app = create_app(settings)
+    app.add_middleware(Deny)
+    document = create_app(settings).openapi()
+    async with client_of(app) as client:
+        asked = 0
+        for path, operations in {**document["paths"], "/": {"get": {}}, "/docs": {"get": {}}}.items():
+            for method in operations:
+                answer = await client.request(method, path.replace("{name}", "classifier"))
+                assert (answer.status_code, answer.text) == (401, "who are you?"), path
+                # It lies inside of the layer that gives requests their ids and counts them.
+                assert answer.headers["x-request-id"]
+                asked += 1
+        assert asked >= 15
+        assert app.metrics.registry.get_sample_value(
+            "quartet_requests_total", {"route": "other", "method": "POST", "status": "401"}
+        )
+
+
+async def test_layers_are_passed_in_the_order_in_which_they_were_added(settings: Settings):
+    def layer(name: str) -> type:
+        class Layer:
+            def __init__(self, app: ASGIApp) -> None:
+                self.app = app
+
+            async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+                passed.append(name)
+                await self.app(scope, receive, send)
+
+        return Layer
+
+    passed: list[str] = []
+    app = create_app(settings)
+    for name in ("inner", "outer"):  # as Starlette has it: the last one added is the outermost
+        app.add_middleware(layer(name))
+    async with client_of(app) as client:
+        for path in ("/v1/predict", "/healthz/live"):
+            passed.clear()
+            await client.post(path, content=encode(solid("red")))
+            assert passed == ["outer", "inner"], path
+
+
+def who(x: int = 0) -> int:
+    return x
+
+
+class NoOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    loud: bool = False
+
+
+NoQuery = Annotated[NoOptions, Query()]
+
+
+async def plain(exchange: Exchange, query: NoQuery) -> Answer:
+    return Answer(b"{}")
+
+
+def router_with(**options: Any) -> APIRouter:
+    router = APIRouter(route_class=ThinRoute)
+    router.add_api_route("/v1/plain", plain, methods=["POST"], **options)
+    return router
+
+
+def test_a_thin_route_with_dependencies_is_refused():
+    with pytest.raises(TypeError, match="/v1/plain declares dependencies, but a thin route calls none"):
+        router_with(dependencies=[Depends(who)])
+
+    async def asks(exchange: Exchange, query: NoQuery, name: Annotated[int, Depends(who)]) -> Answer:
+        return Answer(b"")
+
+    async def asks_by_default(exchange: Exchange, query: NoQuery, name: int = Depends(who)) -> Answer:
+        return Answer(b"")
+
+    for endpoint in (asks, asks_by_default):
+        with pytest.raises(TypeError, match="thin route calls none"):
+            APIRouter(route_class=ThinRoute).add_api_route("/x", endpoint, methods=["POST"])
+
+
+async def start(app: Application) -> None:
+    async with app.router.lifespan_context(app):
+        pass
+
+
+async def test_dependencies_of_what_is_around_a_thin_route_refuse_to_start(settings: Settings):
+    around = create_app(settings)
+    around.include_router(router_with(), dependencies=[Depends(who)])
+    nested = create_app(settings)
+    outer = APIRouter(dependencies=[Depends(who)])
+    outer.include_router(router_with())
+    nested.include_router(outer)
+    everywhere = create_app(settings)
+    everywhere.router.dependencies.append(Depends(who))
+    everywhere.include_router(router_with())
+    for app in (around, nested, everywhere):
+        with pytest.raises(TypeError, match="/v1/plain declares the dependencies who, but a thin route calls none"):
+            await start(app)
+        assert isinstance(app.failure, TypeError)
+
+
+def other_format(failure: Failure, scope: Scope) -> Formatted:
+    return Formatted("application/json", pydantic_core.to_json({"error": failure.detail}))
+
+
+async def show(exchange: Exchange, query: NoQuery) -> Answer:
+    """Answers with the parameters of its path."""
+    if exchange.path_params["name"] == "bad":
+        raise InvalidRequest("Not that one.")
+    return Answer(pydantic_core.to_json(exchange.path_params))
+
+
+def v2() -> Family:
+    thin = APIRouter(route_class=ThinRoute)
+    thin.add_api_route("/v2/models/{name}/versions/{version:int}/infer", show, methods=["POST"])
+    thin.add_api_route("/v2/models/{name}/infer", show, methods=["POST"])
+    ordinary = APIRouter()
+
+    @ordinary.get("/v2/square")
+    async def square(x: int) -> int:
+        if x == 13:
+            raise RuntimeError("a secret")
+        return x * x
+
+    return Family("/v2", (thin, ordinary), other_format)
+
+
+async def test_a_thin_route_has_path_parameters(settings: Settings):
+    async with client_of(create_app(settings, families=[v2()])) as client:
+        answer = await client.post("/v2/models/a%20b/infer")
+        assert answer.json() == {"name": "a b"}
+        answer = await client.post("/v2/models/cnn/versions/7/infer?loud=true")
+        assert answer.json() == {"name": "cnn", "version": 7}
+        text = (await client.get("/metrics")).text
+        assert 'route="/v2/models/{name}/infer"' in text  # the pattern, not the path
+
+
+async def test_every_failure_of_a_family_has_the_familys_format(settings: Settings):
+    app = create_app(settings, families=[v2()])
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://quartet") as client,
+    ):
+        for method, path, status, says in (
+            ("POST", "/v2/models/bad/infer", 422, "Not that one."),
+            ("POST", "/v2/models/x/infer?quiet=1", 422, "no parameter 'quiet'"),
+            ("GET", "/v2/models/x/infer", 405, "does not take GET"),
+            ("GET", "/v2/nowhere", 404, "nothing at /v2/nowhere"),
+            ("GET", "/v2", 404, "nothing at /v2"),
+            ("GET", "/v2/square?x=three", 422, "x"),
+            ("GET", "/v2/square?x=13", 500, "inside the server"),
+        ):
+            answer = await client.request(method, path)
+            assert (answer.status_code, list(answer.json())) == (status, ["error"]), path
+            assert says in answer.json()["error"]
+        for path in ("/v1/nowhere", "/v22", "/elsewhere"):
+            answer = await client.get(path)
+            assert answer.headers["content-type"] == "application/problem+json", path
+
+
+def test_what_it_overrides_is_still_there():
+    """If this fails, an upgrade of FastAPI or Starlette has changed what `Application` and `Dispatch` lean on."""
+    app = FastAPI()
+    assert app.user_middleware == []
+    assert app.middleware_stack is None
+    stack = app.build_middleware_stack()
+    assert callable(stack)
+    app.add_middleware(Deny)
+    (added,) = app.user_middleware
+    layer, arguments, keywords = added
+    assert (layer, tuple(arguments), dict(keywords)) == (Deny, (), {})
+
+
+async def test_an_unknown_model_or_a_full_queue_is_refused_before_the_body_is_read(settings: Settings):
+    app = create_app(settings)
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("nobody may read")
+
+    async def status_of(query: bytes) -> int:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"image/png"), (b"content-length", b"1000")]
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/predict", "raw_path": b"/v1/predict",
+            "query_string": query, "headers": headers, "http_version": "1.1", "scheme": "http",
+            "server": ("quartet", 80), "client": ("test", 1),
+        }  # fmt: skip
+        await app(scope, receive, send)
+        return sent[0]["status"]
+
+    async with app.router.lifespan_context(app):
+        assert await status_of(b"model=nope") == 404
+        assert await status_of(b"model=classifier/9") == 404
+        assert await status_of(b"topk=1") == 422
+        app.repository.models["classifier"].batcher._max_queue = 0
+        assert await status_of(b"") == 429
+
+
+async def test_a_failure_to_start_is_kept(tmp_path: Path):
+    app = create_app(Settings(models=tmp_path / "nowhere"))
+    with pytest.raises(Exception, match="does not exist"):
+        await start(app)
+    assert "does not exist" in str(app.failure)

@@ -1,0 +1,155 @@
+"""The outermost layer: ids, log lines, and counts by route."""
+
+import asyncio
+import io
+import re
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.types import Send
+
+from service.metrics import Metrics
+from service.stack.context import RequestContext
+from service.stack.log import RequestLog
+from tests.pictures import encode
+from tests.tiny import solid
+
+PNG = {"content-type": "image/png"}
+
+
+@pytest.mark.parametrize("given", ["a", "5f3a9c-2b", "A.b_c:d-1", "x" * 64])
+async def test_a_sane_id_is_kept(client: httpx.AsyncClient, given: str):
+    for answer in (
+        await client.post("/v1/predict", content=encode(solid("red")), headers={**PNG, "x-request-id": given}),
+        await client.get("/healthz/live", headers={"x-request-id": given}),
+        await client.get("/nowhere", headers={"x-request-id": given}),
+    ):
+        assert answer.headers.get_list("x-request-id") == [given]
+    assert answer.json()["request_id"] == given
+
+
+@pytest.mark.parametrize("given", [b"", b"x" * 65, b"a b", b"a\nb", b"a\x00", b"a\x1b[31m", "ä".encode(), b"a;b"])
+async def test_any_other_is_replaced(client: httpx.AsyncClient, given: bytes):
+    answer = await client.get("/healthz/live", headers=[(b"x-request-id", given)])
+    (replaced,) = answer.headers.get_list("x-request-id")
+    assert re.fullmatch(r"[0-9a-f]+-[0-9a-f]+", replaced)
+
+
+async def test_ids_differ(client: httpx.AsyncClient):
+    ids = {(await client.get("/healthz/live")).headers["x-request-id"] for _ in range(50)}
+    assert len(ids) == 50
+
+
+def counts(text: str, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of a counter: the values of its labels, in the order of their names, to its value."""
+    return {
+        tuple(re.findall(r'="([^"]*)"', labels)): float(value)
+        for labels, value in re.findall(rf"^{name}\{{(.*?)\}} (\S+)$", text, re.MULTILINE)
+    }
+
+
+async def test_requests_are_counted_by_route_and_status(client: httpx.AsyncClient):
+    await client.post("/v1/predict", content=encode(solid("red")), headers=PNG)
+    await client.post("/v1/predict", content=encode(solid("red")), headers=PNG)
+    await client.post("/v1/predict", content=b"no image", headers=PNG)
+    await client.post("/v1/predict?top_k=0", content=b"", headers=PNG)
+    await client.get("/v1/predict")
+    await client.get("/v1/models/classifier")
+    await client.get("/v1/models/nope")
+    for number in range(20):
+        await client.get(f"/nowhere/{number}")
+        await client.get(f"/wp-login.php?{number}")
+    text = (await client.get("/metrics")).text
+    requests = counts(text, "quartet_requests_total")
+    assert requests["POST", "/v1/predict", "200"] == 2
+    assert requests["POST", "/v1/predict", "422"] == 2
+    assert requests["GET", "/v1/predict", "405"] == 1
+    assert requests["GET", "/v1/models/{name}", "200"] == 1
+    assert requests["GET", "/v1/models/{name}", "404"] == 1
+    assert requests["GET", "other", "404"] == 40
+    assert not any("nowhere" in route or "php" in route for _, route, _ in requests)
+    refused = counts(text, "quartet_refused_total")
+    # The order of the labels is problem, route.
+    assert refused["undecodable-image", "/v1/predict"] == 1
+    assert refused["invalid-request", "/v1/predict"] == 1
+    assert refused["unknown-model", "/v1/models/{name}"] == 1
+    assert counts(text, "quartet_request_seconds_count")["/v1/predict",] >= 4
+
+
+async def test_strange_methods_share_a_label(app: FastAPI, client: httpx.AsyncClient):
+    for method in ("BREW", "PROPFIND", "X" * 50):
+        assert (await client.request(method, "/v1/predict")).status_code == 405
+    requests = counts((await client.get("/metrics")).text, "quartet_requests_total")
+    assert requests["other", "/v1/predict", "405"] == 3
+
+
+class Loop:
+    """Keeps what it is asked to call later."""
+
+    def __init__(self) -> None:
+        self.calls: list = []
+
+    def call_later(self, _delay, call) -> None:
+        self.calls.append(call)
+
+
+def test_log_lines_are_written_together():
+    loop, stream = Loop(), io.StringIO()
+    log = RequestLog(loop.call_later, stream)
+    scope = {"quartet.id": "a-1", "method": "POST", "path": "/v1/predict"}
+    log.write(scope, {"model": "classifier/1", "items": 2}, 200, 0.0123456)
+    log.write({**scope, "quartet.id": "a-2"}, {}, 404, 1.5)
+    assert stream.getvalue() == ""
+    assert len(loop.calls) == 1
+    loop.calls[0]()
+    first, second = stream.getvalue().splitlines()
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info request "
+    assert re.fullmatch(stamp + r"id=a-1 POST /v1/predict status=200 ms=12\.35 model=classifier/1 items=2", first)
+    assert re.fullmatch(stamp + r"id=a-2 POST /v1/predict status=404 ms=1500\.00", second)
+    log.write(scope, {}, 200, 0.0)
+    assert len(loop.calls) == 2
+    log.flush()
+    log.flush()
+    assert len(stream.getvalue().splitlines()) == 3
+
+
+@pytest.mark.parametrize("path", ["/a\nb", "/a b", "/\x1b[31mred", "/a\u2028b", "/\u202egnp.exe", "/a\r\nid=fake"])
+def test_a_path_cannot_forge_a_line(path: str):
+    stream = io.StringIO()
+    log = RequestLog(Loop().call_later, stream)
+    log.write({"quartet.id": "a-1", "method": "GET", "path": path}, {}, 404, 0.0)
+    log.flush()
+    line = stream.getvalue()
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert len(line.split(" ")) == 8
+
+
+async def test_a_request_leaves_its_line(app: FastAPI, client: httpx.AsyncClient, capsys: pytest.CaptureFixture):
+    stream = io.StringIO()
+    await client.get("/healthz/live")  # builds the stack
+    app.middleware_stack._log = RequestLog(asyncio.get_running_loop().call_later, stream)
+    await client.post("/v1/predict", content=encode(solid("red")), headers={**PNG, "x-request-id": "one"})
+    await client.post("/v1/predict", content=b"no", headers={**PNG, "x-request-id": "two"})
+    app.middleware_stack._log.flush()
+    first, second = stream.getvalue().splitlines()
+    assert re.search(r" id=one POST /v1/predict status=200 ms=\d+\.\d\d model=classifier/1 items=1$", first)
+    assert " id=two " in second
+    assert " status=422 " in second
+    assert second.endswith(" problem=undecodable-image")
+
+
+async def test_a_stream_that_breaks_off_counts_as_a_failure(monkeypatch: pytest.MonkeyPatch):
+    async def broken(scope: object, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("the other half")
+
+    facts: list[dict[str, object]] = []
+    layer = RequestContext(broken, Metrics(), None)
+    monkeypatch.setattr(layer, "_record", lambda _scope, seen, *_: facts.append(seen))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(layer), base_url="http://quartet") as client:
+        with pytest.raises(RuntimeError):
+            await client.get("/half")
+    assert facts == [{"problem": "internal-error"}]

@@ -1,0 +1,186 @@
+"""Every failure is a problem document, on the thin path and on FastAPI's own."""
+
+import asyncio
+import io
+import json
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.errors import BodyTooLarge, InferenceFailed, InvalidRequest, Overloaded, QuartetError
+from service.settings import Settings
+from service.stack.failures import ErrorFormats, Failure
+from service.stack.log import RequestLog
+from service.stack.problems import MEDIA_TYPE, Problem, problem_json
+from tests.gated import rerun
+from tests.pictures import encode
+from tests.tiny import solid
+
+SCOPE = {"path": "/v1/predict", "quartet.id": "abc-1"}
+
+
+def problem(error: QuartetError, scope: dict) -> tuple[int, dict[str, str], bytes]:
+    failure = Failure.of(error)
+    return failure.status, *ErrorFormats(problem_json, {}).write(failure, dict(scope))
+
+
+def test_a_problem():
+    status, headers, body = problem(InvalidRequest("Say it right.", index=0), SCOPE)
+    assert status == 422
+    assert headers == {"content-type": "application/problem+json"}
+    assert json.loads(body) == {
+        "type": "urn:quartet:problem:invalid-request",
+        "title": "Invalid request",
+        "status": 422,
+        "detail": "Say it right.",
+        "instance": "/v1/predict",
+        "request_id": "abc-1",
+        "index": 0,
+    }
+    assert "index" not in json.loads(problem(InvalidRequest("Say it right."), SCOPE)[2])
+
+
+@pytest.mark.parametrize(("wait", "header"), [(0.0, "1"), (0.4, "1"), (2.6, "3"), (75.0, "75")])
+def test_retry_after_is_whole_seconds_and_never_none(wait: float, header: str):
+    status, headers, _ = problem(Overloaded("Later.", retry_after=wait), SCOPE)
+    assert status == 429
+    assert headers["retry-after"] == header
+
+
+def test_a_body_too_large_ends_the_connection():
+    assert problem(BodyTooLarge("Less."), SCOPE)[1]["connection"] == "close"
+
+
+def check(answer: httpx.Response, status: int, slug: str) -> Problem:
+    assert answer.headers["content-type"] == MEDIA_TYPE
+    document = Problem.model_validate_json(answer.content)
+    assert (answer.status_code, document.status, document.type) == (status, status, f"urn:quartet:problem:{slug}")
+    assert document.instance == answer.request.url.path
+    assert document.request_id == answer.headers["x-request-id"]
+    assert document.title
+    assert document.detail
+    return document
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/predictions", "/v1/predict/x"])
+async def test_no_route(client: httpx.AsyncClient, path: str):
+    document = check(await client.get(path), 404, "not-found")
+    assert path in document.detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/predict", "POST"),
+        ("DELETE", "/v1/predict", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("PUT", "/healthz/ready", "GET"),
+    ],
+)
+async def test_another_method(client: httpx.AsyncClient, method: str, path: str, allowed: str):
+    answer = await client.request(method, path)
+    check(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == allowed
+
+
+async def test_an_unknown_model_names_those_there_are(client: httpx.AsyncClient):
+    for answer in (
+        await client.post("/v1/predict?model=nope", content=encode(solid("red"))),
+        await client.get("/v1/models/nope"),
+    ):
+        assert "there are classifier" in check(answer, 404, "unknown-model").detail
+
+
+async def test_the_item_at_fault(client: httpx.AsyncClient):
+    good, bad = ("files", ("good.png", encode(solid("red")))), ("files", ("bad.png", b"bad"))
+    answer = await client.post("/v1/predict", files=[good] * 20 + [bad] + [good])
+    assert check(answer, 422, "undecodable-image").index == 20
+
+
+async def test_fastapis_own_validation(app: FastAPI, client: httpx.AsyncClient):
+    @app.get("/square")
+    async def square(x: int) -> int:
+        return x * x
+
+    assert (await client.get("/square?x=3")).json() == 9
+    assert "x" in check(await client.get("/square?x=three"), 422, "invalid-request").detail
+
+
+async def test_a_route_that_breaks(app: FastAPI):
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("a secret")
+
+    # As a server does it, the exception is not handed to the client.
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://quartet") as client:
+        answer = await client.get("/broken")
+    check(answer, 500, "internal-error")
+    assert "secret" not in answer.text
+
+
+async def test_a_thin_route_that_breaks(app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(app, "workers", None)
+    answer = await client.post("/v1/predict", content=encode(solid("red")))
+    check(answer, 500, "internal-error")
+    assert "NoneType" not in answer.text
+
+
+async def test_a_model_that_fails(app: FastAPI, client: httpx.AsyncClient):
+    def run(items: list) -> list:
+        raise RuntimeError("out of memory")
+
+    rerun(app.repository.models["classifier"].batcher, run)
+    answer = await client.post("/v1/predict", files=[("files", ("a", encode(solid("red"))))] * 40)
+    assert check(answer, 500, InferenceFailed.slug).index == 0
+
+
+async def test_a_full_queue(app: FastAPI, client: httpx.AsyncClient):
+    app.repository.models["classifier"].batcher._max_queue = 0
+    answer = await client.post("/v1/predict", content=encode(solid("red")))
+    check(answer, 429, "overloaded")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_not_ready(app: FastAPI, client: httpx.AsyncClient):
+    app.ready = False
+    check(await client.get("/healthz/ready"), 503, "not-ready")
+    assert (await client.get("/healthz/live")).status_code == 200
+
+
+async def test_draining(app: FastAPI, client: httpx.AsyncClient):
+    await app.repository.close()
+    check(await client.post("/v1/predict", content=encode(solid("red"))), 503, "not-ready")
+
+
+def test_what_is_not_named_is_an_internal_error():
+    assert problem(QuartetError("Oh."), SCOPE)[0] == 500
+
+
+async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI, client: httpx.AsyncClient):
+    app.repository.models["classifier"].batcher._failed_batches = 10
+    for probe in ("live", "ready"):
+        document = check(await client.get(f"/healthz/{probe}"), 503, "model-broken")
+        assert "'classifier' answers nothing: the last 10 batches failed whole" in document.detail
+
+
+async def test_every_problem_is_counted_and_logged(app: FastAPI, client: httpx.AsyncClient):
+    await client.get("/healthz/live")  # builds the stack
+    app.middleware_stack._log = RequestLog(asyncio.get_running_loop().call_later, stream := io.StringIO())
+    await client.get("/nowhere")
+    await client.get("/v1/predict")
+    text = (await client.get("/metrics")).text
+    assert 'quartet_refused_total{problem="not-found",route="other"} 1.0' in text
+    assert 'problem="method-not-allowed"' in text
+    app.middleware_stack._log.flush()
+    assert "GET /nowhere status=404" in (first := stream.getvalue().splitlines()[0])
+    assert first.endswith(" problem=not-found")
+
+
+def test_openapi_offers_problems_as_problem_json_alone(settings: Settings):
+    for path in create_app(settings).openapi()["paths"].values():
+        for operation in path.values():
+            if "default" in operation["responses"]:
+                assert list(operation["responses"]["default"]["content"]) == [MEDIA_TYPE]

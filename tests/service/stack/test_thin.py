@@ -1,0 +1,159 @@
+"""The thin route: its query, its answers, and that FastAPI describes it like any other."""
+
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict
+
+from service.errors import InvalidRequest
+from service.stack.problems import Problem
+from service.stack.thin import parse_query, query_model
+from service.tasks.classification.task import PredictAnswer, PredictOptions
+from service.tasks.samples import CAT
+from tests.pictures import encode
+from tests.tiny import LABELS, solid
+
+PNG = {"content-type": "image/png"}
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = "x"
+    count: int = 1
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (b"", Options()),
+        (b"count=3", Options(count=3)),
+        (b"name=a%20b+c&count=2", Options(name="a b c", count=2)),
+        (b"name=", Options(name="")),
+        (b"name=%C3%A4", Options(name="ä")),
+    ],
+)
+def test_a_query(query: bytes, expected: Options):
+    assert parse_query(Options, query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        (b"conut=3", "no parameter 'conut'; there are name, count"),
+        (b"count=many", "count=many"),
+        (b"count", "name=value"),
+        (b"&&", "name=value"),
+        (b"\xff=1", "cannot be read"),
+    ],
+)
+def test_a_query_that_says_nothing(query: bytes, says: str):
+    with pytest.raises(InvalidRequest, match=says):
+        parse_query(Options, query)
+
+
+def test_the_query_model_is_the_declared_one():
+    async def endpoint(exchange: object, query: Annotated[Options, Query()]) -> None: ...
+
+    async def without(exchange: object, query: Options) -> None: ...
+
+    assert query_model(endpoint) is Options
+    with pytest.raises(TypeError, match="without declares no"):
+        query_model(without)
+
+
+async def test_a_success_is_what_it_declares(client: httpx.AsyncClient):
+    for query in ("", "?top_k=1", "?coverage=0.9", "?model=classifier&top_k=3&coverage=0.95"):
+        answer = await client.post("/v1/predict" + query, content=encode(solid("blue")), headers=PNG)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/json"
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        model = PredictAnswer.model_validate_json(answer.content, strict=True)
+        assert model.results[0].labels[0].label == "blue"
+        assert (model.results[0].label_set is not None) == ("coverage" in query)
+
+
+async def test_top_k_cuts_and_coverage_covers(client: httpx.AsyncClient):
+    for k in (1, 2, 3, 1000):
+        answer = await client.post(f"/v1/predict?top_k={k}", content=encode(solid("red")), headers=PNG)
+        assert len(answer.json()["results"][0]["labels"]) == min(k, 3)
+    answer = await client.post("/v1/predict?coverage=0.95&top_k=1", content=encode(solid("red")), headers=PNG)
+    (result,) = answer.json()["results"]
+    assert len(result["labels"]) == 1
+    assert result["label_set"] == ["red", "blue", "green"]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("top_k=0", "top_k=0"),
+        ("top_k=1000000", "top_k=1000000"),
+        ("coverage=0", "coverage=0"),
+        ("coverage=1", "coverage=1"),
+        ("coverage=0.96", "the highest that classifier was calibrated for is 0.95"),
+        ("topk=1", "'topk'; there are model, top_k, coverage"),
+    ],
+)
+async def test_an_option_out_of_range(client: httpx.AsyncClient, query: str, says: str):
+    answer = await client.post(f"/v1/predict?{query}", content=encode(solid("red")), headers=PNG)
+    assert answer.status_code == 422
+    assert says in answer.json()["detail"]
+
+
+async def test_a_cached_query_is_the_same_answer(client: httpx.AsyncClient):
+    answers = [
+        (await client.post("/v1/predict?top_k=2", content=encode(solid("red")), headers=PNG)).json() for _ in range(3)
+    ]
+    assert answers[0] == answers[1] == answers[2]
+
+
+async def test_server_timing(client: httpx.AsyncClient):
+    answer = await client.post("/v1/predict", content=encode(solid("red")), headers=PNG)
+    parts = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    assert set(parts) == {"decode", "queue", "inference"}
+    assert all(float(value) >= 0 for value in parts.values())
+
+
+async def test_openapi_describes_it(client: httpx.AsyncClient):
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/v1/predict"]["post"]
+    parameters = {parameter["name"]: parameter for parameter in operation["parameters"]}
+    assert set(parameters) == set(PredictOptions.model_fields)
+    assert all(parameter["in"] == "query" and parameter["description"] for parameter in parameters.values())
+    assert not any(parameter["required"] for parameter in parameters.values())
+    content = operation["requestBody"]["content"]
+    assert {"application/json", "multipart/form-data", "image/jpeg"} <= set(content)
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictAnswer")
+    problem = operation["responses"]["default"]["content"]["application/problem+json"]["schema"]
+    assert set(problem["properties"]) == set(Problem.model_fields)
+    assert content["application/json"]["example"] == {"images": [CAT]}
+    answer = await client.post("/v1/predict", json=content["application/json"]["example"])
+    assert answer.status_code == 200
+    assert {label["label"] for label in answer.json()["results"][0]["labels"]} == set(LABELS)
+
+
+async def test_openapi_names_the_headers_of_an_answer(client: httpx.AsyncClient):
+    document = (await client.get("/openapi.json")).json()
+    answer = await client.post("/v1/predict", json={"images": [CAT]})
+    responses = document["paths"]["/v1/predict"]["post"]["responses"]
+    assert set(responses["200"]["headers"]) == {"X-Request-ID", "Server-Timing"}
+    assert all(name in answer.headers for name in responses["200"]["headers"])
+    assert set(responses["default"]["headers"]) == {"X-Request-ID", "Retry-After"}
+    assert set(document["paths"]["/v1/generate"]["post"]["responses"]["200"]["headers"]) == {"X-Request-ID", "X-Seed"}
+
+
+async def test_every_reference_of_openapi_leads_somewhere(client: httpx.AsyncClient):
+    document = (await client.get("/openapi.json")).json()
+
+    def references(value: object) -> set[str]:
+        if isinstance(value, dict):
+            own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+            return own.union(*map(references, value.values()))
+        return set().union(*map(references, value)) if isinstance(value, list) else set()
+
+    for reference in references(document):
+        place = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from service.errors import BodyTooLarge, InvalidRequest
+from service.tasks.tabular.rows import from_csv, from_records
+
+COLUMNS = ("mean radius", "mean texture", "area")
+
+
+def record(radius=1.0, texture=2.0, area=3.0):
+    return {"area": area, "mean radius": radius, "mean texture": texture}
+
+
+def test_columns_may_come_in_any_order_and_null_is_missing():
+    rows = from_records([record(), record(texture=None, area=7)], COLUMNS, 100)
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, [[1, 2, 3], [1, np.nan, 7]])
+
+
+def test_csv_says_the_same():
+    text = 'area,"mean radius",mean texture\n3,1,2\n7, 1 ,\n\n'
+    np.testing.assert_array_equal(from_csv(text, COLUMNS, 100), [[1, 2, 3], [1, np.nan, 7]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "detail", "index"),
+    [
+        (None, 'must be {"rows"', None),
+        ([], 'must be {"rows"', None),
+        ([record(), 5], "Row 1 must be an object", 1),
+        ([{"area": 1.0}], "Row 0 lacks the column 'mean radius' and 1 more; the columns are mean radius,", 0),
+        ([record() | {"colour": 1}], "Row 0 has the unknown column 'colour'", 0),
+        ([record(), record(texture="rough")], "Row 1, column 'mean texture': 'rough' is no number", 1),
+        ([record(area=True)], "Row 0, column 'area': True is no number", 0),
+        ([record(area=float("nan"))], "Row 0, column 'area': nan is no finite number", 0),
+        ([record(area=float("inf"))], "Row 0, column 'area': inf is no finite number", 0),
+        ([record(area=1e300)], "Row 0, column 'area': 1e+300 is no finite number", 0),
+    ],
+)
+def test_what_is_wrong_is_named_with_row_and_column(rows, detail, index):
+    with pytest.raises(InvalidRequest) as caught:
+        from_records(rows, COLUMNS, 100)
+    assert detail in caught.value.detail
+    assert caught.value.index == index
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("", "a line of column names"),
+        ("area,mean radius,mean texture\n", "at least one row"),
+        ("area,mean radius\n1,2\n", "The CSV lacks the column 'mean texture'"),
+        ("area,mean radius,mean texture,x\n1,2,3,4\n", "The CSV has the unknown column 'x'"),
+        ("area,area,mean radius,mean texture\n1,2,3,4\n", "The CSV has a column twice"),
+        ("area,mean radius,mean texture\n1,2,3\n1,2\n", "Row 1 has 2 cells, not 3"),
+        ("area,mean radius,mean texture\n1,2,wide\n", "Row 0, column 'mean texture': 'wide' is no number"),
+        ("area,mean radius,mean texture\n1,2,nan\n", "Row 0, column 'mean texture': nan is no finite number"),
+        ('area,mean radius,mean texture\n"1,2,3\n' + "4,5,6\n" * 40_000, "The CSV cannot be read at line"),
+        ("area,mean radius,mean texture\n1,-inf,3\n", "Row 0, column 'mean radius': -inf is no finite number"),
+    ],
+)
+def test_bad_csv_is_named_too(text, detail):
+    with pytest.raises(InvalidRequest) as caught:
+        from_csv(text, COLUMNS, 100)
+    assert detail in caught.value.detail
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_any_system_ends_them(end):
+    text = end.join(("area,mean radius,mean texture", "3,1,2", "7,1,"))
+    np.testing.assert_array_equal(from_csv(text, COLUMNS, 100), [[1, 2, 3], [1, np.nan, 7]])
+
+
+def test_an_empty_line_of_a_single_column_is_a_missing_value():
+    np.testing.assert_array_equal(from_csv("area\n1\n\n3\n\n", ("area",), 100), [[1], [np.nan], [3]])
+
+
+def test_more_rows_than_are_accepted_are_not_read():
+    with pytest.raises(BodyTooLarge, match="more rows than the 2"):
+        from_csv("area\n1\n2\nthree\n", ("area",), 2)
+    with pytest.raises(BodyTooLarge, match="more rows than the 2"):
+        from_records([{"area": 1}] * 2 + ["three"], ("area",), 2)

@@ -1,0 +1,134 @@
+"""Threads for what takes long: refused where it would come too late, not begun where nobody waits."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import Abandoned, DeadlineExceeded, Overloaded, UndecodableImage
+from service.inference.context import Context
+from service.tasks.images import EncodedImage
+from service.tasks.workers import Workers
+from tests.gated import PATIENCE
+from tests.pictures import encode, photograph
+from tests.tiny import solid
+
+LARGE = encode(photograph(400, 400))
+SMALL = encode(solid("red"))
+PIXELS = 1_000_000
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    one = Workers(1)
+    yield one
+    one.close()
+
+
+def size(image: EncodedImage) -> tuple[Any, str]:
+    return image.decode(3), threading.current_thread().name
+
+
+def slow(seconds: float, decoded: list) -> Callable:
+    def prepare(image: EncodedImage) -> tuple[np.ndarray, None]:
+        time.sleep(seconds)
+        decoded.append(image)
+        return np.zeros((8, 8, 3), np.uint8), None
+
+    return prepare
+
+
+async def test_work_runs_on_a_thread(workers: Workers):
+    result, thread = await workers.run(lambda x: (x, threading.current_thread()), 7)
+    assert result == 7
+    assert thread is not threading.main_thread()
+
+
+async def test_large_images_are_decoded_on_threads_and_small_ones_where_they_are(workers: Workers):
+    took: list[float] = []
+    context = Context()
+    images, threads = await workers.prepare([SMALL, LARGE, SMALL], size, PIXELS, context, took.append)
+    assert [image.shape for image in images] == [(8, 8, 3), (400, 400, 3), (8, 8, 3)]
+    assert [thread.startswith("decode") for thread in threads] == [False, True, False]
+    assert len(took) == 3
+    assert context.timing.decode == pytest.approx(sum(took))
+
+
+async def test_the_index_of_an_image_that_cannot_be_decoded(workers: Workers):
+    with pytest.raises(UndecodableImage) as refusal:
+        await workers.prepare([SMALL, b"no image"], size, PIXELS, Context(), print, first=40)
+    assert refusal.value.index == 41
+
+
+async def test_what_would_come_too_late_is_refused(workers: Workers):
+    begun, gate = threading.Event(), threading.Event()
+
+    def wait(image: EncodedImage) -> tuple[Any, None]:
+        begun.set()
+        gate.wait(PATIENCE)
+        return None, None
+
+    await workers.prepare([LARGE], slow(0.05, []), PIXELS, Context(), lambda _: None)  # an image takes 50 ms
+    waiting = [asyncio.create_task(workers.prepare([LARGE], wait, PIXELS, Context(), lambda _: None)) for _ in range(4)]
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    with pytest.raises(Overloaded, match="4 images wait to be decoded") as refusal:
+        await workers.prepare([LARGE], size, PIXELS, Context(0.1), lambda _: None)
+    assert refusal.value.retry_after is not None
+    await workers.prepare([SMALL], size, PIXELS, Context(0.1), lambda _: None)  # needs no thread
+    patient = asyncio.create_task(workers.prepare([LARGE], size, PIXELS, Context(PATIENCE), lambda _: None))
+    gate.set()
+    await asyncio.gather(*waiting, patient)
+    await workers.prepare([LARGE], size, PIXELS, Context(0.2), lambda _: None)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun(workers: Workers):
+    gate, begun = threading.Event(), []
+
+    def wait(image: EncodedImage) -> tuple[Any, None]:
+        gate.wait(PATIENCE)
+        return None, None
+
+    def note(image: EncodedImage) -> tuple[Any, None]:
+        begun.append(image)
+        return None, None
+
+    running = asyncio.create_task(workers.prepare([LARGE], wait, PIXELS, Context(), lambda _: None))
+    leaving = Context()
+    late = asyncio.create_task(workers.prepare([LARGE], note, PIXELS, Context(0.01), lambda _: None))
+    left = asyncio.create_task(workers.prepare([LARGE], note, PIXELS, leaving, lambda _: None))
+    await asyncio.sleep(0.05)
+    leaving.cancel()
+    gate.set()
+    await running
+    with pytest.raises(DeadlineExceeded):
+        await late
+    with pytest.raises(Abandoned):
+        await left
+    assert begun == []
+
+
+async def test_decoding_ends_with_the_deadline(workers: Workers):
+    decoded: list = []
+    with pytest.raises(DeadlineExceeded):
+        await workers.prepare([LARGE] * 16, slow(0.05, decoded), PIXELS, Context(0.2), lambda _: None)
+    assert len(decoded) < 16
+
+
+async def test_decoding_ends_when_the_call_is_given_up(workers: Workers):
+    decoded: list = []
+    context = Context()
+    asyncio.get_running_loop().call_later(0.3, context.cancel)
+    with pytest.raises(Abandoned):
+        await workers.prepare([LARGE] * 16, slow(0.1, decoded), PIXELS, context, lambda _: None)
+    assert 0 < len(decoded) < 16
+
+
+async def test_long_decoding_says_that_the_call_is_slow(workers: Workers):
+    said: list[str] = []
+    context = Context(on_slow=lambda: said.append("slow"))
+    await workers.prepare([LARGE], slow(0.06, []), PIXELS, context, lambda _: None)
+    assert said == ["slow"]

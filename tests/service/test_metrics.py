@@ -1,0 +1,61 @@
+"""Metrics: what batches and refusals tell Prometheus, and in which formats."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import BatchObserver, Metrics
+from tests.pictures import encode
+from tests.tiny import solid
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_batch():
+    metrics = Metrics()
+    observer = BatchObserver(metrics, "m")
+    observer.batch(3, [0.001, 0.002, 0.003], 0.5)
+    observer.batch(1, [0.0], 0.25)
+    assert value(metrics, "quartet_batch_size_count", model="m") == 2
+    assert value(metrics, "quartet_batch_size_sum", model="m") == 4
+    assert value(metrics, "quartet_queue_seconds_count", model="m") == 4
+    assert value(metrics, "quartet_queue_seconds_sum", model="m") == pytest.approx(0.006)
+    assert value(metrics, "quartet_inference_seconds_sum", model="m") == 0.75
+
+
+def test_drops_are_there_from_the_start():
+    metrics = Metrics()
+    observer = BatchObserver(metrics, "m")
+    assert value(metrics, "quartet_dropped_total", model="m", reason="expired") == 0
+    observer.dropped("abandoned", 3)
+    assert value(metrics, "quartet_dropped_total", model="m", reason="abandoned") == 3
+
+
+def test_two_applications_do_not_share():
+    first, second = Metrics(), Metrics()
+    BatchObserver(first, "m").dropped("expired", 1)
+    assert value(second, "quartet_dropped_total", model="m", reason="expired") is None
+    assert b"process_resident_memory_bytes" in generate_latest(second.registry)
+
+
+async def test_the_page(app: FastAPI, client: httpx.AsyncClient):
+    for _ in range(3):
+        await client.post("/v1/predict", content=encode(solid("red")))
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    samples = {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert samples["quartet_batch_size_sum", ("classifier",)] == 3
+    assert samples["quartet_decode_seconds_count", ("classifier",)] == 3
+    assert samples["quartet_queue_seconds_count", ("classifier",)] == 3
+    assert samples["quartet_queue_depth", ("classifier",)] == 0
+    openmetrics = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert openmetrics.text.endswith("# EOF\n")

@@ -1,0 +1,113 @@
+"""The gathering transport: what is written, when, and in how many pieces; and what is leaned on of uvicorn."""
+
+import asyncio
+import inspect
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.server import Protocol, _Gathering
+
+
+class Wire:
+    """A transport that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str) -> str:
+        return f"the {name}"
+
+
+@pytest.fixture
+async def wire() -> Wire:
+    return Wire()
+
+
+def gathering(wire: Wire, requests: int) -> _Gathering:
+    return _Gathering(wire, range(requests), asyncio.get_running_loop())  # type: ignore[arg-type]
+
+
+async def test_a_lone_request_is_answered_at_once(wire: Wire):
+    transport = gathering(wire, 1)
+    transport.write(b"head")
+    transport.write(b"body")
+    assert wire.written == [b"head", b"body"]
+
+
+async def test_beside_others_an_answer_is_one_piece_at_the_end_of_the_step(wire: Wire):
+    transport = gathering(wire, 2)
+    transport.write(b"head")
+    transport.write(b"body")
+    assert wire.written == []
+    await asyncio.sleep(0)
+    assert wire.written == [b"headbody"]
+    transport.write(b"more")
+    await asyncio.sleep(0)
+    assert wire.written == [b"headbody", b"more"]
+
+
+async def test_what_is_held_keeps_its_order_when_the_others_are_done(wire: Wire):
+    tasks = [1, 2]
+    transport = _Gathering(wire, tasks, asyncio.get_running_loop())  # type: ignore[arg-type]
+    transport.write(b"head")
+    tasks.pop()
+    transport.write(b"body")
+    await asyncio.sleep(0)
+    assert b"".join(wire.written) == b"headbody"
+
+
+async def test_closing_sends_what_is_held(wire: Wire):
+    transport = gathering(wire, 2)
+    transport.write(b"last words")
+    transport.close()
+    assert (wire.written, wire.closed) == ([b"last words"], True)
+    await asyncio.sleep(0)
+    assert wire.written == [b"last words"]
+
+
+async def test_a_client_that_is_gone_gets_nothing(wire: Wire):
+    transport = gathering(wire, 2)
+    transport.write(b"too late")
+    wire.close()
+    await asyncio.sleep(0)
+    assert wire.written == []
+
+
+async def test_everything_else_is_the_transports_own(wire: Wire):
+    assert gathering(wire, 1).get_extra_info("peername") == "the peername"
+
+
+def test_what_it_leans_on_of_uvicorn_is_still_there():
+    """If this fails, an upgrade of uvicorn has changed what `service.server` leans on beyond its documentation."""
+
+    async def application(scope: object, receive: object, send: object) -> None: ...
+
+    class Socketless(Wire):
+        def get_extra_info(self, name: str) -> None:
+            return None
+
+    config = uvicorn.Config(application, http=Protocol, log_config=None)
+    state = ServerState()
+    protocol = Protocol(config, state, {}, _loop=asyncio.new_event_loop())
+    try:
+        assert protocol.tasks is state.tasks
+        protocol.connection_made(Socketless())  # type: ignore[arg-type]
+        assert isinstance(protocol.transport, _Gathering)
+        assert protocol in state.connections
+    finally:
+        protocol.loop.close()
+    for method, parameters in (("startup", ["self", "sockets"]), ("handle_exit", ["self", "sig", "frame"])):
+        assert list(inspect.signature(getattr(uvicorn.Server, method)).parameters) == parameters
