@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.inference.batcher import Batcher
-from service.inference.context import Context, Timing
+from service.inference.context import Context
 from service.inference.queue import DropReason, Queue
 from service.inference.scheduler import Scheduler
 
@@ -43,11 +43,11 @@ class Gated:
 
 async def submit(
     batcher: Batcher, items: Sequence[Any], context: Context | None = None, **options: Any
-) -> tuple[list[Any], Timing]:
+) -> tuple[list[Any], Context]:
     """The results of items, and how long they took; gives them up when it is cancelled."""
     context = context or Context(**options)
     submission = batcher.submit(items, context)
-    return await submission.future, context.timing
+    return await submission.future, context
 
 
 def rerun(batcher: Batcher, run: Callable[[list[Any]], Sequence[Any]]) -> None:

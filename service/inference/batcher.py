@@ -218,9 +218,11 @@ class Batcher:
         for (_, _, _, submission, index, _), result in zip(batch.entries, batch.results, strict=True):
             waited = batch.started - submission.submitted
             queued.append(waited)
-            timing = submission.context.timing
-            timing.queue = max(timing.queue, waited)
-            timing.inference = max(timing.inference, batch.seconds)
+            context = submission.context
+            if waited > context.queue_seconds:
+                context.queue_seconds = waited
+            if batch.seconds > context.inference_seconds:
+                context.inference_seconds = batch.seconds
             submission.results[index] = result
             submission.missing -= 1
             if submission.missing == 0:

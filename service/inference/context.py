@@ -7,23 +7,6 @@ from collections.abc import Callable
 from service.errors import Abandoned, DeadlineExceeded
 
 
-class Timing:
-    """Where a call's time went, in seconds.
-
-    Attributes:
-        decode: turning what was sent into the model's inputs, over all items.
-        queue: the longest wait of an item for its batch.
-        inference: the longest run of a batch that held one of its items.
-    """
-
-    __slots__ = ("decode", "inference", "queue")
-
-    def __init__(self) -> None:
-        self.decode = 0.0
-        self.queue = 0.0
-        self.inference = 0.0
-
-
 class Context:
     """The circumstances of one call.
 
@@ -37,12 +20,27 @@ class Context:
             made the call begins to watch its client then, which would cost a fast call more than it gains.
 
     Attributes:
+        timeout: seconds that it may go without progress.
+        priority: lower goes first.
         deadline: when the call has gone without progress for too long, on the monotonic clock.
         cancelled: whether nobody waits for the answer any more.
         next_round: of the model's queue, in which further items of the call have their turn.
+        decode_seconds: spent on turning what was sent into the model's inputs, over all items.
+        queue_seconds: the longest wait of an item for its batch.
+        inference_seconds: the longest run of a batch that held one of the items.
     """
 
-    __slots__ = ("_on_slow", "cancelled", "deadline", "next_round", "priority", "timeout", "timing")
+    __slots__ = (
+        "_on_slow",
+        "cancelled",
+        "deadline",
+        "decode_seconds",
+        "inference_seconds",
+        "next_round",
+        "priority",
+        "queue_seconds",
+        "timeout",
+    )
 
     def __init__(
         self, timeout: float = math.inf, *, priority: int = 0, on_slow: Callable[[], None] | None = None
@@ -52,7 +50,7 @@ class Context:
         self.deadline = time.monotonic() + timeout
         self.cancelled = False
         self.next_round = 0
-        self.timing = Timing()
+        self.decode_seconds = self.queue_seconds = self.inference_seconds = 0.0
         self._on_slow = on_slow
 
     def progressed(self) -> None:
@@ -64,6 +62,10 @@ class Context:
         if self._on_slow is not None:
             notify, self._on_slow = self._on_slow, None
             notify()
+
+    def end(self) -> None:
+        """The call has been answered; lets go of whoever made it, so that the two are no cycle of references."""
+        self._on_slow = None
 
     def cancel(self) -> None:
         """Gives up the call, for nobody waits for the answer; whatever works for it notices within 50 ms."""

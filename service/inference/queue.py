@@ -100,8 +100,9 @@ class Queue:
         dropped: Counter[DropReason] = Counter()
         while self.entries and len(entries) < limit:
             entry = heapq.heappop(self.entries)
-            if entry[3].over:
-                dropped[_reason(entry[3])] += 1
+            submission = entry[3]
+            if submission.context.cancelled or submission.future.done():
+                dropped[_reason(submission)] += 1
             else:
                 entries.append(entry)
         if entries:

@@ -1,6 +1,6 @@
 """The innermost layer: hands a thin route its request, and everything else to FastAPI."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from fastapi.routing import iter_route_contexts
@@ -68,9 +68,7 @@ class Dispatch:
         self._app = app
         self._table = table
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route = self._table.find(scope) if scope["type"] == "http" else None
-        if route is None:
-            await self._app(scope, receive, send)
-        else:
-            await route.handle(scope, receive, send)
+        # Handed on rather than awaited: a coroutine of its own would only cost time.
+        return (route.handle if route else self._app)(scope, receive, send)

@@ -119,6 +119,7 @@ class Exchange(Request):
 
     def end(self) -> None:
         """Returns what the request holds; it is over."""
+        self.context.end()
         if self._watcher is not None:
             self._watcher.cancel()
         if self._lease is not None:

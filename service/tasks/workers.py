@@ -94,7 +94,7 @@ class Workers:
             items.append(pixels)
             notes.append(note)
             now = time.perf_counter()
-            context.timing.decode += now - started
+            context.decode_seconds += now - started
             observe(now - started)
             if now - begun > _LONG_SECONDS:
                 context.slow()

@@ -2,14 +2,14 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from service.api.v1.forms import read_form
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from service.inference.cards import ManifestBase
 from service.stack.exchange import Exchange
-from service.tasks.base import Documents, Images
+from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
 from service.tasks.documents import parse_json
 from service.tasks.images import MEDIA_TYPES
@@ -20,33 +20,17 @@ _RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
 _INLINE_BYTES = 50_000
 
 
-async def read_inputs(
-    exchange: Exchange, reads: Images | Documents, manifest: ManifestBase, workers: Workers
-) -> Sequence[Any]:
-    """What was sent, at least one input.
+# Reads the inputs of a request for a model of this manifest; workers parse large documents.
+Reader = Callable[[Exchange, Any, Workers], Awaitable[Sequence[Any]]]
 
-    Args:
-        exchange: the request.
-        reads: the kind of input that the operation takes.
-        manifest: of the model that is asked.
-        workers: parse large documents.
 
-    Raises:
-        UnsupportedMediaType: a content type that holds no such input.
-        BodyTooLarge: too many bytes or inputs.
-        InvalidRequest: malformed, or without any input.
+def reader_of(reads: Images | Documents) -> Reader:
+    """What reads a kind of input from a request, at least one.
+
+    It raises `UnsupportedMediaType` for a content type that holds no such input, `BodyTooLarge` for too many bytes or
+    inputs, and `InvalidRequest` where the body is malformed or holds no input.
     """
-    limit = exchange.settings.max_items
-    if isinstance(reads, Images):
-        return await _read_images(exchange, limit)
-    media_type = exchange.media_type or next(iter(reads.formats))
-    if media_type not in reads.formats:
-        raise UnsupportedMediaType(f"Content-Type {media_type} is not read here: send {' or '.join(reads.formats)}.")
-    parse = reads.formats[media_type].parse
-    body = await exchange.read()
-    if len(body) <= _INLINE_BYTES:
-        return parse(body, manifest, limit)
-    return await workers.run(parse, body, manifest, limit)
+    return _read_images if isinstance(reads, Images) else partial(_read_document, reads.formats)
 
 
 def describe_body(reads: Images | Documents) -> dict[str, Any]:
@@ -90,7 +74,22 @@ def describe_body(reads: Images | Documents) -> dict[str, Any]:
     }
 
 
-async def _read_images(exchange: Exchange, limit: int) -> list[Upload]:
+async def _read_document(
+    formats: Mapping[str, Format], exchange: Exchange, manifest: Any, workers: Workers
+) -> Sequence[Any]:
+    limit = exchange.settings.max_items
+    media_type = exchange.media_type or next(iter(formats))
+    if media_type not in formats:
+        raise UnsupportedMediaType(f"Content-Type {media_type} is not read here: send {' or '.join(formats)}.")
+    parse = formats[media_type].parse
+    body = await exchange.read()
+    if len(body) <= _INLINE_BYTES:
+        return parse(body, manifest, limit)
+    return await workers.run(parse, body, manifest, limit)
+
+
+async def _read_images(exchange: Exchange, _manifest: Any, _workers: Workers) -> list[Upload]:
+    limit = exchange.settings.max_items
     media_type = exchange.media_type or _RAW[0]
     if media_type.startswith("image/") or media_type in _RAW:
         # curl --data-binary says urlencoded unless it is told otherwise; the bytes tell what they are.

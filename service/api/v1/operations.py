@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import pydantic_core
 from fastapi import APIRouter, Query
 
-from service.api.v1.bodies import describe_body, read_inputs
-from service.inference.context import Timing
+from service.api.v1.bodies import describe_body, reader_of
+from service.inference.context import Context
 from service.stack.exchange import Answer, Exchange, Stream
 from service.stack.problems import REQUEST_ID, RESPONSES
 from service.stack.thin import ThinRoute
@@ -52,6 +52,7 @@ def operations_router(registry: Registry) -> APIRouter:
 
 
 def _endpoint(task: Task, operation: Operation) -> Any:
+    read = reader_of(operation.reads)
     accepts_png = _PNG in operation.media_types
 
     async def endpoint(
@@ -63,7 +64,7 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         version.check_task(task.name)
         context = exchange.context
         version.batcher.admit(1, context)
-        inputs = await read_inputs(exchange, operation.reads, version.manifest, app.workers)
+        inputs = await read(exchange, version.manifest, app.workers)
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
         call: Call[Any, Any] = Call(version, query, inputs, context, app.workers, app.limits, prefers_picture)
         try:
@@ -71,20 +72,20 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         finally:
             exchange.facts["items"] = len(inputs) if call.items is None else call.items
         if isinstance(answer, Results):
-            head = {**version.signature, **answer.common}
-            return Answer(await _write(head, answer.items), timing=_timing(context.timing))
+            document = {**version.signature, **answer.common, "results": answer.items}
+            few = len(answer.items) <= _BREATH
+            return Answer(pydantic_core.to_json(document) if few else await _write(document), timing=_timing(context))
         if isinstance(answer, Picture):
-            return Answer(answer.data, _PNG.encode(), _timing(context.timing))
+            return Answer(answer.data, _PNG.encode(), _timing(context))
         return _stream(answer)
 
     return endpoint
 
 
-async def _write(head: dict[str, Any], results: list[dict[str, Any]]) -> bytes:
-    """The document of an answer, written in slices."""
-    if len(results) <= _BREATH:
-        return pydantic_core.to_json({**head, "results": results})
-    parts = [pydantic_core.to_json({**head, "results": results[:_BREATH]})[:-2]]
+async def _write(document: dict[str, Any]) -> bytes:
+    """A document that ends with many results, written in slices."""
+    results = document["results"]
+    parts = [pydantic_core.to_json({**document, "results": results[:_BREATH]})[:-2]]
     for start in range(_BREATH, len(results), _BREATH):
         await asyncio.sleep(0)
         parts.append(pydantic_core.to_json(results[start : start + _BREATH])[1:-1])
@@ -98,10 +99,10 @@ def _stream(answer: Streamed) -> Stream:
     return Stream(answer.chunks, answer.media_type.encode(), tuple(headers))
 
 
-def _timing(timing: Timing) -> bytes:
+def _timing(context: Context) -> bytes:
     """The value of a Server-Timing header (W3C), in milliseconds."""
-    milliseconds = (1000 * timing.decode, 1000 * timing.queue, 1000 * timing.inference)
-    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % milliseconds
+    seconds = (context.decode_seconds, context.queue_seconds, context.inference_seconds)
+    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % tuple(1000 * each for each in seconds)
 
 
 def _describe_answer(operation: Operation) -> dict[str, Any]:

@@ -42,8 +42,8 @@ async def test_results_come_in_the_order_of_the_items():
     async with batcher_of(lambda items: [item * 10 for item in items]) as (batcher, _):
         results, timing = await submit(batcher, range(11))
         assert results == [item * 10 for item in range(11)]
-        assert timing.queue >= 0
-        assert timing.inference > 0
+        assert timing.queue_seconds >= 0
+        assert timing.inference_seconds > 0
 
 
 async def test_an_idle_model_takes_a_lone_item_at_once():

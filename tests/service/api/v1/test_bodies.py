@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from service.api.v1.bodies import describe_body, read_inputs
+from service.api.v1.bodies import describe_body, reader_of
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 from service.settings import Settings
 from service.stack.exchange import Exchange
@@ -43,7 +43,7 @@ def exchange_of(body: bytes, content_type: str | None, **settings: object) -> Ex
 
 
 async def read_images(exchange: Exchange) -> list[Upload]:
-    return list(await read_inputs(exchange, Images(""), None, None))  # type: ignore[arg-type]
+    return list(await reader_of(Images(""))(exchange, None, None))  # type: ignore[arg-type]
 
 
 FORM = "multipart/form-data; boundary=b"
@@ -161,10 +161,10 @@ WORDS = Documents({"text/plain": Format({"type": "string"}, parse_words, str), "
 @pytest.mark.parametrize("content_type", [None, "text/plain", "TEXT/X; charset=utf-8"])
 async def test_a_document(content_type: str | None):
     workers = Workers(1)
-    *words, thread = await read_inputs(exchange_of(b"a b", content_type), WORDS, "card", workers)
+    *words, thread = await reader_of(WORDS)(exchange_of(b"a b", content_type), "card", workers)
     assert words == ["a", "b"]
     assert thread == threading.current_thread().name
-    *words, thread = await read_inputs(exchange_of(b"a " * 50_000, content_type, max_items=60_000), WORDS, "", workers)
+    *words, thread = await reader_of(WORDS)(exchange_of(b"a " * 50_000, content_type, max_items=60_000), "", workers)
     assert len(words) == 50_000
     assert thread.startswith("encode")
     workers.close()
@@ -172,9 +172,9 @@ async def test_a_document(content_type: str | None):
 
 async def test_a_document_that_is_not_read_here():
     with pytest.raises(UnsupportedMediaType, match="send text/plain or text/x"):
-        await read_inputs(exchange_of(b"a", "application/json"), WORDS, "card", None)
+        await reader_of(WORDS)(exchange_of(b"a", "application/json"), "card", None)
     with pytest.raises(BodyTooLarge, match="card: 3 words"):
-        await read_inputs(exchange_of(b"a b c", None, max_items=2), WORDS, "card", None)
+        await reader_of(WORDS)(exchange_of(b"a b c", None, max_items=2), "card", None)
     assert describe_body(WORDS)["content"]["text/plain"] == {"schema": {"type": "string"}}
 
 
