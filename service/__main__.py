@@ -58,7 +58,7 @@ def main(registry: Registry = BUILT_IN) -> int:
     # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
-    server = Server(app, shutdown_timeout=settings.shutdown_timeout, reload=reload, started=started)
+    server = Server(app, reload=reload, started=started, idle=memory.Trimmer())
     try:
         server.run(sockets=[listener])
     except SystemExit:

@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.stack import failures
 from service.stack.application import Application
 from service.stack.context import RequestContext
+from service.stack.limits import BodyBudget, Limits
 from service.stack.log import RequestLog
 from service.stack.problems import problem_json
 from service.tasks.registry import BUILT_IN, Registry
@@ -53,6 +54,7 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
                 threads=settings.threads,
                 max_batch=settings.max_batch,
                 max_queue=settings.max_queue,
+                max_wait=settings.max_wait,
                 observer=partial(BatchObserver, metrics),
             )
             await load_models(app)
@@ -76,6 +78,7 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
         # Whatever is to hold for every request, thin routes included, is a layer here; the first is the outermost.
         layers=[
             Middleware(RequestContext, metrics=metrics, log=log),
+            Middleware(Limits, budget=BodyBudget(int(settings.max_memory_mb * 1_000_000))),
         ],
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,

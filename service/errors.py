@@ -11,16 +11,20 @@ class QuartetError(Exception):
         slug: the stable end of the problem's `type` URI (RFC 9457).
         retry_after: seconds to wait before trying again, where that helps.
         index: which item of a request with several it is about, from 0.
+        hang_up: whether the connection is to end with the answer, since nobody will read the rest of the request.
     """
 
     status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: str = "internal-error"
 
-    def __init__(self, detail: str, *, index: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, detail: str, *, index: int | None = None, retry_after: float | None = None, hang_up: bool = False
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.index = index
         self.retry_after = retry_after
+        self.hang_up = hang_up
 
     @classmethod
     def title(cls) -> str:

@@ -47,6 +47,10 @@ class Metrics:
         self.dropped = Counter(
             "quartet_dropped", "Items that left the queue without being run", ("model", "reason"), registry=registry
         )
+        self.loop_lag = Histogram(
+            "quartet_event_loop_lag_seconds", "How late the event loop calls back, once a second",
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
         self.device = Gauge(
             "quartet_model_info", "1 for the version that is served, on its device", ("model", "version", "device"),
             registry=registry,

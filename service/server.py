@@ -1,13 +1,18 @@
 """Uvicorn as the service runs it. Whatever of uvicorn is leaned on beyond its documentation is here alone.
 
-Answers that are ready together are sent together, the port opens once the models are warm, and a signal has the models
-reloaded.
+Answers that are ready together are sent together, connections and what comes over them are bounded, the port opens
+once the models are warm, and a signal has the models reloaded.
 """
 
 import asyncio
+import contextlib
+import http
 import logging
+import re
+import resource
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sized
 from types import FrameType
 from typing import Any
@@ -18,6 +23,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.stack.application import Application
 
 logger = logging.getLogger("service")
+
+# The most bytes of a request's line and headers.
+_MOST_HEAD = 65_536
+# Seconds in which a head has to come.
+_HEAD_SECONDS = 10.0
+# A body has to bring so many bytes in so many seconds, for as long as it is wanted.
+_BODY_BYTES, _BODY_SECONDS = 10_000, 10.0
+# Seconds for which a client may take nothing of its answer.
+_STALL_SECONDS = 120.0
+# Seconds for which an answer is still made for a client that has closed its sending side.
+_HALF_CLOSED_SECONDS = 1.0
+_SWEEP_SECONDS = 1.0
+# Files and sockets beside the connections: listener, models, threads, what libraries open.
+_OTHER_FILES = 128
+_UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
 
 
 class _Gathering:
@@ -61,12 +81,149 @@ class _Gathering:
             self._transport.write(b"".join(held))
 
 
+class Guard:
+    """The connections of a server: how many there may be, and which of them have not sent a request yet.
+
+    Args:
+        most: connections at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.silent: dict[Protocol, None] = {}
+
+    def make_room(self, connections: Sized) -> bool:
+        """Whether one more connection may stay; the one that has said nothing for longest gives way to it."""
+        if len(connections) <= self.most:
+            return True
+        with contextlib.suppress(StopIteration):
+            silent = next(iter(self.silent))
+            del self.silent[silent]
+            silent.transport.close()
+            return True
+        return False
+
+
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol on a gathering transport."""
+    """Uvicorn's HTTP protocol on a gathering transport, for clients that may mean ill.
+
+    The parser sees a head only when it is complete and of a bounded length. `check` ends connections that have not
+    sent what they began.
+
+    Attributes:
+        guard: of the server's connections.
+    """
+
+    guard = Guard(1_000_000)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop for each new connection."""
         super().connection_made(_Gathering(transport, self.tasks, self.loop))  # type: ignore[arg-type]
+        self._head = bytearray()
+        self._in_body = False
+        self._since = time.monotonic()  # when the head that is awaited could have begun
+        self._received = self._marked = 0  # bytes so far, and at the last mark
+        self._marked_at = self._since
+        self._unsent = 0
+        if self.guard.make_room(self.connections):
+            self.guard.silent[self] = None
+        else:
+            self._refuse(503, "too many connections: try again later")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop when a connection has ended."""
+        self.guard.silent.pop(self, None)
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Called when the client has closed its sending side: it may still wait for its answer, or have gone."""
+        if self.cycle is None or self.cycle.response_complete or self._in_body:
+            return False
+        self.cycle.keep_alive = False
+        self.loop.call_later(_HALF_CLOSED_SECONDS, self.transport.close)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop with what has come."""
+        self._received += len(data)
+        if self._in_body:
+            super().data_received(data)
+            return
+        # A head is due; the parser would keep whatever comes, however much, until it ends.
+        if not self._head:
+            self._since = time.monotonic()
+        head = bytes(self._head + data) if self._head else data
+        end = head.find(b"\n\r\n")
+        if end < 0:
+            end = head.find(b"\n\n")
+        if end > _MOST_HEAD or (end < 0 and len(head) > _MOST_HEAD):
+            self._refuse(431, f"the head of the request is over {_MOST_HEAD} bytes")
+        elif end < 0:
+            self._head += data
+            self._unset_keepalive_if_required()
+        else:
+            self._head.clear()
+            self._marked, self._marked_at = self._received, self._since
+            self.guard.silent.pop(self, None)
+            # No other protocol is spoken here, which a server says by ignoring the offer; the parser would stop.
+            if b"pgrade" in head[:end] and _UPGRADE.search(head, 0, end + 1):
+                head = _UPGRADE.sub(b"\nx-upgrade:", head[: end + 1]) + head[end + 1 :]
+            super().data_received(head)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def check(self, now: float) -> None:
+        """Ends the connection if its client does not go on; called once a second or so."""
+        if self.transport.is_closing():
+            return
+        if self._in_body:
+            # Where nobody reads what comes, its pace is not the client's.
+            if not self.flow.read_paused:
+                self._check_body(now)
+        elif self.cycle is not None and not self.cycle.response_complete:
+            if self.flow.write_paused:
+                self._check_reader(now)
+        elif (self._head or self.cycle is None) and now - self._since > _HEAD_SECONDS:
+            if self._head:
+                self._refuse(408, "the head of the request did not come in time")
+            else:
+                self.transport.close()
+
+    def _mark(self, now: float) -> None:
+        self._marked, self._marked_at = self._received, now
+
+    def _check_body(self, now: float) -> None:
+        if self._received - self._marked >= _BODY_BYTES:
+            self._mark(now)
+        elif now - self._marked_at > _BODY_SECONDS:
+            if self.cycle is None or self.cycle.response_started:
+                self.transport.close()
+            else:
+                self._refuse(408, "the body of the request comes too slowly")
+
+    def _check_reader(self, now: float) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._mark(now)
+        elif now - self._marked_at > _STALL_SECONDS:
+            self.transport.abort()
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Answers a client that never gets to the application, and ends the connection."""
+        body = why.encode()
+        head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: text/plain\r\n"
+        self._head.clear()
+        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -74,36 +231,39 @@ class Server(uvicorn.Server):
 
     Args:
         app: the application; its `failure` says why it did not start.
-        shutdown_timeout: seconds that requests have to finish after SIGTERM.
         reload: loads what is new; called after SIGUSR1, never twice at a time.
         started: called when the socket is open.
+        idle: called about once a second while no request is being answered.
     """
 
     def __init__(
         self,
         app: Application,
         *,
-        shutdown_timeout: int,
         reload: Callable[[], Awaitable[None]],
         started: Callable[[], None],
+        idle: Callable[[], None],
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 http=Protocol,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,  # nothing here depends on the client's address
                 server_header=False,
                 lifespan="on",
-                timeout_graceful_shutdown=shutdown_timeout,
+                timeout_graceful_shutdown=app.settings.shutdown_timeout,
             )
         )
         self._application = app
         self._reload = reload
         self._started = started
+        self._idle = idle
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
+        Protocol.guard = Guard(_raise_file_limit(app.settings.max_connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application, then listens."""
@@ -118,12 +278,25 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._begin_reload)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self._begin_reload)
+        loop.call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops being ready at once, finishes what was accepted, then ends."""
         self._application.ready = False
         super().handle_exit(sig, frame)
+
+    def _sweep(self, due: float) -> None:
+        """Looks after the connections, and measures how late the event loop calls back."""
+        now = time.monotonic()
+        self._application.metrics.loop_lag.observe(max(0.0, now - due))
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Protocol):
+                connection.check(now)
+        if not self.server_state.tasks:
+            self._idle()
+        asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)
 
     def _begin_reload(self) -> None:
         # However many signals come during a reload, one more follows it: what they announce may have come too late
@@ -137,3 +310,20 @@ class Server(uvicorn.Server):
             self._reload_again = False
             await self._reload()
         self._reloading = None
+
+
+def _raise_file_limit(connections: int) -> int:
+    """Lets the process open as many files as the connections need.
+
+    Returns:
+        How many connections there can be.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft < wanted:
+        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, possible), hard))
+        soft = max(soft, possible)
+    if soft < wanted:
+        logger.warning("the system allows %d open files: at most %d connections", soft, soft - _OTHER_FILES)
+    return min(connections, soft - _OTHER_FILES)

@@ -32,7 +32,14 @@ class Settings(BaseSettings):
     max_queue: int = Field(1024, ge=1, description="the most items that wait for a model")
     max_items: int = Field(10_000, ge=1, description="the most items in a request")
     max_body_mb: float = Field(64, gt=0, allow_inf_nan=False, description="the largest request body, in MB")
+    max_memory_mb: float = Field(
+        192, gt=0, allow_inf_nan=False, description="the most MB of request bodies in memory, over all requests"
+    )
+    max_connections: int = Field(1000, ge=1, description="the most connections at a time")
     max_pixels: int = Field(50_000_000, ge=1, description="the most pixels that an image may declare")
+    max_wait: float = Field(
+        5, gt=0, allow_inf_nan=False, description="seconds of work that may wait for a model; more is answered 429"
+    )
     timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
     shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -45,6 +52,11 @@ class Settings(BaseSettings):
         if self.max_queue < 2 * self.max_batch:
             raise ValueError(
                 f"{PREFIX}MAX_QUEUE={self.max_queue}: must be at least twice {PREFIX}MAX_BATCH ({self.max_batch})"
+            )
+        if self.max_memory_mb < self.max_body_mb:
+            raise ValueError(
+                f"{PREFIX}MAX_MEMORY_MB={self.max_memory_mb:g}: must hold at least one request's body "
+                f"({PREFIX}MAX_BODY_MB={self.max_body_mb:g})"
             )
         return self
 

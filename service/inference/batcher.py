@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -41,11 +42,13 @@ class Batcher:
             fails.
         max_batch: the most items in a batch.
         max_queue: the most items that wait; more are refused.
+        max_wait: seconds of work that may wait; a call that would wait for longer is refused.
         observer: is told of batches and drops.
         scheduler: runs the batches; None: they run on the event loop itself, between its other callbacks. That is for
             models whose largest batch takes less time than a hand-over to a thread and back.
         run_on_one_core: like `run`, on a single core, for batches side by side.
         seconds_per_item: what an item costs, as far as it is known beforehand.
+        probe: an item that the model is known to be good at; tells a broken model from bad items.
     """
 
     def __init__(
@@ -56,11 +59,14 @@ class Batcher:
         max_queue: int,
         observer: Observer,
         scheduler: Scheduler | None,
+        max_wait: float = math.inf,
         run_on_one_core: Run | None = None,
         seconds_per_item: float = 0.0,
+        probe: Any = None,
     ) -> None:
         self.max_batch = max_batch
         self._max_queue = max_queue
+        self._max_wait = max_wait
         self.observer = observer
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
@@ -72,6 +78,12 @@ class Batcher:
         self._closed = False
         self._drained = asyncio.Event()
         self._failed_batches = 0
+        self._probe = probe
+        # Items that admitted calls are going to submit.
+        self._reserved = 0
+        # Until when those that were refused have been told to stay away, and how many items a call has.
+        self._promised = 0.0
+        self._items_per_call = 1.0
         if scheduler:
             scheduler.add(self.flow)
 
@@ -91,10 +103,12 @@ class Batcher:
             context: of the call.
 
         Raises:
-            Overloaded: the queue is full, or the wait would last beyond the deadline.
+            Overloaded: the queue is full, or the wait would last longer than it may, or beyond the deadline.
             Draining: the batcher is closed.
         """
         self.admit(len(items), context)
+        self._reserved -= len(items)
+        context.reserved -= len(items)
         submission = Submission(self._loop.create_future(), [None] * len(items), len(items), time.monotonic(), context)
         self._waiting.add(submission)
         if not self._sweeping:
@@ -108,7 +122,9 @@ class Batcher:
         return submission
 
     def admit(self, count: int, context: Context) -> None:
-        """Refuses so many items now rather than after the work of making them.
+        """Makes sure of room for so many items of a call, before the work of reading and making them.
+
+        The room is kept until the items are submitted; whoever began the call releases what is left.
 
         Raises:
             Overloaded: as `submit` says.
@@ -117,22 +133,38 @@ class Batcher:
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
         flow = self.flow
-        waiting = len(flow.queue.entries)
-        left = context.deadline - time.monotonic()
-        wait = (waiting + flow.in_flight) * flow.seconds_per_item
+        before = len(flow.queue.entries) + self._reserved - context.reserved
+        wait = (before + flow.in_flight) * flow.seconds_per_item
         if wait and self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)
-        if waiting + count > self._max_queue:
-            raise Overloaded(
-                f"{waiting} items wait already and at most {self._max_queue} may: try again later.",
-                retry_after=wait,
-            )
+        left = min(self._max_wait, context.deadline - time.monotonic())
+        if before + count > self._max_queue or wait > left:
+            raise self._refusal(before, wait, left)
+        if count > context.reserved:
+            self._reserved += count - context.reserved
+            context.reserved = count
+
+    def release(self, context: Context) -> None:
+        """Gives back the room of items that a call will not submit."""
+        self._reserved -= context.reserved
+        context.reserved = 0
+
+    def _refusal(self, waiting: int, wait: float, left: float) -> Overloaded:
+        """Says when to come back: those who are refused are told different times, as far apart as the model needs."""
+        now = time.monotonic()
+        self._promised = max(self._promised, now + max(0.0, wait - left))
+        retry_after = self._promised - now
+        self._promised += self._items_per_call * self.flow.seconds_per_item
         if wait > left:
-            raise Overloaded(
-                f"The wait would be about {wait:.1f} s, longer than the {max(0.0, left):.1f} s that this request has: "
-                "try again later.",
-                retry_after=wait - left,
+            return Overloaded(
+                f"The wait would be about {wait:.1f} s, longer than the {max(0.0, left):.1f} s that this request may "
+                "wait: try again later.",
+                retry_after=retry_after,
             )
+        return Overloaded(
+            f"{waiting} items wait already and at most {self._max_queue} may: try again later.",
+            retry_after=max(retry_after, wait),
+        )
 
     def trouble(self, limit: float) -> str | None:
         """What is wrong with the model, if it hangs or fails at everything.
@@ -142,7 +174,7 @@ class Batcher:
         """
         if self._scheduler and (seconds := self._scheduler.running_seconds(self.flow)) > limit:
             return f"a batch has been running for {seconds:.0f} s"
-        if self._failed_batches >= _FAILURES:
+        if self._failed_batches > (_FAILURES if self._probe is not None else _FAILURES - 1):
             return f"the last {self._failed_batches} batches failed whole"
         return None
 
@@ -213,8 +245,7 @@ class Batcher:
     def _deliver(self, batch: Batch) -> None:
         """Answers the calls whose last items were in a batch."""
         queued = []
-        failed = all(isinstance(result, Exception) for result in batch.results)
-        self._failed_batches = self._failed_batches + 1 if failed else 0
+        self._note_failure(all(isinstance(result, Exception) for result in batch.results))
         for (_, _, _, submission, index, _), result in zip(batch.entries, batch.results, strict=True):
             waited = batch.started - submission.submitted
             queued.append(waited)
@@ -227,10 +258,19 @@ class Batcher:
             submission.missing -= 1
             if submission.missing == 0:
                 self._waiting.discard(submission)
+                self._items_per_call += (len(submission.results) - self._items_per_call) * 0.05
                 if not submission.future.done():
                     self._answer(submission)
         self.observer.batch(len(batch.entries), queued, batch.seconds)
         self._check_drained()
+
+    def _note_failure(self, failed: bool) -> None:
+        """Counts batches in a row that failed whole; asks the model about an item it is known to be good at."""
+        self._failed_batches = self._failed_batches + 1 if failed else 0
+        if self._failed_batches == _FAILURES and self._probe is not None and not self._closed:
+            logger.warning("the last %d batches failed whole: the model is tested with an input of its own", _FAILURES)
+            with contextlib.suppress(Overloaded):
+                self.submit([self._probe], Context(priority=-1))
 
     def _check_drained(self) -> None:
         if self._closed and not self._waiting and not self.flow.in_flight:

@@ -24,6 +24,7 @@ class Context:
         priority: lower goes first.
         deadline: when the call has gone without progress for too long, on the monotonic clock.
         cancelled: whether nobody waits for the answer any more.
+        reserved: items that the call was admitted with and has not submitted yet.
         next_round: of the model's queue, in which further items of the call have their turn.
         decode_seconds: spent on turning what was sent into the model's inputs, over all items.
         queue_seconds: the longest wait of an item for its batch.
@@ -39,6 +40,7 @@ class Context:
         "next_round",
         "priority",
         "queue_seconds",
+        "reserved",
         "timeout",
     )
 
@@ -49,6 +51,7 @@ class Context:
         self.priority = priority
         self.deadline = time.monotonic() + timeout
         self.cancelled = False
+        self.reserved = 0
         self.next_round = 0
         self.decode_seconds = self.queue_seconds = self.inference_seconds = 0.0
         self._on_slow = on_slow

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from service.inference.cards import ManifestBase
 from service.inference.manifest import MODEL, InvalidModel, read_manifest
-from service.inference.session import Device, Session
+from service.inference.session import Device, Session, read_golden_item
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Opened:
         single: the same on one core; None on a GPU, and where there is one core.
         max_batch: its largest batch.
         seconds: what such a batch takes, on one core or on the GPU.
+        probe: an item of the golden file, which the model is known to be good at.
     """
 
     manifest: ManifestBase
@@ -50,6 +51,7 @@ class Opened:
     single: Session | None
     max_batch: int
     seconds: float
+    probe: Any
 
 
 def open_version(
@@ -100,7 +102,7 @@ def open_version(
         difference,
         seconds,
     )
-    return Opened(manifest, companion, session, single, batch, largest)
+    return Opened(manifest, companion, session, single, batch, largest, read_golden_item(folder, manifest))
 
 
 def _read_companion(folder: Path, kind: Kind) -> Any:

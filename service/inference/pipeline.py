@@ -69,6 +69,7 @@ async def infer(version: Version, count: int, make: Make, context: Context) -> A
             # The time that whoever takes the results has had them is not the call's.
             context.progressed()
     finally:
+        batcher.release(context)
         for _, submission in pending:
             submission.abandon()
 
@@ -79,11 +80,15 @@ async def infer_all(version: Version, count: int, make: Make, context: Context) 
     if count <= batcher.max_batch:
         # Nearly every call is of one batch, and an asynchronous generator costs more than the rest of this function.
         batcher.admit(count, context)
-        submission = batcher.submit(await make(0, count), context)
+        submission = None
         try:
+            submission = batcher.submit(await make(0, count), context)
             return await submission.future
         finally:
-            submission.abandon()
+            if submission is None:
+                batcher.release(context)
+            else:
+                submission.abandon()
     async with aclosing(infer(version, count, make, context)) as parts:
         return [result async for part in parts for result in part]
 

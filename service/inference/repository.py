@@ -113,6 +113,7 @@ class Repository:
         threads: CPU threads, which all models share; 0 for as many as there are CPUs.
         max_batch: the most items in a batch, unless a manifest states less.
         max_queue: the most items that wait for a model.
+        max_wait: seconds of work that may wait for a model.
         observer: makes the observer of a model's batcher, given its name.
         policy: which versions are loaded and which of them answers.
     """
@@ -126,11 +127,13 @@ class Repository:
         threads: int,
         max_batch: int,
         max_queue: int,
+        max_wait: float,
         observer: Callable[[str], Observer],
         policy: Newest | None = None,
     ) -> None:
         self._folder = folder
         self._max_queue = max_queue
+        self._max_wait = max_wait
         self._observer = observer
         self._policy = policy or Newest()
         self._threads = threads or available_cpus()
@@ -255,9 +258,11 @@ class Repository:
             run_on_one_core or run if inline else run,
             max_batch=opened.max_batch,
             max_queue=self._max_queue,
+            max_wait=self._max_wait,
             observer=self._observer(name),
             scheduler=None if inline else self._scheduler(opened.session.device),
             run_on_one_core=run_on_one_core,
+            probe=opened.probe,
             seconds_per_item=opened.seconds / opened.max_batch / (self._threads if opened.single else 1),
         )
         return Version(name, version, opened, batcher)

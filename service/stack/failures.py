@@ -1,5 +1,6 @@
 """How failures are answered: each family of routes has a format of its own for all of them."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -41,9 +42,9 @@ class Failure:
         """What an error of the service says."""
         headers = {}
         if error.retry_after is not None:
-            headers["retry-after"] = str(max(1, round(error.retry_after)))
-        if isinstance(error, BodyTooLarge):
-            headers["connection"] = "close"  # nobody will read the rest
+            headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+        if error.hang_up or isinstance(error, BodyTooLarge):
+            headers["connection"] = "close"
         return cls(error.status, error.slug, error.title(), error.detail, error.index, headers)
 
 

@@ -79,6 +79,10 @@ async def _send_stream(stream: Stream, exchange: Exchange, send: Send) -> None:
         chunk = await anext(stream.chunks, None)
         exchange.streaming = True
         headers = [(b"content-type", stream.media_type), *stream.headers]
+        if chunk is not None and exchange.scope["http_version"] == "1.0":
+            # It knows no chunks, which alone would tell it where a body of unknown length ends.
+            chunk += b"".join([more async for more in stream.chunks])
+            headers.append((b"content-length", b"%d" % len(chunk)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while chunk is not None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})

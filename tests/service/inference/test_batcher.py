@@ -432,16 +432,86 @@ async def test_a_model_that_hangs_or_only_fails_is_in_trouble_until_it_answers()
         assert batcher.trouble(60.0) is None
 
 
-async def test_work_can_be_refused_before_it_is_done():
+async def test_room_is_kept_for_what_was_admitted_until_it_is_submitted_or_released():
     model = Gated()
     async with batcher_of(model, max_queue=3) as (batcher, _):
         enqueue(batcher, [0])
         await model.entered()
-        batcher.admit(3, Context(1.0))
-        enqueue(batcher, [1, 2])
+        first, second = Context(), Context()
+        batcher.admit(1, first)
+        batcher.admit(3, first)  # when it is known that there are more
+        batcher.admit(2, first)  # fewer than it has room for already
         with pytest.raises(Overloaded):
-            batcher.admit(2, Context(1.0))
-        assert batcher.depth == 2
+            batcher.admit(1, second)
+        with pytest.raises(Overloaded):
+            enqueue(batcher, [9])
+        batcher.submit([1, 2], first)
+        with pytest.raises(Overloaded):
+            batcher.admit(1, second)
+        batcher.release(first)
+        batcher.release(first)
+        batcher.admit(1, second)
+        batcher.submit([3], second)
+        batcher.release(second)
+        assert batcher.depth == 3
+        assert batcher._reserved == 0
+
+
+async def test_what_would_wait_for_longer_than_it_may_is_refused_though_the_queue_has_room():
+    model, scheduler = Gated(), Scheduler(1)
+    batcher = Batcher(
+        model, max_batch=2, max_queue=1000, max_wait=1.0, observer=Recorder(), scheduler=scheduler, seconds_per_item=0.1
+    )
+    waiting = enqueue(batcher, [1] * 10)  # a second of work
+    enqueue(batcher, [2])
+    with pytest.raises(Overloaded, match=r"longer than the 1\.0 s that this request may wait"):
+        enqueue(batcher, [3])
+    model.release(100)
+    await waiting.future
+    await batcher.close()
+    await scheduler.close()
+
+
+async def test_those_who_are_refused_are_told_to_come_back_one_after_the_other():
+    model, scheduler = Gated(), Scheduler(1)
+    batcher = Batcher(
+        model, max_batch=2, max_queue=1000, max_wait=1.0, observer=Recorder(), scheduler=scheduler, seconds_per_item=0.5
+    )
+    waiting = enqueue(batcher, [1] * 4)  # two seconds of work
+    times = []
+    for _ in range(4):
+        with pytest.raises(Overloaded) as refusal:
+            enqueue(batcher, [2])
+        times.append(refusal.value.retry_after)
+    assert times == pytest.approx([1.0, 1.5, 2.0, 2.5], abs=0.1)
+    model.release(100)
+    await waiting.future
+    await batcher.close()
+    await scheduler.close()
+
+
+async def test_bad_items_alone_do_not_make_a_model_broken():
+    broken = []
+
+    def run(items: list[int]) -> list[int]:
+        if broken or 0 in items:
+            raise RuntimeError("no")
+        return items
+
+    scheduler = Scheduler(1)
+    batcher = Batcher(run, max_batch=4, max_queue=10, observer=Recorder(), scheduler=scheduler, probe=7)
+    for ends in (None, "the last 11 batches failed whole"):
+        for _ in range(10):
+            with pytest.raises(InferenceFailed):
+                await submit(batcher, [0])
+        await asyncio.sleep(0.1)  # until the probe has been answered
+        assert batcher.trouble(60.0) == ends
+        broken.append(True)
+    broken.clear()
+    await submit(batcher, [1])
+    assert batcher.trouble(60.0) is None
+    await batcher.close()
+    await scheduler.close()
 
 
 async def test_what_a_call_submits_later_comes_after_what_it_submitted_first():

@@ -31,7 +31,7 @@ async def repository_of() -> AsyncIterator[MakeRepository]:
     made: list[Repository] = []
 
     def make(folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, **changes: object) -> Repository:
-        options = {"device": "cpu", "threads": 1, "max_batch": 64, "max_queue": 100, **changes}
+        options = {"device": "cpu", "threads": 1, "max_batch": 64, "max_queue": 100, "max_wait": 60.0, **changes}
         made.append(Repository(folder, kinds, observer=lambda name: BatchObserver(metrics, name), **options))
         return made[-1]
 

@@ -136,9 +136,12 @@ async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_req
 
 
 async def test_the_end_returns_the_lease():
-    version = SimpleNamespace(name="m", version="1", label="m/1", leases=0, retired=False)
+    released: list[Context] = []
+    batcher = SimpleNamespace(release=released.append)
+    version = SimpleNamespace(name="m", version="1", label="m/1", leases=0, retired=False, batcher=batcher)
     exchange = exchange_of(Client())
     exchange.hold(Lease(version, lambda _: None))
     assert (version.leases, exchange.facts) == (1, {"model": "m/1"})
     exchange.end()
     assert version.leases == 0
+    assert released == [exchange.context]

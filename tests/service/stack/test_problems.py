@@ -160,10 +160,10 @@ def test_what_is_not_named_is_an_internal_error():
 
 
 async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI, client: httpx.AsyncClient):
-    app.repository.models["classifier"].batcher._failed_batches = 10
+    app.repository.models["classifier"].batcher._failed_batches = 11
     for probe in ("live", "ready"):
         document = check(await client.get(f"/healthz/{probe}"), 503, "model-broken")
-        assert "'classifier' answers nothing: the last 10 batches failed whole" in document.detail
+        assert "'classifier' answers nothing: the last 11 batches failed whole" in document.detail
 
 
 async def test_every_problem_is_counted_and_logged(app: FastAPI, client: httpx.AsyncClient):

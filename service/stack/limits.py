@@ -1,0 +1,84 @@
+"""What all requests together may hold in memory, and how fast a body has to come.
+
+The budget of bytes is shared by dynamic thresholds (Choudhury and Hahne 1998): a request may hold as much as is still
+free. So few large bodies get far, many of them get little each, and there is always room for a small one.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Overloaded
+from service.stack.failures import send_failure
+
+_RETRY_SECONDS = 2.0
+
+
+class BodyBudget:
+    """Bytes of request bodies that are in memory now.
+
+    Args:
+        total: the most there may be.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self.used = 0
+
+    def check(self, more: int, held: int) -> None:
+        """Refuses a request that holds `held` bytes and would hold `more`.
+
+        Raises:
+            Overloaded: it would hold more than is left for others.
+        """
+        if held + more > self._total - self.used:
+            raise Overloaded(
+                f"The bodies of all requests fill {self.used / 1e6:.0f} MB already, which leaves no room for one of "
+                f"{(held + more) / 1e6:.1f} MB: try again later, or send fewer items in a request.",
+                retry_after=_RETRY_SECONDS,
+                hang_up=True,
+            )
+
+
+class Limits:
+    """Counts what the bodies of requests hold, from the first byte until the request has been answered.
+
+    Args:
+        app: what is inside of it.
+        budget: what all of them may hold.
+    """
+
+    def __init__(self, app: ASGIApp, budget: BodyBudget) -> None:
+        self._app = app
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] == "GET":
+            await self._app(scope, receive, send)
+            return
+        budget, held = self._budget, 0
+
+        async def counted() -> Message:
+            nonlocal held
+            message = await receive()
+            if body := message.get("body"):
+                more = len(body)
+                budget.check(more, held)
+                budget.used += more
+                held += more
+            return message
+
+        try:
+            budget.check(_declared(scope), 0)
+        except Overloaded as error:
+            await send_failure(error, scope, send)
+            return
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            budget.used -= held
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
