@@ -1,4 +1,4 @@
-"""What the bare ONNX Runtime session reaches, without anything around it."""
+"""Throughput of a bare ONNX Runtime session, without a service around it."""
 
 import statistics
 import time
@@ -10,13 +10,13 @@ from service.inference.session import Session
 
 
 def bare_rate(session: Session, inputs: npt.NDArray[np.uint8], batch: int, seconds: float) -> float:
-    """Items a second of `session.run` alone, at batches of one size.
+    """Items per second of `session.run` alone, at one batch size.
 
     Args:
-        session: of one input.
-        inputs: real ones, repeated as often as needed.
-        batch: how many at a time.
-        seconds: how long.
+        session: with a single input.
+        inputs: real inputs, repeated to fill a batch.
+        batch: the batch size.
+        seconds: how long to measure.
     """
     feed = {session.inputs[0]: np.resize(inputs, (batch, *inputs.shape[1:]))}
     session.run(feed)

@@ -1,4 +1,4 @@
-"""Ways to ask a route of the service, compared with the bare session of its model; rounds interleave."""
+"""Workloads on a route of the service, compared with the bare session of its model in interleaved rounds."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -12,10 +12,10 @@ from benchmarks.load import measure
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A way to ask a route: `bodies` in turn, each of so many items, over so many connections."""
+class Workload:
+    """A workload on a route: `bodies` in turn, each with `items` items, over `concurrency` connections."""
 
-    words: str
+    description: str
     path: str
     media_type: str
     bodies: list[bytes]
@@ -25,39 +25,43 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A model, items a second of its bare session by batch size, and the ways it is asked."""
+    """A model, the throughput of its bare session by batch size (items per second), and the workloads."""
 
     model: str
     bare: Mapping[int, Callable[[float], float]]
-    lines: list[Line]
+    workloads: list[Workload]
 
 
 def compare(route: Route, port: int, rounds: int, seconds: float, console: Console) -> dict[str, Any]:
-    """Measures the service at `port` and the bare session in turns, prints a table, returns its figures."""
+    """Measures the service at `port` and the bare session in turn, prints a table and returns its figures."""
     bare: dict[int, list[float]] = {batch: [] for batch in route.bare}
-    served: list[list[tuple[float, float]]] = [[] for _ in route.lines]
+    served: list[list[tuple[float, float]]] = [[] for _ in route.workloads]
     for _ in range(rounds):
         for batch, rate in route.bare.items():
             bare[batch].append(rate(seconds / 3))
-        for line, values in zip(route.lines, served, strict=True):
-            load = measure(port, line.path, line.bodies, line.concurrency, seconds, line.media_type)
-            values.append((load.rate * line.items, load.median_ms))
+        for workload, values in zip(route.workloads, served, strict=True):
+            load = measure(port, workload.path, workload.bodies, workload.concurrency, seconds, workload.media_type)
+            values.append((load.rate * workload.items, load.median_ms))
     best = max(bare, key=lambda batch: statistics.median(bare[batch]))
     table = Table(title=f"{route.model}: bare session {statistics.median(bare[best]):.0f} items/s (batch {best})")
-    for column in ("request", "at a time", "items/s", "of bare", "median ms"):
+    for column in ("request", "concurrency", "items/s", "vs bare", "median ms"):
         table.add_column(column, justify="left" if column == "request" else "right")
     rows = []
-    for line, values in zip(route.lines, served, strict=True):
+    for workload, values in zip(route.workloads, served, strict=True):
         row = {
-            "request": line.words,
-            "concurrency": line.concurrency,
+            "request": workload.description,
+            "concurrency": workload.concurrency,
             "rate": statistics.median(rate for rate, _ in values),
             "of_bare": statistics.median(rate / top for (rate, _), top in zip(values, bare[best], strict=True)),
             "median_ms": statistics.median(latency for _, latency in values),
         }
         rows.append(row)
         table.add_row(
-            line.words, str(line.concurrency), f"{row['rate']:.0f}", f"{row['of_bare']:.2f}", f"{row['median_ms']:.2f}"
+            workload.description,
+            str(workload.concurrency),
+            f"{row['rate']:.0f}",
+            f"{row['of_bare']:.2f}",
+            f"{row['median_ms']:.2f}",
         )
     console.print(table)
     return {"bare": {str(b): statistics.median(v) for b, v in bare.items()}, "best_batch": best, "rows": rows}

@@ -1,6 +1,6 @@
-"""The detector over HTTP against the bare runtime; and what large photographs cost before and after the network.
+"""The detector over HTTP compared with ONNX Runtime alone; and pre- and postprocessing of large photographs.
 
-Rounds interleave, as in `benchmarks.serving`.
+Rounds are interleaved, as in `benchmarks.serving`.
 """
 
 import io
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import options
 from benchmarks.bare import bare_rate
-from benchmarks.comparison import Line, Route, compare
+from benchmarks.comparison import Route, Workload, compare
 from benchmarks.servers import service
 from service.inference.manifest import GOLDEN
 from service.inference.session import Session
@@ -36,51 +36,51 @@ SIZES = {"640x480": (480, 640), "4000x3000": (3000, 4000)}
 
 
 def main() -> None:
-    """Runs the comparison and prints it; `--json` writes it too."""
+    """Runs the comparison and prints it; `--json` also writes it to a file."""
     arguments = options.parse("benchmarks.detection", __doc__, rounds=4)
     console = Console()
     folder = options.newest(arguments.models, "detector")
     manifest = read_manifest(folder)
     if not isinstance(manifest, DetectorManifest):
-        raise SystemExit(f"error: {folder} is no detector")
+        raise SystemExit(f"error: {folder} is not a detector")
     frames = np.load(folder / GOLDEN)["images"]
     with service(arguments.models) as running:
         http = compare(_route(folder, frames), running.port, arguments.rounds, arguments.seconds, console)
-    figures = {"http": http, "around": _around(manifest, frames, console)}
+    figures = {"http": http, "around": _processing_times(manifest, frames, console)}
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def _route(folder: Path, frames: Any) -> Route:
-    """Photographs of the size of the data's own."""
+    """The workloads on photographs of the same size as those of the data set."""
     session = Session(folder / "model.onnx", "cpu")
     photographs = [_jpeg(frame, *SIZES["640x480"]) for frame in frames]
     return Route(
         "detector",
         {batch: partial(bare_rate, session, frames, batch) for batch in BATCHES},
-        [Line("640x480", "/v1/detect", "image/jpeg", photographs, 1, concurrency) for concurrency in CONCURRENCIES],
+        [Workload("640x480", "/v1/detect", "image/jpeg", photographs, 1, concurrency) for concurrency in CONCURRENCIES],
     )
 
 
-def _around(manifest: DetectorManifest, frames: Any, console: Console) -> dict[str, dict[str, float]]:
-    """Milliseconds of what is done around the network, for a small and a large photograph."""
+def _processing_times(manifest: DetectorManifest, frames: Any, console: Console) -> dict[str, dict[str, float]]:
+    """Milliseconds of pre- and postprocessing, for a small and a large photograph."""
     height, width = manifest.image.height, manifest.image.width
     answer = (
         np.tile(np.array([[100, 80, 160, 140]], np.float32), (20, 1)) + np.arange(20, dtype=np.float32)[:, None] * 8,
         np.full(20, 0.9, np.float32),
         np.arange(20) % len(manifest.labels),
     )
-    table = Table(title="around the network, ms")
-    for column in ("photograph", "decode", "decode and letterbox", "read boxes", "decode and draw 20 boxes"):
+    table = Table(title="pre- and postprocessing, ms")
+    for column in ("photograph", "decode", "decode and letterbox", "decode boxes", "decode and draw 20 boxes"):
         table.add_column(column, justify="right")
     figures = {}
     for name, size in SIZES.items():
         data = _jpeg(frames[0], *size)
-        _, place = letterbox(EncodedImage.open(data), height, width)
-        read = partial(detections, answer, place, manifest.labels, confidence=0.5, most=300)
+        _, geometry = letterbox(EncodedImage.open(data), height, width)
+        read = partial(detections, answer, geometry, manifest.labels, confidence=0.5, most=300)
         boxes = read()
         times = {
-            "decode": _milliseconds(partial(_decode, data, place)),
+            "decode": _milliseconds(partial(_decode, data, geometry)),
             "letterbox": _milliseconds(partial(_into_frame, data, height, width)),
             "boxes": _milliseconds(read),
             "draw": _milliseconds(partial(_draw, data, boxes)),
@@ -91,8 +91,8 @@ def _around(manifest: DetectorManifest, frames: Any, console: Console) -> dict[s
     return figures
 
 
-def _decode(data: bytes, place: Letterbox) -> None:
-    EncodedImage.open(data).decode(3, place.content_height, place.content_width)
+def _decode(data: bytes, geometry: Letterbox) -> None:
+    EncodedImage.open(data).decode(3, geometry.content_height, geometry.content_width)
 
 
 def _into_frame(data: bytes, height: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""What one would write by hand: a FastAPI app that runs the session once per request in the thread pool.
+"""A baseline as one would write it by hand: a FastAPI app with one `session.run` per request in the thread pool.
 
 python -m benchmarks.handwritten MODEL_FOLDER PORT
 """
@@ -35,10 +35,10 @@ class Answer(BaseModel):
 
 
 def create_app(folder: Path) -> FastAPI:
-    """The app: decode with Pillow, `session.run` and the five likeliest labels, all in a thread of the pool."""
+    """The app: decode with Pillow, `session.run` and the five most likely labels, all in a thread of the pool."""
     manifest = read_manifest(folder)
     if not isinstance(manifest, ClassifierManifest):
-        raise TypeError(f"{folder} is no image classifier")
+        raise TypeError(f"{folder} is not an image classifier")
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     size = (manifest.image.width, manifest.image.height)
     app = FastAPI()

@@ -1,4 +1,4 @@
-"""A client that costs little: wrk where it is installed, else connections written with asyncio."""
+"""A lightweight load generator: wrk if it is installed, otherwise a client written with asyncio."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a client saw: requests a second, and its median and 99th percentile latency in milliseconds."""
+    """What a client measured: requests per second, and median and 99th percentile latency in milliseconds."""
 
     rate: float
     median_ms: float
@@ -32,7 +32,7 @@ class Load:
 
 
 class LoadFailed(Exception):
-    """The server answered something else than 200."""
+    """The server answered with a status other than 200, or the load generator failed."""
 
 
 def measure(
@@ -76,7 +76,7 @@ request = function() turn = (turn + 1) % {len(bodies)}; return requests[turn] en
     requests, microseconds, mean, median, p99, errors = map(int, found.groups())
     if errors:
         raise LoadFailed(f"{errors} of {requests} requests failed:\n{output}")
-    # wrk does not count what is under way at the end, which is much where requests are few.
+    # wrk does not count requests in flight at the end, which are a large fraction if there are few requests.
     few = requests < 100 * concurrency
     rate = concurrency / mean if few else requests / microseconds
     return Load(rate * 1e6, median / 1000, p99 / 1000)
@@ -104,7 +104,7 @@ async def _connections(
             latencies.append(time.perf_counter() - started)
             answered += 1
         writer.close()
-        # The last answer came after the end.
+        # The last answer came after `end`, so divide by the time that really passed.
         return answered / (time.perf_counter() - began)
 
     rates = await asyncio.gather(*(client(number) for number in range(concurrency)))
@@ -113,7 +113,7 @@ async def _connections(
 
 
 async def _read_body(reader: asyncio.StreamReader, head: bytes) -> None:
-    """Reads past a body of a stated length, or one in chunks (RFC 9112, 7.1)."""
+    """Reads and discards a body with a Content-Length or in chunks (RFC 9112, 7.1)."""
     length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
     if length:
         await reader.readexactly(int(length[1]))

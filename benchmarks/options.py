@@ -1,4 +1,4 @@
-"""The command line that the comparisons share."""
+"""The command-line options shared by the comparisons."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -7,21 +7,21 @@ from service.inference.versions import versions_in
 
 
 def parse(module: str, description: str | None, rounds: int) -> Namespace:
-    """The options of a comparison.
+    """Parses the options of a comparison.
 
     Args:
-        module: its name.
-        description: in words.
-        rounds: as many by default.
+        module: the comparison's module, for the usage message.
+        description: for the help.
+        rounds: the default of `--rounds`.
     """
     parser = ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()
 
 
 def newest(models: Path, name: str) -> Path:
-    """The folder of a model's version that the service serves, unless it refuses it."""
+    """The folder of a model's highest version, which the service serves unless it refuses it."""
     return models / name / versions_in(models / name)[0]

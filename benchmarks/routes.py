@@ -1,6 +1,6 @@
-"""Texts, rows of numbers and generated images over HTTP, against the bare sessions of their models.
+"""Texts, tabular rows and generated images over HTTP, compared with the bare sessions of their models.
 
-Rounds interleave, as in `benchmarks.serving`.
+Rounds are interleaved, as in `benchmarks.serving`.
 """
 
 import json
@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from benchmarks import options
 from benchmarks.bare import bare_rate
-from benchmarks.comparison import Line, Route, compare
+from benchmarks.comparison import Route, Workload, compare
 from benchmarks.servers import service
 from service.inference.manifest import GOLDEN
 from service.inference.session import Session
@@ -28,14 +28,14 @@ from service.tasks.text.manifest import TOKENIZER
 from service.tasks.text.reading import PAD, UNKNOWN
 
 BATCHES = (1, 8, 32, 64)
-IMAGES = 2000  # of a generation request
+IMAGES = 2000  # per generation request
 _UNKNOWN_WORD = "xqzxqz"
 
 Ids = npt.NDArray[np.int64]
 
 
 def main() -> None:
-    """Runs the comparisons and prints them; `--json` writes them too."""
+    """Runs the comparisons and prints them; `--json` also writes them to a file."""
     arguments = options.parse("benchmarks.routes", __doc__, rounds=4)
     console = Console()
     routes = [
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _topics(folder: Path) -> Route:
-    """Articles, tokenised by the service; the bare session gets their ids, those of about one length together."""
+    """Articles, tokenised by the service; the bare session gets their ids, batched by similar length."""
     session = Session(folder / "model.onnx", "cpu")
     texts = _articles(folder)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -68,20 +68,20 @@ def _topics(folder: Path) -> Route:
         "topics",
         {batch: partial(_bare_texts, session, texts, batch) for batch in BATCHES},
         [
-            Line("one text", path, "text/plain", bodies, 1, 1),
-            Line("one text", path, "text/plain", bodies, 1, 32),
-            Line("32 texts", path, "application/json", many, 32, 2),
+            Workload("one text", path, "text/plain", bodies, 1, 1),
+            Workload("one text", path, "text/plain", bodies, 1, 32),
+            Workload("32 texts", path, "application/json", many, 32, 2),
         ],
     )
 
 
 def _articles(folder: Path) -> list[Ids]:
-    """The texts of the golden file, without padding."""
+    """The token ids of the texts in the golden file, without padding."""
     return [row[row != PAD] for row in np.load(folder / GOLDEN)["ids"]]
 
 
 def _bare_texts(session: Session, texts: list[Ids], batch: int, seconds: float) -> float:
-    """Texts a second of `session.run` alone."""
+    """Texts per second of `session.run` alone."""
     in_order = sorted((texts[index % len(texts)] for index in range(max(batch, len(texts)))), key=len)
     feeds = [{session.inputs[0]: _stacked(in_order[start : start + batch])} for start in range(0, len(in_order), batch)]
     for feed in feeds:
@@ -101,7 +101,7 @@ def _stacked(texts: list[Ids]) -> Ids:
 
 
 def _tabular(folder: Path) -> Route:
-    """Rows of numbers as JSON."""
+    """Tabular rows as JSON."""
     manifest = read_manifest(folder)
     if not isinstance(manifest, TabularManifest):
         raise SystemExit(f"error: {folder} is for {manifest.task}")
@@ -120,22 +120,22 @@ def _tabular(folder: Path) -> Route:
         "tabular",
         {batch: partial(bare_rate, session, rows, batch) for batch in BATCHES},
         [
-            Line("one row", path, "application/json", alone, 1, 1),
-            Line("one row", path, "application/json", alone, 1, 32),
-            Line("32 rows", path, "application/json", many, 32, 2),
+            Workload("one row", path, "application/json", alone, 1, 1),
+            Workload("one row", path, "application/json", alone, 1, 32),
+            Workload("32 rows", path, "application/json", many, 32, 2),
         ],
     )
 
 
 def _generate(folder: Path) -> Route:
-    """Images from a seed, in each format."""
+    """Images generated from a seed, in each format."""
     session = Session(folder / "model.onnx", "cpu")
     latents = np.load(folder / GOLDEN)[session.inputs[0]]
     return Route(
         "decoder",
         {batch: partial(bare_rate, session, latents, batch) for batch in BATCHES},
         [
-            Line(
+            Workload(
                 f"{IMAGES} images as {kind}",
                 "/v1/generate",
                 "application/json",
@@ -149,7 +149,7 @@ def _generate(folder: Path) -> Route:
 
 
 def _lengths(folder: Path, console: Console) -> dict[str, float]:
-    """What a long text costs the short ones beside it: with those of about one length together, and padded alike."""
+    """How much a long text slows down short ones in its batch: grouped by length, and padded to the longest."""
     session = Session(folder / "model.onnx", "cpu", 1)
     by_length = sorted(_articles(folder), key=len)
     short, long = by_length[0], np.resize(by_length[-1], read_manifest(folder).longest)
@@ -169,7 +169,7 @@ def _lengths(folder: Path, console: Console) -> dict[str, float]:
             times[name].append((time.perf_counter() - started) * 1000)
     figures = {name: statistics.median(values) for name, values in times.items()}
     console.print(
-        f"31 texts of {len(short)} words {figures['short']:.1f} ms; with one of {len(long)} beside them "
+        f"31 texts of {len(short)} words {figures['short']:.1f} ms; together with one of {len(long)} "
         f"{figures['grouped']:.1f} ms, padded to its length {figures['padded']:.1f} ms (one core)"
     )
     return figures

@@ -1,4 +1,4 @@
-"""Is what is served as good as its manifest says? Test items over HTTP, as they lie in the data set.
+"""Checks that the served models are as good as their manifests state, on the original test items over HTTP.
 
 python -m benchmarks.served --classifier ../data/cifar10 --detector ../data/bccd --topics ../data/reuters-r52
 """
@@ -17,13 +17,13 @@ from benchmarks.servers import service
 
 
 def main() -> None:
-    """Prints each figure as served and as stated."""
+    """Prints each metric as measured over HTTP and as the manifest states it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.served", description=__doc__)
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--classifier", metavar="DATA", help="the data set of the classifiers: a folder or hub id")
     parser.add_argument("--detector", metavar="DATA", help="the data set of the detector")
     parser.add_argument("--topics", metavar="DATA", help="the data set of the text classifier")
-    parser.add_argument("--images", type=int, default=1000, help="at most so many, evenly spread")
+    parser.add_argument("--images", type=int, default=1000, help="maximum number of test images, evenly spread")
     arguments = parser.parse_args()
     console = Console()
     with service(arguments.models) as running:
@@ -35,7 +35,7 @@ def main() -> None:
                 error = (accuracy * (1 - accuracy) / count) ** 0.5
                 stated = model["metrics"]["accuracy"]
                 console.print(
-                    f"{model['name']}: accuracy {accuracy:.4f} of {count} test images over HTTP (standard error "
+                    f"{model['name']}: accuracy {accuracy:.4f} on {count} test images over HTTP (standard error "
                     f"{error:.4f}); stated {stated:.4f}"
                 )
             if arguments.detector and model["task"] == "detection":
@@ -49,7 +49,7 @@ def main() -> None:
                 accuracy, count = _text_accuracy(url, model["name"], arguments.topics)
                 stated = model["metrics"]["accuracy"]
                 console.print(
-                    f"{model['name']}: accuracy {accuracy:.4f} of {count} test texts over HTTP; stated {stated:.4f}"
+                    f"{model['name']}: accuracy {accuracy:.4f} on {count} test texts over HTTP; stated {stated:.4f}"
                 )
 
 
@@ -105,7 +105,7 @@ def _average_precision(url: str, model: str, source: str) -> tuple[float, float]
 async def _ask(
     url: str, contents: Sequence[bytes], at_a_time: int = 16, media_type: str = "application/octet-stream"
 ) -> list[dict[str, Any]]:
-    """The answers to requests of one item each, in order."""
+    """The answers to requests with one item each, in order."""
     gate = asyncio.Semaphore(at_a_time)
     headers = {"content-type": media_type}
 

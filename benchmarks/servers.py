@@ -1,4 +1,4 @@
-"""Servers as subprocesses: started, awaited, measured from outside, stopped."""
+"""Runs servers as subprocesses: starts them, waits until they are ready, measures and stops them."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers; `seconds_to_ready` since its process began."""
+    """A running server; `seconds_to_ready` is the time from the start of its process until it was ready."""
 
     process: psutil.Process
     port: int
@@ -53,7 +53,7 @@ def handwritten(folder: Path) -> Iterator[Running]:
 @contextmanager
 def _run(command: list[str], environment: Mapping[str, str], port: int, path: str) -> Iterator[Running]:
     started = time.perf_counter()
-    # A log that is written, as in production, but not shown.
+    # The log is written, as in production, but discarded.
     with Path(os.devnull).open("w") as log:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, stdout=log)
     try:

@@ -1,6 +1,6 @@
-"""make bench: what a client gets over HTTP, against the bare runtime and against a hand-written FastAPI app.
+"""The classifier over HTTP compared with ONNX Runtime alone and with a hand-written FastAPI app.
 
-Rounds interleave, so that a noisy machine disturbs every candidate alike; medians and ratios are of one run.
+Rounds are interleaved, so that noise on the machine affects every candidate alike; medians and ratios are of one run.
 """
 
 import io
@@ -33,7 +33,7 @@ BATCHES = (1, 8, 16, 32, 64)
 
 
 def main() -> None:
-    """Runs the comparison and prints it; `--json` writes it too."""
+    """Runs the comparison and prints it; `--json` also writes it to a file."""
     arguments = options.parse("benchmarks.serving", __doc__, rounds=5)
     console = Console()
     folder = options.newest(arguments.models, "classifier")
@@ -47,9 +47,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         tiny = make_tiny(folder, Path(scratch))
-        figures["tiny"] = _compare(
-            arguments, Path(scratch), tiny, golden, images, console, "a network that costs nothing"
-        )
+        figures["tiny"] = _compare(arguments, Path(scratch), tiny, golden, images, console, "a trivial network")
     process = figures["process"]
     console.print(
         f"start to ready {process['seconds_to_ready']:.2f} s, resident {process['resident_mb']:.0f} MB, "
@@ -85,13 +83,13 @@ def _compare(
     ceiling = statistics.median(bare[best])
     alone_ms = 1000 / statistics.median(bare[1])
 
-    table = Table(title=f"{title}: bare session {ceiling:.0f} images/s (batch {best}), {alone_ms:.2f} ms alone")
-    for column in ("at a time", "service/s", "of bare", "by hand/s", "service / by hand", "median ms", "over bare ms"):
+    table = Table(title=f"{title}: bare session {ceiling:.0f} images/s (batch {best}), {alone_ms:.2f} ms for one")
+    for column in ("concurrency", "service/s", "vs bare", "by hand/s", "vs by hand", "median ms", "ms over bare"):
         table.add_column(column, justify="right")
     rows = []
     for concurrency in CONCURRENCIES:
         rate = statistics.median(x[0] for x in served[concurrency])
-        # Ratios are taken round by round: what disturbs a round disturbs both sides of it.
+        # Ratios are computed per round, because a disturbance affects both sides of the same round.
         of_bare = statistics.median(x[0] / y for x, y in zip(served[concurrency], bare[best], strict=True))
         by_hand = statistics.median(x[0] for x in written[concurrency])
         ratio = statistics.median(x[0] / y[0] for x, y in zip(served[concurrency], written[concurrency], strict=True))
@@ -143,7 +141,7 @@ def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _client() -> str:
-    return "wrk, 1 thread" if shutil.which("wrk") else "asyncio connections in the benchmark's process"
+    return "wrk, 1 thread" if shutil.which("wrk") else "asyncio client in the benchmark's process"
 
 
 if __name__ == "__main__":

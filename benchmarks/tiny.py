@@ -1,4 +1,4 @@
-"""A network that costs nothing, so that only the serving is measured."""
+"""A trivial network, so that only the cost of serving is measured."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from service.tasks.registry import read_manifest
 
 
 def make_tiny(like: Path, root: Path) -> Path:
-    """Writes a version with the inputs, labels and card of the model in `like`, and next to no arithmetic.
+    """Writes a version with the inputs, labels and manifest of the model in `like`, and almost no arithmetic.
 
     Args:
-        like: a version's folder of an image classifier.
+        like: the folder of an image classifier's version.
         root: the models folder to write `classifier/1` into.
 
     Returns:
@@ -23,7 +23,7 @@ def make_tiny(like: Path, root: Path) -> Path:
     """
     manifest = read_manifest(like)
     if not isinstance(manifest, ClassifierManifest):
-        raise TypeError(f"{like} is no image classifier")
+        raise TypeError(f"{like} is not an image classifier")
     height, width, channels = manifest.image.height, manifest.image.width, manifest.image.channels
     labels = len(manifest.labels)
     folder = root / "classifier" / "1"
@@ -31,7 +31,7 @@ def make_tiny(like: Path, root: Path) -> Path:
     nodes = [
         helper.make_node("Slice", ["images", "zero", "one", "axis"], ["row"]),
         helper.make_node("Cast", ["row"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels", "places"], ["mean"], keepdims=0),
+        helper.make_node("ReduceMean", ["pixels", "spatial"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "scale"], ["scaled"]),
         helper.make_node("MatMul", ["scaled", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
@@ -41,7 +41,7 @@ def make_tiny(like: Path, root: Path) -> Path:
         helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
         helper.make_tensor("one", TensorProto.INT64, [1], [1]),
         helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("places", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("spatial", TensorProto.INT64, [2], [1, 2]),
         helper.make_tensor("scale", TensorProto.FLOAT, [1], [1 / 255]),
         helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel()),
     ]

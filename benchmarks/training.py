@@ -1,9 +1,9 @@
-"""What each means against slow training steps buys: images per second with it and without, and their ratio.
+"""The effect of each optimisation of training steps: images per second with and without it, and their ratio.
 
-Freed memory is kept (training/memory.py); matrices are multiplied in bfloat16; the statistics of a pretrained
-network's normalisations are folded into its convolutions (training/classification/folding.py).
+Freed memory is reused (training/memory.py); matrices are multiplied in bfloat16; batch normalisation of a pretrained
+network is folded into its convolutions (training/classification/folding.py).
 
-Each measurement is a process of its own, since the allocator cannot be told twice; rounds interleave.
+Each measurement runs in its own process, because the allocator can be configured only once; rounds are interleaved.
 """
 
 import argparse
@@ -24,7 +24,7 @@ IMAGES = {"mlp": 45_000, "cnn": 4096, "transfer": 1024}
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: an architecture at its recipe's settings, and with which means."""
+    """An architecture with its recipe's settings, and the optimisations that are switched on."""
 
     arch: Literal["mlp", "cnn", "transfer"]
     keep: bool = True
@@ -33,9 +33,9 @@ class Case:
 
 
 COMPARISONS = {
-    "mlp, freed memory kept": (Case("mlp", keep=False), Case("mlp")),
-    "cnn, freed memory kept": (Case("cnn", keep=False), Case("cnn")),
-    "transfer, freed memory kept": (Case("transfer", keep=False), Case("transfer")),
+    "mlp, freed memory reused": (Case("mlp", keep=False), Case("mlp")),
+    "cnn, freed memory reused": (Case("cnn", keep=False), Case("cnn")),
+    "transfer, freed memory reused": (Case("transfer", keep=False), Case("transfer")),
     "cnn, bfloat16": (Case("cnn"), Case("cnn", precision="bf16")),
     "transfer, bfloat16": (Case("transfer"), Case("transfer", precision="bf16")),
     "transfer, folded": (Case("transfer"), Case("transfer", fold=True)),
@@ -44,7 +44,7 @@ COMPARISONS = {
 
 
 def main() -> None:
-    """Runs the comparisons and prints images per second and their ratio."""
+    """Runs the comparisons; prints images per second and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", type=lambda text: Case(**json.loads(text)), help=argparse.SUPPRESS)
@@ -65,7 +65,7 @@ def _measure(case: Case) -> float:
 
 
 def images_per_second(case: Case) -> float:
-    """Of an epoch's training steps at the recipe's settings, on random images of CIFAR-10's size."""
+    """Images per second of one epoch of training with the recipe's settings, on random images of CIFAR-10's size."""
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
@@ -83,7 +83,7 @@ def images_per_second(case: Case) -> float:
     train = ImageSplit(random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), np.arange(count) % 10)
     few = ImageSplit(train.images[:64], train.labels[:64])
     data = ImageData("random", tuple("abcdefghij"), train, few, few, "")
-    # At the size that its last epochs have.
+    # At the image size of its last epochs.
     model = build(NetworkSettings(arch=case.arch, start_size=0), data, 0)
     with tempfile.TemporaryDirectory() as folder:
         state = fit(

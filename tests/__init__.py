@@ -1,1 +1,1 @@
-"""The tests: they mirror service/ and training/; end-to-end tests stand beside them."""
+"""The tests: they mirror service/ and training/; end-to-end tests are at the top level."""

@@ -1,4 +1,4 @@
-"""What several tests share: a folder with the tiny model, the application in this process, the real server."""
+"""Shared fixtures: a folder with the tiny model, the application in this process, the real server."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.tiny import write_model
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with the tiny classifier as `classifier/1`; not to be changed."""
+    """A models folder with the tiny classifier as `classifier/1`; tests must not change it."""
     models = tmp_path_factory.mktemp("models")
     write_model(models)
     return models
@@ -36,7 +36,7 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application, without a network between them."""
+    """A client that calls the application directly, without a network."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""A model and an observer that a test holds in its hand."""
+"""A model and an observer that a test controls."""
 
 import asyncio
 import threading
@@ -10,11 +10,11 @@ from service.inference.context import Context
 from service.inference.queue import DropReason, Queue
 from service.inference.scheduler import Scheduler
 
-PATIENCE = 30  # seconds until a test that waits in vain fails
+PATIENCE = 30  # seconds until a waiting test fails
 
 
 class Gated:
-    """A model whose every batch waits for the test to let it through; its answer to an item is ten times the item."""
+    """A model whose every batch blocks until the test releases it; the result for an item is ten times the item."""
 
     def __init__(self) -> None:
         self.batches: list[list[Any]] = []
@@ -28,11 +28,11 @@ class Gated:
         return [item * 10 for item in items]
 
     async def entered(self) -> None:
-        """Returns once one more batch has reached the model."""
+        """Waits until one more batch has reached the model."""
         assert await asyncio.to_thread(self._entered.acquire, timeout=PATIENCE)
 
     def release(self, batches: int = 1) -> None:
-        """Lets so many batches through."""
+        """Lets this many batches through."""
         self._gate.release(batches)
 
     @property
@@ -44,7 +44,7 @@ class Gated:
 async def submit(
     batcher: Batcher, items: Sequence[Any], context: Context | None = None, **options: Any
 ) -> tuple[list[Any], Context]:
-    """The results of items, and how long they took; gives them up when it is cancelled."""
+    """The results of items, and the context with the times they took."""
     context = context or Context(**options)
     submission = batcher.submit(items, context)
     return await submission.future, context
@@ -61,12 +61,12 @@ def rerun(batcher: Batcher, run: Callable[[list[Any]], Sequence[Any]]) -> None:
 
 
 class Recorder:
-    """An observer that keeps what it was told."""
+    """An observer that records its calls."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, list[float], float]] = []
         self.drops: dict[str, int] = {}
-        self.told = asyncio.Event()
+        self.dropped_any = asyncio.Event()
         self.preparations: list[float] = []
 
     def prepared(self, seconds: float) -> None:
@@ -77,4 +77,4 @@ class Recorder:
 
     def dropped(self, reason: DropReason, count: int) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + count
-        self.told.set()
+        self.dropped_any.set()

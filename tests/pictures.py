@@ -1,4 +1,4 @@
-"""Image files made on the spot: encoded, damaged, and declaring more than they hold."""
+"""Generates image files: intact, and with a header that declares more than they hold."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ def encode(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) 
 
 
 def photograph(height: int, width: int, channels: int = 3) -> np.ndarray:
-    """Smooth shapes and fine detail, different in every corner; uint8, shape (height, width, channels)."""
+    """Smooth shapes and fine detail, with different corners; uint8, shape (height, width, channels)."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     planes = [
         np.sin(6 * x + 3 * y) * 0.4 + x * 0.5,
@@ -31,7 +31,7 @@ def photograph(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that declares `width` x `height` pixels of RGB and holds next to none of them."""
+    """A PNG that declares `width` x `height` RGB pixels but holds almost none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""Starts the real server as a process of its own, as `python -m service` does."""
+"""Starts the real server in a process of its own, as `python -m service` does."""
 
 import os
 import queue
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This environment with the given QUARTET_ settings and no others."""
+    """The current environment with only the given QUARTET_ settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("QUARTET_")}
     return {**inherited, **{f"QUARTET_{name.upper()}": str(value) for name, value in settings.items()}}
 
@@ -70,7 +70,7 @@ class Server:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def wait(self) -> int:
-        """Waits for its end and returns the exit code."""
+        """Waits until it exits and returns the exit code."""
         code = self.process.wait(timeout=60)
         self._reader.join(timeout=60)
         if self.process.stderr:
@@ -78,7 +78,7 @@ class Server:
         return code
 
     def stop(self) -> int:
-        """Ends it and returns the exit code."""
+        """Stops it and returns the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         try:

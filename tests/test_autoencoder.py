@@ -1,4 +1,4 @@
-"""The real server with the committed autoencoder and its parts: digits restored, coded, and invented."""
+"""The real server with the committed autoencoder and its parts: reconstruction, encoding and generation of digits."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ DIGITS = np.load(ROOT / "models" / "autoencoder" / "1" / "golden.npz")["images"]
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    # Two threads, so that batches run side by side too.
+    # Two threads, so that batches also run in parallel.
     with committed(tmp_path_factory.mktemp("autoencoder"), "autoencoder", "encoder", "decoder", threads=2) as client:
         yield client
 
@@ -41,7 +41,7 @@ def test_a_sheet_of_sevens_is_a_picture_of_white_strokes_on_black(client: httpx.
     picture = np.asarray(Image.open(io.BytesIO(response.content)))
     assert picture.shape == (5 * 29 + 1, 5 * 29 + 1)
     tiles = np.stack([picture[1 + row * 29 :, 1 + column * 29 :][:28, :28] for row in range(5) for column in range(5)])
-    # Ink in the middle of each, none at its edges.
+    # Each digit has strokes in the middle and none at its edges.
     assert (tiles.max((1, 2)) > 200).all()
     assert np.median(tiles[:, [0, -1]]) < 10
 
@@ -70,23 +70,23 @@ def test_a_thousand_sevens_arrive_whole(client: httpx.Client):
 
 
 def test_encoding_and_decoding_is_reconstructing(client: httpx.Client):
-    codes = client.post("/v1/encode", files=upload(DIGITS)).json()["results"]
-    latents = [code["latents"] for code in codes]
+    results = client.post("/v1/encode", files=upload(DIGITS)).json()["results"]
+    latents = [result["latents"] for result in results]
     decoded = client.post("/v1/decode", json={"latents": latents}).json()["results"]
     restored = client.post("/v1/reconstruct", files=upload(DIGITS)).json()["results"]
     assert len(latents) == len(DIGITS)
     assert [image["png"] for image in decoded] == [image["png"] for image in restored]
 
 
-def test_restored_digits_are_about_as_near_as_the_manifest_says(client: httpx.Client):
+def test_the_reconstruction_error_is_about_that_of_the_manifest(client: httpx.Client):
     results = client.post("/v1/reconstruct", files=upload(DIGITS)).json()["results"]
     errors = [result["error"] for result in results]
     stated = read_manifest(ROOT / "models" / "autoencoder" / "1").metrics.mse
-    # Sixteen digits of ten thousand: the mean of so few may be off by a half.
+    # The mean over sixteen of ten thousand digits may be off by a half.
     assert np.mean(errors) == pytest.approx(stated, rel=0.5)
 
 
-def test_dark_ink_on_white_paper_is_read_as_the_data_s_white_on_black(client: httpx.Client):
+def test_dark_ink_on_white_paper_is_inverted_to_white_on_black(client: httpx.Client):
     paper = np.pad(
         255 - DIGITS[:1].repeat(8, 1).repeat(8, 2), ((0, 0), (40, 40), (40, 40), (0, 0)), constant_values=245
     )

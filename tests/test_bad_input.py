@@ -1,4 +1,4 @@
-"""What strangers send: each gets its own answer, and the server answers the next request as if nothing had been."""
+"""Bad input: each kind gets its own answer, and the server handles the next request as if nothing had happened."""
 
 import base64
 import io
@@ -18,12 +18,12 @@ from tests.tiny import solid, write_model
 
 CAT_JPEG = base64.b64decode(CAT)
 MB = 1_000_000
-PATIENCE = 60  # seconds until a test that waits in vain fails
+PATIENCE = 60  # seconds until a waiting test fails
 
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose model takes a noticeable time for every single image."""
+    """A server whose model takes a noticeable time per image."""
     models = tmp_path_factory.mktemp("slow")
     write_model(models, slow=500, max_batch=1)
     running = Server(models=models)
@@ -33,7 +33,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def assert_good(server: Server) -> None:
-    """The server is ready and right about the cat."""
+    """The server is ready and classifies the cat correctly."""
     with server.client() as client:
         assert client.get("/healthz/ready").status_code == 200
         answer = client.post("/v1/predict", content=CAT_JPEG, headers={"content-type": "image/jpeg"})
@@ -43,7 +43,7 @@ def assert_good(server: Server) -> None:
 
 @pytest.fixture
 def unharmed(server: Server) -> Iterator[Server]:
-    """The server, which afterwards must answer well and have kept its memory."""
+    """The server; after the test it must answer correctly and use no more memory."""
     assert_good(server)
     before = server.memory()
     yield server
@@ -63,7 +63,7 @@ def assert_problem(answer: httpx.Response, status: int, slug: str, *, index: int
 
 
 def form(count: int, data: bytes = b"x") -> bytes:
-    """A multipart form of so many files, with the boundary `b`."""
+    """A multipart form of `count` files, with the boundary `b`."""
     part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + data + b"\r\n"
     return part * count + b"--b--\r\n"
 
@@ -160,7 +160,7 @@ def test_a_bad_query(unharmed: Server, query: str, status: int, slug: str, says:
         assert_problem(answer, status, slug, says=says)
 
 
-def test_an_animated_gif_counts_by_its_first_frame(unharmed: Server):
+def test_only_the_first_frame_of_an_animated_gif_is_classified(unharmed: Server):
     cat = Image.open(io.BytesIO(CAT_JPEG))
     still = encode(cat, "GIF")
     moving = encode(cat, "GIF", save_all=True, append_images=[Image.new("RGB", cat.size, "blue")] * 3)
@@ -191,7 +191,7 @@ def receive(connection: socket.socket) -> bytes:
     try:
         while data := connection.recv(65536):
             answer += data
-    except ConnectionResetError:  # the server does not read on once it has answered
+    except ConnectionResetError:  # the server stops reading once it has answered
         pass
     return answer
 
@@ -218,7 +218,7 @@ def test_a_declared_body_over_the_limit_is_refused_before_it_is_sent(unharmed: S
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_no_http_at_all(unharmed: Server):
+def test_a_request_that_is_not_http(unharmed: Server):
     with connect(unharmed) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00 is not HTTP\r\n\r\n")
         assert receive(connection).startswith(b"HTTP/1.1 400 ")

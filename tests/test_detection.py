@@ -1,4 +1,4 @@
-"""The real server with the committed detector: real blood smears, alone and together."""
+"""The real server with the committed detector: real blood smears, one by one and together."""
 
 import base64
 import io
@@ -28,17 +28,17 @@ def post(client: httpx.Client, content: bytes, kind: str = "image/png", **query:
     return answer.json()
 
 
-def test_the_cells_of_the_page_s_example_are_found(client: httpx.Client):
+def test_the_cells_of_the_docs_example_are_found(client: httpx.Client):
     document = post(client, base64.b64decode(SMEAR), "image/jpeg")
     (result,) = document["results"]
     assert (result["width"], result["height"]) == (256, 192)
-    # A white cell and seventeen red ones by the annotation, many of them cut off or hidden, in a shrunken picture.
+    # The annotation has one white cell and seventeen red ones, many cut off or hidden; the image is scaled down.
     assert result["counts"]["WBC"] == 1
     assert 5 <= result["counts"]["RBC"] <= 24
     assert set(document["threshold"]) == {"confidence", "precision", "recall"}
 
 
-def test_a_wanted_precision_finds_less_and_a_wanted_recall_more(client: httpx.Client):
+def test_a_requested_precision_finds_fewer_and_a_requested_recall_more(client: httpx.Client):
     overall = read_manifest(FOLDER).curves.overall
     content = base64.b64decode(SMEAR)
     sure = post(client, content, "image/jpeg", precision=round(max(overall.precision[:-20]) - 0.03, 3))
@@ -47,7 +47,7 @@ def test_a_wanted_precision_finds_less_and_a_wanted_recall_more(client: httpx.Cl
     assert len(sure["results"][0]["boxes"]) <= len(wide["results"][0]["boxes"])
 
 
-def test_eight_different_images_together_are_as_each_alone(client: httpx.Client):
+def test_images_in_one_request_get_the_same_answers_as_alone(client: httpx.Client):
     frames = np.load(FOLDER / "golden.npz")["images"]
     images = [*frames, *(np.ascontiguousarray(frame[:, ::-1]) for frame in frames)]
     contents = [encode(image) for image in images[:8]]

@@ -1,4 +1,4 @@
-"""The API page in a real browser that can reach nothing but the server."""
+"""The API page in a real browser that can only reach the server."""
 
 import re
 import shutil

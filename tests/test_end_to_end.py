@@ -1,4 +1,4 @@
-"""The real server with the committed classifier: every way to send an image, alone and two hundred at a time."""
+"""The real server with the committed classifier: every way to send an image, alone and two hundred concurrently."""
 
 import asyncio
 import base64
@@ -29,12 +29,12 @@ def client(server: Server):
 
 
 def probabilities(result: dict) -> np.ndarray:
-    """One probability a label, in the model's order."""
+    """The probability of each label, in the model's order."""
     return np.array([label["probability"] for label in sorted(result["labels"], key=lambda label: label["index"])])
 
 
 def pictures(count: int) -> list[np.ndarray]:
-    """So many different images of 32 x 32."""
+    """`count` different images of 32 x 32."""
     rng = np.random.default_rng(1)
     cat = EncodedImage.open(CAT_JPEG).decode(3)
     noise = rng.integers(-60, 60, (count, 32, 32, 3))
@@ -59,7 +59,7 @@ def test_a_cat_is_a_cat(client: httpx.Client):
     assert result["labels"][0]["index"] == 3
 
 
-def test_the_answer_is_the_graphs(client: httpx.Client):
+def test_the_answer_is_that_of_the_graph(client: httpx.Client):
     pixels = photograph(32, 32)
     document = client.post("/v1/predict?top_k=10", content=encode(pixels), headers={"content-type": "image/png"}).json()
     (expected,) = Session(FOLDER / "model.onnx", "cpu", 1).run({"images": pixels[None]})
@@ -68,7 +68,7 @@ def test_the_answer_is_the_graphs(client: httpx.Client):
 
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "application/x-www-form-urlencoded", "image/png"])
-def test_the_bytes_say_what_they_are(client: httpx.Client, content_type: str):
+def test_the_format_is_recognised_by_the_contents(client: httpx.Client, content_type: str):
     expected = client.post("/v1/predict", content=CAT_JPEG, headers=JPEG).json()
     answer = client.post("/v1/predict", content=CAT_JPEG, headers={"content-type": content_type})
     assert answer.status_code == 200
@@ -108,8 +108,8 @@ def test_coverage_adds_the_label_set(client: httpx.Client):
         ).threshold
         expected = [
             label["label"]
-            for place, label in enumerate(result["labels"])
-            if place == 0 or label["probability"] >= threshold
+            for rank, label in enumerate(result["labels"])
+            if rank == 0 or label["probability"] >= threshold
         ]
         assert result["label_set"] == expected
         sets[coverage] = set(expected)

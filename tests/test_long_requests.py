@@ -16,8 +16,8 @@ from tests.pictures import encode
 from tests.server import ROOT, Server
 from tests.tiny import solid, write_model
 
-PATIENCE = 60  # seconds until a test that waits in vain fails
-TIMEOUT = 1  # of the server: what lasts longer makes progress all the while
+PATIENCE = 60  # seconds until a waiting test fails
+TIMEOUT = 1  # of the server; longer requests make progress all the time
 COLOURS = ["red", "green", "blue"]
 
 
@@ -40,7 +40,7 @@ class Sender(threading.Thread):
         self.seconds = time.monotonic() - began
 
     def check(self) -> str:
-        """The version that answered, rightly, and after more than the server's timeout."""
+        """The version that answered; checks that the answer is right and took longer than the server's timeout."""
         self.join(PATIENCE)
         assert self.answer is not None
         assert self.answer.status_code == 200, self.answer.text
@@ -72,14 +72,14 @@ def test_a_request_that_lasts_survives_a_reload_and_the_old_version_goes_with_it
     write_model(tmp_path, version="2")
     server.process.send_signal(signal.SIGUSR1)
     with server.client() as client:
-        # The new one answers while the old one still works.
+        # The new version answers while the old one is still working.
         wait_until(lambda: client.get("/v1/models/classifier").json()["version"] == "2", server)
         assert sender.is_alive()
         assert not any("closed classifier/1" in line for line in server.lines)
         assert sender.check() == "1"
         answered = time.monotonic()
         wait_until(lambda: any("closed classifier/1" in line for line in server.lines), server)
-        assert time.monotonic() - answered < 1.5  # a second, and what a busy machine adds
+        assert time.monotonic() - answered < 1.5  # a second, plus a margin for a busy machine
         quick = client.post("/v1/predict", content=encode(solid("green")))
         assert quick.json()["version"] == "2"
     assert server.stop() == 0
@@ -98,7 +98,7 @@ def test_a_request_that_lasts_survives_a_sigterm(tmp_path: Path):
 
 
 def generate(server: Server, count: int) -> socket.socket:
-    """A connection on which many images are asked for; nothing of the answer has been read."""
+    """A connection with a request for many images; none of the answer has been read yet."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
     body = f'{{"count": {count}, "seed": 1, "format": "npz"}}'
@@ -115,7 +115,7 @@ def read_to_the_end(connection: socket.socket) -> bytes:
 
 
 def check_images(answer: bytes, count: int) -> None:
-    """The answer, in chunks (RFC 9112, 7.1), is whole and holds so many images."""
+    """The answer, in chunks (RFC 9112, 7.1), is complete and holds `count` images."""
     _, _, chunks = answer.partition(b"\r\n\r\n")
     body = b""
     while chunks:
@@ -139,7 +139,7 @@ def test_a_slow_reader_of_generated_images_survives_a_reload(tmp_path: Path):
         server.process.send_signal(signal.SIGUSR1)
         with server.client() as client:
             wait_until(lambda: client.get("/v1/models/decoder").json()["version"] == "2", server)
-        time.sleep(2 * TIMEOUT)  # reads nothing for longer than the server would wait for progress
+        time.sleep(2 * TIMEOUT)  # reads nothing for longer than the server's timeout
         assert not any("closed decoder/1" in line for line in server.lines)
         check_images(read_to_the_end(reader), 10_000)
     wait_until(lambda: any("closed decoder/1" in line for line in server.lines), server)

@@ -1,4 +1,4 @@
-"""SIGUSR1: what is new on disk is served without a gap."""
+"""SIGUSR1: new versions on disk are served without an interruption."""
 
 import signal
 import time
@@ -10,11 +10,11 @@ from tests.pictures import encode
 from tests.server import Server
 from tests.tiny import solid, write_model, wrong_golden
 
-PATIENCE = 60  # seconds until a test that waits in vain fails
+PATIENCE = 60  # seconds until a waiting test fails
 
 
 def predict(client: httpx.Client) -> str:
-    """The version that answers, rightly."""
+    """The version that answers; checks that the answer is right."""
     answer = client.post("/v1/predict?top_k=1", content=encode(solid("green")), headers={"content-type": "image/png"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["results"][0]["labels"][0]["label"] == "green"

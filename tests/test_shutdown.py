@@ -1,4 +1,4 @@
-"""How the process starts and ends: exit codes, one line for a failure, and requests that are finished."""
+"""Startup and shutdown: exit codes, one-line errors, and requests that are finished."""
 
 import signal
 import socket
@@ -16,11 +16,11 @@ from tests.pictures import encode
 from tests.server import ROOT, Server, environment
 from tests.tiny import solid, write_model, wrong_golden
 
-PATIENCE = 60  # seconds until a test that waits in vain fails
+PATIENCE = 60  # seconds until a waiting test fails
 
 
 def fail_to_start(**settings: object) -> tuple[int, str]:
-    """The exit code and the last words of a server that cannot start."""
+    """The exit code and the last line of output of a server that cannot start."""
     settings = {"host": "127.0.0.1", "port": 0, "device": "cpu", "threads": 1, **settings}
     done = subprocess.run(
         [sys.executable, "-m", "service"],
@@ -103,7 +103,7 @@ def test_a_signal_ends_an_idle_server(tiny_models: Path, number: signal.Signals)
 
 
 def wait_until_closed(port: int) -> None:
-    """Returns once the port takes no connections: the server has begun to end."""
+    """Waits until the port refuses connections: the server has begun to shut down."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -165,7 +165,7 @@ def test_sigterm_finishes_a_request_whose_images_wait_and_run(tmp_path: Path):
     assert "Traceback" not in "".join(server.lines)
 
 
-def test_a_request_that_outlasts_the_shutdown_is_told_so(tmp_path: Path):
+def test_a_request_that_outlasts_the_shutdown_timeout_is_answered_503(tmp_path: Path):
     write_model(tmp_path, slow=150, max_batch=1)
     server = Server(models=tmp_path, shutdown_timeout=1)
     answers: list[httpx.Response] = []

@@ -1,4 +1,4 @@
-"""The real server with the committed tabular model: rows of numbers, and what its page shows."""
+"""The real server with the committed tabular model: rows of numbers, and the examples on its API page."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ def test_rows_as_json_and_as_csv_get_the_model_s_answers(client: httpx.Client):
     np.testing.assert_allclose(probabilities(sent.json()["results"]), ANSWERS, atol=1e-4)
 
 
-def test_the_page_s_example_has_the_model_s_columns_and_works(client: httpx.Client):
+def test_the_docs_example_has_the_models_columns_and_works(client: httpx.Client):
     page = client.get("/openapi.json").json()
     content = page["paths"]["/v1/predict-tabular"]["post"]["requestBody"]["content"]
     example = content["application/json"]["example"]
@@ -76,10 +76,10 @@ def test_a_bad_row_is_named(client: httpx.Client, change: dict, said: str):
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_a_number_that_is_none_is_named(client: httpx.Client, number: str):
+def test_a_non_finite_number_is_named(client: httpx.Client, number: str):
     body = (
         '{"rows": [{'
-        + ", ".join(f'"{name}": {number if place == 4 else 1.0}' for place, name in enumerate(NAMES))
+        + ", ".join(f'"{name}": {number if index == 4 else 1.0}' for index, name in enumerate(NAMES))
         + "}]}"
     )
     response = client.post("/v1/predict-tabular", content=body, headers={"content-type": "application/json"})

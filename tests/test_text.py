@@ -1,4 +1,4 @@
-"""The real server with the committed text classifier: articles as a newsroom writes them."""
+"""The real server with the committed text classifier: articles as a news agency writes them."""
 
 import httpx
 import pytest
@@ -55,12 +55,12 @@ def test_an_article_as_it_was_written_gets_its_topic(client: httpx.Client, artic
     assert response.status_code == 200, response.text
     (result,) = response.json()["results"]
     assert result["labels"][0]["label"] == topic
-    # Nearly every word of an ordinary article is one that the model knows.
+    # Nearly every word of an ordinary article is in the vocabulary.
     assert result["unknown"] < 0.2 * result["tokens"]
     assert result["cut_off"] == 0
 
 
-def test_articles_together_are_as_each_alone(client: httpx.Client):
+def test_articles_in_one_request_get_the_same_answers_as_alone(client: httpx.Client):
     texts = [CRUDE, EARN, "Cocoa.", ACQ, COFFEE * 20]
     together = client.post("/v1/classify-text?top_k=52", json={"texts": texts}).json()["results"]
     for text, result in zip(texts, together, strict=True):
@@ -74,7 +74,7 @@ def test_articles_together_are_as_each_alone(client: httpx.Client):
     assert together[-1]["cut_off"] > 0
 
 
-def test_the_words_that_moved_a_decision_are_those_of_its_topic(client: httpx.Client):
+def test_the_most_influential_words_belong_to_the_topic(client: httpx.Client):
     response = client.post("/v1/classify-text?explain=true", json={"text": COFFEE})
     (result,) = response.json()["results"]
     words = sorted(result["words"], key=lambda word: -word["weight"])

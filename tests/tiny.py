@@ -1,4 +1,4 @@
-"""A real classifier that costs nothing: 8 x 8 pixels to the probabilities of red, green and blue, by mean colour."""
+"""A tiny but real classifier: 8 x 8 pixels to the probabilities of red, green and blue, by mean colour."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from service.inference.manifest import sha256
 LABELS = ("red", "green", "blue")
 SIZE = 8
 COLOURS = {"red": (230, 20, 30), "green": (20, 230, 30), "blue": (20, 30, 230)}
-# How sharply a brighter channel wins; the softmax of these logits is the answer, so it has calibrated numbers.
+# The scale of the logits, which says how strongly a brighter channel dominates in the softmax.
 _SCALE = 1 / 32
 
 
@@ -31,7 +31,7 @@ def solid(label: str, size: int = SIZE) -> np.ndarray:
 
 
 def graph(slow: int = 0) -> onnx.ModelProto:
-    """The graph; `slow` multiplies two 256 x 256 matrices so many times on the way, without changing the answer."""
+    """The graph; `slow` is how often it multiplies two 256 x 256 matrices, which does not change the answer."""
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
@@ -66,7 +66,7 @@ def graph(slow: int = 0) -> onnx.ModelProto:
             ],
         )
         nodes += [
-            # A matrix of zeros that depends on the input, so that nothing can be computed beforehand.
+            # A matrix of zeros that depends on the input, so that constant folding cannot remove it.
             helper.make_node("ReduceMean", ["logits"], ["mean"], keepdims=0),
             helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
             helper.make_node("Expand", ["nothing", "side"], ["zeros"]),
@@ -161,7 +161,7 @@ def write_model(
 
 
 def wrong_golden(folder: Path) -> None:
-    """A `change` for `write_model`: another answer than the graph's in the golden file."""
+    """A `change` for `write_model`: the golden file has outputs that the graph does not give."""
     with np.load(folder / "golden.npz") as golden:
         images, probabilities = golden["images"], golden["probabilities"]
     np.savez(folder / "golden.npz", images=images, probabilities=probabilities[:, ::-1])

@@ -1,4 +1,4 @@
-"""A real autoencoder that costs nothing: 4 x 4 grey pixels to the brightness of the four quarters, and back."""
+"""A tiny but real autoencoder: 4 x 4 grey pixels to the brightness of the four quarters, and back."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def decoded(latents: np.ndarray) -> np.ndarray:
 
 
 def density() -> Density:
-    """Dark images about 0.2, light ones about 0.8."""
+    """Dark images centred at 0.2, light ones at 0.8."""
     means = np.array([[[0.2] * LATENT], [[0.8] * LATENT]], np.float32)
     factors = np.broadcast_to(np.eye(LATENT, dtype=np.float32) * 0.05, (2, 1, LATENT, LATENT)).copy()
     return Density(np.array([0.5, 0.5], np.float32), np.ones((2, 1), np.float32), means, factors)

@@ -1,4 +1,4 @@
-"""A real detector that costs nothing: finds the red, the green and the blue area of a picture, one box a colour."""
+"""A tiny but real detector: finds the red, the green and the blue area of an image, one box per colour."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from service.tasks.detection.letterbox import FILL
 
 LABELS = ("red", "green", "blue")
 HEIGHT, WIDTH = 48, 64
-# A channel that exceeds the sum of the others by more than this is a colour.
+# A pixel has a colour if one channel exceeds the sum of the others by more than this.
 _DOMINANCE = 0.3
 
 
@@ -25,18 +25,18 @@ def answer(images: np.ndarray) -> dict[str, np.ndarray]:
                               (((4,), np.float32), ((), np.float32), ((), np.int64)))  # fmt: skip
     for image, strength in enumerate(dominance):
         best = np.where(strength > _DOMINANCE, strength, 0).max((0, 1))
-        for place, label in enumerate(np.argsort(-best, kind="stable")):
+        for rank, label in enumerate(np.argsort(-best, kind="stable")):
             if best[label] > 0:
                 y, x = np.nonzero(strength[..., label] > _DOMINANCE)
-                boxes[image, place] = x.min(), y.min(), x.max() + 1, y.max() + 1
-                scores[image, place], classes[image, place] = best[label], label
+                boxes[image, rank] = x.min(), y.min(), x.max() + 1, y.max() + 1
+                scores[image, rank], classes[image, rank] = best[label], label
     return {"boxes": boxes, "scores": scores, "classes": classes}
 
 
 def graph() -> onnx.ModelProto:
     """The graph."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
-    # (1, height, width, 1, corner): x and y from below, and one more from above.
+    # (1, height, width, 1, corner): the lower bounds of each pixel's x and y; the upper bounds are one more.
     low = np.stack((x, y), -1)[None, :, :, None]
     constants = {
         "scale": np.float32(255),
@@ -47,7 +47,7 @@ def graph() -> onnx.ModelProto:
         "low": low,
         "high": low + 1,
         "far": np.float32(1e4),
-        "places": np.array([1, 2], np.int64),
+        "spatial": np.array([1, 2], np.int64),
         "last": np.array([-1], np.int64),
         "most": np.array([3], np.int64),
         "corners": np.array([1, 1, 4], np.int64),
@@ -60,13 +60,13 @@ def graph() -> onnx.ModelProto:
         helper.make_node("Sub", ["double", "sum"], ["dominance"]),
         helper.make_node("Greater", ["dominance", "least"], ["mask"]),
         helper.make_node("Where", ["mask", "dominance", "zero"], ["strength"]),
-        helper.make_node("ReduceMax", ["strength", "places"], ["best"], keepdims=0),
+        helper.make_node("ReduceMax", ["strength", "spatial"], ["best"], keepdims=0),
         helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]),
         helper.make_node("Neg", ["far"], ["near"]),
         helper.make_node("Where", ["wide", "low", "far"], ["lows"]),
         helper.make_node("Where", ["wide", "high", "near"], ["highs"]),
-        helper.make_node("ReduceMin", ["lows", "places"], ["from"], keepdims=0),
-        helper.make_node("ReduceMax", ["highs", "places"], ["to"], keepdims=0),
+        helper.make_node("ReduceMin", ["lows", "spatial"], ["from"], keepdims=0),
+        helper.make_node("ReduceMax", ["highs", "spatial"], ["to"], keepdims=0),
         helper.make_node("Concat", ["from", "to"], ["areas"], axis=-1),
         helper.make_node("TopK", ["best", "most"], ["scores", "order"]),
         helper.make_node("Unsqueeze", ["order", "last"], ["row"]),
@@ -167,7 +167,7 @@ def write_detector(models: Path, name: str = "detector", version: str = "1", **c
 
 
 def scene(height: int = HEIGHT, width: int = WIDTH, seed: int = 0, **areas: tuple[int, int, int, int]) -> np.ndarray:
-    """A grey picture with coloured areas (x_min, y_min, x_max, y_max), by default one of each at random."""
+    """A grey image with coloured areas (x_min, y_min, x_max, y_max), by default a random one of each colour."""
     random = np.random.default_rng(seed)
     if not areas:
         for label in LABELS:
@@ -176,6 +176,6 @@ def scene(height: int = HEIGHT, width: int = WIDTH, seed: int = 0, **areas: tupl
     pixels = np.full((height, width, 3), FILL, dtype=np.uint8)
     for label, (x_min, y_min, x_max, y_max) in areas.items():
         pixels[y_min:y_max, x_min:x_max] = 10
-        # Each colour of its own strength, so that the order of the answers is certain.
+        # The colours differ in strength, so that the order of the detections is well defined.
         pixels[y_min:y_max, x_min:x_max, LABELS.index(label)] = 240 - 25 * LABELS.index(label)
     return pixels

@@ -35,14 +35,14 @@ def training_section(manifest: ManifestBase, chosen_on: str, seconds: float) -> 
 
     Args:
         manifest: of the version.
-        chosen_on: the data that the epoch was chosen on, in words.
+        chosen_on: a phrase for the data that the best epoch was chosen on.
         seconds: the duration of the training.
     """
     training = manifest.training
     duration = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     return [
         "## Training",
-        f"`{training.recipe}`, {training.epochs_run} epochs in {duration} on this machine; epoch "
+        f"`{training.recipe}`, {training.epochs_run} epochs in {duration}; epoch "
         f"{training.best_epoch} was the best on {chosen_on}. The test split was only used for the figures here.",
         "![Learning curves](learning-curves.png)",
         table(("setting", "value"), [(key, f"`{value}`") for key, value in training.settings.items()]),

@@ -1,4 +1,4 @@
-"""Every failure has a status and a type of its own."""
+"""Every error has its own status and type."""
 
 import pytest
 
@@ -30,11 +30,11 @@ def test_its_status(failure: type[errors.QuartetError]):
     assert failure.status == STATUS[failure.__name__]
 
 
-def test_no_two_share_a_type():
+def test_types_are_unique():
     assert len({failure.slug for failure in FAILURES}) == len(FAILURES)
 
 
-def test_what_it_carries():
+def test_an_error_carries_its_attributes():
     error = errors.Overloaded("Later.", index=3, retry_after=2.5)
     assert (str(error), error.detail, error.index, error.retry_after) == ("Later.", "Later.", 3, 2.5)
     assert error.title() == "Overloaded"

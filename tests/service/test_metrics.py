@@ -1,4 +1,4 @@
-"""Metrics: what batches and refusals tell Prometheus, and in which formats."""
+"""Metrics of batches and refusals, and the formats of /metrics."""
 
 import httpx
 import pytest
@@ -35,7 +35,7 @@ def test_drops_are_there_from_the_start():
     assert value(metrics, "quartet_dropped_total", model="m", reason="abandoned") == 3
 
 
-def test_two_applications_do_not_share():
+def test_two_applications_have_separate_metrics():
     first, second = Metrics(), Metrics()
     BatchObserver(first, "m").dropped("expired", 1)
     assert value(second, "quartet_dropped_total", model="m", reason="expired") is None

@@ -1,4 +1,4 @@
-"""The gathering transport: what is written, when, and in how many pieces; and what is leaned on of uvicorn."""
+"""The gathering transport: what is written, when, and in how many pieces; and the internals of uvicorn that it uses."""
 
 import asyncio
 import inspect
@@ -11,7 +11,7 @@ from service.server import Protocol, _Gathering
 
 
 class Wire:
-    """A transport that keeps what it is given."""
+    """A transport that records what is written."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -40,14 +40,14 @@ def gathering(wire: Wire, requests: int) -> _Gathering:
     return _Gathering(wire, range(requests), asyncio.get_running_loop())  # type: ignore[arg-type]
 
 
-async def test_a_lone_request_is_answered_at_once(wire: Wire):
+async def test_a_lone_request_is_answered_immediately(wire: Wire):
     transport = gathering(wire, 1)
     transport.write(b"head")
     transport.write(b"body")
     assert wire.written == [b"head", b"body"]
 
 
-async def test_beside_others_an_answer_is_one_piece_at_the_end_of_the_step(wire: Wire):
+async def test_concurrent_answers_are_written_in_one_piece_at_the_end_of_the_step(wire: Wire):
     transport = gathering(wire, 2)
     transport.write(b"head")
     transport.write(b"body")
@@ -59,7 +59,7 @@ async def test_beside_others_an_answer_is_one_piece_at_the_end_of_the_step(wire:
     assert wire.written == [b"headbody", b"more"]
 
 
-async def test_what_is_held_keeps_its_order_when_the_others_are_done(wire: Wire):
+async def test_held_data_keeps_its_order_when_the_other_requests_are_done(wire: Wire):
     tasks = [1, 2]
     transport = _Gathering(wire, tasks, asyncio.get_running_loop())  # type: ignore[arg-type]
     transport.write(b"head")
@@ -69,7 +69,7 @@ async def test_what_is_held_keeps_its_order_when_the_others_are_done(wire: Wire)
     assert b"".join(wire.written) == b"headbody"
 
 
-async def test_closing_sends_what_is_held(wire: Wire):
+async def test_closing_sends_held_data(wire: Wire):
     transport = gathering(wire, 2)
     transport.write(b"last words")
     transport.close()
@@ -90,8 +90,8 @@ async def test_everything_else_is_the_transports_own(wire: Wire):
     assert gathering(wire, 1).get_extra_info("peername") == "the peername"
 
 
-def test_what_it_leans_on_of_uvicorn_is_still_there():
-    """If this fails, an upgrade of uvicorn has changed what `service.server` leans on beyond its documentation."""
+def test_the_internals_of_uvicorn_that_it_uses_still_exist():
+    """If this fails, an upgrade of uvicorn has changed undocumented internals that `service.server` depends on."""
 
     async def application(scope: object, receive: object, send: object) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Settings come from QUARTET_ variables; whatever is unknown or unusable is named."""
+"""Settings come from QUARTET_ variables; errors name the unknown or invalid variable."""
 
 import os
 from pathlib import Path
@@ -35,13 +35,13 @@ def test_settings_do_not_change():
 
 
 @pytest.mark.parametrize(("name", "hint"), [("QUARTET_PROT", "QUARTET_PORT"), ("quartet_devise", "QUARTET_DEVICE")])
-def test_a_misspelt_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch, name: str, hint: str):
+def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch, name: str, hint: str):
     monkeypatch.setenv(name, "1")
     with pytest.raises(InvalidSettings, match=rf"^{name} is no setting: did you mean {hint}\?$"):
         read_settings()
 
 
-def test_a_variable_like_no_other_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_variable_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QUARTET_ZZZZZZZZZZZZZZZZ", "1")
     with pytest.raises(InvalidSettings) as refusal:
         read_settings()
@@ -94,7 +94,7 @@ def test_a_queue_that_has_no_room_for_a_request_is_refused(monkeypatch: pytest.M
         ("QUARTET_GPU_SERVICE_PORT", "80"),
     ],
 )
-def test_what_kubernetes_sets_for_a_service_of_this_name_is_explained(
+def test_variables_that_kubernetes_sets_for_a_service_of_this_name_are_explained(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ):
     monkeypatch.setenv(name, value)

@@ -30,7 +30,7 @@ CHANNELS = (2, 1, 0)
 
 @pytest.fixture(autouse=True, scope="session")
 def data_cache(tmp_path_factory):
-    """Nothing that a test loads stays in the user's own cache."""
+    """Tests do not leave anything in the user's cache."""
     folder = tmp_path_factory.mktemp("datasets-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder))
@@ -83,7 +83,7 @@ def make_manifest(colours):
 
 
 def _forget_accelerator():
-    """The library keeps one device and precision a process, and refuses another."""
+    """Accelerate allows only one device and precision per process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
 
@@ -127,7 +127,7 @@ def png():
 
 @pytest.fixture(scope="session")
 def write_parquet(png):
-    """A folder with a parquet file a split; an image is an array or the bytes of a file."""
+    """A folder with one parquet file per split; an image is an array or the bytes of a file."""
 
     def write(folder, classes=CLASSES, **splits):
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def write_parquet(png):
 
 @pytest.fixture(scope="session")
 def write_class_folders(png):
-    """A folder of PNG files a class, below a folder a split; the split `""` lies at the top."""
+    """A folder of PNG files per class, below a folder per split; the split `""` is at the top."""
 
     def write(folder, classes=CLASSES, **splits):
         for name, (images, labels) in splits.items():
@@ -173,7 +173,7 @@ def tiny_cnn(colours):
 
 @pytest.fixture(scope="session")
 def exported_cnn(tiny_cnn, colours, tmp_path_factory):
-    """A graph on disk, with what `export` said about it."""
+    """A graph on disk, with what `export` returned."""
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     network = tiny_cnn()
     network.init_whiten(to_pixels(torch.from_numpy(colours.train.images)))

@@ -52,11 +52,11 @@ def test_each_image_is_mirrored_in_every_other_epoch():
     assert torch.equal(by_epoch[0], ~by_epoch[1])
     assert torch.equal(by_epoch[0], by_epoch[2])
     assert torch.equal(by_epoch[1], by_epoch[3])
-    # Evenly mixed: a batch is never mirrored as a whole.
+    # Mirrored and unmirrored images are mixed: a batch is never mirrored as a whole.
     assert 70 <= by_epoch[0].sum() <= 130
 
 
-def test_mirroring_follows_the_image_and_not_its_place_in_the_batch():
+def test_mirroring_follows_the_image_and_not_its_index_in_the_batch():
     batch = images(count=20)
     flip = Augment(flip=True, translate=0, cutout=0)
     whole = augmented(flip, batch)
@@ -69,7 +69,7 @@ def test_same_generator_seed_gives_the_same_batch_and_another_does_not():
     assert not torch.equal(augmented(Augment(), batch, seed=4), augmented(Augment(), batch, seed=5))
 
 
-def test_translation_shifts_by_at_most_so_many_pixels_and_mirrors_the_border():
+def test_translation_shifts_by_at_most_its_limit_and_mirrors_the_border():
     ramp = torch.arange(8, dtype=torch.uint8).view(1, 1, 8, 1).expand(300, 8, 8, 1)
     pixels = augmented(Augment(flip=False, translate=2, cutout=0), ramp) * 255
     rows = {tuple(row.round().int().tolist()) for row in pixels[:, 0, 0]}
@@ -102,19 +102,19 @@ def test_images_smaller_than_the_shift_and_the_square_stay_in_range(size):
     assert pixels.max() <= 1
 
 
-def test_mirrored_tells_what_the_augmentation_does():
+def test_mirrored_agrees_with_the_augmentation():
     batch = images(count=50)
     for epoch in range(2):
         pixels = augmented(Augment(translate=0, cutout=0), batch, epoch)
-        told = Augment().mirrored(torch.arange(50), epoch)
-        assert torch.equal(told, (pixels != to_pixels(batch)).flatten(1).any(1))
+        mirrored = Augment().mirrored(torch.arange(50), epoch)
+        assert torch.equal(mirrored, (pixels != to_pixels(batch)).flatten(1).any(1))
     assert not Augment(flip=False).mirrored(torch.arange(50), 0).any()
 
 
-def test_cutmix_puts_one_rectangle_of_the_partner_into_each_image_and_tells_the_share_left():
+def test_cutmix_pastes_one_rectangle_of_the_partner_into_each_image_and_returns_the_remaining_fraction():
     shares = []
     for seed in range(50):
-        # Every image a colour of its own, so that each pixel tells which image it is from.
+        # Every image has its own colour, so that each pixel shows which image it is from.
         original = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 3, 16, 10).clone()
         pixels, partner, kept = cutmix(original.clone(), torch.Generator().manual_seed(seed))
         assert sorted(partner.tolist()) == list(range(12))

@@ -81,7 +81,7 @@ def test_package_is_refused_for_a_network_that_it_does_not_hold():
 
 
 @pytest.mark.parametrize(("name", "near"), [("tf_efficientnet_lite", "tf_efficientnet_lite0"), ("vgg61", "vgg16")])
-def test_unknown_name_is_answered_with_a_near_one(name, near):
+def test_an_unknown_name_gets_a_suggestion(name, near):
     with pytest.raises(ValueError, match=rf"no model '{name}'.*{near}\b"):
         load_backbone(name, "none")
 
@@ -119,7 +119,7 @@ def test_timm_groups_the_stem_first_and_then_the_stages():
     assert frozen, HINT
 
 
-def test_timm_layers_are_what_folding_takes_them_for():
+def test_timm_layers_have_the_types_that_folding_expects():
     assert issubclass(Conv2dSame, torch.nn.Conv2d), HINT
     assert issubclass(BatchNormAct2d, torch.nn.BatchNorm2d), HINT
     assert isinstance(BatchNormAct2d(4).act, torch.nn.Module), HINT

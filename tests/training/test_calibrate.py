@@ -13,7 +13,7 @@ from training.calibrate import (
 
 
 def calibrated(count, classes=5, seed=0, spread=2.0):
-    """Log-probabilities, and labels that are drawn from exactly these probabilities."""
+    """Log-probabilities, and labels that are sampled from these probabilities."""
     random = np.random.default_rng(seed)
     probabilities = softmax(random.normal(scale=spread, size=(count, classes)).astype(np.float32))
     labels = (probabilities.cumsum(1) < random.random((count, 1))).sum(1).clip(max=classes - 1)
@@ -21,7 +21,7 @@ def calibrated(count, classes=5, seed=0, spread=2.0):
 
 
 def two_classes(confidence, correct):
-    """Rows of two probabilities whose first one wins; label 0 where `correct`."""
+    """Rows of two probabilities of which the first is higher; label 0 if `correct`."""
     confidence = np.asarray(confidence, dtype=np.float32)
     return np.stack((confidence, 1 - confidence), axis=1), np.where(correct, 0, 1)
 
@@ -40,11 +40,11 @@ def test_temperature_of_synthetic_logits_is_recovered(temperature):
 
 
 @pytest.mark.parametrize("scale", [1, 5, 50])
-def test_where_no_prediction_is_wrong_the_certainty_is_that_of_so_many_examples(scale):
+def test_if_no_prediction_is_wrong_the_confidence_is_limited_by_the_number_of_examples(scale):
     labels = np.arange(30) % 3
     logits = scale * np.eye(3, dtype=np.float32)[labels]
     probabilities = softmax(logits / fit_temperature(logits, labels))
-    # One example more, whose answer gave each of the three a third.
+    # As with one additional example for which each of the three has a probability of a third.
     np.testing.assert_allclose(probabilities.max(1), (30 + 1 / 3) / 31, atol=1e-4)
 
 
@@ -64,7 +64,7 @@ def test_error_is_the_mean_over_bins_weighted_by_their_size():
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.75 * 0.45 + 0.25 * 0.45)
 
 
-def test_reliability_lists_each_bin_with_share_confidence_and_accuracy():
+def test_reliability_has_fraction_confidence_and_accuracy_of_each_bin():
     probabilities, labels = two_classes([0.55, 0.55, 1.0, 1.0], [True, False, True, True])
     assert reliability(probabilities, labels) == [
         (pytest.approx(0.5), pytest.approx(0.55), pytest.approx(0.5)),
@@ -83,7 +83,7 @@ def truth_scores(scores):
     st.lists(st.integers(1, 999), min_size=2, max_size=40, unique=True),
     st.floats(0.01, 0.99),
 )
-def test_of_exchangeable_scores_each_left_out_once_enough_are_covered(scores, coverage):
+def test_leave_one_out_coverage_of_exchangeable_scores_is_high_enough(scores, coverage):
     scores = np.array(scores, dtype=np.float32) / 1000
     covered = [
         scores[i] >= np.float32(conformal_threshold(*truth_scores(np.delete(scores, i)), coverage))
@@ -95,7 +95,7 @@ def test_of_exchangeable_scores_each_left_out_once_enough_are_covered(scores, co
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
-def test_coverage_on_fresh_data_is_what_was_asked_for(seed, coverage):
+def test_coverage_on_fresh_data_is_the_requested_one(seed, coverage):
     logits, labels = calibrated(6_000, seed=seed)
     probabilities = softmax(logits)
     threshold = conformal_threshold(probabilities[:2_000], labels[:2_000], coverage)

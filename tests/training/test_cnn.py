@@ -64,7 +64,7 @@ def test_images_too_small_for_the_groups_are_refused(shape):
 
 
 def test_whitened_patches_have_a_covariance_near_the_identity():
-    # Neighbouring pixels that resemble each other, as in a photograph.
+    # Neighbouring pixels are correlated, as in a photograph.
     noise = random_pixels(300, (14, 14, 3))
     images = (255 * F.avg_pool2d(noise, 3, stride=1)).byte().permute(0, 2, 3, 1).numpy()
     split = ImageSplit(images, np.zeros(len(images), dtype=np.int64))

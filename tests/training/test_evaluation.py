@@ -35,7 +35,7 @@ def test_accuracy_and_confusion_match_a_count_by_hand(small):
     assert small.confusion.tolist() == [[3, 1, 0], [1, 2, 0], [1, 0, 0]]
 
 
-def test_class_figures_match_a_count_by_hand(small):
+def test_per_class_metrics_match_a_count_by_hand(small):
     figures = [(row.label, row.precision, row.recall, row.f1, row.support) for row in small.metrics.per_class]
     assert figures == [
         ("a", pytest.approx(3 / 5), pytest.approx(3 / 4), pytest.approx(2 / 3), 4),

@@ -67,7 +67,7 @@ def test_graph_is_one_file_that_names_no_path_of_this_machine(exported_cnn):
 
 
 class Unsteady(nn.Module):
-    """Gives something else every time, which no exported graph can follow."""
+    """Returns something different every time, which no exported graph can reproduce."""
 
     def __init__(self):
         super().__init__()

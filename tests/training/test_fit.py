@@ -38,7 +38,7 @@ def without_times(history):
 
 
 def assert_same(one, other):
-    """Equal to the bit, whatever lies inside."""
+    """Bit for bit equal, nested values included."""
     assert type(one) is type(other)
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other)
@@ -173,7 +173,7 @@ def test_average_is_the_exponential_one_of_the_weights_after_every_step(train_on
     after_each_step = [*weights[1:], saved["model"]["1.weight"]]
     expected = after_each_step[0]
     for step, value in enumerate(after_each_step[1:], 1):
-        decay = min(SETTINGS.ema, (1 + step) / (10 + step))  # the first few steps are soon forgotten
+        decay = min(SETTINGS.ema, (1 + step) / (10 + step))  # the first few steps soon lose their weight
         expected = decay * expected + (1 - decay) * value
     torch.testing.assert_close(model[1].weight.detach(), expected)
 
@@ -185,7 +185,7 @@ def test_without_averaging_the_trained_weights_are_kept(tiny_cnn, train_on, tmp_
 
 
 class RightForTwoEpochs(nn.Module):
-    """Answers by the brightest channel, and after 24 steps by the darkest."""
+    """Predicts the brightest channel, and after 24 steps the darkest."""
 
     def __init__(self):
         super().__init__()
@@ -221,7 +221,7 @@ def test_lower_precision_trains_and_leaves_a_float32_model(tiny_cnn, train_on, a
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     fresh = tiny_cnn(seed=7)
     fresh.load_state_dict(model.state_dict())
-    # Nothing of the lower precision may stay in the model's own forward pass.
+    # The lower precision must not remain in the model's own forward pass.
     np.testing.assert_allclose(
         predict(model, colours.test.images), predict(fresh, colours.test.images), rtol=1e-5, atol=1e-5
     )

@@ -1,4 +1,4 @@
-"""What training takes from the `datasets` library that no documentation promises."""
+"""Undocumented behaviour of the `datasets` library that training depends on."""
 
 import datasets
 import pytest
@@ -36,7 +36,7 @@ def test_the_cache_is_where_the_library_says(data_cache):
     assert data_cache.is_dir()
 
 
-def test_whatever_the_library_raises_names_the_source(tmp_path):
+def test_errors_of_the_library_name_the_source(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"my-data: cannot be loaded as a data set: "):
         hub.load("my-data", "csv", data_files=str(tmp_path / "x.csv"))

@@ -15,7 +15,7 @@ def parts(split):
 
 
 def order(split):
-    """The items in an order that is the same however they were shuffled."""
+    """The items in an order that does not depend on how they were shuffled."""
     keys = [image.tobytes() for image in split.images]
     return split.take(np.array(sorted(range(len(split)), key=keys.__getitem__)))
 
@@ -71,7 +71,7 @@ def test_class_folders_give_the_same_arrays_as_parquet(parquet, write_class_fold
     assert data.fingerprint == expected.fingerprint
 
 
-def test_class_folders_at_the_top_are_all_training_images_to_carve_from(write_class_folders, draw, tmp_path):
+def test_class_folders_at_the_top_are_all_training_images_to_hold_out_from(write_class_folders, draw, tmp_path):
     whole = draw(10)
     data = load_images(write_class_folders(tmp_path / "set", _=parts(whole)))
     assert data.classes == CLASSES
@@ -95,21 +95,21 @@ def test_relative_path_from_the_home_folder_is_read(write_parquet, splits, tmp_p
     assert data.name == "set"
 
 
-def test_carved_splits_are_disjoint_and_lose_nothing(train_only):
+def test_held_out_splits_are_disjoint_and_lose_nothing(train_only):
     source, whole = train_only
     data = load_images(source)
     assert len(data.train) + len(data.validation) + len(data.test) == 60
     assert rows(data.train, data.validation, data.test) == rows(whole)
 
 
-def test_carved_splits_keep_the_shares_of_the_classes(train_only):
+def test_held_out_splits_are_stratified(train_only):
     data = load_images(train_only[0], validation=0.25)
     assert np.bincount(data.test.labels).tolist() == [6, 4, 2]
     assert np.bincount(data.validation.labels).tolist() == [6, 4, 2]
     assert np.bincount(data.train.labels).tolist() == [18, 12, 6]
 
 
-def test_carving_follows_the_seed(train_only):
+def test_held_out_splits_follow_the_seed(train_only):
     first, again, other = (load_images(train_only[0], seed=seed) for seed in (7, 7, 8))
     for name in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(first, name).images, getattr(again, name).images)
@@ -117,7 +117,7 @@ def test_carving_follows_the_seed(train_only):
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
 
-def test_labels_stay_with_their_images_in_carved_splits(train_only):
+def test_labels_stay_with_their_images_in_held_out_splits(train_only):
     data = load_images(train_only[0])
     for split in (data.train, data.validation, data.test):
         brightest = split.images.astype(int).sum((1, 2)).argmax(1)
@@ -131,7 +131,7 @@ def test_given_validation_split_becomes_the_test_split_where_there_is_none(write
     assert rows(data.train, data.validation) == rows(train)
 
 
-def test_given_test_split_is_kept_and_validation_carved_from_train(write_parquet, splits, tmp_path):
+def test_given_test_split_is_kept_and_validation_held_out_from_train(write_parquet, splits, tmp_path):
     train, _, test = splits
     data = load_images(write_parquet(tmp_path / "set", train=parts(train), test=parts(test)))
     np.testing.assert_array_equal(data.test.images, test.images)
@@ -202,7 +202,7 @@ def test_names_that_sound_like_splits_are_files_and_classes_like_others(write_cl
     whole = draw(20)
     folder = write_class_folders(tmp_path / "set", _=parts(whole))
     source = next((tmp_path / "set").rglob("*.png"))
-    copies = 1 if name.startswith("blue") else 5  # a class of its own has to be enough to carve from
+    copies = 1 if name.startswith("blue") else 5  # a class of its own needs enough images to hold some out
     for copy in range(copies):
         target = tmp_path / "set" / name.replace("1.png", f"{copy}.png")
         target.parent.mkdir(exist_ok=True)
@@ -241,7 +241,7 @@ def test_label_outside_the_classes_is_named_with_its_row(write_parquet, splits, 
 def test_unreadable_image_is_named_by_its_row(write_parquet, png, splits, tmp_path, split, damage, row):
     good = dict(zip(("train", "validation", "test"), map(parts, splits), strict=True))
     images = list(good[split][0])
-    # A PNG's fault shows when it is opened, a BMP's only when it is decoded.
+    # A damaged PNG fails when it is opened, a damaged BMP only when it is decoded.
     images[row] = b"no image" if damage == "no image" else png(images[row], damage.split()[1])[:-60]
     folder = write_parquet(tmp_path / "set", **{**good, split: (images, good[split][1])})
     with pytest.raises(DataError, match=rf"\[{split}\] row {row}: "):
@@ -256,7 +256,7 @@ def test_unreadable_image_in_a_class_folder_is_named_by_its_file(write_class_fol
         load_images(folder)
 
 
-def test_unreadable_image_is_named_by_its_row_in_the_file_even_where_splits_are_carved(write_parquet, draw, tmp_path):
+def test_unreadable_image_is_named_by_its_row_in_the_file_even_if_splits_are_held_out(write_parquet, draw, tmp_path):
     whole = draw(10)
     images = list(whole.images)
     images[17] = b"no image"
@@ -283,7 +283,7 @@ def test_explicit_size_is_what_every_image_gets(parquet, splits):
     assert data.shape == (8, 8, 3)
     assert data.test.images.shape == (15, 8, 8, 3)
     np.testing.assert_array_equal(data.train.labels, splits[0].labels)
-    # Resized, not cut: the mean colour stays.
+    # Resized, not cropped: the mean colour stays the same.
     np.testing.assert_allclose(data.train.images.mean((1, 2)), splits[0].images.mean((1, 2)), atol=12)
 
 
@@ -326,7 +326,7 @@ def test_fingerprint_changes_with_one_pixel_or_one_label_and_not_with_the_path(w
     assert fingerprint("label", ImageSplit(test.images, label)) != original
 
 
-def test_limit_leaves_so_many_of_each_split_in_the_same_shares(parquet):
+def test_limit_applies_to_each_split_and_is_stratified(parquet):
     data = load_images(parquet, limit=9)
     for split in (data.train, data.validation, data.test):
         assert np.bincount(split.labels).tolist() == [3, 3, 3]
@@ -341,7 +341,7 @@ def test_limit_just_below_the_size_of_a_split_is_kept(parquet):
     assert (len(data.train), len(data.validation), len(data.test)) == (35, 12, 15)
 
 
-def test_too_few_images_to_carve_from_are_a_data_error(write_parquet, draw, tmp_path):
+def test_too_few_images_to_hold_out_from_are_a_data_error(write_parquet, draw, tmp_path):
     folder = write_parquet(tmp_path / "set", train=parts(draw(1)))
     with pytest.raises(DataError):
         load_images(folder)

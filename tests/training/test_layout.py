@@ -10,7 +10,7 @@ TASKS = {"classification", "detection", "autoencoder", "text", "tabular"}
 
 
 def imports():
-    """The modules of training that each of them imports."""
+    """The imports of each module of training, within training."""
     paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
     found = {}
     for module, path in paths.items():
@@ -42,7 +42,7 @@ def test_tasks_do_not_import_each_other_and_nothing_imports_a_task():
 
 def test_imports_have_no_cycle():
     graph = imports()
-    assert graph["fit"] >= {"task", "weights"}  # they are found at all
+    assert graph["fit"] >= {"task", "weights"}  # imports are found at all
     while free := {module for module, imported in graph.items() if not imported & graph.keys()}:
         graph = {module: imported for module, imported in graph.items() if module not in free}
     assert not graph, f"a cycle among {', '.join(sorted(graph))}"

@@ -39,7 +39,7 @@ def command(arch, source, folder, *more):
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def published(request, source, folder, forget_accelerator):
-    """The version that each architecture published."""
+    """The published version of each architecture."""
     forget_accelerator()
     assert main(command(request.param, source, folder, "--publish")) == 0
     return folder / "models" / NAMES[request.param] / "1"
@@ -66,7 +66,7 @@ def test_report_shows_only_plots_that_exist(published):
     report = published / "report"
     plots = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (report / "README.md").read_text())
     assert sorted(plots) == sorted(path.name for path in report.glob("*.png"))
-    # A network without a mistake on the test split has none to show.
+    # A network without mistakes on the test split has no plot of them.
     assert {"learning-curves.png", "calibration.png", "conformal.png", "confusion.png"} <= set(plots)
 
 

@@ -4,7 +4,7 @@ import platform
 from training.memory import keep_freed_memory
 
 
-def test_glibc_is_told_and_says_so():
+def test_glibc_accepts_the_options():
     assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
 
 

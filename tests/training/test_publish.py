@@ -91,7 +91,7 @@ def test_manifest_is_written_last_with_a_line_end(write, tmp_path):
 
 
 def occupy(folder):
-    """What another training leaves when it publishes a version."""
+    """What another run leaves when it publishes a version."""
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text("of another training")
 

@@ -17,7 +17,7 @@ from training.weights import best_weights
 
 @pytest.fixture
 def start(colours, console, tmp_path):
-    """Begins a run on the colours with some options."""
+    """Starts a run on the colours with some options."""
 
     def begin_with(*options, run_dir=tmp_path / "run"):
         parser = ArgumentParser()
@@ -47,7 +47,7 @@ def test_data_and_model_have_the_names_that_were_asked_for(start):
         (["--precision", "float16"], "--precision float16 needs a GPU"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_data_is_loaded(console, options, message):
+def test_invalid_options_are_refused_before_the_data_is_loaded(console, options, message):
     parser = ArgumentParser()
     add_labelled_image_options(parser, "somebody/colours")
     add_training_options(parser, "")

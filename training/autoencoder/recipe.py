@@ -143,7 +143,8 @@ def _parts(name: str, model: Autoencoder, data: ImageData, findings: Findings) -
         _Part(encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)),
               1e-3, "the encoder of an autoencoder", name),
         _Part(decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, findings.test_latents,
-              ("latents", ("images",)), 1.0, "the decoder of an autoencoder, with a density to draw from", name),
+              ("latents", ("images",)), 1.0,
+              "the decoder of an autoencoder, with a density to sample latents from", name),
     ]  # fmt: skip
 
 

@@ -129,7 +129,7 @@ def _write_version(
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
     manifest = TabularManifest(
         name=run.name,
-        description=f"{data.name}: {data.target} from {len(data.columns)} numbers, dense network",
+        description=f"{data.name}: {data.target} from {len(data.columns)} numeric columns, dense network",
         kind=data.kind,
         target=data.target,
         columns=_columns(data),

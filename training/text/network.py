@@ -23,7 +23,7 @@ class NetworkSettings:
         layers: recurrent layers.
         dropout: before each layer and before the last.
         encoders: recurrent encoders whose predictions are averaged.
-        wide: whether single words vote too.
+        wide: whether a bag-of-words layer is added to the encoders' logits.
         words: the most words in the vocabulary; 0 for all.
         length: the number of words that a text is truncated to; 0 for a length that nearly all texts stay below.
         digits: whether digits belong to words.
@@ -113,10 +113,10 @@ class Encoder(nn.Module):
 
 
 class TextNetwork(nn.Module):
-    """Word embeddings, several recurrent encoders that each predict the class, and a vote of every single word.
+    """Word embeddings, several recurrent encoders that each predict the class, and a bag-of-words layer.
 
-    The encoders are an ensemble (Hansen and Salamon 1990) that shares its embeddings; the words' votes are the wide
-    part of a wide and deep network (Cheng et al. 2016, arXiv:1606.07792).
+    The encoders are an ensemble (Hansen and Salamon 1990) that shares its embeddings; the bag-of-words layer is the
+    wide part of a wide and deep network (Cheng et al. 2016, arXiv:1606.07792).
 
     Args:
         words: size of the vocabulary, padding and unknown included.
@@ -127,7 +127,7 @@ class TextNetwork(nn.Module):
         layers: recurrent layers of an encoder.
         dropout: before each layer and before the last.
         encoders: how many.
-        wide: whether words vote.
+        wide: whether to add the bag-of-words layer.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for name in ("embedding", "hidden", "layers", "encoders"):
         net.add_argument(f"--{name}", type=int)
     net.add_argument("--dropout", type=float)
-    net.add_argument("--wide", action="store_true", default=None, help="single words vote beside the encoders")
+    net.add_argument("--wide", action="store_true", default=None, help="add a bag-of-words layer beside the encoders")
     net.add_argument("--words", type=int, help="the most words in the vocabulary (default: all)")
     net.add_argument("--length", type=int, help="truncate texts to this many words (default: by the data)")
     net.add_argument("--digits", action="store_true", default=None, help="digits belong to words")
@@ -126,10 +126,10 @@ def run(arguments: Namespace, console: Console) -> None:
     run.deliver((run.name, write))
 
 
-def _network_in_words(stated: dict[str, Any]) -> str:
+def _describe_network(stated: dict[str, Any]) -> str:
     cell, encoders = str(stated["cell"]).upper(), stated["encoders"]
-    kind = f"bidirectional {cell}" if encoders == 1 else f"{encoders} bidirectional {cell}s over the same word vectors"
-    return f"{kind}, and votes of single words" if stated["wide"] else kind
+    kind = f"bidirectional {cell}" if encoders == 1 else f"{encoders} bidirectional {cell}s over shared word embeddings"
+    return f"{kind}, plus a bag-of-words layer" if stated["wide"] else kind
 
 
 def _write_version(
@@ -167,7 +167,7 @@ def _write_version(
     findings.tokenizer.save(str(target / TOKENIZER))
     manifest = TextManifest(
         name=run.name,
-        description=f"{data.name}, {len(data.classes)} topics: {_network_in_words(stated)}",
+        description=f"{data.name}, {len(data.classes)} topics: {_describe_network(stated)}",
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,

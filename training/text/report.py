@@ -115,8 +115,8 @@ def _study_section(study: Sequence[dict[str, Any]]) -> list[str]:
     if not study:
         return []
     return [
-        "The effect of the size of the vocabulary and of the length that texts are truncated to (shorter trainings of "
-        "one encoder; the rows are comparable with each other, not with the figures above):",
+        "The effect of the size of the vocabulary and of the length that texts are truncated to (shorter training "
+        "runs of one encoder; the rows are comparable with each other, not with the figures above):",
         table(
             ("words", "length", "validation accuracy"),
             [(f"{row['words']:,}", row["length"], f"{row['accuracy']:.4f}") for row in study],

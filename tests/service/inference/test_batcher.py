@@ -74,7 +74,7 @@ async def test_a_large_call_does_not_hold_up_a_single_item_that_comes_later():
     model = Gated()
     async with batcher_of(model, max_batch=8) as (batcher, _):
         large = enqueue(batcher, [1] * 32)
-        await model.entered()  # a first batch, all of the large call
+        await model.entered()  # a first batch, entirely of the large call
         small = enqueue(batcher, [2])
         model.release()
         await model.entered()
@@ -107,7 +107,7 @@ async def test_a_stream_of_later_calls_does_not_starve_a_large_one():
         while model.seen.count(1) < 16:
             rounds += 1
             assert rounds <= 32
-            for _ in range(4):  # as many as a batch holds: the stream alone could fill them all
+            for _ in range(4):  # as many as a batch holds: the stream alone could fill every batch
                 enqueue(batcher, [2])
             model.release()
             await model.entered()
@@ -162,7 +162,7 @@ async def test_a_caller_cancelled_while_its_batch_runs_harms_nobody():
         assert recorder.drops == {}
 
 
-async def test_drops_are_told_without_waiting_for_the_next_batch():
+async def test_drops_are_reported_without_waiting_for_the_next_batch():
     model = Gated()
     async with batcher_of(model) as (batcher, recorder):
         enqueue(batcher, [0])
@@ -170,7 +170,7 @@ async def test_drops_are_told_without_waiting_for_the_next_batch():
         enqueue(batcher, [1]).future.cancel()
         model.release()
         async with asyncio.timeout(5):
-            await recorder.told.wait()
+            await recorder.dropped_any.wait()
         assert recorder.drops == {"abandoned": 1}
 
 
@@ -208,7 +208,7 @@ async def test_a_full_queue_refuses():
             enqueue(batcher, [3, 4])
         assert refusal.value.retry_after is not None
         assert refusal.value.retry_after >= 0
-        enqueue(batcher, [5])  # what fits is still taken
+        enqueue(batcher, [5])  # what still fits is accepted
         with pytest.raises(Overloaded):
             await submit(batcher, [6])
         assert batcher.depth == 3
@@ -220,12 +220,12 @@ async def test_a_full_queue_refuses():
         assert await again.future == [70]
 
 
-async def test_a_deadline_that_cannot_be_met_is_refused_at_the_door():
+async def test_a_deadline_that_cannot_be_met_is_refused_on_submission():
     model = Gated()
     async with batcher_of(model, max_batch=2) as (batcher, _):
         first = enqueue(batcher, [0])
         await model.entered()
-        await asyncio.sleep(0.05)  # what the model takes for an item, from now on
+        await asyncio.sleep(0.05)  # the model's time per item from now on
         model.release()
         await first.future
         enqueue(batcher, [1])
@@ -324,7 +324,7 @@ async def test_close_finishes_what_was_accepted_and_refuses_what_is_new():
         model.release(10)
         async with asyncio.timeout(PATIENCE):
             await closing
-        # Every answer is there when `close` returns: nobody has to wait on.
+        # Every answer is ready when `close` returns.
         assert [submission.future.result() for submission in submissions] == [[item * 10] for item in range(7)]
         assert 99 not in model.seen
 
@@ -378,7 +378,7 @@ def test_every_accepted_item_gets_its_own_answer(max_batch, calls, held):
     asyncio.run(scenario())
 
 
-async def test_what_nobody_waits_for_makes_room_though_the_model_hangs():
+async def test_cancelled_items_leave_the_queue_even_if_the_model_hangs():
     model = Gated()
     async with batcher_of(model, max_queue=3) as (batcher, recorder):
         enqueue(batcher, [0])
@@ -388,7 +388,7 @@ async def test_what_nobody_waits_for_makes_room_though_the_model_hangs():
         given_up.future.cancel()
         with pytest.raises(DeadlineExceeded):
             await late.future
-        batcher._sweep()  # as it does many times a second
+        batcher._sweep()  # as it runs many times a second
         assert batcher.depth == 0
         assert recorder.drops == {"expired": 2, "abandoned": 1}
         after = enqueue(batcher, [4, 5, 6])
@@ -396,7 +396,7 @@ async def test_what_nobody_waits_for_makes_room_though_the_model_hangs():
         assert await after.future == [40, 50, 60]
 
 
-async def test_a_client_that_left_long_ago_is_no_item_that_expired():
+async def test_items_of_a_disconnected_client_do_not_count_as_expired():
     model = Gated()
     async with batcher_of(model) as (batcher, recorder):
         enqueue(batcher, [0])
@@ -405,7 +405,7 @@ async def test_a_client_that_left_long_ago_is_no_item_that_expired():
         await asyncio.sleep(0.01)
         model.release(2)
         async with asyncio.timeout(PATIENCE):
-            await recorder.told.wait()
+            await recorder.dropped_any.wait()
         assert recorder.drops == {"abandoned": 1}
 
 
@@ -514,7 +514,7 @@ async def test_bad_items_alone_do_not_make_a_model_broken():
     await scheduler.close()
 
 
-async def test_what_a_call_submits_later_comes_after_what_it_submitted_first():
+async def test_items_of_a_call_run_in_the_order_of_submission():
     model = Gated()
     async with batcher_of(model, max_batch=4) as (batcher, _):
         enqueue(batcher, ["plug"])

@@ -1,4 +1,4 @@
-"""The circumstances of a call."""
+"""The context of a call: deadline, progress, cancellation."""
 
 import time
 
@@ -31,7 +31,7 @@ def test_a_call_that_was_cancelled_is_over():
         context.check()
 
 
-def test_that_it_is_slow_is_said_once():
+def test_a_slow_call_is_reported_once():
     said = []
     context = Context(on_slow=lambda: said.append("slow"))
     context.slow()

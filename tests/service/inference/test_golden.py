@@ -11,14 +11,14 @@ LISTS = GoldenCard(
 
 
 def found(*entries, rows=4):
-    """Boxes and scores, filled up with zeros."""
+    """Boxes and scores, padded with zeros."""
     boxes, scores = np.zeros((1, rows, 2)), np.zeros((1, rows))
-    for place, (x, y, score) in enumerate(entries):
-        boxes[0, place], scores[0, place] = (x, y), score
+    for index, (x, y, score) in enumerate(entries):
+        boxes[0, index], scores[0, index] = (x, y), score
     return {"boxes": boxes, "scores": scores}
 
 
-def test_numbers_are_compared_place_by_place():
+def test_arrays_are_compared_element_by_element():
     want = {"a": np.array([[1.0, 2.0]]), "b": np.array([[0.0]])}
     difference = compare(want, {"a": np.array([[1.0, 2.25]]), "b": np.array([[0.05]])}, NUMBERS)
     assert (difference.output, difference.value, difference.acceptable) == ("a", 0.25, False)
@@ -45,7 +45,7 @@ def test_another_shape_is_an_error():
         compare({"a": np.zeros(1)}, {"a": np.zeros(2)}, NUMBERS)
 
 
-def test_entries_of_nearly_the_same_rank_may_change_places():
+def test_entries_of_nearly_equal_score_may_be_reordered():
     one = found((10, 10, 0.901), (50, 50, 0.9))
     assert compare(one, found((50, 50, 0.901), (10, 10, 0.9)), LISTS).acceptable
     assert not compare(one, found((50, 50, 0.95), (10, 10, 0.9)), LISTS).acceptable
@@ -60,7 +60,7 @@ def test_entries_of_nearly_the_same_rank_may_change_places():
         (found((10, 10, 0.9), (50, 50, 0.8), (90, 90, 0.5)), "boxes"),  # one too many
     ],
 )
-def test_what_is_elsewhere_missing_or_too_much_is_found(got, output):
+def test_moved_missing_and_extra_entries_are_found(got, output):
     difference = compare(found((10, 10, 0.9), (50, 50, 0.8)), got, LISTS)
     assert difference.output == output
     assert not difference.acceptable

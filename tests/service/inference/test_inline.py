@@ -1,4 +1,4 @@
-"""Batches on the event loop itself: the same promises as on threads."""
+"""Batches on the event loop itself: the same guarantees as on threads."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -37,7 +37,7 @@ async def inline() -> AsyncIterator[tuple[Batcher, Model, Recorder]]:
 Parts = tuple[Batcher, Model, Recorder]
 
 
-async def test_what_comes_together_goes_together_in_batches(inline: Parts):
+async def test_items_submitted_together_share_a_batch(inline: Parts):
     batcher, model, recorder = inline
     answers = await asyncio.gather(*(submit(batcher, [item, item + 100]) for item in range(5)))
     assert [rows for rows, _ in answers] == [[item * 10, item * 10 + 1000] for item in range(5)]
@@ -69,7 +69,7 @@ async def test_an_item_that_fails_fails_alone(inline: Parts):
     assert failure.value.index == 1
 
 
-async def test_who_gave_up_or_ran_out_of_time_costs_no_batch(inline: Parts):
+async def test_cancelled_or_expired_items_are_not_run(inline: Parts):
     batcher, model, recorder = inline
     gone, late = batcher.submit([1], Context()), batcher.submit([2], Context())
     gone.future.cancel()

@@ -1,4 +1,4 @@
-"""A manifest is read whole, or refused with the field that is wrong."""
+"""A manifest is valid, or refused with the name of the wrong field."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def change(folder: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def test_a_good_one(tmp_path: Path):
+def test_a_valid_manifest(tmp_path: Path):
     folder = write_model(tmp_path)
     manifest = read_manifest(folder)
     assert manifest.labels == LABELS
@@ -25,7 +25,7 @@ def test_a_good_one(tmp_path: Path):
     assert manifest.files == {name: sha256(folder / name) for name in ("model.onnx", "golden.npz")}
 
 
-def test_it_goes_back_to_the_same_json(tmp_path: Path):
+def test_a_manifest_survives_a_round_trip_through_json(tmp_path: Path):
     folder = write_model(tmp_path)
     written = json.loads((folder / "manifest.json").read_text())
     assert json.loads(read_manifest(folder).model_dump_json(exclude={"format"})) == written
@@ -36,13 +36,13 @@ def test_sha256(tmp_path: Path):
     assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_missing_one(tmp_path: Path):
+def test_a_missing_manifest(tmp_path: Path):
     with pytest.raises(InvalidModel, match=r"manifest\.json is missing"):
         read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff"])
-def test_no_manifest(tmp_path: Path, text: str):
+def test_a_file_that_is_not_a_manifest(tmp_path: Path, text: str):
     (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InvalidModel, match=r"manifest\.json"):
         read_manifest(tmp_path)
@@ -107,7 +107,7 @@ def test_a_file_that_the_task_needs_must_be_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
-def test_a_folder_in_the_place_of_a_file(tmp_path: Path, name: str):
+def test_a_folder_instead_of_a_file(tmp_path: Path, name: str):
     folder = write_model(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""The one way in: batches in order and in flight, room that is waited for, deadlines that move, calls given up."""
+"""The pipeline: order, batches in flight, waiting for room in the queue, moving deadlines, cancellation."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -35,7 +35,7 @@ async def version(model: Gated) -> AsyncIterator[Any]:
 
 
 class Made:
-    """Makes items out of their indices, and remembers what was asked for."""
+    """Makes items from their indices, and records which were requested."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
@@ -61,7 +61,7 @@ async def test_two_batches_are_in_flight_and_the_next_is_made_when_one_has_been_
         assert len(made.asked) == 2
         model.release()
         assert await first == [0, 10, 20, 30]
-        assert len(made.asked) == 2  # nobody has asked for more
+        assert len(made.asked) == 2  # no more were requested
         second = asyncio.ensure_future(anext(parts))
         await model.entered()
         assert len(made.asked) == 3
@@ -94,7 +94,7 @@ async def test_a_call_that_has_begun_waits_for_room(version: Any, model: Gated, 
     made = Made()
     assert await infer_all(version, 12, made, Context()) == [index * 10 for index in range(12)]
     assert len(refused) == 3
-    assert len(made.asked) == 3  # what was refused is not made again
+    assert len(made.asked) == 3  # refused items are not made again
 
 
 async def test_the_wait_for_room_ends_with_the_deadline(version: Any, model: Gated, monkeypatch: pytest.MonkeyPatch):
@@ -130,7 +130,7 @@ async def test_a_call_without_progress_ends_at_its_deadline(version: Any, model:
         await answer
 
 
-async def test_the_time_of_whoever_takes_the_results_is_not_the_calls(version: Any, model: Gated):
+async def test_the_time_spent_by_the_consumer_does_not_count(version: Any, model: Gated):
     model.release(100)
     async with aclosing(infer(version, 24, Made(), Context(0.1))) as parts:
         taken = []
@@ -166,14 +166,14 @@ async def test_a_cancelled_call_ends_soon_and_nothing_more_of_it_runs(version: A
     assert version.batcher.depth == 0
 
 
-async def test_closing_the_results_gives_up_what_is_in_flight(version: Any, model: Gated):
+async def test_closing_the_results_cancels_batches_in_flight(version: Any, model: Gated):
     model.release()
     async with aclosing(infer(version, 40, Made(), Context())) as parts:
         assert await anext(parts) == [0, 10, 20, 30]
     await model.entered()
     model.release(100)
     await asyncio.sleep(0.1)
-    # The batch that had begun by then, and no other.
+    # Only the batch that had already begun.
     assert len(model.batches) == 2
     assert version.batcher.depth == 0
 

@@ -89,7 +89,7 @@ async def test_a_broken_version_is_refused_and_the_one_below_serves(
     assert says[fault] in reason
 
 
-async def test_nothing_good(tmp_path: Path, repository_of: MakeRepository):
+async def test_no_valid_version(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path, change=wrong_golden)
     with pytest.raises(NothingToServe, match=r"classifier/1: .* differs"):
         await repository_of(tmp_path).load_all()
@@ -146,14 +146,14 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
     submissions = [old.batcher.submit([solid(label)], context) for label in ("red", "green", "blue", "red", "green")]
     assert await asyncio.to_thread(entered.wait, 30)
     await repository.load_all()
-    assert repository.models["classifier"] is old  # nothing new, nothing done
+    assert repository.models["classifier"] is old  # nothing new was found
     write_model(tmp_path, version="2")
     await repository.load_all()
-    # The new one serves while the old one still works.
+    # The new version serves while the old one is still working.
     new = repository.models["classifier"]
     assert new.version == "2"
     assert (await submit(new.batcher, [solid("blue")]))[0][0][0].argmax() == 2
-    # Of a request that began before there is more to come.
+    # A request that began before the reload has more items to submit.
     late = old.batcher.submit([solid("blue")], context)
     gate.set()
     answers = await asyncio.gather(*(submission.future for submission in (*submissions, late)))
@@ -179,7 +179,7 @@ async def test_a_version_is_closed_when_its_last_lease_is_returned(tmp_path: Pat
         old = first.version
         assert second.version is old
         first.release()
-        first.release()  # once too often
+        first.release()  # a second release
         await repository.settled()
         assert (await submit(old.batcher, [solid("green")]))[0][0][0].argmax() == 1
         assert closed == []
@@ -271,7 +271,7 @@ async def test_a_bad_new_version_leaves_the_one_that_serves(tmp_path: Path, repo
     assert repository.models["classifier"] is serving
     assert "differs" in repository.refused["classifier/2"]
     assert (await submit(serving.batcher, [solid("red")]))[0][0][0].argmax() == 0
-    # Mended, it serves, and is refused no longer.
+    # Once repaired, it serves and is no longer refused.
     shutil.rmtree(folder)
     write_model(tmp_path, version="2")
     await repository.load_all()
@@ -316,7 +316,7 @@ async def test_one_version_that_breaks_the_loading_does_not_keep_the_others_from
 async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
     tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("service.inference.repository._INLINE_SECONDS", 60.0)  # however slow this machine is now
+    monkeypatch.setattr("service.inference.repository._INLINE_SECONDS", 60.0)  # however slow the machine is
     write_model(tmp_path)
     repository = repository_of(tmp_path)
     await repository.load_all()

@@ -1,4 +1,4 @@
-"""The scheduler: all cores for a lone batch, a core for each of several, and fair turns for models that share them."""
+"""The scheduler: all cores for a lone batch, one core for each of several, and fair sharing between models."""
 
 import asyncio
 import threading
@@ -37,7 +37,7 @@ async def scheduler() -> AsyncIterator[Scheduler]:
 
 @pytest.fixture
 async def parts(scheduler: Scheduler) -> AsyncIterator[Parts]:
-    """A model with an execution for all cores and one for a single core, on two cores."""
+    """A model with a session for all cores and one for a single core, on two cores."""
     wide, single = Gated(), Gated()
     batcher = batcher_on(scheduler, wide, single)
     yield batcher, wide, single
@@ -64,12 +64,12 @@ async def test_many_items_are_shared_out_and_run_side_by_side(parts: Parts):
     batcher, wide, single = parts
     submission = enqueue(batcher, list(range(8)))
     await single.entered()
-    await single.entered()  # both at once: neither has been let through
+    await single.entered()  # both run at once: neither has been released
     single.release()  # one alone: were both to end at once, what follows would get all cores
     await single.entered()
     single.release(2)
     assert await submission.future == [item * 10 for item in range(8)]
-    # Each takes half of what waits, so that the thread that ends first finds more.
+    # Each takes half of the waiting items, so that the thread that finishes first finds more.
     assert sorted(single.batches) == [[0, 1, 2, 3], [4, 5], [6, 7]]
     assert wide.batches == []
 
@@ -103,7 +103,7 @@ async def test_many_items_that_come_while_one_batch_has_all_cores_start_beside_i
     assert await crowd.future == [item * 10 for item in range(8)]
 
 
-async def test_what_is_over_in_no_time_is_not_shared_out(parts: Parts):
+async def test_short_batches_are_not_split_among_cores(parts: Parts):
     batcher, wide, single = parts
     batcher.flow.seconds_per_item = 1e-6
     submission = enqueue(batcher, list(range(8)))
@@ -173,7 +173,7 @@ async def test_another_models_item_starts_beside_a_batch_on_all_cores(scheduler:
 
 
 class Costly:
-    """A model whose items take so many seconds of a core each."""
+    """A model whose items each take `seconds` of one core."""
 
     def __init__(self, seconds: float, enough: int = 0) -> None:
         self.seconds = seconds
@@ -190,7 +190,7 @@ class Costly:
 
 
 async def test_a_busy_model_does_not_starve_another(scheduler: Scheduler):
-    """One model has work for seconds in its queue; another one's calls still go through in turn."""
+    """One model has work for seconds in its queue; the calls of another one still get their turn."""
     heavy, light = Costly(0.01), Costly(0.001)
     busy = batcher_on(scheduler, heavy, heavy, max_batch=4)
     other = batcher_on(scheduler, light, light, max_batch=4, seconds_per_item=0.0005)
@@ -199,7 +199,7 @@ async def test_a_busy_model_does_not_starve_another(scheduler: Scheduler):
     for item in range(10):
         started = time.monotonic()
         await submit(other, [item])
-        # A batch of the busy model takes 40 ms: nobody waits for more than those that run.
+        # A batch of the busy model takes 40 ms: nobody waits for more than the running batches.
         assert time.monotonic() - started < 0.5
     assert not backlog.future.done()
     backlog.abandon()
@@ -214,7 +214,7 @@ async def test_two_busy_models_get_the_same_share_of_the_cores(scheduler: Schedu
     submissions = [enqueue(first, [0] * 900), enqueue(second, [0] * 900)]
     await asyncio.to_thread(cheap.reached.wait, PATIENCE)
     share = cheap.items * cheap.seconds / (cheap.items * cheap.seconds + dear.items * dear.seconds)
-    assert 0.35 < share < 0.65  # by seconds, not by items
+    assert 0.35 < share < 0.65  # measured in seconds, not in items
     for submission in submissions:
         submission.abandon()
     await first.close()
@@ -241,7 +241,7 @@ async def test_the_wait_counts_what_other_models_do_meanwhile(scheduler: Schedul
     second = batcher_on(scheduler, model, model, seconds_per_item=0.1)
     assert scheduler.seconds_for_others(first.flow, 1.0) == 0.0
     second.flow.queue.entries = [SimpleNamespace()] * 5  # type: ignore[list-item]
-    assert scheduler.seconds_for_others(first.flow, 1.0) == pytest.approx(0.5)  # all that the other one needs
+    assert scheduler.seconds_for_others(first.flow, 1.0) == pytest.approx(0.5)  # all that the other model needs
     assert scheduler.seconds_for_others(first.flow, 0.2) == pytest.approx(0.2)  # no more than its share
     second.flow.queue.entries = []
     await first.close()

@@ -1,4 +1,4 @@
-"""The session: its answers, its golden file, its device, its threads."""
+"""The session: outputs, golden file, device, threads."""
 
 import io
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_another_answer_than_the_golden_files_is_refused(tmp_path: Path):
         check(folder)
 
 
-def test_a_tolerance_is_a_tolerance(tmp_path: Path):
+def test_a_difference_within_the_tolerance_is_accepted(tmp_path: Path):
     folder = write_model(tmp_path, change=wrong_golden, golden={"rows": 4, "atol": 1.0})
     assert 1e-5 < check(folder) <= 1
 
@@ -123,7 +123,7 @@ def test_a_manifest_at_odds_with_its_tensors_is_refused(tmp_path: Path, changes:
 
 
 @pytest.mark.parametrize("data", [b"", b"no graph"])
-def test_no_graph(tmp_path: Path, data: bytes):
+def test_a_file_that_is_not_an_onnx_graph(tmp_path: Path, data: bytes):
     (tmp_path / "model.onnx").write_bytes(data)
     with pytest.raises(InvalidModel, match=r"model\.onnx"):
         session_of(tmp_path)

@@ -1,4 +1,4 @@
-"""One stack: a layer that somebody adds covers every route, thin ones too, and each family fails in its own way."""
+"""One stack: an added middleware covers every route, thin ones too, and each family has its own error format."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ from tests.tiny import solid
 
 
 class Deny:
-    """An ordinary ASGI middleware, as somebody writes one for authentication."""
+    """An ordinary ASGI middleware, such as one for authentication."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -57,7 +57,7 @@ async def test_a_middleware_covers_every_route_of_the_document(settings: Setting
             for method in operations:
                 answer = await client.request(method, path.replace("{name}", "classifier"))
                 assert (answer.status_code, answer.text) == (401, "who are you?"), path
-                # It lies inside of the layer that gives requests their ids and counts them.
+                # It is inside the layer that gives requests their ids and counts them.
                 assert answer.headers["x-request-id"]
                 asked += 1
         assert asked >= 15
@@ -80,7 +80,7 @@ async def test_layers_are_passed_in_the_order_in_which_they_were_added(settings:
 
     passed: list[str] = []
     app = create_app(settings)
-    for name in ("inner", "outer"):  # as Starlette has it: the last one added is the outermost
+    for name in ("inner", "outer"):  # as in Starlette, the last one added is the outermost
         app.add_middleware(layer(name))
     async with client_of(app) as client:
         for path in ("/v1/predict", "/healthz/live"):
@@ -153,7 +153,7 @@ def other_format(failure: Failure, scope: Scope) -> Formatted:
 
 
 async def show(exchange: Exchange, query: NoQuery) -> Answer:
-    """Answers with the parameters of its path."""
+    """Returns its path parameters."""
     if exchange.path_params["name"] == "bad":
         raise InvalidRequest("Not that one.")
     return Answer(pydantic_core.to_json(exchange.path_params))
@@ -208,8 +208,8 @@ async def test_every_failure_of_a_family_has_the_familys_format(settings: Settin
             assert answer.headers["content-type"] == "application/problem+json", path
 
 
-def test_what_it_overrides_is_still_there():
-    """If this fails, an upgrade of FastAPI or Starlette has changed what `Application` and `Dispatch` lean on."""
+def test_the_internals_that_it_overrides_still_exist():
+    """If this fails, an upgrade of FastAPI or Starlette has changed internals that `Application` or `Dispatch` uses."""
     app = FastAPI()
     assert app.user_middleware == []
     assert app.middleware_stack is None

@@ -19,7 +19,7 @@ PNG = {"content-type": "image/png"}
 
 
 @pytest.mark.parametrize("given", ["a", "5f3a9c-2b", "A.b_c:d-1", "x" * 64])
-async def test_a_sane_id_is_kept(client: httpx.AsyncClient, given: str):
+async def test_a_valid_id_is_kept(client: httpx.AsyncClient, given: str):
     for answer in (
         await client.post("/v1/predict", content=encode(solid("red")), headers={**PNG, "x-request-id": given}),
         await client.get("/healthz/live", headers={"x-request-id": given}),
@@ -30,7 +30,7 @@ async def test_a_sane_id_is_kept(client: httpx.AsyncClient, given: str):
 
 
 @pytest.mark.parametrize("given", [b"", b"x" * 65, b"a b", b"a\nb", b"a\x00", b"a\x1b[31m", "ä".encode(), b"a;b"])
-async def test_any_other_is_replaced(client: httpx.AsyncClient, given: bytes):
+async def test_an_invalid_id_is_replaced(client: httpx.AsyncClient, given: bytes):
     answer = await client.get("/healthz/live", headers=[(b"x-request-id", given)])
     (replaced,) = answer.headers.get_list("x-request-id")
     assert re.fullmatch(r"[0-9a-f]+-[0-9a-f]+", replaced)
@@ -42,7 +42,7 @@ async def test_ids_differ(client: httpx.AsyncClient):
 
 
 def counts(text: str, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of a counter: the values of its labels, in the order of their names, to its value."""
+    """The samples of a counter: from label values, in the order of the label names, to the count."""
     return {
         tuple(re.findall(r'="([^"]*)"', labels)): float(value)
         for labels, value in re.findall(rf"^{name}\{{(.*?)\}} (\S+)$", text, re.MULTILINE)
@@ -77,7 +77,7 @@ async def test_requests_are_counted_by_route_and_status(client: httpx.AsyncClien
     assert counts(text, "quartet_request_seconds_count")["/v1/predict",] >= 4
 
 
-async def test_strange_methods_share_a_label(app: FastAPI, client: httpx.AsyncClient):
+async def test_unknown_methods_share_a_label(app: FastAPI, client: httpx.AsyncClient):
     for method in ("BREW", "PROPFIND", "X" * 50):
         assert (await client.request(method, "/v1/predict")).status_code == 405
     requests = counts((await client.get("/metrics")).text, "quartet_requests_total")
@@ -85,7 +85,7 @@ async def test_strange_methods_share_a_label(app: FastAPI, client: httpx.AsyncCl
 
 
 class Loop:
-    """Keeps what it is asked to call later."""
+    """Records the callbacks that it is asked to schedule."""
 
     def __init__(self) -> None:
         self.calls: list = []
@@ -126,7 +126,7 @@ def test_a_path_cannot_forge_a_line(path: str):
     assert len(line.split(" ")) == 8
 
 
-async def test_a_request_leaves_its_line(app: FastAPI, client: httpx.AsyncClient, capsys: pytest.CaptureFixture):
+async def test_a_request_is_logged(app: FastAPI, client: httpx.AsyncClient, capsys: pytest.CaptureFixture):
     stream = io.StringIO()
     await client.get("/healthz/live")  # builds the stack
     app.middleware_stack._log = RequestLog(asyncio.get_running_loop().call_later, stream)

@@ -19,7 +19,7 @@ LIMIT = 1000
 
 
 class Client:
-    """Sends the given messages, then hangs up once it is told to."""
+    """Sends the given messages, then hangs up when the test says so."""
 
     def __init__(self, messages: Sequence[Mapping[str, object]] = ()) -> None:
         self.sent = 0
@@ -61,7 +61,7 @@ async def test_a_message_may_lack_its_body():
     assert await exchange_of(Client([{"type": "http.request"}])).read() == b""
 
 
-async def test_over_the_limit_the_rest_is_not_read():
+async def test_the_rest_of_a_body_over_the_limit_is_not_read():
     client = Client(body(*[bytes(400)] * 10))
     with pytest.raises(BodyTooLarge, match=r"over the limit of 0\.001 MB"):
         await exchange_of(client).read()
@@ -77,7 +77,7 @@ async def test_a_declared_length_over_the_limit_is_refused_unread():
 
 
 @pytest.mark.parametrize("length", [b"", b"-1", b"many", "²".encode(), b"1e9"])
-async def test_a_length_that_is_no_number_is_left_to_the_bytes(length: bytes):
+async def test_a_content_length_that_is_not_a_number_is_ignored(length: bytes):
     assert await exchange_of(Client(body(b"x")), [(b"content-length", length)]).read() == b"x"
 
 
@@ -126,7 +126,7 @@ async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_req
         (watcher,) = asyncio.all_tasks() - before
         model.release()
         assert await submission.future == [10]
-        exchange.watch()  # a second time changes nothing
+        exchange.watch()  # a second call changes nothing
         assert asyncio.all_tasks() - before == {watcher}
         exchange.end()
         await asyncio.wait([watcher])
@@ -135,7 +135,7 @@ async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_req
     await scheduler.close()
 
 
-async def test_the_end_returns_the_lease():
+async def test_ending_the_request_returns_the_lease():
     released: list[Context] = []
     batcher = SimpleNamespace(release=released.append)
     version = SimpleNamespace(name="m", version="1", label="m/1", leases=0, retired=False, batcher=batcher)

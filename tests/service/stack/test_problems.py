@@ -113,7 +113,7 @@ async def test_a_route_that_breaks(app: FastAPI):
     async def broken() -> None:
         raise RuntimeError("a secret")
 
-    # As a server does it, the exception is not handed to the client.
+    # As with a real server, the exception does not reach the client.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://quartet") as client:
         answer = await client.get("/broken")
@@ -155,7 +155,7 @@ async def test_draining(app: FastAPI, client: httpx.AsyncClient):
     check(await client.post("/v1/predict", content=encode(solid("red"))), 503, "not-ready")
 
 
-def test_what_is_not_named_is_an_internal_error():
+def test_an_error_without_a_slug_is_an_internal_error():
     assert problem(QuartetError("Oh."), SCOPE)[0] == 500
 
 

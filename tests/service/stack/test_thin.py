@@ -1,4 +1,4 @@
-"""The thin route: its query, its answers, and that FastAPI describes it like any other."""
+"""The thin route: its query, its answers, and its description in OpenAPI."""
 
 from typing import Annotated
 
@@ -49,7 +49,7 @@ def test_a_query(query: bytes, expected: Options):
         (b"\xff=1", "cannot be read"),
     ],
 )
-def test_a_query_that_says_nothing(query: bytes, says: str):
+def test_an_invalid_query(query: bytes, says: str):
     with pytest.raises(InvalidRequest, match=says):
         parse_query(Options, query)
 
@@ -154,6 +154,6 @@ async def test_every_reference_of_openapi_leads_somewhere(client: httpx.AsyncCli
         return set().union(*map(references, value)) if isinstance(value, list) else set()
 
     for reference in references(document):
-        place = document
+        node = document
         for step in reference.removeprefix("#/").split("/"):
-            place = place[step]
+            node = node[step]

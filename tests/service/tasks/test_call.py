@@ -1,4 +1,4 @@
-"""The way of images through a model: in order, batch by batch, with the index of whatever fails."""
+"""Images through a model: in order, in batches, with the index of the one that fails."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ def files(images: list[bytes]) -> list:
 
 async def test_more_than_a_batch_comes_back_in_order(client: httpx.AsyncClient):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)  # the model takes 16 at a time
+    images = rng.integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)  # the model takes batches of 16
     response = await client.post("/v1/predict", files=files([encode(image) for image in images]))
     results = response.json()["results"]
     assert [result["name"] for result in results] == [str(index) for index in range(100)]
@@ -99,11 +99,11 @@ async def test_a_request_that_is_cancelled_leaves_nothing_behind(app: FastAPI, c
     model.release(1)
     response = await client.post("/v1/predict", content=encode(solid("green")))
     assert response.json()["results"][0]["labels"][0]["label"] == "green"
-    assert sum(map(len, model.batches)) <= 16  # the batch that ran; the rest never did
+    assert sum(map(len, model.batches)) <= 16  # only the batch that was running
     assert batcher.depth == 0
 
 
-async def test_what_the_queue_has_no_room_for_is_not_even_decoded(app: FastAPI, client: httpx.AsyncClient):
+async def test_images_are_not_decoded_if_the_queue_is_full(app: FastAPI, client: httpx.AsyncClient):
     batcher = app.repository.models["classifier"].batcher
     batcher._max_queue = 3
     response = await client.post("/v1/predict", files=files([b"no image"] * 4))

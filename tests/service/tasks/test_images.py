@@ -45,7 +45,7 @@ def test_orientation_as_pillow_transposes_it(kind: str, orientation: int):
 def test_orientation_of_a_jpeg(orientation: int):
     data = encode(photograph(48, 80), "JPEG", quality=95, exif=with_orientation(orientation))
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-    # Two decoders may round a colour differently; a wrong turn is off by tens.
+    # Two decoders may round a colour differently; a wrong rotation is off by tens.
     assert difference(decode(data), expected) < 2
 
 
@@ -65,14 +65,14 @@ def test_an_orientation_that_does_not_exist_is_ignored(kind: str, orientation: i
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_exif_that_is_no_exif_is_ignored():
+def test_invalid_exif_is_ignored():
     plain = encode(photograph(48, 80), "JPEG")
     junk = b"Exif\x00\x00" + b"MM\x00*\xff\xff\xff\xff junk"
     marked = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(junk) + 2) + junk + plain[2:]
     np.testing.assert_array_equal(decode(marked), decode(plain))
 
 
-def test_an_orientation_in_words_is_ignored():
+def test_an_orientation_of_a_text_type_is_ignored():
     plain = encode(photograph(48, 80), "JPEG")
     # One entry of type ASCII where a SHORT belongs.
     tiff = b"II*\x00\x08\x00\x00\x00" + struct.pack("<HHHI", 1, ORIENTATION, 2, 2) + b"6\x00\x00\x00" + bytes(4)
@@ -180,7 +180,7 @@ def test_a_truncated_file(kind: str, share: float):
 @pytest.mark.parametrize(
     "data", [b"", b"not an image", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF1234WEBP"]
 )
-def test_no_image(data: bytes):
+def test_bytes_that_are_not_an_image(data: bytes):
     with pytest.raises(UndecodableImage):
         decode(data)
 
@@ -248,7 +248,7 @@ def test_fit_leaves_the_right_size_alone():
 def test_fit_takes_the_centre(height: int, width: int):
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[height // 2 - 16 : height // 2 + 16, width // 2 - 16 : width // 2 + 16] = photograph(32, 32)
-    # As large as the square it keeps: nothing is resized, so the centre comes back as it is.
+    # The crop has the size of the output: nothing is resized, so the centre is returned unchanged.
     np.testing.assert_array_equal(fit(pixels, 32, 32), photograph(32, 32))
 
 
@@ -308,14 +308,14 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
 @pytest.mark.parametrize("exif", [b"garbage!", b"II*", b"II*\0", b"", bytes(20), b"MM\0*\xff\xff\xff\xff"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_an_image_with_damaged_exif_is_taken_for_upright(kind: str, exif: bytes):
-    # With a resolution of its own, Pillow does not look into the EXIF as it opens a JPEG.
+    # If the JFIF header states a resolution, Pillow does not read the EXIF when it opens a JPEG.
     data = encode(photograph(16, 24), kind, exif=b"Exif\0\0" + exif, dpi=(72, 72))
     assert difference(decode(data), decode(encode(photograph(16, 24), kind))) == 0
 
 
 @pytest.mark.parametrize("side", [28, 112, 224, 299])
 def test_fit_takes_images_of_every_size(side: int):
-    # At 29, 58, 116, … pixels rounding makes the part that is cut out a hair larger than the image.
+    # At 29, 58, 116, … pixels rounding makes the crop slightly larger than the image.
     for height in (*range(1, 240), 450, 464, 492, 900, 928, 1019):
         for width in (height, 640):
             assert fit(np.zeros((height, width, 1), np.uint8), side, side).shape == (side, side, 1)

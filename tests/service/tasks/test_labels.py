@@ -27,7 +27,7 @@ def test_ties_keep_the_models_order():
 
 
 @pytest.mark.parametrize(("coverage", "row"), [(0.5, 0.8), (0.8, 0.8), (0.81, 0.9), (0.9, 0.9), (0.95, 0.95)])
-def test_the_least_coverage_that_is_enough(coverage: float, row: float):
+def test_the_coverage_is_rounded_up_to_the_table(coverage: float, row: float):
     assert conformal_point(CARD.conformal, coverage, CARD.name).coverage == row
 
 
@@ -48,5 +48,5 @@ def test_the_label_set_always_holds_the_likeliest(threshold: float, labels: list
     assert label_set(PROBABILITIES, LABELS, threshold) == labels
 
 
-def test_a_threshold_is_met_by_its_own_value():
+def test_a_probability_equal_to_the_threshold_is_included():
     assert label_set(PROBABILITIES, LABELS, float(PROBABILITIES[0])) == ["blue", "red"]

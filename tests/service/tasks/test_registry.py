@@ -1,4 +1,4 @@
-"""The registry, and a task from outside the package: served, documented and listed without a line of the service."""
+"""The registry, and a task from outside the package: served, documented and listed without changing the service."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ async def test_it_is_documented_with_an_example_that_runs(client: httpx.AsyncCli
     assert operation["summary"] == "Name colours"
     assert operation["description"] == "Says what colours are called."
     example = operation["requestBody"]["content"]["application/json"]["example"]
-    assert len(example) == 8  # as the served model's manifest has it
+    assert len(example) == 8  # from the served model's manifest
     answer = await client.post("/v1/name-colours", json=example)
     assert answer.json()["results"] == [{"name": "green"}] * 8
 
@@ -76,7 +76,7 @@ async def test_without_it_the_model_is_refused_and_the_others_serve(tmp_path: Pa
         assert "task: 'colours' is not one of classification, detection" in app.repository.refused["namer/1"]
 
 
-def test_names_are_unique_and_true():
+def test_names_are_unique_and_correct():
     with pytest.raises(ValueError, match="two tasks are called colours"):
         Registry(COLOURS, COLOURS)
     other = dataclasses.replace(COLOURS, name="other")

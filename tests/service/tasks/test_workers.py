@@ -1,4 +1,4 @@
-"""Threads for what takes long: refused where it would come too late, not begun where nobody waits."""
+"""Worker threads: work is refused if it would be too late, and not begun if nobody waits for it."""
 
 import asyncio
 import threading
@@ -64,7 +64,7 @@ async def test_the_index_of_an_image_that_cannot_be_decoded(workers: Workers):
     assert refusal.value.index == 41
 
 
-async def test_what_would_come_too_late_is_refused(workers: Workers):
+async def test_work_that_cannot_meet_its_deadline_is_refused(workers: Workers):
     begun, gate = threading.Event(), threading.Event()
 
     def wait(image: EncodedImage) -> tuple[Any, None]:
@@ -85,7 +85,7 @@ async def test_what_would_come_too_late_is_refused(workers: Workers):
     await workers.prepare([LARGE], size, PIXELS, Context(0.2), lambda _: None)
 
 
-async def test_what_nobody_waits_for_any_more_is_not_begun(workers: Workers):
+async def test_work_of_cancelled_calls_is_not_begun(workers: Workers):
     gate, begun = threading.Event(), []
 
     def wait(image: EncodedImage) -> tuple[Any, None]:
@@ -118,7 +118,7 @@ async def test_decoding_ends_with_the_deadline(workers: Workers):
     assert len(decoded) < 16
 
 
-async def test_decoding_ends_when_the_call_is_given_up(workers: Workers):
+async def test_decoding_ends_when_the_call_is_cancelled(workers: Workers):
     decoded: list = []
     context = Context()
     asyncio.get_running_loop().call_later(0.3, context.cancel)

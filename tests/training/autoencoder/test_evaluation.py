@@ -19,7 +19,7 @@ def test_frechet_distance_of_features_that_never_vary_is_finite():
     assert frechet_distance(flat, flat + 1) == pytest.approx(4)
 
 
-def test_pca_restores_what_lies_in_a_plane_and_not_what_does_not():
+def test_pca_reconstructs_points_in_a_plane_but_no_others():
     random = np.random.default_rng(0)
     plane = random.random((100, 2)) @ random.random((2, 36)) * 100
     images = plane.reshape(100, 6, 6, 1).astype(np.uint8)
@@ -28,14 +28,14 @@ def test_pca_restores_what_lies_in_a_plane_and_not_what_does_not():
     assert pca_error(noise[:80], noise[80:], 2) > 0.05
 
 
-def test_linear_accuracy_learns_what_a_line_separates():
+def test_linear_accuracy_learns_linearly_separable_classes():
     random = np.random.default_rng(0)
     features = random.normal(size=(300, 5)).astype(np.float32)
     labels = (features[:, 0] > 0).astype(np.int64)
     assert linear_accuracy(features[:200], labels[:200], features[200:], labels[200:]) > 0.9
 
 
-def test_nearest_finds_the_image_and_how_far_it_is():
+def test_nearest_finds_the_image_and_its_distance():
     random = np.random.default_rng(0)
     among = random.integers(0, 256, (30, 5, 5, 1), dtype=np.uint8)
     indices, distances = nearest(among[[7, 3]], among, chunk=1)
@@ -69,6 +69,6 @@ def test_a_class_of_one_image_has_a_density_about_it():
     np.testing.assert_allclose(drawn, 9, atol=1)
 
 
-def test_principal_components_are_at_most_as_many_as_there_are():
+def test_the_number_of_principal_components_is_limited_by_the_data():
     images = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
     assert pca_error(images, images, 32) < 1e-6

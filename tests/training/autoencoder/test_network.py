@@ -21,7 +21,7 @@ def test_images_of_any_size_come_back_in_it(shape):
     assert restored.max() <= 1
 
 
-def test_noise_is_added_to_the_code():
+def test_noise_is_added_to_the_latents():
     network = Autoencoder((12, 12, 1), latent=4, widths=(8,)).eval()
     pixels = torch.rand(2, 1, 12, 12)
     noise = torch.randn(2, 4)
@@ -36,7 +36,7 @@ def test_images_too_small_to_halve_are_refused():
     assert halvings((28, 27, 1), 2) == [(28, 27), (14, 14), (7, 7)]
 
 
-def test_what_is_measured_is_the_network_as_it_is_served():
+def test_the_error_is_measured_on_the_network_as_served():
     network = Autoencoder((8, 8, 1), latent=3, widths=(8,))
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
     for measure, items in ((encode, images), (reconstruction_errors, images), (decode, encode(network, images))):
@@ -80,10 +80,10 @@ def test_encoding_and_decoding_equal_reconstruction(exported):
     folder, network, images, latents = exported
     whole, encoder, decoder = (Session(folder / f"{name}.onnx", "cpu") for name in ("whole", "encoder", "decoder"))
     restored, errors = whole.run({"images": images})
-    (codes,) = encoder.run({"images": images})
-    (images_again,) = decoder.run({"latents": codes})
+    (encoded,) = encoder.run({"images": images})
+    (images_again,) = decoder.run({"latents": encoded})
     np.testing.assert_array_equal(images_again, restored)
-    np.testing.assert_allclose(codes, latents, atol=1e-4)
+    np.testing.assert_allclose(encoded, latents, atol=1e-4)
     np.testing.assert_allclose(errors, reconstruction_errors(network, images), atol=1e-5)
     assert np.abs(decode(network, latents).astype(int) - restored).max() <= 1
 

@@ -30,7 +30,7 @@ def run(*options):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory, colours, write_parquet):
-    """The models folder with the three versions, and what was said."""
+    """The models folder with the three versions, and the console output."""
     folder = tmp_path_factory.mktemp("autoencoder")
     parts = {name: getattr(colours, name) for name in ("train", "validation", "test")}
     source = write_parquet(folder / "data", **{name: (part.images, part.labels) for name, part in parts.items()})
@@ -43,7 +43,7 @@ def published(tmp_path_factory, colours, write_parquet):
 
 
 def few_settings(real):
-    """So little that it takes a second."""
+    """Settings so small that a run takes a second."""
 
     def init(self):
         real(self, per_class=5, generated=5, seeds=2, autoencoder_epochs=2, steps=4)
@@ -97,7 +97,7 @@ def test_the_report_shows_what_it_links(published):
     assert text.count("| 0 | ") == text.count("| 1 | ") == 1
 
 
-def test_the_parts_say_what_they_are_and_where_the_rest_is_told(published):
+def test_the_parts_say_what_they_are_and_link_to_the_whole_model(published):
     for name in ("encoder", "decoder"):
         text = (published[0] / name / "1" / "report" / "README.md").read_text()
         assert text.startswith(f"# {name}\n")

@@ -18,7 +18,7 @@ def loss_of(network, **settings):
         return task.loss(network, ITEMS, 0, draw, torch.device("cpu"))
 
 
-def test_the_loss_is_the_error_and_what_shrinks_the_latents():
+def test_the_loss_is_the_reconstruction_error_plus_the_latent_penalty():
     network = Autoencoder((16, 16, 1), latent=3, widths=(4,)).eval()
     pixels = to_pixels(torch.from_numpy(IMAGES)[ITEMS])
     restored, latents = network(pixels)
@@ -30,7 +30,7 @@ def test_the_loss_is_the_error_and_what_shrinks_the_latents():
 def test_consistency_is_how_far_a_shift_moves_the_latents():
     network = Autoencoder((16, 16, 1), latent=3, widths=(4,)).eval()
     generator = torch.Generator().manual_seed(1)
-    torch.randn((4, 3), generator=generator)  # the noise is drawn before
+    torch.randn((4, 3), generator=generator)  # the noise is drawn first
     shifted = Augment(flip=False, translate=1, cutout=0)(torch.from_numpy(IMAGES)[ITEMS], ITEMS, 0, generator)
     pixels = to_pixels(torch.from_numpy(IMAGES)[ITEMS])
     moved = F.mse_loss(network.encoder(shifted), network.encoder(pixels))

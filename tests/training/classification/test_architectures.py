@@ -37,7 +37,7 @@ def test_images_are_enlarged_for_a_backbone_and_never_shrunk(colours, asked, siz
 
 def test_batches_shrink_where_images_are_large_or_few_and_the_rate_with_them(draw):
     def defaults(arch, count, side, batch_size=None):
-        # Strides of 0: the size of photographs without their memory.
+        # Strides of 0 give arrays of the size of photographs without using their memory.
         images = np.broadcast_to(np.zeros(3, np.uint8), (count, side, side, 3))
         split = ImageSplit(images, np.zeros(count, np.int64))
         return fit_defaults(arch, ImageData("", ("a", "b"), split, split, split, ""), batch_size)

@@ -13,13 +13,13 @@ from training.images import ImageData, ImageSplit
 
 @pytest.fixture
 def data():
-    """Images that are lop-sided, so that a mirrored one has another answer only if it is looked at differently."""
+    """Asymmetric images, whose mirror images get different predictions."""
     random = np.random.default_rng(3)
     split = ImageSplit(random.integers(0, 256, (37, SIZE, SIZE, 3), dtype=np.uint8), np.arange(37) % 3)
     return ImageData("colours", LABELS, split, split, split, "sha256:1")
 
 
-def test_teacher_answers_every_image_as_it_is_and_mirrored(data, tmp_path, monkeypatch):
+def test_teacher_predicts_every_image_and_its_mirror_image(data, tmp_path, monkeypatch):
     version, seen = write_model(tmp_path / "models"), []
     run = Session.run
     monkeypatch.setattr(Session, "run", lambda self, inputs: seen.append(inputs["images"]) or run(self, inputs))
@@ -33,7 +33,7 @@ def test_teacher_answers_every_image_as_it_is_and_mirrored(data, tmp_path, monke
         np.testing.assert_array_equal(plain[:, :, ::-1], mirrored)
 
 
-def test_answers_are_kept_and_asked_for_anew_when_the_data_changes(data, tmp_path, monkeypatch):
+def test_predictions_are_cached_until_the_data_changes(data, tmp_path, monkeypatch):
     version = write_model(tmp_path / "models")
     first = teach(version, data, tmp_path / "run")
     with monkeypatch.context() as patch:

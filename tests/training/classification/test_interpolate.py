@@ -8,7 +8,7 @@ from training.images import ImageSplit
 
 
 class Scaled(nn.Module):
-    """Answers by the colour that is strongest, turned by its only weight: the best is at 1, too little or much errs."""
+    """Predicts the strongest colour, rotated by its only weight: 1 is the best, lower and higher weights err."""
 
     def __init__(self, weight):
         super().__init__()
@@ -28,14 +28,14 @@ def validation():
 
 
 @pytest.mark.parametrize(("end", "share"), [(1.0, 1.0), (2.0, 0.5), (5.0, 0.2)])
-def test_the_weights_end_where_validation_likes_them_best(validation, end, share):
+def test_interpolation_ends_at_the_lowest_validation_loss(validation, end, share):
     model = Scaled(end).eval()
     assert interpolate(model, Scaled(0.0).state_dict(), validation) == share
     assert model.weight.item() == pytest.approx(1.0)
     assert model.steps.item() == 7
 
 
-def test_the_whole_way_leaves_the_weights_as_they_were(validation):
+def test_interpolating_all_the_way_leaves_the_weights_unchanged(validation):
     model = Scaled(0.75).eval()
     assert interpolate(model, Scaled(0.25).state_dict(), validation) == SHARES[-1]
     assert model.weight.item() == 0.75

@@ -65,7 +65,7 @@ def test_first_groups_keep_weights_and_statistics_and_the_later_ones_learn():
     assert any(name.startswith("backbone.blocks.1.") and name.endswith("weight") for name in changed)
 
 
-def test_parameters_of_the_first_groups_that_lie_in_no_module_of_theirs_keep_still_too():
+def test_frozen_groups_include_parameters_outside_their_modules():
     # A vision transformer's class token and position embedding belong to its stem, but hang at the root.
     network = Transfer(load_backbone("test_vit", "none"), 160, 5, 0.0, 2)
     assert not network.backbone.cls_token.requires_grad

@@ -39,7 +39,7 @@ def source(write_parquet, draw, tmp_path_factory):
 
 
 @pytest.mark.parametrize("arch", DEFAULTS)
-def test_options_left_out_take_the_default_of_the_architecture(arch):
+def test_omitted_options_have_the_default_of_the_architecture(arch):
     arguments = parse("--arch", arch)
     assert override(DEFAULTS[arch], arguments) == DEFAULTS[arch]
     assert override(NetworkSettings(), arguments) == NetworkSettings(arch=arch)
@@ -100,7 +100,7 @@ def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_p
 
 def test_training_starts_from_the_best_weights_of_another_run(source, tmp_path):
     run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
-    # With no rate nothing is learned, and without averaging nothing else changes.
+    # With a learning rate of 0 and no averaging, the weights do not change.
     options = ["--lr", "0", "--epochs", "1", "--ema", "0", "--start-from", tmp_path / "first"]
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", *options)
     first, second = (best_weights(tmp_path / name) for name in ("first", "second"))
@@ -124,7 +124,7 @@ def test_a_published_version_that_kept_its_weights_can_be_started_from(source, t
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
 
 
-def test_a_mirroring_graph_answers_alike_to_an_image_and_its_mirror_image(source, tmp_path, draw):
+def test_a_mirroring_graph_gives_the_same_answer_for_an_image_and_its_mirror_image(source, tmp_path, draw):
     options = ["--data", source, "--models", tmp_path / "models", "--publish", "--name", "small", "--keep-weights"]
     run(*TINY, *options, "--run-dir", tmp_path / "run", "--mirror")
     version = tmp_path / "models" / "small" / "1"
@@ -132,12 +132,12 @@ def test_a_mirroring_graph_answers_alike_to_an_image_and_its_mirror_image(source
     images = draw(5, seed=3).images
     session = Session(version / MODEL, "cpu")
     plain, turned = (session.run({"images": view})[0] for view in (images, images[:, :, ::-1].copy()))
-    assert np.abs(plain - 1 / 3).max() > 0.01  # it tells them apart
+    assert np.abs(plain - 1 / 3).max() > 0.01  # its predictions differ between the classes
     np.testing.assert_allclose(plain, turned, atol=1e-5)
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
 
 
-def test_a_network_may_end_between_its_start_and_its_end(source, tmp_path, monkeypatch):
+def test_final_weights_may_be_interpolated(source, tmp_path, monkeypatch):
     monkeypatch.setattr("training.classification.interpolate.SHARES", (0.25,))
     run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
     options = ["--start-from", tmp_path / "first", "--interpolate", "--keep-weights"]
@@ -196,7 +196,7 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
         ),
     ],
 )
-def test_options_that_would_do_nothing_or_cannot_be_are_refused(source, tmp_path, options, message):
+def test_ineffective_or_invalid_options_are_refused(source, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         run(*options, "--device", "cpu", "--data", source, "--run-dir", tmp_path / "run")
 
@@ -238,7 +238,7 @@ def test_a_run_goes_on_with_the_teacher_it_began_with_alone(source, tmp_path):
         run(*taught, tmp_path / "b" / "export")
 
 
-def test_a_size_that_is_not_used_is_said(source, tmp_path):
+def test_an_unused_size_is_reported(source, tmp_path):
     backbone = ["--arch", "transfer", "--backbone", "test_efficientnet", "--weights", "none", "--epochs", 1]
     options = [*backbone, "--batch-size", 10, "--device", "cpu", "--data", source]
     assert "--network-size 8: the images are no smaller" in run(
@@ -247,7 +247,7 @@ def test_a_size_that_is_not_used_is_said(source, tmp_path):
     assert "--network-size" not in run(*options, "--network-size", 32, "--run-dir", tmp_path / "large")
 
 
-def test_a_teacher_that_is_no_model_is_refused(source, tmp_path):
+def test_a_teacher_that_is_not_a_model_is_refused(source, tmp_path):
     with pytest.raises(InvalidModel, match=r"manifest\.json is missing"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--teacher", tmp_path)
 

@@ -26,7 +26,7 @@ RESULT = {
 
 
 def evaluation_of(data, mistakes=()):
-    """Of a network that is right but for the test images named, each taken for the next class."""
+    """The evaluation of a network that misclassifies only the given test images, each as the next class."""
     count = len(data.classes)
     answers = data.test.labels.copy()
     answers[list(mistakes)] = (answers[list(mistakes)] + 1) % count
@@ -77,7 +77,7 @@ def test_per_class_table_has_a_row_a_class(report):
     assert rows[0][2] == "0.8000"  # two of ten blue images were taken for green
 
 
-def test_commonest_confusions_come_first(report):
+def test_most_common_confusions_come_first(report):
     assert "Most common confusions: blue taken for green (2), red taken for blue (1)." in report()
 
 

@@ -29,7 +29,7 @@ def test_each_variant_gets_a_row_of_the_same_short_training(studied, tiny_cnn, c
     assert json.loads(path.read_text())["rows"] == rows
 
 
-def test_what_is_measured_already_is_not_trained_again(studied, tiny_cnn, colours, accelerator, console, tmp_path):
+def test_variants_already_measured_are_not_trained_again(studied, tiny_cnn, colours, accelerator, console, tmp_path):
     path = tmp_path / "study.json"
     first = run_study({"as it is": tiny_cnn}, colours, SETTINGS, LEARNING, path, accelerator, console)
     built = []

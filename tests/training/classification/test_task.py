@@ -12,7 +12,7 @@ from training.classification.task import Classification, ClassificationSettings
 from training.labels import predict
 
 
-def test_a_network_that_starts_with_small_images_is_told_how_far_training_is(colours):
+def test_a_network_that_starts_with_small_images_is_given_the_training_progress(colours):
     backbone = load_backbone("test_efficientnet", "none")
     network = Transfer(backbone, 96, 3, dropout=0.0, frozen=0, start_size=32)
     task = Classification(colours.train, colours.validation, LEARNING)
@@ -23,8 +23,8 @@ def test_a_network_that_starts_with_small_images_is_told_how_far_training_is(col
     assert sizes == [32, 56, 72, 96]
 
 
-def test_a_teacher_is_believed_over_the_labels_as_far_as_its_weight_goes(tiny_cnn, train_on, colours, tmp_path):
-    """A teacher that takes every colour for the next one."""
+def test_the_distillation_weight_balances_teacher_and_labels(tiny_cnn, train_on, colours, tmp_path):
+    """A teacher that predicts the next colour for every image."""
     wrong = np.eye(3, dtype=np.float32)[(colours.train.labels + 1) % 3] * 0.9 + 1 / 30
     settings, learning = dataclasses.replace(SETTINGS, epochs=3), dataclasses.replace(LEARNING, distill=0.95)
     model = tiny_cnn()
@@ -33,10 +33,10 @@ def test_a_teacher_is_believed_over_the_labels_as_far_as_its_weight_goes(tiny_cn
     assert (answers == (colours.test.labels + 1) % 3).mean() > 0.9
 
 
-def test_the_teachers_answer_to_the_mirrored_image_goes_with_the_mirrored_image(
+def test_mirrored_images_are_trained_with_the_teachers_prediction_for_the_mirror_image(
     tiny_cnn, train_on, colours, tmp_path, monkeypatch
 ):
-    """The two views' answers are told apart by their first probability."""
+    """The first probability shows which of the two views a prediction is for."""
     views = np.zeros((2, len(colours.train), 3), dtype=np.float32)
     views[0, :, 0] = views[1, :, 1] = 1
     seen = []

@@ -49,7 +49,7 @@ def test_every_box_frames_an_object_of_its_colour_and_no_object_is_without_one(s
             assert inside.mean() > 0.7
             coloured[max(0, round(y_min) - 2) : round(y_max) + 2, max(0, round(x_min) - 2) : round(x_max) + 2] = False
             count += 1
-        # What is left uncovered is slivers that the crop has left of an object.
+        # Only slivers of cropped objects are left without a box.
         assert coloured.mean() < 0.06
     assert count > 10
 
@@ -72,7 +72,7 @@ def test_a_crop_cuts_boxes_and_drops_what_it_hardly_shows():
     assert moved[3].tolist() == [40, 4, 48, 24]
 
 
-def test_beyond_the_image_there_is_grey(squares):
+def test_padding_beyond_the_image_is_grey(squares):
     view = View((64, 96), (64, 96), 0.5, -32.0, -48.0, mirror=False, flip=False)
     pixels = view.pixels(torch.from_numpy(squares.train.images[0]))
     torch.testing.assert_close(pixels[:, :14], torch.full((3, 14, 96), 114 / 255))
@@ -89,7 +89,7 @@ def test_same_generator_same_batch_and_mosaics_only_when_allowed(squares):
     )
 
 
-def test_colours_move_and_stay_in_range(squares):
+def test_colour_jitter_changes_colours_within_range(squares):
     pixels, _, _ = batch(squares, BoxAugment(mirror=False, scale=(1, 1), mosaic=0, colour=0.5))
     plain, _, _ = batch(squares, PLAIN)
     assert pixels.min() >= 0

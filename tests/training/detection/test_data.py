@@ -27,7 +27,7 @@ def test_the_size_follows_the_images(source):
     assert load_detection(source).size == (352, 512)
 
 
-def test_splits_that_are_missing_are_carved_and_stay_apart(tmp_path):
+def test_missing_splits_are_held_out_and_disjoint(tmp_path):
     data = load_detection(write_parquet(tmp_path / "data", train=range(40)), size=(32, 32))
     assert (len(data.train), len(data.validation), len(data.test)) == (27, 5, 8)
     seen = [image.tobytes() for part in (data.train, data.validation, data.test) for image in part.images]
@@ -74,7 +74,7 @@ def test_a_box_that_sticks_out_by_less_than_a_pixel_is_cut_off(tmp_path):
     np.testing.assert_array_equal(data.train.boxes[2][count], [0, 0, 96, 64])
 
 
-def test_a_class_that_only_the_test_images_know_is_unknown(tmp_path):
+def test_a_class_that_occurs_only_in_the_test_split_is_unknown(tmp_path):
     folder = tmp_path / "voc"
     source = write_voc(folder, train=range(6), val=range(100, 102), test=range(200, 202))
     path = folder / "Annotations" / "200.xml"
@@ -91,6 +91,6 @@ def test_an_unreadable_image_is_named(tmp_path):
         load_detection(source)
 
 
-def test_a_limit_takes_so_many_of_each_split(source):
+def test_a_limit_applies_to_each_split(source):
     data = load_detection(source, limit=4)
     assert (len(data.train), len(data.validation), len(data.test)) == (4, 4, 4)

@@ -1,4 +1,4 @@
-"""Average precision and matching, held against a slow and plain reference."""
+"""Average precision and matching, compared with a slow but simple reference."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SIDE = 200
 
 
 def iou(one, other):
-    """Of two boxes, by the book."""
+    """The IoU of two boxes, by its definition."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     if width <= 0 or height <= 0:
@@ -22,7 +22,7 @@ def iou(one, other):
 
 
 def match(found, boxes, overlap):
-    """For each detection of one image and class, the best first, whether it takes an object that is still free."""
+    """For each detection of one image and class, the best first, whether it matches a still unmatched object."""
     taken, hits = set(), []
     for box in found:
         candidates = [(iou(box, thing), index) for index, thing in enumerate(boxes) if index not in taken]
@@ -71,7 +71,7 @@ def make_split(boxes, labels):
 
 
 def random_case(seed, images=8):
-    """Objects, and detections that are some of them moved, some misnamed, some made up."""
+    """Objects and their detections, some shifted, some with a wrong class, some false."""
     random = np.random.default_rng(seed)
     boxes = [random_boxes(random, random.integers(0, 9)) for _ in range(images)]
     labels = [random.integers(0, 3, len(b)) for b in boxes]
@@ -156,7 +156,7 @@ def test_a_class_without_a_test_object_does_not_count():
     assert [row.support for row in result.per_class] == [1, 0, 0]
 
 
-def test_each_way_to_be_wrong_is_told_from_the_others():
+def test_the_kinds_of_mistakes_are_distinguished():
     split = make_split([[(0, 0, 40, 40), (100, 100, 140, 140)]], [[0, 1]])
     boxes = [
         (0, 0, 40, 41),  # right

@@ -97,7 +97,7 @@ def edit_json(folder, change):
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_named_with_its_place(tmp_path, kind, break_it, message):
+def test_unreadable_files_are_named_with_the_location(tmp_path, kind, break_it, message):
     source = WRITERS[kind](tmp_path / kind, train=range(2))
     break_it(tmp_path / kind)
     with pytest.raises(DataError, match=message):

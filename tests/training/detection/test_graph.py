@@ -18,7 +18,7 @@ CARD = GoldenCard(
 
 @pytest.fixture(scope="module")
 def graph(tiny_detector):
-    """One that finds a lot, right or wrong."""
+    """A graph with many detections, right or wrong."""
     network = tiny_detector()
     for head in network.heads:
         nn.init.normal_(head.classes[-1].weight, std=0.5)

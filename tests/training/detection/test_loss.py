@@ -15,7 +15,7 @@ REAL = torch.tensor([[True, True], [True, False]])
 
 
 def exact(truth):
-    """Edge logits of cells that all predict this box, as far as the bins reach: shape (cells, 4 * BINS)."""
+    """Edge logits of cells that all predict this box, limited by the range of the bins: shape (cells, 4 * BINS)."""
     distances = torch.cat((POINTS - truth[:2], truth[2:] - POINTS), 1) / STRIDES
     low = distances.clamp(0, BINS - 1.001).floor()
     share = distances.clamp(0, BINS - 1.001) - low
@@ -23,7 +23,7 @@ def exact(truth):
     return shares.clamp_min(1e-8).log().flatten(1)
 
 
-def test_overlap_is_torchvisions():
+def test_iou_agrees_with_torchvision():
     torch.manual_seed(0)
     corners = torch.rand(20, 2, 2) * 50
     boxes = torch.cat((corners[:, 0], corners[:, 0] + corners[:, 1] + 1), 1)
@@ -34,12 +34,12 @@ def test_overlap_is_torchvisions():
     )
 
 
-def test_boxes_apart_are_drawn_together():
+def test_the_gradient_pulls_disjoint_boxes_together():
     box = torch.tensor([0.0, 0, 10, 10], requires_grad=True)
     iou, similarity = ciou(box, torch.tensor([30.0, 0, 40, 10]))
     assert iou == 0
     (-similarity).backward()
-    assert box.grad[0] + box.grad[2] < 0  # descending moves it to the right
+    assert box.grad[0] + box.grad[2] < 0  # gradient descent moves it to the right
 
 
 def test_cells_are_assigned_to_objects_that_they_lie_in_with_a_limit_per_object():
@@ -54,7 +54,7 @@ def test_cells_are_assigned_to_objects_that_they_lie_in_with_a_limit_per_object(
     assert (found.owner[1][found.score[1] > 0] == 0).all()
 
 
-def test_padding_is_nobodys_object():
+def test_no_cell_is_assigned_to_padding():
     boxes = decode(torch.zeros(1, len(POINTS), 4 * BINS), POINTS, STRIDES)
     nothing = assign(
         torch.ones(1, len(POINTS), 2),
@@ -84,7 +84,7 @@ def loss_of(logits, edges):
     return detection_loss(logits, edges, POINTS, STRIDES, TRUTH, LABELS, REAL, WEIGHTS)
 
 
-def test_right_answers_cost_less_than_wrong_ones():
+def test_the_loss_is_lower_for_right_predictions():
     edges = torch.stack([exact(TRUTH[0, 0]), exact(TRUTH[1, 0])])
     inside = torch.stack([((b[:2] < POINTS) & (b[2:] > POINTS)).all(1) for b in (TRUTH[0, 0], TRUTH[1, 0])])
     right = torch.full((2, len(POINTS), 2), -6.0)
@@ -98,7 +98,7 @@ def test_right_answers_cost_less_than_wrong_ones():
     assert shifted > good
 
 
-def test_an_image_without_objects_costs_only_what_is_found_in_it():
+def test_the_loss_of_an_image_without_objects_is_that_of_its_false_detections():
     none = torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool)
     edges = torch.zeros(1, len(POINTS), 4 * BINS, requires_grad=True)
     quiet, parts = detection_loss(torch.full((1, len(POINTS), 2), -9.0), edges, POINTS, STRIDES, *none, WEIGHTS)

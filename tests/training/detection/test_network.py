@@ -29,12 +29,12 @@ def test_outputs_have_a_row_for_every_cell(tiny_detector):
     assert logits.shape == (3, 126, 2)
     assert edges.shape == (3, 126, 4 * BINS)
     assert network.decode(edges).shape == (3, 126, 4)
-    # At first nothing is found: a hundredth or so everywhere.
+    # Before training, scores are about a hundredth everywhere.
     assert logits.sigmoid().max() < 0.2
 
 
-def test_what_lies_far_away_in_the_image_can_be_seen_everywhere(tiny_detector):
-    """The pyramid goes down and up: the cell at one corner depends on the other corner's pixels."""
+def test_every_cell_depends_on_the_whole_image(tiny_detector):
+    """The pyramid has a top-down and a bottom-up path: the cell at one corner depends on the pixels at the other."""
     network = tiny_detector().eval()
     pixels = torch.rand(1, 3, 64, 96, requires_grad=True)
     network(pixels)[0][0, 0].sum().backward()

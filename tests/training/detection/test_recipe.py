@@ -28,7 +28,7 @@ def run(*options):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A version made by the recipe, and what it said."""
+    """A version that the recipe published, and its console output."""
     folder = tmp_path_factory.mktemp("detector")
     source = write_parquet(folder / "data", train=range(16), validation=range(100, 104), test=range(200, 208))
     said = run(
@@ -77,7 +77,7 @@ def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(("option", "value"), [("--image-size", "64"), ("--scale", "1"), ("--bad-boxes", "keep")])
-def test_options_that_cannot_be_meant_are_refused(option, value, capsys):
+def test_invalid_options_are_refused(option, value, capsys):
     parser = ArgumentParser()
     recipe.add_arguments(parser)
     with pytest.raises(SystemExit):

@@ -36,7 +36,7 @@ def test_a_csv_with_classes(tmp_path):
     assert load_table(write(tmp_path / "people.csv", people()), "kind").fingerprint == data.fingerprint
 
 
-def test_numbers_of_many_values_are_numbers_and_a_kind_can_be_chosen(tmp_path):
+def test_numeric_targets_with_many_values_are_regression_unless_a_kind_is_chosen(tmp_path):
     lines = [line.rpartition(",")[0] for line in people()]
     data = load_table(write(tmp_path / "x.csv", lines), "weight")
     assert (data.kind, data.classes, data.columns) == ("regression", (), ("height",))
@@ -65,7 +65,7 @@ def test_missing_values_are_nan(tmp_path):
         (["b", "u", "v"], "b", "no column beside the target"),
     ],
 )
-def test_what_cannot_be_learned_is_named(tmp_path, lines, target, message):
+def test_data_that_cannot_be_learned_from_is_refused_with_the_reason(tmp_path, lines, target, message):
     with pytest.raises(DataError, match=message):
         load_table(write(tmp_path / "x.csv", lines), target)
 

@@ -11,7 +11,7 @@ NAN = float("nan")
 ROWS = np.array([[1, 10], [3, NAN], [5, 30]], dtype=np.float32)
 
 
-def test_columns_are_standardised_by_what_is_known_of_them():
+def test_columns_are_standardised_by_their_training_statistics():
     network = TabularNetwork(ROWS, 2, (4,), 0.0)
     np.testing.assert_allclose(network.mean, [3, 20])
     np.testing.assert_allclose(network.std, [np.sqrt(8 / 3), 10], rtol=1e-6)
@@ -23,7 +23,7 @@ def test_a_missing_value_is_its_columns_mean():
     assert torch.isfinite(network(torch.tensor([[NAN, NAN]]))).all()
 
 
-def test_a_column_that_never_varies_does_no_harm():
+def test_a_constant_column_is_harmless():
     network = TabularNetwork(np.ones((5, 2), np.float32), 1, (4,), 0.0).eval()
     assert torch.isfinite(network(torch.tensor([[1.0, 2.0]]))).all()
 
@@ -53,7 +53,7 @@ def test_methods_are_compared_on_the_same_folds():
     assert result["gradient boosting"].mean > 0.75
 
 
-def test_importance_is_of_the_column_that_is_looked_at():
+def test_importance_is_high_for_the_column_that_is_used():
     rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
     split = TabularSplit(rows, (rows[:, 1] > 0).astype(np.int64))
     losses = permutation_importance(lambda part: (part[:, 1] > 0).astype(int), split, "classification", 0, repeats=5)

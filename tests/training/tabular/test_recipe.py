@@ -29,7 +29,7 @@ def run(*options):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A models folder with a classifier of tumours and a regression of a made-up weight, and what was said."""
+    """A models folder with a classifier of tumours and a regression of a made-up weight, and the console output."""
     folder = tmp_path_factory.mktemp("tabular")
     said = run(*TINY, "--run-dir", folder / "a", "--models", folder / "models", "--publish")
     random = np.random.default_rng(0)
@@ -128,7 +128,7 @@ async def test_the_page_shows_the_real_columns(client):
     document = (await client.get("/openapi.json")).json()
     content = document["paths"]["/v1/predict-tabular"]["post"]["requestBody"]["content"]
     example = content["application/json"]["example"]
-    # Two such models are served; the page's example is for the one that answers by default.
+    # Two tabular models are served; the page's example is for the default one.
     assert set(example["rows"][0]) == set(load_table("breast-cancer", None).columns)
     assert (await client.post("/v1/predict-tabular", json=example)).status_code == 200
     headers = {"content-type": "text/csv"}

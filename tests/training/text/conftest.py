@@ -5,7 +5,7 @@ import datasets
 import numpy as np
 import pytest
 
-# Two languages, each with the words of its two classes and some that say nothing.
+# Two languages, each with the words of its two classes and some neutral ones.
 ENGLISH = (("oil", "crude", "barrel", "opec"), ("wheat", "corn", "harvest", "grain"), ("the", "of", "said", "prices"))
 KOREAN = (
     ("영화", "재미있다", "최고", "감동"),

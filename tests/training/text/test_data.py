@@ -6,7 +6,7 @@ from training.data import DataError
 from training.text.data import TextSplit, hold_out, load_texts
 
 
-def test_a_validation_split_is_carved_from_every_class(source):
+def test_a_validation_split_is_held_out_from_every_class(source):
     data = load_texts(source)
     assert data.classes == ("crude", "grain")
     assert len(data.train) + len(data.validation) == 120
@@ -45,7 +45,7 @@ def test_a_class_of_one_stays_in_training():
     assert sorted(taken.texts + rest.texts) == sorted(split.texts)
 
 
-def test_what_is_missing_is_named_with_its_row(tmp_path):
+def test_missing_values_are_named_with_their_row(tmp_path):
     path = tmp_path / "x.csv"
     write_csv(path)
     lines = path.read_text().splitlines()
@@ -67,7 +67,7 @@ def test_wrong_paths_and_kinds_are_refused(tmp_path):
         load_texts(str(tmp_path / "x.txt"))
 
 
-def test_a_limit_takes_so_many(source):
+def test_a_limit_applies_to_each_split(source):
     assert len(load_texts(source, limit=20).train) == 20
 
 

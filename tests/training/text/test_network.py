@@ -114,7 +114,7 @@ def test_every_encoder_learns_by_itself_and_their_mean_answers():
     torch.testing.assert_close(loss, expected)
 
 
-def test_single_words_vote():
+def test_the_bag_of_words_layer_counts_words():
     network = TextNetwork(40, 3, embedding=8, hidden=6, wide=True).eval()
     before = network(torch.tensor([[5, 7, 7, 9]]))
     with torch.no_grad():

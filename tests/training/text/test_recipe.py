@@ -28,7 +28,7 @@ def run(*options):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A version of the English texts, and what was said."""
+    """A version trained on the English texts, and the console output."""
     folder = tmp_path_factory.mktemp("topics")
     source = write_parquet(folder / "data", train=160, test=60)
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ from training.text.tokenizer import build_tokenizer, choose_length, to_ids
 TEXTS = ["oil prices rose", "oil prices fell", "wheat prices rose", "oil oil"]
 
 
-def test_a_raw_article_is_read_as_the_training_read_its_own():
+def test_a_raw_article_is_tokenised_as_in_training():
     tokenizer = build_tokenizer(TEXTS, None, 100)
     raw = tokenizer.encode("OIL-prices rose 3.5% (U.S.)")
     assert raw.tokens == ["oil", "prices", "rose", "[UNK]", "[UNK]"]
@@ -43,13 +43,13 @@ def test_ids_are_truncated_and_never_empty():
     assert all(one.dtype == np.int64 for one in ids)
 
 
-def test_the_length_is_one_that_nearly_all_have():
+def test_the_length_is_one_that_nearly_all_texts_stay_below():
     texts = ["a " * length for length in range(1, 101)]
     assert choose_length(build_tokenizer(texts, None, 1), texts, share=0.9) == pytest.approx(90, abs=1)
     assert choose_length(build_tokenizer(texts, None, 1), texts, share=1.0, most=50) == 50
 
 
-def test_serving_reads_what_was_saved_and_says_how(tmp_path):
+def test_serving_loads_the_saved_tokenizer(tmp_path):
     build_tokenizer(TEXTS, None, 3).save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     tokenizer.no_truncation()
@@ -61,7 +61,7 @@ def test_serving_reads_what_was_saved_and_says_how(tmp_path):
     assert (empty.tokens, empty.ids.tolist()) == (0, [UNKNOWN])
 
 
-def test_influence_is_what_the_likeliest_label_loses():
+def test_influence_is_the_drop_in_log_odds_of_the_likeliest_label():
     tokenizer = build_tokenizer(TEXTS, None, 9)
     text = "Oil prices"
     reading = read_text(tokenizer, text, 9)

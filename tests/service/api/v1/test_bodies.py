@@ -1,4 +1,4 @@
-"""The three kinds of body, through a request made by hand."""
+"""The three kinds of request body, read from hand-made requests."""
 
 import base64
 import inspect
@@ -21,7 +21,7 @@ from service.tasks.workers import Workers
 
 
 def exchange_of(body: bytes, content_type: str | None, **settings: object) -> Exchange:
-    """A request whose body comes in pieces of ten bytes."""
+    """A request whose body arrives in chunks of ten bytes."""
     pieces = [body[start : start + 10] for start in range(0, len(body), 10)] or [b""]
     messages = iter(
         {"type": "http.request", "body": piece, "more_body": index + 1 < len(pieces)}
@@ -97,7 +97,7 @@ async def test_json():
         ("[" * 10_000, None),
     ],
 )
-async def test_json_that_holds_no_images(body: str, index: int | None):
+async def test_json_without_images(body: str, index: int | None):
     with pytest.raises(InvalidRequest) as refusal:
         await read_images(exchange_of(body.encode(), "application/json"))
     assert refusal.value.index == index
@@ -170,7 +170,7 @@ async def test_a_document(content_type: str | None):
     workers.close()
 
 
-async def test_a_document_that_is_not_read_here():
+async def test_a_document_of_an_unsupported_media_type():
     with pytest.raises(UnsupportedMediaType, match="send text/plain or text/x"):
         await reader_of(WORDS)(exchange_of(b"a", "application/json"), "card", None)
     with pytest.raises(BodyTooLarge, match="card: 3 words"):
@@ -190,8 +190,8 @@ async def test_a_charset_that_cannot_be_used():
         await read_images(exchange_of(part("files", b"x", "a") + b"--b--\r\n", f"{FORM}; charset=undefined"))
 
 
-def test_what_it_leans_on_of_starlettes_form_parser_is_still_there():
-    """If this fails, an upgrade of Starlette has changed what `service.api.v1.forms` leans on."""
+def test_the_internals_of_starlettes_form_parser_that_it_uses_still_exist():
+    """If this fails, an upgrade of Starlette has changed internals that `service.api.v1.forms` depends on."""
     parameters = inspect.signature(MultiPartParser.__init__).parameters
     assert {"headers", "stream", "max_files", "max_fields"} <= set(parameters)
     assert inspect.signature(MultiPartParser.on_end).parameters.keys() == {"self"}

@@ -32,7 +32,7 @@ async def test_the_list(client: httpx.AsyncClient):
     }
 
 
-async def test_one_with_its_manifest(client: httpx.AsyncClient, tiny_models: Path):
+async def test_one_model_with_its_manifest(client: httpx.AsyncClient, tiny_models: Path):
     answer = await client.get("/v1/models/classifier")
     ModelSummary.model_validate_json(answer.content)
     written = json.loads((tiny_models / "classifier" / "1" / "manifest.json").read_text())
@@ -40,13 +40,13 @@ async def test_one_with_its_manifest(client: httpx.AsyncClient, tiny_models: Pat
 
 
 @pytest.mark.parametrize("name", ["nope", "classifier%2F1", "%00", "Classifier"])
-async def test_one_that_is_not_there(client: httpx.AsyncClient, name: str):
+async def test_an_unknown_model(client: httpx.AsyncClient, name: str):
     answer = await client.get(f"/v1/models/{name}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_what_was_refused_is_listed_with_the_reason(tmp_path: Path):
+async def test_refused_versions_are_listed_with_the_reason(tmp_path: Path):
     write_model(tmp_path, "b")
     write_model(tmp_path, "b", "2", change=wrong_golden)
     write_model(tmp_path, "a")

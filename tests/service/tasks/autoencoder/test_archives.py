@@ -23,7 +23,7 @@ def test_members_written_whole_and_bit_by_bit_can_be_read():
         assert back.read("rows.csv").count(b"\n") == 1000
 
 
-def test_what_was_taken_is_not_kept():
+def test_bytes_that_were_taken_are_not_kept():
     archive = Archive()
     archive.add("a", bytes(1000))
     assert len(archive.take()) > 1000

@@ -6,7 +6,7 @@ from service.tasks.autoencoder.density import Density, Draws
 
 @pytest.fixture
 def density():
-    """Two classes on two numbers; the second class has one Gaussian only."""
+    """Two classes of two latents; the second class has only one Gaussian."""
     factors = np.zeros((2, 2, 2, 2), np.float32)
     factors[0, 0], factors[0, 1] = [[0.1, 0], [0.05, 0.2]], [[0.3, 0], [0, 0.1]]
     factors[1, 0] = [[0.2, 0], [0, 0.2]]
@@ -44,7 +44,7 @@ def test_same_seed_same_draws_and_a_longer_request_begins_like_a_shorter(density
     assert not np.array_equal(density.draw(30, seed=8)[0], one)
 
 
-def test_it_does_not_matter_in_how_many_parts_latents_are_taken(density):
+def test_latents_do_not_depend_on_the_size_of_the_parts(density):
     whole, labels = density.draw(50, seed=4)
     draws = Draws(density, seed=4)
     parts = [draws.take(count) for count in (1, 7, 30, 12)]
@@ -61,7 +61,7 @@ def test_temperature_scales_the_distance_from_the_means(density):
     np.testing.assert_allclose(half - cold, (warm - cold) / 2, atol=1e-5)
 
 
-def test_it_goes_to_disk_and_back(density, tmp_path):
+def test_a_density_survives_a_round_trip_to_disk(density, tmp_path):
     density.save(tmp_path / "density.npz")
     back = Density.load(tmp_path / "density.npz")
     np.testing.assert_array_equal(back.draw(20, seed=0)[0], density.draw(20, seed=0)[0])

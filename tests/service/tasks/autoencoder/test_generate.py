@@ -1,4 +1,4 @@
-"""POST /v1/generate with a decoder that costs nothing."""
+"""POST /v1/generate with a tiny decoder."""
 
 import asyncio
 import base64
@@ -102,12 +102,12 @@ async def test_every_format_holds_the_same_images(client, count):
         rows = list(csv.DictReader(io.StringIO(archive.read("latents.csv").decode())))
         assert archive.namelist() == [*(row["file"] for row in rows), "latents.csv"]
         assert len(rows) == count
-        for row, pixels, code in zip(rows, expected, latents, strict=True):
+        for row, pixels, vector in zip(rows, expected, latents, strict=True):
             np.testing.assert_array_equal(np.asarray(Image.open(archive.open(row["file"]))), pixels[..., 0])
-            np.testing.assert_array_equal([np.float32(row[f"z{i}"]) for i in range(4)], code)
+            np.testing.assert_array_equal([np.float32(row[f"z{i}"]) for i in range(4)], vector)
 
 
-async def test_without_a_seed_every_answer_is_another_and_says_its_seed(client):
+async def test_without_a_seed_every_answer_differs_and_states_its_seed(client):
     one, two = await generate(client, count=4), await generate(client, count=4)
     assert one.headers["x-seed"] != two.headers["x-seed"]
     again = await generate(client, count=4, seed=int(one.headers["x-seed"]))
@@ -141,7 +141,7 @@ async def test_an_empty_body_takes_the_defaults(client):
         ({"cuont": 4}, "no field 'cuont'; there are count, label"),
     ],
 )
-async def test_what_cannot_be_meant_is_refused(client, wanted, detail):
+async def test_invalid_options_are_refused(client, wanted, detail):
     response = await generate(client, **wanted)
     assert response.status_code == 422
     assert detail in response.json()["detail"]
@@ -199,8 +199,8 @@ async def test_a_model_that_fails_later_ends_the_connection(app, client):
         await generate(client, count=200)
 
 
-async def test_a_client_that_hangs_up_stops_the_making(app):
-    """By hand, since httpx reads to the end."""
+async def test_generation_stops_when_the_client_disconnects(app):
+    """Calls the application directly, since httpx would read to the end."""
     batcher = app.repository.models["decoder"].batcher
     gone, sent, made = asyncio.Event(), [], []
     run = batcher.flow.run
@@ -227,7 +227,7 @@ async def test_a_client_that_hangs_up_stops_the_making(app):
 
 @pytest.fixture
 def full_after_the_first_part(app):
-    """A queue without room, once it has taken one part."""
+    """A queue that is full once it has taken one part."""
     batcher = app.repository.models["decoder"].batcher
     submit, asked = batcher.submit, []
 
@@ -241,7 +241,7 @@ def full_after_the_first_part(app):
     return asked
 
 
-async def test_what_is_ready_is_sent_though_there_is_no_room_for_more(app, full_after_the_first_part):
+async def test_finished_parts_are_sent_even_if_the_queue_is_full(app, full_after_the_first_part):
     app.settings = app.settings.model_copy(update={"timeout": 0.2})
     sent = []
     messages = iter([{"type": "http.request", "body": b'{"count": 64, "format": "json"}', "more_body": False}])
@@ -253,7 +253,7 @@ async def test_what_is_ready_is_sent_though_there_is_no_room_for_more(app, full_
     async def send(message):
         sent.append(message)
 
-    with pytest.raises(Overloaded):  # breaks the connection off, once the patience ends
+    with pytest.raises(Overloaded):  # the connection is closed once the timeout has passed
         await app(scope_of(app), receive, send)
     assert sent[0]["status"] == 200
     assert b'"png"' in sent[1]["body"]

@@ -1,4 +1,4 @@
-"""POST /v1/encode, /v1/decode and /v1/reconstruct with an autoencoder that costs nothing."""
+"""POST /v1/encode, /v1/decode and /v1/reconstruct with a tiny autoencoder."""
 
 import base64
 import io
@@ -49,10 +49,10 @@ def shown(png):
 
 async def test_encoding_then_decoding_equals_reconstruction(client):
     files = [("files", (f"{seed}.png", encode(picture(seed)))) for seed in range(20)]
-    codes = (await client.post("/v1/encode", files=files)).json()
-    EncodeAnswer.model_validate(codes)
-    assert [result["name"] for result in codes["results"]] == [f"{seed}.png" for seed in range(20)]
-    latents = [result["latents"] for result in codes["results"]]
+    encoded = (await client.post("/v1/encode", files=files)).json()
+    EncodeAnswer.model_validate(encoded)
+    assert [result["name"] for result in encoded["results"]] == [f"{seed}.png" for seed in range(20)]
+    latents = [result["latents"] for result in encoded["results"]]
     images = (await client.post("/v1/decode", json={"latents": latents})).json()
     DecodeAnswer.model_validate(images)
     whole = (await client.post("/v1/reconstruct", files=files)).json()
@@ -79,11 +79,11 @@ async def test_the_picture_of_a_reconstruction_shows_both(client):
     ("invert", "edge", "inverted"),
     [("auto", 250, True), ("auto", 5, False), ("never", 250, False), ("always", 5, True)],
 )
-async def test_a_picture_on_white_paper_is_turned_round(client, invert, edge, inverted):
+async def test_a_picture_on_white_paper_is_inverted(client, invert, edge, inverted):
     sent = picture(edge=edge)
     response = await client.post(f"/v1/encode?invert={invert}", content=encode(sent), headers=PNG)
     turned = 255 - sent if inverted else sent
-    # Only where the paper was recognised is it known which grey is to be the background.
+    # Only `auto` knows the background's grey and maps it to black.
     taken = on_background(turned, 0.0) if invert == "auto" and inverted else turned
     expected = taken.reshape(2, 2, 2, 2).mean((1, 3)) / 255
     (result,) = response.json()["results"]
@@ -112,27 +112,27 @@ async def test_a_large_colour_photograph_becomes_what_the_model_takes(client):
         ([], "at least one", None),
     ],
 )
-async def test_codes_that_cannot_be_decoded_are_named(client, latents, detail, index):
+async def test_invalid_latents_are_named(client, latents, detail, index):
     response = await client.post("/v1/decode", json={"latents": latents})
     assert response.status_code == 422
     assert detail in response.json()["detail"]
     assert response.json().get("index") == index
 
 
-async def test_too_many_codes_are_refused(client):
+async def test_too_many_latents_are_refused(client):
     response = await client.post("/v1/decode", json={"latents": [[0.0] * 4] * 51})
     assert response.status_code == 413
 
 
 async def test_integers_are_numbers_and_more_than_a_batch_comes_in_order(client):
-    latents = [[place % 2, 0, 1, 0] for place in range(40)]
+    latents = [[index % 2, 0, 1, 0] for index in range(40)]
     results = (await client.post("/v1/decode", json={"latents": latents})).json()["results"]
     expected = decoded(np.array(latents, np.float32))
     for result, pixels in zip(results, expected, strict=True):
         np.testing.assert_array_equal(shown(result["png"]), pixels[..., 0])
 
 
-async def test_models_say_how_good_they_are_each_in_its_own_terms(client):
+async def test_each_kind_of_model_reports_its_own_metrics(client):
     models = {model["name"]: model for model in (await client.get("/v1/models")).json()["models"]}
     assert models["autoencoder"]["metrics"] == {"mse": 0.001}
     assert models["encoder"]["metrics"] == {"linear_accuracy": 0.97}

@@ -29,7 +29,7 @@ def test_side_by_side_has_a_gap_and_large_pixels():
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 10, 33])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_sheet_written_in_parts_shows_every_tile_in_its_place(count, channels):
+def test_a_sheet_written_in_parts_shows_every_tile_at_its_position(count, channels):
     tiles = np.random.default_rng(1).integers(0, 256, (count, 4, 6, channels), dtype=np.uint8)
     sheet = Sheet(count, 4, 6, channels)
     parts = [part for start in range(0, count, 4) for part in sheet.add(list(tiles[start : start + 4]))]
@@ -38,8 +38,8 @@ def test_a_sheet_written_in_parts_shows_every_tile_in_its_place(count, channels)
     assert pixels.shape[:2] == (sheet.height, sheet.width)
     columns = int(np.ceil(np.sqrt(count)))
     pixels = pixels.reshape(*pixels.shape[:2], channels)
-    for place, tile in enumerate(tiles):
-        top, left = 1 + place // columns * 5, 1 + place % columns * 7
+    for index, tile in enumerate(tiles):
+        top, left = 1 + index // columns * 5, 1 + index % columns * 7
         np.testing.assert_array_equal(pixels[top : top + 4, left : left + 6], tile)
     assert (pixels[0] == 255).all()
     assert (pixels[-1] == 255).all()

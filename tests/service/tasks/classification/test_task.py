@@ -1,4 +1,4 @@
-"""From bytes to the pixels that a classifier takes."""
+"""From encoded images to the classifier's input."""
 
 import numpy as np
 

@@ -25,7 +25,7 @@ def test_detections_are_in_the_images_own_pixels_the_best_first():
     assert (second["label"], second["score"]) == ("red", 0.6)
 
 
-def test_filling_never_counts_and_the_filters_do():
+def test_padding_is_dropped_and_filters_apply():
     assert len(detections(ANSWER, GEOMETRY, LABELS, confidence=0.0, most=10)) == 3
     assert len(detections(ANSWER, GEOMETRY, LABELS, confidence=0.0, most=2)) == 2
     blue = detections(ANSWER, GEOMETRY, LABELS, confidence=0.0, classes=class_filter(CARD, "blue"), most=10)

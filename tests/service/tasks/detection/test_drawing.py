@@ -32,7 +32,7 @@ def test_a_box_is_outlined_where_it_is_and_its_inside_stays():
     assert (picture[170:, :] == 128).all()
 
 
-def test_a_label_stands_above_its_box_or_inside_at_the_upper_edge():
+def test_a_label_is_above_its_box_or_inside_at_the_upper_edge():
     above = drawn(GREY, [box(100, 80, 200, 160)])
     assert (above[66:78, 100:140] != 128).any()
     inside = drawn(GREY, [box(100, 0, 200, 160)])
@@ -51,7 +51,7 @@ def test_classes_have_colours_of_their_own():
     assert (picture[120, 20] != picture[120, 150]).any()
 
 
-def test_a_large_photograph_is_drawn_small_with_its_boxes_in_place():
+def test_a_large_photograph_is_scaled_down_together_with_its_boxes():
     picture = drawn(np.full((3000, 4000, 3), 128, np.uint8), [box(1000, 900, 2000, 1800)], "JPEG")
     assert picture.shape == (480, 640, 3)
     assert (np.abs(picture[200, 160].astype(int) - (0xD5, 0x5E, 0x00)) < 8).all()
@@ -64,5 +64,5 @@ def test_rotation_by_exif_is_honoured():
     assert drawn(GREY, [box(10, 10, 100, 100)], "PNG", exif=exif).shape == (320, 240, 3)
 
 
-def test_nothing_found_is_the_picture_itself():
+def test_an_image_without_detections_is_returned_unchanged():
     np.testing.assert_array_equal(drawn(GREY, []), GREY)

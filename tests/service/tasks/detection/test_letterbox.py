@@ -13,40 +13,40 @@ frames = st.integers(16, 600)
 
 
 @given(sides, sides, frames, frames)
-def test_content_fits_the_frame_touches_two_edges_and_keeps_the_aspect(height, width, frame_height, frame_width):
-    place = Letterbox.of(height, width, frame_height, frame_width)
-    assert 1 <= place.content_height <= frame_height
-    assert 1 <= place.content_width <= frame_width
-    assert place.content_height == frame_height or place.content_width == frame_width
-    assert 0 <= frame_height - place.content_height - 2 * place.top <= 1
-    assert 0 <= frame_width - place.content_width - 2 * place.left <= 1
+def test_content_fits_the_frame_touches_two_edges_and_keeps_its_aspect_ratio(height, width, frame_height, frame_width):
+    geometry = Letterbox.of(height, width, frame_height, frame_width)
+    assert 1 <= geometry.content_height <= frame_height
+    assert 1 <= geometry.content_width <= frame_width
+    assert geometry.content_height == frame_height or geometry.content_width == frame_width
+    assert 0 <= frame_height - geometry.content_height - 2 * geometry.top <= 1
+    assert 0 <= frame_width - geometry.content_width - 2 * geometry.left <= 1
     scale = min(frame_height / height, frame_width / width)
-    assert abs(place.content_height - max(1, height * scale)) <= 0.5 + 1e-6
-    assert abs(place.content_width - max(1, width * scale)) <= 0.5 + 1e-6
+    assert abs(geometry.content_height - max(1, height * scale)) <= 0.5 + 1e-6
+    assert abs(geometry.content_width - max(1, width * scale)) <= 0.5 + 1e-6
 
 
 @given(sides, sides, frames, frames, st.integers(0, 1000))
-def test_boxes_there_and_back_are_the_same(height, width, frame_height, frame_width, seed):
-    place = Letterbox.of(height, width, frame_height, frame_width)
+def test_boxes_survive_a_round_trip_through_the_frame(height, width, frame_height, frame_width, seed):
+    geometry = Letterbox.of(height, width, frame_height, frame_width)
     corners = np.random.default_rng(seed).random((5, 4)) * [width, height, width, height]
     boxes = np.concatenate((np.minimum(*np.split(corners, 2, 1)), np.maximum(*np.split(corners, 2, 1))), 1)
     boxes = boxes.astype(np.float32)
-    framed = place.to_frame(boxes)
+    framed = geometry.to_frame(boxes)
     assert (framed >= -1e-3).all()
     assert (framed[:, 2] <= frame_width + 1e-2).all()
-    np.testing.assert_allclose(place.to_original(framed), boxes, atol=max(height, width) * 1e-4)
+    np.testing.assert_allclose(geometry.to_original(framed), boxes, atol=max(height, width) * 1e-4)
 
 
 def test_boxes_beyond_the_image_are_cut_off_at_its_edges():
-    place = Letterbox.of(100, 200, 64, 64)
-    whole = place.to_original(np.array([[-50, -50, 500, 500]], dtype=np.float32))
+    geometry = Letterbox.of(100, 200, 64, 64)
+    whole = geometry.to_original(np.array([[-50, -50, 500, 500]], dtype=np.float32))
     np.testing.assert_array_equal(whole, [[0, 0, 200, 100]])
 
 
-def test_wide_image_lies_in_the_middle_between_grey():
-    frame, place = letterbox(EncodedImage.open(encode(np.full((50, 100, 3), 200, np.uint8))), 64, 64)
+def test_a_wide_image_is_centred_between_grey_bars():
+    frame, geometry = letterbox(EncodedImage.open(encode(np.full((50, 100, 3), 200, np.uint8))), 64, 64)
     assert frame.shape == (64, 64, 3)
-    assert (place.top, place.left, place.content_height, place.content_width) == (16, 0, 32, 64)
+    assert (geometry.top, geometry.left, geometry.content_height, geometry.content_width) == (16, 0, 32, 64)
     assert (frame[16:48] == 200).all()
     assert (frame[:16] == FILL).all()
     assert (frame[48:] == FILL).all()
@@ -54,25 +54,25 @@ def test_wide_image_lies_in_the_middle_between_grey():
 
 def test_image_of_the_frames_size_is_left_alone():
     pixels = photograph(48, 64)
-    frame, place = letterbox(EncodedImage.open(encode(pixels)), 48, 64)
+    frame, geometry = letterbox(EncodedImage.open(encode(pixels)), 48, 64)
     np.testing.assert_array_equal(frame, pixels)
-    assert place == Letterbox(48, 64, 48, 64, 0, 0)
+    assert geometry == Letterbox(48, 64, 48, 64, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_rotation_by_exif_counts_before_the_frame(kind):
+def test_exif_rotation_is_applied_before_letterboxing(kind):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     data = encode(photograph(60, 120), kind, exif=exif)
-    _, place = letterbox(EncodedImage.open(data), 64, 64)
-    assert (place.height, place.width) == (120, 60)
-    assert (place.content_height, place.content_width) == (64, 32)
+    _, geometry = letterbox(EncodedImage.open(data), 64, 64)
+    assert (geometry.height, geometry.width) == (120, 60)
+    assert (geometry.content_height, geometry.content_width) == (64, 32)
 
 
 def test_large_jpeg_decoded_small_is_near_its_whole():
     pixels = photograph(1200, 1600)
     large = EncodedImage.open(encode(pixels, "JPEG", quality=95))
-    frame, place = letterbox(large, 96, 128)
-    assert (place.height, place.width) == (1200, 1600)
+    frame, geometry = letterbox(large, 96, 128)
+    assert (geometry.height, geometry.width) == (1200, 1600)
     whole = np.asarray(Image.fromarray(pixels).resize((128, 96), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(frame - whole).mean() < 2

@@ -1,4 +1,4 @@
-"""POST /v1/detect with a detector that costs nothing."""
+"""POST /v1/detect with a tiny detector."""
 
 import base64
 import io
@@ -59,10 +59,10 @@ async def test_objects_are_found_in_the_images_own_pixels(client):
     assert "inference" in response.headers["server-timing"]
 
 
-async def test_the_threshold_and_its_figures_are_told(client):
+async def test_the_answer_has_the_threshold_and_its_precision_and_recall(client):
     threshold = (await detect(client, precision=0.8)).json()["threshold"]
     assert threshold == pytest.approx({"confidence": 0.67, "precision": 0.8015, "recall": 1 - 0.67**2})
-    # Red is sure by 0.86, blue by 0.67.
+    # Red has a score of 0.86, blue of 0.67.
     assert (await detect(client, confidence=0.8)).json()["results"][0]["counts"] == {"red": 1}
     assert (await detect(client, confidence=1.0)).json()["results"][0]["boxes"] == []
 
@@ -85,13 +85,13 @@ async def test_filters_leave_the_rest_out(client):
         ({"treshold": 0.5}, "no parameter 'treshold'"),
     ],
 )
-async def test_what_cannot_be_meant_is_refused_with_advice(client, query, detail):
+async def test_invalid_options_are_refused_with_advice(client, query, detail):
     response = await detect(client, **query)
     assert response.status_code == 422
     assert detail in response.json()["detail"]
 
 
-async def test_many_images_answer_in_order_as_each_alone(client):
+async def test_many_images_get_the_same_answers_as_alone_in_order(client):
     pictures = [
         encode(scene(60 + 10 * step, 100 + 30 * step, green=(5 + step, 9, 40 + 5 * step, 45 + step)))
         for step in range(8)

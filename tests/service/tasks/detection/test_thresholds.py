@@ -1,4 +1,4 @@
-"""Thresholds that are chosen by what they did on the test split."""
+"""Thresholds that are chosen by their precision or recall on the test split."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_a_confidence_between_two_points_has_the_figures_of_the_lower():
 
 
 def test_a_precision_that_no_useful_threshold_reached_is_refused_with_the_best():
-    # At 1.0 nothing is found, and so nothing is wrong; that does not count.
+    # At 1.0 nothing is found, and so nothing is wrong; such a threshold is not used.
     with pytest.raises(InvalidRequest, match=r"precision=0.97: no threshold of 'detector' reached it.*best is 0.9455"):
         choose_threshold(CARD, precision=0.97)
 

@@ -17,7 +17,7 @@ def test_columns_may_come_in_any_order_and_null_is_missing():
     np.testing.assert_array_equal(rows, [[1, 2, 3], [1, np.nan, 7]])
 
 
-def test_csv_says_the_same():
+def test_csv_gives_the_same_rows():
     text = 'area,"mean radius",mean texture\n3,1,2\n7, 1 ,\n\n'
     np.testing.assert_array_equal(from_csv(text, COLUMNS, 100), [[1, 2, 3], [1, np.nan, 7]])
 
@@ -37,7 +37,7 @@ def test_csv_says_the_same():
         ([record(area=1e300)], "Row 0, column 'area': 1e+300 is no finite number", 0),
     ],
 )
-def test_what_is_wrong_is_named_with_row_and_column(rows, detail, index):
+def test_errors_name_row_and_column(rows, detail, index):
     with pytest.raises(InvalidRequest) as caught:
         from_records(rows, COLUMNS, 100)
     assert detail in caught.value.detail
@@ -59,7 +59,7 @@ def test_what_is_wrong_is_named_with_row_and_column(rows, detail, index):
         ("area,mean radius,mean texture\n1,-inf,3\n", "Row 0, column 'mean radius': -inf is no finite number"),
     ],
 )
-def test_bad_csv_is_named_too(text, detail):
+def test_invalid_csv_is_refused_with_the_location(text, detail):
     with pytest.raises(InvalidRequest) as caught:
         from_csv(text, COLUMNS, 100)
     assert detail in caught.value.detail

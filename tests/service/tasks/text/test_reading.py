@@ -17,7 +17,7 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("length", [10, 30_000])
-def test_a_long_text_is_read_as_if_at_once(tokenizer, length):
+def test_a_long_text_is_tokenised_as_if_in_one_piece(tokenizer, length):
     drawn = random.Random(0)
     text = " ".join(drawn.choice(["Cat", "dog", "bird,", "猫"]) for _ in range(20_000)) + "\n\n" + "x" * 35_000 + " dog"
     whole = tokenizer.encode(text)
@@ -28,7 +28,7 @@ def test_a_long_text_is_read_as_if_at_once(tokenizer, length):
     assert reading.unknown == whole.ids[:length].count(UNKNOWN)
 
 
-def test_a_text_without_a_word_is_one_unknown_word(tokenizer):
+def test_a_text_without_words_is_one_unknown_token(tokenizer):
     reading = read_text(tokenizer, "   ", 5)
     assert (reading.ids.tolist(), reading.tokens, reading.cut_off) == ([UNKNOWN], 0, 0)
 

@@ -24,7 +24,7 @@ LONGEST = 12
 
 
 def write_topics(models):
-    """Logits are how often words of each topic occur; whatever else there is counts for neither."""
+    """The logits count the words of each topic; other words count for neither."""
     folder = models / "topics" / "1"
     folder.mkdir(parents=True)
     votes = np.zeros((len(WORDS), 2), np.float32)
@@ -91,7 +91,7 @@ async def classify(client, texts, **query):
     return await client.post("/v1/classify-text", json={"texts": texts}, params=query)
 
 
-async def test_topics_with_probabilities_and_how_the_text_was_read(client):
+async def test_topics_with_probabilities_and_token_counts(client):
     response = await classify(client, ["The CAT, the dog!", "fern"])
     assert response.status_code == 200
     document = response.json()
@@ -99,7 +99,7 @@ async def test_topics_with_probabilities_and_how_the_text_was_read(client):
     assert (document["model"], document["version"]) == ("topics", "1")
     first, second = document["results"]
     assert first["labels"][0] == {"label": "animals", "index": 0, "probability": pytest.approx(0.880797)}
-    assert (first["tokens"], first["unknown"], first["cut_off"]) == (6, 2, 0)  # the comma and the mark
+    assert (first["tokens"], first["unknown"], first["cut_off"]) == (6, 2, 0)  # the comma and the exclamation mark
     assert second["labels"][0]["label"] == "plants"
     assert "label_set" not in first
     assert "words" not in first
@@ -118,7 +118,7 @@ async def test_options_as_for_images(client):
     assert result["label_set"] == ["animals", "plants"]
 
 
-async def test_each_word_tells_how_much_it_moves_the_answer(client):
+async def test_each_word_has_its_influence_on_the_answer(client):
     (result,) = (await classify(client, ["The cat, an oak"], explain="true")).json()["results"]
     words = {word["word"]: word["weight"] for word in result["words"]}
     assert list(words) == ["The", "cat", ",", "an", "oak"]
@@ -128,7 +128,7 @@ async def test_each_word_tells_how_much_it_moves_the_answer(client):
     assert [word["start"] for word in result["words"]] == [0, 4, 7, 9, 12]
 
 
-async def test_long_and_short_texts_together_answer_as_each_alone(client):
+async def test_long_and_short_texts_in_one_request_get_the_same_answers_as_alone(client):
     texts = ["cat", "oak " * 11, "the " * 50 + "cat", "dog fern fern", "unheard of"] * 8
     together = (await classify(client, texts)).json()["results"]
     for text, result in zip(texts[:5], together[:5], strict=True):
@@ -168,7 +168,7 @@ async def test_a_text_that_would_take_seconds_is_refused(client, monkeypatch):
         (b'{"texts": [' + b'"cat", ' * 100 + b'"cat"]}', "application/json", 413, "holds 101 texts", None),
     ],
 )
-async def test_what_cannot_be_read_is_refused(client, content, kind, status, detail, index):
+async def test_unreadable_texts_are_refused(client, content, kind, status, detail, index):
     response = await client.post("/v1/classify-text", content=content, headers={"content-type": kind})
     assert response.status_code == status
     assert detail in response.json()["detail"]
