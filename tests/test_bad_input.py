@@ -93,10 +93,10 @@ BODIES = {
         b'{"images": ["' + CAT.encode() + b'", "aGVsbG8="]}', "application/json", 422, "undecodable-image", 1, "",
     ),
     "a number for an image": (b'{"images": [7]}', "application/json", 422, "invalid-request", 0, "string"),
-    "no json": (b"{images: 1}", "application/json", 422, "invalid-request", None, "not JSON"),
-    "no bytes of json": (b"", "application/json", 422, "invalid-request", None, "not JSON"),
+    "no json": (b"{images: 1}", "application/json", 422, "invalid-request", None, "not valid JSON"),
+    "no bytes of json": (b"", "application/json", 422, "invalid-request", None, "not valid JSON"),
     "no utf-8": (b'{"images": ["\xff\xfe"]}', "application/json", 422, "invalid-request", None, ""),
-    "deep json": (b'{"images": ' + b"[" * 100_000, "application/json", 422, "invalid-request", None, "not JSON"),
+    "deep json": (b'{"images": ' + b"[" * 100_000, "application/json", 422, "invalid-request", None, "not valid JSON"),
     "deep and well-formed": (
         b'{"images": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "application/json", 422, "invalid-request", None, "",
     ),

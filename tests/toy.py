@@ -37,7 +37,9 @@ async def name_colours(call: Call[ColourManifest, ColourOptions]) -> Results:
 
 def parse(body: bytes, manifest: ColourManifest, limit: int) -> list[bytes]:
     try:
-        return [list(bytes.fromhex(text.removeprefix("#"))) for text in parse_json(body)][:limit]
+        return [list(bytes.fromhex(text.removeprefix("#"))) for text in parse_json(body, strings=limit, values=limit)][
+            :limit
+        ]
     except (AttributeError, TypeError, ValueError):
         raise InvalidRequest('The JSON must be a list of colours, such as ["#00ff00"].') from None
 

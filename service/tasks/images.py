@@ -13,6 +13,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from service.errors import ImageTooLarge, UndecodableImage
+from service.tasks.structure import check_scans, check_structure
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MEDIA_TYPES = tuple(f"image/{name.lower()}" for name in FORMATS)
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112  # the EXIF tag
-# Encoders write ten or so; each is a pass over all pixels, and one that says nothing takes a dozen bytes.
-_MOST_SCANS = 100
 # Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -50,6 +49,7 @@ class EncodedImage:
         """
         if not data:
             raise UndecodableImage("The image is empty: send the bytes of a file.")
+        check_structure(data)
         image = cls._open_jpeg(data) or cls._open_pillow(data)
         if image.width * image.height > max_pixels:
             raise ImageTooLarge(
@@ -67,12 +67,11 @@ class EncodedImage:
     def _open_jpeg(cls, data: bytes) -> "EncodedImage | None":
         if data[:3] != b"\xff\xd8\xff":
             return None
-        if (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
-            raise UndecodableImage(f"The JPEG has {scans} scans; at most {_MOST_SCANS} are read: save it anew.")
         try:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return None
+        check_scans(data, width * height)
         if colorspace in ("CMYK", "YCCK"):
             return None
         # Parsing EXIF takes longer than decoding a thumbnail, so look whether there is any first.

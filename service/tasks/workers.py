@@ -16,37 +16,65 @@ Result = TypeVar("Result")
 _INLINE_PIXELS = 320 * 320
 # And only of so few bytes: what is hidden in an image costs by its length.
 _INLINE_BYTES = 1 << 16
+# From here on an image takes tens of milliseconds, and up to seconds.
+_LARGE_PIXELS = 4_000_000
 # Images decoded on the event loop before it gets to serve others.
 _BREATH = 8
 # A call whose items take longer to prepare has its client watched.
 _LONG_SECONDS = 0.05
 
 
+class _Pool:
+    """Threads that decode, and how long the wait for them is."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self.threads = threads
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self.waiting = 0
+        self.seconds = 0.0  # that an image takes, over about the last ten
+
+    @property
+    def wait(self) -> float:
+        """Seconds until an image that is added now would be begun."""
+        return self.waiting * self.seconds / self.threads
+
+    async def run(self, context: Context, work: Callable[..., Result], *arguments: Any) -> Result:
+        """The result of `work`, unless the call is over by the time a thread is free."""
+        context.check()
+        self.waiting += 1
+        try:
+            seconds, result = await asyncio.get_running_loop().run_in_executor(
+                self.executor, _timed, context, work, arguments
+            )
+        finally:
+            self.waiting -= 1
+        self.seconds += (seconds - self.seconds) * (0.1 if self.seconds else 1.0)
+        return result
+
+
 class Workers:
     """The threads of one application.
 
-    Decoding and encoding have threads of their own, so that answers do not wait behind a stranger's large images. A
-    call has one image at a time on the threads, so each gets its turn.
+    Decoding small images, decoding large ones, and everything else have threads of their own, so that nobody waits
+    behind a stranger's photographs of fifty megapixels. A call has one image at a time on them, so each gets its turn.
 
     Args:
-        threads: of each kind.
+        threads: of each kind; half of them, at least one, for large images.
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._encoding = ThreadPoolExecutor(threads, thread_name_prefix="encode")
-        self._waiting = 0
-        self._seconds = 0.0
+        self._small = _Pool(threads, "decode")
+        self._large = _Pool(max(1, threads // 2), "decode-large")
+        self._others = ThreadPoolExecutor(threads, thread_name_prefix="encode")
 
     def close(self) -> None:
         """Ends the threads; what they have not begun is not done."""
-        for pool in (self._decoding, self._encoding):
-            pool.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._small.executor, self._large.executor, self._others):
+            executor.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """The result of `work`, run on a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._encoding, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._others, work, *arguments)
 
     async def prepare(
         self,
@@ -80,14 +108,14 @@ class Workers:
         for index, data in enumerate(images, first):
             started = time.perf_counter()
             try:
-                if len(data) > _INLINE_BYTES:
-                    self._admit(index, context)
-                    pixels, note = await self._decode(context, _open_and_prepare, prepare, data, max_pixels)
-                elif (image := EncodedImage.open(data, max_pixels)).width * image.height > _INLINE_PIXELS:
-                    self._admit(index, context)
-                    pixels, note = await self._decode(context, prepare, image)
-                else:
+                image = await self._open(data, max_pixels, context)
+                if image.width * image.height <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
                     pixels, note = prepare(image)
+                else:
+                    pool = self._large if image.width * image.height > _LARGE_PIXELS else self._small
+                    if index == 0:
+                        _admit(pool, context)
+                    pixels, note = await pool.run(context, prepare, image)
             except QuartetError as error:
                 error.index = index
                 raise
@@ -103,28 +131,25 @@ class Workers:
                 await asyncio.sleep(0)
         return items, notes
 
-    def _admit(self, index: int, context: Context) -> None:
-        """Refuses the first image of a call, at no loss, if it would not be decoded in time."""
-        wait = self._waiting * self._seconds / self._threads
-        left = context.deadline - time.monotonic()
-        if index == 0 and wait > left:
-            raise Overloaded(
-                f"{self._waiting} images wait to be decoded, which takes about {wait:.1f} s: try again later.",
-                retry_after=wait - left,
-            )
-
-    async def _decode(self, context: Context, work: Callable[..., Result], *arguments: Any) -> Result:
-        """The result of `work`, run on a thread unless the call is over by then."""
+    async def _open(self, data: bytes, max_pixels: int, context: Context) -> EncodedImage:
+        """An image whose header has been read and whose structure has been checked."""
+        if len(data) <= _INLINE_BYTES:
+            return EncodedImage.open(data, max_pixels)
         context.check()
-        self._waiting += 1
-        try:
-            seconds, result = await asyncio.get_running_loop().run_in_executor(
-                self._decoding, _timed, context, work, arguments
-            )
-        finally:
-            self._waiting -= 1
-        self._seconds += (seconds - self._seconds) * (0.1 if self._seconds else 1.0)
-        return result
+        return await asyncio.get_running_loop().run_in_executor(
+            self._small.executor, EncodedImage.open, data, max_pixels
+        )
+
+
+def _admit(pool: _Pool, context: Context) -> None:
+    """Refuses the first image of a call, at no loss, if it would not be decoded in time."""
+    context.check()
+    wait, left = pool.wait, context.deadline - time.monotonic()
+    if wait > left:
+        raise Overloaded(
+            f"{pool.waiting} images wait to be decoded, which takes about {wait:.1f} s: try again later.",
+            retry_after=wait - left,
+        )
 
 
 def _timed(context: Context, work: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[float, Result]:
@@ -135,9 +160,3 @@ def _timed(context: Context, work: Callable[..., Result], arguments: tuple[Any, 
         raise DeadlineExceeded("The image was not decoded in time: try again later, or allow more time.")
     result = work(*arguments)
     return time.monotonic() - started, result
-
-
-def _open_and_prepare(
-    prepare: Callable[[EncodedImage], tuple[UInt8Array, Any]], data: bytes, max_pixels: int
-) -> tuple[UInt8Array, Any]:
-    return prepare(EncodedImage.open(data, max_pixels))

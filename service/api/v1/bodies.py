@@ -18,6 +18,8 @@ from service.tasks.workers import Workers
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
 # Documents that are parsed on the event loop; larger ones go to a thread.
 _INLINE_BYTES = 50_000
+# Characters of base64 that are decoded at once; four stand for three bytes.
+_SLICE = 1 << 20
 
 
 # Reads the inputs of a request for a model of this manifest; workers parse large documents.
@@ -88,14 +90,17 @@ async def _read_document(
     return await workers.run(parse, body, manifest, limit)
 
 
-async def _read_images(exchange: Exchange, _manifest: Any, _workers: Workers) -> list[Upload]:
+async def _read_images(exchange: Exchange, _manifest: Any, workers: Workers) -> list[Upload]:
     limit = exchange.settings.max_items
     media_type = exchange.media_type or _RAW[0]
     if media_type.startswith("image/") or media_type in _RAW:
         # curl --data-binary says urlencoded unless it is told otherwise; the bytes tell what they are.
         return [Upload(None, await exchange.read())]
     if media_type == "application/json":
-        return _images_of_json(await exchange.read(), limit)
+        body = await exchange.read()
+        if len(body) <= _INLINE_BYTES:
+            return _images_of_json(body, limit)
+        return await workers.run(_images_of_json, body, limit)
     if media_type == "multipart/form-data":
         return await read_form(exchange.headers, await exchange.read(), limit)
     raise UnsupportedMediaType(
@@ -105,7 +110,7 @@ async def _read_images(exchange: Exchange, _manifest: Any, _workers: Workers) ->
 
 
 def _images_of_json(body: bytes, limit: int) -> list[Upload]:
-    document = parse_json(body)
+    document = parse_json(body, strings=limit + 8, values=limit + 8)
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list) or not images or set(document) != {"images"}:
         raise InvalidRequest('The JSON must be {"images": ["<base64>", …]} with at least one image and nothing else.')
@@ -120,7 +125,16 @@ def _images_of_json(body: bytes, limit: int) -> list[Upload]:
         # A data URL is what a browser's FileReader gives.
         encoded = text.partition(",")[2] if text.startswith("data:") else text
         try:
-            uploads.append(Upload(None, base64.b64decode(encoded, validate=True)))
+            uploads.append(Upload(None, _decode(encoded)))
         except (binascii.Error, ValueError) as error:
             raise InvalidRequest(f"An image is no valid base64 ({error}).", index=index) from None
     return uploads
+
+
+def _decode(encoded: str) -> bytes:
+    """The bytes that base64 stands for, decoded in slices between which other threads get to work."""
+    if len(encoded) <= _SLICE:
+        return base64.b64decode(encoded, validate=True)
+    return b"".join(
+        base64.b64decode(encoded[start : start + _SLICE], validate=True) for start in range(0, len(encoded), _SLICE)
+    )

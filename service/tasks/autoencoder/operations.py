@@ -139,7 +139,7 @@ def _base64_png(image: Any) -> str:
 
 
 def _parse_latents(body: bytes, manifest: DecoderManifest, limit: int) -> list[Any]:
-    rows = parse_model(body, DecodeRequest).latents
+    rows = parse_model(body, DecodeRequest, values=(limit + 1) * (manifest.latent + 2)).latents
     if len(rows) > limit:
         raise BodyTooLarge(f"The request holds {len(rows)} lists of latents; at most {limit} are accepted.")
     return list(to_latents(rows, manifest))

@@ -78,7 +78,8 @@ def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Float
 
 
 def _parse_json(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
-    document = parse_json(body)
+    cells = (limit + 1) * (len(manifest.columns) + 1)
+    document = parse_json(body, strings=2 * cells, values=2 * cells)
     only_rows = isinstance(document, dict) and set(document) == {"rows"}
     return list(from_records(document["rows"] if only_rows else None, _columns(manifest), limit))
 

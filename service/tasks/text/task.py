@@ -143,7 +143,7 @@ def _parse_plain(body: bytes, manifest: TextManifest, limit: int) -> list[str]: 
 
 
 def _parse_json(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
-    document = parse_json(body)
+    document = parse_json(body, strings=limit + 8, values=limit + 8)
     if isinstance(document, dict) and set(document) == {"text"}:
         return _checked([document["text"]], limit)
     texts = document.get("texts") if isinstance(document, dict) and set(document) == {"texts"} else None

@@ -170,7 +170,8 @@ async def test_closing_the_results_cancels_batches_in_flight(version: Any, model
     model.release()
     async with aclosing(infer(version, 40, Made(), Context())) as parts:
         assert await anext(parts) == [0, 10, 20, 30]
-    await model.entered()
+        await model.entered()
+        await model.entered()  # the second batch has begun
     model.release(100)
     await asyncio.sleep(0.1)
     # Only the batch that had already begun.

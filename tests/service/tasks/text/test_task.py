@@ -155,7 +155,7 @@ async def test_a_text_that_would_take_seconds_is_refused(client, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "kind", "status", "detail", "index"),
     [
-        (b"{", "application/json", 422, "not JSON", None),
+        (b"{", "application/json", 422, "not valid JSON", None),
         (b'{"texts": []}', "application/json", 422, 'must be {"texts"', None),
         (b'{"texts": ["cat"], "more": 1}', "application/json", 422, 'must be {"texts"', None),
         (b'{"texts": ["cat", 7]}', "application/json", 422, "must be a string", 1),
@@ -163,7 +163,7 @@ async def test_a_text_that_would_take_seconds_is_refused(client, monkeypatch):
         (b'{"text": ""}', "application/json", 422, "is empty", 0),
         (b"", "text/plain", 422, "is empty", 0),
         (b"caf\xe9", "text/plain", 422, "not valid UTF-8 (unexpected end of data at byte 3)", None),
-        (b'{"text": "caf\xe9"}', "application/json", 422, "not JSON", None),
+        (b'{"text": "caf\xe9"}', "application/json", 422, "not valid JSON", None),
         (b"cat", "image/png", 415, "send application/json or text/plain", None),
         (b'{"texts": [' + b'"cat", ' * 100 + b'"cat"]}', "application/json", 413, "holds 101 texts", None),
     ],
