@@ -56,7 +56,7 @@ def main(registry: Registry = BUILT_IN) -> int:
     # idle.
     sys.setswitchinterval(0.0005)
     # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server = Server(app, reload=reload, started=started, idle=memory.Trimmer())
     try:

@@ -78,7 +78,11 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
         # Whatever is to hold for every request, thin routes included, is a layer here; the first is the outermost.
         layers=[
             Middleware(RequestContext, metrics=metrics, log=log),
-            Middleware(Limits, budget=BodyBudget(int(settings.max_memory_mb * 1_000_000))),
+            Middleware(
+                Limits,
+                budget=BodyBudget(int(settings.max_memory_mb * 1_000_000)),
+                max_body=int(settings.max_body_mb * 1_000_000),
+            ),
         ],
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
@@ -110,13 +114,13 @@ async def load_models(app: Application) -> bool:
         NothingToServe: there is none that can be served.
         DeviceUnavailable: the device that was asked for cannot serve.
     """
-    if not await app.repository.load_all():
-        return False
-    documentation.forget(app)
-    app.metrics.device.clear()
-    for version in app.repository.versions:
-        app.metrics.device.labels(version.name, version.version, version.device).set(1)
-    return True
+    try:
+        return await app.repository.load_all()
+    finally:  # some models may be new even where another one could not be loaded
+        documentation.forget(app)
+        app.metrics.device.clear()
+        for version in app.repository.versions:
+            app.metrics.device.labels(version.name, version.version, version.device).set(1)
 
 
 def _call_later(seconds: float, callback: Callable[[], None]) -> None:

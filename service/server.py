@@ -263,6 +263,8 @@ class Server(uvicorn.Server):
         self._idle = idle
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
+        # Until the event loop takes the signal over; what is announced during the start is loaded after it.
+        signal.signal(signal.SIGUSR1, self._note_reload)
         Protocol.guard = Guard(_raise_file_limit(app.settings.max_connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -280,11 +282,15 @@ class Server(uvicorn.Server):
             logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self._begin_reload)
+        if self._reload_again:
+            self._begin_reload()
         loop.call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops being ready at once, finishes what was accepted, then ends."""
         self._application.ready = False
+        if self._reloading is not None:
+            self._reloading.cancel()
         super().handle_exit(sig, frame)
 
     def _sweep(self, due: float) -> None:
@@ -298,11 +304,14 @@ class Server(uvicorn.Server):
             self._idle()
         asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)
 
+    def _note_reload(self, *_: object) -> None:
+        self._reload_again = True
+
     def _begin_reload(self) -> None:
         # However many signals come during a reload, one more follows it: what they announce may have come too late
         # for the one that runs.
         self._reload_again = True
-        if self._reloading is None:
+        if self._reloading is None and not self.should_exit:
             self._reloading = asyncio.get_running_loop().create_task(self._reload_until_quiet())
 
     async def _reload_until_quiet(self) -> None:

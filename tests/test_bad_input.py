@@ -96,9 +96,9 @@ BODIES = {
     "no json": (b"{images: 1}", "application/json", 422, "invalid-request", None, "not valid JSON"),
     "no bytes of json": (b"", "application/json", 422, "invalid-request", None, "not valid JSON"),
     "no utf-8": (b'{"images": ["\xff\xfe"]}', "application/json", 422, "invalid-request", None, ""),
-    "deep json": (b'{"images": ' + b"[" * 100_000, "application/json", 422, "invalid-request", None, "not valid JSON"),
+    "deep json": (b'{"images": ' + b"[" * 100_000, "application/json", 413, "body-too-large", None, "more than"),
     "deep and well-formed": (
-        b'{"images": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "application/json", 422, "invalid-request", None, "",
+        b'{"images": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "application/json", 413, "body-too-large", None, "more",
     ),
     "a list": (b'["x"]', "application/json", 422, "invalid-request", None, "images"),
     "no images": (b'{"images": []}', "application/json", 422, "invalid-request", None, "at least one"),

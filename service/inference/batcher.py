@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from service.errors import Abandoned, DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.context import Context
 from service.inference.queue import DropReason, Queue, Submission
 from service.inference.scheduler import Batch, Flow, Run, Scheduler
@@ -88,6 +88,12 @@ class Batcher:
             scheduler.add(self.flow)
 
     @property
+    def in_flight(self) -> int:
+        """How many batches of one call keep the device busy: two, or as many as give each core something to do."""
+        cores = self._scheduler.threads if self._scheduler and self.flow.run_on_one_core else 1
+        return max(2, math.ceil(3 * cores / self.max_batch))
+
+    @property
     def depth(self) -> int:
         """Items that wait."""
         return len(self.flow.queue)
@@ -129,6 +135,7 @@ class Batcher:
         Raises:
             Overloaded: as `submit` says.
             Draining: likewise.
+            DeadlineExceeded: the call has gone without progress for too long already.
         """
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
@@ -138,6 +145,8 @@ class Batcher:
         if wait and self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)
         left = min(self._max_wait, context.deadline - time.monotonic())
+        if left <= 0:
+            context.check()
         if before + count > self._max_queue or wait > left:
             raise self._refusal(before, wait, left)
         if count > context.reserved:
@@ -216,27 +225,27 @@ class Batcher:
         """Ends the calls whose time is up, and lets those know that wait for long."""
         now = time.monotonic()
         ended = False
-        for submission in list(self._waiting):
-            context = submission.context
-            if submission.over:
-                submission.abandon()
-                self._waiting.discard(submission)
+        try:
+            for submission in list(self._waiting):
+                context = submission.context
+                if not submission.over and now < context.deadline:
+                    if now - submission.submitted >= _SWEEP_SECONDS:
+                        context.slow()
+                    continue
                 ended = True
-            elif now >= context.deadline:
-                submission.expired = True
-                submission.fail(
-                    DeadlineExceeded(f"No answer within {context.timeout:.1f} s: try again, or allow more time.")
-                )
                 self._waiting.discard(submission)
-                ended = True
-            elif now - submission.submitted >= _SWEEP_SECONDS:
-                context.slow()
-        if ended:
-            self._dropped(self.flow.queue.purge())
-            self._check_drained()
-        self._sweeping = bool(self._waiting)
-        if self._sweeping:
-            self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+                try:
+                    context.check()
+                except (Abandoned, DeadlineExceeded) as error:
+                    submission.expired = isinstance(error, DeadlineExceeded) and not submission.future.done()
+                    submission.fail(error)
+            if ended:
+                self._dropped(self.flow.queue.purge())
+                self._check_drained()
+        finally:
+            self._sweeping = bool(self._waiting)
+            if self._sweeping:
+                self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _dropped(self, counts: Mapping[DropReason, int]) -> None:
         for reason, count in counts.items():

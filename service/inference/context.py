@@ -8,7 +8,7 @@ from service.errors import Abandoned, DeadlineExceeded
 
 
 class Context:
-    """The circumstances of one call.
+    """The circumstances of one call, which goes through one model; what goes through another has one of its own.
 
     A call may go without progress for `timeout` seconds: one that fits into a batch has so long for everything, a
     longer one gets as much again each time a batch's worth of it is answered.

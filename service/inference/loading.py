@@ -94,12 +94,13 @@ def open_version(
         # The shortest of some: the first one allocates, and a disturbed one says nothing about the model.
         largest = min((single or session).warm_up(manifest, batch) for _ in range(3))
     logger.info(
-        "loaded %s/%s on %s%s; golden file reproduced within %.1g; warm after %.2f s",
+        "loaded %s/%s on %s%s; golden file reproduced within %.1g; batches of at most %d; warm after %.2f s",
         name,
         folder.name,
         session.device,
         f" (not cuda: {session.fallback})" if session.fallback else "",
         difference,
+        batch,
         seconds,
     )
     return Opened(manifest, companion, session, single, batch, largest, read_golden_item(folder, manifest))

@@ -12,9 +12,6 @@ from service.inference.context import Context
 from service.inference.queue import Submission
 from service.inference.repository import Version
 
-# Two batches of a long call in flight keep the model busy without filling the queue or memory.
-_IN_FLIGHT = 2
-
 # The items from one index up to another; called in order, once for each batch.
 Make = Callable[[int, int], Awaitable[Sequence[Any]]]
 
@@ -22,9 +19,9 @@ Make = Callable[[int, int], Awaitable[Sequence[Any]]]
 async def infer(version: Version, count: int, make: Make, context: Context) -> AsyncGenerator[list[Any], None]:
     """Carries items through a model, a batch's worth at a time.
 
-    The next batch is made while the last one runs, and no more than two are in flight. A call whose first batch finds
-    the queue full is refused, at no loss; one that has begun waits for room. What is in flight when the generator is
-    closed is given up.
+    The next batch is made while the last one runs, and no more are in flight than keep the device busy. A call whose
+    first batch finds the queue full is refused, at no loss; one that has begun waits for room. What is in flight when
+    the generator is closed is given up.
 
     Args:
         version: of the model; the caller holds a lease on it.
@@ -50,7 +47,7 @@ async def infer(version: Version, count: int, make: Make, context: Context) -> A
     start = 0
     try:
         while start < count or pending:
-            if start < count and len(pending) < _IN_FLIGHT:
+            if start < count and len(pending) < batcher.in_flight:
                 if items is None:
                     items = await make(start, min(start + size, count))
                 try:

@@ -1,11 +1,14 @@
 """The models being served: found on disk, loaded, lent to calls, replaced without a gap, closed."""
 
 import asyncio
+import contextlib
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from service.errors import UnknownModel, WrongTask
 from service.inference.batcher import Batcher, Observer
@@ -17,6 +20,8 @@ from service.inference.stacking import run_batch, run_ragged
 from service.inference.versions import Newest, versions_in
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
 # up to half of it, and the loop can wait for so long.
@@ -101,6 +106,32 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+async def _on_daemon_thread(work: Callable[[], Result]) -> Result:
+    """The result of `work`, on a thread that nobody waits for when the process ends."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(cast(Result, result))
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await future
 
 
 class Repository:
@@ -195,7 +226,7 @@ class Repository:
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
         async with self._loading:
             before = {version.label for version in self.versions}
-            self.refused.clear()
+            self.refused = {}
             for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
                 try:
                     await self._load(folder.name)
@@ -213,9 +244,11 @@ class Repository:
 
     async def close(self, timeout: float | None = None) -> None:
         """Finishes what was accepted and closes every version; gives up on one that hangs after `timeout` seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
         every = {*self.versions, *self._retired}
         await asyncio.gather(*(version.batcher.close(timeout) for version in every))
-        await asyncio.gather(*(scheduler.close(timeout) for scheduler in self._schedulers.values()))
+        left = None if end is None else max(0.1, end - time.monotonic())
+        await asyncio.gather(*(scheduler.close(left) for scheduler in self._schedulers.values()))
 
     async def _load(self, name: str) -> None:
         """Loads what the policy wants of a model, and retires what it no longer wants."""
@@ -229,7 +262,7 @@ class Repository:
                 continue
             try:
                 # Hashing, optimising the graph and warming up block for long: off the event loop.
-                opened = await asyncio.to_thread(self._open, self._folder / name / version, name)
+                opened = await _on_daemon_thread(partial(self._open, self._folder / name / version, name))
             except DeviceUnavailable:
                 raise
             except InvalidModel as error:

@@ -220,7 +220,7 @@ class Scheduler:
         crowded = waiting >= 2 * self.threads and waiting * flow.seconds_per_item >= _LONG_SECONDS
         # What waits is shared out, so that no thread takes all and leaves the next one with nothing.
         limit = min(flow.max_batch, math.ceil(waiting / self.threads)) if crowded else flow.max_batch
-        if not self._running:
+        if all(running.flow is flow and not running.all_cores for running in self._running):
             alone = not any(len(other.queue) for other in self._flows if other is not flow)
             return limit, alone and not crowded
         # Beside its own batch on all cores, another one pays only if many items wait.

@@ -74,6 +74,6 @@ class Application(FastAPI):
         if scope["type"] != "http" or self.middleware_stack is None:
             await super().__call__(scope, receive, send)
             return
-        # What FastAPI does before its stack is telemetry.
+        # FastAPI would add its telemetry and a root path, neither of which is used here.
         scope["app"] = self
         await self.middleware_stack(scope, receive, send)

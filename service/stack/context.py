@@ -65,10 +65,13 @@ class RequestContext:
             late = Draining("The server shut down before the answer was ready: send the request to another one.")
             await send_failure(late, scope, send_with_id)
         except Exception:
-            logger.exception("request %s failed", scope["quartet.id"])
+            if facts.get("client") == "gone":  # some layers find it wrong that nothing was answered
+                return None
             if status:
                 facts.setdefault("problem", QuartetError.slug)
+                logger.error("request %s failed while it was being answered", scope["quartet.id"])
                 raise
+            logger.exception("request %s failed", scope["quartet.id"])
             await send_failure(INTERNAL, scope, send_with_id)
         finally:
             self._record(scope, facts, status, time.perf_counter() - started)

@@ -44,11 +44,13 @@ class Limits:
     Args:
         app: what is inside of it.
         budget: what all of them may hold.
+        max_body: the most bytes of one of them; a route refuses more by itself.
     """
 
-    def __init__(self, app: ASGIApp, budget: BodyBudget) -> None:
+    def __init__(self, app: ASGIApp, budget: BodyBudget, max_body: int) -> None:
         self._app = app
         self._budget = budget
+        self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] == "GET":
@@ -67,7 +69,8 @@ class Limits:
             return message
 
         try:
-            budget.check(_declared(scope), 0)
+            if (declared := _declared(scope)) <= self._max_body:
+                budget.check(declared, 0)
         except Overloaded as error:
             await send_failure(error, scope, send)
             return

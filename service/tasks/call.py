@@ -136,4 +136,5 @@ class Call(Generic[ManifestT, OptionsT]):
 
     async def in_background(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Runs what takes milliseconds where it does not hold up the event loop."""
+        self.context.check()
         return await self.workers.run(work, *arguments)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from service.errors import Abandoned, DeadlineExceeded, Overloaded, QuartetError
 from service.inference.context import Context
 from service.tasks.images import EncodedImage, UInt8Array
+from service.tasks.pauses import Pauses
 
 Result = TypeVar("Result")
 
@@ -18,10 +19,6 @@ _INLINE_PIXELS = 320 * 320
 _INLINE_BYTES = 1 << 16
 # From here on an image takes tens of milliseconds, and up to seconds.
 _LARGE_PIXELS = 4_000_000
-# Images decoded on the event loop before it gets to serve others.
-_BREATH = 8
-# A call whose items take longer to prepare has its client watched.
-_LONG_SECONDS = 0.05
 
 
 class _Pool:
@@ -41,6 +38,8 @@ class _Pool:
     async def run(self, context: Context, work: Callable[..., Result], *arguments: Any) -> Result:
         """The result of `work`, unless the call is over by the time a thread is free."""
         context.check()
+        if self.waiting >= self.threads:
+            context.slow()
         self.waiting += 1
         try:
             seconds, result = await asyncio.get_running_loop().run_in_executor(
@@ -104,7 +103,7 @@ class Workers:
         """
         items: list[UInt8Array] = []
         notes: list[Any] = []
-        begun = time.perf_counter()
+        pauses = Pauses(context)
         for index, data in enumerate(images, first):
             started = time.perf_counter()
             try:
@@ -124,11 +123,8 @@ class Workers:
             now = time.perf_counter()
             context.decode_seconds += now - started
             observe(now - started)
-            if now - begun > _LONG_SECONDS:
-                context.slow()
-                context.check()
-            if index % _BREATH == _BREATH - 1:
-                await asyncio.sleep(0)
+            if pauses.due:
+                await pauses.take()
         return items, notes
 
     async def _open(self, data: bytes, max_pixels: int, context: Context) -> EncodedImage:

@@ -1,6 +1,7 @@
 """Files of a multipart form. What is leaned on of Starlette's form parser is here alone."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 
 from starlette.datastructures import Headers, UploadFile
@@ -20,6 +21,8 @@ class _Form(MultiPartParser):
     """
 
     ended = False
+    # The body is in memory already; its files are no more on disk.
+    spool_max_size = sys.maxsize
 
     def on_end(self) -> None:
         self.ended = True

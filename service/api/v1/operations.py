@@ -23,7 +23,7 @@ from service.tasks.registry import Registry
 
 _PNG = "image/png"
 # Results that are written before the event loop gets to serve others.
-_BREATH = 256
+_FEW = 64
 _TIMING = {
     "Server-Timing": {
         "description": "milliseconds of decode, queue and inference",
@@ -65,6 +65,7 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         context = exchange.context
         version.batcher.admit(1, context)
         inputs = await read(exchange, version.manifest, app.workers)
+        context.progressed()  # the time in which the body came was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
         call: Call[Any, Any] = Call(version, query, inputs, context, app.workers, app.limits, prefers_picture)
         try:
@@ -73,7 +74,7 @@ def _endpoint(task: Task, operation: Operation) -> Any:
             exchange.facts["items"] = len(inputs) if call.items is None else call.items
         if isinstance(answer, Results):
             document = {**version.signature, **answer.common, "results": answer.items}
-            few = len(answer.items) <= _BREATH
+            few = len(answer.items) <= _FEW
             return Answer(pydantic_core.to_json(document) if few else await _write(document), timing=_timing(context))
         if isinstance(answer, Picture):
             return Answer(answer.data, _PNG.encode(), _timing(context))
@@ -85,10 +86,10 @@ def _endpoint(task: Task, operation: Operation) -> Any:
 async def _write(document: dict[str, Any]) -> bytes:
     """A document that ends with many results, written in slices."""
     results = document["results"]
-    parts = [pydantic_core.to_json({**document, "results": results[:_BREATH]})[:-2]]
-    for start in range(_BREATH, len(results), _BREATH):
+    parts = [pydantic_core.to_json({**document, "results": results[:_FEW]})[:-2]]
+    for start in range(_FEW, len(results), _FEW):
         await asyncio.sleep(0)
-        parts.append(pydantic_core.to_json(results[start : start + _BREATH])[1:-1])
+        parts.append(pydantic_core.to_json(results[start : start + _FEW])[1:-1])
     return b",".join(parts) + b"]}"
 
 

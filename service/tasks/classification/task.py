@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
-from service.tasks.breath import map_with_pauses
 from service.tasks.call import Call, Upload
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
 from service.tasks.labels import Label, LabelOptions, conformal_point, label_set, top
+from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT
 
 
@@ -64,7 +64,7 @@ async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
         return result
 
-    return Results(await map_with_pauses(describe, call.inputs, rows))
+    return Results(await map_with_pauses(call.context, describe, call.inputs, rows))
 
 
 CLASSIFICATION = Task(

@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Options, Picture, Results, Task, model_option
-from service.tasks.breath import map_with_pauses
 from service.tasks.call import Call, Upload
 from service.tasks.detection.boxes import Box, count_labels, detections
 from service.tasks.detection.drawing import draw_detections
@@ -14,6 +13,7 @@ from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import choose_threshold, class_filter
 from service.tasks.images import EncodedImage, UInt8Array
+from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import SMEAR
 
 
@@ -111,7 +111,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
             "boxes": boxes,
         }
 
-    results = await map_with_pauses(describe, call.inputs, rows, geometries)
+    results = await map_with_pauses(call.context, describe, call.inputs, rows, geometries)
     if render:
         return Picture(await call.in_background(_draw, call.inputs[0].data, call.limits.pixels, results[0]["boxes"]))
     return Results(results, {"threshold": threshold})

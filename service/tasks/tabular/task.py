@@ -6,10 +6,10 @@ from pydantic import BaseModel, Field
 
 from service.errors import InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Results, Task, model_option
-from service.tasks.breath import map_with_pauses
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
 from service.tasks.labels import Label, top
+from service.tasks.pauses import map_with_pauses
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.tabular.rows import Floats, from_csv, from_records
 
@@ -62,7 +62,7 @@ async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Result
             return {"labels": top(outputs[0], manifest.labels, call.options.top_k)}
         return {"value": float(f"{outputs[0][0]:.7g}")}
 
-    return Results(await map_with_pauses(describe, rows), {"target": manifest.target})
+    return Results(await map_with_pauses(call.context, describe, rows), {"target": manifest.target})
 
 
 def _columns(manifest: TabularManifest) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The task `text`: classify-text."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,14 @@ from tokenizers import Tokenizer
 
 from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Results, Task, model_option
-from service.tasks.breath import map_with_pauses
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
 from service.tasks.labels import Label, LabelOptions, conformal_point, label_set, top
+from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import Reading, influence, read_text, without_each
 
-# Characters that are tokenised on the event loop before it gets to serve others; a longer text goes to a thread.
+# Characters that are tokenised on the event loop; a longer text goes to a thread.
 _INLINE_CHARACTERS = 20_000
 # A text that is longer would keep that thread for seconds, and the model reads its beginning alone.
 _MOST_CHARACTERS = 4_000_000
@@ -103,7 +102,7 @@ async def classify_text(call: TextCall) -> Results:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
         return result
 
-    results = await map_with_pauses(describe, readings, rows)
+    results = await map_with_pauses(call.context, describe, readings, rows)
     if options.explain:
         for result, text, reading, (probabilities,) in zip(results, texts, readings, rows, strict=True):
             result["words"] = await _explain(call, text, reading, probabilities)
@@ -112,17 +111,16 @@ async def classify_text(call: TextCall) -> Results:
 
 async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
     """The texts as the model takes them."""
-    readings, characters = [], 0
+    readings = []
     length = call.manifest.max_length
+    pauses = Pauses(call.context)
     for index, text in enumerate(texts):
         if len(text) > _INLINE_CHARACTERS:
             reading = await call.in_background(read_text, call.companion, text, length)
         else:
             reading = read_text(call.companion, text, length)
-            characters += len(text)
-            if characters > _INLINE_CHARACTERS:
-                characters = 0
-                await asyncio.sleep(0)
+        if pauses.due:
+            await pauses.take()
         if not reading.tokens:
             raise InvalidRequest("The text holds no word: send some.", index=index)
         readings.append(reading)

@@ -65,29 +65,30 @@ async def test_many_items_are_shared_out_and_run_side_by_side(parts: Parts):
     submission = enqueue(batcher, list(range(8)))
     await single.entered()
     await single.entered()  # both run at once: neither has been released
-    single.release()  # one alone: were both to end at once, what follows would get all cores
-    await single.entered()
-    single.release(2)
-    assert await submission.future == [item * 10 for item in range(8)]
     # Each takes half of the waiting items, so that the thread that finishes first finds more.
-    assert sorted(single.batches) == [[0, 1, 2, 3], [4, 5], [6, 7]]
-    assert wide.batches == []
-
-
-async def test_beside_a_batch_on_one_core_a_lone_item_need_not_wait(parts: Parts):
-    batcher, wide, single = parts
-    submission = enqueue(batcher, list(range(8)))
-    await single.entered()
-    await single.entered()
-    single.release()  # one alone: were both to end at once, what follows would get all cores
-    await single.entered()  # the last two of the eight
-    lone = enqueue(batcher, [100])
-    single.release()
-    await single.entered()
+    assert sorted(single.batches) == [[0, 1, 2, 3], [4, 5]]
     single.release(2)
+    await wide.entered()  # the rest is too little to be shared out
+    wide.release()
+    assert await submission.future == [item * 10 for item in range(8)]
+    assert wide.batches == [[6, 7]]
+
+
+async def test_a_lone_item_gets_all_cores_again_as_soon_as_the_crowd_has_gone(parts: Parts):
+    batcher, wide, single = parts
+    crowd = enqueue(batcher, list(range(8)))
+    await single.entered()
+    await single.entered()
+    single.release()  # of one of the two: the other one still has its core
+    await wide.entered()
+    wide.release()
+    lone = enqueue(batcher, [100])
+    await wide.entered()
+    wide.release()
     assert await lone.future == [1000]
-    await submission.future
-    assert wide.batches == []
+    single.release()
+    await crowd.future
+    assert wide.batches == [[6, 7], [100]]
 
 
 async def test_many_items_that_come_while_one_batch_has_all_cores_start_beside_it(parts: Parts):
