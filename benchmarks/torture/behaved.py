@@ -18,6 +18,8 @@ from service.tasks.samples import CAT, SMEAR
 # A client that waits longer gives up.
 PATIENCE_SECONDS = 30.0
 _WARM_UP = 5
+# It ends by itself, should nobody be left to stop it.
+_MOST_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ def process(name: str, port: int, stop: Event, pipe: Pipe) -> None:
 def _behave(client: _Client, habit: Habit, stop: Event) -> Conduct:
     conduct = Conduct(habit.rate)
     due = time.perf_counter()
-    while not stop.is_set():
+    end = due + _MOST_SECONDS
+    while due < end and not stop.is_set():
         started = time.perf_counter()
         status = client.ask()
         now = time.perf_counter()

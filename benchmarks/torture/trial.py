@@ -28,6 +28,7 @@ _AFTERWARDS_SECONDS = 0.5
 # After an attack, until memory is looked at again.
 _SETTLE_SECONDS = 4.0
 _SAMPLE_SECONDS = 0.05
+_FAMILY_SECONDS = 1.0
 # A server that takes more of the memory that was free is killed before the machine suffers.
 _MOST_OF_FREE = 0.5
 
@@ -73,6 +74,8 @@ class Watch:
         self.peak_mb = 0.0
         self.killed = False
         self._process = process
+        self._family = [process]
+        self._family_until = 0.0
         self._limit_mb = _MOST_OF_FREE * psutil.virtual_memory().available / 1e6
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -85,13 +88,20 @@ class Watch:
         self._over.set()
         self._thread.join()
 
+    def begin(self) -> None:
+        """Forgets the peak so far."""
+        self.peak_mb = 0.0
+
     def now_mb(self) -> float:
         """Megabytes; 0 where the server is gone."""
+        if (now := time.perf_counter()) > self._family_until:  # looking for children goes through all processes
+            self._family_until = now + _FAMILY_SECONDS
+            with contextlib.suppress(psutil.Error):
+                self._family = [self._process, *self._process.children(recursive=True)]
         total = 0.0
-        with contextlib.suppress(psutil.Error):
-            for process in (self._process, *self._process.children(recursive=True)):
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_info().rss / 1e6
+        for process in self._family:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss / 1e6
         return total
 
     def _follow(self) -> None:
@@ -138,41 +148,42 @@ def lives(running: Running) -> bool:
 
 def try_attack(attack: Attack, running: Running, seconds: float | None) -> list[Outcome]:
     """Attacks a server that runs; one row for each well-behaved client."""
-    seconds = attack.seconds if seconds is None else seconds
-    most = seconds + 5 * GRACE_SECONDS
-    with contextlib.ExitStack() as stack:
-        pid = running.process.pid
-        _, attacker = stack.enter_context(started(strike.process, attack.run, running.port, pid, seconds))
-        ready = received(attacker, most) == "ready"
-        stop = _spawn.Event()
-        clients = []
-        for operation in attack.beside:
-            arguments = (operation, running.port, stop)
-            clients.append(stack.enter_context(started(behaved.process, *arguments))[1])
-        for client in clients:
-            received(client, 5 * PATIENCE_SECONDS)
-        with Watch(running.process) as watch:
-            begun = time.perf_counter()
-            if ready:
-                attacker.send("go")
-            report = received(attacker, most) if ready else None
-            time.sleep(max(_AFTERWARDS_SECONDS, begun + _LEAST_SECONDS - time.perf_counter()))
-            stop.set()
-            conducts = [received(client, 1.5 * PATIENCE_SECONDS) for client in clients]
-        time.sleep(_SETTLE_SECONDS)
-        if not isinstance(report, Report):
-            report = Report(failures=["the attacker's process ended without a report"])
-        rows = [
-            _row(attack, name, report, conduct if isinstance(conduct, Conduct) else Conduct(1), watch)
-            for name, conduct in zip(attack.beside, conducts, strict=True)
-        ]
+    with Watch(running.process) as watch:
+        report, conducts = _measured(attack, running, attack.seconds if seconds is None else seconds, watch)
+    time.sleep(_SETTLE_SECONDS)
+    rows = [_row(attack, name, report, conduct, watch) for name, conduct in zip(attack.beside, conducts, strict=True)]
     if watch.killed:
-        rows[0].wrong.append("memory")
         rows[0].notes.append("the server was killed: it took half of the machine's free memory")
     elif not lives(running):
         rows[0].wrong.append("died")
         rows[0].notes.append("the server died")
     return rows
+
+
+def _measured(attack: Attack, running: Running, seconds: float, watch: Watch) -> tuple[Report, list[Conduct]]:
+    """What came of an attack, and what each well-behaved client met meanwhile."""
+    most = seconds + 5 * GRACE_SECONDS
+    stop = _spawn.Event()
+    with contextlib.ExitStack() as stack:
+        arguments = (attack.run, running.port, running.process.pid, seconds)
+        _, attacker = stack.enter_context(started(strike.process, *arguments))
+        said = received(attacker, most)
+        clients = [
+            stack.enter_context(started(behaved.process, operation, running.port, stop))[1]
+            for operation in attack.beside
+        ]
+        for client in clients:
+            received(client, 5 * PATIENCE_SECONDS)
+        begun = time.perf_counter()
+        watch.begin()
+        if said == "ready":
+            attacker.send("go")
+            said = received(attacker, most)
+        time.sleep(max(_AFTERWARDS_SECONDS, begun + _LEAST_SECONDS - time.perf_counter()))
+        stop.set()
+        conducts = [received(client, 1.5 * PATIENCE_SECONDS) for client in clients]
+    report = said if isinstance(said, Report) else Report(failures=["the attacker's process ended without a report"])
+    return report, [conduct if isinstance(conduct, Conduct) else Conduct(1) for conduct in conducts]
 
 
 def _row(attack: Attack, operation: str, report: Report, conduct: Conduct, watch: Watch) -> Outcome:
@@ -189,7 +200,7 @@ def _row(attack: Attack, operation: str, report: Report, conduct: Conduct, watch
         row.wrong.append("client")
     if first:
         row.notes = [*report.notes, *report.failures]
-        if watch.peak_mb >= PEAK_MB:
+        if watch.peak_mb >= PEAK_MB or watch.killed:
             row.wrong.append("memory")
         if report.failures:
             row.wrong.append("attack")
