@@ -34,10 +34,11 @@ class Running:
 
 
 @contextmanager
-def service(models: Path) -> Iterator[Running]:
-    """This project's service with the models of a folder."""
+def service(models: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """This project's service with the models of a folder, and further settings by name."""
     port = _free_port()
     environment = {"QUARTET_PORT": str(port), "QUARTET_MODELS": str(models), "QUARTET_DEVICE": "cpu"}
+    environment |= {f"QUARTET_{name.upper()}": value for name, value in (settings or {}).items()}
     with _run([sys.executable, "-m", "service"], environment, port, "/healthz/ready") as running:
         yield running
 
@@ -68,7 +69,11 @@ def _run(command: list[str], environment: Mapping[str, str], port: int, path: st
         yield Running(psutil.Process(process.pid), port, time.perf_counter() - started)
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _free_port() -> int:

@@ -1,0 +1,130 @@
+"""Attacks the service, each attack beside a well-behaved client, and says what that client met.
+
+The client sends a small JPEG to /v1/predict 20 times a second. Its waits count as if it had gone on sending while it
+waited. A verdict is FAIL where its 99th percentile, or the server's memory, breaks a bound, where a request of its was
+not answered 200, or where the attack itself ought to have been answered otherwise.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from benchmarks.servers import Running, service
+from benchmarks.torture.catalogue import ATTACKS
+from benchmarks.torture.soak import soak
+from benchmarks.torture.strike import Attack
+from benchmarks.torture.trial import P99_BESIDE_MS, P99_MS, PEAK_MB, Outcome, lives, try_attack
+
+_CALM = "calm"
+# What is left of an attack has no claim on a clean end.
+_SHUTDOWN_SECONDS = {"shutdown_timeout": "2"}
+_COLUMNS = {
+    "attack": 26, "answers": 38, "p50 ms": 9, "p99 ms": 9, "longest": 9, "not 200": 16, "peak MB": 8, "after MB": 9,
+    "verdict": 8,
+}  # fmt: skip
+
+
+def main() -> int:
+    """Runs what the command line asks for; 1 if any verdict is FAIL."""
+    arguments = _arguments()
+    if arguments.list:
+        for attack in ATTACKS.values():
+            print(f"{attack.name:20} {attack.description}")
+        return 0
+    # As Ctrl-C does: everything that was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if arguments.soak:
+        with service(arguments.models, _SHUTDOWN_SECONDS) as running:
+            return 0 if soak(running, 60 * arguments.soak) else 1
+    chosen = [ATTACKS[name] for name in arguments.names] or list(ATTACKS.values())
+    outcomes = []
+    print(_line(dict(zip(_COLUMNS, _COLUMNS, strict=True))))
+    for outcome in _outcomes([ATTACKS[_CALM], *(a for a in chosen if a.name != _CALM)], arguments):
+        outcomes.append(outcome)
+        print(_line(_cells(outcome)))
+        for note in outcome.notes:
+            print(f"    {note}")
+        sys.stdout.flush()
+        # After each, for a run that is interrupted.
+        if arguments.json:
+            arguments.json.write_text(json.dumps([dataclasses.asdict(each) for each in outcomes], indent=1) + "\n")
+        if arguments.markdown:
+            arguments.markdown.write_text(_markdown(outcomes))
+    failed = [outcome.attack for outcome in outcomes if outcome.wrong]
+    print(f"{len(failed)} of {len(outcomes)} FAIL ({_bounds()})" if failed else f"all ok ({_bounds()})")
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*ATTACKS, []], help="attacks; all by default")
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--seconds", type=float, help="of each attack that can be repeated; each has its own default")
+    parser.add_argument("--keep", action="store_true", help="one server for all attacks, as long as it lives")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here")
+    parser.add_argument("--list", action="store_true", help="say which attacks there are")
+    parser.add_argument(
+        "--soak", type=float, metavar="MINUTES", help="good traffic and attacks by chance; is memory flat?"
+    )
+    return parser.parse_args()
+
+
+def _outcomes(attacks: list[Attack], arguments: argparse.Namespace) -> Iterator[Outcome]:
+    with contextlib.ExitStack() as kept:
+        running: Running | None = None
+        for attack in attacks:
+            if not arguments.keep:
+                with service(arguments.models, _SHUTDOWN_SECONDS) as fresh:
+                    rows = try_attack(attack, fresh, arguments.seconds)
+            else:
+                if running is None or not lives(running):
+                    kept.close()
+                    running = kept.enter_context(service(arguments.models, _SHUTDOWN_SECONDS))
+                rows = try_attack(attack, running, arguments.seconds)
+            yield from rows
+
+
+def _cells(outcome: Outcome) -> dict[str, str]:
+    waits = [f"{value:.1f}" for value in (outcome.p50, outcome.p99, outcome.longest)]
+    memory = [f"{value:.0f}" for value in (outcome.peak_mb, outcome.after_mb)]
+    failed = sum(outcome.failed.values())
+    not_200 = f"{failed} of {outcome.requests}" + (f" ({_counts(outcome.failed)})" if failed else "")
+    verdict = f"FAIL ({', '.join(outcome.wrong)})" if outcome.wrong else "ok"
+    cells = (outcome.attack, _counts(outcome.answers) or "–", *waits, not_200, *memory, verdict)
+    return dict(zip(_COLUMNS, cells, strict=True))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return " ".join(f"{what}:{count}" for what, count in counts.items())
+
+
+def _line(cells: Mapping[str, str]) -> str:
+    parts = []
+    for (name, width), cell in zip(_COLUMNS.items(), cells.values(), strict=True):
+        left = name in ("attack", "answers", "not 200", "verdict")
+        parts.append(cell.ljust(width) if left else cell.rjust(width))
+    return " ".join(parts).rstrip()
+
+
+def _markdown(outcomes: list[Outcome]) -> str:
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---|---|--:|--:|--:|---|--:|--:|---|"]
+    lines += [f"| {' | '.join(_cells(outcome).values())} |" for outcome in outcomes]
+    notes = [f"- {outcome.attack}: {note}" for outcome in outcomes for note in outcome.notes]
+    return "\n".join([*lines, "", f"Bounds: {_bounds()}.", "", *notes]).rstrip() + "\n"
+
+
+def _bounds() -> str:
+    return f"p99 < {P99_MS:g} ms, beside it {P99_BESIDE_MS:g} ms; peak memory < {PEAK_MB:g} MB; all of the client 200"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

@@ -1,0 +1,105 @@
+"""The attacks that are hostile by how they hold their connections."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Coroutine
+
+from benchmarks.torture.strike import Strike, attack
+from benchmarks.torture.wire import Connection, Gone, head, unread
+
+
+async def _open_many(strike: Strike, count: int, hold: Callable[[Connection], Coroutine[None, None, None]]) -> None:
+    """Opens so many connections and does something with each until the time is over; counts the answers."""
+
+    async def one() -> None:
+        try:
+            connection = await Connection.open(strike.port)
+        except Gone:
+            strike.count("closed")
+            return
+        holding = asyncio.ensure_future(hold(connection))
+        try:
+            async with asyncio.timeout(max(0.1, strike.left)):
+                strike.count((await connection.answer()).status)
+        except TimeoutError:
+            strike.count("open")
+        except Gone:
+            strike.count("closed")
+        finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+            connection.close()
+
+    await strike.together(count, one)
+
+
+@attack(seconds=20)
+async def idle(strike: Strike) -> None:
+    """2,000 connections that send nothing."""
+
+    async def hold(connection: Connection) -> None:
+        """Sends nothing."""
+
+    await strike.begin()
+    await _open_many(strike, 2000, hold)
+
+
+async def _drip(connection: Connection, data: bytes) -> None:
+    for position in range(len(data)):
+        await connection.send(data[position : position + 1])
+        await asyncio.sleep(1)
+
+
+@attack(seconds=20)
+async def slowloris_head(strike: Strike) -> None:
+    """500 connections that send a byte of a head a second."""
+    data = head("/v1/predict", 1000, "image/jpeg", headers=[f"X-Slow: {'a' * 1000}"])
+    await strike.begin()
+    await _open_many(strike, 500, lambda connection: _drip(connection, data))
+
+
+@attack(seconds=20)
+async def slowloris_body(strike: Strike) -> None:
+    """500 connections that send a byte of a body a second."""
+    start = head("/v1/predict", 1000, "image/jpeg")
+
+    async def hold(connection: Connection) -> None:
+        await connection.send(start)
+        await _drip(connection, bytes(1000))
+
+    await strike.begin()
+    await _open_many(strike, 500, hold)
+
+
+@attack(seconds=20)
+async def slow_readers(strike: Strike) -> None:
+    """50 clients that ask for 10,000 images each as npz, and read nothing."""
+    body = json.dumps({"count": 10_000, "seed": 1, "format": "npz"}).encode()
+    request = head("/v1/generate", len(body), "application/json") + body
+    await strike.begin()
+
+    async def one() -> None:
+        try:
+            connection = await unread(strike.port, request)
+        except Gone:
+            strike.count("closed")
+            return
+        try:
+            await asyncio.sleep(max(0.0, strike.left))
+            strike.count(_status(connection))
+        finally:
+            connection.close()
+
+    await strike.together(50, one)
+
+
+def _status(connection: socket.socket) -> str:
+    """The status of what has come, without waiting for it."""
+    try:
+        received = connection.recv(20)
+    except BlockingIOError:
+        return "unanswered"
+    except OSError:
+        return "closed"
+    return received.split()[1].decode() if received else "closed"
