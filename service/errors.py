@@ -3,6 +3,11 @@
 from http import HTTPStatus
 
 
+def shown(text: str, limit: int = 80) -> str:
+    """What a stranger sent, cut to a length that a message may quote."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 class QuartetError(Exception):
     """A failure with a sentence that says what to do about it.
 

@@ -13,6 +13,10 @@ from tests.server import ROOT, Server
 from tests.tiny import write_model
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--schema-examples", type=int, default=30, help="inputs per operation in test_schema.py")
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with the tiny classifier as `classifier/1`; tests must not change it."""

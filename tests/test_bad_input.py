@@ -175,6 +175,29 @@ def test_only_the_first_frame_of_an_animated_gif_is_classified(unharmed: Server)
         assert "first frame" in operation["description"]
 
 
+def test_a_file_that_pillow_warns_of_leaves_no_line_but_its_own(server: Server):
+    exif = Image.Exif()
+    exif[0x010E] = "a description that is longer than what is left of it"
+    data = encode(Image.open(io.BytesIO(CAT_JPEG)), "JPEG", exif=exif.tobytes()[:30])
+    with pytest.warns(UserWarning, match="EXIF|Tag data"):
+        Image.open(io.BytesIO(data)).getexif()
+    palette = Image.new("P", (8, 8))
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    transparent = encode(palette, "PNG", transparency=b"\x00\x80")
+    with pytest.warns(UserWarning, match="Transparency expressed in bytes"):
+        Image.open(io.BytesIO(transparent)).convert("RGB")
+    before = len(server.lines)
+    with server.client() as client:
+        for number, body in enumerate((data, transparent)):
+            answer = client.post("/v1/predict", content=body, headers={"x-request-id": f"warned-{number}"})
+            assert answer.status_code == 200, answer.text
+    end = time.monotonic() + PATIENCE
+    while not any("id=warned-1 " in line for line in server.lines):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert [line for line in server.lines[before:] if " info request id=" not in line] == []
+
+
 def connect(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
 

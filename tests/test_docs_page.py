@@ -1,5 +1,7 @@
 """The API page in a real browser that can only reach the server."""
 
+import base64
+import hashlib
 import re
 import shutil
 import subprocess
@@ -23,6 +25,19 @@ def test_the_page_asks_for_nothing_from_elsewhere(server: Server):
             assert asset.status_code == 200, address
         assert not re.findall(r"""["'](?:https?:)?//[^"']+["']""", page.text)
         assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+
+
+def test_the_page_runs_nothing_but_its_own(server: Server):
+    with server.client() as client:
+        page = client.get("/docs")
+    assert page.headers["x-frame-options"] == "DENY"
+    assert page.headers["referrer-policy"] == "no-referrer"
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'self'"
+    scripts = policy["script-src"].split(" ")
+    (inline,) = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+    assert scripts == ["'self'", f"'sha256-{digest}'"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")

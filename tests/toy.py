@@ -48,7 +48,10 @@ def example(manifest: ColourManifest | None) -> Any:
     return ["#14e61e"] * (manifest.side if manifest else 1)
 
 
-SCHEMA = {"type": "array", "items": {"type": "string"}}
+def schema(manifest: ColourManifest | None, limit: int) -> dict[str, Any]:
+    return {"type": "array", "maxItems": limit, "items": {"type": "string"}}
+
+
 COLOURS = Task(
     name="colours",
     manifest=ColourManifest,
@@ -58,7 +61,7 @@ COLOURS = Task(
             summary="Name colours",
             run=name_colours,
             options=ColourOptions,
-            reads=Documents({"application/json": Format(SCHEMA, parse, example)}),
+            reads=Documents({"application/json": Format(schema, parse, example)}),
             answer=ColourAnswer,
         ),
     ),

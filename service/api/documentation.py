@@ -1,6 +1,9 @@
 """The API's own page, which needs no internet, and its OpenAPI document, whose examples work with what is served."""
 
-from collections.abc import Mapping
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -9,9 +12,10 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from service.api.v1.bodies import any_of, describe_body
 from service.inference.repository import Version
+from service.inference.versions import LATEST
 from service.stack.application import Application
-from service.tasks.base import Documents
 from service.tasks.registry import Registry
 
 _STATIC = "/docs/static"
@@ -26,22 +30,47 @@ def install(app: Application, registry: Registry) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}{app.openapi_url}",
             title=f"{app.title} - Swagger UI",
             swagger_js_url=f"{root}{_STATIC}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{_STATIC}/swagger-ui.css",
             swagger_favicon_url=f"{root}{_STATIC}/favicon.png",
         )
+        page.headers.update(_shields(bytes(page.body).decode()))
+        return page
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = describe()
-            _add_examples(document, registry, app.repository.models if app.ready else {})
+            _follow(document, registry, app.repository.versions if app.ready else [], app.limits.items)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to change the document
+
+
+def _shields(page: str) -> dict[str, str]:
+    """Headers with which a browser runs the server's own scripts alone, and puts the page into no other."""
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    ]
+    policy = {
+        "default-src": "'self'",
+        "script-src": " ".join(["'self'", *hashes]),
+        # Swagger UI's icons, and pictures that were answered.
+        "img-src": "'self' data: blob:",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return {
+        "content-security-policy": "; ".join(f"{name} {sources}" for name, sources in policy.items()),
+        "referrer-policy": "no-referrer",
+        "x-frame-options": "DENY",
+    }
 
 
 def forget(app: Application) -> None:
@@ -49,15 +78,45 @@ def forget(app: Application) -> None:
     app.openapi_schema = None
 
 
-def _add_examples(document: dict[str, Any], registry: Registry, models: Mapping[str, Version]) -> None:
+def _follow(document: dict[str, Any], registry: Registry, versions: Sequence[Version], limit: int) -> None:
+    """States what the models that are served accept, with examples that work."""
     for task, operation in registry.operations():
-        if not isinstance(operation.reads, Documents):
-            continue
-        model = models.get(operation.default_model)
-        manifest = model.manifest if model is not None and isinstance(model.manifest, task.manifest) else None
-        body = document["paths"][f"/v1/{operation.name}"]["post"]["requestBody"]
-        # A copy: what the routes declare stays as it is.
-        body["content"] = {
-            media_type: {**body["content"][media_type], "example": described.example(manifest)}
-            for media_type, described in operation.reads.formats.items()
-        }
+        served = [version for version in versions if isinstance(version.manifest, task.manifest)]
+        described = document["paths"][f"/v1/{operation.name}"]["post"]
+        # The default model may be absent, or of another task.
+        default = next((v.manifest for v in served if v.name == operation.default_model), None)
+        others = [v.manifest for v in served if v.manifest is not default]
+        described["requestBody"] = describe_body(operation.reads, [default, *others], limit)
+        parameters = {parameter["name"]: parameter for parameter in described["parameters"]}
+        for parameter in parameters.values():
+            parameter["schema"] = _without_null(parameter["schema"])
+        if served:
+            _name_models(parameters["model"], served)
+            if operation.bounds:
+                _bound(parameters, [operation.bounds(version.manifest) for version in served])
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an option that may be absent, which is how null is written in a query."""
+    if "anyOf" not in schema:
+        return schema
+    others = [each for each in schema["anyOf"] if each != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**rest, **any_of(others)}
+
+
+def _name_models(parameter: dict[str, Any], served: Sequence[Version]) -> None:
+    schema = parameter["schema"]
+    names = [name for version in served for name in (version.name, version.label, f"{version.name}/{LATEST}")]
+    schema["enum"] = list(dict.fromkeys(names))  # several versions of a model share a name
+    if schema["default"] not in schema["enum"]:
+        del schema["default"]
+        parameter["required"] = True
+
+
+def _bound(parameters: Mapping[str, dict[str, Any]], bounds: Sequence[Mapping[str, Any]]) -> None:
+    for name in bounds[0]:
+        schemas = [each[name] for each in bounds]
+        parameters[name]["schema"] = any_of(schemas)
+        if any(schema["type"] == "array" for schema in schemas):
+            parameters[name] |= {"style": "form", "explode": False}

@@ -5,9 +5,11 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
 from service.errors import Draining, ModelBroken
-from service.stack.problems import RESPONSES
+from service.stack.problems import responses
 
 router = APIRouter(tags=["operations"])
+# What Prometheus sends is half as long; the version that is asked for goes into the answer.
+_LONGEST_ACCEPT = 512
 
 
 class Health(BaseModel):
@@ -16,14 +18,14 @@ class Health(BaseModel):
     status: str = Field(examples=["ready"])
 
 
-@router.get("/healthz/live", summary="Is the process alive?", response_model=Health, responses=RESPONSES)
+@router.get("/healthz/live", summary="Is the process alive?", response_model=Health, responses=responses(500, 503))
 async def live(request: Request) -> Health:
     """200 as long as the event loop runs and no model hangs or fails at everything; 503: only a restart helps."""
     _check_models(request)
     return Health(status="live")
 
 
-@router.get("/healthz/ready", summary="May it get traffic?", response_model=Health, responses=RESPONSES)
+@router.get("/healthz/ready", summary="May it get traffic?", response_model=Health, responses=responses(500, 503))
 async def ready(request: Request) -> Health:
     """200 once every model is loaded and warm; 503 while the server shuts down, or where it is not live."""
     if not request.app.ready:
@@ -40,11 +42,24 @@ def _check_models(request: Request) -> None:
             raise ModelBroken(f"The model {version.name!r} answers nothing: {trouble}. Restart the server.")
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={
+        **responses(500),
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}, "application/openmetrics-text": {}}},
+    },
+)
 async def metrics(request: Request) -> Response:
     """Requests, latency, batches, queues, refusals and devices, in Prometheus' text format or OpenMetrics."""
     app = request.app
     for version in app.repository.versions:
         app.metrics.queue_depth.labels(version.name).set(version.batcher.depth)
-    encode, media_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(app.metrics.registry), media_type=media_type)
+    accept = request.headers.get("accept", "")
+    try:
+        encode, media_type = choose_encoder(accept if len(accept) <= _LONGEST_ACCEPT else "")
+        return Response(encode(app.metrics.registry), media_type=media_type)
+    except Exception:  # the library expects versions that are some, and says nothing of others
+        encode, media_type = choose_encoder("")
+        return Response(encode(app.metrics.registry), media_type=media_type)

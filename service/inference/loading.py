@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.inference.cards import ManifestBase
-from service.inference.manifest import MODEL, InvalidModel, read_manifest
+from service.inference.manifest import MODEL, InvalidModel, read_manifest, without_folders
 from service.inference.session import Device, Session, read_golden_item
 
 logger = logging.getLogger(__name__)
@@ -112,4 +112,4 @@ def _read_companion(folder: Path, kind: Kind) -> Any:
     try:
         return kind.read_companion(folder)
     except Exception as error:  # each library has errors of its own, or none more special
-        raise InvalidModel(f"what belongs to the model cannot be read from {folder}: {error}") from error
+        raise InvalidModel(f"what belongs to the model cannot be read: {without_folders(str(error))}") from error

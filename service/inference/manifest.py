@@ -5,6 +5,7 @@ task needs; the manifest names the sha256 of each file that serving reads. Each 
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,10 +17,19 @@ from service.inference.cards import ManifestBase
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 GOLDEN = "golden.npz"
+_FOLDERS = re.compile(r"(?<![\w.])/(?=\S)(?:[^/\n\"':]+/)*(?=[^/\s\"':])")
 
 
 class InvalidModel(Exception):
-    """A version on disk cannot be served; the message says why."""
+    """A version on disk cannot be served; the message says why.
+
+    Clients may read it: it names files as they are called in the version's folder.
+    """
+
+
+def without_folders(text: str) -> str:
+    """What a library says, with nothing left of absolute paths but the names of the files."""
+    return _FOLDERS.sub("", text)
 
 
 def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> ManifestBase:
@@ -36,23 +46,23 @@ def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> Mani
     try:
         document = pydantic_core.from_json(path.read_bytes())
     except FileNotFoundError:
-        raise InvalidModel(f"{path} is missing") from None
+        raise InvalidModel(f"{MANIFEST}: is missing") from None
     except OSError as error:
-        raise InvalidModel(f"{path} cannot be read: {error.strerror}") from None
+        raise InvalidModel(f"{MANIFEST}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise InvalidModel(f"{path} is not JSON: {error}") from None
+        raise InvalidModel(f"{MANIFEST}: is not JSON: {error}") from None
     task = document.get("task") if isinstance(document, dict) else None
     if not isinstance(task, str) or task not in kinds:
-        raise InvalidModel(f"{path}: task: {task!r} is not one of {', '.join(kinds)}")
+        raise InvalidModel(f"{MANIFEST}: task: {task!r} is not one of {', '.join(kinds)}")
     try:
         manifest = kinds[task].model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise InvalidModel(f"{path}: {field}: {first['msg']}") from None
+        raise InvalidModel(f"{MANIFEST}: {field}: {first['msg']}") from None
     for name in (MODEL, GOLDEN, *manifest.companions):
         if name not in manifest.files:
-            raise InvalidModel(f"{path}: files: names no {name}")
+            raise InvalidModel(f"{MANIFEST}: files: names no {name}")
     for name, expected in manifest.files.items():
         _check_file(folder, name, expected)
     return manifest
@@ -62,15 +72,15 @@ def _check_file(folder: Path, name: str, expected: str) -> None:
     path = folder / name
     # A path out of the folder, or a pipe that nobody writes to, is nothing to open.
     if Path(name).name != name or (path.exists() and not path.is_file()):
-        raise InvalidModel(f"{folder / MANIFEST}: files: {name!r} is not a file of this version")
+        raise InvalidModel(f"{MANIFEST}: files: {name!r} is not a file of this version")
     try:
         actual = sha256(path)
     except FileNotFoundError:
-        raise InvalidModel(f"{path} is missing") from None
+        raise InvalidModel(f"{name}: is missing") from None
     except OSError as error:
-        raise InvalidModel(f"{path} cannot be read: {error.strerror}") from None
+        raise InvalidModel(f"{name}: cannot be read: {error.strerror}") from None
     if actual != expected:
-        raise InvalidModel(f"{path}: sha256 is {actual}, not {expected} as the manifest says")
+        raise InvalidModel(f"{name}: is not the file that the manifest was made with")
 
 
 def sha256(path: Path) -> str:

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from service.errors import UnknownModel, WrongTask
+from service.errors import UnknownModel, WrongTask, shown
 from service.inference.batcher import Batcher, Observer
 from service.inference.loading import Kind, Opened, open_version
-from service.inference.manifest import InvalidModel
+from service.inference.manifest import InvalidModel, without_folders
 from service.inference.scheduler import Scheduler
 from service.inference.session import Device, DeviceUnavailable, Session, available_cpus
 from service.inference.stacking import run_batch, run_ragged
@@ -269,7 +269,7 @@ class Repository:
                 self._refuse(f"{name}/{version}", str(error))
             except Exception as error:  # one bad version must never keep the others from serving
                 logger.debug("%s/%s cannot be loaded", name, version, exc_info=True)
-                self._refuse(f"{name}/{version}", f"it cannot be loaded: {error!r}")
+                self._refuse(f"{name}/{version}", f"it cannot be loaded: {without_folders(repr(error))}")
             else:
                 good[version] = self._serve(name, version, opened)
         if good:
@@ -332,6 +332,8 @@ class Repository:
 
     def _unknown(self, model: str, name: str, loaded: Mapping[str, Any]) -> UnknownModel:
         if loaded:
-            return UnknownModel(f"The model {name!r} is served in the version {', '.join(loaded)}, not {model!r}.")
+            return UnknownModel(
+                f"The model {name!r} is served in the version {', '.join(loaded)}, not {shown(model)!r}."
+            )
         reason = next((f" ({why})" for key, why in self.refused.items() if key.split("/")[0] == name), "")
-        return UnknownModel(f"No model {name!r} is served{reason}: there are {', '.join(sorted(self._loaded))}.")
+        return UnknownModel(f"No model {shown(name)!r} is served{reason}: there are {', '.join(sorted(self._loaded))}.")

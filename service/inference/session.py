@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from service.inference.cards import ManifestBase, TensorSpec
 from service.inference.golden import compare
-from service.inference.manifest import GOLDEN, MODEL, InvalidModel
+from service.inference.manifest import GOLDEN, MODEL, InvalidModel, without_folders
 
 # A service inside somebody's network reports to nobody.
 ort.disable_telemetry_events()
@@ -75,7 +75,7 @@ class Session:
         self._session = _open(model, self.device, self.threads)
         if self.device == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             # The runtime falls back in silence where the provider cannot take the graph.
-            self.fallback = f"the CUDA provider cannot run {model}: see the runtime's own message above"
+            self.fallback = f"the CUDA provider cannot run {model.name}: see the runtime's own message above"
             if device == "cuda":
                 raise DeviceUnavailable(self.fallback)
             self.device = "cpu"
@@ -98,24 +98,24 @@ class Session:
             InvalidModel: tensors of other names, types or shapes, or a difference beyond the stated tolerance.
         """
         for specs, values in ((manifest.inputs, self._specs[0]), (manifest.outputs, self._specs[1])):
-            self._check_tensors(folder, specs, values)
+            self._check_tensors(specs, values)
         try:
             with (folder / GOLDEN).open("rb") as file, np.load(file) as golden:
                 inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
                 expected = [golden[spec.name] for spec in manifest.outputs]
             answers = self.run(inputs)
         except Exception as error:  # numpy, zipfile and the runtime each have their own
-            raise InvalidModel(f"{folder / GOLDEN} cannot be replayed: {error}") from error
+            raise InvalidModel(f"{GOLDEN}: cannot be replayed: {without_folders(str(error))}") from error
         names = [spec.name for spec in manifest.outputs]
         try:
             worst = compare(
                 dict(zip(names, expected, strict=True)), dict(zip(names, answers, strict=True)), manifest.golden
             )
         except ValueError as error:
-            raise InvalidModel(f"{folder / GOLDEN}: {error}") from None
+            raise InvalidModel(f"{GOLDEN}: {error}") from None
         if not worst.acceptable:
             raise InvalidModel(
-                f"{folder}: output {worst.output} differs from PyTorch's by {worst.value:.2g} on {self.device}, "
+                f"{MODEL}: output {worst.output} differs from PyTorch's by {worst.value:.2g} on {self.device}, "
                 f"more than the stated {worst.accepted:.2g}"
             )
         return worst.value
@@ -141,11 +141,13 @@ class Session:
                 }
             )
         except Exception as error:  # the runtime's exceptions share no public base class
-            raise InvalidModel(f"a batch of {batch} cannot be run on {self.device}: {error}") from error
+            raise InvalidModel(
+                f"a batch of {batch} cannot be run on {self.device}: {without_folders(str(error))}"
+            ) from error
         return clock() - started
 
     @staticmethod
-    def _check_tensors(folder: Path, specs: Sequence[TensorSpec], values: Sequence[Any]) -> None:
+    def _check_tensors(specs: Sequence[TensorSpec], values: Sequence[Any]) -> None:
         names = {"tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(float)": "float32"}
         actual = [
             (value.name, names.get(value.type, value.type), tuple(x if isinstance(x, int) else -1 for x in value.shape))
@@ -153,7 +155,7 @@ class Session:
         ]
         stated = [(spec.name, spec.dtype, spec.shape) for spec in specs]
         if actual != stated:
-            raise InvalidModel(f"{folder / MODEL}: has the tensors {actual}, the manifest says {stated}")
+            raise InvalidModel(f"{MODEL}: has the tensors {actual}, the manifest says {stated}")
 
 
 def read_golden_item(folder: Path, manifest: ManifestBase) -> Any:
@@ -188,7 +190,7 @@ def _open(model: Path, device: str, threads: int) -> ort.InferenceSession:
         # From its bytes: a graph that reads further files, which no sha256 covers, is refused so.
         session = ort.InferenceSession(model.read_bytes(), options, providers=providers)
     except Exception as error:  # the runtime's exceptions share no public base class
-        raise InvalidModel(f"{model}: {error}") from error
+        raise InvalidModel(f"{model.name}: {without_folders(str(error))}") from error
     session.disable_fallback()
     return session
 

@@ -17,6 +17,8 @@ from service.stack.log import RequestLog
 
 logger = logging.getLogger("service.requests")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+# A browser is to take an answer for what its content type says.
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -53,7 +55,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), _NOSNIFF]
             await send(message)
 
         try:

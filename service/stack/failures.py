@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
-from service.errors import BodyTooLarge, QuartetError
+from service.errors import BodyTooLarge, QuartetError, shown
 
 # What a client is told of a fault of the server's own.
 INTERNAL = QuartetError("Something failed inside the server; its log has the details under this request's id.")
@@ -105,9 +105,10 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         status = HTTPStatus(error.status_code)
         headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        path = shown(request.url.path)
         details = {
-            404: f"There is nothing at {request.url.path}: /docs lists the routes.",
-            405: f"{request.url.path} does not take {request.method}, but {headers.get('allow', '')}.",
+            404: f"There is nothing at {path}: /docs lists the routes.",
+            405: f"{path} does not take {shown(request.method)}, but {headers.get('allow', '')}.",
         }
         slug = status.phrase.lower().replace(" ", "-")
         detail = details.get(status, str(error.detail))
@@ -121,5 +122,5 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        detail = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."
+        detail = f"{shown('.'.join(str(part) for part in first['loc']))}: {first['msg']}."
         return answer(request, Failure(422, "invalid-request", "Invalid request", detail))

@@ -6,7 +6,10 @@ from typing import TextIO
 
 from starlette.types import Scope
 
+from service.errors import shown
+
 _DELAY_SECONDS = 0.05
+_LONGEST_PATH = 200
 
 
 class RequestLog:
@@ -31,12 +34,12 @@ class RequestLog:
             self._second = int(now)
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         more = "".join(f" {name}={value}" for name, value in facts.items())
-        path = scope["path"]
+        path = shown(scope["path"], _LONGEST_PATH)
         if not path.isprintable() or " " in path:
             path = ascii(path).replace(" ", "\\x20")
         self._lines.append(
             f"{self._stamp}.{int(now * 1000) % 1000:03d}Z info request id={scope['quartet.id']}"
-            f" {scope['method']} {path} status={status} ms={seconds * 1000:.2f}{more}\n"
+            f" {shown(scope['method'])} {path} status={status} ms={seconds * 1000:.2f}{more}\n"
         )
         if len(self._lines) == 1:
             self._call_later(_DELAY_SECONDS, self.flush)

@@ -1,11 +1,13 @@
 """The error format of /v1: `application/problem+json` (RFC 9457)."""
 
+from http import HTTPStatus
 from typing import Any
 
 import pydantic_core
 from pydantic import BaseModel, Field
 from starlette.types import Scope
 
+from service.errors import shown
 from service.stack.failures import Failure, Formatted
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,22 +29,42 @@ class Problem(BaseModel):
 
 
 REQUEST_ID = {
-    "X-Request-ID": {"description": "as sent, or made; the log line carries it", "schema": {"type": "string"}}
-}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "What is wrong and what to do about it",
-        "headers": REQUEST_ID
-        | {
-            "Retry-After": {
-                "description": "seconds after which there may be room, where the server has too much to do",
-                "schema": {"type": "integer"},
-            }
-        },
-        # Not as `model`, which would offer the same as application/json too.
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+    "X-Request-ID": {
+        "description": "as sent, or made; the log line carries it",
+        "required": True,
+        "schema": {"type": "string"},
     }
 }
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "seconds after which there may be room",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_MEANINGS = {
+    404: "No such model is served",
+    413: "The body is too large, or holds too many items",
+    415: "The content type is not read here",
+    422: "The input cannot be used, or the model is for another task; data that the schema allows may be refused too",
+    429: "There is more work than fits the queue or the deadline",
+    500: "The model failed on this input, or the server has a fault",
+    503: "The server is shutting down, or a model answers nothing any more",
+    504: "The answer would have come too late",
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI responses of a route that may fail with these statuses."""
+    return {
+        status: {
+            "description": _MEANINGS[status],
+            "headers": REQUEST_ID | (_RETRY_AFTER if status == HTTPStatus.TOO_MANY_REQUESTS else {}),
+            # Not as `model`, which would offer the same as application/json too.
+            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
 
 
 def problem_json(failure: Failure, scope: Scope) -> Formatted:
@@ -52,7 +74,7 @@ def problem_json(failure: Failure, scope: Scope) -> Formatted:
         "title": failure.title,
         "status": int(failure.status),
         "detail": failure.detail,
-        "instance": scope["path"],
+        "instance": shown(scope["path"]),
         "request_id": scope.get("quartet.id", ""),
     }
     if failure.index is not None:

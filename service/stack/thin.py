@@ -17,9 +17,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from service.errors import Abandoned, InvalidRequest, QuartetError
+from service.errors import Abandoned, InvalidRequest, QuartetError, shown
 from service.stack.exchange import Answer, Exchange, Stream
 from service.stack.failures import send_failure
+
+# Queries that are remembered are no longer than this, so that a stranger cannot fill the memory with them.
+_REMEMBERED_BYTES = 256
 
 
 class ThinRoute(APIRoute):
@@ -40,7 +43,11 @@ class ThinRoute(APIRoute):
                 "ordinary FastAPI route."
             )
         self._endpoint: Callable[[Exchange, Any], Awaitable[Answer | Stream]] = endpoint
-        self._query = functools.lru_cache(maxsize=256)(functools.partial(parse_query, query_model(endpoint)))
+        self._parse = functools.partial(parse_query, query_model(endpoint))
+        self._parse_again = functools.lru_cache(maxsize=256)(self._parse)
+
+    def _query(self, query: bytes) -> BaseModel:
+        return (self._parse_again if len(query) <= _REMEMBERED_BYTES else self._parse)(query)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
@@ -109,14 +116,18 @@ def parse_query(model: type[BaseModel], query: bytes) -> BaseModel:
         InvalidRequest: an unknown parameter, or an unusable value; names it.
     """
     try:
-        values = dict(parse_qsl(query.decode(), keep_blank_values=True, strict_parsing=bool(query)))
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, strict_parsing=bool(query))
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            twice = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+            raise InvalidRequest(f"The parameter {shown(twice)!r} is given twice.")
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = shown(".".join(str(part) for part in first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             raise InvalidRequest(f"There is no parameter {field!r}; there are {known}.") from None
-        raise InvalidRequest(f"{field}={first['input']}: {first['msg']}.") from None
+        raise InvalidRequest(f"{field}={shown(str(first['input']))}: {first['msg']}.") from None
     except ValueError as error:
         raise InvalidRequest(f"The query string cannot be read ({error}): write name=value&name=value.") from None

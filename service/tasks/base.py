@@ -72,13 +72,14 @@ class Format:
     """A format of the document that an operation reads.
 
     Attributes:
-        schema: in JSON Schema.
+        schema: what it accepts, in JSON Schema, given the manifest of a model that is served (None where there is
+            none) and how many inputs are accepted.
         parse: reads it.
         example: a document that works, given the manifest of the model that answers by default (None where no such
             model is served).
     """
 
-    schema: Mapping[str, Any]
+    schema: Callable[[Any, int], Mapping[str, Any]]
     parse: Parse
     example: Callable[[Any], Any]
 
@@ -89,9 +90,11 @@ class Documents:
 
     Attributes:
         formats: by media type.
+        required: whether an empty body is an error.
     """
 
     formats: Mapping[str, Format]
+    required: bool = True
 
 
 @dataclass(slots=True)
@@ -145,6 +148,8 @@ class Operation:
         answer: describes the document that is answered.
         media_types: what may be answered instead of that document.
         facts: names and descriptions of the facts that a stream states; None where the answer is no stream.
+        bounds: by the name of an option what a model accepts for it, in JSON Schema, given its manifest; a list is
+            written with commas.
     """
 
     name: str
@@ -155,6 +160,7 @@ class Operation:
     answer: type[BaseModel]
     media_types: tuple[str, ...] = ()
     facts: Mapping[str, str] | None = None
+    bounds: Callable[[Any], Mapping[str, Any]] | None = None
 
     @property
     def default_model(self) -> str:

@@ -5,6 +5,7 @@ Training and serving call the same two functions, so they cannot disagree about 
 
 import io
 import logging
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,9 @@ MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112  # the EXIF tag
 # Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
 Image.MAX_IMAGE_PIXELS = None
+# What else Pillow warns of (damaged EXIF, say) is a stranger's doing, and would be a line of the log for each file.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Labels with calibrated probabilities, and label sets that hold the truth as often as asked (split conformal)."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,12 @@ def conformal_point(points: Sequence[ConformalPoint], coverage: float, model: st
         best = max(point.coverage for point in points)
         raise InvalidRequest(f"coverage={coverage}: the highest that {model} was calibrated for is {best}.")
     return min(enough, key=lambda point: point.coverage)
+
+
+def coverage_bounds(manifest: Any) -> dict[str, Any]:
+    """What a model that was calibrated accepts for `coverage`; see `service.tasks.base.Operation.bounds`."""
+    best = max(point.coverage for point in manifest.conformal)
+    return {"coverage": {"type": "number", "exclusiveMinimum": 0, "maximum": best}}
 
 
 def label_set(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], threshold: float) -> list[str]:

@@ -39,3 +39,10 @@ def test_an_error_carries_its_attributes():
     assert (str(error), error.detail, error.index, error.retry_after) == ("Later.", "Later.", 3, 2.5)
     assert error.title() == "Overloaded"
     assert errors.UndecodableImage.title() == "Undecodable image"
+
+
+def test_what_a_stranger_sent_is_shown_in_part():
+    assert errors.shown("short") == "short"
+    assert errors.shown("x" * 80) == "x" * 80
+    assert errors.shown("x" * 81) == "x" * 79 + "…"
+    assert errors.shown("x" * 60_000, 10) == "x" * 9 + "…"

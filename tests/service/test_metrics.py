@@ -59,3 +59,16 @@ async def test_the_page(app: FastAPI, client: httpx.AsyncClient):
     openmetrics = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+@pytest.mark.parametrize("version", ["x", "1.x", "", "9" * 5000, "1.0.0" + "0" * 5000, "1..", "\xe4"])
+async def test_a_version_that_is_none_is_answered_in_the_text_format(
+    client: httpx.AsyncClient, kind: str, version: str
+):
+    answer = await client.get("/metrics", headers=[(b"accept", f"{kind}; version={version}".encode("latin-1"))])
+    assert answer.status_code == 200
+    assert "quartet_queue_depth" in answer.text
+    assert len(answer.headers["content-type"]) < 600
+    if version == "x":
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

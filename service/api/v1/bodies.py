@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from service.api.v1.forms import read_form
-from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from service.api.v1.forms import check_charset, read_form
+from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
 from service.stack.exchange import Exchange
 from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
@@ -35,10 +35,27 @@ def reader_of(reads: Images | Documents) -> Reader:
     return _read_images if isinstance(reads, Images) else partial(_read_document, reads.formats)
 
 
-def describe_body(reads: Images | Documents) -> dict[str, Any]:
-    """The OpenAPI request body of an operation; examples follow what is served (`service.api.documentation`)."""
+def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: int) -> dict[str, Any]:
+    """The OpenAPI request body of an operation.
+
+    Args:
+        reads: the kind of input.
+        manifests: of the models that may be asked, the one that answers by default first; None in its place where it
+            is not served.
+        limit: how many inputs are accepted.
+    """
     if isinstance(reads, Documents):
-        return {"required": True, "content": {name: {"schema": f.schema} for name, f in reads.formats.items()}}
+        served = [manifest for manifest in manifests if manifest is not None] or [None]
+        return {
+            "required": reads.required,
+            "content": {
+                name: {
+                    "schema": any_of([described.schema(manifest, limit) for manifest in served]),
+                    "example": described.example(manifests[0]),
+                }
+                for name, described in reads.formats.items()
+            },
+        }
     binary = {"schema": {"type": "string", "format": "binary"}}
     return {
         "required": True,
@@ -52,6 +69,7 @@ def describe_body(reads: Images | Documents) -> dict[str, Any]:
                         "images": {
                             "type": "array",
                             "minItems": 1,
+                            "maxItems": limit,
                             "items": {"type": "string", "format": "byte", "description": "an image file in base64"},
                         }
                     },
@@ -65,6 +83,8 @@ def describe_body(reads: Images | Documents) -> dict[str, Any]:
                     "properties": {
                         "files": {
                             "type": "array",
+                            "minItems": 1,
+                            "maxItems": limit,
                             "items": {"type": "string", "format": "binary"},
                             "description": "one or many image files",
                         }
@@ -76,13 +96,20 @@ def describe_body(reads: Images | Documents) -> dict[str, Any]:
     }
 
 
+def any_of(schemas: Sequence[Any]) -> Any:
+    """The schema of what any of some schemas accepts."""
+    different = [schema for place, schema in enumerate(schemas) if schema not in schemas[:place]]
+    return different[0] if len(different) == 1 else {"anyOf": different}
+
+
 async def _read_document(
     formats: Mapping[str, Format], exchange: Exchange, manifest: Any, workers: Workers
 ) -> Sequence[Any]:
     limit = exchange.settings.max_items
     media_type = exchange.media_type or next(iter(formats))
     if media_type not in formats:
-        raise UnsupportedMediaType(f"Content-Type {media_type} is not read here: send {' or '.join(formats)}.")
+        raise UnsupportedMediaType(f"Content-Type {shown(media_type)} is not read here: send {' or '.join(formats)}.")
+    check_charset(exchange.header(b"content-type"))
     parse = formats[media_type].parse
     body = await exchange.read()
     if len(body) <= _INLINE_BYTES:
@@ -96,6 +123,8 @@ async def _read_images(exchange: Exchange, _manifest: Any, workers: Workers) -> 
     if media_type.startswith("image/") or media_type in _RAW:
         # curl --data-binary says urlencoded unless it is told otherwise; the bytes tell what they are.
         return [Upload(None, await exchange.read())]
+    if media_type in ("application/json", "multipart/form-data"):
+        check_charset(exchange.header(b"content-type"))
     if media_type == "application/json":
         body = await exchange.read()
         if len(body) <= _INLINE_BYTES:
@@ -104,7 +133,7 @@ async def _read_images(exchange: Exchange, _manifest: Any, workers: Workers) -> 
     if media_type == "multipart/form-data":
         return await read_form(exchange.headers, await exchange.read(), limit)
     raise UnsupportedMediaType(
-        f"Content-Type {media_type} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
+        f"Content-Type {shown(media_type)} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
         'a multipart/form-data form with files, or application/json {"images": ["<base64>"]}.'
     )
 

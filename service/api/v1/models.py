@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field, create_model
 
 from service.inference.repository import Version
-from service.stack.problems import RESPONSES
+from service.stack.problems import responses
 from service.tasks.registry import Registry
 
 
@@ -32,12 +32,14 @@ class ModelList(BaseModel):
     """Everything served, and every version that was refused with the reason."""
 
     models: list[ModelSummary]
-    refused: dict[str, str] = Field(examples=[{"classifier/2": "model.onnx: sha256 is … not …"}])
+    refused: dict[str, str] = Field(
+        examples=[{"classifier/2": "model.onnx: is not the file that the manifest was made with"}]
+    )
 
 
 def models_router(registry: Registry) -> APIRouter:
     """The routes that describe the models of the registered tasks."""
-    router = APIRouter(tags=["models"], responses=RESPONSES)
+    router = APIRouter(tags=["models"], responses=responses(500))
     detail: type[ModelSummary] = create_model(
         "ModelDetail",
         __base__=ModelSummary,
@@ -52,7 +54,13 @@ def models_router(registry: Registry) -> APIRouter:
         models = [ModelSummary(**_summary(version)) for version in repository.versions]
         return ModelList(models=models, refused=repository.refused)
 
-    @router.get("/v1/models/{name}", summary="One model with its manifest", response_model=detail)
+    @router.get(
+        "/v1/models/{name}",
+        summary="One model with its manifest",
+        response_model=detail,
+        # FastAPI declares a 422 of its own format for a route with parameters unless there is one.
+        responses=responses(404, 422),
+    )
     async def show_model(
         request: Request, name: Annotated[str, Path(description="as in `GET /v1/models`", examples=["classifier"])]
     ) -> ModelSummary:

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import pydantic_core
 from fastapi import APIRouter, Query
 
-from service.api.v1.bodies import describe_body, reader_of
+from service.api.v1.bodies import reader_of
 from service.inference.context import Context
 from service.stack.exchange import Answer, Exchange, Stream
-from service.stack.problems import REQUEST_ID, RESPONSES
+from service.stack.problems import REQUEST_ID, responses
 from service.stack.thin import ThinRoute
 from service.tasks.base import Operation, Picture, Results, Task
 from service.tasks.base import Stream as Streamed
@@ -22,11 +22,13 @@ from service.tasks.call import Call
 from service.tasks.registry import Registry
 
 _PNG = "image/png"
+_FAILURES = (404, 413, 415, 422, 429, 500, 503, 504)
 # Results that are written before the event loop gets to serve others.
 _FEW = 64
 _TIMING = {
     "Server-Timing": {
         "description": "milliseconds of decode, queue and inference",
+        "required": True,
         "schema": {"type": "string", "example": "decode;dur=0.3, queue;dur=1.2, inference;dur=4.9"},
     }
 }
@@ -45,8 +47,7 @@ def operations_router(registry: Registry) -> APIRouter:
             description=inspect.getdoc(operation.run),
             response_model=operation.answer,
             response_model_exclude_none=True,
-            responses={**RESPONSES, 200: _describe_answer(operation)},
-            openapi_extra={"requestBody": describe_body(operation.reads)},
+            responses={**responses(*_FAILURES), 200: _describe_answer(operation)},
         )
     return router
 
@@ -111,7 +112,7 @@ def _describe_answer(operation: Operation) -> dict[str, Any]:
     headers: dict[str, Any] = _TIMING
     if operation.facts is not None:
         headers = {
-            f"X-{name.title()}": {"description": description, "schema": {"type": "integer"}}
+            f"X-{name.title()}": {"description": description, "required": True, "schema": {"type": "integer"}}
             for name, description in operation.facts.items()
         }
     described: dict[str, Any] = {"model": operation.answer, "headers": {**REQUEST_ID, **headers}}

@@ -10,7 +10,8 @@ from service.tasks.autoencoder.manifest import DecoderManifest
 from service.tasks.cards import ImageInput
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
-_LARGEST = float(np.finfo(np.float32).max)
+# Of the numbers that a code may hold.
+LARGEST = float(np.finfo(np.float32).max)
 
 # Less than this between paper and ink (0 to 1) is an empty sheet, whose grain is not to be blown up.
 _LEAST_CONTRAST = 0.15
@@ -91,6 +92,6 @@ def to_latents(rows: object, manifest: DecoderManifest) -> npt.NDArray[np.float3
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
             raise InvalidRequest("A code must hold numbers alone.", index=index)
         # Compared as they are: JSON may hold integers that are no float of any kind. A NaN is not less either.
-        if not all(abs(value) <= _LARGEST for value in row):
+        if not all(abs(value) <= LARGEST for value in row):
             raise InvalidRequest("A code must hold finite numbers (of float32).", index=index)
     return np.array(rows, dtype=np.float32)

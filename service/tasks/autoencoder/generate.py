@@ -3,11 +3,11 @@
 import secrets
 from collections import deque
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.errors import BodyTooLarge, InvalidRequest
+from service.errors import BodyTooLarge, InvalidRequest, shown
 from service.tasks.autoencoder.density import Draws
 from service.tasks.autoencoder.manifest import DecoderManifest
 from service.tasks.autoencoder.writers import WRITERS, Chunks, Job, Part, Parts, Writer
@@ -22,15 +22,25 @@ class GenerateOptions(Options):
     model: str = model_option("decoder")
 
 
+def _whole(value: object) -> object:
+    """A number without a fraction as an integer, which to JSON Schema it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Count = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
+_Seed = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)]
+
+
 class GenerateRequest(BaseModel):
     """What to generate."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict, as a schema is: a text is no number, and neither is true.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    count: int = Field(16, ge=1, le=10_000, description="how many images")
+    count: _Count = Field(16, description="how many images")
     label: str | None = Field(None, description="the class; without one, any, as often as in training")
-    seed: int | None = Field(
-        None, ge=0, lt=2**63, description="the same seed gives the same images; without one, the header `X-Seed` tells"
+    seed: _Seed | None = Field(
+        None, description="the same seed gives the same images; without one, the header `X-Seed` tells"
     )
     temperature: float = Field(1.0, ge=0, le=5, description="lower: more typical; higher: more varied, more mistakes")
     format: Literal["grid", "zip", "npz", "json"] = Field(
@@ -65,7 +75,7 @@ async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
     call.items = wanted.count
     labels = call.manifest.labels
     if wanted.label is not None and wanted.label not in labels:
-        raise InvalidRequest(f"label={wanted.label!r} is none of the labels: {', '.join(labels)}.")
+        raise InvalidRequest(f"label={shown(wanted.label)!r} is none of the labels: {', '.join(labels)}.")
     label = None if wanted.label is None else labels.index(wanted.label)
     seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
     # Many images may take long, and are worth less than one answer.
@@ -111,6 +121,16 @@ def _parse(body: bytes, manifest: DecoderManifest, limit: int) -> list[GenerateR
     return [wanted]
 
 
+def _schema(manifest: DecoderManifest | None, limit: int) -> dict[str, Any]:
+    schema = GenerateRequest.model_json_schema()
+    fields = schema["properties"]
+    fields["count"]["maximum"] = min(fields["count"]["maximum"], limit)
+    if manifest:
+        # pydantic describes an optional string as one of a string and null.
+        fields["label"]["anyOf"][0]["enum"] = list(manifest.labels)
+    return schema
+
+
 def _example(manifest: DecoderManifest | None) -> dict[str, Any]:
     label = manifest.labels[7 % len(manifest.labels)] if manifest else "7"
     return {"count": 25, "label": label, "seed": 42, "format": "grid"}
@@ -121,7 +141,7 @@ GENERATE = Operation(
     summary="Generate images",
     run=generate,
     options=GenerateOptions,
-    reads=Documents({"application/json": Format(GenerateRequest.model_json_schema(), _parse, _example)}),
+    reads=Documents({"application/json": Format(_schema, _parse, _example)}, required=False),
     answer=GenerateAnswer,
     media_types=("image/png", "application/zip", "application/octet-stream"),
     facts={"seed": "makes the same images again"},

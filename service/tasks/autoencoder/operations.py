@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import BodyTooLarge
-from service.tasks.autoencoder.coding import Invert, Seen, prepare, to_latents
+from service.tasks.autoencoder.coding import LARGEST, Invert, Seen, prepare, to_latents
 from service.tasks.autoencoder.manifest import AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.autoencoder.pictures import side_by_side, to_png
 from service.tasks.base import AnswerBase, Documents, Format, Images, Operation, Options, Picture, Results, model_option
@@ -145,6 +145,15 @@ def _parse_latents(body: bytes, manifest: DecoderManifest, limit: int) -> list[A
     return list(to_latents(rows, manifest))
 
 
+def _latents_schema(manifest: DecoderManifest | None, limit: int) -> dict[str, Any]:
+    code: dict[str, Any] = {"type": "array", "items": {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}}
+    if manifest:
+        code |= {"minItems": manifest.latent, "maxItems": manifest.latent}
+    schema = DecodeRequest.model_json_schema()
+    schema["properties"]["latents"] |= {"minItems": 1, "maxItems": limit, "items": code}
+    return schema
+
+
 def _latents_example(manifest: DecoderManifest | None) -> dict[str, Any]:
     return {"latents": [[0.0] * (manifest.latent if manifest else 32)]}
 
@@ -162,7 +171,7 @@ DECODE = Operation(
     summary="Decode latents",
     run=decode,
     options=DecodeOptions,
-    reads=Documents({"application/json": Format(DecodeRequest.model_json_schema(), _parse_latents, _latents_example)}),
+    reads=Documents({"application/json": Format(_latents_schema, _parse_latents, _latents_example)}),
     answer=DecodeAnswer,
 )
 RECONSTRUCT = Operation(

@@ -9,7 +9,7 @@ from service.tasks.base import AnswerBase, Images, Operation, Results, Task, mod
 from service.tasks.call import Call, Upload
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
-from service.tasks.labels import Label, LabelOptions, conformal_point, label_set, top
+from service.tasks.labels import Label, LabelOptions, conformal_point, coverage_bounds, label_set, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT
 
@@ -78,6 +78,7 @@ CLASSIFICATION = Task(
             options=PredictOptions,
             reads=Images(CAT),
             answer=PredictAnswer,
+            bounds=coverage_bounds,
         ),
     ),
 )

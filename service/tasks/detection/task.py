@@ -11,7 +11,7 @@ from service.tasks.detection.boxes import Box, count_labels, detections
 from service.tasks.detection.drawing import draw_detections
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.detection.manifest import DetectorManifest
-from service.tasks.detection.thresholds import choose_threshold, class_filter
+from service.tasks.detection.thresholds import best_figures, choose_threshold, class_filter
 from service.tasks.images import EncodedImage, UInt8Array
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import SMEAR
@@ -121,6 +121,16 @@ def _draw(data: bytes, max_pixels: int, boxes: list[Box]) -> bytes:
     return draw_detections(EncodedImage.open(data, max_pixels), boxes)
 
 
+def _bounds(manifest: DetectorManifest) -> dict[str, Any]:
+    return {
+        **{
+            name: {"type": "number", "exclusiveMinimum": 0, "maximum": best}
+            for name, best in best_figures(manifest.curves).items()
+        },
+        "classes": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(manifest.labels)}},
+    }
+
+
 DETECTION = Task(
     name="detection",
     manifest=DetectorManifest,
@@ -133,6 +143,7 @@ DETECTION = Task(
             reads=Images(SMEAR),
             answer=DetectAnswer,
             media_types=("image/png",),
+            bounds=_bounds,
         ),
     ),
 )

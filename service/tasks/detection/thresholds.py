@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, shown
 from service.tasks.detection.manifest import DetectorManifest, ThresholdCurves
 
 
@@ -21,6 +21,13 @@ def best_f1(curves: ThresholdCurves) -> float:
     """The threshold with the best balance of precision and recall, over all classes."""
     f1 = curves.overall.f1
     return curves.confidence[max(range(len(f1)), key=f1.__getitem__)]
+
+
+def best_figures(curves: ThresholdCurves) -> dict[str, float]:
+    """The best precision and the best recall that a threshold reached."""
+    # A threshold that finds nothing is never wrong, which is no use to anyone.
+    useful = [p for p, found in zip(curves.overall.precision, curves.overall.recall, strict=True) if found]
+    return {"precision": max(useful, default=0.0), "recall": max(curves.overall.recall)}
 
 
 def choose_threshold(
@@ -65,12 +72,9 @@ def choose_threshold(
 
 def _first_reaching(values: tuple[float, ...], wanted: float, manifest: DetectorManifest, name: str) -> int:
     for index, value in enumerate(values):
-        # A threshold that finds nothing is never wrong, which is no use to anyone.
         if value >= wanted and (name == "recall" or manifest.curves.overall.recall[index] > 0):
             return index
-    best = max(
-        value for value, found in zip(values, manifest.curves.overall.recall, strict=True) if name == "recall" or found
-    )
+    best = best_figures(manifest.curves)[name]
     raise InvalidRequest(
         f"{name}={wanted:g}: no threshold of {manifest.name!r} reached it on the test split; the best is {best:.4f}."
     )
@@ -87,5 +91,5 @@ def class_filter(manifest: DetectorManifest, names: str | None) -> frozenset[int
     wanted = [name.strip() for name in names.split(",")]
     unknown = [name for name in wanted if name not in manifest.labels]
     if unknown:
-        raise InvalidRequest(f"classes: {unknown[0]!r} is none of the labels: {', '.join(manifest.labels)}.")
+        raise InvalidRequest(f"classes: {shown(unknown[0])!r} is none of the labels: {', '.join(manifest.labels)}.")
     return frozenset(manifest.labels.index(name) for name in wanted)

@@ -3,14 +3,20 @@
 import csv
 import io
 import math
+import re
 
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import BodyTooLarge, InvalidRequest
+from service.errors import BodyTooLarge, InvalidRequest, shown
 
 Floats = npt.NDArray[np.float32]
-_LARGEST = float(np.finfo(np.float32).max)
+# Of the numbers that a model takes.
+LARGEST = float(np.finfo(np.float32).max)
+
+# As JSON has it, but for zeros in front, a plus and a point at either end. `float` would take more: digits of other
+# scripts, 1_000, nan.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def from_records(records: object, columns: tuple[str, ...], most: int) -> Floats:
@@ -41,7 +47,7 @@ def from_records(records: object, columns: tuple[str, ...], most: int) -> Floats
             raise _columns(number, record.keys(), columns)
         values = [record[name] for name in columns]
         # Nearly all rows are numbers alone, which can be taken together.
-        if {float, int}.issuperset(map(type, values)) and all(-_LARGEST <= value <= _LARGEST for value in values):
+        if {float, int}.issuperset(map(type, values)) and all(-LARGEST <= value <= LARGEST for value in values):
             rows[number] = values
         else:
             rows[number] = [_number(number, name, value) for name, value in zip(columns, values, strict=True)]
@@ -83,22 +89,21 @@ def _too_many(most: int) -> BodyTooLarge:
 def _parsed(cell: str) -> object:
     if not cell:
         return None
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
+    return float(cell) if _NUMBER.fullmatch(cell) else cell
 
 
 def _number(row: int, column: str, value: object) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}…"
         raise InvalidRequest(
-            f"Row {row}, column {column!r}: {shown} is no number; null stands for a missing one.", index=row
+            f"Row {row}, column {column!r}: {shown(repr(value))} is no number; null stands for a missing one.",
+            index=row,
         )
-    if not abs(value) <= _LARGEST:
-        raise InvalidRequest(f"Row {row}, column {column!r}: {value} is no finite number (of float32).", index=row)
+    if not abs(value) <= LARGEST:
+        raise InvalidRequest(
+            f"Row {row}, column {column!r}: {shown(str(value))} is no finite number (of float32).", index=row
+        )
     return float(value)
 
 
@@ -113,7 +118,7 @@ def _columns(row: int | None, found: object, columns: tuple[str, ...]) -> Invali
             f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         )
     elif unknown:
-        said = f"{where} has the unknown column {unknown[0]!r}"
+        said = f"{where} has the unknown column {shown(str(unknown[0]))!r}"
     else:
         said = f"{where} has a column twice"
     return InvalidRequest(f"{said}; the columns are {', '.join(columns)}.", index=row)

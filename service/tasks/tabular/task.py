@@ -11,20 +11,9 @@ from service.tasks.documents import parse_json
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.tabular.manifest import TabularManifest
-from service.tasks.tabular.rows import Floats, from_csv, from_records
+from service.tasks.tabular.rows import LARGEST, Floats, from_csv, from_records
 
-_SCHEMA = {
-    "type": "object",
-    "required": ["rows"],
-    "additionalProperties": False,
-    "properties": {
-        "rows": {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
-        }
-    },
-}
+_VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
 
 
 class TabularOptions(Options):
@@ -84,6 +73,28 @@ def _parse_json(body: bytes, manifest: TabularManifest, limit: int) -> list[Floa
     return list(from_records(document["rows"] if only_rows else None, _columns(manifest), limit))
 
 
+def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"type": "object", "additionalProperties": _VALUE}
+    if manifest:
+        columns = _columns(manifest)
+        row = {
+            "type": "object",
+            "required": list(columns),
+            "additionalProperties": False,
+            "properties": dict.fromkeys(columns, _VALUE),
+        }
+    return {
+        "type": "object",
+        "required": ["rows"],
+        "additionalProperties": False,
+        "properties": {"rows": {"type": "array", "minItems": 1, "maxItems": limit, "items": row}},
+    }
+
+
+def _csv_schema(_manifest: TabularManifest | None, _limit: int) -> dict[str, Any]:
+    return {"type": "string", "format": "csv"}
+
+
 def _means(manifest: TabularManifest) -> dict[str, float]:
     """A row of the columns' means."""
     return {column.name: float(f"{column.mean:.4g}") for column in manifest.columns}
@@ -110,8 +121,8 @@ TABULAR = Task(
             options=TabularOptions,
             reads=Documents(
                 {
-                    "application/json": Format(_SCHEMA, _parse_json, _json_example),
-                    "text/csv": Format({"type": "string"}, _parse_csv, _csv_example),
+                    "application/json": Format(_json_schema, _parse_json, _json_example),
+                    "text/csv": Format(_csv_schema, _parse_csv, _csv_example),
                 }
             ),
             answer=TabularAnswer,

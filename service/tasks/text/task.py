@@ -12,7 +12,7 @@ from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Results, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
-from service.tasks.labels import Label, LabelOptions, conformal_point, label_set, top
+from service.tasks.labels import Label, LabelOptions, conformal_point, coverage_bounds, label_set, top
 from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import Reading, influence, read_text, without_each
@@ -24,14 +24,9 @@ _MOST_CHARACTERS = 4_000_000
 # An explanation runs the model once for every word.
 _MOST_EXPLAINED = 8
 _EXAMPLE = "Crude oil prices rose on Monday after OPEC ministers agreed to cut production."
-_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "texts": {"type": "array", "minItems": 1, "items": {"type": "string"}},
-        "text": {"type": "string", "description": "instead of `texts`, for one"},
-    },
-    "additionalProperties": False,
-}
+# Something that is not white space to Python, which takes more for it than JSON Schema's `\S` does.
+_VISIBLE = r"[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+_TEXT = {"type": "string", "minLength": 1, "maxLength": _MOST_CHARACTERS, "pattern": _VISIBLE}
 
 
 class ClassifyTextOptions(LabelOptions):
@@ -150,6 +145,20 @@ def _parse_json(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  
     return _checked(texts, limit)
 
 
+def _json_schema(_manifest: TextManifest | None, limit: int) -> dict[str, Any]:
+    fields = {"texts": {"type": "array", "minItems": 1, "maxItems": limit, "items": _TEXT}, "text": _TEXT}
+    return {
+        "oneOf": [
+            {"type": "object", "required": [name], "additionalProperties": False, "properties": {name: field}}
+            for name, field in fields.items()
+        ]
+    }
+
+
+def _plain_schema(_manifest: TextManifest | None, _limit: int) -> dict[str, Any]:
+    return _TEXT
+
+
 def _checked(texts: list[Any], limit: int) -> list[str]:
     """The texts, none of them empty or too long."""
     if len(texts) > limit:
@@ -187,11 +196,12 @@ TEXT = Task(
             options=ClassifyTextOptions,
             reads=Documents(
                 {
-                    "application/json": Format(_SCHEMA, _parse_json, lambda _manifest: {"texts": [_EXAMPLE]}),
-                    "text/plain": Format({"type": "string"}, _parse_plain, lambda _manifest: _EXAMPLE),
+                    "application/json": Format(_json_schema, _parse_json, lambda _manifest: {"texts": [_EXAMPLE]}),
+                    "text/plain": Format(_plain_schema, _parse_plain, lambda _manifest: _EXAMPLE),
                 }
             ),
             answer=ClassifyTextAnswer,
+            bounds=coverage_bounds,
         ),
     ),
     read_companion=read_tokenizer,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.inference.manifest import InvalidModel, sha256
+from service.inference.manifest import InvalidModel, sha256, without_folders
 from service.tasks.registry import read_manifest
 from tests.tiny import LABELS, write_model
 from tests.tiny_autoencoder import write_autoencoder
@@ -37,7 +37,7 @@ def test_sha256(tmp_path: Path):
 
 
 def test_a_missing_manifest(tmp_path: Path):
-    with pytest.raises(InvalidModel, match=r"manifest\.json is missing"):
+    with pytest.raises(InvalidModel, match=r"^manifest\.json: is missing$"):
         read_manifest(tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_the_one_it_was_made_with(tmp_path: Path, name: str):
     folder = write_model(tmp_path)
     with (folder / name).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(InvalidModel, match=rf"{name}: sha256 is \w{{64}}, not \w{{64}}"):
+    with pytest.raises(InvalidModel, match=rf"^{name}: is not the file that the manifest was made with$"):
         read_manifest(folder)
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_the_one_it_was_made_with(tmp_path: Path, name: str):
 def test_a_missing_file(tmp_path: Path, name: str):
     folder = write_model(tmp_path)
     (folder / name).unlink()
-    with pytest.raises(InvalidModel, match=f"{name} is missing"):
+    with pytest.raises(InvalidModel, match=f"^{name}: is missing$"):
         read_manifest(folder)
 
 
@@ -93,7 +93,7 @@ def test_a_further_file_is_checked_too(tmp_path: Path):
     folder = write_model(tmp_path)
     files = read_manifest(folder).files
     change(folder, files={**files, "tokenizer.json": "0" * 64})
-    with pytest.raises(InvalidModel, match=r"tokenizer\.json is missing"):
+    with pytest.raises(InvalidModel, match=r"^tokenizer\.json: is missing$"):
         read_manifest(folder)
 
 
@@ -111,7 +111,7 @@ def test_a_folder_instead_of_a_file(tmp_path: Path, name: str):
     folder = write_model(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(InvalidModel, match=f"{name} cannot be read|{name}' is not a file"):
+    with pytest.raises(InvalidModel, match=f"^{name}: cannot be read|{name}' is not a file"):
         read_manifest(folder)
 
 
@@ -132,3 +132,19 @@ def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path):
     change(folder, files={**files, "pipe": "0" * 64})
     with pytest.raises(InvalidModel, match="is not a file of this version"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "Load model from /srv/a b/classifier/2/model.onnx failed: no graph",
+            "Load model from model.onnx failed: no graph",
+        ),
+        ("[Errno 2] No such file: '/srv/models/x/tokenizer.json'", "[Errno 2] No such file: 'tokenizer.json'"),
+        ("/build/core/graph.cc:12 it cannot be run", "graph.cc:12 it cannot be run"),
+        ("1 / 2 of text and/or pixels", "1 / 2 of text and/or pixels"),
+    ],
+)
+def test_what_a_library_says_is_told_without_folders(text: str, left: str):
+    assert without_folders(text) == left

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import shutil
 import threading
 import weakref
@@ -85,8 +86,17 @@ async def test_a_broken_version_is_refused_and_the_one_below_serves(
     assert repository.models["classifier"].version == "1"
     (reason,) = repository.refused.values()
     assert list(repository.refused) == ["classifier/2"]
-    says = {"golden": "differs", "sha256": "sha256 is", "manifest": "manifest.json", "name": "'other'", "graph": "onnx"}
+    says = {
+        "golden": "differs",
+        "sha256": "model.onnx: is not the file",
+        "manifest": "manifest.json",
+        "name": "'other'",
+        "graph": "onnx",
+    }
     assert says[fault] in reason
+    # Clients read it too.
+    assert str(tmp_path) not in reason
+    assert not re.search(r"[0-9a-f]{64}", reason)
 
 
 async def test_no_valid_version(tmp_path: Path, repository_of: MakeRepository):

@@ -126,6 +126,31 @@ def test_a_path_cannot_forge_a_line(path: str):
     assert len(line.split(" ")) == 8
 
 
+def test_a_line_is_bounded():
+    stream = io.StringIO()
+    log = RequestLog(Loop().call_later, stream)
+    for path in ("/" + "x" * 60_000, "/" + "\x1b" * 60_000, "/" + "\U0001f431" * 60_000):
+        log.write({"quartet.id": "a-1", "method": "M" * 5000, "path": path}, {}, 404, 0.0)
+    log.flush()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert all(len(line) < 1200 for line in lines)
+    assert "/xxx" in lines[0]
+
+
+async def test_every_answer_keeps_browsers_from_guessing_its_type(client: httpx.AsyncClient):
+    for answer in (
+        await client.post("/v1/predict", content=encode(solid("red")), headers=PNG),
+        await client.post("/v1/predict", content=b"no", headers=PNG),
+        await client.get("/v1/models"),
+        await client.get("/nowhere"),
+        await client.get("/metrics"),
+        await client.get("/docs"),
+        await client.get("/docs/static/swagger-ui.css"),
+    ):
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+
+
 async def test_a_request_is_logged(app: FastAPI, client: httpx.AsyncClient, capsys: pytest.CaptureFixture):
     stream = io.StringIO()
     await client.get("/healthz/live")  # builds the stack

@@ -93,6 +93,38 @@ async def test_an_unknown_model_names_those_there_are(client: httpx.AsyncClient)
         assert "there are classifier" in check(answer, 404, "unknown-model").detail
 
 
+LONG = "x" * 30_000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content_type", "body", "status"),
+    [
+        ("GET", f"/v1/models/{LONG}", "", b"", 404),
+        ("POST", f"/v1/predict?model={LONG}", "image/png", b"", 404),
+        ("POST", f"/v1/predict?model=classifier/{LONG}", "image/png", b"", 404),
+        ("POST", f"/v1/predict?{LONG}=1", "image/png", b"", 422),
+        ("POST", f"/v1/predict?{LONG}=1&{LONG}=2", "image/png", b"", 422),
+        ("POST", f"/v1/predict?top_k={LONG}", "image/png", b"", 422),
+        ("POST", "/v1/predict", LONG, b"", 415),
+        ("POST", "/v1/predict", f"application/json; charset={LONG}", b"", 415),
+        ("POST", "/v1/predict", f"multipart/form-data; boundary={LONG}", b"--", 422),
+        ("GET", f"/{LONG}", "", b"", 404),
+        (LONG, "/v1/predict", "", b"", 405),
+    ],
+    ids=[
+        "name", "model", "version", "parameter", "twice", "value", "content type", "charset", "boundary", "path",
+        "method",
+    ],
+)  # fmt: skip
+async def test_what_was_sent_is_not_echoed_whole(
+    client: httpx.AsyncClient, method: str, path: str, content_type: str, body: bytes, status: int
+):
+    answer = await client.request(method, path, headers={"content-type": content_type}, content=body)
+    assert answer.status_code == status
+    assert Problem.model_validate_json(answer.content).status == status
+    assert len(answer.content) < 1000
+
+
 async def test_the_item_at_fault(client: httpx.AsyncClient):
     good, bad = ("files", ("good.png", encode(solid("red")))), ("files", ("bad.png", b"bad"))
     answer = await client.post("/v1/predict", files=[good] * 20 + [bad] + [good])
@@ -182,5 +214,6 @@ async def test_every_problem_is_counted_and_logged(app: FastAPI, client: httpx.A
 def test_openapi_offers_problems_as_problem_json_alone(settings: Settings):
     for path in create_app(settings).openapi()["paths"].values():
         for operation in path.values():
-            if "default" in operation["responses"]:
-                assert list(operation["responses"]["default"]["content"]) == [MEDIA_TYPE]
+            failures = {status: answer for status, answer in operation["responses"].items() if status != "200"}
+            assert "500" in failures
+            assert all(list(answer["content"]) == [MEDIA_TYPE] for answer in failures.values())

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import Query
+from fastapi import FastAPI, Query
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict
 
 from service.errors import InvalidRequest
@@ -45,6 +46,7 @@ def test_a_query(query: bytes, expected: Options):
         (b"conut=3", "no parameter 'conut'; there are name, count"),
         (b"count=many", "count=many"),
         (b"count", "name=value"),
+        (b"count=1&name=x&count=1", "'count' is given twice"),
         (b"&&", "name=value"),
         (b"\xff=1", "cannot be read"),
     ],
@@ -109,6 +111,18 @@ async def test_a_cached_query_is_the_same_answer(client: httpx.AsyncClient):
     assert answers[0] == answers[1] == answers[2]
 
 
+async def test_long_queries_are_not_remembered(app: FastAPI, client: httpx.AsyncClient):
+    (route,) = (context.original_route for context in iter_route_contexts(app.routes) if context.path == "/v1/predict")
+    image = encode(solid("red"))
+    for query in ("model=classifier", "model=classifier&top_k=" + "0" * 300 + "2"):
+        for _ in range(3):
+            assert (await client.post(f"/v1/predict?{query}", content=image, headers=PNG)).status_code == 200
+    for number in range(3):
+        assert (await client.post(f"/v1/predict?x{number}=1", content=image, headers=PNG)).status_code == 422
+    remembered = route._parse_again.cache_info()
+    assert (remembered.currsize, remembered.hits) == (1, 2)
+
+
 async def test_server_timing(client: httpx.AsyncClient):
     answer = await client.post("/v1/predict", content=encode(solid("red")), headers=PNG)
     parts = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
@@ -126,8 +140,12 @@ async def test_openapi_describes_it(client: httpx.AsyncClient):
     content = operation["requestBody"]["content"]
     assert {"application/json", "multipart/form-data", "image/jpeg"} <= set(content)
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictAnswer")
-    problem = operation["responses"]["default"]["content"]["application/problem+json"]["schema"]
-    assert set(problem["properties"]) == set(Problem.model_fields)
+    assert set(operation["responses"]) == {"200", "404", "413", "415", "422", "429", "500", "503", "504"}
+    for status, response in operation["responses"].items():
+        if status != "200":
+            assert list(response["content"]) == ["application/problem+json"]
+            problem = response["content"]["application/problem+json"]["schema"]
+            assert set(problem["properties"]) == set(Problem.model_fields)
     assert content["application/json"]["example"] == {"images": [CAT]}
     answer = await client.post("/v1/predict", json=content["application/json"]["example"])
     assert answer.status_code == 200
@@ -140,7 +158,8 @@ async def test_openapi_names_the_headers_of_an_answer(client: httpx.AsyncClient)
     responses = document["paths"]["/v1/predict"]["post"]["responses"]
     assert set(responses["200"]["headers"]) == {"X-Request-ID", "Server-Timing"}
     assert all(name in answer.headers for name in responses["200"]["headers"])
-    assert set(responses["default"]["headers"]) == {"X-Request-ID", "Retry-After"}
+    assert set(responses["429"]["headers"]) == {"X-Request-ID", "Retry-After"}
+    assert set(responses["422"]["headers"]) == {"X-Request-ID"}
     assert set(document["paths"]["/v1/generate"]["post"]["responses"]["200"]["headers"]) == {"X-Request-ID", "X-Seed"}
 
 

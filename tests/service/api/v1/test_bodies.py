@@ -1,6 +1,7 @@
 """The three kinds of request body, read from hand-made requests."""
 
 import base64
+import codecs
 import inspect
 import json
 import threading
@@ -143,9 +144,13 @@ async def test_too_many():
 
 
 def test_the_schema_offers_every_kind():
-    content = describe_body(Images("aGk="))["content"]
+    content = describe_body(Images("aGk="), [None], 7)["content"]
     assert set(content) == {"application/json", "multipart/form-data", *MEDIA_TYPES}
     assert content["application/json"]["example"] == {"images": ["aGk="]}
+    json_images = content["application/json"]["schema"]["properties"]["images"]
+    form_files = content["multipart/form-data"]["schema"]["properties"]["files"]
+    for several in (json_images, form_files):
+        assert (several["minItems"], several["maxItems"]) == (1, 7)
 
 
 def parse_words(body: bytes, manifest: str, limit: int) -> list[str]:
@@ -155,7 +160,18 @@ def parse_words(body: bytes, manifest: str, limit: int) -> list[str]:
     return [*words, threading.current_thread().name]
 
 
-WORDS = Documents({"text/plain": Format({"type": "string"}, parse_words, str), "text/x": Format({}, parse_words, str)})
+def words_schema(manifest: str | None, limit: int) -> dict[str, object]:
+    return {"enum": [manifest], "maxLength": limit}
+
+
+def no_schema(manifest: str | None, limit: int) -> dict[str, object]:
+    return {}
+
+
+WORDS = Documents(
+    {"text/plain": Format(words_schema, parse_words, str), "text/x": Format(no_schema, parse_words, str)},
+    required=False,
+)
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "TEXT/X; charset=utf-8"])
@@ -175,19 +191,66 @@ async def test_a_document_of_an_unsupported_media_type():
         await reader_of(WORDS)(exchange_of(b"a", "application/json"), "card", None)
     with pytest.raises(BodyTooLarge, match="card: 3 words"):
         await reader_of(WORDS)(exchange_of(b"a b c", None, max_items=2), "card", None)
-    assert describe_body(WORDS)["content"]["text/plain"] == {"schema": {"type": "string"}}
 
 
-@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape"])
-async def test_a_charset_cannot_make_a_name_that_no_answer_holds(charset: str):
-    name = "+2AA-.jpg" if charset == "utf-7" else "\\ud800.jpg"
-    uploads = await read_images(exchange_of(part("files", b"x", name) + b"--b--\r\n", f"{FORM}; charset={charset}"))
-    assert uploads == [Upload("?.jpg", b"x")]
+def words_body(*manifests: str | None) -> dict[str, object]:
+    body = describe_body(WORDS, manifests, 9)
+    assert body["required"] is False
+    assert body["content"]["text/x"]["schema"] == {}
+    return body["content"]["text/plain"]
 
 
-async def test_a_charset_that_cannot_be_used():
-    with pytest.raises(InvalidRequest, match="leave its charset out"):
-        await read_images(exchange_of(part("files", b"x", "a") + b"--b--\r\n", f"{FORM}; charset=undefined"))
+def test_the_schema_of_a_document_is_what_any_of_the_models_accepts():
+    one, other = {"enum": ["one"], "maxLength": 9}, {"enum": ["other"], "maxLength": 9}
+    assert words_body("one") == words_body("one", "one") == {"schema": one, "example": "one"}
+    assert words_body("one", "other") == {"schema": {"anyOf": [one, other]}, "example": "one"}
+    # The model that answers by default is not served, but another one is.
+    assert words_body(None, "other") == {"schema": other, "example": "None"}
+    assert words_body(None) == {"schema": {"enum": [None], "maxLength": 9}, "example": "None"}
+
+
+CHARSETS = ["utf-7", "unicode_escape", "undefined", "latin-1", "no-such-charset", "x" * 30_000, ""]
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+@pytest.mark.parametrize("quote", ["", '"'])
+async def test_another_charset_is_refused_and_never_looked_for(charset: str, quote: str):
+    looked_for: list[str] = []
+
+    def search(name: str) -> None:
+        looked_for.append(name)
+
+    codecs.register(search)
+    try:
+        for content_type in (FORM, "application/json"):
+            with pytest.raises(UnsupportedMediaType, match=r"charset .* is not read here: send UTF-8") as refusal:
+                await read_images(exchange_of(b"{}", f"{content_type}; charset={quote}{charset}{quote}"))
+            assert len(refusal.value.detail) < 200
+        for media_type in ("text/plain", "text/x"):
+            exchange = exchange_of(b"a", f"{media_type}; Charset={quote}{charset}{quote}")
+            with pytest.raises(UnsupportedMediaType, match=r"charset .* is not read here: send UTF-8"):
+                await reader_of(WORDS)(exchange, "card", None)
+    finally:
+        codecs.unregister(search)
+    assert looked_for == []
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii"])
+async def test_utf_8_may_be_stated(charset: str):
+    form = part("files", b"x", "ä.png") + b"--b--\r\n"
+    (upload,) = await read_images(exchange_of(form, f"{FORM}; charset={charset}"))
+    assert upload.data == b"x"
+    if "ascii" not in charset:
+        assert upload.name == "ä.png"
+    *words, _ = await reader_of(WORDS)(exchange_of(b"a", f"text/plain; charset={charset}"), "card", None)
+    assert words == ["a"]
+
+
+async def test_a_content_type_is_quoted_in_part():
+    for read in (read_images, lambda exchange: reader_of(WORDS)(exchange, "card", None)):
+        with pytest.raises(UnsupportedMediaType, match="Content-Type xxx") as refusal:
+            await read(exchange_of(b"a", "x" * 30_000))
+        assert len(refusal.value.detail) < 400
 
 
 def test_the_internals_of_starlettes_form_parser_that_it_uses_still_exist():

@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import InvalidRequest
 from service.tasks.detection.manifest import DetectorManifest
-from service.tasks.detection.thresholds import best_f1, choose_threshold, class_filter
+from service.tasks.detection.thresholds import best_f1, best_figures, choose_threshold, class_filter
 from tests.tiny_detector import manifest
 
 CARD = DetectorManifest.model_validate({**manifest(), "files": {}})
@@ -51,6 +51,16 @@ def test_a_recall_that_was_not_reached_is_refused_with_the_best():
         choose_threshold(card, recall=0.8)
 
 
+def test_the_best_figures_are_those_that_can_be_asked_for():
+    best = best_figures(CARD.curves)
+    assert best == {"precision": pytest.approx(0.9455), "recall": 1.0}
+    for name, value in best.items():
+        choose_threshold(CARD, **{name: value})
+        if value < 1:
+            with pytest.raises(InvalidRequest, match="no threshold"):
+                choose_threshold(CARD, **{name: value + 1e-6})
+
+
 def test_two_choices_at_once_are_refused():
     with pytest.raises(InvalidRequest, match="confidence and recall each choose"):
         choose_threshold(CARD, confidence=0.5, recall=0.5)
@@ -61,3 +71,6 @@ def test_classes_are_named_by_label():
     assert class_filter(CARD, "blue, red") == {0, 2}
     with pytest.raises(InvalidRequest, match="'pink' is none of the labels: red, green, blue"):
         class_filter(CARD, "red,pink")
+    with pytest.raises(InvalidRequest) as refusal:
+        class_filter(CARD, "x" * 30_000)
+    assert len(refusal.value.detail) < 200

@@ -54,15 +54,46 @@ def test_errors_name_row_and_column(rows, detail, index):
         ("area,area,mean radius,mean texture\n1,2,3,4\n", "The CSV has a column twice"),
         ("area,mean radius,mean texture\n1,2,3\n1,2\n", "Row 1 has 2 cells, not 3"),
         ("area,mean radius,mean texture\n1,2,wide\n", "Row 0, column 'mean texture': 'wide' is no number"),
-        ("area,mean radius,mean texture\n1,2,nan\n", "Row 0, column 'mean texture': nan is no finite number"),
+        ("area,mean radius,mean texture\n1,2,nan\n", "Row 0, column 'mean texture': 'nan' is no number"),
         ('area,mean radius,mean texture\n"1,2,3\n' + "4,5,6\n" * 40_000, "The CSV cannot be read at line"),
-        ("area,mean radius,mean texture\n1,-inf,3\n", "Row 0, column 'mean radius': -inf is no finite number"),
+        ("area,mean radius,mean texture\n1,-inf,3\n", "Row 0, column 'mean radius': '-inf' is no number"),
+        ("area,mean radius,mean texture\n1,1e999,3\n", "Row 0, column 'mean radius': inf is no finite number"),
     ],
 )
 def test_invalid_csv_is_refused_with_the_location(text, detail):
     with pytest.raises(InvalidRequest) as caught:
         from_csv(text, COLUMNS, 100)
     assert detail in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("7", 7), ("+7", 7), ("-0.5", -0.5), (".5", 0.5), ("5.", 5), ("1e3", 1000), ("1.5E-2", 0.015), (" 007 ", 7)],
+)
+def test_a_number_in_a_cell(cell, value):
+    np.testing.assert_array_equal(from_csv(f"area\n{cell}\n", ("area",), 1), np.float32([[value]]))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["1_0.5", "\u0661\u0662", "\uff11", "nan", "NaN", "inf", "-Infinity", "0x10", "1e", ".", "e5", "--1", "1 2", "1,0"],
+)
+def test_a_cell_that_holds_no_number(cell):
+    with pytest.raises(InvalidRequest, match="is no number") as caught:
+        from_csv(f'area\n"{cell}"\n', ("area",), 1)
+    assert repr(cell) in caught.value.detail
+
+
+def test_what_was_sent_is_quoted_in_part():
+    long = "x" * 60_000
+    for rows in ([{"area": long}], [{"area": 10**4000}], [{"area": 1.0, long: 1.0}]):
+        with pytest.raises(InvalidRequest) as caught:
+            from_records(rows, ("area",), 1)
+        assert len(caught.value.detail) < 250
+    for text in (f"area\n{long}\n", f"area,{long}\n1,2\n"):
+        with pytest.raises(InvalidRequest) as caught:
+            from_csv(text, ("area",), 1)
+        assert len(caught.value.detail) < 250
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -1,0 +1,58 @@
+"""What schemathesis, which `tests/test_schema.py` runs, has to know of this API beyond its document.
+
+It makes inputs that a model can use (real images, tables with the model's columns), and says which data is refused
+although its schema allows it, for want of a way to say so in OpenAPI.
+"""
+
+import base64
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.checks import positive_data_acceptance
+
+from service.tasks.images import MEDIA_TYPES
+from tests.pictures import encode
+from tests.tiny import solid
+from tests.tiny_detector import scene
+from tests.tiny_tabular import COLUMNS
+
+IMAGES = st.sampled_from([encode(solid("red")), encode(scene()), encode(solid("blue", 20), "JPEG")])
+CELLS = st.floats(-1e6, 1e6).map(repr) | st.integers(-(10**9), 10**9).map(str) | st.just("")
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    return "\n".join([",".join(COLUMNS), *map(",".join, rows)])
+
+
+for media_type in MEDIA_TYPES:
+    schemathesis.openapi.media_type(media_type, IMAGES)
+schemathesis.openapi.format("csv", st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5).map(table))
+schemathesis.openapi.format("binary", IMAGES)
+schemathesis.openapi.format("byte", IMAGES.map(lambda image: base64.b64encode(image).decode()))
+
+
+@schemathesis.serializer("text/csv")
+def send_table(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+@schemathesis.check
+def valid_data_is_accepted(ctx: Any, response: schemathesis.Response, case: schemathesis.Case) -> None:
+    """`positive_data_acceptance`, but for options that exclude each other or bound how much may be sent."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+
+    def is_true(option: str) -> bool:
+        return str(case.query.get(option)).lower() == "true"
+
+    body = case.body if isinstance(case.body, dict) else {}
+    inputs = max((len(value) for value in body.values() if isinstance(value, list)), default=1)
+    if (
+        len({"confidence", "precision", "recall"} & set(case.query)) > 1
+        or (is_true("render") and inputs > 1)
+        or (is_true("explain") and inputs > 8)
+    ):
+        assert response.status_code == 422
+    else:
+        positive_data_acceptance(ctx, response, case)
