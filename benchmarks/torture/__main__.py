@@ -62,7 +62,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*ATTACKS, []], help="attacks; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="attacks; all by default")
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--seconds", type=float, help="of each attack that can be repeated; each has its own default")
     parser.add_argument("--keep", action="store_true", help="one server for all attacks, as long as it lives")
@@ -72,7 +72,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--soak", type=float, metavar="MINUTES", help="good traffic and attacks by chance; is memory flat?"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in ATTACKS]:
+        parser.error(f"there is no attack {unknown[0]}: --list says which there are")
+    return arguments
 
 
 def _outcomes(attacks: list[Attack], arguments: argparse.Namespace) -> Iterator[Outcome]:
