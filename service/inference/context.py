@@ -22,6 +22,7 @@ class Context:
     Attributes:
         timeout: seconds that it may go without progress.
         priority: lower goes first.
+        fixed: whether the deadline holds for the whole call, whatever progress it makes.
         deadline: when the call has gone without progress for too long, on the monotonic clock.
         cancelled: whether nobody waits for the answer any more.
         reserved: items that the call was admitted with and has not submitted yet.
@@ -36,6 +37,7 @@ class Context:
         "cancelled",
         "deadline",
         "decode_seconds",
+        "fixed",
         "inference_seconds",
         "next_round",
         "priority",
@@ -50,15 +52,16 @@ class Context:
         self.timeout = timeout
         self.priority = priority
         self.deadline = time.monotonic() + timeout
-        self.cancelled = False
+        self.cancelled = self.fixed = False
         self.reserved = 0
         self.next_round = 0
         self.decode_seconds = self.queue_seconds = self.inference_seconds = 0.0
         self._on_slow = on_slow
 
     def progressed(self) -> None:
-        """Moves the deadline: some of the call's items were answered just now."""
-        self.deadline = time.monotonic() + self.timeout
+        """Moves the deadline, unless it is fixed: some of the call's items were answered just now."""
+        if not self.fixed:
+            self.deadline = time.monotonic() + self.timeout
 
     def slow(self) -> None:
         """Says that the call takes long; only the first time counts."""

@@ -130,6 +130,10 @@ class Call(Generic[ManifestT, OptionsT]):
 
         return await infer_all(self.version, len(uploads), make, self.context), notes
 
+    def seconds_for(self, items: int) -> float:
+        """How long the model works for so many items, by what it took for others."""
+        return items * self.version.batcher.flow.seconds_per_item
+
     def stream(self, count: int, make: Make) -> AsyncGenerator[list[Any], None]:
         """The model's results for `count` items, a batch's worth at a time; `make` makes the items."""
         return infer(self.version, count, make, self.context)

@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.errors import InvalidRequest
+from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Results, Task, model_option
 from service.tasks.call import Call
-from service.tasks.documents import parse_json
+from service.tasks.documents import count_bytes, parse_json
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.tabular.manifest import TabularManifest
@@ -59,11 +59,17 @@ def _columns(manifest: TabularManifest) -> tuple[str, ...]:
 
 
 def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
+    columns = _columns(manifest)
+    most = (limit + 1) * (len(columns) + sum(name.count(",") for name in columns))
+    # Each comma and each line becomes an object; what cannot be rows of this model is not even split.
+    for separator, bound in ((b",", most), (b"\n", 2 * limit + 100), (b"\r", 2 * limit + 100)):
+        if count_bytes(body, separator, bound) > bound:
+            raise BodyTooLarge(f"The CSV holds more than {limit} rows of {len(columns)} cells: send several requests.")
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The CSV is not valid UTF-8 ({error.reason} at byte {error.start}).") from None
-    return list(from_csv(text, _columns(manifest), limit))
+    return list(from_csv(text, columns, limit))
 
 
 def _parse_json(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:

@@ -99,6 +99,7 @@ async def classify_text(call: TextCall) -> Results:
 
     results = await map_with_pauses(call.context, describe, readings, rows)
     if options.explain:
+        _check_explanations(call, sum(reading.tokens for reading in readings))
         for result, text, reading, (probabilities,) in zip(results, texts, readings, rows, strict=True):
             result["words"] = await _explain(call, text, reading, probabilities)
     return Results(results)
@@ -120,6 +121,18 @@ async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
             raise InvalidRequest("The text holds no word: send some.", index=index)
         readings.append(reading)
     return readings
+
+
+def _check_explanations(call: TextCall, items: int) -> None:
+    """Refuses explanations that would not be ready in time; others go before them, and one deadline holds for all."""
+    call.context.fixed = True
+    call.context.priority = 1
+    seconds, left = call.seconds_for(items), call.context.timeout
+    if seconds > left:
+        raise InvalidRequest(
+            f"Explaining {items} words would take about {seconds:.0f} s, longer than the {left:g} s that a request "
+            "may take: send fewer or shorter texts."
+        )
 
 
 async def _explain(call: TextCall, text: str, reading: Reading, probabilities: Any) -> list[Any]:
