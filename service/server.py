@@ -5,7 +5,6 @@ once the models are warm, and a signal has the models reloaded.
 """
 
 import asyncio
-import contextlib
 import http
 import logging
 import re
@@ -30,6 +29,8 @@ _MOST_HEAD = 65_536
 _HEAD_SECONDS = 10.0
 # A body has to bring so many bytes in so many seconds, for as long as it is wanted.
 _BODY_BYTES, _BODY_SECONDS = 10_000, 10.0
+# Seconds for which an idle connection is kept: longer than load balancers keep theirs, or they would use a closed one.
+_KEEP_ALIVE_SECONDS = 75
 # Seconds for which a client may take nothing of its answer.
 _STALL_SECONDS = 120.0
 # Seconds for which an answer is still made for a client that has closed its sending side.
@@ -82,7 +83,7 @@ class _Gathering:
 
 
 class Guard:
-    """The connections of a server: how many there may be, and which of them have not sent a request yet.
+    """The connections of a server: how many there may be, and which of them are idle, the longest first.
 
     Args:
         most: connections at a time.
@@ -90,18 +91,18 @@ class Guard:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.silent: dict[Protocol, None] = {}
+        self.idle: dict[Protocol, None] = {}
 
     def make_room(self, connections: Sized) -> bool:
-        """Whether one more connection may stay; the one that has said nothing for longest gives way to it."""
+        """Whether one more connection may stay; the one that has been idle for longest gives way to it."""
         if len(connections) <= self.most:
             return True
-        with contextlib.suppress(StopIteration):
-            silent = next(iter(self.silent))
-            del self.silent[silent]
-            silent.transport.close()
-            return True
-        return False
+        longest = next(iter(self.idle), None)
+        if longest is None:
+            return False
+        del self.idle[longest]
+        longest.transport.close()
+        return True
 
 
 class Protocol(HttpToolsProtocol):
@@ -126,13 +127,13 @@ class Protocol(HttpToolsProtocol):
         self._marked_at = self._since
         self._unsent = 0
         if self.guard.make_room(self.connections):
-            self.guard.silent[self] = None
+            self.guard.idle[self] = None
         else:
             self._refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop when a connection has ended."""
-        self.guard.silent.pop(self, None)
+        self.guard.idle.pop(self, None)
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -164,7 +165,7 @@ class Protocol(HttpToolsProtocol):
         else:
             self._head.clear()
             self._marked, self._marked_at = self._received, self._since
-            self.guard.silent.pop(self, None)
+            self.guard.idle.pop(self, None)
             # No other protocol is spoken here, which a server says by ignoring the offer; the parser would stop.
             if b"pgrade" in head[:end] and _UPGRADE.search(head, 0, end + 1):
                 head = _UPGRADE.sub(b"\nx-upgrade:", head[: end + 1]) + head[end + 1 :]
@@ -179,6 +180,12 @@ class Protocol(HttpToolsProtocol):
         """Called by the parser."""
         self._in_body = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Called when an answer has been sent."""
+        super().on_response_complete()
+        if not self.pipeline and not self.transport.is_closing():
+            self.guard.idle[self] = None
 
     def check(self, now: float) -> None:
         """Ends the connection if its client does not go on; called once a second or so."""
@@ -253,6 +260,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,  # nothing here depends on the client's address
                 server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 lifespan="on",
                 timeout_graceful_shutdown=app.settings.shutdown_timeout,
             )

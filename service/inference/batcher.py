@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import random
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
 _SWEEP_SECONDS = 0.05
+# Those who were refused are told to come back so much further apart than the model would need for them.
+_SPACING = 2.0
 # When so many batches in a row have failed whole, what was in them is not to blame.
 _FAILURES = 10
 
@@ -140,40 +143,52 @@ class Batcher:
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
         flow = self.flow
-        before = len(flow.queue.entries) + self._reserved - context.reserved
-        wait = (before + flow.in_flight) * flow.seconds_per_item
+        before = len(flow.queue) + self._reserved - context.reserved
+        ahead = flow.queue.ahead_of_single if context.single else before
+        wait = (ahead + flow.in_flight) * flow.seconds_per_item
         if wait and self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)
         left = min(self._max_wait, context.deadline - time.monotonic())
         if left <= 0:
             context.check()
-        if before + count > self._max_queue or wait > left:
-            raise self._refusal(before, wait, left)
-        if count > context.reserved:
-            self._reserved += count - context.reserved
-            context.reserved = count
+        if before + count > self._max_queue:
+            raise self._refusal(f"{before} items wait already and at most {self._max_queue} may", wait - left)
+        if wait > left:
+            why = f"The wait would be about {wait:.1f} s, longer than the {left:.1f} s that this request may wait"
+            raise self._refusal(why, wait - left)
+        # Near the bound chance decides about new calls (random early detection; Floyd and Jacobson 1993). Otherwise
+        # those who ask again at once would take all that becomes free, and nothing would be left for those who come
+        # back when they were told to.
+        new = not context.reserved and not context.next_round
+        if new and wait > left / 2 and random.random() < 2 * wait / left - 1:  # noqa: S311 - chance, no secret
+            raise self._refusal(f"Others wait for {wait:.1f} s already, and not all requests can be let in", 0.0)
+        self._reserved += count - context.reserved
+        context.reserved = count
+
+    def admit_unread(self, context: Context) -> None:
+        """Makes sure of room for a call whose items have not been counted yet: for as many as calls have of late.
+
+        Raises:
+            Overloaded: as `admit` does.
+            Draining: likewise.
+        """
+        self.admit(1 if context.single else min(self.max_batch, math.ceil(self._items_per_call)), context)
 
     def release(self, context: Context) -> None:
         """Gives back the room of items that a call will not submit."""
         self._reserved -= context.reserved
         context.reserved = 0
 
-    def _refusal(self, waiting: int, wait: float, left: float) -> Overloaded:
-        """Says when to come back: those who are refused are told different times, as far apart as the model needs."""
+    def _refusal(self, why: str, seconds: float) -> Overloaded:
+        """A refusal that says when to come back, in so many seconds at the earliest.
+
+        Those who are refused are told different times, as far apart as the model needs for twice as many.
+        """
         now = time.monotonic()
-        self._promised = max(self._promised, now + max(0.0, wait - left))
+        self._promised = max(self._promised, now + max(0.0, seconds))
         retry_after = self._promised - now
-        self._promised += self._items_per_call * self.flow.seconds_per_item
-        if wait > left:
-            return Overloaded(
-                f"The wait would be about {wait:.1f} s, longer than the {max(0.0, left):.1f} s that this request may "
-                "wait: try again later.",
-                retry_after=retry_after,
-            )
-        return Overloaded(
-            f"{waiting} items wait already and at most {self._max_queue} may: try again later.",
-            retry_after=max(retry_after, wait),
-        )
+        self._promised += _SPACING * self._items_per_call * self.flow.seconds_per_item
+        return Overloaded(f"{why}: try again later.", retry_after=retry_after)
 
     def trouble(self, limit: float) -> str | None:
         """What is wrong with the model, if it hangs or fails at everything.

@@ -22,6 +22,7 @@ class Context:
     Attributes:
         timeout: seconds that it may go without progress.
         priority: lower goes first.
+        single: whether it is known to have one item, which does not wait behind the calls of many.
         fixed: whether the deadline holds for the whole call, whatever progress it makes.
         deadline: when the call has gone without progress for too long, on the monotonic clock.
         cancelled: whether nobody waits for the answer any more.
@@ -43,6 +44,7 @@ class Context:
         "priority",
         "queue_seconds",
         "reserved",
+        "single",
         "timeout",
     )
 
@@ -52,7 +54,7 @@ class Context:
         self.timeout = timeout
         self.priority = priority
         self.deadline = time.monotonic() + timeout
-        self.cancelled = self.fixed = False
+        self.cancelled = self.fixed = self.single = False
         self.reserved = 0
         self.next_round = 0
         self.decode_seconds = self.queue_seconds = self.inference_seconds = 0.0

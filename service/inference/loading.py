@@ -13,7 +13,7 @@ from service.inference.session import Device, Session, read_golden_item
 logger = logging.getLogger(__name__)
 
 # A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
-_LONGEST_CPU_BATCH_SECONDS = 0.05
+_LONGEST_CPU_BATCH_SECONDS = 0.03
 # What takes longer the first time is no model for the event loop; a model is ready the earlier for not asking again.
 _PERHAPS_INLINE_SECONDS = 0.02
 

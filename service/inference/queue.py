@@ -60,25 +60,31 @@ Entry = tuple[int, int, int, Submission, int, Any]
 class Queue:
     """Entries by priority, then by round, then by arrival.
 
-    A call fills at most a quarter of a batch in a round, so that a small call never waits for all of a large one.
+    A call fills at most a quarter of a batch in a round, and its first item does not wait for the rounds at all: half
+    of each batch is for first items. So a small call never waits for large ones, however many there are, and however
+    many small calls there are, the large ones go on.
 
     Args:
         max_batch: the most items in a batch.
         lock: held while the queue changes; batches are taken on other threads than items are added.
-
-    Attributes:
-        entries: what waits, as a heap.
     """
 
     def __init__(self, max_batch: int, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
         self._share = max(1, max_batch // 4)
-        self.entries: list[Entry] = []
+        self._first: list[Entry] = []
+        self._others: list[Entry] = []
         self._order = itertools.count()
         self._round = 0
+        self._odd = False
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._first) + len(self._others)
+
+    @property
+    def ahead_of_single(self) -> int:
+        """How many items are run before the only item of a call that comes now."""
+        return min(2 * len(self._first), len(self))
 
     def push(self, submission: Submission, items: Sequence[Any]) -> None:
         """Adds the items of a submission."""
@@ -86,39 +92,55 @@ class Queue:
         with self._lock:
             # Behind what else of the call waits.
             first = max(self._round, context.next_round)
+            fresh = not context.next_round and context.priority <= 0
             for index, item in enumerate(items):
                 entry = (context.priority, first + index // self._share, next(self._order), submission, index, item)
-                heapq.heappush(self.entries, entry)
+                heapq.heappush(self._first if fresh and not index else self._others, entry)
             context.next_round = first + math.ceil(len(items) / self._share)
 
     def pop(self, limit: int) -> tuple[list[Entry], Mapping[DropReason, int]]:
-        """Takes the first `limit` entries that somebody still waits for; says how many others were passed over.
+        """Takes the next `limit` entries that somebody still waits for; says how many others were passed over.
 
         The caller holds the lock.
         """
         entries: list[Entry] = []
         dropped: Counter[DropReason] = Counter()
-        while self.entries and len(entries) < limit:
-            entry = heapq.heappop(self.entries)
+        # Half of them rounded up and down in turn, so that batches of one item are shared too.
+        self._odd = not self._odd
+        self._take(self._first, (limit + self._odd) // 2, entries, dropped)
+        self._take(self._others, limit, entries, dropped, self._first[0][0] if self._first else math.inf)
+        self._take(self._first, limit, entries, dropped)
+        self._take(self._others, limit, entries, dropped)
+        if entries:
+            self._round = max(self._round, max(entry[1] for entry in entries)) + 1
+        return entries, dropped
+
+    @staticmethod
+    def _take(
+        heap: list[Entry], limit: int, entries: list[Entry], dropped: Counter[DropReason], last: float = math.inf
+    ) -> None:
+        """Moves entries from a heap until there are `limit`, or those left have a lower priority than `last`."""
+        while heap and len(entries) < limit and heap[0][0] <= last:
+            entry = heapq.heappop(heap)
             submission = entry[3]
             if submission.context.cancelled or submission.future.done():
                 dropped[_reason(submission)] += 1
             else:
                 entries.append(entry)
-        if entries:
-            self._round = max(self._round, entries[-1][1]) + 1
-        return entries, dropped
 
     def purge(self) -> Mapping[DropReason, int]:
         """Removes what nobody waits for any more; says how many.
 
         `pop` passes over such entries too, but comes to them only while batches end.
         """
+        dropped: Counter[DropReason] = Counter()
         with self._lock:
-            dropped = Counter(_reason(entry[3]) for entry in self.entries if entry[3].over)
-            if dropped:
-                self.entries = [entry for entry in self.entries if not entry[3].over]
-                heapq.heapify(self.entries)
+            for heap in (self._first, self._others):
+                over = [entry for entry in heap if entry[3].over]
+                if over:
+                    dropped.update(_reason(entry[3]) for entry in over)
+                    heap[:] = [entry for entry in heap if not entry[3].over]
+                    heapq.heapify(heap)
         return dropped
 
 

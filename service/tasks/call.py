@@ -9,15 +9,12 @@ from service.inference.cards import ManifestBase
 from service.inference.context import Context
 from service.inference.pipeline import Make, infer, infer_all
 from service.inference.repository import Version
-from service.tasks.images import EncodedImage, UInt8Array
-from service.tasks.workers import Workers
+from service.tasks.images import UInt8Array
+from service.tasks.workers import Prepare, Workers
 
 ManifestT = TypeVar("ManifestT", bound=ManifestBase)
 OptionsT = TypeVar("OptionsT")
 Result = TypeVar("Result")
-
-# From an image to what the model takes, and whatever its results have to be read with.
-Prepare = Callable[[EncodedImage], tuple[UInt8Array, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,15 @@ from service.tasks.pauses import Pauses
 
 Result = TypeVar("Result")
 
+# From an image to what the model takes, and whatever its results have to be read with.
+Prepare = Callable[[EncodedImage], tuple[UInt8Array, Any]]
+
 # Up to here decoding takes less than a millisecond or so, which the event loop can spare; a thread would cost more.
 _INLINE_PIXELS = 320 * 320
 # And only of so few bytes: what is hidden in an image costs by its length.
 _INLINE_BYTES = 1 << 16
+# So many small images are decoded on the event loop; more go to a thread together.
+_FEW = 2
 # From here on an image takes tens of milliseconds, and up to seconds.
 _LARGE_PIXELS = 4_000_000
 
@@ -78,7 +83,7 @@ class Workers:
     async def prepare(
         self,
         images: Sequence[bytes],
-        prepare: Callable[[EncodedImage], tuple[UInt8Array, Any]],
+        prepare: Prepare,
         max_pixels: int,
         context: Context,
         observe: Callable[[float], None],
@@ -103,8 +108,16 @@ class Workers:
         """
         items: list[UInt8Array] = []
         notes: list[Any] = []
+        if len(images) > _FEW:
+            # Each is quickly done, but all of them would keep the event loop from others.
+            done = await self._small.run(context, _prepare_small, images, prepare, max_pixels, first)
+            for pixels, note, seconds in done:
+                items.append(pixels)
+                notes.append(note)
+                context.decode_seconds += seconds
+                observe(seconds)
         pauses = Pauses(context)
-        for index, data in enumerate(images, first):
+        for index, data in enumerate(images[len(items) :], first + len(items)):
             started = time.perf_counter()
             try:
                 image = await self._open(data, max_pixels, context)
@@ -135,6 +148,27 @@ class Workers:
         return await asyncio.get_running_loop().run_in_executor(
             self._small.executor, EncodedImage.open, data, max_pixels
         )
+
+
+def _prepare_small(
+    images: Sequence[bytes], prepare: Prepare, max_pixels: int, first: int
+) -> list[tuple[UInt8Array, Any, float]]:
+    """Pixels, note and seconds of each image, up to the first one that is not small."""
+    done: list[tuple[UInt8Array, Any, float]] = []
+    for index, data in enumerate(images, first):
+        started = time.perf_counter()
+        if len(data) > _INLINE_BYTES:
+            break
+        try:
+            image = EncodedImage.open(data, max_pixels)
+            if image.width * image.height > _INLINE_PIXELS:
+                break
+            pixels, note = prepare(image)
+        except QuartetError as error:
+            error.index = index
+            raise
+        done.append((pixels, note, time.perf_counter() - started))
+    return done
 
 
 def _admit(pool: _Pool, context: Context) -> None:

@@ -16,8 +16,9 @@ from service.tasks.images import MEDIA_TYPES
 from service.tasks.workers import Workers
 
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
+_SINGLE = (*_RAW, "text/plain", "")
 # Documents that are parsed on the event loop; larger ones go to a thread.
-_INLINE_BYTES = 50_000
+_INLINE_BYTES = 16_384
 # Characters of base64 that are decoded at once; four stand for three bytes.
 _SLICE = 1 << 20
 
@@ -33,6 +34,12 @@ def reader_of(reads: Images | Documents) -> Reader:
     inputs, and `InvalidRequest` where the body is malformed or holds no input.
     """
     return _read_images if isinstance(reads, Images) else partial(_read_document, reads.formats)
+
+
+def holds_one(exchange: Exchange) -> bool:
+    """Whether a request holds a single input, as far as can be told before its body is read."""
+    media_type = exchange.media_type
+    return media_type.startswith("image/") or media_type in _SINGLE
 
 
 def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pydantic_core
 from fastapi import APIRouter, Query
 
-from service.api.v1.bodies import reader_of
+from service.api.v1.bodies import holds_one, reader_of
 from service.inference.context import Context
 from service.stack.exchange import Answer, Exchange, Stream
 from service.stack.problems import REQUEST_ID, responses
@@ -64,7 +64,8 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         version = exchange.hold(app.repository.lease(query.model)).version
         version.check_task(task.name)
         context = exchange.context
-        version.batcher.admit(1, context)
+        context.single = holds_one(exchange)
+        version.batcher.admit_unread(context)
         inputs = await read(exchange, version.manifest, app.workers)
         context.progressed()  # the time in which the body came was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")

@@ -440,21 +440,46 @@ async def test_room_is_kept_for_what_was_admitted_until_it_is_submitted_or_relea
         first, second = Context(), Context()
         batcher.admit(1, first)
         batcher.admit(3, first)  # when it is known that there are more
-        batcher.admit(2, first)  # fewer than it has room for already
+        batcher.admit(3, first)  # has the room already
         with pytest.raises(Overloaded):
             batcher.admit(1, second)
         with pytest.raises(Overloaded):
             enqueue(batcher, [9])
-        batcher.submit([1, 2], first)
+        batcher.submit([1, 2], first)  # fewer than it was admitted with
         with pytest.raises(Overloaded):
-            batcher.admit(1, second)
-        batcher.release(first)
-        batcher.release(first)
+            batcher.admit(2, second)
         batcher.admit(1, second)
-        batcher.submit([3], second)
+        with pytest.raises(Overloaded):
+            enqueue(batcher, [9])
         batcher.release(second)
+        batcher.release(second)
+        batcher.submit([3], second)
         assert batcher.depth == 3
         assert batcher._reserved == 0
+
+
+@pytest.mark.parametrize(("waiting", "chance", "refused"), [(4, 0.0, False), (8, 0.5, True), (8, 0.7, False)])
+async def test_near_the_longest_wait_chance_decides(
+    waiting: int, chance: float, refused: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("random.random", lambda: chance)
+    model, scheduler = Gated(), Scheduler(1)
+    batcher = Batcher(
+        model, max_batch=2, max_queue=1000, max_wait=1.0, observer=Recorder(), scheduler=scheduler, seconds_per_item=0.1
+    )
+    first = enqueue(batcher, [1] * waiting)
+    if refused:
+        with pytest.raises(Overloaded, match="not all requests can be let in"):
+            enqueue(batcher, [2])
+        admitted = Context()
+        admitted.next_round = 1  # of a call that has begun
+        batcher.submit([3], admitted)
+    else:
+        enqueue(batcher, [2])
+    model.release(100)
+    await first.future
+    await batcher.close()
+    await scheduler.close()
 
 
 async def test_what_would_wait_for_longer_than_it_may_is_refused_though_the_queue_has_room():
@@ -462,14 +487,28 @@ async def test_what_would_wait_for_longer_than_it_may_is_refused_though_the_queu
     batcher = Batcher(
         model, max_batch=2, max_queue=1000, max_wait=1.0, observer=Recorder(), scheduler=scheduler, seconds_per_item=0.1
     )
-    waiting = enqueue(batcher, [1] * 10)  # a second of work
-    enqueue(batcher, [2])
+    waiting = enqueue(batcher, [1] * 11)  # more than a second of work
     with pytest.raises(Overloaded, match=r"longer than the 1\.0 s that this request may wait"):
         enqueue(batcher, [3])
     model.release(100)
     await waiting.future
     await batcher.close()
     await scheduler.close()
+
+
+async def test_a_small_call_waits_for_no_more_than_the_batch_that_runs():
+    model = Gated()
+    async with batcher_of(model, max_batch=4) as (batcher, _):
+        enqueue(batcher, ["plug"])
+        await model.entered()
+        large = [enqueue(batcher, [caller] * 12) for caller in range(5)]
+        small = enqueue(batcher, ["small"])
+        last = enqueue(batcher, ["last"])
+        model.release(100)
+        await asyncio.gather(*(each.future for each in (*large, small, last)))
+        position = next(i for i, batch in enumerate(model.batches) if "last" in batch)
+        assert position <= 4  # five first items before it, two in each batch
+        assert all(set(batch) - {"small", "last"} for batch in model.batches[1:])  # the large ones go on meanwhile
 
 
 async def test_those_who_are_refused_are_told_to_come_back_one_after_the_other():
@@ -483,7 +522,7 @@ async def test_those_who_are_refused_are_told_to_come_back_one_after_the_other()
         with pytest.raises(Overloaded) as refusal:
             enqueue(batcher, [2])
         times.append(refusal.value.retry_after)
-    assert times == pytest.approx([1.0, 1.5, 2.0, 2.5], abs=0.1)
+    assert times == pytest.approx([1.0, 2.0, 3.0, 4.0], abs=0.1)
     model.release(100)
     await waiting.future
     await batcher.close()

@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 
 import pytest
 
@@ -241,9 +240,9 @@ async def test_the_wait_counts_what_other_models_do_meanwhile(scheduler: Schedul
     first = batcher_on(scheduler, model, model, seconds_per_item=0.1)
     second = batcher_on(scheduler, model, model, seconds_per_item=0.1)
     assert scheduler.seconds_for_others(first.flow, 1.0) == 0.0
-    second.flow.queue.entries = [SimpleNamespace()] * 5  # type: ignore[list-item]
+    second.flow.in_flight = 5
     assert scheduler.seconds_for_others(first.flow, 1.0) == pytest.approx(0.5)  # all that the other model needs
     assert scheduler.seconds_for_others(first.flow, 0.2) == pytest.approx(0.2)  # no more than its share
-    second.flow.queue.entries = []
+    second.flow.in_flight = 0
     await first.close()
     await second.close()

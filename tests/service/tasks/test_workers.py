@@ -51,11 +51,23 @@ async def test_work_runs_on_a_thread(workers: Workers):
 async def test_large_images_are_decoded_on_threads_and_small_ones_where_they_are(workers: Workers):
     took: list[float] = []
     context = Context()
-    images, threads = await workers.prepare([SMALL, LARGE, SMALL], size, PIXELS, context, took.append)
-    assert [image.shape for image in images] == [(8, 8, 3), (400, 400, 3), (8, 8, 3)]
-    assert [thread.startswith("decode") for thread in threads] == [False, True, False]
-    assert len(took) == 3
+    images, threads = await workers.prepare([SMALL, LARGE], size, PIXELS, context, took.append)
+    assert [image.shape for image in images] == [(8, 8, 3), (400, 400, 3)]
+    assert [thread.startswith("decode") for thread in threads] == [False, True]
+    assert len(took) == 2
     assert context.decode_seconds == pytest.approx(sum(took))
+
+
+async def test_many_small_images_go_to_a_thread_together(workers: Workers):
+    took: list[float] = []
+    context = Context()
+    images, threads = await workers.prepare([SMALL] * 5 + [LARGE] + [SMALL], size, PIXELS, context, took.append)
+    assert [image.shape[0] for image in images] == [8, 8, 8, 8, 8, 400, 8]
+    assert [thread.startswith("decode") for thread in threads] == [True] * 6 + [False]
+    assert len(took) == 7
+    with pytest.raises(UndecodableImage) as refusal:
+        await workers.prepare([SMALL, SMALL, SMALL, b"no image"], size, PIXELS, context, took.append, first=10)
+    assert refusal.value.index == 13
 
 
 async def test_the_index_of_an_image_that_cannot_be_decoded(workers: Workers):
