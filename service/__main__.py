@@ -45,7 +45,7 @@ def main(registry: Registry = BUILT_IN) -> int:
         try:
             if await load_models(app):
                 memory.settle()
-        except Exception as error:  # what serves goes on serving, whatever is wrong with what is new
+        except Exception as error:  # a failed reload must not affect the loaded models
             logger.error("no models reloaded: %s", error)
 
     def started() -> None:

@@ -65,7 +65,7 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
         app.ready = True
         yield
         app.ready = False
-        # Requests have had their time: what still runs or decodes is for nobody.
+        # Requests have had their time: no client is waiting for the remaining work.
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.workers.close()
         if log:

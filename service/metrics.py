@@ -1,4 +1,4 @@
-"""What Prometheus is told, and the observer through which batchers tell it."""
+"""Prometheus metrics, and the observer that feeds them from a batcher."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Uvicorn as the service runs it. Whatever of uvicorn is leaned on beyond its documentation is here alone.
+"""Uvicorn as the service runs it. This is the only module that relies on undocumented parts of uvicorn.
 
 Answers that are ready together are sent together, connections and what comes over them are bounded, the port opens
 once the models are warm, and a signal has the models reloaded.
@@ -41,7 +41,7 @@ _OTHER_FILES = 128
 _UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
 
 
-class _Gathering:
+class _CoalescingTransport:
     """A transport that, beside other requests, sends what it is given at the end of the event loop's step.
 
     Uvicorn writes a response's head and its body one after the other, and the event loop sends each at once, which
@@ -106,7 +106,7 @@ class Guard:
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol on a gathering transport, for clients that may mean ill.
+    """Uvicorn's HTTP protocol on a coalescing transport, for clients that may mean ill.
 
     The parser sees a head only when it is complete and of a bounded length. `check` ends connections that have not
     sent what they began.
@@ -119,7 +119,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop for each new connection."""
-        super().connection_made(_Gathering(transport, self.tasks, self.loop))  # type: ignore[arg-type]
+        super().connection_made(_CoalescingTransport(transport, self.tasks, self.loop))  # type: ignore[arg-type]
         self._head = bytearray()
         self._in_body = False
         self._since = time.monotonic()  # when the head that is awaited could have begun

@@ -43,7 +43,7 @@ def install(app: Application, registry: Registry) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = describe()
-            _follow(document, registry, app.repository.versions if app.ready else [], app.limits.items)
+            _follow(document, registry, app.repository.versions if app.ready else [], app.settings.max_items)
             app.openapi_schema = document
         return app.openapi_schema
 

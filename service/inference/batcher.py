@@ -1,4 +1,4 @@
-"""The batcher: one model's way in. It admits items, queues them, and answers the calls whose items have run."""
+"""The batcher: admission and batching for one model. It answers the calls whose items have run."""
 
 import asyncio
 import contextlib
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.05
 # Those who were refused are told to come back so much further apart than the model would need for them.
 _SPACING = 2.0
-# When so many batches in a row have failed whole, what was in them is not to blame.
+# After this many consecutive failed batches the model itself is suspected.
 _FAILURES = 10
 
 
 class Observer(Protocol):
-    """What is told of a model's items and batches; called on the event loop."""
+    """Receives a model's metrics; called on the event loop."""
 
     def prepared(self, seconds: float) -> None:
         """An input was turned into an item in `seconds`."""
@@ -46,7 +46,7 @@ class Batcher:
         max_batch: the most items in a batch.
         max_queue: the most items that wait; more are refused.
         max_wait: seconds of work that may wait; a call that would wait for longer is refused.
-        observer: is told of batches and drops.
+        observer: receives metrics of batches and drops.
         scheduler: runs the batches; None: they run on the event loop itself, between its other callbacks. That is for
             models whose largest batch takes less time than a hand-over to a thread and back.
         run_on_one_core: like `run`, on a single core, for batches side by side.
@@ -131,7 +131,7 @@ class Batcher:
         return submission
 
     def admit(self, count: int, context: Context) -> None:
-        """Makes sure of room for so many items of a call, before the work of reading and making them.
+        """Reserves room for `count` items of a call, before the work of reading and making them.
 
         The room is kept until the items are submitted; whoever began the call releases what is left.
 
@@ -175,12 +175,12 @@ class Batcher:
         self.admit(1 if context.single else min(self.max_batch, math.ceil(self._items_per_call)), context)
 
     def release(self, context: Context) -> None:
-        """Gives back the room of items that a call will not submit."""
+        """Gives back the room of items that the call will not submit."""
         self._reserved -= context.reserved
         context.reserved = 0
 
     def _refusal(self, why: str, seconds: float) -> Overloaded:
-        """A refusal that says when to come back, in so many seconds at the earliest.
+        """A refusal that says when to come back: in `seconds` at the earliest.
 
         Those who are refused are told different times, as far apart as the model needs for twice as many.
         """

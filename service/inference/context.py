@@ -1,4 +1,4 @@
-"""What accompanies a call on its way through a model: how long it may take, its priority, whether anyone waits."""
+"""A call's deadline, priority and cancellation."""
 
 import math
 import time

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 # A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
 _LONGEST_CPU_BATCH_SECONDS = 0.03
-# What takes longer the first time is no model for the event loop; a model is ready the earlier for not asking again.
+# A model that takes longer the first time is too slow to run on the event loop, so it is not measured again.
 _PERHAPS_INLINE_SECONDS = 0.02
 
 
@@ -111,5 +111,5 @@ def _read_companion(folder: Path, kind: Kind) -> Any:
         return None
     try:
         return kind.read_companion(folder)
-    except Exception as error:  # each library has errors of its own, or none more special
+    except Exception as error:  # each library has errors of its own, or raises plain exceptions
         raise InvalidModel(f"what belongs to the model cannot be read: {without_folders(str(error))}") from error

@@ -64,7 +64,7 @@ async def infer(version: Version, count: int, make: Make, context: Context) -> A
                     start, items = start + len(items), None
                     continue
             yield await _next(pending, context)
-            # The time that whoever takes the results has had them is not the call's.
+            # Time that the consumer spent is not counted.
             context.progressed()
     finally:
         batcher.release(context)

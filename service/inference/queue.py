@@ -1,4 +1,4 @@
-"""What waits for a model: the items of many calls, in the order of their turn."""
+"""A model's queue of pending items, which come from many calls."""
 
 import asyncio
 import heapq
@@ -42,7 +42,7 @@ class Submission:
         return self.context.cancelled or self.future.done()
 
     def fail(self, error: Exception) -> None:
-        """Ends the wait with an error, which nobody need look at."""
+        """Ends the wait with an error; asyncio does not log it if nobody retrieves it."""
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()  # asyncio would log one that nobody retrieves
@@ -90,7 +90,7 @@ class Queue:
         """Adds the items of a submission."""
         context = submission.context
         with self._lock:
-            # Behind what else of the call waits.
+            # After the call's earlier items.
             first = max(self._round, context.next_round)
             fresh = not context.next_round and context.priority <= 0
             for index, item in enumerate(items):

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 # A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
-# up to half of it, and the loop can wait for so long.
+# up to half of it, and the loop can afford that.
 _INLINE_SECONDS = 0.0005
 # Batches of different models that a GPU works on at a time: one is copied while the other is computed.
 _GPU_BATCHES = 2
@@ -238,7 +238,7 @@ class Repository:
         return {version.label for version in self.versions} != before
 
     async def settled(self) -> None:
-        """Returns when every version that was replaced, and is in nobody's hand any more, has been closed."""
+        """Returns when every replaced version that has no leases left has been closed."""
         while self._closing:
             await asyncio.wait(self._closing)
 

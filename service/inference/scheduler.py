@@ -24,7 +24,7 @@ from service.inference.queue import DropReason, Entry, Queue
 
 logger = logging.getLogger(__name__)
 
-# Batches side by side pay where what waits takes longer than this; below, handing over costs more than it gains.
+# Batches run in parallel only if the backlog exceeds this; below, handing over costs more than it gains.
 _LONG_SECONDS = 0.005
 
 # Takes a list of items and returns as many results.
@@ -56,7 +56,7 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """What one model asks of a scheduler, and what it has had.
+    """A model's queue and its usage of the device.
 
     Attributes:
         queue: the items that wait; it is guarded by the scheduler's lock.
@@ -88,7 +88,7 @@ class Flow:
         return (len(self.queue) + self.in_flight) * self.seconds_per_item
 
     def learn(self, batch: Batch, side_by_side: int = 1) -> None:
-        """Takes note of what a batch took, where so many can run at a time."""
+        """Updates the estimate from a finished batch; `side_by_side` of them can run at a time."""
         seconds = batch.seconds / len(batch.entries) / side_by_side
         self.seconds_per_item += (seconds - self.seconds_per_item) * (0.1 if self.seconds_per_item else 1.0)
 
@@ -129,12 +129,12 @@ class Scheduler:
             worker.start()
 
     def add(self, flow: Flow) -> None:
-        """Lets a model take part."""
+        """Registers a model."""
         with self.lock:
             self._flows.append(flow)
 
     def remove(self, flow: Flow) -> None:
-        """Ends a model's part; what waits there is never run."""
+        """Unregisters a model; its pending items are never run."""
         with self.lock:
             self._flows.remove(flow)
 
@@ -145,7 +145,7 @@ class Scheduler:
                 self.lock.notify()
 
     def seconds_for_others(self, flow: Flow, seconds: float) -> float:
-        """How long the device works for other models while it does so many seconds of work for one.
+        """How long the device works for other models while it does `seconds` of work for `flow`.
 
         Each gets as much as this one at the most, and no more than it needs.
         """
@@ -177,7 +177,7 @@ class Scheduler:
                 flow.in_flight -= len(batch.entries)
                 flow.used += batch.seconds * (self.threads if running.all_cores else 1) - running.charged
                 flow.learn(batch, 1 if running.all_cores else self.threads)
-            self._tell(flow.deliver, batch)
+            self._call_on_loop(flow.deliver, batch)
             # A thread that waits for its next batch must not keep a model alive that is served no longer.
             del running, flow, batch
 
@@ -199,9 +199,9 @@ class Scheduler:
             limit, all_cores = self._may_start(flow)
             entries, dropped = flow.queue.pop(limit)
             if dropped:
-                self._tell(flow.dropped, dropped)
+                self._call_on_loop(flow.dropped, dropped)
             if entries:
-                # What it did not use while nothing of it waited, a model cannot claim later.
+                # An idle model earns no credit.
                 self._clock = flow.used = max(flow.used, self._clock)
                 # Charged at once, so that the next thread does not take this model for the least served again.
                 running = _Running(flow, Batch(entries), all_cores, len(entries) * flow.seconds_per_item * self.threads)
@@ -227,8 +227,8 @@ class Scheduler:
         may_start = crowded or not any(running.all_cores for running in own)
         return (limit if may_start else 0), False
 
-    def _tell(self, callback: Callable[..., None], argument: Any) -> None:
-        """Has the event loop call back; it may have ended while a model was hanging."""
+    def _call_on_loop(self, callback: Callable[..., None], argument: Any) -> None:
+        """Calls back on the event loop, which may have ended while a model was hanging."""
         try:
             self._loop.call_soon_threadsafe(callback, argument)
         except RuntimeError:

@@ -17,7 +17,7 @@ from service.inference.cards import ManifestBase, TensorSpec
 from service.inference.golden import compare
 from service.inference.manifest import GOLDEN, MODEL, InvalidModel, without_folders
 
-# A service inside somebody's network reports to nobody.
+# No telemetry from inside somebody's network.
 ort.disable_telemetry_events()
 
 Device = Literal["auto", "cpu", "cuda"]

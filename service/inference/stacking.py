@@ -37,7 +37,7 @@ def run_ragged(
     results: list[tuple[Array, ...]] = [()] * len(items)
     start = 0
     while start < len(order):
-        # A run of its own costs about as much as these few more steps of padding would.
+        # Padding this far costs about as much as another run would.
         most = len(items[order[start]]) * 1.5 + 16
         group = [index for index in order[start:] if len(items[index]) <= most]
         longest = len(items[group[-1]])

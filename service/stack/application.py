@@ -1,6 +1,6 @@
 """The application: FastAPI inside of one stack of layers that every request passes through, thin routes included.
 
-What is leaned on of FastAPI and Starlette beyond their documentation is here and in `dispatch` alone.
+This module and `dispatch` are the only ones that rely on undocumented parts of FastAPI and Starlette.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.stack.dispatch import Dispatch, ThinTable
 from service.stack.failures import ErrorFormats
-from service.tasks.call import Limits
 from service.tasks.workers import Workers
 
 
@@ -31,7 +30,6 @@ class Application(FastAPI):
         options: as FastAPI takes them.
 
     Attributes:
-        limits: what a call may ask for.
         repository: the models; set at the start, as `workers` is.
         workers: threads for what takes long.
         ready: whether requests are wanted: from the end of the start to the beginning of the end.
@@ -53,7 +51,6 @@ class Application(FastAPI):
         self.settings = settings
         self.metrics = metrics
         self.errors = errors
-        self.limits = Limits(settings.max_items, settings.max_pixels)
         self.thin = ThinTable()
         self.ready = False
         self.failure: Exception | None = None

@@ -108,15 +108,6 @@ class Exchange(Request):
         if self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
-    def check(self) -> None:
-        """For answers that take long.
-
-        Raises:
-            Abandoned: the client is known to have hung up.
-        """
-        if self.context.cancelled:
-            raise Abandoned
-
     def end(self) -> None:
         """Returns what the request holds; it is over."""
         self.context.end()

@@ -13,7 +13,7 @@ from starlette.types import Scope, Send
 
 from service.errors import BodyTooLarge, QuartetError, shown
 
-# What a client is told of a fault of the server's own.
+# The response to an internal error.
 INTERNAL = QuartetError("Something failed inside the server; its log has the details under this request's id.")
 
 

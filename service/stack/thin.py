@@ -93,7 +93,8 @@ async def _send_stream(stream: Stream, exchange: Exchange, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while chunk is not None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            exchange.check()
+            if exchange.context.cancelled:
+                raise Abandoned
             chunk = await anext(stream.chunks, None)
         await send({"type": "http.response.body", "body": b""})
     finally:

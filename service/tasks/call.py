@@ -30,19 +30,6 @@ class Upload:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a call may ask for.
-
-    Attributes:
-        items: in a call.
-        pixels: that an image may declare.
-    """
-
-    items: int
-    pixels: int
-
-
 @dataclass(slots=True)
 class Call(Generic[ManifestT, OptionsT]):
     """A call of an operation, whose options and inputs have been read.
@@ -53,7 +40,7 @@ class Call(Generic[ManifestT, OptionsT]):
         inputs: `Upload`s, or what the document's `Format` gives.
         context: deadline, priority, cancellation.
         workers: threads for what takes long.
-        limits: of the service.
+        max_pixels: that an image may declare.
         prefers_picture: whether the client would rather have a picture than results.
         items: how many items it is about, for the log; None for as many as there are inputs.
     """
@@ -63,7 +50,7 @@ class Call(Generic[ManifestT, OptionsT]):
     inputs: Sequence[Any]
     context: Context
     workers: Workers
-    limits: Limits
+    max_pixels: int
     prefers_picture: bool = False
     items: int | None = None
 
@@ -121,7 +108,7 @@ class Call(Generic[ManifestT, OptionsT]):
 
         async def make(start: int, end: int) -> list[UInt8Array]:
             data = [upload.data for upload in uploads[start:end]]
-            items, more = await self.workers.prepare(data, prepare, self.limits.pixels, self.context, observe, start)
+            items, more = await self.workers.prepare(data, prepare, self.max_pixels, self.context, observe, start)
             notes.extend(more)
             return items
 

@@ -18,7 +18,7 @@ Prepare = Callable[[EncodedImage], tuple[UInt8Array, Any]]
 
 # Up to here decoding takes less than a millisecond or so, which the event loop can spare; a thread would cost more.
 _INLINE_PIXELS = 320 * 320
-# And only of so few bytes: what is hidden in an image costs by its length.
+# And only of so few bytes: metadata costs time in proportion to the file's size.
 _INLINE_BYTES = 1 << 16
 # So many small images are decoded on the event loop; more go to a thread together.
 _FEW = 2

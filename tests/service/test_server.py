@@ -1,4 +1,4 @@
-"""The gathering transport: what is written, when, and in how many pieces; and the internals of uvicorn that it uses."""
+"""The coalescing transport: what is written, when, in how many pieces; and the internals of uvicorn that it uses."""
 
 import asyncio
 import inspect
@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.server import Protocol, _Gathering
+from service.server import Protocol, _CoalescingTransport
 
 
 class Wire:
@@ -36,19 +36,19 @@ async def wire() -> Wire:
     return Wire()
 
 
-def gathering(wire: Wire, requests: int) -> _Gathering:
-    return _Gathering(wire, range(requests), asyncio.get_running_loop())  # type: ignore[arg-type]
+def coalescing(wire: Wire, requests: int) -> _CoalescingTransport:
+    return _CoalescingTransport(wire, range(requests), asyncio.get_running_loop())  # type: ignore[arg-type]
 
 
 async def test_a_lone_request_is_answered_immediately(wire: Wire):
-    transport = gathering(wire, 1)
+    transport = coalescing(wire, 1)
     transport.write(b"head")
     transport.write(b"body")
     assert wire.written == [b"head", b"body"]
 
 
 async def test_concurrent_answers_are_written_in_one_piece_at_the_end_of_the_step(wire: Wire):
-    transport = gathering(wire, 2)
+    transport = coalescing(wire, 2)
     transport.write(b"head")
     transport.write(b"body")
     assert wire.written == []
@@ -61,7 +61,7 @@ async def test_concurrent_answers_are_written_in_one_piece_at_the_end_of_the_ste
 
 async def test_held_data_keeps_its_order_when_the_other_requests_are_done(wire: Wire):
     tasks = [1, 2]
-    transport = _Gathering(wire, tasks, asyncio.get_running_loop())  # type: ignore[arg-type]
+    transport = _CoalescingTransport(wire, tasks, asyncio.get_running_loop())  # type: ignore[arg-type]
     transport.write(b"head")
     tasks.pop()
     transport.write(b"body")
@@ -70,7 +70,7 @@ async def test_held_data_keeps_its_order_when_the_other_requests_are_done(wire: 
 
 
 async def test_closing_sends_held_data(wire: Wire):
-    transport = gathering(wire, 2)
+    transport = coalescing(wire, 2)
     transport.write(b"last words")
     transport.close()
     assert (wire.written, wire.closed) == ([b"last words"], True)
@@ -79,7 +79,7 @@ async def test_closing_sends_held_data(wire: Wire):
 
 
 async def test_a_client_that_is_gone_gets_nothing(wire: Wire):
-    transport = gathering(wire, 2)
+    transport = coalescing(wire, 2)
     transport.write(b"too late")
     wire.close()
     await asyncio.sleep(0)
@@ -87,7 +87,7 @@ async def test_a_client_that_is_gone_gets_nothing(wire: Wire):
 
 
 async def test_everything_else_is_the_transports_own(wire: Wire):
-    assert gathering(wire, 1).get_extra_info("peername") == "the peername"
+    assert coalescing(wire, 1).get_extra_info("peername") == "the peername"
 
 
 def test_the_internals_of_uvicorn_that_it_uses_still_exist():
@@ -105,7 +105,7 @@ def test_the_internals_of_uvicorn_that_it_uses_still_exist():
     try:
         assert protocol.tasks is state.tasks
         protocol.connection_made(Socketless())  # type: ignore[arg-type]
-        assert isinstance(protocol.transport, _Gathering)
+        assert isinstance(protocol.transport, _CoalescingTransport)
         assert protocol in state.connections
     finally:
         protocol.loop.close()

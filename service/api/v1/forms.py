@@ -1,6 +1,6 @@
 """Content types with a charset, and files of a multipart form.
 
-What is leaned on of Starlette's form parser is here alone.
+The only module that relies on undocumented parts of Starlette's form parser.
 """
 
 import asyncio

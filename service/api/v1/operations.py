@@ -69,7 +69,9 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         inputs = await read(exchange, version.manifest, app.workers)
         context.progressed()  # the time in which the body came was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
-        call: Call[Any, Any] = Call(version, query, inputs, context, app.workers, app.limits, prefers_picture)
+        call: Call[Any, Any] = Call(
+            version, query, inputs, context, app.workers, app.settings.max_pixels, prefers_picture
+        )
         try:
             answer = await operation.run(call)
         finally:

@@ -1,4 +1,4 @@
-"""What an autoencoder and its two parts say of themselves."""
+"""The manifests of an autoencoder and its two parts."""
 
 from typing import Literal
 

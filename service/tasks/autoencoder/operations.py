@@ -17,7 +17,7 @@ from service.tasks.call import Call
 from service.tasks.documents import parse_model
 from service.tasks.samples import SEVEN
 
-# Pixels of an image are shown as squares of so many, for people to see.
+# Each pixel is shown as a square of 8 x 8, for people to see.
 _SHOWN_SCALE = 8
 _INVERT = "turn light and dark round: `auto` does so where the picture's edges look like the training images' inverted"
 
@@ -113,8 +113,8 @@ async def decode(call: Call[DecoderManifest, DecodeOptions]) -> Results:
 async def reconstruct(call: Call[AutoencoderManifest, ReconstructOptions]) -> Results | Picture:
     """Sends images through the bottleneck and back, and says how far each comes back from where it was.
 
-    A picture unlike those of the training comes back badly: the error tells strangers from friends. Send images as to
-    `/v1/predict`.
+    A picture unlike those of the training comes back badly: a large error marks an out-of-distribution image. Send
+    images as to `/v1/predict`.
     """
     render = call.wants_picture(call.options.render)
     rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))

@@ -44,7 +44,7 @@ class Job:
         manifest: of the decoder.
         signature: what an answer says of who made it.
         count: how many images.
-        batch: so many are made at a time.
+        batch: how many are made at a time.
         seed: of the draw.
         draws: begins the draw from the start.
         in_background: runs what takes milliseconds on a thread.

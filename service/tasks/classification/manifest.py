@@ -1,4 +1,4 @@
-"""What an image classifier says of itself."""
+"""The manifest of an image classifier."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What an object detector says of itself."""
+"""The manifest of an object detector."""
 
 from typing import Literal
 

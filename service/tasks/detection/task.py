@@ -113,7 +113,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
 
     results = await map_with_pauses(call.context, describe, call.inputs, rows, geometries)
     if render:
-        return Picture(await call.in_background(_draw, call.inputs[0].data, call.limits.pixels, results[0]["boxes"]))
+        return Picture(await call.in_background(_draw, call.inputs[0].data, call.max_pixels, results[0]["boxes"]))
     return Results(results, {"threshold": threshold})
 
 

@@ -1,4 +1,4 @@
-"""What a network on rows of numbers says of itself."""
+"""The manifest of a network on rows of numbers."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a text classifier says of itself."""
+"""The manifest of a text classifier."""
 
 from typing import Literal
 
