@@ -192,6 +192,8 @@ def _open(model: Path, device: str, threads: int) -> ort.InferenceSession:
     except Exception as error:  # the runtime's exceptions share no public base class
         raise InvalidModel(f"{model.name}: {without_folders(str(error))}") from error
     session.disable_fallback()
+    # The runtime keeps them for a fall-back that is disabled.
+    session._model_bytes = None
     return session
 
 

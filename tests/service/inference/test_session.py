@@ -4,6 +4,8 @@ import io
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 from service.inference.cards import TensorSpec
@@ -191,3 +193,23 @@ def test_threads_follow_the_containers_quota(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(Path, "read_text", read)
     assert available_cpus() == cpus
+
+
+def test_the_runtime_keeps_the_bytes_of_a_graph_where_the_session_lets_go_of_them(tmp_path: Path):
+    """If this fails, an upgrade of ONNX Runtime has renamed what `_open` clears: memory would hold each graph twice."""
+    graph = (write_model(tmp_path) / "model.onnx").read_bytes()
+    kept = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    assert kept._model_bytes == graph
+    assert session_of(tmp_path / "classifier" / "1")._session._model_bytes is None
+
+
+def test_a_graph_that_reads_further_files_is_refused(tmp_path: Path):
+    folder = write_model(tmp_path)
+    model = onnx.load(folder / "model.onnx")
+    for index, tensor in enumerate(model.graph.initializer):  # as bytes, which alone can lie elsewhere
+        named = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name)
+        model.graph.initializer[index].CopyFrom(named)
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (folder / "weights.bin").exists()
+    with pytest.raises(InvalidModel, match=r"model\.onnx"):
+        session_of(folder)
