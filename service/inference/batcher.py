@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.05
 # Those who were refused are told to come back so much further apart than the model would need for them.
 _SPACING = 2.0
+# A wait so short needs no thought.
+_NEGLIGIBLE_SECONDS = 0.005
 # After this many consecutive failed batches the model itself is suspected.
 _FAILURES = 10
 
@@ -70,6 +72,7 @@ class Batcher:
         self.max_batch = max_batch
         self._max_queue = max_queue
         self._max_wait = max_wait
+        self._negligible = min(_NEGLIGIBLE_SECONDS, max_wait / 4)
         self.observer = observer
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
@@ -143,8 +146,14 @@ class Batcher:
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
         flow = self.flow
-        before = len(flow.queue) + self._reserved - context.reserved
-        ahead = flow.queue.ahead_of_single if context.single else before
+        queue = flow.queue
+        before = len(queue.first) + len(queue.others) + self._reserved - context.reserved
+        # Far from every bound, as nearly always: what follows costs more than a small network.
+        if before + count <= self._max_queue and (before + flow.in_flight) * flow.seconds_per_item < self._negligible:
+            self._reserved += count - context.reserved
+            context.reserved = count
+            return
+        ahead = queue.ahead_of_single if context.single else before
         wait = (ahead + flow.in_flight) * flow.seconds_per_item
         if wait and self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)

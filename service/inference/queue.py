@@ -67,24 +67,28 @@ class Queue:
     Args:
         max_batch: the most items in a batch.
         lock: held while the queue changes; batches are taken on other threads than items are added.
+
+    Attributes:
+        first: the first items of calls, as a heap.
+        others: all other items, likewise.
     """
 
     def __init__(self, max_batch: int, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
         self._share = max(1, max_batch // 4)
-        self._first: list[Entry] = []
-        self._others: list[Entry] = []
+        self.first: list[Entry] = []
+        self.others: list[Entry] = []
         self._order = itertools.count()
         self._round = 0
         self._odd = False
 
     def __len__(self) -> int:
-        return len(self._first) + len(self._others)
+        return len(self.first) + len(self.others)
 
     @property
     def ahead_of_single(self) -> int:
         """How many items are run before the only item of a call that comes now."""
-        return min(2 * len(self._first), len(self))
+        return min(2 * len(self.first), len(self))
 
     def push(self, submission: Submission, items: Sequence[Any]) -> None:
         """Adds the items of a submission."""
@@ -95,7 +99,7 @@ class Queue:
             fresh = not context.next_round and context.priority <= 0
             for index, item in enumerate(items):
                 entry = (context.priority, first + index // self._share, next(self._order), submission, index, item)
-                heapq.heappush(self._first if fresh and not index else self._others, entry)
+                heapq.heappush(self.first if fresh and not index else self.others, entry)
             context.next_round = first + math.ceil(len(items) / self._share)
 
     def pop(self, limit: int) -> tuple[list[Entry], Mapping[DropReason, int]]:
@@ -107,10 +111,10 @@ class Queue:
         dropped: Counter[DropReason] = Counter()
         # Half of them rounded up and down in turn, so that batches of one item are shared too.
         self._odd = not self._odd
-        self._take(self._first, (limit + self._odd) // 2, entries, dropped)
-        self._take(self._others, limit, entries, dropped, self._first[0][0] if self._first else math.inf)
-        self._take(self._first, limit, entries, dropped)
-        self._take(self._others, limit, entries, dropped)
+        self._take(self.first, (limit + self._odd) // 2, entries, dropped)
+        self._take(self.others, limit, entries, dropped, self.first[0][0] if self.first else math.inf)
+        self._take(self.first, limit, entries, dropped)
+        self._take(self.others, limit, entries, dropped)
         if entries:
             self._round = max(self._round, max(entry[1] for entry in entries)) + 1
         return entries, dropped
@@ -135,7 +139,7 @@ class Queue:
         """
         dropped: Counter[DropReason] = Counter()
         with self._lock:
-            for heap in (self._first, self._others):
+            for heap in (self.first, self.others):
                 over = [entry for entry in heap if entry[3].over]
                 if over:
                     dropped.update(_reason(entry[3]) for entry in over)

@@ -53,6 +53,7 @@ class Exchange(Request):
         self.facts: dict[str, object] = scope["quartet.facts"]
         self.settings: Settings = scope["app"].settings
         self.streaming = False
+        self._media_type: str | None = None
         self.context = Context(self.settings.timeout, on_slow=self.watch)
         self._lease: Lease | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -67,7 +68,10 @@ class Exchange(Request):
     @property
     def media_type(self) -> str:
         """Of the body, without parameters and in lower case; empty where none is stated."""
-        return self.header(b"content-type").partition(b";")[0].strip().lower().decode("latin-1")
+        if self._media_type is None:
+            stated = self.header(b"content-type").partition(b";")[0]
+            self._media_type = stated.strip().lower().decode("latin-1")
+        return self._media_type
 
     def hold(self, lease: Lease) -> Lease:
         """Keeps a lease until the request has been answered."""

@@ -4,12 +4,16 @@ The budget of bytes is shared by dynamic thresholds (Choudhury and Hahne 1998): 
 free. So few large bodies get far, many of them get little each, and there is always room for a small one.
 """
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Overloaded
 from service.stack.failures import send_failure
 
 _RETRY_SECONDS = 2.0
+# The server holds so much of each connection anyway, and there are not so many connections.
+_SMALL_BYTES = 1 << 16
 
 
 class BodyBudget:
@@ -52,10 +56,13 @@ class Limits:
         self._budget = budget
         self._max_body = max_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] == "GET":
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Handed on rather than awaited, which would cost time: what needs no counting.
+        if scope["type"] != "http" or scope["method"] == "GET" or 0 <= (declared := _declared(scope)) <= _SMALL_BYTES:
+            return self._app(scope, receive, send)
+        return self._counting(declared, scope, receive, send)
+
+    async def _counting(self, declared: int, scope: Scope, receive: Receive, send: Send) -> None:
         budget, held = self._budget, 0
 
         async def counted() -> Message:
@@ -69,8 +76,8 @@ class Limits:
             return message
 
         try:
-            if (declared := _declared(scope)) <= self._max_body:
-                budget.check(declared, 0)
+            if declared <= self._max_body:
+                budget.check(max(0, declared), 0)
         except Overloaded as error:
             await send_failure(error, scope, send)
             return
@@ -81,7 +88,8 @@ class Limits:
 
 
 def _declared(scope: Scope) -> int:
+    """The length that the request states; -1 where it states none."""
     for name, value in scope["headers"]:
         if name == b"content-length":
-            return int(value) if value.isdigit() else 0
-    return 0
+            return int(value) if value.isdigit() else -1
+    return -1

@@ -47,9 +47,12 @@ class Pauses:
 
 async def map_with_pauses(context: Context, function: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
     """What `function` gives for each row of some columns of one length, for a call."""
+    rows = list(zip(*columns, strict=True))
+    if len(rows) == 1:
+        return [function(*rows[0])]
     results = []
     pauses = Pauses(context)
-    for row in zip(*columns, strict=True):
+    for row in rows:
         results.append(function(*row))
         if pauses.due:
             await pauses.take()

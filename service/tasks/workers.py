@@ -120,8 +120,9 @@ class Workers:
         for index, data in enumerate(images[len(items) :], first + len(items)):
             started = time.perf_counter()
             try:
-                image = await self._open(data, max_pixels, context)
-                if image.width * image.height <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
+                small = len(data) <= _INLINE_BYTES
+                image = EncodedImage.open(data, max_pixels) if small else await self._open(data, max_pixels, context)
+                if small and image.width * image.height <= _INLINE_PIXELS:
                     pixels, note = prepare(image)
                 else:
                     pool = self._large if image.width * image.height > _LARGE_PIXELS else self._small
@@ -142,8 +143,6 @@ class Workers:
 
     async def _open(self, data: bytes, max_pixels: int, context: Context) -> EncodedImage:
         """An image whose header has been read and whose structure has been checked."""
-        if len(data) <= _INLINE_BYTES:
-            return EncodedImage.open(data, max_pixels)
         context.check()
         return await asyncio.get_running_loop().run_in_executor(
             self._small.executor, EncodedImage.open, data, max_pixels

@@ -53,6 +53,19 @@ class App:
             raise RuntimeError("broken")
 
 
+def scope_of_small(length: int) -> dict[str, Any]:
+    return {"type": "http", "method": "POST", "headers": [(b"content-length", b"%d" % length)]}
+
+
+async def test_a_small_body_of_a_stated_length_is_not_counted():
+    budget = BodyBudget(100)
+    app = App(budget)
+    await Limits(app, budget, 1_000_000)(scope_of_small(60_000), receiver(b"x" * 60_000), None)
+    assert app.used == [0]
+    with pytest.raises(Overloaded):
+        budget.check(70_000, 0)
+
+
 def scope(method: str = "POST", *headers: tuple[bytes, bytes]) -> dict[str, Any]:
     return {"type": "http", "method": method, "headers": list(headers)}
 

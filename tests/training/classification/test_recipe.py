@@ -248,7 +248,7 @@ def test_an_unused_size_is_reported(source, tmp_path):
 
 
 def test_a_teacher_that_is_not_a_model_is_refused(source, tmp_path):
-    with pytest.raises(InvalidModel, match=r"manifest\.json is missing"):
+    with pytest.raises(InvalidModel, match=r"manifest\.json: is missing"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--teacher", tmp_path)
 
 
