@@ -13,7 +13,7 @@ from service.inference.session import Device, Session, read_golden_item
 logger = logging.getLogger(__name__)
 
 # A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
-_LONGEST_CPU_BATCH_SECONDS = 0.03
+_LONGEST_CPU_BATCH_SECONDS = 0.05
 # A model that takes longer the first time is too slow to run on the event loop, so it is not measured again.
 _PERHAPS_INLINE_SECONDS = 0.02
 
