@@ -150,8 +150,7 @@ class Batcher:
         before = len(queue.first) + len(queue.others) + self._reserved - context.reserved
         # Far from every bound, as nearly always: what follows costs more than a small network.
         if before + count <= self._max_queue and (before + flow.in_flight) * flow.seconds_per_item < self._negligible:
-            self._reserved += count - context.reserved
-            context.reserved = count
+            self._reserve(count, context)
             return
         ahead = queue.ahead_of_single if context.single else before
         wait = (ahead + flow.in_flight) * flow.seconds_per_item
@@ -171,8 +170,7 @@ class Batcher:
         new = not context.reserved and not context.next_round
         if new and wait > left / 2 and random.random() < 2 * wait / left - 1:  # noqa: S311 - chance, no secret
             raise self._refusal(f"Others wait for {wait:.1f} s already, and not all requests can be let in", 0.0)
-        self._reserved += count - context.reserved
-        context.reserved = count
+        self._reserve(count, context)
 
     def admit_unread(self, context: Context) -> None:
         """Makes sure of room for a call whose items have not been counted yet: for as many as calls have of late.
@@ -185,8 +183,12 @@ class Batcher:
 
     def release(self, context: Context) -> None:
         """Gives back the room of items that the call will not submit."""
-        self._reserved -= context.reserved
-        context.reserved = 0
+        self._reserve(0, context)
+
+    def _reserve(self, count: int, context: Context) -> None:
+        """Makes `count` the number of items that room is kept for."""
+        self._reserved += count - context.reserved
+        context.reserved = count
 
     def _refusal(self, why: str, seconds: float) -> Overloaded:
         """A refusal that says when to come back: in `seconds` at the earliest.

@@ -45,6 +45,8 @@ class BodyBudget:
 class Limits:
     """Counts what the bodies of requests hold, from the first byte until the request has been answered.
 
+    Bodies of a stated length of at most 64 kB are not counted: the server holds that much of each connection anyway.
+
     Args:
         app: what is inside of it.
         budget: what all of them may hold.
