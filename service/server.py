@@ -87,10 +87,14 @@ class Guard:
 
     Args:
         most: connections at a time.
+
+    Attributes:
+        draining: whether clients are to open their next connection, which another server will get.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.draining = False
         self.idle: dict[Protocol, None] = {}
 
     def make_room(self, connections: Sized) -> bool:
@@ -175,6 +179,8 @@ class Protocol(HttpToolsProtocol):
         """Called by the parser."""
         self._in_body = True
         super().on_headers_complete()
+        if self.guard.draining:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -266,11 +272,13 @@ class Server(uvicorn.Server):
             )
         )
         self._application = app
+        self._drain_seconds = app.settings.drain_seconds
         self._reload = reload
         self._started = started
         self._idle = idle
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # once the socket is open
         # Until the event loop takes the signal over; what is announced during the start is loaded after it.
         signal.signal(signal.SIGUSR1, self._note_reload)
         Protocol.guard = Guard(_raise_file_limit(app.settings.max_connections))
@@ -288,18 +296,28 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self._begin_reload)
         if self._reload_again:
             self._begin_reload()
         loop.call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stops being ready at once, finishes what was accepted, then ends."""
+        """Stops being ready at once, drains after the first SIGTERM, finishes what was accepted, then ends."""
         self._application.ready = False
         if self._reloading is not None:
             self._reloading.cancel()
-        super().handle_exit(sig, frame)
+        if sig == signal.SIGTERM and self._loop and self._drain_seconds and not Protocol.guard.draining:
+            Protocol.guard.draining = True
+            # Another handler's turn may be interrupted here, so the loop is asked to set the timer itself.
+            self._loop.call_soon_threadsafe(self._drain)
+        else:
+            super().handle_exit(sig, frame)
+
+    def _drain(self) -> None:
+        """Answers whoever has not heard yet that this server is ending, and ends a while later."""
+        logger.info("not ready any more; connections are answered for %g s", self._drain_seconds)
+        asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, signal.SIGTERM, None)
 
     def _sweep(self, due: float) -> None:
         """Looks after the connections, and measures how late the event loop calls back."""
@@ -319,7 +337,7 @@ class Server(uvicorn.Server):
         # However many signals come during a reload, one more follows it: what they announce may have come too late
         # for the one that runs.
         self._reload_again = True
-        if self._reloading is None and not self.should_exit:
+        if self._reloading is None and self._application.ready:
             self._reloading = asyncio.get_running_loop().create_task(self._reload_until_quiet())
 
     async def _reload_until_quiet(self) -> None:

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
         5, gt=0, allow_inf_nan=False, description="seconds of work that may wait for a model; more is answered 429"
     )
     timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
+    drain_seconds: float = Field(
+        0, ge=0, allow_inf_nan=False, description="seconds after SIGTERM in which connections are still answered"
+    )
     shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning and error leave out the line per request"
