@@ -7,10 +7,11 @@ WORKDIR /src
 # The virtual environment is all that leaves the build stages: no pip cache, no sources.
 RUN python3 -m venv /opt/quartet
 COPY pyproject.toml constraints.txt README.md ./
+COPY quartet quartet
 COPY service service
 
 FROM build AS build-cpu
-RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt . \
+RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[server]' \
     # 285 MB of GPU code that this image never loads.
     && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so \
     && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_tensorrt.so \

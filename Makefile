@@ -47,7 +47,7 @@ $(BIN)/python:
 
 $(VENV)/.serve: $(FILES) | $(BIN)/python
 	@echo "installing the service into $(VENV) …"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[server]'
 	@touch $@
 
 $(VENV)/.training: $(FILES) | $(BIN)/python
@@ -57,5 +57,5 @@ $(VENV)/.training: $(FILES) | $(BIN)/python
 
 $(VENV)/.test: $(FILES) | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"
-	@$(PIP) --editable '.[training,test,lint]'
+	@$(PIP) --editable '.[test,lint]'
 	@touch $(VENV)/.serve $(VENV)/.training $@

@@ -6,13 +6,16 @@ import socket
 import sys
 import time
 
-from service import memory
-from service.app import create_app, load_models
-from service.inference.repository import NothingToServe
-from service.inference.session import DeviceUnavailable
-from service.server import Server
-from service.settings import InvalidSettings, Settings, read_settings
-from service.tasks.registry import BUILT_IN, Registry
+from quartet.extras import needs
+
+with needs("server"):
+    from service import memory
+    from service.app import create_app, load_models
+    from service.inference.repository import NothingToServe
+    from service.inference.session import DeviceUnavailable
+    from service.server import Server
+    from service.settings import InvalidSettings, Settings, read_settings
+    from service.tasks.registry import BUILT_IN, Registry
 
 logger = logging.getLogger("service")
 

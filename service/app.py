@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from starlette.middleware import Middleware
 
-from service import __version__, api
+from quartet import __version__
+from service import api
 from service.api import documentation, health
 from service.api.families import Family
 from service.api.v1.models import models_router

@@ -3,17 +3,20 @@
 import argparse
 import sys
 
-from rich.console import Console
+from quartet.extras import needs
 
-from service.inference.manifest import InvalidModel
-from training.autoencoder import recipe as autoencoder
-from training.classification import recipe as classification
-from training.data import DataError
-from training.detection import recipe as detection
-from training.export import ExportMismatch
-from training.memory import keep_freed_memory
-from training.tabular import recipe as tabular
-from training.text import recipe as text
+with needs("training"):
+    from rich.console import Console
+
+    from service.inference.manifest import InvalidModel
+    from training.autoencoder import recipe as autoencoder
+    from training.classification import recipe as classification
+    from training.data import DataError
+    from training.detection import recipe as detection
+    from training.export import ExportMismatch
+    from training.memory import keep_freed_memory
+    from training.tabular import recipe as tabular
+    from training.text import recipe as text
 
 RECIPES = {
     "classification": classification,

@@ -1,0 +1,84 @@
+"""The wheel: what it carries, and what works where its base dependencies alone are installed."""
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.server import ROOT
+
+BASE = ["httpx", "tqdm"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel, built from a copy, since a build leaves files beside the sources."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("quartet", "service", "training"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+    subprocess.run([sys.executable, "-c", build], cwd=folder, check=True, capture_output=True)
+    (built,) = (folder / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the wheel and its base dependencies, taken from this environment."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    for name in _closure(BASE):
+        files = importlib.metadata.distribution(name).files or []
+        for top in {file.parts[0] for file in files} - {".."}:
+            source = Path(str(importlib.metadata.distribution(name).locate_file(top)))
+            if not (packages / top).exists():
+                (packages / top).symlink_to(source)
+    return folder / "bin" / "python"
+
+
+def _closure(names: list[str]) -> set[str]:
+    """These distributions and all that they require, without extras."""
+    found: set[str] = set()
+    while names:
+        name = names.pop()
+        if name not in found:
+            found.add(name)
+            requirements = map(Requirement, importlib.metadata.requires(name) or [])
+            names += [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
+    return found
+
+
+def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the interpreter in a folder without the sources."""
+    return subprocess.run([python, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def test_the_wheel_carries_the_client_the_service_and_the_training(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (metadata,) = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
+    assert {"quartet/py.typed", "service/__main__.py", "training/__main__.py", "training/text/recipe.py"} <= names
+    tops = {name.partition("/")[0] for name in names}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"quartet", "service", "training"}
+    lines = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if "Requires-Dist: " in line]
+    requirements = [Requirement(line) for line in lines]
+    assert sorted(each.name for each in requirements if "extra" not in str(each.marker)) == BASE
+
+
+@pytest.mark.parametrize(("module", "extra"), [("service", "server"), ("training", "training")])
+def test_a_missing_extra_is_named_in_one_line(python: Path, tmp_path: Path, module: str, extra: str):
+    ended = run(python, "-m", module, folder=tmp_path)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"pip install 'quartet[{extra}]'" in line
