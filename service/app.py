@@ -18,6 +18,7 @@ from service.api.v1.models import models_router
 from service.api.v1.operations import operations_router
 from service.inference.repository import Repository
 from service.inference.session import available_cpus
+from service.inference.variants import Selection
 from service.metrics import BatchObserver, Metrics
 from service.settings import Settings
 from service.stack import failures
@@ -57,6 +58,7 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
                 max_queue=settings.max_queue,
                 max_wait=settings.max_wait,
                 observer=partial(BatchObserver, metrics),
+                selection=Selection.parse(settings.variant),
             )
             await load_models(app)
         except Exception as error:
@@ -121,7 +123,7 @@ async def load_models(app: Application) -> bool:
         documentation.forget(app)
         app.metrics.device.clear()
         for version in app.repository.versions:
-            app.metrics.device.labels(version.name, version.version, version.device).set(1)
+            app.metrics.device.labels(**version.signature).set(1)
 
 
 def _call_later(seconds: float, callback: Callable[[], None]) -> None:

@@ -52,8 +52,8 @@ class Metrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.device = Gauge(
-            "quartet_model_info", "1 for the version that is served, on its device", ("model", "version", "device"),
-            registry=registry,
+            "quartet_model_info", "1 for the version that is served, on its device, with the graph that answers",
+            ("model", "version", "device", "variant"), registry=registry,
         )  # fmt: skip
 
 

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.inference.session import Device
+from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
 
@@ -27,6 +28,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
     models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
     device: Device = Field("auto", description="auto, cpu or cuda; cuda never falls back")
+    variant: str = Field(
+        "auto",
+        description="which graph of a model runs: auto (the fastest that is good here), reference or a variant's name; "
+        "for single models MODEL=VARIANT, with commas between",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
     max_batch: int = Field(64, ge=1, description="the most items in a batch (a model's own limit may be lower)")
     max_queue: int = Field(4096, ge=1, description="the most items that wait for a model")
@@ -48,6 +54,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning and error leave out the line per request"
     )
+
+    @field_validator("variant")
+    @classmethod
+    def _readable(cls, variant: str) -> str:
+        Selection.parse(variant)
+        return variant
 
     @model_validator(mode="after")
     def _room_for_a_request(self) -> Self:

@@ -173,7 +173,7 @@ def test_models_health_and_metrics(client: httpx.Client):
     ):
         (value,) = re.findall(re.escape(name) + r" (\S+)", metrics)
         assert float(value) >= 1
-    assert 'quartet_model_info{device="cpu",model="classifier",version="1"} 1.0' in metrics
+    assert 'quartet_model_info{device="cpu",model="classifier",variant="reference",version="1"} 1.0' in metrics
 
 
 def test_every_request_has_its_line_in_the_log(server: Server, client: httpx.Client):

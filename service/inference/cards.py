@@ -1,10 +1,14 @@
 """What every manifest says, whatever the task."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+# The graph that every version has, and the choice of the fastest good one; no variant is called so.
+REFERENCE = "reference"
+AUTO = "auto"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -82,19 +86,81 @@ class ListCard(Card):
 
 
 class GoldenCard(Card):
-    """How `golden.npz` is to be compared.
+    """How the golden file is to be compared.
 
     Attributes:
+        file: its name.
         rows: how many inputs it holds.
-        atol: the largest absolute difference from PyTorch's output that is accepted.
+        atol: the largest absolute difference from the outputs in it that is accepted.
         tolerances: likewise for single outputs, by name.
         lists: how the outputs are compared if they are lists.
     """
 
+    file: str = Field("golden.npz", exclude_if=lambda file: file == "golden.npz")
     rows: int
     atol: float
     tolerances: dict[str, Annotated[float, Field(gt=0)]] = Field({}, exclude_if=lambda tolerances: not tolerances)
     lists: ListCard | None = Field(None, exclude_if=lambda lists: lists is None)
+
+
+class Speed(Card):
+    """How fast a variant and its reference ran, in turns, in sessions of ONNX Runtime without the service.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        machine: the processor or the GPU, and what about it matters.
+        threads: of the CPU provider.
+        batch: items in a batch.
+        items_per_second: of the variant.
+        reference: likewise of the reference.
+    """
+
+    device: Literal["cpu", "cuda"]
+    machine: str
+    threads: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    items_per_second: float = Field(gt=0)
+    reference: float = Field(gt=0)
+
+
+class Kept(Card):
+    """The figure on the validation split for which a variant was kept.
+
+    Attributes:
+        figure: which.
+        value: of the variant.
+        reference: of the reference.
+    """
+
+    figure: str
+    value: float
+    reference: float
+
+
+class VariantCard(Card):
+    """Another graph of the same contract as `model.onnx`, the reference: smaller or faster, and a little less exact.
+
+    A task adds fields of its manifest, which then hold for the answers of this graph: figures, calibration, thresholds.
+
+    Attributes:
+        name: what it is chosen by.
+        file: of the graph.
+        device: where it is meant to run.
+        method: how it was made.
+        golden: its golden file, with answers of its own.
+        size: of the graph's file, in bytes.
+        validation: what it was kept for.
+        speed: how fast it was where it was made.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    file: str
+    device: Literal["cpu", "cuda"]
+    method: str
+    golden: GoldenCard
+    size: int = Field(gt=0)
+    validation: Kept | None = None
+    speed: tuple[Speed, ...] = ()
 
 
 class ManifestBase(Card):
@@ -112,6 +178,19 @@ class ManifestBase(Card):
     training: TrainingCard
     golden: GoldenCard
     files: dict[str, str] = Field(description="sha256 of every file beside this one that serving reads")
+    variants: tuple[VariantCard, ...] = Field((), exclude_if=lambda variants: not variants)
+
+    @model_validator(mode="after")
+    def _distinct_variants(self) -> Self:
+        names = [REFERENCE, AUTO, *(variant.name for variant in self.variants)]
+        if len({*names}) < len(names):
+            raise ValueError(f"variants need names of their own, other than {REFERENCE} and {AUTO}")
+        return self
+
+    def as_variant(self, variant: VariantCard) -> Self:
+        """What holds for the answers of a variant: what its card says of the same name, and the rest of this."""
+        own = type(variant).model_fields.keys() & type(self).model_fields.keys() - {"name"}
+        return self.model_copy(update={name: getattr(variant, name) for name in own})
 
     @property
     def headline(self) -> dict[str, float]:

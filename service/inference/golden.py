@@ -1,4 +1,4 @@
-"""How far a session's answers are from what PyTorch gave, and how far they may be."""
+"""How far a session's answers are from those it is to give, and how far they may be."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
     same rank may be swapped, so each entry is compared with the one that is nearest to it.
 
     Args:
-        want: what PyTorch gave, by the name of the output.
+        want: what PyTorch gave (a variant: what its graph means), by the name of the output.
         got: what the session gave.
         card: what is accepted.
 
@@ -48,7 +48,7 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
     """
     for name, array in want.items():
         if got[name].shape != array.shape:
-            raise ValueError(f"output {name} is {got[name].shape}, PyTorch gave {array.shape}")
+            raise ValueError(f"output {name} is {got[name].shape}, not {array.shape}")
     if card.lists is None:
         found = [
             Difference(name, _largest(array, got[name]), card.tolerances.get(name, card.atol))

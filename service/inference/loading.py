@@ -1,21 +1,20 @@
 """From a folder on disk to a version that can answer: checked, measured and warm."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from service.inference.cards import ManifestBase
-from service.inference.manifest import MODEL, InvalidModel, read_manifest, without_folders
-from service.inference.session import Device, Session, read_golden_item
+from service.inference.cards import AUTO, REFERENCE, ManifestBase
+from service.inference.manifest import InvalidModel, check_files, read_manifest, without_folders
+from service.inference.performance import Known, Performance, measure, nothing
+from service.inference.session import Device, DeviceUnavailable, Session, cuda_problem, read_golden_item
+from service.inference.variants import Graph, graphs
 
 logger = logging.getLogger(__name__)
 
-# A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
-_LONGEST_CPU_BATCH_SECONDS = 0.05
-# A model that takes longer the first time is too slow to run on the event loop, so it is not measured again.
-_PERHAPS_INLINE_SECONDS = 0.02
+_SLOWER = "it is not the fastest on this machine"
 
 
 class Kind(NamedTuple):
@@ -32,12 +31,35 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """A graph that is open on a device, and known to be good there.
+
+    Attributes:
+        graph: which.
+        session: on the device; on a CPU with all cores.
+        single: the same on one core; None on a GPU, and where there is one core.
+        performance: how fast it is.
+        difference: the largest from its golden file.
+        warm: the seconds that warming up took.
+    """
+
+    graph: Graph
+    session: Session
+    single: Session | None
+    performance: Performance
+    difference: float
+    warm: float
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A version that can answer.
 
     Attributes:
-        manifest: its card.
+        manifest: its card, as it holds for the graph that answers.
         companion: what its task needs beside the graph.
+        variant: the name of the graph that answers.
+        others: why other variants do not, by name.
         session: on the device; on a CPU with all cores.
         single: the same on one core; None on a GPU, and where there is one core.
         max_batch: its largest batch.
@@ -47,6 +69,8 @@ class Opened:
 
     manifest: ManifestBase
     companion: Any
+    variant: str
+    others: Mapping[str, str]
     session: Session
     single: Session | None
     max_batch: int
@@ -55,7 +79,15 @@ class Opened:
 
 
 def open_version(
-    folder: Path, name: str, kinds: Mapping[str, Kind], *, device: Device, threads: int, max_batch: int
+    folder: Path,
+    name: str,
+    kinds: Mapping[str, Kind],
+    *,
+    device: Device,
+    threads: int,
+    max_batch: int,
+    wanted: str = AUTO,
+    known: Known = nothing,
 ) -> Opened:
     """Opens a version; takes seconds.
 
@@ -66,6 +98,8 @@ def open_version(
         device: as `Session` takes it.
         threads: likewise.
         max_batch: the most items in a batch, unless the manifest states less.
+        wanted: which of its graphs shall answer, as `graphs` takes it.
+        known: the performance of graphs that need not be measured.
 
     Raises:
         InvalidModel: it cannot be served.
@@ -75,35 +109,123 @@ def open_version(
     if manifest.name != name:
         raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
     companion = _read_companion(folder, kinds[manifest.task])
-    session = Session(folder / MODEL, device, threads)
-    difference = session.check(folder, manifest)
-    seconds = session.warm_up(manifest, 1)
-    batch = min(max_batch, manifest.max_batch)
-    single = None
-    if session.device == "cpu":
-        if session.threads > 1:
-            single = Session(folder / MODEL, "cpu", 1)
-            seconds += single.warm_up(manifest, 1)
-        alone = min((single or session).warm_up(manifest, 1) for _ in range(2))
-        batch = max(1, min(batch, int(_LONGEST_CPU_BATCH_SECONDS / alone)))
-    largest = 0.0
-    for each in filter(None, (session, single)):
-        largest = each.warm_up(manifest, batch)
-        seconds += largest
-    if largest < _PERHAPS_INLINE_SECONDS:
-        # The shortest of some: the first one allocates, and a disturbed one says nothing about the model.
-        largest = min((single or session).warm_up(manifest, batch) for _ in range(3))
+    serving: Literal["cpu", "cuda"] = "cpu" if device == "cpu" or cuda_problem() else "cuda"
+    may_answer, others = graphs(manifest, wanted, serving)
+
+    def run(graph: Graph) -> Running:
+        # A variant runs on the device that it is meant for, or not at all.
+        where = device if graph.name == REFERENCE else serving
+        return _run(folder, graph, where, threads, min(max_batch, manifest.max_batch), known(graph.sha256))
+
+    running, beaten = _choose(may_answer, run, known, by_speed=wanted == AUTO)
+    others |= beaten
+    if wanted in others:
+        logger.warning("%s/%s: the variant %s was asked for: %s", name, folder.name, wanted, others[wanted])
+    session, performance = running.session, running.performance
     logger.info(
-        "loaded %s/%s on %s%s; golden file reproduced within %.1g; batches of at most %d; warm after %.2f s",
+        "loaded %s/%s (%s) on %s%s; golden file reproduced within %.1g; batches of at most %d; warm after %.2f s",
         name,
         folder.name,
+        running.graph.name,
         session.device,
         f" (not cuda: {session.fallback})" if session.fallback else "",
-        difference,
-        batch,
-        seconds,
+        running.difference,
+        performance.max_batch,
+        running.warm,
     )
-    return Opened(manifest, companion, session, single, batch, largest, read_golden_item(folder, manifest))
+    return Opened(
+        running.graph.manifest,
+        companion,
+        running.graph.name,
+        others,
+        session,
+        running.single,
+        performance.max_batch,
+        performance.seconds,
+        read_golden_item(folder, running.graph.manifest),
+    )
+
+
+def _choose(
+    may_answer: Sequence[Graph], run: Callable[[Graph], Running], known: Known, *, by_speed: bool
+) -> tuple[Running, dict[str, str]]:
+    """The graph that answers, and why the others that were tried do not.
+
+    Args:
+        may_answer: the reference last; it answers where no other is good.
+        run: opens a graph.
+        known: the performance of graphs that need not be measured.
+        by_speed: whether the fastest shall answer; otherwise the first that is good.
+
+    Raises:
+        InvalidModel: the reference was tried and is no good.
+        DeviceUnavailable: likewise.
+    """
+    *variants, reference = may_answer
+    others: dict[str, str] = {}
+    best: Running | None = None
+    if by_speed and variants:
+        fastest = _fastest(may_answer, known)
+        if fastest is None:  # measured against the reference
+            best = run(reference)
+        else:  # the others need not even be opened
+            others = {graph.name: _SLOWER for graph in variants if graph is not fastest}
+            variants = [graph for graph in variants if graph is fastest]
+    for graph in variants:
+        others[graph.name] = _SLOWER
+        try:
+            candidate = run(graph)
+        except (InvalidModel, DeviceUnavailable) as error:
+            others[graph.name] = str(error)
+            logger.warning("%s: the variant %s is no good here: %s", graph.manifest.name, graph.name, error)
+        else:
+            if best is None or candidate.performance.is_worth(best.performance):
+                best = candidate
+    best = best or run(reference)
+    others.pop(best.graph.name, None)
+    return best, others
+
+
+def _fastest(may_answer: Sequence[Graph], known: Known) -> Graph | None:
+    """The graph that is known to be the fastest; None unless all are known."""
+    *variants, best = may_answer
+    if (bar := known(best.sha256)) is None:
+        return None
+    for graph in variants:
+        if (performance := known(graph.sha256)) is None:
+            return None
+        if performance.is_worth(bar):
+            best, bar = graph, performance
+    return best
+
+
+def _run(
+    folder: Path, graph: Graph, device: Device, threads: int, max_batch: int, performance: Performance | None
+) -> Running:
+    """Opens a graph, checks it and warms it up; measures it unless its performance is known.
+
+    Raises:
+        InvalidModel: it is not the file that it was, or no good here.
+        DeviceUnavailable: the device cannot serve it.
+    """
+    manifest = graph.manifest
+    if graph.name != REFERENCE:  # the files of the reference have been checked with the manifest
+        check_files(folder, manifest, graph.files)
+    session = Session(folder / graph.file, device, threads)
+    difference = session.check(folder, manifest)
+    warm = session.warm_up(manifest, 1)
+    single = None
+    if session.device == "cpu" and session.threads > 1:
+        single = Session(folder / graph.file, "cpu", 1)
+        warm += single.warm_up(manifest, 1)
+    if performance is None:
+        performance, seconds = measure(manifest, session, single, max_batch)
+        warm += seconds
+    else:
+        performance = replace(performance, max_batch=min(performance.max_batch, max_batch))
+        for each in filter(None, (session, single)):
+            warm += each.warm_up(manifest, performance.max_batch)
+    return Running(graph, session, single, performance, difference, warm)
 
 
 def _read_companion(folder: Path, kind: Kind) -> Any:

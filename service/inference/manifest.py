@@ -6,17 +6,17 @@ task needs; the manifest names the sha256 of each file that serving reads. Each 
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pydantic_core
 from pydantic import ValidationError
 
-from service.inference.cards import ManifestBase
+from service.inference.cards import GoldenCard, ManifestBase
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
-GOLDEN = "golden.npz"
+GOLDEN: str = GoldenCard.model_fields["file"].default
 _FOLDERS = re.compile(r"(?<![\w.])/(?=\S)(?:[^/\n\"':]+/)*(?=[^/\s\"':])")
 
 
@@ -33,7 +33,7 @@ def without_folders(text: str) -> str:
 
 
 def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> ManifestBase:
-    """The manifest of the version in `folder`, after checking the sha256 of every file that it names.
+    """The manifest of the version in `folder`, after checking the sha256 of every file but those of its variants.
 
     Args:
         folder: of the version.
@@ -60,12 +60,24 @@ def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> Mani
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise InvalidModel(f"{MANIFEST}: {field}: {first['msg']}") from None
-    for name in (MODEL, GOLDEN, *manifest.companions):
+    of_variants = {name for variant in manifest.variants for name in (variant.file, variant.golden.file)}
+    needed = (MODEL, manifest.golden.file, *manifest.companions)
+    check_files(
+        folder, manifest, dict.fromkeys((*needed, *(name for name in manifest.files if name not in of_variants)))
+    )
+    return manifest
+
+
+def check_files(folder: Path, manifest: ManifestBase, names: Iterable[str]) -> None:
+    """Checks the sha256 of files of a version.
+
+    Raises:
+        InvalidModel: one is missing, is not named in the manifest, or is not the one that it was made with.
+    """
+    for name in names:
         if name not in manifest.files:
             raise InvalidModel(f"{MANIFEST}: files: names no {name}")
-    for name, expected in manifest.files.items():
-        _check_file(folder, name, expected)
-    return manifest
+        _check_file(folder, name, manifest.files[name])
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:

@@ -17,6 +17,7 @@ from service.inference.manifest import InvalidModel, without_folders
 from service.inference.scheduler import Scheduler
 from service.inference.session import Device, DeviceUnavailable, Session, available_cpus
 from service.inference.stacking import run_batch, run_ragged
+from service.inference.variants import Selection
 from service.inference.versions import Newest, versions_in
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,10 @@ class Version:
         version: its number.
         label: both, as a call may ask for it.
         signature: what every answer says of who made it.
-        manifest: its card.
+        manifest: its card, as it holds for the graph that answers.
         companion: what its task needs beside the graph.
+        variant: the name of the graph that answers.
+        others: why other variants do not, by name.
         session: on the device.
         batcher: takes its items.
     """
@@ -52,7 +55,14 @@ class Version:
         self.name = name
         self.version = version
         self.label = f"{name}/{version}"
-        self.signature = {"model": name, "version": version, "device": opened.session.device}
+        self.variant = opened.variant
+        self.others = opened.others
+        self.signature = {
+            "model": name,
+            "version": version,
+            "device": opened.session.device,
+            "variant": opened.variant,
+        }
         self.manifest = opened.manifest
         self.companion = opened.companion
         self.session: Session = opened.session
@@ -146,6 +156,7 @@ class Repository:
         max_queue: the most items that wait for a model.
         max_wait: seconds of work that may wait for a model.
         observer: makes the observer of a model's batcher, given its name.
+        selection: which variants answer.
         policy: which versions are loaded and which of them answers.
     """
 
@@ -160,12 +171,14 @@ class Repository:
         max_queue: int,
         max_wait: float,
         observer: Callable[[str], Observer],
+        selection: Selection | None = None,
         policy: Newest | None = None,
     ) -> None:
         self._folder = folder
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._observer = observer
+        self._selection = selection or Selection()
         self._policy = policy or Newest()
         self._threads = threads or available_cpus()
         self._open = partial(open_version, kinds=kinds, device=device, threads=self._threads, max_batch=max_batch)
@@ -232,6 +245,8 @@ class Repository:
                     await self._load(folder.name)
                 except OSError as error:
                     self._refuse(folder.name, f"its folder cannot be read: {error.strerror}")
+        for name in self._selection.by_model.keys() - self._loaded.keys():
+            logger.warning("a variant of %s was asked for, but no such model is served", name)
         if not self._loaded:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
@@ -262,7 +277,8 @@ class Repository:
                 continue
             try:
                 # Hashing, optimising the graph and warming up block for long: off the event loop.
-                opened = await _on_daemon_thread(partial(self._open, self._folder / name / version, name))
+                work = partial(self._open, self._folder / name / version, name, wanted=self._selection.of(name))
+                opened = await _on_daemon_thread(work)
             except DeviceUnavailable:
                 raise
             except InvalidModel as error:

@@ -1,4 +1,4 @@
-"""One ONNX Runtime session on one device, checked against what PyTorch answered."""
+"""One ONNX Runtime session on one device, checked against the answers that it is to give."""
 
 import ctypes
 import math
@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from service.inference.cards import ManifestBase, TensorSpec
 from service.inference.golden import compare
-from service.inference.manifest import GOLDEN, MODEL, InvalidModel, without_folders
+from service.inference.manifest import InvalidModel, without_folders
 
 # No telemetry from inside somebody's network.
 ort.disable_telemetry_events()
@@ -72,6 +72,7 @@ class Session:
             raise DeviceUnavailable(self.fallback)
         self.device = "cpu" if device == "cpu" or self.fallback else "cuda"
         self.threads = threads or available_cpus()
+        self._file = model.name
         self._session = _open(model, self.device, self.threads)
         if self.device == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             # The runtime falls back in silence where the provider cannot take the graph.
@@ -92,30 +93,31 @@ class Session:
         """Holds the graph against its manifest and replays the golden file on this device.
 
         Returns:
-            The largest absolute difference from PyTorch.
+            The largest absolute difference.
 
         Raises:
             InvalidModel: tensors of other names, types or shapes, or a difference beyond the stated tolerance.
         """
         for specs, values in ((manifest.inputs, self._specs[0]), (manifest.outputs, self._specs[1])):
             self._check_tensors(specs, values)
+        file = manifest.golden.file
         try:
-            with (folder / GOLDEN).open("rb") as file, np.load(file) as golden:
+            with (folder / file).open("rb") as opened, np.load(opened) as golden:
                 inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
                 expected = [golden[spec.name] for spec in manifest.outputs]
             answers = self.run(inputs)
         except Exception as error:  # numpy, zipfile and the runtime each have their own
-            raise InvalidModel(f"{GOLDEN}: cannot be replayed: {without_folders(str(error))}") from error
+            raise InvalidModel(f"{file}: cannot be replayed: {without_folders(str(error))}") from error
         names = [spec.name for spec in manifest.outputs]
         try:
             worst = compare(
                 dict(zip(names, expected, strict=True)), dict(zip(names, answers, strict=True)), manifest.golden
             )
         except ValueError as error:
-            raise InvalidModel(f"{GOLDEN}: {error}") from None
+            raise InvalidModel(f"{file}: {error}") from None
         if not worst.acceptable:
             raise InvalidModel(
-                f"{MODEL}: output {worst.output} differs from PyTorch's by {worst.value:.2g} on {self.device}, "
+                f"{self._file}: output {worst.output} differs from {file}'s by {worst.value:.2g} on {self.device}, "
                 f"more than the stated {worst.accepted:.2g}"
             )
         return worst.value
@@ -146,8 +148,7 @@ class Session:
             ) from error
         return clock() - started
 
-    @staticmethod
-    def _check_tensors(specs: Sequence[TensorSpec], values: Sequence[Any]) -> None:
+    def _check_tensors(self, specs: Sequence[TensorSpec], values: Sequence[Any]) -> None:
         names = {"tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(float)": "float32"}
         actual = [
             (value.name, names.get(value.type, value.type), tuple(x if isinstance(x, int) else -1 for x in value.shape))
@@ -155,12 +156,12 @@ class Session:
         ]
         stated = [(spec.name, spec.dtype, spec.shape) for spec in specs]
         if actual != stated:
-            raise InvalidModel(f"{MODEL}: has the tensors {actual}, the manifest says {stated}")
+            raise InvalidModel(f"{self._file}: has the tensors {actual}, the manifest says {stated}")
 
 
 def read_golden_item(folder: Path, manifest: ManifestBase) -> Any:
     """The first input of the golden file, as `stacking` takes items: an array, or a tuple of one per input."""
-    with (folder / GOLDEN).open("rb") as file, np.load(file) as golden:
+    with (folder / manifest.golden.file).open("rb") as file, np.load(file) as golden:
         first = tuple(golden[spec.name][0] for spec in manifest.inputs)
     return first if len(first) > 1 else first[0]
 

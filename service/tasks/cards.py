@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.inference.cards import Card, Probability
+from service.inference.cards import Card, Probability, VariantCard
 
 
 class ImageInput(Card):
@@ -71,3 +71,11 @@ class ClassifierMetrics(Card):
     negative_log_likelihood: float
     validation_accuracy: Probability
     per_class: tuple[ClassMetrics, ...]
+
+
+class ClassifierVariant(VariantCard):
+    """A variant of a classifier of images or texts, with what was measured and fitted on its own answers."""
+
+    metrics: ClassifierMetrics
+    calibration: Calibration
+    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)

@@ -56,6 +56,7 @@ def test_an_unknown_variable_is_refused_with_the_list(monkeypatch: pytest.Monkey
         ("PORT", "65536"),
         ("PORT", ""),
         ("DEVICE", "tpu"),
+        ("VARIANT", "int8,"),
         ("THREADS", "1.5"),
         ("MAX_BATCH", "0"),
         ("MAX_QUEUE", "many"),

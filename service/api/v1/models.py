@@ -19,9 +19,15 @@ class ModelSummary(BaseModel):
     description: str
     device: str = Field(examples=["cpu"])
     fallback: str | None = Field(description="why it does not run on CUDA, where `auto` had to fall back")
+    variant: str = Field(
+        examples=["int8"], description="which graph answers: `reference`, or a variant that is faster on this machine"
+    )
+    other_variants: dict[str, str] = Field(
+        examples=[{"float16": "it is meant for cuda"}], description="why other variants of this version do not answer"
+    )
     labels: int = Field(examples=[10], description="how many labels it knows")
     metrics: dict[str, float] = Field(
-        examples=[{"accuracy": 0.94}], description="how good it is on the test split of `data`"
+        examples=[{"accuracy": 0.94}], description="how good it is, with this variant, on the test split of `data`"
     )
     data: str = Field(examples=["CIFAR-10 (JPEG q75)"])
     queue_depth: int = Field(examples=[0], description="items that wait now")
@@ -64,7 +70,10 @@ def models_router(registry: Registry) -> APIRouter:
     async def show_model(
         request: Request, name: Annotated[str, Path(description="as in `GET /v1/models`", examples=["classifier"])]
     ) -> ModelSummary:
-        """The manifest: labels, input, test figures per class, calibration, conformal table or curves, training."""
+        """The manifest: labels, input, test figures per class, calibration, conformal table or curves, training.
+
+        Figures, calibration, thresholds and the golden file are those of the variant that answers.
+        """
         with request.app.repository.lease(name) as lease:
             return detail(**_summary(lease.version), manifest=lease.version.manifest)
 
@@ -80,6 +89,8 @@ def _summary(version: Version) -> dict[str, Any]:
         "description": manifest.description,
         "device": version.device,
         "fallback": version.session.fallback,
+        "variant": version.variant,
+        "other_variants": version.others,
         "labels": len(manifest.labels),
         "metrics": manifest.headline,
         "data": manifest.data.name,

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from service.inference.cards import ManifestBase
-from service.tasks.cards import Calibration, ClassifierMetrics, ConformalPoint, ImageInput
+from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint, ImageInput
 
 
 class ClassifierManifest(ManifestBase):
@@ -17,6 +17,7 @@ class ClassifierManifest(ManifestBase):
     metrics: ClassifierMetrics
     calibration: Calibration
     conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+    variants: tuple[ClassifierVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
     def headline(self) -> dict[str, float]:

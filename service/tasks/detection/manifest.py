@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, ManifestBase, Probability
+from service.inference.cards import Card, ManifestBase, Probability, VariantCard
 
 
 class LetterboxInput(Card):
@@ -72,6 +72,13 @@ class Suppression(Card):
     max_detections: int = Field(gt=0)
 
 
+class DetectorVariant(VariantCard):
+    """A variant of a detector, with what was measured on its own answers."""
+
+    metrics: DetectorMetrics
+    curves: ThresholdCurves
+
+
 class DetectorManifest(ManifestBase):
     """An object detector: uint8 pixels (batch, height, width, 3) to the best detections, the best first.
 
@@ -85,6 +92,7 @@ class DetectorManifest(ManifestBase):
     suppression: Suppression
     metrics: DetectorMetrics
     curves: ThresholdCurves
+    variants: tuple[DetectorVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
     def headline(self) -> dict[str, float]:

@@ -312,10 +312,10 @@ async def test_one_version_that_breaks_the_loading_does_not_keep_the_others_from
     repository = repository_of(tmp_path)
     opened = repository._open
 
-    def breaks(folder: Path, name: str) -> object:
+    def breaks(folder: Path, name: str, **options: object) -> object:
         if name == "odd":
             raise ZeroDivisionError("nobody thought of this")
-        return opened(folder, name)
+        return opened(folder, name, **options)
 
     monkeypatch.setattr(repository, "_open", breaks)
     await repository.load_all()

@@ -43,7 +43,7 @@ def test_check_gives_the_difference(tmp_path: Path):
 
 def test_another_answer_than_the_golden_files_is_refused(tmp_path: Path):
     folder = write_model(tmp_path, change=wrong_golden)
-    with pytest.raises(InvalidModel, match=r"differs from PyTorch's by .* on cpu, more than the stated 1e-05"):
+    with pytest.raises(InvalidModel, match=r"differs from golden.npz's by .* on cpu, more than the stated 1e-05"):
         check(folder)
 
 

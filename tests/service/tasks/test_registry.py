@@ -40,7 +40,8 @@ async def test_it_is_served(client: httpx.AsyncClient):
     answer = await client.post("/v1/name-colours", json=["#e6141e", "#141ee6"])
     assert answer.status_code == 200
     assert answer.json() == {
-        "model": "namer", "version": "1", "device": "cpu", "results": [{"name": "red"}, {"name": "blue"}],
+        "model": "namer", "version": "1", "device": "cpu", "variant": "reference",
+        "results": [{"name": "red"}, {"name": "blue"}],
     }  # fmt: skip
     assert "server-timing" in answer.headers
     refused = await client.post("/v1/name-colours", json={"red": True})

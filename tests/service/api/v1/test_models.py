@@ -9,7 +9,9 @@ import pytest
 from service.api.v1.models import ModelList, ModelSummary
 from service.app import create_app
 from service.settings import Settings
-from tests.tiny import write_model, wrong_golden
+from tests.pictures import encode
+from tests.tiny import solid, write_model, wrong_golden
+from tests.tiny_variants import int8_graph, write_slow_model, write_variant
 
 
 async def test_the_list(client: httpx.AsyncClient):
@@ -24,6 +26,8 @@ async def test_the_list(client: httpx.AsyncClient):
         "description": "three colours",
         "device": "cpu",
         "fallback": None,
+        "variant": "reference",
+        "other_variants": {},
         "labels": 3,
         "metrics": {"accuracy": 1.0},
         "data": "colours",
@@ -59,3 +63,34 @@ async def test_refused_versions_are_listed_with_the_reason(tmp_path: Path):
     assert [(model["name"], model["version"]) for model in document["models"]] == [("a", "1"), ("b", "1")]
     assert list(document["refused"]) == ["b/2"]
     assert "differs" in document["refused"]["b/2"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "answers", "others"),
+    [
+        ("auto", "int8", {"float16": "it is meant for cuda"}),
+        ("int8,classifier=reference", "reference", dict.fromkeys(("int8", "float16"), "reference was asked for")),
+    ],
+)
+async def test_the_variant_that_answers_is_named_everywhere(
+    tmp_path: Path, variant: str, answers: str, others: dict[str, str]
+):
+    folder = write_slow_model(tmp_path)
+    write_variant(folder, int8_graph(), "float16", device="cuda")
+    app = create_app(Settings(models=tmp_path, device="cpu", threads=1, variant=variant))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        model = (await client.get("/v1/models/classifier")).json()
+        answer = await client.post("/v1/predict", content=encode(solid("red")), headers={"Content-Type": "image/png"})
+        metrics = (await client.get("/metrics")).text
+    assert (model["variant"], model["other_variants"]) == (answers, others)
+    # Its own figures.
+    accuracy = 0.99 if answers == "int8" else 1.0
+    assert model["metrics"] == {"accuracy": accuracy}
+    assert model["manifest"]["metrics"]["accuracy"] == accuracy
+    assert [each["name"] for each in model["manifest"]["variants"]] == ["int8", "float16"]
+    assert answer.json()["variant"] == answers
+    assert answer.json()["results"][0]["labels"][0]["label"] == "red"
+    assert f'variant="{answers}"' in metrics

@@ -1,0 +1,78 @@
+"""How fast a graph runs on this machine, and with which batches: measured, or known beforehand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.inference.cards import ManifestBase
+from service.inference.session import Session
+
+# A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
+_LONGEST_CPU_BATCH_SECONDS = 0.05
+# A model that takes longer the first time is too slow to run on the event loop, so it is not measured again.
+_PERHAPS_INLINE_SECONDS = 0.02
+# A variant that gains less is less exact for nothing, and the difference may be chance.
+_WORTHWHILE = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """How a graph is best run on this machine, and how fast it is then.
+
+    Attributes:
+        max_batch: its largest batch.
+        seconds: what such a batch takes, on one core or on the GPU.
+        alone: what a batch of one takes, likewise.
+    """
+
+    max_batch: int
+    seconds: float
+    alone: float
+
+    @property
+    def per_item(self) -> float:
+        """Seconds that an item takes in its largest batch."""
+        return self.seconds / self.max_batch
+
+    def is_worth(self, other: "Performance") -> bool:
+        """Whether to run this rather than the other: in large batches it is clearly faster, alone not slower."""
+        return self.per_item * _WORTHWHILE <= other.per_item and self.alone <= other.alone * _WORTHWHILE
+
+
+# What is known of a graph's performance on this machine, by the sha256 of its file; what is not is measured.
+Known = Callable[[str], Performance | None]
+
+
+def nothing(_: str) -> None:
+    """Nothing is known of any graph."""
+
+
+def measure(
+    manifest: ManifestBase, session: Session, single: Session | None, max_batch: int
+) -> tuple[Performance, float]:
+    """Finds the batch that is best for a graph, and how fast the graph is then.
+
+    Args:
+        manifest: of the version.
+        session: on the device, which has run already.
+        single: the same on one core, likewise; None where there is none.
+        max_batch: the most items in a batch.
+
+    Returns:
+        The performance, and the seconds that the first batches of that size took.
+
+    Raises:
+        InvalidModel: the runtime cannot run such a batch.
+    """
+    busy = single or session
+    alone = min(busy.warm_up(manifest, 1) for _ in range(2))
+    batch = max_batch
+    if session.device == "cpu":
+        batch = max(1, min(batch, int(_LONGEST_CPU_BATCH_SECONDS / alone)))
+    warm = largest = 0.0
+    for each in filter(None, (session, single)):
+        largest = each.warm_up(manifest, batch)
+        warm += largest
+    if largest < _PERHAPS_INLINE_SECONDS:
+        # The shortest of some: the first one allocates, and a disturbed one says nothing about the model.
+        largest = min(busy.warm_up(manifest, batch) for _ in range(3))
+    return Performance(batch, largest, alone), warm

@@ -1,0 +1,200 @@
+"""Which graph of a version answers: the fastest that is good here, the one that was asked for, or the reference."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.inference import loading
+from service.inference.loading import Opened, open_version
+from service.inference.manifest import InvalidModel, sha256
+from service.inference.performance import Performance
+from service.inference.session import DeviceUnavailable, Session
+from service.inference.variants import Selection, graphs
+from service.tasks.registry import BUILT_IN, read_manifest
+from tests.tiny import answer, solid, write_model, wrong_golden
+from tests.tiny_variants import int8_graph, write_slow_model, write_variant
+
+FAST, SLOW = Performance(16, 0.001, 0.0001), Performance(16, 0.1, 0.01)
+
+
+def open_tiny(folder: Path, wanted: str = "auto", known: Mapping[str, Performance] | None = None) -> Opened:
+    return open_version(
+        folder,
+        "classifier",
+        BUILT_IN.kinds,
+        device="cpu",
+        threads=1,
+        max_batch=64,
+        wanted=wanted,
+        known=(known or {}).get,
+    )
+
+
+def labels(opened: Opened) -> list[int]:
+    images = np.stack([solid(colour) for colour in ("red", "green", "blue")])
+    (probabilities,) = opened.session.run({"images": images})
+    np.testing.assert_allclose(probabilities, answer(images), atol=1e-4)
+    return probabilities.argmax(1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "by_model"),
+    [
+        ("auto", "auto", {}),
+        ("reference", "reference", {}),
+        ("int8,detector=reference", "int8", {"detector": "reference"}),
+        (" a = int8 , b=float16 ", "auto", {"a": "int8", "b": "float16"}),
+    ],
+)
+def test_a_selection(text: str, default: str, by_model: dict[str, str]):
+    selection = Selection.parse(text)
+    assert selection == Selection(default, by_model)
+    assert selection.of("something else") == default
+
+
+@pytest.mark.parametrize("text", ["", "int8,", "a=", "=int8", "int8,float16", "a=int8,a=float16", "a=b,,c=d"])
+def test_no_selection(text: str):
+    with pytest.raises(ValueError, match=r"must be a VARIANT|twice"):
+        Selection.parse(text)
+
+
+def test_the_graphs_that_may_answer(tmp_path: Path):
+    folder = write_slow_model(tmp_path)
+    write_variant(folder, int8_graph(), "float16", device="cuda")
+    manifest = read_manifest(folder)
+
+    def may_answer(wanted: str, device: str) -> tuple[list[str], list[str]]:
+        found, others = graphs(manifest, wanted, device)
+        return [graph.name for graph in found], list(others)
+
+    assert may_answer("auto", "cpu") == (["int8", "reference"], ["float16"])
+    assert may_answer("auto", "cuda") == (["float16", "reference"], ["int8"])
+    assert may_answer("int8", "cpu") == (["int8", "reference"], ["float16"])
+    assert may_answer("float16", "cpu") == (["reference"], ["int8", "float16"])
+    assert may_answer("reference", "cpu") == (["reference"], ["int8", "float16"])
+    assert may_answer("int4", "cpu") == (["reference"], ["int8", "float16", "int4"])
+    (variant, _), _ = graphs(manifest, "int8", "cpu")
+    assert variant.sha256 == sha256(folder / "int8.onnx")
+    assert variant.files == ("int8.onnx", "int8.npz")
+    # What was measured and fitted on its own answers holds for it, and the rest of the version's card.
+    assert (variant.manifest.metrics.accuracy, manifest.metrics.accuracy) == (0.99, 1.0)
+    assert len(variant.manifest.conformal) == 2
+    assert variant.manifest.name == "classifier"
+
+
+@pytest.mark.parametrize("wanted", ["auto", "int8"])
+def test_a_faster_variant_answers(tmp_path: Path, wanted: str):
+    opened = open_tiny(write_slow_model(tmp_path), wanted)
+    assert (opened.variant, opened.others) == ("int8", {})
+    assert opened.manifest.headline == {"accuracy": 0.99}
+    assert labels(opened) == [0, 1, 2]
+
+
+def test_the_reference_where_it_is_asked_for(tmp_path: Path):
+    opened = open_tiny(write_slow_model(tmp_path), "reference")
+    assert (opened.variant, opened.others) == ("reference", {"int8": "reference was asked for"})
+    assert opened.manifest.headline == {"accuracy": 1.0}
+
+
+def test_the_reference_where_no_variant_is_faster(tmp_path: Path):
+    folder = write_model(tmp_path)
+    write_variant(folder, int8_graph())
+    files = read_manifest(folder).files
+    for int8, reference, expected in (
+        (SLOW, FAST, "reference"),
+        (FAST, FAST, "reference"),
+        (FAST, SLOW, "int8"),
+        # Faster in large batches, but slower alone.
+        (Performance(16, 0.001, 0.02), SLOW, "reference"),
+    ):
+        opened = open_tiny(folder, known={files["int8.onnx"]: int8, files["model.onnx"]: reference})
+        assert opened.variant == expected
+        assert list(opened.others) == [name for name in ("int8",) if name != expected]
+
+
+def test_what_is_known_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = write_model(tmp_path)
+    write_variant(folder, int8_graph())
+    files = read_manifest(folder).files
+    monkeypatch.setattr(loading, "measure", None)
+    opened = open_tiny(folder, known={files["int8.onnx"]: Performance(9, 0.003, 0.001), files["model.onnx"]: SLOW})
+    assert (opened.variant, opened.max_batch, opened.seconds) == ("int8", 9, 0.003)
+    # No larger than it was checked for.
+    opened = open_tiny(folder, "reference", known={files["model.onnx"]: Performance(512, 0.1, 0.01)})
+    assert opened.max_batch == 16
+
+
+@pytest.mark.parametrize("wanted", ["auto", "int8"])
+def test_an_int8_graph_that_saturates_is_caught_by_its_golden_file(
+    tmp_path: Path, wanted: str, caplog: pytest.LogCaptureFixture
+):
+    """A CPU without VNNI adds two products of uint8 and int8 in 16 bits: what is exact elsewhere saturates there."""
+    opened = open_tiny(write_slow_model(tmp_path, int8_graph(127, saturates=True)), wanted)
+    assert opened.variant == "reference"
+    assert "int8.onnx: output probabilities differs from int8.npz's by" in opened.others["int8"]
+    assert "int8.onnx: output probabilities differs" in caplog.text
+    assert opened.manifest.headline == {"accuracy": 1.0}
+    assert labels(opened) == [0, 1, 2]
+
+
+def test_the_emulated_saturation_is_the_only_fault(tmp_path: Path):
+    """The same emulation is right with weights that cannot saturate."""
+    assert open_tiny(write_slow_model(tmp_path, int8_graph(63, saturates=True)), "int8").variant == "int8"
+
+
+@pytest.mark.parametrize("fault", ["sha256", "missing", "graph", "golden"])
+def test_a_variant_whose_files_are_no_good(tmp_path: Path, fault: str):
+    folder = write_slow_model(tmp_path)
+    if fault == "sha256":
+        (folder / "int8.onnx").write_bytes((folder / "int8.onnx").read_bytes() + b"x")
+    elif fault == "missing":
+        (folder / "int8.npz").unlink()
+    else:
+        (folder / ("int8.onnx" if fault == "graph" else "int8.npz")).write_bytes(b"rubbish")
+        card = (folder / "manifest.json").read_text()
+        for file, stated in read_manifest(folder).files.items():
+            card = card.replace(stated, sha256(folder / file))
+        (folder / "manifest.json").write_text(card)
+    opened = open_tiny(folder)
+    assert opened.variant == "reference"
+    says = {"sha256": "is not the file", "missing": "int8.npz: is missing", "graph": "int8.onnx", "golden": "int8.npz"}
+    assert says[fault] in opened.others["int8"]
+
+
+def test_a_bad_reference_is_refused_although_a_variant_is_good(tmp_path: Path):
+    folder = write_model(tmp_path, change=wrong_golden)
+    write_variant(folder, int8_graph())
+    with pytest.raises(InvalidModel, match=r"model\.onnx: output probabilities differs"):
+        open_tiny(folder)
+
+
+def test_a_variant_that_its_device_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_int8(path: Path, *arguments: object) -> Session:
+        if path.name == "int8.onnx":
+            raise DeviceUnavailable("no")
+        return Session(path, *arguments)
+
+    folder = write_slow_model(tmp_path)
+    monkeypatch.setattr(loading, "Session", no_int8)
+    opened = open_tiny(folder)
+    assert (opened.variant, opened.others) == ("reference", {"int8": "no"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "auto"}, {"name": "reference"}, {"name": "Int 8"}, {"device": "tpu"}, {"conformal": []}, {"size": 0}],
+)
+def test_a_card_that_is_no_variants(tmp_path: Path, changes: dict):
+    folder = write_model(tmp_path)
+    write_variant(folder, int8_graph(), **changes)
+    with pytest.raises(InvalidModel, match=r"variants|manifest\.json: Value error"):
+        read_manifest(folder)
+
+
+def test_two_variants_of_a_name(tmp_path: Path):
+    folder = write_slow_model(tmp_path)
+    write_variant(folder, int8_graph())
+    with pytest.raises(InvalidModel, match="names of their own"):
+        read_manifest(folder)
