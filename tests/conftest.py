@@ -54,3 +54,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield running
     code = running.stop()
     assert code == 0, "".join(running.lines)
+
+
+@pytest.fixture(scope="session")
+def everything() -> Iterator[Server]:
+    """The real server with all committed models, on two threads, so that batches also run in parallel."""
+    running = Server(models=ROOT / "models", threads=2)
+    yield running
+    code = running.stop()
+    assert code == 0, "".join(running.lines)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.server import ROOT
+from tests.server import ROOT, Server
 
 BASE = ["httpx", "tqdm"]
 
@@ -82,3 +82,14 @@ def test_a_missing_extra_is_named_in_one_line(python: Path, tmp_path: Path, modu
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert f"pip install 'quartet[{extra}]'" in line
+
+
+def test_the_client_needs_nothing_else(python: Path, server: Server, tmp_path: Path):
+    program = """
+import sys
+from quartet import Client
+with Client(sys.argv[1]) as client:
+    print(client.predict(sys.argv[2]).label)
+"""
+    ended = run(python, "-c", program, server.url, str(ROOT / "examples" / "cat.jpg"), folder=tmp_path)
+    assert (ended.stdout, ended.stderr) == ("cat\n", "")

@@ -1,0 +1,484 @@
+"""The client for programs with an event loop: a method for each thing that the service does."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
+
+import httpx
+
+from quartet import inputs
+from quartet.answers import (
+    DecodedImage,
+    Detections,
+    Encoding,
+    Generation,
+    Model,
+    Picture,
+    Prediction,
+    Reconstruction,
+    RowPrediction,
+    SavedGeneration,
+    TextPrediction,
+)
+from quartet.calls import Calls, json_body
+from quartet.errors import QuartetError
+from quartet.http import Connection
+from quartet.lists import Errors
+from quartet.results import Results
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    import pandas
+
+    from quartet.inputs import Image, Images, Latents, Row
+
+Invert = Literal["auto", "never", "always"]
+# As many as the server explains in a request.
+_EXPLAINED = 8
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options of a client."""
+
+    timeout: float
+    retry_for: float
+    concurrency: int
+    headers: Mapping[str, str] | None
+    transport: httpx.AsyncBaseTransport | None
+
+
+class _Options(TypedDict, total=False):
+    model: str | None
+    progress: bool | None
+
+
+class PredictOptions(_Options, total=False):
+    """The options of `predict`."""
+
+    top_k: int | None
+    coverage: float | None
+
+
+class DetectOptions(_Options, total=False):
+    """The options of `detect`."""
+
+    confidence: float | None
+    precision: float | None
+    recall: float | None
+    classes: Sequence[str] | None
+    max_detections: int | None
+
+
+class EncodeOptions(_Options, total=False):
+    """The options of `encode` and `reconstruct`."""
+
+    invert: Invert | None
+
+
+class TextOptions(PredictOptions, total=False):
+    """The options of `classify_text`."""
+
+    explain: bool | None
+
+
+class RowOptions(_Options, total=False):
+    """The options of `predict_tabular`."""
+
+    top_k: int | None
+
+
+class AsyncClient:
+    """A client for programs with an event loop of asyncio: `async with AsyncClient() as client: …`.
+
+    Methods take one item and give one answer, or take a list (or any iterable, or a frame) and give `Results`, in
+    order. A list is sent in requests of bounded size, several at a time. Options that are None are left to the server;
+    docs/api.md describes them.
+
+    All methods raise `Problem` (in the class of the failure) for what the server refuses, `Unreachable` where there is
+    no answer, and `InvalidItem` for what cannot be sent. An item that fails ends the call, or with `errors="return"`
+    stands as an error in its place. What is answered 429, 502, 503 or 504, and what breaks off, is sent again until
+    `retry_for` has passed, not before `Retry-After`, and at a time that differs by chance.
+
+    Args:
+        url: where the server answers.
+        timeout: seconds without a sign of life after which an answer is given up.
+        retry_for: seconds for which a request that may succeed later is sent again; 0 for never.
+        concurrency: the most requests under way at a time.
+        headers: sent with every request.
+        transport: of httpx, carries the requests instead of the network.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        timeout: float = 60.0,
+        retry_for: float = 60.0,
+        concurrency: int = 4,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency={concurrency}: must be at least 1")
+        connection = Connection(
+            url,
+            timeout=timeout,
+            retry_for=retry_for,
+            concurrency=concurrency,
+            headers=headers,
+            transport=transport,
+        )
+        self._calls = Calls(connection, concurrency)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._calls.connection.close()
+
+    @overload
+    async def predict(  # type: ignore[overload-overlap]  # a path is an iterable of strings, and meant as a path
+        self, images: "Image", **options: "Unpack[PredictOptions]"
+    ) -> Prediction: ...
+    @overload
+    async def predict(
+        self, images: "Images", *, errors: Literal["raise"] = "raise", **options: "Unpack[PredictOptions]"
+    ) -> Results[Prediction]: ...
+    @overload
+    async def predict(
+        self, images: "Images", *, errors: Literal["return"], **options: "Unpack[PredictOptions]"
+    ) -> Results[Prediction | QuartetError]: ...
+    async def predict(
+        self,
+        images: Any,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        coverage: float | None = None,
+        errors: Errors = "raise",
+        progress: bool | None = None,
+    ) -> Any:
+        """Classifies an image, or several.
+
+        Args:
+            images: a path, the bytes of a file, an open file, a Pillow image or an array of uint8; or several.
+            model: `NAME` or `NAME/VERSION`.
+            top_k: the most labels in each answer.
+            coverage: adds `label_set`, which contains the true label with this probability.
+            errors: `raise`, or `return` in the place of an item that fails.
+            progress: whether a bar is shown; None: on a terminal or in a notebook, from the second second on.
+        """
+        options = {"model": model, "top_k": top_k, "coverage": coverage}
+        return await self._calls.images("predict", Prediction.read, images, options, errors, progress)
+
+    @overload
+    async def detect(  # type: ignore[overload-overlap]
+        self, images: "Image", **options: "Unpack[DetectOptions]"
+    ) -> Detections: ...
+    @overload
+    async def detect(
+        self, images: "Images", *, errors: Literal["raise"] = "raise", **options: "Unpack[DetectOptions]"
+    ) -> Results[Detections]: ...
+    @overload
+    async def detect(
+        self, images: "Images", *, errors: Literal["return"], **options: "Unpack[DetectOptions]"
+    ) -> Results[Detections | QuartetError]: ...
+    async def detect(
+        self,
+        images: Any,
+        *,
+        model: str | None = None,
+        confidence: float | None = None,
+        precision: float | None = None,
+        recall: float | None = None,
+        classes: Sequence[str] | None = None,
+        max_detections: int | None = None,
+        errors: Errors = "raise",
+        progress: bool | None = None,
+    ) -> Any:
+        """Finds the objects in an image, or in several.
+
+        Args:
+            images: as for `predict`.
+            model: `NAME` or `NAME/VERSION`.
+            confidence: the lowest score of a detection.
+            precision: use the threshold that reached this precision on the test split.
+            recall: use the threshold that reached this recall on the test split.
+            classes: only these labels.
+            max_detections: the most boxes of an image.
+            errors: as for `predict`.
+            progress: as for `predict`.
+        """
+        options = {
+            "model": model,
+            "confidence": confidence,
+            "precision": precision,
+            "recall": recall,
+            "classes": None if classes is None else ",".join([classes] if isinstance(classes, str) else classes),
+            "max_detections": max_detections,
+        }
+        return await self._calls.images("detect", Detections.read, images, options, errors, progress)
+
+    async def draw_detections(
+        self,
+        image: "Image",
+        *,
+        model: str | None = None,
+        confidence: float | None = None,
+        precision: float | None = None,
+        recall: float | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> Picture:
+        """The image with its objects drawn on it by the server; the options are those of `detect`."""
+        options = {
+            "model": model,
+            "confidence": confidence,
+            "precision": precision,
+            "recall": recall,
+            "classes": None if classes is None else ",".join([classes] if isinstance(classes, str) else classes),
+        }
+        return await self._calls.draw("detect", image, options)
+
+    @overload
+    async def encode(  # type: ignore[overload-overlap]
+        self, images: "Image", **options: "Unpack[EncodeOptions]"
+    ) -> Encoding: ...
+    @overload
+    async def encode(
+        self, images: "Images", *, errors: Literal["raise"] = "raise", **options: "Unpack[EncodeOptions]"
+    ) -> Results[Encoding]: ...
+    @overload
+    async def encode(
+        self, images: "Images", *, errors: Literal["return"], **options: "Unpack[EncodeOptions]"
+    ) -> Results[Encoding | QuartetError]: ...
+    async def encode(
+        self,
+        images: Any,
+        *,
+        model: str | None = None,
+        invert: Invert | None = None,
+        errors: Errors = "raise",
+        progress: bool | None = None,
+    ) -> Any:
+        """The latents of an image, or of several.
+
+        Args:
+            images: as for `predict`.
+            model: `NAME` or `NAME/VERSION`.
+            invert: whether light and dark are inverted; `auto` looks at the image's edges.
+            errors: as for `predict`.
+            progress: as for `predict`.
+        """
+        return await self._calls.images(
+            "encode", Encoding.read, images, {"model": model, "invert": invert}, errors, progress
+        )
+
+    @overload
+    async def reconstruct(  # type: ignore[overload-overlap]
+        self, images: "Image", **options: "Unpack[EncodeOptions]"
+    ) -> Reconstruction: ...
+    @overload
+    async def reconstruct(
+        self, images: "Images", *, errors: Literal["raise"] = "raise", **options: "Unpack[EncodeOptions]"
+    ) -> Results[Reconstruction]: ...
+    @overload
+    async def reconstruct(
+        self, images: "Images", *, errors: Literal["return"], **options: "Unpack[EncodeOptions]"
+    ) -> Results[Reconstruction | QuartetError]: ...
+    async def reconstruct(
+        self,
+        images: Any,
+        *,
+        model: str | None = None,
+        invert: Invert | None = None,
+        errors: Errors = "raise",
+        progress: bool | None = None,
+    ) -> Any:
+        """What an autoencoder makes of an image, or of several, and how far that is from it.
+
+        Args:
+            images: as for `predict`.
+            model: `NAME` or `NAME/VERSION`.
+            invert: as for `encode`.
+            errors: as for `predict`.
+            progress: as for `predict`.
+        """
+        options = {"model": model, "invert": invert}
+        return await self._calls.images("reconstruct", Reconstruction.read, images, options, errors, progress)
+
+    async def draw_reconstruction(
+        self, image: "Image", *, model: str | None = None, invert: Invert | None = None
+    ) -> Picture:
+        """The image and its reconstruction side by side; the options are those of `reconstruct`."""
+        return await self._calls.draw("reconstruct", image, {"model": model, "invert": invert})
+
+    @overload
+    async def decode(self, latents: "Latents", **options: "Unpack[_Options]") -> DecodedImage: ...
+    @overload
+    async def decode(
+        self, latents: "Iterable[Latents]", *, errors: Literal["raise"] = "raise", **options: "Unpack[_Options]"
+    ) -> Results[DecodedImage]: ...
+    @overload
+    async def decode(
+        self, latents: "Iterable[Latents]", *, errors: Literal["return"], **options: "Unpack[_Options]"
+    ) -> Results[DecodedImage | QuartetError]: ...
+    async def decode(
+        self, latents: Any, *, model: str | None = None, errors: Errors = "raise", progress: bool | None = None
+    ) -> Any:
+        """The image of latents, or the images of several.
+
+        Args:
+            latents: numbers, or what `encode` gave; or several.
+            model: `NAME` or `NAME/VERSION`.
+            errors: as for `predict`.
+            progress: as for `predict`.
+        """
+        one = inputs.is_one_vector(latents)
+        options = {"model": model}
+        return await self._calls.documents(
+            "decode", "latents", DecodedImage.read, latents, one, inputs.latents, options, errors, progress
+        )
+
+    @overload
+    async def classify_text(  # type: ignore[overload-overlap]
+        self, texts: str | os.PathLike[str], **options: "Unpack[TextOptions]"
+    ) -> TextPrediction: ...
+    @overload
+    async def classify_text(
+        self,
+        texts: Iterable[str | os.PathLike[str]],
+        *,
+        errors: Literal["raise"] = "raise",
+        **options: "Unpack[TextOptions]",
+    ) -> Results[TextPrediction]: ...
+    @overload
+    async def classify_text(
+        self, texts: Iterable[str | os.PathLike[str]], *, errors: Literal["return"], **options: "Unpack[TextOptions]"
+    ) -> Results[TextPrediction | QuartetError]: ...
+    async def classify_text(
+        self,
+        texts: Any,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        coverage: float | None = None,
+        explain: bool | None = None,
+        errors: Errors = "raise",
+        progress: bool | None = None,
+    ) -> Any:
+        """The topic of a text, or of several.
+
+        Args:
+            texts: a string, or a `Path` of a file in UTF-8; or several, such as a column of a frame.
+            model: `NAME` or `NAME/VERSION`.
+            top_k: the most labels in each answer.
+            coverage: adds `label_set`, which contains the true label with this probability.
+            explain: adds `words`: what each word does to the likeliest label.
+            errors: as for `predict`.
+            progress: as for `predict`.
+        """
+        one = isinstance(texts, str | os.PathLike)
+        options = {"model": model, "top_k": top_k, "coverage": coverage, "explain": explain}
+        most = {"most": _EXPLAINED} if explain else {}
+        return await self._calls.documents(
+            "classify-text", "texts", TextPrediction.read, texts, one, inputs.text, options, errors, progress, **most
+        )
+
+    @overload
+    async def predict_tabular(self, rows: "Row", **options: "Unpack[RowOptions]") -> RowPrediction: ...
+    @overload
+    async def predict_tabular(
+        self,
+        rows: "pandas.DataFrame | Iterable[Row]",
+        *,
+        errors: Literal["raise"] = "raise",
+        **options: "Unpack[RowOptions]",
+    ) -> Results[RowPrediction]: ...
+    @overload
+    async def predict_tabular(
+        self, rows: "pandas.DataFrame | Iterable[Row]", *, errors: Literal["return"], **options: "Unpack[RowOptions]"
+    ) -> Results[RowPrediction | QuartetError]: ...
+    async def predict_tabular(
+        self,
+        rows: Any,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        errors: Errors = "raise",
+        progress: bool | None = None,
+    ) -> Any:
+        """Predicts a class or a number from a row, or from several.
+
+        Args:
+            rows: a mapping from columns to values, where None and NaN are missing values; or several, or a frame.
+            model: `NAME` or `NAME/VERSION`.
+            top_k: the most labels in each answer.
+            errors: as for `predict`.
+            progress: as for `predict`.
+        """
+        one = inputs.is_one_row(rows)
+        options = {"model": model, "top_k": top_k}
+        return await self._calls.documents(
+            "predict-tabular", "rows", RowPrediction.read, rows, one, inputs.row, options, errors, progress
+        )
+
+    async def generate(
+        self,
+        count: int | None = None,
+        *,
+        label: str | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+        model: str | None = None,
+    ) -> Generation:
+        """Generates new images.
+
+        Args:
+            count: how many.
+            label: the class of all of them; None for any.
+            seed: gives the same images again; None for a new one.
+            temperature: lower gives more typical images, higher more varied ones.
+            model: `NAME` or `NAME/VERSION`.
+        """
+        wanted = {"count": count, "label": label, "seed": seed, "temperature": temperature, "format": "json"}
+        return Generation.read(*await self._calls.post("generate", {"model": model}, json_body(wanted)))
+
+    async def generate_to(
+        self,
+        path: str | os.PathLike[str],
+        count: int | None = None,
+        *,
+        label: str | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+        model: str | None = None,
+        progress: bool | None = None,
+    ) -> SavedGeneration:
+        """Generates new images into a file, as they come: memory does not grow with their number.
+
+        Args:
+            path: of the file, which is there whole or not at all: `.png` for a sheet, `.zip` for PNG files with a
+                table of labels and latents, `.npz` for arrays.
+            count: how many.
+            label: as for `generate`.
+            seed: as for `generate`.
+            temperature: as for `generate`.
+            model: as for `generate`.
+            progress: as for `predict`; the bar counts bytes.
+        """
+        wanted = {"count": count, "label": label, "seed": seed, "temperature": temperature}
+        return await self._calls.save(Path(path), wanted, {"model": model}, progress)
+
+    async def models(self) -> Results[Model]:
+        """The models that are served."""
+        return Results(Model.read(model) for model in (await self._calls.get("models"))["models"])
+
+    async def model(self, name: str) -> Model:
+        """A model that is served, with its manifest."""
+        return Model.read(await self._calls.get("models", name))
