@@ -22,7 +22,7 @@ def test_the_recipes_print_what_the_page_says(everything: Server, tmp_path: Path
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(program, "docs/client.md", "exec"), names)
-        stated = [line.removeprefix("#> ") for line in block.splitlines() if line.startswith("#> ")]
+        stated = [line.removeprefix("# → ") for line in block.splitlines() if line.startswith("# → ")]
         assert printed.getvalue().splitlines() == stated, block
     assert {path.name for path in tmp_path.iterdir()} == {"examples", "found.png", "sevens.npz", "seven.png"}
     names["client"].close()
