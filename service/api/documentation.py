@@ -87,6 +87,10 @@ def _follow(document: dict[str, Any], registry: Registry, versions: Sequence[Ver
         default = next((v.manifest for v in served if v.name == operation.default_model), None)
         others = [v.manifest for v in served if v.manifest is not default]
         described["requestBody"] = describe_body(operation.reads, [default, *others], limit)
+        if operation.facts is not None:
+            # The page shows the first; a stream is a document only for who asks for one.
+            answers = described["responses"]["200"]["content"]
+            answers["application/json"] = answers.pop("application/json")
         parameters = {parameter["name"]: parameter for parameter in described["parameters"]}
         for parameter in parameters.values():
             parameter["schema"] = _without_null(parameter["schema"])

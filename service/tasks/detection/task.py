@@ -40,9 +40,9 @@ class DetectOptions(Options):
 class ThresholdAnswer(BaseModel):
     """The threshold that was used, and the figures that it had on the test split, over all classes."""
 
-    confidence: float = Field(examples=[0.41])
-    precision: float = Field(examples=[0.91], description="share of the detections that were right")
-    recall: float = Field(examples=[0.9], description="share of the objects that were found")
+    confidence: float = Field(examples=[0.71])
+    precision: float = Field(examples=[0.904014], description="share of the detections that were right")
+    recall: float = Field(examples=[0.548148], description="share of the objects that were found")
 
 
 class DetectedBox(BaseModel):

@@ -44,6 +44,7 @@ async def test_the_bounds_of_what_is_served(tmp_path: Path):
     assert generate["count"]["maximum"] == 50
     assert generate["label"]["anyOf"] == [{"type": "string", "enum": ["dark", "light"]}, {"type": "null"}]
     assert operations["/v1/generate"]["requestBody"]["required"] is False
+    assert next(iter(operations["/v1/generate"]["responses"]["200"]["content"])) == "image/png"
     row = body(operations["/v1/predict-tabular"])["properties"]["rows"]["items"]
     assert (row["required"], row["additionalProperties"]) == (list(COLUMNS), False)
     assert [each["required"] for each in body(operations["/v1/classify-text"])["oneOf"]] == [["texts"], ["text"]]
