@@ -1,13 +1,16 @@
 """How fast a graph runs on this machine, and with which batches: measured, or known beforehand."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.inference.cards import ManifestBase
 from service.inference.session import Session
 
-# A CPU gains nothing from batches that take longer on one core; they would cost latency, and memory for good.
-_LONGEST_CPU_BATCH_SECONDS = 0.05
+# A CPU gains nothing from batches that take much longer on one core; they would cost latency, and memory for good.
+_LONG_CPU_BATCH_SECONDS = 0.025
+# An item is timed so often, or until it has taken so long in all.
+_TIMINGS, _TIMING_SECONDS = 8, 0.05
 # A model that takes longer the first time is too slow to run on the event loop, so it is not measured again.
 _PERHAPS_INLINE_SECONDS = 0.02
 # A variant that gains less is less exact for nothing, and the difference may be chance.
@@ -64,10 +67,8 @@ def measure(
         InvalidModel: the runtime cannot run such a batch.
     """
     busy = single or session
-    alone = min(busy.warm_up(manifest, 1) for _ in range(2))
-    batch = max_batch
-    if session.device == "cpu":
-        batch = max(1, min(batch, int(_LONGEST_CPU_BATCH_SECONDS / alone)))
+    alone = _shortest(busy, manifest)
+    batch = min(max_batch, _worthwhile(alone)) if session.device == "cpu" else max_batch
     warm = largest = 0.0
     for each in filter(None, (session, single)):
         largest = each.warm_up(manifest, batch)
@@ -76,3 +77,19 @@ def measure(
         # The shortest of some: the first one allocates, and a disturbed one says nothing about the model.
         largest = min(busy.warm_up(manifest, batch) for _ in range(3))
     return Performance(batch, largest, alone), warm
+
+
+def _shortest(session: Session, manifest: ManifestBase) -> float:
+    """Seconds for a single item: the least of some times, since whatever disturbs one makes it longer."""
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < _TIMINGS and sum(times) < _TIMING_SECONDS):
+        times.append(session.warm_up(manifest, 1))
+    return min(times)
+
+
+def _worthwhile(seconds: float) -> int:
+    """The largest batch for a CPU, of items that take so long each.
+
+    In steps of the square root of two (1, 2, 3, 4, 6, 8, 11, 16, 23, 32), so that all starts of a model agree.
+    """
+    return max(1, round(2 ** (round(2 * math.log2(_LONG_CPU_BATCH_SECONDS / seconds)) / 2)))
