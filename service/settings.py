@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
     max_batch: int = Field(64, ge=1, description="the most items in a batch (a model's own limit may be lower)")
-    max_queue: int = Field(4096, ge=1, description="the most items that wait for a model")
+    max_queue: int = Field(16_384, ge=1, description="the most items that wait for a model")
     max_items: int = Field(10_000, ge=1, description="the most items in a request")
     max_body_mb: float = Field(64, gt=0, allow_inf_nan=False, description="the largest request body, in MB")
     max_memory_mb: float = Field(

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from service.inference.batcher import Batcher
 from service.inference.context import Context
-from service.inference.queue import DropReason, Queue
+from service.inference.queue import DropReason, Queue, Submission
 from service.inference.scheduler import Scheduler
 
 PATIENCE = 30  # seconds until a waiting test fails
@@ -78,3 +79,27 @@ class Recorder:
     def dropped(self, reason: DropReason, count: int) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + count
         self.dropped_any.set()
+
+
+@asynccontextmanager
+async def batcher_of(
+    run: Callable[[list[Any]], Sequence[Any]], max_batch: int = 4, max_queue: int = 1000
+) -> AsyncIterator[tuple[Batcher, Recorder]]:
+    """A batcher on a thread of its own, and what it reports."""
+    recorder, scheduler = Recorder(), Scheduler(1)
+    batcher = Batcher(run, max_batch=max_batch, max_queue=max_queue, observer=recorder, scheduler=scheduler)
+    try:
+        yield batcher, recorder
+    finally:
+        if isinstance(run, Gated):
+            run.release(10_000)
+        async with asyncio.timeout(PATIENCE):
+            await batcher.close()
+            await scheduler.close()
+
+
+def enqueue(batcher: Batcher, items: Sequence[Any], **options: Any) -> Submission:
+    """Queues all items of a new call."""
+    context = Context(**options)
+    context.single = len(items) == 1
+    return batcher.submit(items, context)

@@ -6,6 +6,7 @@ import logging
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -22,6 +23,10 @@ _SWEEP_SECONDS = 0.05
 _SPACING = 2.0
 # A wait so short needs no thought.
 _NEGLIGIBLE_SECONDS = 0.005
+# A call is admitted with all its items up to two batches or so many; those after them wait for room.
+_COUNTED = 16
+# So long is room kept for a call whose body has not come yet.
+_READING_SECONDS = 2.0
 # After this many consecutive failed batches the model itself is suspected.
 _FAILURES = 10
 
@@ -53,6 +58,7 @@ class Batcher:
             models whose largest batch takes less time than a hand-over to a thread and back.
         run_on_one_core: like `run`, on a single core, for batches side by side.
         seconds_per_item: what an item costs, as far as it is known beforehand.
+        cores: of the CPU, on which inputs are turned into items.
         probe: an item that the model is known to be good at; tells a broken model from bad items.
     """
 
@@ -67,11 +73,13 @@ class Batcher:
         max_wait: float = math.inf,
         run_on_one_core: Run | None = None,
         seconds_per_item: float = 0.0,
+        cores: int = 1,
         probe: Any = None,
     ) -> None:
         self.max_batch = max_batch
         self._max_queue = max_queue
         self._max_wait = max_wait
+        self._counted = max(2 * max_batch, _COUNTED)
         self._negligible = min(_NEGLIGIBLE_SECONDS, max_wait / 4)
         self.observer = observer
         self._scheduler = scheduler
@@ -85,9 +93,16 @@ class Batcher:
         self._drained = asyncio.Event()
         self._failed_batches = 0
         self._probe = probe
-        # Items that admitted calls are going to submit.
-        self._reserved = 0
-        # Until when those that were refused have been told to stay away, and how many items a call has.
+        self._probing = self._broken = False
+        # What turning an input into an item costs, while all cores do it.
+        self._cores = cores
+        self._seconds_to_prepare = 0.0
+        # Items that admitted calls are going to submit; those of calls that have one.
+        self._reserved = self._reserved_lone = 0
+        # Calls whose bodies are being read, and since when.
+        self._reading: deque[tuple[float, Context]] = deque()
+        # Until when those that were refused have been told to stay away, and how many items a call has whose body did
+        # not tell.
         self._promised = 0.0
         self._items_per_call = 1.0
         if scheduler:
@@ -104,6 +119,12 @@ class Batcher:
         """Items that wait."""
         return len(self.flow.queue)
 
+    def prepared(self, seconds: float, busy: float) -> None:
+        """Learns what an item costs before it is queued: it took `seconds`, and a core was busy with it for `busy`."""
+        self.observer.prepared(seconds)
+        before = self._seconds_to_prepare
+        self._seconds_to_prepare = before + (busy / self._cores - before) * (0.1 if before else 1.0)
+
     def submit(self, items: Sequence[Any], context: Context) -> Submission:
         """Queues items to be run; the returned submission's `future` gets their results, in order.
 
@@ -115,13 +136,14 @@ class Batcher:
             context: of the call.
 
         Raises:
-            Overloaded: the queue is full, or the wait would last longer than it may, or beyond the deadline.
+            Overloaded: no room was kept for them, and the queue is full, or the wait would last longer than it may,
+                or beyond the deadline.
             Draining: the batcher is closed.
         """
-        self.admit(len(items), context)
-        self._reserved -= len(items)
-        context.reserved -= len(items)
-        submission = Submission(self._loop.create_future(), [None] * len(items), len(items), time.monotonic(), context)
+        count = len(items)
+        self._admit(max(count, context.reserved), context)
+        self._reserve(context.reserved - count, context)
+        submission = Submission(self._loop.create_future(), [None] * count, count, time.monotonic(), context)
         self._waiting.add(submission)
         if not self._sweeping:
             self._sweeping = True
@@ -134,71 +156,119 @@ class Batcher:
         return submission
 
     def admit(self, count: int, context: Context) -> None:
-        """Reserves room for `count` items of a call, before the work of reading and making them.
+        """Reserves room for the items of a call, before the work of making them.
 
-        The room is kept until the items are submitted; whoever began the call releases what is left.
+        It is kept until they are submitted; whoever began the call releases what is left. Of a long call not all items
+        are counted: the later ones wait for room.
+
+        Args:
+            count: all items of the call.
+            context: of the call; `single` is set.
 
         Raises:
             Overloaded: as `submit` says.
             Draining: likewise.
             DeadlineExceeded: the call has gone without progress for too long already.
         """
+        context.reading = False
+        counted = min(count, self._counted)
+        if not context.single:
+            self._items_per_call += (counted - self._items_per_call) * 0.05
+        if context.single != (count == 1):
+            self.release(context)
+            context.single = not context.single
+        self._admit(counted, context)
+
+    def admit_unread(self, context: Context) -> None:
+        """Reserves room for a call whose items have not been counted yet: for as many as calls have of late.
+
+        A body that takes its time does not keep others out: the call has to be admitted anew once it is there.
+
+        Raises:
+            Overloaded: as `submit` does.
+            Draining: likewise.
+        """
+        self._admit(1 if context.single else math.ceil(self._items_per_call), context)
+        context.reading = True
+        if not self._reading:
+            self._loop.call_later(_READING_SECONDS, self._let_go)
+        self._reading.append((time.monotonic(), context))
+
+    def _let_go(self) -> None:
+        """Gives back the room of calls whose bodies take long."""
+        long_ago = time.monotonic() - _READING_SECONDS
+        while self._reading and (self._reading[0][0] <= long_ago or not self._reading[0][1].reading):
+            context = self._reading.popleft()[1]
+            if context.reading:
+                self.release(context)
+        if self._reading:
+            self._loop.call_later(_READING_SECONDS / 4, self._let_go)
+
+    def release(self, context: Context) -> None:
+        """Gives back the room of items that the call will not submit."""
+        context.reading = False
+        self._reserve(0, context)
+
+    def _admit(self, count: int, context: Context) -> None:
+        """Makes `count` the number of items that room is kept for, if there is room."""
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
-        flow = self.flow
-        queue = flow.queue
-        before = len(queue.first) + len(queue.others) + self._reserved - context.reserved
-        # Far from every bound, as nearly always: what follows costs more than a small network.
-        if before + count <= self._max_queue and (before + flow.in_flight) * flow.seconds_per_item < self._negligible:
+        if count <= context.reserved:
             self._reserve(count, context)
             return
-        ahead = queue.ahead_of_single if context.single else before
-        wait = (ahead + flow.in_flight) * flow.seconds_per_item
+        flow = self.flow
+        queue = flow.queue
+        queued, reserved = len(queue), self._reserved - context.reserved
+        full = queued + reserved + count > self._max_queue
+        # Far from every bound, as nearly always: what follows costs more than a small network.
+        each = flow.seconds_per_item + self._seconds_to_prepare
+        if not full and (queued + reserved + flow.in_flight) * each < self._negligible:
+            self._reserve(count, context)
+            return
+        if context.single:
+            # Half of each batch is for such items.
+            queued = min(queued, 2 * len(queue.lone))
+            reserved = min(reserved, 2 * (self._reserved_lone - context.reserved))
+        wait = (queued + reserved + flow.in_flight) * flow.seconds_per_item + reserved * self._seconds_to_prepare
         if wait and self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)
         left = min(self._max_wait, context.deadline - time.monotonic())
         if left <= 0:
             context.check()
-        if before + count > self._max_queue:
-            raise self._refusal(f"{before} items wait already and at most {self._max_queue} may", wait - left)
+        if full:
+            raise self._refusal(
+                f"{len(queue)} items wait already and at most {self._max_queue} may", wait - left, count
+            )
         if wait > left:
             why = f"The wait would be about {wait:.1f} s, longer than the {left:.1f} s that this request may wait"
-            raise self._refusal(why, wait - left)
-        # Near the bound chance decides about new calls (random early detection; Floyd and Jacobson 1993). Otherwise
+            raise self._refusal(why, wait - left, count)
+        # Near a bound chance decides about new calls (random early detection; Floyd and Jacobson 1993). Otherwise
         # those who ask again at once would take all that becomes free, and nothing would be left for those who come
         # back when they were told to.
+        filled = max(wait / left, (queued + reserved) / self._max_queue)
         new = not context.reserved and not context.next_round
-        if new and wait > left / 2 and random.random() < 2 * wait / left - 1:  # noqa: S311 - chance, no secret
-            raise self._refusal(f"Others wait for {wait:.1f} s already, and not all requests can be let in", 0.0)
+        if new and filled > 0.5 and random.random() < 2 * filled - 1:  # noqa: S311 - chance, no secret
+            raise self._refusal(f"Others wait for {wait:.1f} s already, and not all requests can be let in", 0.0, count)
         self._reserve(count, context)
-
-    def admit_unread(self, context: Context) -> None:
-        """Makes sure of room for a call whose items have not been counted yet: for as many as calls have of late.
-
-        Raises:
-            Overloaded: as `admit` does.
-            Draining: likewise.
-        """
-        self.admit(1 if context.single else min(self.max_batch, math.ceil(self._items_per_call)), context)
-
-    def release(self, context: Context) -> None:
-        """Gives back the room of items that the call will not submit."""
-        self._reserve(0, context)
 
     def _reserve(self, count: int, context: Context) -> None:
         """Makes `count` the number of items that room is kept for."""
-        self._reserved += count - context.reserved
+        more = count - context.reserved
+        self._reserved += more
+        if context.single:
+            self._reserved_lone += more
         context.reserved = count
 
-    def _refusal(self, why: str, seconds: float) -> Overloaded:
-        """A refusal that says when to come back: in `seconds` at the earliest.
+    def _refusal(self, why: str, seconds: float, count: int) -> Overloaded:
+        """A refusal of `count` items that says when to come back: in `seconds` at the earliest.
 
         Those who are refused are told different times, as far apart as the model needs for twice as many.
         """
         now = time.monotonic()
         self._promised = max(self._promised, now + max(0.0, seconds))
         retry_after = self._promised - now
-        self._promised += _SPACING * self._items_per_call * self.flow.seconds_per_item
+        each = self.flow.seconds_per_item + self._seconds_to_prepare
+        self._promised += _SPACING * count * each
         return Overloaded(f"{why}: try again later.", retry_after=retry_after)
 
     def trouble(self, limit: float) -> str | None:
@@ -209,7 +279,7 @@ class Batcher:
         """
         if self._scheduler and (seconds := self._scheduler.running_seconds(self.flow)) > limit:
             return f"a batch has been running for {seconds:.0f} s"
-        if self._failed_batches > (_FAILURES if self._probe is not None else _FAILURES - 1):
+        if self._broken:
             return f"the last {self._failed_batches} batches failed whole"
         return None
 
@@ -293,7 +363,6 @@ class Batcher:
             submission.missing -= 1
             if submission.missing == 0:
                 self._waiting.discard(submission)
-                self._items_per_call += (len(submission.results) - self._items_per_call) * 0.05
                 if not submission.future.done():
                     self._answer(submission)
         self.observer.batch(len(batch.entries), queued, batch.seconds)
@@ -301,11 +370,24 @@ class Batcher:
 
     def _note_failure(self, failed: bool) -> None:
         """Counts batches in a row that failed whole; asks the model about an item it is known to be good at."""
-        self._failed_batches = self._failed_batches + 1 if failed else 0
-        if self._failed_batches == _FAILURES and self._probe is not None and not self._closed:
-            logger.warning("the last %d batches failed whole: the model is tested with an input of its own", _FAILURES)
-            with contextlib.suppress(Overloaded):
-                self.submit([self._probe], Context(priority=-1))
+        if not failed:
+            self._failed_batches = 0
+            self._broken = False
+            return
+        self._failed_batches += 1
+        if self._failed_batches < _FAILURES or self._broken or self._probing or self._closed:
+            return
+        if self._probe is None:
+            self._broken = True
+            return
+        logger.warning("the last %d batches failed whole: the model is tested with an input of its own", _FAILURES)
+        with contextlib.suppress(Overloaded):  # after the next failure, then
+            self.submit([self._probe], Context(priority=-1)).future.add_done_callback(self._probed)
+            self._probing = True
+
+    def _probed(self, answer: asyncio.Future[list[Any]]) -> None:
+        self._probing = False
+        self._broken = answer.exception() is not None
 
     def _check_drained(self) -> None:
         if self._closed and not self._waiting and not self.flow.in_flight:

@@ -40,9 +40,8 @@ async def infer(version: Version, count: int, make: Make, context: Context) -> A
         Draining: the server is shutting down.
     """
     batcher = version.batcher
-    context.single = count == 1
     size = batcher.max_batch
-    batcher.admit(min(count, size), context)
+    batcher.admit(count, context)
     pending: deque[tuple[int, Submission]] = deque()
     items: Sequence[Any] | None = None
     start = 0
@@ -75,7 +74,6 @@ async def infer(version: Version, count: int, make: Make, context: Context) -> A
 async def infer_all(version: Version, count: int, make: Make, context: Context) -> list[Any]:
     """The results of all items, in order; see `infer`."""
     batcher = version.batcher
-    context.single = count == 1
     if count <= batcher.max_batch:
         # Nearly every call is of one batch, and an asynchronous generator costs more than the rest of this function.
         batcher.admit(count, context)

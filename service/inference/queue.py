@@ -60,35 +60,30 @@ Entry = tuple[int, int, int, Submission, int, Any]
 class Queue:
     """Entries by priority, then by round, then by arrival.
 
-    A call fills at most a quarter of a batch in a round, and its first item does not wait for the rounds at all: half
-    of each batch is for first items. So a small call never waits for large ones, however many there are, and however
-    many small calls there are, the large ones go on.
+    A call fills at most a quarter of a batch in a round, and a call of one item does not wait for the rounds at all:
+    half of each batch is for such items. So a lone item never waits for large calls, however many there are, and
+    however many lone items there are, the large calls go on.
 
     Args:
         max_batch: the most items in a batch.
         lock: held while the queue changes; batches are taken on other threads than items are added.
 
     Attributes:
-        first: the first items of calls, as a heap.
+        lone: the items of calls that have no other, as a heap.
         others: all other items, likewise.
     """
 
     def __init__(self, max_batch: int, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
         self._share = max(1, max_batch // 4)
-        self.first: list[Entry] = []
+        self.lone: list[Entry] = []
         self.others: list[Entry] = []
         self._order = itertools.count()
         self._round = 0
         self._odd = False
 
     def __len__(self) -> int:
-        return len(self.first) + len(self.others)
-
-    @property
-    def ahead_of_single(self) -> int:
-        """How many items are run before the only item of a call that comes now."""
-        return min(2 * len(self.first), len(self))
+        return len(self.lone) + len(self.others)
 
     def push(self, submission: Submission, items: Sequence[Any]) -> None:
         """Adds the items of a submission."""
@@ -96,10 +91,10 @@ class Queue:
         with self._lock:
             # After the call's earlier items.
             first = max(self._round, context.next_round)
-            fresh = not context.next_round and context.priority <= 0
+            heap = self.lone if context.single and context.priority <= 0 else self.others
             for index, item in enumerate(items):
                 entry = (context.priority, first + index // self._share, next(self._order), submission, index, item)
-                heapq.heappush(self.first if fresh and not index else self.others, entry)
+                heapq.heappush(heap, entry)
             context.next_round = first + math.ceil(len(items) / self._share)
 
     def pop(self, limit: int) -> tuple[list[Entry], Mapping[DropReason, int]]:
@@ -111,9 +106,9 @@ class Queue:
         dropped: Counter[DropReason] = Counter()
         # Half of them rounded up and down in turn, so that batches of one item are shared too.
         self._odd = not self._odd
-        self._take(self.first, (limit + self._odd) // 2, entries, dropped)
-        self._take(self.others, limit, entries, dropped, self.first[0][0] if self.first else math.inf)
-        self._take(self.first, limit, entries, dropped)
+        self._take(self.lone, (limit + self._odd) // 2, entries, dropped)
+        self._take(self.others, limit, entries, dropped, self.lone[0][0] if self.lone else math.inf)
+        self._take(self.lone, limit, entries, dropped)
         self._take(self.others, limit, entries, dropped)
         if entries:
             self._round = max(self._round, max(entry[1] for entry in entries)) + 1
@@ -139,7 +134,7 @@ class Queue:
         """
         dropped: Counter[DropReason] = Counter()
         with self._lock:
-            for heap in (self.first, self.others):
+            for heap in (self.lone, self.others):
                 over = [entry for entry in heap if entry[3].over]
                 if over:
                     dropped.update(_reason(entry[3]) for entry in over)

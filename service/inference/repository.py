@@ -311,6 +311,7 @@ class Repository:
             observer=self._observer(name),
             scheduler=None if inline else self._scheduler(opened.session.device),
             run_on_one_core=run_on_one_core,
+            cores=self._threads,
             probe=opened.probe,
             seconds_per_item=opened.seconds / opened.max_batch / (self._threads if opened.single else 1),
         )

@@ -104,7 +104,7 @@ class Call(Generic[ManifestT, OptionsT]):
         """
         notes: list[Any] = []
         uploads: Sequence[Upload] = self.inputs
-        observe = self.version.batcher.observer.prepared
+        observe = self.version.batcher.prepared
 
         async def make(start: int, end: int) -> list[UInt8Array]:
             data = [upload.data for upload in uploads[start:end]]

@@ -40,20 +40,20 @@ class _Pool:
         """Seconds until an image that is added now would be begun."""
         return self.waiting * self.seconds / self.threads
 
-    async def run(self, context: Context, work: Callable[..., Result], *arguments: Any) -> Result:
-        """The result of `work`, unless the call is over by the time a thread is free."""
+    async def run(self, context: Context, work: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:
+        """The result of `work` and the seconds of a core it took, unless the call is over when a thread is free."""
         context.check()
         if self.waiting >= self.threads:
             context.slow()
         self.waiting += 1
         try:
-            seconds, result = await asyncio.get_running_loop().run_in_executor(
+            seconds, busy, result = await asyncio.get_running_loop().run_in_executor(
                 self.executor, _timed, context, work, arguments
             )
         finally:
             self.waiting -= 1
         self.seconds += (seconds - self.seconds) * (0.1 if self.seconds else 1.0)
-        return result
+        return busy, result
 
 
 class Workers:
@@ -86,7 +86,7 @@ class Workers:
         prepare: Prepare,
         max_pixels: int,
         context: Context,
-        observe: Callable[[float], None],
+        observe: Callable[[float, float], None],
         first: int = 0,
     ) -> tuple[list[UInt8Array], list[Any]]:
         """What `prepare` gives for each of some images, which are decoded one after the other.
@@ -96,7 +96,7 @@ class Workers:
             prepare: decodes one whose header has been read.
             max_pixels: that an image may declare.
             context: of the call.
-            observe: is told of the seconds that each image took.
+            observe: is told of the seconds that each image took, and of those for which a core was busy with it.
             first: the index of the first of the images in the call.
 
         Raises:
@@ -110,15 +110,16 @@ class Workers:
         notes: list[Any] = []
         if len(images) > _FEW:
             # Each is quickly done, but all of them would keep the event loop from others.
-            done = await self._small.run(context, _prepare_small, images, prepare, max_pixels, first)
+            busy, done = await self._small.run(context, _prepare_small, images, prepare, max_pixels, first)
             for pixels, note, seconds in done:
                 items.append(pixels)
                 notes.append(note)
                 context.decode_seconds += seconds
-                observe(seconds)
+                observe(seconds, busy / len(done))
         pauses = Pauses(context)
         for index, data in enumerate(images[len(items) :], first + len(items)):
             started = time.perf_counter()
+            busy = 0.0
             try:
                 small = len(data) <= _INLINE_BYTES
                 image = EncodedImage.open(data, max_pixels) if small else await self._open(data, max_pixels, context)
@@ -128,7 +129,7 @@ class Workers:
                     pool = self._large if image.width * image.height > _LARGE_PIXELS else self._small
                     if index == 0:
                         _admit(pool, context)
-                    pixels, note = await pool.run(context, prepare, image)
+                    busy, (pixels, note) = await pool.run(context, prepare, image)
             except QuartetError as error:
                 error.index = index
                 raise
@@ -136,7 +137,7 @@ class Workers:
             notes.append(note)
             now = time.perf_counter()
             context.decode_seconds += now - started
-            observe(now - started)
+            observe(now - started, busy or now - started)
             if pauses.due:
                 await pauses.take()
         return items, notes
@@ -181,11 +182,13 @@ def _admit(pool: _Pool, context: Context) -> None:
         )
 
 
-def _timed(context: Context, work: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[float, Result]:
+def _timed(context: Context, work: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[float, float, Result]:
+    """The seconds that `work` took, those of a core, and its result."""
     if context.cancelled:
         raise Abandoned
     started = time.monotonic()
     if started > context.deadline:
         raise DeadlineExceeded("The image was not decoded in time: try again later, or allow more time.")
+    busy = time.thread_time()
     result = work(*arguments)
-    return time.monotonic() - started, result
+    return time.monotonic() - started, time.thread_time() - busy, result

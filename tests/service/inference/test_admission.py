@@ -8,8 +8,7 @@ from service.errors import Overloaded
 from service.inference.batcher import Batcher
 from service.inference.context import Context
 from service.inference.scheduler import Scheduler
-from tests.gated import PATIENCE, Gated, Recorder, submit
-from tests.service.inference.test_batcher import batcher_of, enqueue
+from tests.gated import PATIENCE, Gated, Recorder, batcher_of, enqueue, submit
 
 
 async def test_a_full_queue_refuses():
@@ -46,7 +45,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_on_submission():
         await model.entered()
         waiting = enqueue(batcher, [2] * 9)
         with pytest.raises(Overloaded, match="longer than") as refusal:
-            enqueue(batcher, [3], timeout=0.1)
+            enqueue(batcher, [3, 3], timeout=0.1)
         assert refusal.value.retry_after >= 0.05 * 10 - 0.1
         patient = enqueue(batcher, [4], timeout=PATIENCE * 10)
         model.release(100)
@@ -67,7 +66,10 @@ async def test_room_is_kept_for_what_was_admitted_until_it_is_submitted_or_relea
             batcher.admit(1, second)
         with pytest.raises(Overloaded):
             enqueue(batcher, [9])
-        batcher.submit([1, 2], first)  # fewer than it was admitted with
+        batcher.submit([1, 2], first)
+        with pytest.raises(Overloaded):
+            batcher.admit(1, second)  # there is still room kept for the third
+        batcher.release(first)
         with pytest.raises(Overloaded):
             batcher.admit(2, second)
         batcher.admit(1, second)
@@ -78,6 +80,66 @@ async def test_room_is_kept_for_what_was_admitted_until_it_is_submitted_or_relea
         batcher.submit([3], second)
         assert batcher.depth == 3
         assert batcher._reserved == 0
+
+
+async def test_a_call_counts_with_all_its_items_up_to_two_batches_or_sixteen():
+    async with batcher_of(Gated(), max_batch=2, max_queue=32) as (batcher, _):
+        contexts = [Context() for _ in range(4)]
+        batcher.admit(4, contexts[0])
+        batcher.admit(10_000, contexts[1])
+        batcher.admit(1, contexts[2])
+        assert [context.reserved for context in contexts] == [4, 16, 1, 0]
+        with pytest.raises(Overloaded):
+            batcher.admit(10_000, contexts[3])
+        assert batcher._reserved == 21
+        assert batcher._reserved_lone == 1
+        for context in contexts:
+            batcher.release(context)
+        assert batcher._reserved == batcher._reserved_lone == 0
+
+
+async def test_an_item_counts_with_its_decoding_until_it_is_queued(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    async with batcher_of(Gated(), max_batch=2) as (batcher, _):
+        batcher._max_wait = 1.0
+        batcher.flow.seconds_per_item = 0.05
+        batcher.prepared(0.9, 0.1)  # for most of its time it waited
+        first, second = Context(), Context()
+        batcher.admit(5, first)
+        batcher.admit(2, second)  # 5 x 0.15 s
+        with pytest.raises(Overloaded, match=r"about 1\.1 s, longer than the 1\.0 s"):
+            batcher.admit(2, Context())
+        batcher.submit([1] * 5, first)
+        batcher.admit(2, Context())  # 5 x 0.05 + 2 x 0.15 s
+        batcher.release(second)
+
+
+async def test_lone_items_do_not_wait_behind_large_calls_but_behind_each_other(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    async with batcher_of(Gated(), max_batch=2) as (batcher, _):
+        batcher._max_wait = 1.0
+        batcher.flow.seconds_per_item = 0.1
+        batcher.admit(10, Context())
+        for _ in range(6):
+            batcher.admit(1, Context())
+        with pytest.raises(Overloaded, match=r"about 1\.2 s"):
+            batcher.admit(1, Context())
+
+
+async def test_a_body_that_takes_its_time_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.inference.batcher._READING_SECONDS", 0.01)
+    async with batcher_of(Gated(), max_queue=2) as (batcher, _):
+        slow, quick, other = Context(), Context(), Context()
+        batcher.admit_unread(slow)
+        batcher.admit_unread(quick)
+        batcher.admit(1, quick)  # its body is there
+        with pytest.raises(Overloaded):
+            batcher.admit(1, other)
+        await asyncio.sleep(0.05)
+        assert (slow.reserved, quick.reserved) == (0, 1)
+        batcher.admit(1, other)
+        with pytest.raises(Overloaded):
+            batcher.admit(1, slow)  # now it has to be admitted anew
 
 
 @pytest.mark.parametrize(("waiting", "chance", "refused"), [(4, 0.0, False), (8, 0.5, True), (8, 0.7, False)])
@@ -92,16 +154,28 @@ async def test_near_the_longest_wait_chance_decides(
     first = enqueue(batcher, [1] * waiting)
     if refused:
         with pytest.raises(Overloaded, match="not all requests can be let in"):
-            enqueue(batcher, [2])
+            enqueue(batcher, [2, 2])
         admitted = Context()
         admitted.next_round = 1  # of a call that has begun
         batcher.submit([3], admitted)
     else:
-        enqueue(batcher, [2])
+        enqueue(batcher, [2, 2])
     model.release(100)
     await first.future
     await batcher.close()
     await scheduler.close()
+
+
+async def test_near_a_full_queue_chance_decides_too(monkeypatch: pytest.MonkeyPatch):
+    async with batcher_of(Gated(), max_queue=10) as (batcher, _):
+        batcher._negligible = 0.0
+        batcher.admit(8, Context())
+        monkeypatch.setattr("random.random", lambda: 0.5)
+        with pytest.raises(Overloaded, match="not all requests can be let in"):
+            batcher.admit(2, Context())
+        batcher.admit(1, Context())  # a lone item, which waits behind none of them
+        monkeypatch.setattr("random.random", lambda: 1.0)
+        batcher.admit(1, Context())
 
 
 async def test_what_would_wait_for_longer_than_it_may_is_refused_though_the_queue_has_room():
@@ -111,7 +185,7 @@ async def test_what_would_wait_for_longer_than_it_may_is_refused_though_the_queu
     )
     waiting = enqueue(batcher, [1] * 11)  # more than a second of work
     with pytest.raises(Overloaded, match=r"longer than the 1\.0 s that this request may wait"):
-        enqueue(batcher, [3])
+        enqueue(batcher, [3, 3])
     model.release(100)
     await waiting.future
     await batcher.close()
@@ -127,9 +201,9 @@ async def test_those_who_are_refused_are_told_to_come_back_one_after_the_other()
     times = []
     for _ in range(4):
         with pytest.raises(Overloaded) as refusal:
-            enqueue(batcher, [2])
+            enqueue(batcher, [2, 2])
         times.append(refusal.value.retry_after)
-    assert times == pytest.approx([1.0, 2.0, 3.0, 4.0], abs=0.1)
+    assert times == pytest.approx([1.0, 3.0, 5.0, 7.0], abs=0.1)
     model.release(100)
     await waiting.future
     await batcher.close()

@@ -192,7 +192,8 @@ def test_an_error_without_a_slug_is_an_internal_error():
 
 
 async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI, client: httpx.AsyncClient):
-    app.repository.models["classifier"].batcher._failed_batches = 11
+    batcher = app.repository.models["classifier"].batcher
+    batcher._failed_batches, batcher._broken = 11, True
     for probe in ("live", "ready"):
         document = check(await client.get(f"/healthz/{probe}"), 503, "model-broken")
         assert "'classifier' answers nothing: the last 11 batches failed whole" in document.detail

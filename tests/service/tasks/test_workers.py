@@ -33,6 +33,14 @@ def size(image: EncodedImage) -> tuple[Any, str]:
     return image.decode(3), threading.current_thread().name
 
 
+def ignore(seconds: float, busy: float) -> None:
+    pass
+
+
+def note_to(seconds_and_busy: list[tuple[float, float]]) -> Callable[[float, float], None]:
+    return lambda seconds, busy: seconds_and_busy.append((seconds, busy))
+
+
 def slow(seconds: float, decoded: list) -> Callable:
     def prepare(image: EncodedImage) -> tuple[np.ndarray, None]:
         time.sleep(seconds)
@@ -49,24 +57,25 @@ async def test_work_runs_on_a_thread(workers: Workers):
 
 
 async def test_large_images_are_decoded_on_threads_and_small_ones_where_they_are(workers: Workers):
-    took: list[float] = []
+    took: list[tuple[float, float]] = []
     context = Context()
-    images, threads = await workers.prepare([SMALL, LARGE], size, PIXELS, context, took.append)
+    images, threads = await workers.prepare([SMALL, LARGE], size, PIXELS, context, note_to(took))
     assert [image.shape for image in images] == [(8, 8, 3), (400, 400, 3)]
     assert [thread.startswith("decode") for thread in threads] == [False, True]
     assert len(took) == 2
-    assert context.decode_seconds == pytest.approx(sum(took))
+    assert context.decode_seconds == pytest.approx(sum(seconds for seconds, _ in took))
+    assert 0 < took[1][1] <= took[1][0]  # a thread is not busy while the image waits for it
 
 
 async def test_many_small_images_go_to_a_thread_together(workers: Workers):
-    took: list[float] = []
+    took: list[tuple[float, float]] = []
     context = Context()
-    images, threads = await workers.prepare([SMALL] * 5 + [LARGE] + [SMALL], size, PIXELS, context, took.append)
+    images, threads = await workers.prepare([SMALL] * 5 + [LARGE] + [SMALL], size, PIXELS, context, note_to(took))
     assert [image.shape[0] for image in images] == [8, 8, 8, 8, 8, 400, 8]
     assert [thread.startswith("decode") for thread in threads] == [True] * 6 + [False]
     assert len(took) == 7
     with pytest.raises(UndecodableImage) as refusal:
-        await workers.prepare([SMALL, SMALL, SMALL, b"no image"], size, PIXELS, context, took.append, first=10)
+        await workers.prepare([SMALL, SMALL, SMALL, b"no image"], size, PIXELS, context, note_to(took), first=10)
     assert refusal.value.index == 13
 
 
@@ -84,17 +93,17 @@ async def test_work_that_cannot_meet_its_deadline_is_refused(workers: Workers):
         gate.wait(PATIENCE)
         return None, None
 
-    await workers.prepare([LARGE], slow(0.05, []), PIXELS, Context(), lambda _: None)  # an image takes 50 ms
-    waiting = [asyncio.create_task(workers.prepare([LARGE], wait, PIXELS, Context(), lambda _: None)) for _ in range(4)]
+    await workers.prepare([LARGE], slow(0.05, []), PIXELS, Context(), ignore)  # an image takes 50 ms
+    waiting = [asyncio.create_task(workers.prepare([LARGE], wait, PIXELS, Context(), ignore)) for _ in range(4)]
     assert await asyncio.to_thread(begun.wait, PATIENCE)
     with pytest.raises(Overloaded, match="4 images wait to be decoded") as refusal:
-        await workers.prepare([LARGE], size, PIXELS, Context(0.1), lambda _: None)
+        await workers.prepare([LARGE], size, PIXELS, Context(0.1), ignore)
     assert refusal.value.retry_after is not None
-    await workers.prepare([SMALL], size, PIXELS, Context(0.1), lambda _: None)  # needs no thread
-    patient = asyncio.create_task(workers.prepare([LARGE], size, PIXELS, Context(PATIENCE), lambda _: None))
+    await workers.prepare([SMALL], size, PIXELS, Context(0.1), ignore)  # needs no thread
+    patient = asyncio.create_task(workers.prepare([LARGE], size, PIXELS, Context(PATIENCE), ignore))
     gate.set()
     await asyncio.gather(*waiting, patient)
-    await workers.prepare([LARGE], size, PIXELS, Context(0.2), lambda _: None)
+    await workers.prepare([LARGE], size, PIXELS, Context(0.2), ignore)
 
 
 async def test_work_of_cancelled_calls_is_not_begun(workers: Workers):
@@ -108,10 +117,10 @@ async def test_work_of_cancelled_calls_is_not_begun(workers: Workers):
         begun.append(image)
         return None, None
 
-    running = asyncio.create_task(workers.prepare([LARGE], wait, PIXELS, Context(), lambda _: None))
+    running = asyncio.create_task(workers.prepare([LARGE], wait, PIXELS, Context(), ignore))
     leaving = Context()
-    late = asyncio.create_task(workers.prepare([LARGE], note, PIXELS, Context(0.01), lambda _: None))
-    left = asyncio.create_task(workers.prepare([LARGE], note, PIXELS, leaving, lambda _: None))
+    late = asyncio.create_task(workers.prepare([LARGE], note, PIXELS, Context(0.01), ignore))
+    left = asyncio.create_task(workers.prepare([LARGE], note, PIXELS, leaving, ignore))
     await asyncio.sleep(0.05)
     leaving.cancel()
     gate.set()
@@ -126,7 +135,7 @@ async def test_work_of_cancelled_calls_is_not_begun(workers: Workers):
 async def test_decoding_ends_with_the_deadline(workers: Workers):
     decoded: list = []
     with pytest.raises(DeadlineExceeded):
-        await workers.prepare([LARGE] * 16, slow(0.05, decoded), PIXELS, Context(0.2), lambda _: None)
+        await workers.prepare([LARGE] * 16, slow(0.05, decoded), PIXELS, Context(0.2), ignore)
     assert len(decoded) < 16
 
 
@@ -135,12 +144,12 @@ async def test_decoding_ends_when_the_call_is_cancelled(workers: Workers):
     context = Context()
     asyncio.get_running_loop().call_later(0.3, context.cancel)
     with pytest.raises(Abandoned):
-        await workers.prepare([LARGE] * 16, slow(0.1, decoded), PIXELS, context, lambda _: None)
+        await workers.prepare([LARGE] * 16, slow(0.1, decoded), PIXELS, context, ignore)
     assert 0 < len(decoded) < 16
 
 
 async def test_long_decoding_says_that_the_call_is_slow(workers: Workers):
     said: list[str] = []
     context = Context(on_slow=lambda: said.append("slow"))
-    await workers.prepare([LARGE], slow(0.06, []), PIXELS, context, lambda _: None)
+    await workers.prepare([LARGE], slow(0.06, []), PIXELS, context, ignore)
     assert said == ["slow"]
