@@ -12,7 +12,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Awaitable, Callable, Collection, Sized
 from types import FrameType
 from typing import Any
 
@@ -29,6 +29,12 @@ _MOST_HEAD = 65_536
 _HEAD_SECONDS = 10.0
 # A body has to bring so many bytes in so many seconds, for as long as it is wanted.
 _BODY_BYTES, _BODY_SECONDS = 10_000, 10.0
+# Chunk headers, chunk extensions and trailers of a body: a share of its content, and so many bytes.
+_FRAMING_SHARE, _MOST_FRAMING = 1 / 8, 1 << 14
+# What is parsed at once, before the limits are looked at again.
+_SLICE = 1 << 16
+# Seconds after which a client that is waited for gives way where there are too many.
+_WAITED_FOR_SECONDS = 5.0
 # Seconds for which an idle connection is kept: longer than load balancers keep theirs, or they would use a closed one.
 _KEEP_ALIVE_SECONDS = 75
 # Seconds for which a client may take nothing of its answer.
@@ -97,15 +103,24 @@ class Guard:
         self.draining = False
         self.idle: dict[Protocol, None] = {}
 
-    def make_room(self, connections: Sized) -> bool:
-        """Whether one more connection may stay; the one that has been idle for longest gives way to it."""
+    def make_room(self, connections: Collection[Any]) -> bool:
+        """Whether one more connection may stay.
+
+        The one that has been idle for longest gives way to it; if none is, the one that sends its body, or takes its
+        answer, for longest.
+        """
         if len(connections) <= self.most:
             return True
         longest = next(iter(self.idle), None)
-        if longest is None:
+        if longest is not None:
+            del self.idle[longest]
+            longest.transport.close()
+            return True
+        waited_for = [connection for connection in connections if connection.waits_for_client]
+        slowest = min(waited_for, key=lambda connection: connection.since, default=None)
+        if slowest is None or time.monotonic() - slowest.since < _WAITED_FOR_SECONDS:
             return False
-        del self.idle[longest]
-        longest.transport.close()
+        slowest.end_request(408, "the body of the request comes too slowly for a server without a connection to spare")
         return True
 
 
@@ -117,6 +132,7 @@ class Protocol(HttpToolsProtocol):
 
     Attributes:
         guard: of the server's connections.
+        since: when the head that is awaited could have begun, or the last one did; on the monotonic clock.
     """
 
     guard = Guard(1_000_000)
@@ -126,10 +142,11 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(_CoalescingTransport(transport, self.tasks, self.loop))  # type: ignore[arg-type]
         self._head = bytearray()
         self._in_body = False
-        self._since = time.monotonic()  # when the head that is awaited could have begun
+        self.since = time.monotonic()
         self._received = self._marked = 0  # bytes so far, and at the last mark
-        self._marked_at = self._since
+        self._marked_at = self.since
         self._unsent = 0
+        self._framing = 0.0  # bytes of a body that are none of its content, less those that it may have
         if self.guard.make_room(self.connections):
             self.guard.idle[self] = None
         else:
@@ -150,13 +167,21 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with what has come."""
+        if len(data) > _SLICE:
+            for start in range(0, len(data), _SLICE):
+                if not self.transport.is_closing():
+                    self.data_received(data[start : start + _SLICE])
+            return
         self._received += len(data)
         if self._in_body:
+            self._framing += len(data)
             super().data_received(data)
+            if self._framing > _MOST_FRAMING and self._in_body:
+                self.end_request(400, "the body of the request has too little in its chunks, or too much around them")
             return
         # A head is due; the parser would keep whatever comes, however much, until it ends.
         if not self._head:
-            self._since = time.monotonic()
+            self.since = time.monotonic()
         head = bytes(self._head + data) if self._head else data
         end = head.find(b"\n\r\n")
         if end < 0:
@@ -168,7 +193,8 @@ class Protocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         else:
             self._head.clear()
-            self._marked, self._marked_at = self._received, self._since
+            self._framing = 0.0
+            self._marked, self._marked_at = self._received, self.since
             self.guard.idle.pop(self, None)
             # No other protocol is spoken here, which a server says by ignoring the offer; the parser would stop.
             if b"pgrade" in head[:end] and _UPGRADE.search(head, 0, end + 1):
@@ -182,6 +208,11 @@ class Protocol(HttpToolsProtocol):
         if self.guard.draining:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._framing -= (1 + _FRAMING_SHARE) * len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Called by the parser."""
         self._in_body = False
@@ -192,6 +223,18 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.pipeline and not self.transport.is_closing():
             self.guard.idle[self] = None
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether a request is being received, or an answer waits to be taken."""
+        return self._in_body or self.flow.write_paused
+
+    def end_request(self, status: int, why: str) -> None:
+        """Ends a request that waits for its client, with an answer if there is none yet."""
+        if self.cycle is None or self.cycle.response_started:
+            self.transport.abort()
+        else:
+            self._refuse(status, why)
 
     def check(self, now: float) -> None:
         """Ends the connection if its client does not go on; called once a second or so."""
@@ -204,7 +247,7 @@ class Protocol(HttpToolsProtocol):
         elif self.cycle is not None and not self.cycle.response_complete:
             if self.flow.write_paused:
                 self._check_reader(now)
-        elif (self._head or self.cycle is None) and now - self._since > _HEAD_SECONDS:
+        elif (self._head or self.cycle is None) and now - self.since > _HEAD_SECONDS:
             if self._head:
                 self._refuse(408, "the head of the request did not come in time")
             else:
@@ -217,10 +260,7 @@ class Protocol(HttpToolsProtocol):
         if self._received - self._marked >= _BODY_BYTES:
             self._mark(now)
         elif now - self._marked_at > _BODY_SECONDS:
-            if self.cycle is None or self.cycle.response_started:
-                self.transport.close()
-            else:
-                self._refuse(408, "the body of the request comes too slowly")
+            self.end_request(408, "the body of the request comes too slowly")
 
     def _check_reader(self, now: float) -> None:
         unsent = self.transport.get_write_buffer_size()

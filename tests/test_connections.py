@@ -133,6 +133,28 @@ def test_more_connections_than_there_may_be_push_out_those_that_say_nothing(serv
         assert closed >= 40
 
 
+CHUNKED = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"1\r\na\r\n" * 20_000, b"1;" + b"x" * 100_000, b"0\r\n" + b"a:b\r\n" * 20_000, b"0\r\na: " + b"b" * 100_000],
+    ids=["chunks of a byte", "a chunk extension", "trailers", "a trailer"],
+)
+def test_a_body_of_framing_alone_is_refused(server: Server, framing: bytes):
+    with connect(server) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(CHUNKED + framing)
+        assert read(connection).startswith(b"HTTP/1.1 400 ")
+    good(server)
+
+
+def test_a_body_in_ordinary_chunks_is_read(server: Server):
+    chunks = [b"%x\r\n" % len(IMAGE[i : i + 100]) + IMAGE[i : i + 100] + b"\r\n" for i in range(0, len(IMAGE), 100)]
+    request = CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"".join(chunks) + b"0\r\n\r\n"
+    assert answer_to(server, request).startswith(b"HTTP/1.1 200 ")
+
+
 def test_connections_that_are_all_busy_are_refused_more(server: Server):
     with contextlib.ExitStack() as stack:
         for _ in range(25):

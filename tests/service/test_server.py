@@ -2,12 +2,13 @@
 
 import asyncio
 import inspect
+import time
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.server import Protocol, _CoalescingTransport
+from service.server import Guard, Protocol, _CoalescingTransport
 
 
 class Wire:
@@ -111,3 +112,24 @@ def test_the_internals_of_uvicorn_that_it_uses_still_exist():
         protocol.loop.close()
     for method, parameters in (("startup", ["self", "sockets"]), ("handle_exit", ["self", "sig", "frame"])):
         assert list(inspect.signature(getattr(uvicorn.Server, method)).parameters) == parameters
+
+
+class Busy:
+    """A connection that has been busy for some seconds."""
+
+    def __init__(self, seconds: float, waits_for_client: bool) -> None:
+        self.since = time.monotonic() - seconds
+        self.waits_for_client = waits_for_client
+        self.ended: list[int] = []
+
+    def end_request(self, status: int, why: str) -> None:
+        self.ended.append(status)
+
+
+def test_where_no_connection_is_idle_the_slowest_client_gives_way():
+    connections = [Busy(90, False), Busy(20, True), Busy(60, True)]
+    assert Guard(3).make_room(connections)
+    assert [each.ended for each in connections] == [[], [], []]
+    assert Guard(2).make_room(connections)
+    assert [each.ended for each in connections] == [[], [], [408]]
+    assert not Guard(0).make_room([Busy(90, False), Busy(1, True)])  # nobody is to blame
