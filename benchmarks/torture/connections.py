@@ -5,8 +5,11 @@ import json
 import socket
 from collections.abc import Callable, Coroutine
 
+from benchmarks.torture import payloads
 from benchmarks.torture.strike import Strike, attack
 from benchmarks.torture.wire import Connection, Gone, head, unread
+
+_PREDICT = "/v1/predict"
 
 
 async def _open_many(strike: Strike, count: int, hold: Callable[[Connection], Coroutine[None, None, None]]) -> None:
@@ -54,7 +57,7 @@ async def _drip(connection: Connection, data: bytes) -> None:
 @attack(seconds=20)
 async def slowloris_head(strike: Strike) -> None:
     """500 connections that send a byte of a head a second."""
-    data = head("/v1/predict", 1000, "image/jpeg", headers=[f"X-Slow: {'a' * 1000}"])
+    data = head(_PREDICT, 1000, "image/jpeg", headers=[f"X-Slow: {'a' * 1000}"])
     await strike.begin()
     await _open_many(strike, 500, lambda connection: _drip(connection, data))
 
@@ -62,7 +65,7 @@ async def slowloris_head(strike: Strike) -> None:
 @attack(seconds=20)
 async def slowloris_body(strike: Strike) -> None:
     """500 connections that send a byte of a body a second."""
-    start = head("/v1/predict", 1000, "image/jpeg")
+    start = head(_PREDICT, 1000, "image/jpeg")
 
     async def hold(connection: Connection) -> None:
         await connection.send(start)
@@ -70,6 +73,47 @@ async def slowloris_body(strike: Strike) -> None:
 
     await strike.begin()
     await _open_many(strike, 500, hold)
+
+
+@attack(seconds=20, beside=("predict", "detect"))
+async def uploads_unfinished(strike: Strike) -> None:
+    """400 connections to /v1/detect that stop before the end of a body."""
+    start = head("/v1/detect", 100_000, "image/jpeg") + bytes(20_000)
+
+    async def hold(connection: Connection) -> None:
+        await connection.send(start)
+
+    await strike.begin()
+    await _open_many(strike, 400, hold)
+
+
+@attack(seconds=20)
+async def uploads_slow(strike: Strike) -> None:
+    """1,100 bodies that come just fast enough to be let on, on all the connections there are."""
+    start = head(_PREDICT, 10_000_000, "image/jpeg")
+    image = payloads.CAT_JPEG
+    request = head(_PREDICT, len(image), "image/jpeg") + image
+
+    async def hold(connection: Connection) -> None:
+        await connection.send(start)
+        while True:
+            await connection.send(bytes(2_000))
+            await asyncio.sleep(1)
+
+    async def newcomer() -> None:
+        await asyncio.sleep(strike.seconds * 0.75)
+        status = 0
+        for _ in range(20):
+            try:
+                connection = await Connection.open(strike.port)
+                status = (await connection.ask(request)).status
+                connection.close()
+            except Gone:
+                status = 0
+            strike.require(status == 200, "a newcomer gets no connection")
+
+    await strike.begin()
+    await asyncio.gather(_open_many(strike, 1100, hold), newcomer())
 
 
 @attack(seconds=20)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import json
 import os
 import signal
@@ -111,6 +112,32 @@ async def metrics_accept(strike: Strike) -> None:
             strike.require(served, f"{answer.status if answer else 'closed'} for Accept: {accept}")
 
     await strike.again(1, one)
+
+
+@attack()
+async def gets(strike: Strike) -> None:
+    """100 clients that ask for the metrics and the OpenAPI document all the time."""
+    requests = itertools.cycle([head("/metrics", method="GET"), head("/openapi.json", method="GET")])
+    await strike.begin()
+    await strike.again(100, lambda: strike.ask(next(requests)))
+
+
+@attack()
+async def chunks(strike: Strike) -> None:
+    """Bodies in chunks of one byte each."""
+    await _framed(strike, b"1\r\na\r\n" * 10_000_000)
+
+
+@attack()
+async def trailers(strike: Strike) -> None:
+    """Bodies of nothing but 60 MB of trailers."""
+    await _framed(strike, b"0\r\n" + b"a:b\r\n" * 12_000_000)
+
+
+async def _framed(strike: Strike, body: bytes) -> None:
+    start = head(_PREDICT, media_type="image/jpeg", headers=["Transfer-Encoding: chunked"])
+    await strike.begin()
+    await strike.again(4, lambda: strike.ask(start, body))
 
 
 @attack(seconds=3)

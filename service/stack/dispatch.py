@@ -1,5 +1,6 @@
 """The innermost layer: hands a thin route its request, and everything else to FastAPI."""
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -59,6 +60,9 @@ class ThinTable:
 class Dispatch:
     """Answers thin routes by themselves.
 
+    FastAPI's routes, of which the document and the metrics take milliseconds, begin one after the other, and the event
+    loop serves others in between: a crowd that asks for them delays nobody by more than one of them.
+
     Args:
         app: FastAPI's own stack.
         table: of the thin routes.
@@ -67,8 +71,14 @@ class Dispatch:
     def __init__(self, app: ASGIApp, table: ThinTable) -> None:
         self._app = app
         self._table = table
+        self._turn = asyncio.Lock()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route = self._table.find(scope) if scope["type"] == "http" else None
         # Handed on rather than awaited: a coroutine of its own would only cost time.
-        return (route.handle if route else self._app)(scope, receive, send)
+        return (route.handle if route else self._in_turn)(scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._turn:
+            await asyncio.sleep(0)
+        await self._app(scope, receive, send)

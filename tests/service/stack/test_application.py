@@ -1,5 +1,6 @@
 """One stack: an added middleware covers every route, thin ones too, and each family has its own error format."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.app import create_app
 from service.errors import InvalidRequest
 from service.settings import Settings
 from service.stack.application import Application
+from service.stack.dispatch import Dispatch, ThinTable
 from service.stack.exchange import Answer, Exchange
 from service.stack.failures import Failure, Formatted
 from service.stack.thin import ThinRoute
@@ -255,3 +257,21 @@ async def test_a_failure_to_start_is_kept(tmp_path: Path):
     with pytest.raises(Exception, match="does not exist"):
         await start(app)
     assert "does not exist" in str(app.failure)
+
+
+async def test_a_crowd_at_fastapis_routes_lets_others_in_between():
+    order: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        order.append("route")
+
+    async def other() -> None:
+        for _ in range(20):
+            order.append("other")
+            await asyncio.sleep(0)
+
+    dispatch = Dispatch(app, ThinTable())
+    scope = {"type": "http", "path": "/metrics", "method": "GET"}
+    await asyncio.gather(*(dispatch(scope, None, None) for _ in range(5)), other())
+    assert "route,route" not in ",".join(order)
+    assert order.count("route") == 5
