@@ -14,7 +14,7 @@ serve: $(VENV)/.serve ## install the service and serve models/ on http://127.0.0
 	@exec $(BIN)/python -m service
 
 test: $(VENV)/.test ## install what the tests need and run them all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff check .

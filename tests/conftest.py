@@ -1,7 +1,12 @@
 """Shared fixtures: a folder with the tiny model, the application in this process, the real server."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+
+# One thread for torch and scikit-learn, before anything loads them: two workers share the cores, and networks as small
+# as those of the tests spend more time on waiting for threads than threads save them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import httpx
 import pytest

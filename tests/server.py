@@ -6,8 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -86,20 +84,3 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.wait()
-
-
-@contextmanager
-def committed(folder: Path, *names: str, **settings: object) -> Iterator[httpx.Client]:
-    """A client of a real server with some of the committed models, which ends well.
-
-    Args:
-        folder: an empty one, that links to them.
-        names: of the models.
-        settings: QUARTET_ variables, without the prefix.
-    """
-    for name in names:
-        (folder / name).symlink_to(ROOT / "models" / name)
-    server = Server(models=folder, **settings)
-    with server.client() as client:
-        yield client
-    assert server.stop() == 0, "".join(server.lines)

@@ -13,15 +13,14 @@ from PIL import Image
 
 from service.tasks.registry import read_manifest
 from tests.pictures import encode
-from tests.server import ROOT, committed
+from tests.server import ROOT, Server
 
 DIGITS = np.load(ROOT / "models" / "autoencoder" / "1" / "golden.npz")["images"]
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    # Two threads, so that batches also run in parallel.
-    with committed(tmp_path_factory.mktemp("autoencoder"), "autoencoder", "encoder", "decoder", threads=2) as client:
+@pytest.fixture
+def client(everything: Server):
+    with everything.client() as client:
         yield client
 
 

@@ -11,14 +11,14 @@ from PIL import Image
 from service.tasks.registry import read_manifest
 from service.tasks.samples import SMEAR
 from tests.pictures import encode
-from tests.server import ROOT, committed
+from tests.server import ROOT, Server
 
 FOLDER = ROOT / "models" / "detector" / "1"
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    with committed(tmp_path_factory.mktemp("detector"), "detector") as client:
+@pytest.fixture
+def client(everything: Server):
+    with everything.client() as client:
         yield client
 
 

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+import quartet
 from service.inference.session import Session
 from service.tasks.classification.task import PredictAnswer
 from service.tasks.images import EncodedImage
@@ -125,24 +126,16 @@ def test_server_timing_and_request_id(client: httpx.Client, server: Server):
     assert answer.headers["x-request-id"] == "my-own-7"
 
 
-def test_two_hundred_at_a_time_each_get_their_own_answer(server: Server, client: httpx.Client):
-    images = [encode(image) for image in pictures(200)]
-    files = [("files", ("x", data, "image/png")) for data in images]
-    together = client.post("/v1/predict?top_k=10", files=files).json()["results"]
-
-    async def send() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits, trust_env=False) as many:
-            headers = {"content-type": "image/png"}
-            return await asyncio.gather(
-                *(many.post("/v1/predict?top_k=10", content=data, headers=headers) for data in images)
-            )
-
-    answers = asyncio.run(send())
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.headers["x-request-id"] for answer in answers}) == 200
-    for answer, expected in zip(answers, together, strict=True):
-        np.testing.assert_allclose(probabilities(answer.json()["results"][0]), probabilities(expected), atol=1e-5)
+async def test_two_hundred_at_a_time_each_get_their_own_answer(server: Server):
+    images = pictures(200)
+    async with quartet.AsyncClient(server.url, concurrency=200) as client:
+        together = await client.predict(images, top_k=10)
+        alone = await asyncio.gather(*(client.predict(image, top_k=10) for image in images))
+    assert len({answer.served_by.request_id for answer in alone}) == 200
+    for answer, expected in zip(alone, together, strict=True):
+        assert {label.label: label.probability for label in answer.labels} == pytest.approx(
+            {label.label: label.probability for label in expected.labels}, abs=1e-5
+        )
 
 
 def test_the_examples_of_openapi_run(client: httpx.Client):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.tasks.registry import read_manifest
-from tests.server import ROOT, committed
+from tests.server import ROOT, Server
 
 FOLDER = ROOT / "models" / "tabular" / "1"
 MANIFEST = read_manifest(FOLDER)
@@ -18,9 +18,9 @@ ROWS = GOLDEN[MANIFEST.inputs[0].name]
 ANSWERS = GOLDEN[MANIFEST.outputs[0].name]
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    with committed(tmp_path_factory.mktemp("tabular"), "tabular") as client:
+@pytest.fixture
+def client(everything: Server):
+    with everything.client() as client:
         yield client
 
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from service.tasks.registry import read_manifest
-from tests.server import ROOT, committed
+from tests.server import ROOT, Server
 
 FOLDER = ROOT / "models" / "topics" / "1"
 
@@ -41,9 +41,9 @@ per lb. Colombian growers expect a harvest of 11 mln 60-kilo bags.
 """
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    with committed(tmp_path_factory.mktemp("topics"), "topics") as client:
+@pytest.fixture
+def client(everything: Server):
+    with everything.client() as client:
         yield client
 
 
