@@ -1,6 +1,7 @@
 """python -m training TASK: trains a model and exports it for the service."""
 
 import argparse
+import shlex
 import sys
 
 from quartet.extras import needs
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a recipe.
 
     Returns:
-        0; 1 if the data or a setting cannot be used (one line says why); 130 after Ctrl-C with nothing to keep.
+        0; 1 if the data or a setting cannot be used (one line says why); 130 after Ctrl-C, which evaluates and
+        publishes nothing.
     """
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     tasks = parser.add_subparsers(dest="task", required=True)
@@ -44,8 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     except (DataError, InvalidModel, ExportMismatch, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped before the first epoch ended: nothing to keep", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        given = sys.argv[1:] if argv is None else argv
+        command = shlex.join(given if arguments.resume else [*given, "--resume"])
+        where = str(error) or "stopped"
+        print(f"{where}; nothing was published. To go on: python -m training {command}", file=sys.stderr)
         return 130
     return 0
 

@@ -1,6 +1,6 @@
 """What the data sets of every task have in common."""
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol
 
@@ -27,6 +27,12 @@ class DataSet(Protocol):
     def validation(self) -> Sized: ...
     @property
     def test(self) -> Sized: ...
+
+
+def absent_classes(classes: Sequence[str], labels: npt.NDArray[Any]) -> list[str]:
+    """The classes that no item has; `labels` are class indices of any shape."""
+    present = set(np.unique(labels).tolist())
+    return [name for index, name in enumerate(classes) if index not in present]
 
 
 def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.NDArray[np.int64]:

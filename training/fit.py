@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,12 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from training.interrupts import Interrupted, Interrupts
+from training.optimizer import Average, make_optimizer, schedule
 from training.progress import ProgressBar
-from training.task import Draw, Task
+from training.streams import begin_step, order_generator
+from training.task import Task
 from training.weights import CHECKPOINT
 
 
@@ -56,6 +58,8 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed}: must be at least 0")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"{self.epochs} epochs in batches of {self.batch_size}: a training needs one of each")
         if not 0 <= self.warmup < 1:
@@ -66,13 +70,34 @@ class FitSettings:
 
 @dataclass(slots=True)
 class FitState:
-    """What a checkpoint holds apart from tensors: the epochs done, their history and the best of them."""
+    """What a checkpoint holds apart from tensors.
+
+    Attributes:
+        epoch: the epochs done.
+        best_epoch: the one whose weights are kept; 0 before the first.
+        best_score: of it, on the validation split; minus infinity if that was not a number.
+        history: a row of figures for each epoch.
+        seconds: that the training took.
+        initial: the figures on the validation split before the first step.
+        step: how many steps of the next epoch are done.
+        items: how many items these steps had; `step_seconds`: how long they took.
+        sums: of each of their figures, weighted by items.
+    """
 
     epoch: int = 0
     best_epoch: int = 0
-    best_score: float = -1.0
+    best_score: float = -math.inf
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    initial: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+    items: int = 0
+    step_seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C ended a training; the message says where. Its checkpoint holds everything up to there."""
 
 
 def fit(
@@ -86,12 +111,13 @@ def fit(
     resume: bool = False,
     origin: Mapping[str, Any] | None = None,
     keep: Literal["best", "last"] = "best",
-    whole: bool = False,
 ) -> FitState:
     """Trains `model` and leaves it with the weights of the epoch that was best on the validation split.
 
-    Every epoch seeds itself from `settings.seed` and its number, so a resumed run continues as if it had never
-    stopped. Ctrl-C ends the training and keeps the best completed epoch. The model is left in evaluation mode.
+    Every step seeds its random numbers from `settings.seed`, the epoch and its own number (`training.streams`), so a
+    resumed run continues as if it had never stopped. Ctrl-C writes a checkpoint after the step it falls in and ends
+    the training. With several processes, which would wait for each other, it ends them at once, and the checkpoint of
+    the last epoch remains. The model is left in evaluation mode.
 
     Args:
         model: the network.
@@ -104,160 +130,226 @@ def fit(
         origin: what else determines the outcome (data, network, teacher), in plain JSON types; a checkpoint of
             another origin is not resumed.
         keep: which epoch's weights; `last` if there is no validation split to choose by.
-        whole: whether a partial training is of no use, as when several are compared: Ctrl-C is then raised.
 
     Raises:
         ValueError: the checkpoint to resume was made with other settings or has another origin.
-        KeyboardInterrupt: interrupted before the first epoch ended, or although a `whole` training is wanted.
+        FloatingPointError: the loss is no longer a number.
+        Stopped: Ctrl-C.
     """
-    checkpoint = folder / CHECKPOINT
     model.to(accelerator.device).to(memory_format=torch.channels_last)
     # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
-    average = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
-    wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
-    state, best = FitState(), {}
+    average = Average(model, settings.ema)
+    optimizer = make_optimizer(model, settings.optimizer, settings.lr, settings.backbone_lr, settings.weight_decay)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
-    if resume and checkpoint.is_file():
-        saved = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
-        if changed := _changed(saved["settings"], described):
-            raise ValueError(f"{checkpoint} was made with other settings ({changed}). Use another --run-dir.")
-        if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in model.state_dict().items()}:
-            raise ValueError(f"{checkpoint} was made with another network. Use another --run-dir.")
-        model.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        if accelerator.scaler and saved.get("scaler"):
-            accelerator.scaler.load_state_dict(saved["scaler"])
-        state, best = FitState(**saved["state"]), saved["best"]
-        console.print(f"Resuming after epoch {state.epoch} of {settings.epochs}.")
-
+    training = _Training(model, wrapped, average, optimizer, task, settings, accelerator, console)
+    if resume:
+        training.resume(folder / CHECKPOINT, described)
     try:
-        while state.epoch < settings.epochs:
-            started = time.perf_counter()
-            task.begin(model, state.epoch, settings.epochs)
-            record = _epoch(wrapped, average, optimizer, task, settings, state.epoch, accelerator, console)
-            evaluated = average.module if settings.ema else model
-            evaluated.eval()
-            figures = task.validate(evaluated, accelerator)
-            record |= {f"validation_{name}": value for name, value in figures.items()}
-            state.seconds += time.perf_counter() - started
-            state.epoch += 1
-            state.history.append(record)
-            if keep == "last" or figures[task.score] >= state.best_score:
-                state.best_score, state.best_epoch = figures[task.score], state.epoch
-                best = {name: value.clone() for name, value in evaluated.state_dict().items()}
-            console.print(
-                f"epoch {state.epoch:3d}/{settings.epochs}  "
-                + "  ".join(f"{name} {value:.4g}" for name, value in record.items())
-            )
-            if accelerator.is_main_process:
-                _save(
-                    checkpoint,
-                    {
-                        "settings": described,
-                        "model": model.state_dict(),
-                        "average": average.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
-                        "state": asdict(state),
-                        "best": best,
-                    },
-                )
-    except KeyboardInterrupt:
-        if whole or not best:
-            raise
-        console.print(f"[yellow]Stopped; epoch {state.best_epoch} is kept. Continue with --resume.")
+        with Interrupts(active=accelerator.num_processes == 1) as interrupts:
+            try:
+                training.run(interrupts, keep, lambda: training.save(folder / CHECKPOINT, described))
+            except Interrupted:
+                with interrupts.held():
+                    training.save(folder / CHECKPOINT, described)
+                raise Stopped(training.position) from None
     finally:
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-    model.load_state_dict(best)
+    model.load_state_dict(training.best)
     model.eval()
-    return state
+    return training.state
 
 
-def _epoch(
-    wrapped: nn.Module,
-    average: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    task: Task,
-    settings: FitSettings,
-    epoch: int,
-    accelerator: Accelerator,
-    console: Console,
-) -> dict[str, float]:
-    """One pass over the training items; returns its mean loss and figures, the learning rate and the throughput."""
-    seed = settings.seed * 100_003 + epoch
-    torch.manual_seed(seed + accelerator.process_index)  # dropout
-    order = task.order(torch.Generator().manual_seed(seed), settings.batch_size)
-    device = accelerator.device
-    draw = Draw(
-        torch.Generator(device).manual_seed(seed + accelerator.process_index), torch.Generator().manual_seed(seed)
-    )
-    steps = max(1, len(task) // settings.batch_size)
-    wrapped.train()
-    unwrapped = accelerator.unwrap_model(wrapped)
-    sums: dict[str, Tensor] = {}
-    seen = 0
-    started = time.perf_counter()
-    with ProgressBar(console, f"epoch {epoch + 1}/{settings.epochs}", steps, accelerator) as advance:
-        for step in range(steps):
-            batch = order[step * settings.batch_size :][: settings.batch_size]
-            batch = batch[accelerator.process_index :: accelerator.num_processes]
-            factor = schedule((epoch * steps + step) / (settings.epochs * steps), settings.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
-            with accelerator.autocast():
-                loss, figures = task.loss(wrapped, batch, epoch, draw, device)
-            accelerator.backward(loss)
-            if settings.clip:
-                accelerator.clip_grad_norm_(unwrapped.parameters(), settings.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            if settings.ema:
-                average.update_parameters(unwrapped)
-            for name, value in {"loss": loss, **figures}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach().float() * len(batch)
-            seen += len(batch)
-            rate = seen * accelerator.num_processes / (time.perf_counter() - started)
-            advance("  ".join(f"{n} {v.item() / seen:.3f}" for n, v in sums.items()) + f"  {rate:.0f} {task.unit}/s")
-    if not math.isfinite(sums["loss"].item()):
-        raise FloatingPointError(f"the loss became {sums['loss'].item()} in epoch {epoch + 1}: lower --lr")
-    return {
-        **{f"train_{name}": value.item() / seen for name, value in sums.items()},
-        "lr": settings.lr * schedule((epoch + 1) / settings.epochs, settings.warmup),
-        f"{task.unit}_per_second": rate,
-    }
+class _Training:
+    """A training under way: what its steps change, and how that gets into a checkpoint and out of it.
 
+    Attributes:
+        state: how far it is.
+        best: the weights of the best epoch so far; empty before the first.
+    """
 
-def _averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential moving average for `AveragedModel`, with a smaller decay in the first steps."""
+    def __init__(
+        self,
+        model: nn.Module,
+        wrapped: nn.Module,
+        average: Average,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        settings: FitSettings,
+        accelerator: Accelerator,
+        console: Console,
+    ) -> None:
+        self._model, self._wrapped, self._average, self._optimizer = model, wrapped, average, optimizer
+        self._task, self._settings, self._accelerator, self._console = task, settings, accelerator, console
+        self._steps = max(1, len(task) // settings.batch_size)
+        # On the device: reading them would wait for it.
+        self._sums: dict[str, Tensor] = {}
+        self.state, self.best = FitState(), dict[str, Tensor]()
 
-    def average(averages: Sequence[Tensor], newest: Sequence[Tensor], count: Tensor | int) -> None:
-        early = (1 + int(count)) / (10 + int(count))
-        get_ema_multi_avg_fn(min(decay, early))(averages, newest, count)
+    @property
+    def position(self) -> str:
+        """Where it was stopped, in words."""
+        state, epochs = self.state, self._settings.epochs
+        if state.epoch == epochs:
+            return f"stopped after the last of {epochs} epochs"
+        return f"stopped in epoch {state.epoch + 1} of {epochs}, after {state.step} of its {self._steps} steps"
 
-    return average
+    def run(self, interrupts: Interrupts, keep: Literal["best", "last"], save: Callable[[], None]) -> None:
+        """Trains to the end.
 
+        Args:
+            interrupts: Ctrl-C, which waits for the end of a step, and for the checkpoint.
+            keep: see `fit`.
+            save: writes a checkpoint.
+        """
+        state = self.state
+        if not state.initial and not state.epoch:
+            state.initial = self._validate()
+        while state.epoch < self._settings.epochs:
+            record = self._epoch(interrupts)
+            started = time.perf_counter()
+            figures = self._validate()
+            with interrupts.held():
+                state.seconds += state.step_seconds + time.perf_counter() - started
+                self._end_epoch(record, figures, keep)
+                save()
 
-def schedule(progress: float, warmup: float) -> float:
-    """The learning rate's factor at `progress` (0 to 1) of the training: a linear rise, then a linear fall to 0."""
-    return (progress + 1e-3) / (warmup + 1e-3) if progress < warmup else (1 - progress) / (1 - warmup)
+    def save(self, path: Path, described: Mapping[str, Any]) -> None:
+        """Writes a checkpoint.
 
+        Args:
+            path: of the file.
+            described: the settings and whatever else determines the outcome, in plain JSON types.
+        """
+        if not self._accelerator.is_main_process:
+            return
+        self.state.sums = {name: value.item() for name, value in self._sums.items()}
+        scaler = self._accelerator.scaler
+        content = {
+            "settings": described,
+            "model": self._model.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "state": asdict(self.state),
+            "best": self.best,
+        }
+        _save(path, content)
 
-def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
-    """Groups: pretrained or not, with weight decay (matrices and filters) or without (biases, normalisation)."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            pretrained = settings.backbone_lr is not None and name.startswith("backbone.")
-            lr = settings.backbone_lr if pretrained and settings.backbone_lr is not None else settings.lr
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((lr, decay), []).append(parameter)
-    params: list[dict[str, Any]] = [
-        {"params": members, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()
-    ]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(params)
-    return torch.optim.SGD(params, momentum=0.9, nesterov=True)
+    def resume(self, path: Path, described: Mapping[str, Any]) -> None:
+        """Continues from a checkpoint, if there is one.
+
+        Args:
+            path: of the file.
+            described: see `save`; it must be the same.
+
+        Raises:
+            ValueError: it was made with other settings or with another network.
+        """
+        device = self._accelerator.device
+        if not path.is_file():
+            self._console.print(f"{path} does not exist: there is nothing to resume, the training starts anew.")
+            return
+        saved = torch.load(path, map_location=device, weights_only=True)
+        if changed := _changed(saved["settings"], described):
+            raise ValueError(f"{path} was made with other settings ({changed}). Use another --run-dir.")
+        here = self._model.state_dict()
+        if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in here.items()}:
+            raise ValueError(f"{path} was made with another network. Use another --run-dir.")
+        self._model.load_state_dict(saved["model"])
+        self._average.load_state_dict(saved["average"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        if self._accelerator.scaler and saved.get("scaler"):
+            self._accelerator.scaler.load_state_dict(saved["scaler"])
+        state = self.state = FitState(**saved["state"])
+        self._sums = {name: torch.tensor(value, device=device) for name, value in state.sums.items()}
+        self.best = saved["best"]
+        within = f", {state.step} steps into the next" if state.step else ""
+        self._console.print(f"Resuming after epoch {state.epoch} of {self._settings.epochs}{within}.")
+
+    def _validate(self) -> dict[str, float]:
+        """The figures on the validation split of the weights that would be kept now."""
+        evaluated = self._evaluated.eval()
+        return self._task.validate(evaluated, self._accelerator)
+
+    @property
+    def _evaluated(self) -> nn.Module:
+        return self._average.module if self._settings.ema else self._model
+
+    def _epoch(self, interrupts: Interrupts) -> dict[str, float]:
+        """What is left of the epoch; returns its mean loss and figures, the learning rate and the throughput."""
+        task, settings, state, accelerator = self._task, self._settings, self.state, self._accelerator
+        task.begin(self._model, state.epoch, settings.epochs)
+        order = task.order(order_generator(settings.seed, state.epoch), settings.batch_size)
+        self._wrapped.train()
+        started = time.perf_counter() - state.step_seconds
+        title = f"epoch {state.epoch + 1}/{settings.epochs}"
+        with ProgressBar(self._console, title, self._steps, state.step, accelerator) as advance:
+            while state.step < self._steps:
+                with interrupts.held():
+                    self._step(order)
+                    state.step_seconds = time.perf_counter() - started
+                advance(self._status)
+        means = {f"train_{name}": value.item() / state.items for name, value in self._sums.items()}
+        if not math.isfinite(means["train_loss"]):
+            raise FloatingPointError(f"the loss became {means['train_loss']} in epoch {state.epoch + 1}: lower --lr")
+        lr = settings.lr * schedule((state.epoch + 1) / settings.epochs, settings.warmup)
+        return {**means, "lr": lr, f"{task.unit}_per_second": self._rate}
+
+    def _step(self, order: Tensor) -> None:
+        """One step of the optimizer."""
+        task, settings, state, accelerator = self._task, self._settings, self.state, self._accelerator
+        done = state.epoch * self._steps + state.step
+        batch = order[state.step * settings.batch_size :][: settings.batch_size]
+        batch = batch[accelerator.process_index :: accelerator.num_processes]
+        draw = begin_step(settings.seed, state.epoch, state.step, accelerator.process_index, accelerator.device)
+        factor = schedule(done / (settings.epochs * self._steps), settings.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        with accelerator.autocast():
+            loss, figures = task.loss(self._wrapped, batch, state.epoch, draw, accelerator.device)
+        accelerator.backward(loss)
+        if settings.clip:
+            accelerator.clip_grad_norm_(self._model.parameters(), settings.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        if settings.ema:
+            self._average.update(self._model, done)
+        for name, value in {"loss": loss, **figures}.items():
+            total = value.detach().float() * len(batch)
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+        state.items += len(batch)
+        state.step += 1
+
+    @property
+    def _rate(self) -> float:
+        """Items a second, of all processes."""
+        return self.state.items * self._accelerator.num_processes / max(self.state.step_seconds, 1e-9)
+
+    def _status(self) -> str:
+        means = (f"{name} {value.item() / self.state.items:.3f}" for name, value in self._sums.items())
+        return "  ".join(means) + f"  {self._rate:.0f} {self._task.unit}/s"
+
+    def _end_epoch(self, record: dict[str, float], figures: dict[str, float], keep: Literal["best", "last"]) -> None:
+        """Notes an epoch's figures, and its weights if they are the best so far."""
+        state, epochs = self.state, self._settings.epochs
+        record |= {f"validation_{name}": value for name, value in figures.items()}
+        state.epoch, state.step, state.items, state.step_seconds = state.epoch + 1, 0, 0, 0.0
+        self._sums.clear()
+        state.history.append(record)
+        score = figures[self._task.score]
+        if not math.isfinite(score):
+            self._console.print(
+                f"[yellow]The validation split gives the {self._task.score} {score} in epoch {state.epoch}, which is "
+                "kept only if no epoch does better."
+            )
+            score = -math.inf
+        if keep == "last" or score >= state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+            self.best = {name: value.clone() for name, value in self._evaluated.state_dict().items()}
+        self._console.print(
+            f"epoch {state.epoch:3d}/{epochs}  " + "  ".join(f"{name} {value:.4g}" for name, value in record.items())
+        )
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

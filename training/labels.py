@@ -46,22 +46,28 @@ class LabelledImages(Task):
     def loss(
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`; the figure is the accuracy."""
+        """See `training.task.Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
         pixels = self.augment(self.images[items].to(device), items.to(device), epoch, draw.own)
         target = self.labels[items].to(device)
         logits = network(pixels).float()
         truth = F.one_hot(target, logits.shape[1]).float()
         loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
-        return loss, {"accuracy": (logits.detach().argmax(1) == target).float().mean()}
+        return loss, label_figures(logits.detach(), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """See `training.task.Task`."""
         outputs = torch.from_numpy(predict(network, self._validation.images, accelerator))
         target = torch.from_numpy(self._validation.labels)
-        return {
-            "loss": F.cross_entropy(outputs, target).item(),
-            "accuracy": (outputs.argmax(1) == target).float().mean().item(),
-        }
+        figures = label_figures(outputs, target)
+        return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
+
+
+def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What training and validation have in common, whatever else is in the loss: cross-entropy and accuracy."""
+    return {
+        "cross_entropy": F.cross_entropy(logits, target),
+        "accuracy": (logits.argmax(1) == target).float().mean(),
+    }
 
 
 @torch.no_grad()

@@ -4,18 +4,19 @@ import dataclasses
 import json
 import re
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
 from service.inference.cards import NAME_PATTERN
-from training.data import DataSet
+from training.data import DataSet, absent_classes
 from training.fit import FitSettings, FitState, fit
 from training.options import PRECISIONS, short_name
 from training.publish import Write, publish, write_draft
@@ -46,18 +47,26 @@ class Run(Generic[Data]):
     folder: Path
     accelerator: Accelerator
 
-    def announce(self, items: str, details: str) -> None:
-        """Says what is trained on, and where.
+    def announce(
+        self, items: str, details: str, classes: Sequence[str], labels: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
+        """Says what is trained on, and where, and which classes cannot be measured.
 
         Args:
             items: what the data consists of, in the plural.
             details: what else is worth saying about the data.
+            classes: their names.
+            labels: the class indices of each split that measures, by its name.
         """
         data = self.data
         self.console.print(
             f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
             f"{items}{details}; on {self.accelerator.device}"
         )
+        for split, values in labels.items():
+            if absent := absent_classes(classes, values):
+                shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+                self.console.print(f"[yellow]The {split} split has nothing of {shown}: it says nothing about them.")
 
     def start(self, model: nn.Module) -> None:
         """Gives `model` the weights of `--start-from`, if there is one."""

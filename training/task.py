@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The random generators of a training step, seeded so that a resumed run draws the same numbers.
+    """The random generators of a training step's augmentation (see `training.streams`).
 
     Attributes:
         own: on the device; different in every process.

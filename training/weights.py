@@ -17,7 +17,7 @@ def best_weights(folder: Path) -> dict[str, Tensor]:
     """The state dict of a run's best epoch so far, or the one that a published version was told to keep.
 
     Raises:
-        ValueError: `folder` holds neither.
+        ValueError: `folder` holds neither, or the run has not completed an epoch.
     """
     if (folder / WEIGHTS).is_file():
         state = load_file(folder / WEIGHTS)
@@ -25,6 +25,8 @@ def best_weights(folder: Path) -> dict[str, Tensor]:
     if not (folder / CHECKPOINT).is_file():
         raise ValueError(f"{folder}: holds neither a run's {CHECKPOINT} nor a version's {WEIGHTS}")
     weights: dict[str, Tensor] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["best"]
+    if not weights:
+        raise ValueError(f"{folder}: the run was stopped before its first epoch ended: --resume it first")
     return weights
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import math
+import signal
 
 import numpy as np
 import pytest
@@ -7,26 +9,32 @@ from torch import nn
 
 from tests.training.quick import LEARNING, SETTINGS, score
 from training.augment import Augment
-from training.fit import schedule
-from training.labels import predict
+from training.fit import Stopped, fit
+from training.labels import LabelledImages, predict
+from training.optimizer import schedule
+from training.weights import best_weights
 
 
+@dataclasses.dataclass(frozen=True)
 class InterruptedAugment(Augment):
-    """Ctrl-C in the middle of the second epoch."""
+    """Ctrl-C in the step after so many."""
+
+    after: int = 0
+    presses: int = 1
+    calls: list = dataclasses.field(default_factory=list)
 
     def __call__(self, images, indices, epoch, generator):
-        if epoch == 1:
-            raise KeyboardInterrupt
+        self.calls.append(epoch)
+        if len(self.calls) == self.after + 1:
+            for _ in range(self.presses):
+                signal.raise_signal(signal.SIGINT)
         return Augment.__call__(self, images, indices, epoch, generator)
 
 
-class InterruptedAtOnce(Augment):
-    def __call__(self, images, indices, epoch, generator):
-        raise KeyboardInterrupt
-
-
-def interrupted(kind=InterruptedAugment):
-    return dataclasses.replace(LEARNING, augment=kind(**dataclasses.asdict(LEARNING.augment)))
+def interrupted(after, presses=1):
+    """Twelve steps are an epoch."""
+    augment = InterruptedAugment(**dataclasses.asdict(LEARNING.augment), after=after, presses=presses)
+    return dataclasses.replace(LEARNING, augment=augment)
 
 
 def checkpoint(folder):
@@ -69,11 +77,14 @@ def test_progress_has_a_line_an_epoch(tiny_cnn, train_on, console, tmp_path):
     assert all("validation_accuracy" in line for line in lines)
 
 
-def test_interrupted_and_resumed_run_equals_one_without_a_break_to_the_bit(tiny_cnn, train_on, tmp_path):
+@pytest.mark.parametrize("after", [4, 12, 23])
+def test_run_that_is_stopped_anywhere_and_resumed_equals_one_without_a_break_to_the_bit(
+    tiny_cnn, train_on, tmp_path, after
+):
     whole, first, second = tiny_cnn(dropout=0.2), tiny_cnn(dropout=0.2), tiny_cnn(seed=99, dropout=0.2)
     expected = train_on(whole, tmp_path / "whole")
-    stopped = train_on(first, tmp_path / "parts", learning=interrupted())
-    assert (stopped.epoch, len(stopped.history)) == (1, 1)
+    with pytest.raises(Stopped, match=f"epoch {after // 12 + 1} of 2, after {after % 12 + 1} of its 12 steps"):
+        train_on(first, tmp_path / "parts", learning=interrupted(after))
     resumed = train_on(second, tmp_path / "parts", resume=True)
     assert (resumed.epoch, resumed.best_epoch) == (expected.epoch, expected.best_epoch)
     assert without_times(resumed.history) == without_times(expected.history)
@@ -81,6 +92,23 @@ def test_interrupted_and_resumed_run_equals_one_without_a_break_to_the_bit(tiny_
     one, other = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
     for part in ("model", "average", "optimizer", "best"):
         assert_same(dict(one[part]), dict(other[part]))
+
+
+def test_dropout_changes_neither_order_nor_augmentation(tiny_cnn, train_on, tmp_path):
+    class Recorded(Augment):
+        def __call__(self, images, indices, epoch, generator):
+            pixels = Augment.__call__(self, images, indices, epoch, generator)
+            seen.append((indices.tolist(), pixels.sum().item()))
+            return pixels
+
+    runs = []
+    for dropout in (0.0, 0.5):
+        seen = []
+        learning = dataclasses.replace(LEARNING, augment=Recorded(**dataclasses.asdict(LEARNING.augment)))
+        train_on(tiny_cnn(dropout=dropout), tmp_path / str(dropout), learning=learning)
+        runs.append(seen)
+    assert runs[0] == runs[1]
+    assert len({sums for _, sums in runs[0]}) == 24
 
 
 def test_same_seed_gives_the_same_weights_and_another_gives_others(tiny_cnn, train_on, tmp_path):
@@ -92,23 +120,43 @@ def test_same_seed_gives_the_same_weights_and_another_gives_others(tiny_cnn, tra
     assert not torch.equal(models[0].head.weight, models[2].head.weight)
 
 
-def test_ctrl_c_keeps_what_was_reached(tiny_cnn, train_on, console, colours, tmp_path):
+def test_ctrl_c_in_the_validation_leaves_the_epoch_to_be_validated(tiny_cnn, train_on, monkeypatch, tmp_path):
     model = tiny_cnn()
-    state = train_on(model, tmp_path, learning=interrupted())
-    assert (state.epoch, state.best_epoch) == (1, 1)
-    assert "epoch 1 is kept" in console.file.getvalue()
-    assert score(model, colours.validation)[0] == pytest.approx(state.history[0]["validation_loss"], rel=1e-5)
+
+    def interrupt(self, network, accelerator):
+        if network.training or len(validated) == 1:
+            signal.raise_signal(signal.SIGINT)
+        validated.append(validate(self, network, accelerator))
+        return validated[-1]
+
+    validated, validate = [], LabelledImages.validate
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelledImages, "validate", interrupt)
+        with pytest.raises(Stopped, match="epoch 1 of 2, after 12 of its 12 steps"):
+            train_on(model, tmp_path)
+    assert checkpoint(tmp_path)["best"] == {}
+    with pytest.raises(ValueError, match="stopped before its first epoch ended: --resume it first"):
+        best_weights(tmp_path)
+    state = train_on(tiny_cnn(seed=3), tmp_path, resume=True)
+    assert without_times(state.history) == without_times(train_on(tiny_cnn(), tmp_path / "whole").history)
 
 
-def test_ctrl_c_in_the_first_epoch_is_passed_on(tiny_cnn, train_on, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train_on(tiny_cnn(), tmp_path, learning=interrupted(InterruptedAtOnce))
+def test_a_second_ctrl_c_does_not_wait_for_the_step(tiny_cnn, train_on, tmp_path):
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train_on(tiny_cnn(), tmp_path, learning=interrupted(3, presses=2))
+    assert not isinstance(stopped.value, Stopped)
+    # A step that is half done must not get into a checkpoint.
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_ctrl_c_is_passed_on_where_a_part_is_of_no_use(tiny_cnn, train_on, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train_on(tiny_cnn(), tmp_path, learning=interrupted(), whole=True)
+def test_ctrl_c_is_an_ordinary_one_after_a_training(tiny_cnn, train_on, tmp_path):
+    train_on(tiny_cnn(), tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resume_without_a_checkpoint_says_so_and_begins(tiny_cnn, train_on, console, tmp_path):
+    assert train_on(tiny_cnn(), tmp_path, resume=True).epoch == 2
+    assert "there is nothing to resume" in console.file.getvalue()
 
 
 def test_finished_run_resumes_without_training_on(tiny_cnn, train_on, console, tmp_path):
@@ -238,6 +286,42 @@ def test_lower_precision_is_really_used(tiny_cnn, train_on, accelerator_in, tmp_
     loss = checkpoint(tmp_path / "bf16")["state"]["history"][0]["train_loss"]
     assert loss != reference
     assert loss == pytest.approx(reference, rel=0.05)
+
+
+class NotANumber(LabelledImages):
+    """Validates to NaN in all epochs, or in the second alone."""
+
+    def __init__(self, colours, always):
+        super().__init__(colours.train, colours.validation, LEARNING.augment)
+        self.always = always
+        self.epoch = -1
+
+    def begin(self, network, epoch, epochs):
+        self.epoch = epoch
+
+    def validate(self, network, accelerator):
+        figures = super().validate(network, accelerator)
+        return figures | {"accuracy": math.nan} if self.always or self.epoch == 1 else figures
+
+
+@pytest.mark.parametrize(("always", "best"), [(False, 1), (True, 2)])
+def test_validation_that_is_not_a_number_is_said_and_never_the_best(
+    colours, tiny_cnn, accelerator, console, tmp_path, always, best
+):
+    task = NotANumber(colours, always)
+    state = fit(tiny_cnn(), task, SETTINGS, tmp_path, accelerator=accelerator, console=console)
+    assert state.best_epoch == best
+    assert "gives the accuracy nan in epoch 2" in console.file.getvalue()
+
+
+def test_validation_begins_before_the_first_step_and_training_has_a_loss_of_the_same_kind(
+    tiny_cnn, train_on, colours, tmp_path
+):
+    loss, accuracy = score(tiny_cnn(), colours.validation)
+    state = train_on(tiny_cnn(), tmp_path)
+    assert state.initial == {"loss": pytest.approx(loss, rel=1e-5), "accuracy": pytest.approx(accuracy)}
+    # The loss that is trained on has smoothed labels, so it is larger than the one that can be compared.
+    assert state.history[-1]["train_cross_entropy"] < state.history[-1]["train_loss"]
 
 
 def test_infinite_loss_stops_with_advice(tiny_cnn, train_on, tmp_path):

@@ -1,5 +1,7 @@
 import json
 import re
+import shlex
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from service.inference.manifest import MODEL
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.__main__ import main
+from training.classification.task import Classification
 from training.images import load_images
 
 ARCHITECTURES = {
@@ -105,6 +108,41 @@ def test_run_leaves_its_result_for_later_comparisons(first_run, folder):
     assert result["arch"] == "cnn"
     assert len(result["history"]) == 3
     assert result["accuracy"] == read_manifest(first_run).metrics.accuracy
+
+
+def test_ctrl_c_publishes_nothing_and_says_how_to_go_on(source, tmp_path, capsys, monkeypatch, forget_accelerator):
+    def interrupted(self, *arguments):
+        steps.append(1)
+        if len(steps) == 13:
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, *arguments)
+
+    steps, loss = [], Classification.loss
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, "loss", interrupted)
+        arguments = [*command("mlp", source, tmp_path, "--publish"), "--data-name", "a name"]
+        assert main(arguments) == 130
+    said = capsys.readouterr().err
+    assert "stopped in epoch 2 of 3, after 3 of its 10 steps; nothing was published" in said
+    assert not (tmp_path / "models").exists()
+    again = shlex.split(said.partition("python -m training ")[2])
+    assert again == [*arguments, "--resume"]
+    forget_accelerator()
+    assert main(again) == 0
+    assert read_manifest(tmp_path / "models" / "classifier-mlp" / "1").training.epochs_run == 3
+
+
+def test_a_class_that_the_test_split_lacks_is_named_and_all_else_goes_on(write_class_folders, draw, tmp_path, capsys):
+    train, test = draw(20, seed=1), draw(10, seed=2)
+    splits = {"train": train, "validation": test.take(np.arange(10, 30)), "test": test.take(np.arange(20))}
+    folders = {name: (split.images, split.labels) for name, split in splits.items()}
+    source = write_class_folders(tmp_path / "data", **folders)
+    assert main(command("mlp", source, tmp_path, "--publish")) == 0
+    said = capsys.readouterr().out
+    assert "The validation split has nothing of blue: it says nothing about them." in said
+    assert "The test split has nothing of red" in said
+    metrics = read_manifest(tmp_path / "models" / "classifier-mlp" / "1").metrics
+    assert metrics.per_class[2].support == 0
 
 
 def assert_one_line(message, about=""):

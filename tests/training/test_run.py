@@ -2,6 +2,7 @@ import dataclasses
 import shutil
 from argparse import ArgumentParser
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,8 +59,9 @@ def test_invalid_options_are_refused_before_the_data_is_loaded(console, options,
 
 
 def test_a_run_says_what_it_is_trained_on(start, console):
-    start().announce("images", " of 12x12x3")
+    start().announce("images", " of 12x12x3", ("red", "green"), {"test": np.array([0, 0])})
     assert "colours: 120 training, 30 validation and 30 test images of 12x12x3; on cpu" in console.file.getvalue()
+    assert "The test split has nothing of green" in console.file.getvalue()
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def run_study(
             epochs=settings.autoencoder_epochs, batch_size=50, optimizer="adamw", lr=2e-3, ema=0.99, seed=seed
         )
         # With so few images there are none left to choose an epoch by, here and below.
-        fit(model, task, how, folder, accelerator=accelerator, console=quiet, keep="last", whole=True)
+        fit(model, task, how, folder, accelerator=accelerator, console=quiet, keep="last")
         recompute_norms(model, real.images)
         density = fit_density(encode(model, real.images), real.labels, len(data.classes), DensitySettings(seed=seed))
         count = settings.generated
@@ -123,5 +123,5 @@ def _accuracy(
     network = make_network(data, train, seed)
     task = LabelledImages(train, train.take(np.arange(min(50, len(train)))), AUGMENT)
     quiet = Console(quiet=True)
-    fit(network, task, settings, folder, accelerator=accelerator, console=quiet, keep="last", whole=True)
+    fit(network, task, settings, folder, accelerator=accelerator, console=quiet, keep="last")
     return float((predict(network, data.test.images).argmax(1) == data.test.labels).mean())

@@ -48,7 +48,7 @@ def train_judge(
     # A folder for each data set, so that only a training on the same data is resumed.
     run = folder / f"{data.fingerprint.removeprefix('sha256:')[:16]}-{epochs}"
     origin = {"data": data.fingerprint}
-    fit(network, task, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin, whole=True)
+    fit(network, task, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
     network = as_served(network)
 
     def classify(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -75,7 +75,8 @@ def run(arguments: Namespace, console: Console) -> None:
     load = partial(load_images, arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
     run = begin(arguments, console, load, run="autoencoder", model="autoencoder")
     data = run.data
-    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes")
+    labels = {"validation": data.validation.labels, "test": data.test.labels}
+    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
     if arguments.few:
         check_few(data, FewSettings())
 

@@ -112,7 +112,8 @@ def run(arguments: Namespace, console: Console) -> None:
     )
     data = run.data
     settings = override(fit_defaults(network.arch, data, arguments.batch_size), arguments)
-    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes")
+    labels = {"validation": data.validation.labels, "test": data.test.labels}
+    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
     _warn_of_leaks(run)
 
     study = _study(run, network, learning, settings.seed) if arguments.study else []

@@ -73,9 +73,7 @@ def run_study(
         model = make()
         started = time.perf_counter()
         task = Classification(part, data.validation, plain)
-        state = fit(
-            model, task, short, path.parent / "study", accelerator=accelerator, console=console, whole=True, keep="last"
-        )
+        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=console, keep="last")
         seconds = time.perf_counter() - started
         correct = predict(model, part.images, accelerator).argmax(1) == part.labels
         rows.append(

@@ -12,7 +12,7 @@ from training.augment import Augment, cutmix
 from training.classification.distill import distillation_loss, soften
 from training.classification.network import Transfer
 from training.images import ImageSplit
-from training.labels import LabelledImages
+from training.labels import LabelledImages, label_figures
 from training.task import Draw
 
 
@@ -75,7 +75,7 @@ class Classification(LabelledImages):
     def loss(
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`; the figure is the accuracy."""
+        """See `training.task.Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
         settings, soft = self._settings, self._soft
         pixels = self.augment(self.images[items].to(device), items.to(device), epoch, draw.own)
         target = self.labels[items].to(device)
@@ -96,4 +96,4 @@ class Classification(LabelledImages):
             weight=settings.distill,
             temperature=settings.distill_temperature,
         )
-        return loss, {"accuracy": (logits.detach().argmax(1) == target).float().mean()}
+        return loss, label_figures(logits.detach(), target)

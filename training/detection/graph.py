@@ -83,7 +83,10 @@ class DetectorGraph(nn.Module):
         self.iou, self.floor, self.limit = iou, floor, limit
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, edges = self.network(to_pixels(images))
+        return self.best(*self.network(to_pixels(images)))
+
+    def best(self, logits: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best detections of each image, given the network's outputs."""
         boxes = self.network.decode(edges)
         scores = logits.float().sigmoid().transpose(1, 2).contiguous()
         scores = scores * suppress(boxes, scores, self.iou, self.floor, self.limit)

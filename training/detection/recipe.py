@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from service.inference.cards import GoldenCard, ListCard
@@ -91,7 +92,9 @@ def run(arguments: Namespace, console: Console) -> None:
     )
     run = begin(arguments, console, load, run="detection", model="detector")
     data = run.data
-    run.announce("images", f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes")
+    labels = {"validation": np.concatenate(data.validation.labels), "test": np.concatenate(data.test.labels)}
+    details = f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes"
+    run.announce("images", details, data.classes, labels)
 
     model = build(network, data.size, len(data.classes), settings.seed)
     run.start(model)

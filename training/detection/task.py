@@ -1,6 +1,7 @@
 """What a detector learns: see `training.task.Task`."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from training.augment import to_pixels
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import Detections, average_precision
@@ -93,9 +95,21 @@ class Detection(Task):
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """See `training.task.Task`."""
         assert isinstance(network, Detector)  # noqa: S101 - only a detector learns this
-        found = detect(network, self._validation, self._settings, accelerator)
+        losses: list[float] = []
+
+        def note_loss(first: int, logits: Tensor, edges: Tensor) -> None:
+            split, device = self._validation, logits.device
+            batch = range(first, first + len(logits))
+            boxes = [torch.from_numpy(split.fitted_boxes(index)).to(device) for index in batch]
+            labels = [torch.from_numpy(split.labels[index]).to(device) for index in batch]
+            loss, _ = detection_loss(
+                logits, edges, network.points, network.strides, *padded(boxes, labels), self._settings.loss
+            )
+            losses.extend([loss.item()] * len(batch))
+
+        found = detect(network, self._validation, self._settings, accelerator, note_loss)
         figures = average_precision(found, self._validation, self._classes)
-        return {"map_50": figures.map_50, "map": figures.map}
+        return {"loss": float(np.mean(losses)), "map_50": figures.map_50, "map": figures.map}
 
 
 def padded(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,19 +125,31 @@ def padded(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, T
 
 @torch.no_grad()
 def detect(
-    network: Detector, split: DetectionSplit, settings: DetectionSettings, accelerator: Accelerator | None = None
+    network: Detector,
+    split: DetectionSplit,
+    settings: DetectionSettings,
+    accelerator: Accelerator | None = None,
+    see: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> list[Detections]:
-    """The detections in each image, in pixels of the originals; with an accelerator in its precision."""
+    """The detections in each image, in pixels of the originals.
+
+    Args:
+        network: the detector.
+        split: the images.
+        settings: of the suppression.
+        accelerator: gives the precision; without one it is that of the network.
+        see: is given the index of the first image of each batch, and the network's outputs for it.
+    """
     graph = DetectorGraph(network, settings.iou, settings.floor, settings.max_detections).eval()
     device = next(network.parameters()).device
     found = []
     for start in range(0, len(split), EVALUATION_BATCH):
         batch = torch.from_numpy(split.images[start : start + EVALUATION_BATCH]).to(device)
-        if accelerator:
-            with accelerator.autocast():
-                outputs = graph(batch)
-        else:
-            outputs = graph(batch)
+        with accelerator.autocast() if accelerator else contextlib.nullcontext():
+            raw = network(to_pixels(batch))
+            outputs = graph.best(*raw)
+            if see:
+                see(start, *raw)
         rows = zip(*(output.cpu().numpy() for output in outputs), strict=True)
         found += [_detections(split, start + row, *output) for row, output in enumerate(rows)]
     return found

@@ -127,7 +127,7 @@ class NetworkMethod:
         model = build(self._network, train, len(data.classes) or 1, settings.seed)
         task = Rows(standardised(train, scale), standardised(validation, scale), data.kind)
         quiet = Console(quiet=True)
-        fit(model, task, settings, self._folder, accelerator=self._accelerator, console=quiet, whole=True)
+        fit(model, task, settings, self._folder, accelerator=self._accelerator, console=quiet)
         self.outputs.append(predict(model.cpu(), rows))
         return predictions(model, rows, scale)
 

@@ -69,7 +69,8 @@ def run(arguments: Namespace, console: Console) -> None:
     )
     data = run.data
     target = f"{len(data.classes)} classes" if data.classes else "a number"
-    run.announce("rows", f" of {len(data.columns)} columns; {data.target}: {target}")
+    labels = {"validation": data.validation.targets, "test": data.test.targets}
+    run.announce("rows", f" of {len(data.columns)} columns; {data.target}: {target}", data.classes, labels)
 
     model = build(network, data.train, len(data.classes) or 1, settings.seed)
     run.start(model)

@@ -89,7 +89,10 @@ def run(arguments: Namespace, console: Console) -> None:
     length = network.length or choose_length(tokenizer, data.train.texts)
     tokenizer.enable_truncation(length)
     words = tokenizer.get_vocab_size()
-    run.announce("texts", f", {len(data.classes)} classes; {words} words, truncated to {length} per text")
+    labels = {"validation": data.validation.labels, "test": data.test.labels}
+    run.announce(
+        "texts", f", {len(data.classes)} classes; {words} words, truncated to {length} per text", data.classes, labels
+    )
 
     train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
     study = []
@@ -97,8 +100,7 @@ def run(arguments: Namespace, console: Console) -> None:
         study = run_study(network, data, settings, learning, run.folder / STUDY, run.accelerator, console)
     model = build(network, words, len(data.classes), settings.seed)
     run.start(model)
-    labels = (data.train.labels, data.validation.labels)
-    task = TextClassification(train, labels[0], validation, labels[1], len(data.classes), learning)
+    task = TextClassification(train, data.train.labels, validation, data.validation.labels, len(data.classes), learning)
     state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:
         return

@@ -64,7 +64,7 @@ def run_study(
         task = TextClassification(
             train, data.train.labels, validation, data.validation.labels, len(data.classes), learning
         )
-        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=quiet, whole=True)
+        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=quiet)
         rows.append({"words": size, "length": length, "accuracy": state.history[-1]["validation_accuracy"]})
         console.print(f"study: {size} words, length {length}: {rows[-1]['accuracy']:.4f}")
         if accelerator.is_main_process:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
+from training.labels import label_figures
 from training.task import Draw, Task
 
 EVALUATION_BATCH = 64
@@ -92,7 +93,7 @@ class TextClassification(Task):
         draw: Draw,
         device: torch.device,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`; the figure is the accuracy."""
+        """See `training.task.Task`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
         ids = padded([self._train[item] for item in items.tolist()]).to(device)
         lost = torch.rand(ids.shape, generator=draw.own, device=device) < self._settings.word_dropout
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
@@ -106,17 +107,15 @@ class TextClassification(Task):
             reduction="none",
         ).view(-1, encoders)
         loss = (each.mean(1) * self._weights.to(device)[target]).mean()
-        return loss, {"accuracy": (outputs.detach().mean(1).argmax(1) == target).float().mean()}
+        return loss, label_figures(outputs.detach().mean(1), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """See `training.task.Task`."""
         texts, target = self._validation
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, texts))
-        return {
-            "loss": F.cross_entropy(outputs, target).item(),
-            "accuracy": (outputs.argmax(1) == target).float().mean().item(),
-        }
+        figures = label_figures(outputs, target)
+        return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
 
 
 def padded(texts: Sequence[Ids]) -> Tensor:

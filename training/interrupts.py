@@ -1,0 +1,59 @@
+"""Ctrl-C during a training: never in the middle of a step, so that a checkpoint can be written at once."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C was pressed, and nothing is half done."""
+
+
+class Interrupts:
+    """Turns Ctrl-C into `Interrupted`, which is raised at once or, inside `held`, at its end.
+
+    A second Ctrl-C inside `held` is an ordinary `KeyboardInterrupt`, for those who cannot wait. Where signals cannot be
+    handled (outside of the main thread) or shall not be (`active`), Ctrl-C is always an ordinary one.
+
+    Args:
+        active: whether to handle Ctrl-C.
+    """
+
+    def __init__(self, active: bool = True) -> None:
+        self._active = active and threading.current_thread() is threading.main_thread()
+        self._previous: Any = None
+        self._holds = False
+        self._asked = False
+
+    def __enter__(self) -> "Interrupts":
+        if self._active:
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._active:
+            signal.signal(signal.SIGINT, self._previous)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """What must not be left half done."""
+        self._holds = True
+        try:
+            yield
+        finally:
+            self._holds = False
+        if self._asked:
+            self._asked = False
+            raise Interrupted
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's signature
+        if not self._holds:
+            raise Interrupted
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
