@@ -3,19 +3,17 @@
 import io
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from service.tasks.detection.boxes import Box
 from service.tasks.images import EncodedImage
+from service.tasks.lettering import text_box, write
+from service.tasks.palette import class_colour, ink_on
 
 # A photograph of twelve megapixels shall cost at most twice what one of 640 x 480 costs, and most of that is the PNG.
 _LONG_SIDE = 640
-# Distinct in hue and in lightness (Okabe and Ito 2008, for all kinds of colour vision).
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-_DARK_TEXT = {"#E69F00", "#56B4E9", "#F0E442"}
 
 
 def draw_detections(image: EncodedImage, boxes: Sequence[Box]) -> bytes:
@@ -39,11 +37,11 @@ def draw_detections(image: EncodedImage, boxes: Sequence[Box]) -> bytes:
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BILINEAR)
     line = max(2, round(max(size) / 320))
-    font = _font(max(11, round(max(size) / 50)))
+    letters = max(11, round(max(size) / 50))
     canvas = ImageDraw.Draw(picture)
     # The best last, so that its label lies on top.
     for box in reversed(boxes):
-        _draw_box(canvas, box, size, shrink, line, font)
+        _draw_box(canvas, box, size, shrink, line, letters)
     buffer = io.BytesIO()
     # What PNG's filters leave of a photograph repeats at most the byte before: a quarter smaller than with other
     # matches, and no slower.
@@ -57,22 +55,16 @@ def _draw_box(
     size: tuple[int, int],
     shrink: float,
     line: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    letters: int,
 ) -> None:
-    colour = _COLOURS[box["index"] % len(_COLOURS)]
+    colour = class_colour(box["index"])
     left, top = box["x_min"] * shrink, box["y_min"] * shrink
     canvas.rectangle((left, top, box["x_max"] * shrink, box["y_max"] * shrink), outline=colour, width=line)
     text = f"{box['label']} {box['score']:.2f}"
-    x_min, y_min, x_max, y_max = canvas.textbbox((0, 0), text, font=font)
+    x_min, y_min, x_max, y_max = text_box(canvas, text, letters)
     width, height = x_max - x_min + 2 * line, y_max - y_min + 2 * line
     # Above the box, or inside where there is no room; never beyond the picture's edge.
     x = min(max(left, 0), max(size[0] - width, 0))
     y = top - height if top >= height else top
     canvas.rectangle((x, y, x + width, y + height), fill=colour)
-    ink = "black" if colour in _DARK_TEXT else "white"
-    canvas.text((x + line - x_min, y + line - y_min), text, fill=ink, font=font)
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    write(canvas, x + line - x_min, y + line - y_min, text, letters, ink_on(colour))

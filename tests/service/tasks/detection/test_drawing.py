@@ -46,6 +46,13 @@ def test_a_label_never_leaves_the_picture(corners):
     assert (picture != 128).any()
 
 
+def test_labels_are_drawn_in_their_script():
+    labels = ("적혈구", "백혈구", "café", "cafe", "ラベル", "клетка")
+    pictures = [drawn(GREY, [box(100, 80, 200, 160, label=label)])[60:80].tobytes() for label in labels]
+    # What a font lacks looks the same, whatever it is.
+    assert len(set(pictures)) == len(labels)
+
+
 def test_classes_have_colours_of_their_own():
     picture = drawn(GREY, [box(20, 80, 100, 160, 0), box(150, 80, 250, 160, 1)])
     assert (picture[120, 20] != picture[120, 150]).any()
