@@ -122,7 +122,7 @@ def is_one_image(images: Any) -> bool:
     """Whether this is an image, not several."""
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(images, "read"):
         return True
-    return _is_from(images, "PIL") or (hasattr(images, "ndim") and images.ndim < 4 and not _is_from(images, "pandas"))
+    return _is_from(images, "PIL") or (getattr(images, "ndim", 0) in (2, 3) and not _is_from(images, "pandas"))
 
 
 def is_one_row(rows: Any) -> bool:
@@ -143,7 +143,7 @@ def items_of(many: Any) -> Iterable[Any]:
     """The items of a collection; of a frame its rows."""
     if _is_from(many, "pandas") and many.ndim == 2:
         return (dict(zip(many.columns, values, strict=True)) for values in many.itertuples(index=False, name=None))
-    if not isinstance(many, Iterable):
+    if not isinstance(many, Iterable) or isinstance(many, Mapping):
         raise TypeError(f"{type(many).__name__} is neither an item nor a collection of items")
     return many
 

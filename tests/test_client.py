@@ -3,6 +3,7 @@
 import asyncio
 import io
 import multiprocessing
+import signal
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -123,3 +124,20 @@ async def test_a_call_that_is_cancelled_ends(everything: Server):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.predict(endless()), 0.3)
         assert (await client.predict(CAT)).label == "cat"
+
+
+def test_ctrl_c_ends_a_call(client: quartet.Client):
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            if sent == 100:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            yield CAT.read_bytes()
+
+    with pytest.raises(KeyboardInterrupt):
+        client.predict(endless())
+    client.predict(CAT)
+    assert sent < 1000

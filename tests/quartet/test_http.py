@@ -1,8 +1,11 @@
 """One request: what is sent again and when, and what becomes of answers that are no success."""
 
 import json
+import os
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -124,6 +127,24 @@ async def test_options_that_are_none_are_left_to_the_server(pauses: list[float])
     client, sent = answering(httpx.Response(200, json=answer))
     await client.encode(b"x", invert="never")
     assert str(sent[0].url) == "http://quartet/v1/encode?invert=never"
+
+
+async def test_a_file_is_whole_or_not_there(pauses: list[float], tmp_path: Path):
+    class BreaksOff(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"some"
+            raise httpx.ReadError("")
+
+    broken = [httpx.Response(200, stream=BreaksOff(), headers={"x-seed": "1"}) for _ in range(20)]
+    whole = httpx.Response(200, content=b"whole", headers={"x-seed": "2"})
+    client, _ = answering(broken[0], whole)
+    saved = await client.generate_to(tmp_path / "x.zip")
+    assert (saved.seed, saved.size, saved.path.read_bytes()) == (2, 5, b"whole")
+    saved.path.unlink()
+    client, _ = answering(*broken[1:])
+    with pytest.raises(quartet.Unreachable, match="broke off"):
+        await client.generate_to(tmp_path / "x.zip")
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_path_before_the_api_and_odd_names_are_kept():

@@ -67,8 +67,14 @@ def test_what_is_no_image_is_named(item: Any, said: str):
 def test_one_image_and_several_are_told_apart(tmp_path: Path):
     one = ["a.jpg", Path("a.jpg"), b"x", io.BytesIO(), PIL.Image.new("L", (1, 1)), PIXELS, PIXELS[..., 0]]
     assert all(map(inputs.is_one_image, one))
-    several = [one, iter(one), PIXELS[None], pandas.Series(["a.jpg"]), tmp_path.glob("*")]
+    several = [one, iter(one), PIXELS[None], pandas.Series(["a.jpg"]), np.array(["a.jpg"]), tmp_path.glob("*")]
     assert not any(map(inputs.is_one_image, several))
+
+
+@pytest.mark.parametrize("many", [7, {"a.jpg": 1}])
+def test_what_is_no_collection_is_refused(many: Any):
+    with pytest.raises(TypeError, match="neither an item nor a collection"):
+        inputs.items_of(many)
 
 
 def test_missing_values_numpy_scalars_and_dates_become_json():
