@@ -11,7 +11,7 @@ class QuartetError(Exception):
 
     Attributes:
         index: which item of a list it is about, from 0; None where it is about the whole call.
-        name: of that item, where it has one.
+        name: of that item, where it has one: the path as it was given.
         results: where a call with a list fails as a whole, what was answered until then; None where nothing was.
     """
 

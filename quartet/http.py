@@ -86,7 +86,7 @@ class Connection:
             Problem: the service refused; in the class of the failure.
             Unreachable: there was no answer.
         """
-        query = {name: _word(value) for name, value in (params or {}).items() if value is not None}
+        query = {name: _query_value(value) for name, value in (params or {}).items() if value is not None}
         backoff = _Backoff(self._retry_for)
         while True:
             try:
@@ -137,7 +137,7 @@ class _Backoff:
         return wait if time.monotonic() + wait <= self._end else None
 
 
-def _word(value: Any) -> str:
+def _query_value(value: Any) -> str:
     """An option as a query writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"

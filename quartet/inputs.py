@@ -38,6 +38,11 @@ class Prepared:
     name: str | None = None
     source: Path | None = None
 
+    @property
+    def label(self) -> str | None:
+        """What an error calls it: the path as it was given."""
+        return self.name if self.source is None else str(self.source)
+
 
 Prepare = Callable[[Any], Prepared]
 

@@ -111,14 +111,14 @@ class Carrier(Generic[T]):
             except Problem as problem:
                 if problem.index is not None and problem.index < len(chunk):
                     position, item = chunk.pop(problem.index)
-                    self._fail(position, problem, item.name)
+                    self._fail(position, problem, item.label)
                 elif isinstance(problem, BodyTooLarge) and len(chunk) > 1:
                     half = len(chunk) // 2
                     await self._settle(chunk[:half])
                     chunk = chunk[half:]
                 elif isinstance(problem, BodyTooLarge):
                     ((position, item),) = chunk
-                    self._fail(position, problem, item.name)
+                    self._fail(position, problem, item.label)
                     return
                 else:
                     raise
