@@ -25,8 +25,9 @@ from benchmarks.bare import bare_rate
 from benchmarks.load import measure
 from benchmarks.servers import Running, handwritten, service
 from benchmarks.tiny import make_tiny
+from service.inference.device import available_cpus
 from service.inference.manifest import GOLDEN
-from service.inference.session import Session, available_cpus
+from service.inference.session import Session
 
 CONCURRENCIES = (1, 8, 32, 64)
 BATCHES = (1, 8, 16, 32, 64)

@@ -1,115 +1,68 @@
-"""python -m service: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
+"""python -m service: serves, or does what another command says.
 
-import logging
-import signal
-import socket
+Options are read before anything else is imported, so that help and mistakes are answered at once.
+"""
+
+import argparse
+import importlib
 import sys
-import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from quartet.extras import needs
 
-with needs("server"):
-    from service import memory
-    from service.app import create_app, load_models
-    from service.inference.repository import NothingToServe
-    from service.inference.session import DeviceUnavailable
-    from service.server import Server
-    from service.settings import InvalidSettings, Settings, read_settings
-    from service.tasks.registry import BUILT_IN, Registry
-
-logger = logging.getLogger("service")
-
-# Bytes of a request that the kernel keeps: what a connection can bring in a round trip.
-_RECEIVE_BUFFER = 1 << 17
+if TYPE_CHECKING:
+    from service.tasks.registry import Registry
 
 
-def main(registry: Registry = BUILT_IN) -> int:
-    """Runs the server.
+def main(registry: "Registry | None" = None, arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
 
     Args:
-        registry: the tasks that are served; with further ones, a module of your own is the service.
+        registry: the tasks that are served, the built-in ones by default; with further ones, a module of your own is
+            the service.
+        arguments: of the command line; None for those of the process.
 
     Returns:
-        0 after a clean end, 1 if it cannot serve (a busy port, no models, no device), 2 for an unusable setting.
+        The exit code; what it means is in the command's module.
     """
-    try:
-        settings = read_settings()
-    except InvalidSettings as error:
-        return _fail(2, str(error))
-    _configure_logging(settings)
-    try:
-        listener = bind(settings)
-    except OSError as error:
-        return _fail(
-            1,
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): stop what uses it, or set "
-            "QUARTET_HOST or QUARTET_PORT (0 picks a free one).",
-        )
-    app = create_app(settings, registry)
+    options = _parser().parse_args(arguments)
+    with needs("server"):
+        command = importlib.import_module(f"service.commands.{options.command}")
+        if registry is None:
+            from service.tasks.registry import BUILT_IN
 
-    async def reload() -> None:
-        try:
-            if await load_models(app):
-                memory.settle()
-        except Exception as error:  # a failed reload must not affect the loaded models
-            logger.error("no models reloaded: %s", error)
-
-    def started() -> None:
-        app.repository.on_closed = memory.settle
-        memory.settle()
-
-    # The threads that run batches ask for the interpreter after each: at Python's default of 5 ms the device would
-    # idle.
-    sys.setswitchinterval(0.0005)
-    # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    server = Server(app, reload=reload, started=started, idle=memory.Trimmer())
-    try:
-        server.run(sockets=[listener])
-    except SystemExit:
-        failure = app.failure
-        if isinstance(failure, NothingToServe | DeviceUnavailable):
-            return _fail(1, str(failure))
-        if failure is None:
-            raise
-        raise failure from None
-    return 0
-
-
-def bind(settings: Settings) -> socket.socket:
-    """A bound socket, not yet listening: a busy port shows before the models are loaded.
-
-    Raises:
-        OSError: the address is in use, or is none of this machine's.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. By itself the kernel takes in megabytes of each body, even of those that are about to be
-    # refused, and does nothing else meanwhile.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _configure_logging(settings: Settings) -> None:
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+            registry = BUILT_IN
+    code: int = command.run(registry, options)
     return code
+
+
+class _ServeParser(argparse.ArgumentParser):
+    """Lists the settings in its help; reading them takes longer than starting."""
+
+    def format_help(self) -> str:
+        with needs("server"):
+            from service.settings import PREFIX, Settings
+
+        width = max(map(len, Settings.model_fields)) + len(PREFIX)
+        lines = [
+            f"  {PREFIX + name.upper():<{width}}  {field.description} (default: {field.default})"
+            for name, field in Settings.model_fields.items()
+        ]
+        return super().format_help() + "\nsettings, all of them environment variables:\n" + "\n".join(lines) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serves the models in a folder over HTTP.",
+        epilog="Settings are environment variables, QUARTET_…: `python -m service serve --help` lists them.",
+    )
+    parser.set_defaults(command="serve")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_ServeParser)
+    serve = "run the server until SIGTERM or SIGINT (the default)"
+    commands.add_parser("serve", help=serve, description=serve).set_defaults(command="serve")
+    return parser
 
 
 if __name__ == "__main__":

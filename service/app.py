@@ -16,8 +16,8 @@ from service.api import documentation, health
 from service.api.families import Family
 from service.api.v1.models import models_router
 from service.api.v1.operations import operations_router
+from service.inference.device import available_cpus
 from service.inference.repository import Repository
-from service.inference.session import available_cpus
 from service.inference.variants import Selection
 from service.metrics import BatchObserver, Metrics
 from service.settings import Settings
@@ -57,6 +57,7 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
                 max_batch=settings.max_batch,
                 max_queue=settings.max_queue,
                 max_wait=settings.max_wait,
+                gpu_memory_mb=settings.gpu_memory_mb,
                 observer=partial(BatchObserver, metrics),
                 selection=Selection.parse(settings.variant),
             )

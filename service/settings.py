@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.inference.session import Device
+from service.inference.device import Device
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
@@ -27,13 +27,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
     models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
-    device: Device = Field("auto", description="auto, cpu or cuda; cuda never falls back")
+    device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(
         "auto",
         description="which graph of a model runs: auto (the fastest that is good here), reference or a variant's name; "
         "for single models MODEL=VARIANT, with commas between",
     )
     threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
+    gpu_memory_mb: float = Field(
+        0, ge=0, allow_inf_nan=False, description="the most MB of GPU memory for each session's arena; 0 for no limit"
+    )
     max_batch: int = Field(64, ge=1, description="the most items in a batch (a model's own limit may be lower)")
     max_queue: int = Field(16_384, ge=1, description="the most items that wait for a model")
     max_items: int = Field(10_000, ge=1, description="the most items in a request")
@@ -106,4 +109,5 @@ def read_settings() -> Settings:
         if not first["loc"]:
             raise InvalidSettings(first["msg"].removeprefix("Value error, ") + ".") from None
         variable = PREFIX + str(first["loc"][0]).upper()
-        raise InvalidSettings(f"{variable}={first['input']}: {first['msg']} ({known[variable].description}).") from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise InvalidSettings(f"{variable}={first['input']}: {problem} ({known[variable].description}).") from None

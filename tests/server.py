@@ -24,6 +24,7 @@ class Server:
     """A running server.
 
     Args:
+        module: what is run, in place of the service.
         settings: QUARTET_ variables, without the prefix.
 
     Attributes:
@@ -31,10 +32,10 @@ class Server:
         lines: what it has logged.
     """
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, module: str = "service", **settings: object) -> None:
         settings = {"host": "127.0.0.1", "port": 0, "device": "cpu", "threads": 1, **settings}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+            [sys.executable, "-m", module],
             cwd=ROOT,
             env=environment(**settings),
             stderr=subprocess.PIPE,

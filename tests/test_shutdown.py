@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.inference.session import cuda_problem
+from service.inference.cuda import cuda_problem
 from tests.pictures import encode
 from tests.server import ROOT, Server, environment
 from tests.tiny import solid, write_model, wrong_golden

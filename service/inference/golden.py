@@ -31,6 +31,13 @@ class Difference:
         """Whether it is small enough; a NaN never is."""
         return self.value <= self.accepted
 
+    @property
+    def ratio(self) -> float:
+        """How large it is for what is accepted."""
+        if np.isnan(self.value):
+            return np.inf
+        return self.value / self.accepted if self.accepted else np.inf * self.value
+
 
 def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCard) -> Difference:
     """The largest difference between two answers to the same inputs.
@@ -61,17 +68,11 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
             for one, other in ((want, got), (got, want))
             if (difference := _farthest(one, other, row, card)) is not None
         ]
-    return max(found, key=_ratio, default=Difference(next(iter(want)), 0.0, card.atol))
+    return max(found, key=lambda difference: difference.ratio, default=Difference(next(iter(want)), 0.0, card.atol))
 
 
 def _largest(want: Array, got: Array) -> float:
     return float(np.abs(want.astype(np.float64) - got.astype(np.float64)).max(initial=0.0))
-
-
-def _ratio(difference: Difference) -> float:
-    if np.isnan(difference.value):
-        return np.inf
-    return difference.value / difference.accepted if difference.accepted else np.inf * difference.value
 
 
 def _farthest(one: Mapping[str, Array], other: Mapping[str, Array], row: int, card: GoldenCard) -> Difference | None:

@@ -4,12 +4,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from service.inference.cards import AUTO, REFERENCE, ManifestBase
+from service.inference.cuda import cuda_problem
+from service.inference.device import DeviceUnavailable, cuda_index, cuda_name
 from service.inference.manifest import InvalidModel, check_files, read_manifest, without_folders
 from service.inference.performance import Known, Performance, measure, nothing
-from service.inference.session import Device, DeviceUnavailable, Session, cuda_problem, read_golden_item
+from service.inference.session import Session, read_golden_item
+from service.inference.shapes import Shapes
 from service.inference.variants import Graph, graphs
 
 logger = logging.getLogger(__name__)
@@ -83,9 +86,10 @@ def open_version(
     name: str,
     kinds: Mapping[str, Kind],
     *,
-    device: Device,
+    device: str,
     threads: int,
     max_batch: int,
+    gpu_memory_mb: float = 0,
     wanted: str = AUTO,
     known: Known = nothing,
 ) -> Opened:
@@ -98,6 +102,7 @@ def open_version(
         device: as `Session` takes it.
         threads: likewise.
         max_batch: the most items in a batch, unless the manifest states less.
+        gpu_memory_mb: likewise.
         wanted: which of its graphs shall answer, as `graphs` takes it.
         known: the performance of graphs that need not be measured.
 
@@ -109,13 +114,17 @@ def open_version(
     if manifest.name != name:
         raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
     companion = _read_companion(folder, kinds[manifest.task])
-    serving: Literal["cpu", "cuda"] = "cpu" if device == "cpu" or cuda_problem() else "cuda"
-    may_answer, others = graphs(manifest, wanted, serving)
+    serving = "cpu" if device == "cpu" or cuda_problem(cuda_index(device)) else cuda_name(cuda_index(device))
+    may_answer, others = graphs(manifest, wanted, "cpu" if serving == "cpu" else "cuda")
+    batch = min(max_batch, manifest.max_batch)
 
     def run(graph: Graph) -> Running:
         # A variant runs on the device that it is meant for, or not at all.
         where = device if graph.name == REFERENCE else serving
-        return _run(folder, graph, where, threads, min(max_batch, manifest.max_batch), known(graph.sha256))
+        if graph.name != REFERENCE:  # the files of the reference have been checked with the manifest
+            check_files(folder, graph.manifest, graph.files)
+        opened = Session(folder / graph.file, where, threads, Shapes.of(manifest, batch), gpu_memory_mb)
+        return _run(folder, graph, opened, batch, known(graph.sha256))
 
     running, beaten = _choose(may_answer, run, known, by_speed=wanted == AUTO)
     others |= beaten
@@ -199,19 +208,13 @@ def _fastest(may_answer: Sequence[Graph], known: Known) -> Graph | None:
     return best
 
 
-def _run(
-    folder: Path, graph: Graph, device: Device, threads: int, max_batch: int, performance: Performance | None
-) -> Running:
-    """Opens a graph, checks it and warms it up; measures it unless its performance is known.
+def _run(folder: Path, graph: Graph, session: Session, max_batch: int, performance: Performance | None) -> Running:
+    """Checks a graph that has been opened and warms it up; measures it unless its performance is known.
 
     Raises:
-        InvalidModel: it is not the file that it was, or no good here.
-        DeviceUnavailable: the device cannot serve it.
+        InvalidModel: it is no good here.
     """
     manifest = graph.manifest
-    if graph.name != REFERENCE:  # the files of the reference have been checked with the manifest
-        check_files(folder, manifest, graph.files)
-    session = Session(folder / graph.file, device, threads)
     difference = session.check(folder, manifest)
     warm = session.warm_up(manifest, 1)
     single = None

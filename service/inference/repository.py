@@ -12,10 +12,11 @@ from typing import Any, TypeVar, cast
 
 from service.errors import UnknownModel, WrongTask, shown
 from service.inference.batcher import Batcher, Observer
+from service.inference.device import DeviceUnavailable, available_cpus
 from service.inference.loading import Kind, Opened, open_version
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.scheduler import Scheduler
-from service.inference.session import Device, DeviceUnavailable, Session, available_cpus
+from service.inference.session import Session
 from service.inference.stacking import run_batch, run_ragged
 from service.inference.variants import Selection
 from service.inference.versions import Newest, versions_in
@@ -72,7 +73,7 @@ class Version:
 
     @property
     def device(self) -> str:
-        """Where it runs, `cpu` or `cuda`."""
+        """Where it runs: `cpu`, `cuda` or `cuda:N`."""
         return self.session.device
 
     @property
@@ -155,6 +156,7 @@ class Repository:
         max_batch: the most items in a batch, unless a manifest states less.
         max_queue: the most items that wait for a model.
         max_wait: seconds of work that may wait for a model.
+        gpu_memory_mb: as `Session` takes it.
         observer: makes the observer of a model's batcher, given its name.
         selection: which variants answer.
         policy: which versions are loaded and which of them answers.
@@ -165,12 +167,13 @@ class Repository:
         folder: Path,
         kinds: Mapping[str, Kind],
         *,
-        device: Device,
+        device: str,
         threads: int,
         max_batch: int,
         max_queue: int,
         max_wait: float,
         observer: Callable[[str], Observer],
+        gpu_memory_mb: float = 0,
         selection: Selection | None = None,
         policy: Newest | None = None,
     ) -> None:
@@ -181,7 +184,14 @@ class Repository:
         self._selection = selection or Selection()
         self._policy = policy or Newest()
         self._threads = threads or available_cpus()
-        self._open = partial(open_version, kinds=kinds, device=device, threads=self._threads, max_batch=max_batch)
+        self._open = partial(
+            open_version,
+            kinds=kinds,
+            device=device,
+            threads=self._threads,
+            max_batch=max_batch,
+            gpu_memory_mb=gpu_memory_mb,
+        )
         self._schedulers: dict[str, Scheduler] = {}
         self._loading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -296,13 +306,15 @@ class Repository:
 
     def _serve(self, name: str, version: str, opened: Opened) -> Version:
         # Items of one shape are stacked as they are; where a length is open, they may differ.
-        stack = run_ragged if any(-1 in spec.shape[1:] for spec in opened.manifest.inputs) else run_batch
+        ragged = any(-1 in spec.shape[1:] for spec in opened.manifest.inputs)
+        stack = partial(run_ragged, lengths=opened.session.lengths) if ragged else run_batch
         run, run_on_one_core = (
             partial(stack, session.run, tuple(session.inputs)) if session else None
             for session in (opened.session, opened.single)
         )
         assert run is not None  # noqa: S101 - there is always a session
-        inline = opened.seconds < _INLINE_SECONDS
+        # Never on a GPU, however short its batches: the event loop would wait for the device.
+        inline = opened.session.device == "cpu" and opened.seconds < _INLINE_SECONDS
         batcher = Batcher(
             run_on_one_core or run if inline else run,
             max_batch=opened.max_batch,

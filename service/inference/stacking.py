@@ -27,18 +27,23 @@ def run_batch(
 
 
 def run_ragged(
-    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+    run: Callable[[Mapping[str, Array]], list[Array]],
+    names: tuple[str, ...],
+    items: list[Any],
+    lengths: tuple[int, ...] = (),
 ) -> list[tuple[Array, ...]]:
     """As `run_batch`, for items of different lengths along their first axis and a model that ignores zeros at the end.
 
-    Items of about one length run together, so that a long one does not make all the others as long.
+    Items of about one length run together, so that a long one does not make all the others as long. Where there are
+    fixed `lengths`, those run together that are padded to the same one.
     """
     order = sorted(range(len(items)), key=lambda index: len(items[index]))
     results: list[tuple[Array, ...]] = [()] * len(items)
     start = 0
     while start < len(order):
+        shortest = len(items[order[start]])
         # Padding this far costs about as much as another run would.
-        most = len(items[order[start]]) * 1.5 + 16
+        most = next((length for length in lengths if length >= shortest), shortest * 1.5 + 16)
         group = [index for index in order[start:] if len(items[index]) <= most]
         longest = len(items[group[-1]])
         stacked = np.zeros((len(group), longest, *items[group[0]].shape[1:]), dtype=items[group[0]].dtype)

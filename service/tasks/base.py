@@ -36,7 +36,7 @@ class AnswerBase(BaseModel):
 
     model: str = Field(examples=["classifier"])
     version: str = Field(examples=["1"])
-    device: str = Field(examples=["cpu"], description="where it ran: cpu or cuda")
+    device: str = Field(examples=["cpu"], description="where it ran: cpu, cuda or cuda:N")
     variant: str = Field(examples=["reference"], description="which graph of the version ran: `reference`, int8, …")
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from service.errors import Draining, UnknownModel, WrongTask
 from service.inference.context import Context
+from service.inference.cuda import cuda_problem
+from service.inference.device import DeviceUnavailable
 from service.inference.loading import Kind
 from service.inference.repository import NothingToServe, Repository
-from service.inference.session import DeviceUnavailable, cuda_problem
 from service.inference.versions import Newest, versions_in
 from service.metrics import BatchObserver, Metrics
 from service.tasks.registry import BUILT_IN

@@ -9,8 +9,10 @@ import onnxruntime as ort
 import pytest
 
 from service.inference.cards import TensorSpec
+from service.inference.cuda import cuda_problem
+from service.inference.device import DeviceUnavailable, available_cpus
 from service.inference.manifest import InvalidModel
-from service.inference.session import DeviceUnavailable, Session, available_cpus, cuda_problem
+from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from tests.tiny import answer, write_model, wrong_golden
 
@@ -196,11 +198,11 @@ def test_threads_follow_the_containers_quota(
 
 
 def test_the_runtime_keeps_the_bytes_of_a_graph_where_the_session_lets_go_of_them(tmp_path: Path):
-    """If this fails, an upgrade of ONNX Runtime has renamed what `_open` clears: memory would hold each graph twice."""
+    """If this fails, an upgrade has renamed what `runtime._open` clears: memory would hold each graph twice."""
     graph = (write_model(tmp_path) / "model.onnx").read_bytes()
     kept = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert kept._model_bytes == graph
-    assert session_of(tmp_path / "classifier" / "1")._session._model_bytes is None
+    assert session_of(tmp_path / "classifier" / "1")._sessions[None]._model_bytes is None
 
 
 def test_a_graph_that_reads_further_files_is_refused(tmp_path: Path):

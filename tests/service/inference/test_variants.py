@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from service.inference import loading
+from service.inference.device import DeviceUnavailable
 from service.inference.loading import Opened, open_version
 from service.inference.manifest import InvalidModel, sha256
 from service.inference.performance import Performance
-from service.inference.session import DeviceUnavailable, Session
+from service.inference.session import Session
 from service.inference.variants import Selection, graphs
 from service.tasks.registry import BUILT_IN, read_manifest
 from tests.tiny import answer, solid, write_model, wrong_golden

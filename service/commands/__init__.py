@@ -1,0 +1,1 @@
+"""What `python -m service` does: a module for each command, imported once its options have been read."""

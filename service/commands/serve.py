@@ -1,0 +1,126 @@
+"""python -m service serve: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from service import memory
+from service.app import create_app, load_models
+from service.inference.device import DeviceLost, DeviceUnavailable
+from service.inference.repository import NothingToServe
+from service.server import Server
+from service.settings import InvalidSettings, Settings, read_settings
+from service.tasks.registry import Registry
+
+logger = logging.getLogger("service")
+
+# Bytes of a request that the kernel keeps: what a connection can bring in a round trip.
+_RECEIVE_BUFFER = 1 << 17
+# The exit code of a process whose GPU has become unusable.
+DEVICE_LOST = 3
+
+
+def run(registry: Registry, _: argparse.Namespace) -> int:
+    """Runs the server.
+
+    Args:
+        registry: the tasks that are served.
+
+    Returns:
+        0 after a clean end, 1 if it cannot serve (a busy port, no models, no device), 2 for an unusable setting. Where
+        the GPU becomes unusable, the process ends with 3 wherever it is.
+    """
+    try:
+        settings = read_settings()
+    except InvalidSettings as error:
+        return _fail(2, str(error))
+    _configure_logging(settings)
+    try:
+        listener = bind(settings)
+    except OSError as error:
+        return _fail(
+            1,
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): stop what uses it, or set "
+            "QUARTET_HOST or QUARTET_PORT (0 picks a free one).",
+        )
+    app = create_app(settings, registry)
+
+    async def reload() -> None:
+        try:
+            if await load_models(app):
+                memory.settle()
+        except Exception as error:  # a failed reload must not affect the loaded models
+            logger.error("no models reloaded: %s", error)
+
+    def started() -> None:
+        app.repository.on_closed = memory.settle
+        memory.settle()
+
+    threading.excepthook = _end_without_device
+    # The threads that run batches ask for the interpreter after each: at Python's default of 5 ms the device would
+    # idle.
+    sys.setswitchinterval(0.0005)
+    # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server = Server(app, reload=reload, started=started, idle=memory.Trimmer())
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        failure = app.failure
+        if isinstance(failure, NothingToServe | DeviceUnavailable):
+            return _fail(1, str(failure))
+        if failure is None:
+            raise
+        raise failure from None
+    return 0
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A bound socket, not yet listening: a busy port shows before the models are loaded.
+
+    Raises:
+        OSError: the address is in use, or is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it. By itself the kernel takes in megabytes of each body, even of those that are about to be
+    # refused, and does nothing else meanwhile.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _end_without_device(raised: threading.ExceptHookArgs) -> None:
+    """Ends the process if its GPU is lost: whatever is in flight would fail, and so would every later start in it."""
+    if not isinstance(raised.exc_value, DeviceLost):
+        threading.__excepthook__(raised)
+        return
+    logger.critical("%s: this process ends, and only a new one can use the GPU", raised.exc_value)
+    # At once: what an orderly end does would wait for the requests in flight and for the GPU, for good.
+    os._exit(DEVICE_LOST)
+
+
+def _configure_logging(settings: Settings) -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,84 @@
+"""CUDA as the sessions use it: whether it can serve here, with which options, and which errors it does not survive."""
+
+import ctypes
+import os
+import re
+from typing import Any
+
+import onnxruntime as ort
+
+PROVIDER = "CUDAExecutionProvider"
+
+# As ONNX Runtime words what a library of NVIDIA's answered; a test looks for this in the provider's own file.
+_FAILURE = re.compile(r"(?P<library>CU[A-Z_]*) failure (?P<code>\d+): (?P<text>[^;]*)")
+# Errors that leave "the process in an inconsistent state", after which "any further CUDA work will return the same
+# error" (CUDA Runtime API, cudaError_t): uncorrectable errors of memory and links, a destroyed context, an illegal
+# address, a timeout, an assertion, a broken kernel; and the unknown error, which is a GPU that has left the bus.
+_FATAL = frozenset({214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999})
+
+
+def cuda_problem(index: int = 0) -> str | None:
+    """Why a GPU cannot serve on this machine, naming the first missing library; None if it can.
+
+    Args:
+        index: of the GPU, as CUDA counts them (CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER have a say).
+    """
+    # cuBLAS and cuDNN read it when they are loaded, which is below. The provider's own `use_tf32` is not enough: its
+    # convolutions try again with TensorFloat-32 where no plan without it is found, and its recurrent layers do not ask.
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    if PROVIDER not in ort.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA provider: install onnxruntime-gpu"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return f"no NVIDIA driver ({error}): install it, or start the container with its GPUs"
+    count = ctypes.c_int(0)
+    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if code or not count.value:
+        return f"the NVIDIA driver offers no GPU (CUDA error {code}, {count.value} devices): check nvidia-smi"
+    if index >= count.value:
+        return f"there is no GPU {index}: the driver offers {count.value}, counted from 0"
+    ort.preload_dlls()
+    # What the provider links against; loading the provider itself outside the runtime is not supported.
+    major = ort.cuda_version.split(".")[0]
+    for name in (f"cudart.so.{major}", f"cublasLt.so.{major}", f"cublas.so.{major}", "curand.so.10", "cudnn.so.9"):
+        try:
+            ctypes.CDLL(f"lib{name}")
+        except OSError as error:
+            return f"a CUDA library is missing ({error}): pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    return None
+
+
+def provider(index: int, memory_mb: float) -> tuple[str, dict[str, Any]]:
+    """The CUDA provider and its options, as a session takes them.
+
+    Args:
+        index: of the GPU.
+        memory_mb: the most that the session's arena may take; 0 for no limit.
+    """
+    options = {
+        "device_id": str(index),
+        # TensorFloat-32 keeps 10 of 23 bits of the mantissa (`python -m benchmarks.tf32` says what that moves).
+        "use_tf32": "0",
+        # By powers of two, an arena would take up to twice what a session needs; its shapes are fixed.
+        "arena_extend_strategy": "kSameAsRequested",
+        # Exhaustive search would measure every algorithm at each start, and two replicas might choose two.
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
+    if memory_mb:
+        options["gpu_mem_limit"] = str(int(memory_mb * 1_000_000))
+    return PROVIDER, options
+
+
+def failure(error: BaseException) -> str | None:
+    """What a library of NVIDIA's answered, if that is the reason of an error."""
+    found = _FAILURE.search(str(error))
+    return f"{found['library']} error {found['code']}, {found['text'].strip()}" if found else None
+
+
+def fatal(error: BaseException) -> str | None:
+    """Why the GPU is unusable for this process after an error; None if it is not."""
+    for found in _FAILURE.finditer(str(error)):
+        if found["library"] == "CUDA" and int(found["code"]) in _FATAL:
+            return f"CUDA error {found['code']}, {found['text'].strip()}"
+    return None

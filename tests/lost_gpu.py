@@ -1,0 +1,18 @@
+"""A server whose GPU is lost at the fifth run after the models are warm; `python -m tests.lost_gpu` runs it."""
+
+import sys
+
+from service.__main__ import main
+from service.commands import serve
+from tests.cuda import LOST, fake_cuda
+
+if __name__ == "__main__":
+    with fake_cuda() as recorded:
+        settle = serve.memory.settle
+
+        def started() -> None:
+            settle()
+            recorded.errors.append(RuntimeError(LOST))
+
+        serve.memory.settle = started
+        sys.exit(main(arguments=[]))
