@@ -1,11 +1,9 @@
 """Throughput of a bare ONNX Runtime session, without a service around it."""
 
-import statistics
-import time
-
 import numpy as np
 import numpy.typing as npt
 
+from service.inference.performance import seconds_per_batch
 from service.inference.session import Session
 
 
@@ -18,11 +16,4 @@ def bare_rate(session: Session, inputs: npt.NDArray[np.uint8], batch: int, secon
         batch: the batch size.
         seconds: how long to measure.
     """
-    feed = {session.inputs[0]: np.resize(inputs, (batch, *inputs.shape[1:]))}
-    session.run(feed)
-    times = []
-    end = time.perf_counter() + seconds
-    while (started := time.perf_counter()) < end:
-        session.run(feed)
-        times.append(time.perf_counter() - started)
-    return batch / statistics.median(times)
+    return batch / seconds_per_batch(session, {session.inputs[0]: inputs}, batch, seconds)

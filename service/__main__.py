@@ -37,8 +37,8 @@ def main(registry: "Registry | None" = None, arguments: Sequence[str] | None = N
     return code
 
 
-class _ServeParser(argparse.ArgumentParser):
-    """Lists the settings in its help; reading them takes longer than starting."""
+class _CommandParser(argparse.ArgumentParser):
+    """Lists the settings in its help; importing them takes longer than all else."""
 
     def format_help(self) -> str:
         with needs("server"):
@@ -59,10 +59,28 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Settings are environment variables, QUARTET_…: `python -m service serve --help` lists them.",
     )
     parser.set_defaults(command="serve")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_ServeParser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_CommandParser)
     serve = "run the server until SIGTERM or SIGINT (the default)"
     commands.add_parser("serve", help=serve, description=serve).set_defaults(command="serve")
+    doctor = "say what this machine is, what can serve on it and how fast, and what to install or set"
+    examine = commands.add_parser(
+        "doctor",
+        help=doctor,
+        description=f"{doctor}. Exit code 1: what the settings ask for cannot serve.",
+    )
+    examine.add_argument("models", nargs="*", metavar="MODEL", help="examine these models alone")
+    examine.add_argument(
+        "--seconds", type=_seconds, default=0.5, help="how long to measure each graph (default: %(default)s)"
+    )
+    examine.set_defaults(command="doctor")
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 3600:  # NaN is neither
+        raise argparse.ArgumentTypeError("must be between 0 and 3600")
+    return seconds
 
 
 if __name__ == "__main__":

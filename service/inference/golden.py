@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from service.inference.cards import GoldenCard
+from service.inference.cards import GoldenCard, ManifestBase
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +38,15 @@ class Difference:
         if np.isnan(self.value):
             return np.inf
         return self.value / self.accepted if self.accepted else np.inf * self.value
+
+
+def read_golden(folder: Path, manifest: ManifestBase) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The inputs and the answers of a version's golden file, by name; whatever numpy and zipfile raise."""
+    with (folder / manifest.golden.file).open("rb") as file, np.load(file) as golden:
+        return (
+            {spec.name: golden[spec.name] for spec in manifest.inputs},
+            {spec.name: golden[spec.name] for spec in manifest.outputs},
+        )
 
 
 def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCard) -> Difference:

@@ -110,10 +110,7 @@ def open_version(
         InvalidModel: it cannot be served.
         DeviceUnavailable: the device that was asked for cannot serve.
     """
-    manifest = read_manifest(folder, {task: kind.manifest for task, kind in kinds.items()})
-    if manifest.name != name:
-        raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
-    companion = _read_companion(folder, kinds[manifest.task])
+    manifest, companion = read_version(folder, name, kinds)
     serving = "cpu" if device == "cpu" or cuda_problem(cuda_index(device)) else cuda_name(cuda_index(device))
     may_answer, others = graphs(manifest, wanted, "cpu" if serving == "cpu" else "cuda")
     batch = min(max_batch, manifest.max_batch)
@@ -153,6 +150,23 @@ def open_version(
         performance.seconds,
         read_golden_item(folder, running.graph.manifest),
     )
+
+
+def read_version(folder: Path, name: str, kinds: Mapping[str, Kind]) -> tuple[ManifestBase, Any]:
+    """The manifest of a version, and what its task needs beside the graph.
+
+    Args:
+        folder: of the version.
+        name: of the model, as its folder says.
+        kinds: by the name of the task.
+
+    Raises:
+        InvalidModel: one of them cannot be read, or the manifest is another model's.
+    """
+    manifest = read_manifest(folder, {task: kind.manifest for task, kind in kinds.items()})
+    if manifest.name != name:
+        raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
+    return manifest, _read_companion(folder, kinds[manifest.task])
 
 
 def _choose(

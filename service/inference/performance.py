@@ -1,11 +1,15 @@
 """How fast a graph runs on this machine, and with which batches: measured, or known beforehand."""
 
 import math
-from collections.abc import Callable
+import statistics
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from service.inference.cards import ManifestBase
-from service.inference.session import Session
+from service.inference.session import Array, Session
 
 # A CPU gains nothing from batches that take much longer on one core; they would cost latency, and memory for good.
 _LONG_CPU_BATCH_SECONDS = 0.025
@@ -93,3 +97,23 @@ def _worthwhile(seconds: float) -> int:
     In steps of the square root of two (1, 2, 3, 4, 6, 8, 11, 16, 23, 32), so that all starts of a model agree.
     """
     return max(1, round(2 ** (round(2 * math.log2(_LONG_CPU_BATCH_SECONDS / seconds)) / 2)))
+
+
+def seconds_per_batch(session: Session, inputs: Mapping[str, Array], batch: int, seconds: float) -> float:
+    """The median time of a batch in a session, without a service around it.
+
+    Args:
+        session: that runs.
+        inputs: real ones, which are repeated to fill a batch.
+        batch: its size.
+        seconds: how long to measure; two batches are run in any case, the first of them uncounted.
+    """
+    feed = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
+    session.run(feed)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        started = time.perf_counter()
+        session.run(feed)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)

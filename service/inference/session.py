@@ -11,7 +11,7 @@ import numpy.typing as npt
 from service.inference import cuda
 from service.inference.cards import ManifestBase, TensorSpec
 from service.inference.device import DeviceLost, DeviceUnavailable, available_cpus, cuda_index, cuda_name
-from service.inference.golden import Difference, compare
+from service.inference.golden import Difference, compare, read_golden
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.runtime import Tensor, header, open_axes, open_on_cpu, open_on_cuda, tensors
 from service.inference.shapes import Shape, Shapes
@@ -122,9 +122,7 @@ class Session:
         """
         file = manifest.golden.file
         try:
-            with (folder / file).open("rb") as opened, np.load(opened) as golden:
-                inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
-                expected = {spec.name: golden[spec.name] for spec in manifest.outputs}
+            inputs, expected = read_golden(folder, manifest)
             answers = [
                 dict(zip(expected, self._run_in(shapes, inputs), strict=True)) for shapes in self._each_shape(inputs)
             ]
@@ -214,6 +212,5 @@ class Session:
 
 def read_golden_item(folder: Path, manifest: ManifestBase) -> Any:
     """The first input of the golden file, as `stacking` takes items: an array, or a tuple of one per input."""
-    with (folder / manifest.golden.file).open("rb") as file, np.load(file) as golden:
-        first = tuple(golden[spec.name][0] for spec in manifest.inputs)
+    first = tuple(array[0] for array in read_golden(folder, manifest)[0].values())
     return first if len(first) > 1 else first[0]

@@ -1,0 +1,128 @@
+"""Every graph of a models folder on the devices of this machine: is it good there, and how fast?"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.inference.cards import AUTO, REFERENCE
+from service.inference.device import DeviceUnavailable
+from service.inference.golden import Difference, read_golden
+from service.inference.loading import Kind, read_version
+from service.inference.manifest import InvalidModel, check_files
+from service.inference.performance import seconds_per_batch
+from service.inference.session import Session
+from service.inference.shapes import Shapes
+from service.inference.variants import Graph, graphs
+from service.inference.versions import versions_in
+
+# Larger batches gain a CPU nothing.
+_CPU_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about a graph on a device.
+
+    Attributes:
+        model: its name.
+        version: its number.
+        graph: `reference`, or the variant's name.
+        device: that was tried.
+        problem: why it cannot serve there; None if it can.
+        difference: from its golden file; None where that could not be replayed.
+        alone: seconds that a batch of one takes; 0 where it was not measured, like what follows.
+        batch: the size of a large batch.
+        rate: items per second in such batches.
+    """
+
+    model: str
+    version: str
+    graph: str
+    device: str
+    problem: str | None
+    difference: Difference | None = None
+    alone: float = 0.0
+    batch: int = 0
+    rate: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether the graph can serve on the device."""
+        return self.problem is None
+
+
+def examine(
+    models: Path,
+    kinds: Mapping[str, Kind],
+    devices: Sequence[str],
+    *,
+    threads: int,
+    max_batch: int,
+    gpu_memory_mb: float,
+    seconds: float,
+    names: Collection[str] = (),
+) -> Iterator[Finding]:
+    """Tries the newest version of each model, and an older one where the newest cannot serve on the last device.
+
+    Args:
+        models: the folder.
+        kinds: by the name of the task.
+        devices: `cpu`, `cuda`, `cuda:N`; the last is the one that shall serve.
+        threads: as `Session` takes them, as well as `gpu_memory_mb`.
+        max_batch: the most items in a batch, unless a manifest states less.
+        gpu_memory_mb: likewise.
+        seconds: how long to measure each graph, on each device and for each batch size.
+        names: of the models; all where there are none.
+
+    Yields:
+        A finding for each graph on each device that it is meant for.
+    """
+    for folder in sorted(path for path in models.iterdir() if path.is_dir() and (not names or path.name in names)):
+        for version in versions_in(folder):
+            found = []
+            for finding in _examine_version(
+                folder / version, folder.name, kinds, devices, threads, max_batch, gpu_memory_mb, seconds
+            ):
+                yield finding
+                found.append(finding)
+            if any(each.good and (each.graph, each.device) == (REFERENCE, devices[-1]) for each in found):
+                break
+
+
+def _examine_version(
+    folder: Path,
+    name: str,
+    kinds: Mapping[str, Kind],
+    devices: Sequence[str],
+    threads: int,
+    max_batch: int,
+    gpu_memory_mb: float,
+    seconds: float,
+) -> Iterator[Finding]:
+    try:
+        manifest, _ = read_version(folder, name, kinds)
+    except InvalidModel as error:
+        yield from (Finding(name, folder.name, REFERENCE, device, str(error)) for device in devices)
+        return
+    batch = min(max_batch, manifest.max_batch)
+    for device in devices:
+        for graph in reversed(graphs(manifest, AUTO, "cpu" if device == "cpu" else "cuda")[0]):
+            label = (name, folder.name, graph.name, device)
+            try:
+                check_files(folder, graph.manifest, graph.files)
+                session = Session(folder / graph.file, device, threads, Shapes.of(manifest, batch), gpu_memory_mb)
+                session.prepare(graph.manifest)
+                difference = session.replay(folder, graph.manifest)
+            except (InvalidModel, DeviceUnavailable) as error:
+                yield Finding(*label, str(error))
+                continue
+            if not difference.acceptable:
+                yield Finding(*label, f"output {difference.output} differs by more than is accepted", difference)
+                continue
+            large = min(batch, _CPU_BATCH) if device == "cpu" else batch
+            alone, together = (_seconds(session, folder, graph, size, seconds) for size in (1, large))
+            yield Finding(*label, None, difference, alone, large, large / together)
+
+
+def _seconds(session: Session, folder: Path, graph: Graph, batch: int, seconds: float) -> float:
+    return seconds_per_batch(session, read_golden(folder, graph.manifest)[0], batch, seconds)
