@@ -31,7 +31,7 @@ async def test_every_request_runs_in_fixed_shapes_and_never_on_the_event_loop(tm
                 recorded.threads.clear()
                 answers[device] = [
                     await client.post(
-                        "/v1/predict", files=[("images", (f"{index}.png", IMAGE)) for index in range(count)]
+                        "/v1/predict", files=[("files", (f"{index}.png", IMAGE)) for index in range(count)]
                     )
                     for count in (1, 2, 9, 20)
                 ]
