@@ -39,7 +39,7 @@ def main() -> None:
     console = Console()
     folder = options.newest(arguments.models, "classifier")
     golden = np.load(folder / GOLDEN)["images"]
-    images = [_jpeg(pixels) for pixels in golden]
+    images = [as_jpeg(pixels) for pixels in golden]
 
     figures: dict[str, Any] = {
         "machine": {"cpus": available_cpus(), "platform": platform.platform(), "client": _client()},
@@ -135,7 +135,8 @@ def _process_figures(models: Path) -> dict[str, float]:
     return {"seconds_to_ready": statistics.median(starts), "resident_mb": resident, "idle_cpu_percent": idle * 100}
 
 
-def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+def as_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """An image as a client sends it."""
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze()).save(buffer, "JPEG", quality=75)
     return buffer.getvalue()

@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quartet.extras import needs
@@ -58,10 +59,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Serves the models in a folder over HTTP.",
         epilog="Settings are environment variables, QUARTET_…: `python -m service serve --help` lists them.",
     )
-    parser.set_defaults(command="serve")
+    parser.set_defaults(command="serve", workers=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_CommandParser)
     serve = "run the server until SIGTERM or SIGINT (the default)"
-    commands.add_parser("serve", help=serve, description=serve).set_defaults(command="serve")
+    serve_parser = commands.add_parser("serve", help=serve, description=serve)
+    serve_parser.set_defaults(command="serve")
+    serve_parser.add_argument(
+        "--workers", metavar="N", help="processes that share the port, the cores and the memory: QUARTET_WORKERS=N"
+    )
     doctor = "say what this machine is, what can serve on it and how fast, and what to install or set"
     examine = commands.add_parser(
         "doctor",
@@ -73,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_seconds, default=0.5, help="how long to measure each graph (default: %(default)s)"
     )
     examine.set_defaults(command="doctor")
+    _add_score(commands)
     return parser
 
 
@@ -81,6 +87,39 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 3600:  # NaN is neither
         raise argparse.ArgumentTypeError("must be between 0 and 3600")
     return seconds
+
+
+def _add_score(commands: "argparse._SubParsersAction[_CommandParser]") -> None:
+    score = "a model's answers for a folder of images or a file of any size, into a file"
+    parser = commands.add_parser(
+        "score",
+        help=score,
+        description=f"Writes {score}. What has been scored is kept in OUTPUT.parts: if the work is cut short, the same "
+        "command goes on from there. Items that cannot be scored have the reason in the column `error`.",
+    )
+    parser.set_defaults(command="score")
+    parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION, in the folder QUARTET_MODELS")
+    parser.add_argument(
+        "input", metavar="INPUT", type=Path, help="a folder of images, or a .parquet, .csv or .jsonl file"
+    )
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="a .parquet or .jsonl file, in the input's order")
+    parser.add_argument("--operation", metavar="NAME", help="what the model does, as in POST /v1/NAME")
+    parser.add_argument("--column", metavar="NAME", help="the column of the images, their paths, or the texts")
+    parser.add_argument(
+        "-o", "--option", metavar="NAME=VALUE", type=_option, action="append", default=[],
+        help="an option of the operation, as in its query: -o top_k=1",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", nargs="?", const="local",
+        help="score on a Ray cluster, by default on this machine; all files are on storage that its nodes share",
+    )  # fmt: skip
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 if __name__ == "__main__":

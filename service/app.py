@@ -17,9 +17,8 @@ from service.api.families import Family
 from service.api.v1.models import models_router
 from service.api.v1.operations import operations_router
 from service.inference.device import available_cpus
-from service.inference.repository import Repository
-from service.inference.variants import Selection
 from service.metrics import BatchObserver, Metrics
+from service.models import repository_of
 from service.settings import Settings
 from service.stack import failures
 from service.stack.application import Application
@@ -49,23 +48,12 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             app.thin.fill(app.routes)
-            app.repository = Repository(
-                settings.models,
-                registry.kinds,
-                device=settings.device,
-                threads=settings.threads,
-                max_batch=settings.max_batch,
-                max_queue=settings.max_queue,
-                max_wait=settings.max_wait,
-                gpu_memory_mb=settings.gpu_memory_mb,
-                observer=partial(BatchObserver, metrics),
-                selection=Selection.parse(settings.variant),
-            )
+            app.repository = repository_of(settings, registry, partial(BatchObserver, metrics))
             await load_models(app)
         except Exception as error:
             app.failure = error
             raise
-        app.workers = Workers(available_cpus())
+        app.workers = Workers(settings.threads or available_cpus())
         app.ready = True
         yield
         app.ready = False
@@ -122,9 +110,7 @@ async def load_models(app: Application) -> bool:
         return await app.repository.load_all()
     finally:  # some models may be new even where another one could not be loaded
         documentation.forget(app)
-        app.metrics.device.clear()
-        for version in app.repository.versions:
-            app.metrics.device.labels(**version.signature).set(1)
+        app.metrics.serve(version.signature for version in app.repository.versions)
 
 
 def _call_later(seconds: float, callback: Callable[[], None]) -> None:

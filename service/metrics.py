@@ -1,6 +1,6 @@
 """Prometheus metrics, and the observer that feeds them from a batcher."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
@@ -14,10 +14,14 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Every metric of one application, in a registry of its own (so that tests can have several)."""
+    """Every metric of one application, in a registry of its own (so that tests can have several).
+
+    Attributes:
+        exposed: what /metrics shows: this registry, unless several processes are to be shown as one.
+    """
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = self.exposed = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         self.requests = Counter(
@@ -34,7 +38,10 @@ class Metrics:
         self.decode = Histogram(
             "quartet_decode_seconds", "Decoding one item", ("model",), buckets=_SECONDS, registry=registry
         )
-        self.queue_depth = Gauge("quartet_queue_depth", "Items that wait for a model", ("model",), registry=registry)
+        self.queue_depth = Gauge(
+            "quartet_queue_depth", "Items that wait for a model", ("model",), registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         self.batch_size = Histogram(
             "quartet_batch_size", "Items in a batch", ("model",), buckets=_SIZES, registry=registry
         )
@@ -54,7 +61,23 @@ class Metrics:
         self.device = Gauge(
             "quartet_model_info", "1 for the version that is served, on its device, with the graph that answers",
             ("model", "version", "device", "variant"), registry=registry,
+            multiprocess_mode="livemax",
         )  # fmt: skip
+        self._served: list[Mapping[str, str]] = []
+
+    def serve(self, signatures: Iterable[Mapping[str, str]]) -> None:
+        """Says what is served now: model, version, device and variant of each."""
+        served = list(signatures)
+        for gone in self._served:
+            if gone in served:
+                continue
+            if self.exposed is self.registry:
+                self.device.remove(*gone.values())
+            else:  # what several processes count cannot be removed
+                self.device.labels(**gone).set(0)
+        for signature in served:
+            self.device.labels(**signature).set(1)
+        self._served = served
 
 
 class BatchObserver:

@@ -287,6 +287,7 @@ class Server(uvicorn.Server):
         reload: loads what is new; called after SIGUSR1, never twice at a time.
         started: called when the socket is open.
         idle: called about once a second while no request is being answered.
+        tick: called about once a second, whatever happens.
     """
 
     def __init__(
@@ -296,6 +297,7 @@ class Server(uvicorn.Server):
         reload: Callable[[], Awaitable[None]],
         started: Callable[[], None],
         idle: Callable[[], None],
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -316,6 +318,7 @@ class Server(uvicorn.Server):
         self._reload = reload
         self._started = started
         self._idle = idle
+        self._tick = tick
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
         self._loop: asyncio.AbstractEventLoop | None = None  # once the socket is open
@@ -333,9 +336,6 @@ class Server(uvicorn.Server):
         finally:
             uvicorn_logger.disabled = False
         self._started()
-        for listener in sockets or ():
-            host, port = listener.getsockname()[:2]
-            logger.info("serving on http://%s:%d, described at /docs", f"[{host}]" if ":" in host else host, port)
         loop = self._loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self._begin_reload)
         if self._reload_again:
@@ -366,6 +366,7 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, Protocol):
                 connection.check(now)
+        self._tick()
         if not self.server_state.tasks:
             self._idle()
         asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
     models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
+    workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(
         "auto",

@@ -5,6 +5,7 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
 from service.errors import Draining, ModelBroken
+from service.stack.application import Application
 from service.stack.problems import responses
 
 router = APIRouter(tags=["operations"])
@@ -30,16 +31,16 @@ async def ready(request: Request) -> Health:
     """200 once every model is loaded and warm; 503 while the server shuts down, or where it is not live."""
     if not request.app.ready:
         raise Draining("The server is shutting down: send requests to another one.")
+    if not request.app.others_ready():
+        raise Draining("Not all processes of the server are ready: send requests to another one.")
     _check_models(request)
     return Health(status="ready")
 
 
 def _check_models(request: Request) -> None:
     """Raises `ModelBroken` for a model that answers nothing any more."""
-    app = request.app
-    for version in app.repository.versions:
-        if trouble := version.batcher.trouble(app.settings.timeout):
-            raise ModelBroken(f"The model {version.name!r} answers nothing: {trouble}. Restart the server.")
+    if trouble := request.app.trouble():
+        raise ModelBroken(f"{trouble} Restart the server.")
 
 
 @router.get(
@@ -54,12 +55,15 @@ def _check_models(request: Request) -> None:
 async def metrics(request: Request) -> Response:
     """Requests, latency, batches, queues, refusals and devices, in Prometheus' text format or OpenMetrics."""
     app = request.app
-    for version in app.repository.versions:
-        app.metrics.queue_depth.labels(version.name).set(version.batcher.depth)
+    app.measure_queues()
     accept = request.headers.get("accept", "")
     try:
-        encode, media_type = choose_encoder(accept if len(accept) <= _LONGEST_ACCEPT else "")
-        return Response(encode(app.metrics.registry), media_type=media_type)
+        return await _expose(app, accept if len(accept) <= _LONGEST_ACCEPT else "")
     except Exception:  # the library expects versions that are some, and says nothing of others
-        encode, media_type = choose_encoder("")
-        return Response(encode(app.metrics.registry), media_type=media_type)
+        return await _expose(app, "")
+
+
+async def _expose(app: Application, accept: str) -> Response:
+    encode, media_type = choose_encoder(accept)
+    # Adding up what several processes have counted takes tens of milliseconds.
+    return Response(await app.workers.run(encode, app.metrics.exposed), media_type=media_type)

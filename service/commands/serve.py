@@ -13,8 +13,10 @@ from service import memory
 from service.app import create_app, load_models
 from service.inference.device import DeviceLost, DeviceUnavailable
 from service.inference.repository import NothingToServe
+from service.processes.supervisor import supervise, url_of
+from service.processes.worker import Worker
 from service.server import Server
-from service.settings import InvalidSettings, Settings, read_settings
+from service.settings import PREFIX, InvalidSettings, Settings, read_settings
 from service.tasks.registry import Registry
 
 logger = logging.getLogger("service")
@@ -25,30 +27,56 @@ _RECEIVE_BUFFER = 1 << 17
 DEVICE_LOST = 3
 
 
-def run(registry: Registry, _: argparse.Namespace) -> int:
-    """Runs the server.
+def run(registry: Registry, options: argparse.Namespace) -> int:
+    """Runs the server, or several of them on one port.
 
     Args:
         registry: the tasks that are served.
+        options: `workers`, where the command line says how many there are.
 
     Returns:
         0 after a clean end, 1 if it cannot serve (a busy port, no models, no device), 2 for an unusable setting. Where
         the GPU becomes unusable, the process ends with 3 wherever it is.
     """
+    worker = Worker.join()
+    if options.workers is not None and not worker:
+        os.environ[f"{PREFIX}WORKERS"] = options.workers
     try:
         settings = read_settings()
     except InvalidSettings as error:
         return _fail(2, str(error))
     _configure_logging(settings)
     try:
-        listener = bind(settings)
+        if settings.workers > 1:
+            bind(settings).close()  # sharing the port with another service would be no error
+        listener = bind(settings, shared=settings.workers > 1 or worker is not None)
     except OSError as error:
         return _fail(
             1,
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): stop what uses it, or set "
             "QUARTET_HOST or QUARTET_PORT (0 picks a free one).",
         )
+    if settings.workers > 1:
+        return supervise(settings, listener)
+    return serve(settings, registry, listener, worker)
+
+
+def serve(settings: Settings, registry: Registry, listener: socket.socket, worker: Worker | None = None) -> int:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        settings: of the service.
+        registry: the tasks that are served.
+        listener: a bound socket.
+        worker: this process as one of several, if it is.
+
+    Returns:
+        As `run`.
+    """
     app = create_app(settings, registry)
+    if worker:
+        app.others_ready = worker.all_wanted
+        app.metrics.exposed = worker.exposed()
 
     async def reload() -> None:
         try:
@@ -60,6 +88,15 @@ def run(registry: Registry, _: argparse.Namespace) -> int:
     def started() -> None:
         app.repository.on_closed = memory.settle
         memory.settle()
+        if worker:
+            worker.started()
+        else:
+            logger.info("serving on %s, described at /docs", url_of(listener))
+
+    def tick() -> None:
+        if worker:
+            app.measure_queues()
+            worker.beat(broken=app.trouble() is not None)
 
     threading.excepthook = _end_without_device
     # The threads that run batches ask for the interpreter after each: at Python's default of 5 ms the device would
@@ -68,7 +105,7 @@ def run(registry: Registry, _: argparse.Namespace) -> int:
     # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server = Server(app, reload=reload, started=started, idle=memory.Trimmer())
+    server = Server(app, reload=reload, started=started, idle=memory.Trimmer(), tick=tick)
     try:
         server.run(sockets=[listener])
     except SystemExit:
@@ -81,8 +118,12 @@ def run(registry: Registry, _: argparse.Namespace) -> int:
     return 0
 
 
-def bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings, *, shared: bool = False) -> socket.socket:
     """A bound socket, not yet listening: a busy port shows before the models are loaded.
+
+    Args:
+        settings: name the address.
+        shared: whether further processes bind the same one.
 
     Raises:
         OSError: the address is in use, or is none of this machine's.
@@ -93,6 +134,8 @@ def bind(settings: Settings) -> socket.socket:
     # Connections inherit it. By itself the kernel takes in megabytes of each body, even of those that are about to be
     # refused, and does nothing else meanwhile.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((settings.host, settings.port))
     except OSError:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -160,6 +160,7 @@ class Repository:
         observer: makes the observer of a model's batcher, given its name.
         selection: which variants answer.
         policy: which versions are loaded and which of them answers.
+        only: names of the models that are loaded; all of the folder, where there are none.
     """
 
     def __init__(
@@ -176,8 +177,10 @@ class Repository:
         gpu_memory_mb: float = 0,
         selection: Selection | None = None,
         policy: Newest | None = None,
+        only: Collection[str] = (),
     ) -> None:
         self._folder = folder
+        self._only = only
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._observer = observer
@@ -251,6 +254,8 @@ class Repository:
             before = {version.label for version in self.versions}
             self.refused = {}
             for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
+                if self._only and folder.name not in self._only:
+                    continue
                 try:
                     await self._load(folder.name)
                 except OSError as error:

@@ -3,7 +3,7 @@
 This module and `dispatch` are the only ones that rely on undocumented parts of FastAPI and Starlette.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -33,6 +33,7 @@ class Application(FastAPI):
         repository: the models; set at the start, as `workers` is.
         workers: threads for what takes long.
         ready: whether requests are wanted: from the end of the start to the beginning of the end.
+        others_ready: likewise for other processes that serve the same port.
         failure: why it did not start.
     """
 
@@ -53,8 +54,21 @@ class Application(FastAPI):
         self.errors = errors
         self.thin = ThinTable()
         self.ready = False
+        self.others_ready: Callable[[], bool] = lambda: True
         self.failure: Exception | None = None
         self._layers = tuple(layers)
+
+    def trouble(self) -> str | None:
+        """What is wrong with a model that answers nothing any more, in a sentence; None where all are well."""
+        for version in self.repository.versions:
+            if trouble := version.batcher.trouble(self.settings.timeout):
+                return f"The model {version.name!r} answers nothing: {trouble}."
+        return None
+
+    def measure_queues(self) -> None:
+        """Sets the metric of what waits for each model."""
+        for version in self.repository.versions:
+            self.metrics.queue_depth.labels(version.name).set(version.batcher.depth)
 
     def build_middleware_stack(self) -> ASGIApp:
         """See `Starlette.build_middleware_stack`, which would put the layers around FastAPI's routes alone."""

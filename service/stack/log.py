@@ -10,6 +10,8 @@ from service.errors import shown
 
 _DELAY_SECONDS = 0.05
 _LONGEST_PATH = 200
+# As many bytes reach a pipe in one piece, however many processes write to it (POSIX, PIPE_BUF).
+_PIECE = 4096
 
 
 class RequestLog:
@@ -47,6 +49,17 @@ class RequestLog:
     def flush(self) -> None:
         """Writes what has gathered."""
         lines, self._lines = self._lines, []
+        piece: list[str] = []
+        size = 0
+        for line in lines:
+            if size + len(line) > _PIECE:
+                self._write(piece)
+                piece, size = [], 0
+            piece.append(line)
+            size += len(line)
+        self._write(piece)
+
+    def _write(self, lines: list[str]) -> None:
         if lines:
             self._stream.write("".join(lines))
             self._stream.flush()

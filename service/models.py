@@ -1,0 +1,46 @@
+"""The models of a folder, opened as the settings say."""
+
+import math
+from collections.abc import Callable, Collection
+
+from service.inference.batcher import Observer
+from service.inference.repository import Repository
+from service.inference.variants import Selection
+from service.inference.versions import Newest
+from service.settings import Settings
+from service.tasks.registry import Registry
+
+
+def repository_of(
+    settings: Settings,
+    registry: Registry,
+    observer: Callable[[str], Observer],
+    *,
+    only: Collection[str] = (),
+    policy: Newest | None = None,
+    patient: bool = False,
+) -> Repository:
+    """The repository of a service; it holds nothing yet.
+
+    Args:
+        settings: of the service.
+        registry: the tasks of the models.
+        observer: makes the observer of a model's batcher, given its name.
+        only: names of the models that are wanted; all, where there are none.
+        policy: which versions are loaded and which of them answers.
+        patient: whether calls wait however long it takes, instead of being refused.
+    """
+    return Repository(
+        settings.models,
+        registry.kinds,
+        device=settings.device,
+        threads=settings.threads,
+        max_batch=settings.max_batch,
+        max_queue=1_000_000_000 if patient else settings.max_queue,
+        max_wait=math.inf if patient else settings.max_wait,
+        gpu_memory_mb=settings.gpu_memory_mb,
+        observer=observer,
+        selection=Selection.parse(settings.variant),
+        only=only,
+        policy=policy,
+    )
