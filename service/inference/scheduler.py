@@ -25,7 +25,7 @@ from service.inference.queue import DropReason, Entry, Queue
 logger = logging.getLogger(__name__)
 
 # Batches run in parallel only if the backlog exceeds this; below, handing over costs more than it gains.
-_LONG_SECONDS = 0.005
+LONG_SECONDS = 0.005
 
 # Takes a list of items and returns as many results.
 Run = Callable[[list[Any]], Sequence[Any]]
@@ -217,7 +217,7 @@ class Scheduler:
         if flow.run_on_one_core is None:
             return (0 if own else flow.max_batch), True
         waiting = len(flow.queue)
-        crowded = waiting >= 2 * self.threads and waiting * flow.seconds_per_item >= _LONG_SECONDS
+        crowded = waiting >= 2 * self.threads and waiting * flow.seconds_per_item >= LONG_SECONDS
         # What waits is shared out, so that no thread takes all and leaves the next one with nothing.
         limit = min(flow.max_batch, math.ceil(waiting / self.threads)) if crowded else flow.max_batch
         if all(running.flow is flow and not running.all_cores for running in self._running):

@@ -38,6 +38,21 @@ class Newest:
         return wanted if wanted in loaded else None
 
 
+@dataclass(frozen=True, slots=True)
+class Exactly(Newest):
+    """A policy for those who want one version and no other.
+
+    Attributes:
+        version: its number.
+    """
+
+    version: str = LATEST
+
+    def candidates(self, found: Sequence[str]) -> list[str]:
+        """See `Newest.candidates`."""
+        return [self.version] if self.version in found else []
+
+
 def versions_in(folder: Path) -> list[str]:
     """The version numbers below a model's folder, the highest first."""
     found = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]

@@ -86,16 +86,34 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """How inputs are found in the rows of a table, where there is no document around them.
+
+    Attributes:
+        columns: those that an input is made from, given the manifest.
+        read: the inputs of some records, mappings by column, given the manifest; raises `InvalidRequest` where one is
+            at fault.
+        cell: what a cell of a CSV file stands for.
+    """
+
+    columns: Callable[[Any], tuple[str, ...]]
+    read: Callable[[list[Any], Any], Sequence[Any]]
+    cell: Callable[[str], Any] = str
+
+
+@dataclass(frozen=True, slots=True)
 class Documents:
     """The input is a document; the first of the formats is taken where a client states none.
 
     Attributes:
         formats: by media type.
         required: whether an empty body is an error.
+        records: how inputs are found in the rows of a table; None where they are not.
     """
 
     formats: Mapping[str, Format]
     required: bool = True
+    records: Records | None = None
 
 
 @dataclass(slots=True)

@@ -12,7 +12,18 @@ from service.errors import BodyTooLarge
 from service.tasks.autoencoder.coding import LARGEST, Invert, Seen, prepare, to_latents
 from service.tasks.autoencoder.manifest import AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.autoencoder.pictures import side_by_side, to_png
-from service.tasks.base import AnswerBase, Documents, Format, Images, Operation, Options, Picture, Results, model_option
+from service.tasks.base import (
+    AnswerBase,
+    Documents,
+    Format,
+    Images,
+    Operation,
+    Options,
+    Picture,
+    Records,
+    Results,
+    model_option,
+)
 from service.tasks.call import Call
 from service.tasks.documents import parse_model
 from service.tasks.samples import SEVEN
@@ -145,6 +156,10 @@ def _parse_latents(body: bytes, manifest: DecoderManifest, limit: int) -> list[A
     return list(to_latents(rows, manifest))
 
 
+def _read_records(rows: list[Any], manifest: DecoderManifest) -> list[Any]:
+    return list(to_latents([row["latents"] for row in rows], manifest))
+
+
 def _latents_schema(manifest: DecoderManifest | None, limit: int) -> dict[str, Any]:
     code: dict[str, Any] = {"type": "array", "items": {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}}
     if manifest:
@@ -171,7 +186,10 @@ DECODE = Operation(
     summary="Decode latents",
     run=decode,
     options=DecodeOptions,
-    reads=Documents({"application/json": Format(_latents_schema, _parse_latents, _latents_example)}),
+    reads=Documents(
+        {"application/json": Format(_latents_schema, _parse_latents, _latents_example)},
+        records=Records(lambda _manifest: ("latents",), _read_records),
+    ),
     answer=DecodeAnswer,
 )
 RECONSTRUCT = Operation(

@@ -78,7 +78,7 @@ def from_csv(text: str, columns: tuple[str, ...], most: int) -> Floats:
         if len(line) != len(header):
             raise InvalidRequest(f"Row {number} has {len(line)} cells, not {len(header)}.", index=number)
         for name, cell in zip(header, line, strict=True):
-            rows[number, positions[name]] = _number(number, name, _parsed(cell.strip()))
+            rows[number, positions[name]] = _number(number, name, parse_cell(cell))
     return rows
 
 
@@ -86,7 +86,9 @@ def _too_many(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request holds more rows than the {most} that are accepted: send several requests.")
 
 
-def _parsed(cell: str) -> object:
+def parse_cell(cell: str) -> object:
+    """What a cell stands for: a number, None where it is empty, and a string where it is neither."""
+    cell = cell.strip()
     if not cell:
         return None
     return float(cell) if _NUMBER.fullmatch(cell) else cell

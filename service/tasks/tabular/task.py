@@ -5,13 +5,13 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Results, Task, model_option
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Records, Results, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import count_bytes, parse_json
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.tabular.manifest import TabularManifest
-from service.tasks.tabular.rows import LARGEST, Floats, from_csv, from_records
+from service.tasks.tabular.rows import LARGEST, Floats, from_csv, from_records, parse_cell
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
 
@@ -79,6 +79,16 @@ def _parse_json(body: bytes, manifest: TabularManifest, limit: int) -> list[Floa
     return list(from_records(document["rows"] if only_rows else None, _columns(manifest), limit))
 
 
+def _read_records(rows: list[Any], manifest: TabularManifest) -> list[Floats]:
+    try:
+        return list(from_records(rows, _columns(manifest), len(rows)))
+    except InvalidRequest as error:
+        if len(rows) > 1:
+            raise
+        # Whoever asks about one row knows which it is.
+        raise InvalidRequest(error.detail.removeprefix("Row 0, "), index=0) from None
+
+
 def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object", "additionalProperties": _VALUE}
     if manifest:
@@ -129,7 +139,8 @@ TABULAR = Task(
                 {
                     "application/json": Format(_json_schema, _parse_json, _json_example),
                     "text/csv": Format(_csv_schema, _parse_csv, _csv_example),
-                }
+                },
+                records=Records(_columns, _read_records, parse_cell),
             ),
             answer=TabularAnswer,
         ),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from tokenizers import Tokenizer
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.base import AnswerBase, Documents, Format, Operation, Results, Task, model_option
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
 from service.tasks.labels import Label, LabelOptions, conformal_point, coverage_bounds, label_set, top
@@ -158,6 +158,10 @@ def _parse_json(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  
     return _checked(texts, limit)
 
 
+def _read_records(rows: list[Any], _manifest: TextManifest) -> list[str]:
+    return _checked([row["text"] for row in rows], len(rows))
+
+
 def _json_schema(_manifest: TextManifest | None, limit: int) -> dict[str, Any]:
     fields = {"texts": {"type": "array", "minItems": 1, "maxItems": limit, "items": _TEXT}, "text": _TEXT}
     return {
@@ -211,7 +215,8 @@ TEXT = Task(
                 {
                     "application/json": Format(_json_schema, _parse_json, lambda _manifest: {"texts": [_EXAMPLE]}),
                     "text/plain": Format(_plain_schema, _parse_plain, lambda _manifest: _EXAMPLE),
-                }
+                },
+                records=Records(lambda _manifest: ("text",), _read_records),
             ),
             answer=ClassifyTextAnswer,
             bounds=coverage_bounds,

@@ -1,0 +1,131 @@
+"""python -m service score: a model's answers for a folder of images or a file of any size, into a file."""
+
+import argparse
+import asyncio
+import csv
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from quartet.extras import needs
+from service.errors import QuartetError
+from service.inference.device import DeviceUnavailable
+from service.inference.repository import NothingToServe
+from service.settings import InvalidSettings, Settings, read_settings
+from service.tasks.registry import Registry
+
+with needs("score"):
+    from service.scoring.engine import Job, UnusableJob
+    from service.scoring.score import Summary, score
+    from service.scoring.sources import UnusableInput
+
+# Characters of a cell of a CSV file, which may hold a long text.
+_LONGEST_CELL = 1 << 26
+# How often the progress is shown to somebody who watches, and in a log.
+_WATCHED_SECONDS, _LOGGED_SECONDS = 0.5, 30.0
+
+
+def run(registry: Registry, options: argparse.Namespace) -> int:
+    """Scores, or goes on where an earlier run was interrupted.
+
+    Args:
+        registry: the tasks of the models.
+        options: `model`, `input`, `output`, `operation`, `column`, `option` and `ray`.
+
+    Returns:
+        0 when all is scored (bad items are in the output's column `error`), 1 if it cannot be, 2 for an unusable
+        setting or option, 130 and 143 where a signal ended it.
+    """
+    job = Job(options.model, options.operation, tuple(options.option), options.column)
+    try:
+        settings = read_settings()
+    except InvalidSettings as error:
+        return _fail(2, str(error))
+    csv.field_size_limit(_LONGEST_CELL)
+    # As in the server: the threads that run batches ask for the interpreter after each.
+    sys.setswitchinterval(0.0005)
+    progress = _Progress()
+    try:
+        if options.ray:
+            with needs("ray"):
+                from service.scoring.on_ray import score_on_ray
+
+            address = None if options.ray == "local" else options.ray
+            summary = score_on_ray(job, options.input, options.output, settings, address=address, progress=progress)
+        else:
+            summary = asyncio.run(_score(job, options.input, options.output, settings, registry, progress))
+    except _Ended as ended:
+        progress.close()
+        return _fail(128 + ended.number, "ended before all was scored: the same command goes on from here.")
+    except UnusableJob as error:
+        return _fail(2, str(error))
+    except (UnusableInput, NothingToServe, DeviceUnavailable, QuartetError, OSError) as error:
+        progress.close()
+        return _fail(1, str(error))
+    progress.close()
+    done = summary.rows - summary.resumed
+    resumed = f", {summary.resumed} of them earlier" if summary.resumed else ""
+    print(
+        f"{options.output}: {summary.rows} rows{resumed}; {summary.errors} could not be scored; "
+        f"{done / max(summary.seconds, 1e-9):.0f} rows/s",
+        file=sys.stderr,
+    )
+    return 0
+
+
+class _Progress:
+    """How many rows are done, the pace, and the time that is left; often for somebody who watches, rarely in a log."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[NoReturn] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            watched = sys.stderr.isatty()
+            seconds = _WATCHED_SECONDS if watched else _LOGGED_SECONDS
+            # What an earlier run has done says nothing about the pace of this one.
+            self._bar = tqdm(
+                initial=done, total=total, unit=" rows", mininterval=seconds, maxinterval=seconds, dynamic_ncols=watched
+            )
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Ended(Exception):
+    """A signal ended the work."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+async def _score(
+    job: Job, source: Path, output: Path, settings: Settings, registry: Registry, progress: Callable[[int, int], None]
+) -> Summary:
+    """Scores until it is done or a signal comes; what has been scored until then is kept."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(score(job, source, output, settings, registry=registry, progress=progress))
+    received: list[int] = []
+
+    def end(number: int) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise _Ended(received[0]) from None
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,257 @@
+"""A model that scores items as the service does: the same operation, pipeline and sessions, without HTTP."""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from service.errors import InferenceFailed, InvalidRequest, QuartetError
+from service.inference.context import Context
+from service.inference.device import available_cpus
+from service.inference.queue import DropReason
+from service.inference.repository import Lease, Repository
+from service.inference.versions import Exactly, Newest, versions_in
+from service.models import repository_of
+from service.scoring.sources import Item
+from service.settings import Settings
+from service.tasks.base import Images, Operation, Options, Records, Results
+from service.tasks.call import Call, Upload
+from service.tasks.registry import Registry
+from service.tasks.workers import Workers
+
+# Items of a call. Images are held as files until they are decoded, and may be large.
+_IMAGES, _RECORDS = 16, 512
+# Columns that may hold an image, or the path of one, unless another is named.
+_IMAGE_COLUMNS = ("image", "path")
+
+
+class UnusableJob(Exception):
+    """The model cannot do what it is asked to; the message says what it can do."""
+
+
+class _Silent:
+    """Nobody watches the metrics of a model that scores."""
+
+    def __init__(self, model: str) -> None: ...
+
+    def prepared(self, seconds: float) -> None: ...
+
+    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None: ...
+
+    def dropped(self, reason: DropReason, count: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done with each item.
+
+    Attributes:
+        model: `NAME` or `NAME/VERSION`.
+        operation: its name; None for the first of the model's task that answers items with results.
+        options: of the operation, as a query would have them.
+        column: that holds the input, where it is a single one; None for the one that the operation names.
+    """
+
+    model: str
+    operation: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    column: str | None = None
+
+
+class Engine:
+    """A model, opened to score.
+
+    Attributes:
+        version: of the model, `NAME/VERSION`.
+        operation: what it does with each item.
+        chunk: how many items should be scored in one call.
+        in_flight: how many calls keep the device busy.
+    """
+
+    def __init__(
+        self, repository: Repository, lease: Lease, operation: Operation, job: Job, settings: Settings
+    ) -> None:
+        self._repository = repository
+        self._lease = lease
+        self._column = job.column
+        self._names: Mapping[str, str] = {}  # the file's columns by what the operation calls them
+        self._records = None if isinstance(operation.reads, Images) else operation.reads.records
+        self._max_pixels = settings.max_pixels
+        self.operation = operation
+        version = lease.version
+        self.version = version.label
+        self.signature = version.signature
+        try:
+            given = {name: value for name, value in job.options if name != "model"}
+            self._options: Options = operation.options.model_validate({**given, "model": version.label})
+        except ValidationError as error:
+            first = error.errors()[0]
+            known = ", ".join(name for name in operation.options.model_fields if name != "model")
+            raise UnusableJob(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; the options are {known}.") from None
+        threads = settings.threads or available_cpus()
+        self._workers = Workers(threads)
+        self.chunk = _IMAGES if isinstance(operation.reads, Images) else _RECORDS
+        # Twice what runs at a time, so that batches form while others run.
+        self.in_flight = max(3, math.ceil(2 * threads * version.max_batch / self.chunk) + 1)
+
+    @classmethod
+    async def open(cls, job: Job, settings: Settings, registry: Registry) -> Self:
+        """Loads the model; takes seconds.
+
+        Raises:
+            NothingToServe: there is no such model that can answer.
+            UnknownModel: there is none of that version.
+            DeviceUnavailable: the device that was asked for cannot be used.
+            UnusableJob: it cannot do what it is asked to.
+        """
+        name, _, wanted = job.model.partition("/")
+        _check_folder(settings.models, name, wanted)
+        policy = Exactly(version=wanted) if wanted else Newest()
+        repository = repository_of(settings, registry, _Silent, only=(name,), policy=policy, patient=True)
+        await repository.load_all()
+        lease = repository.lease(job.model)
+        operations = registry.tasks[lease.version.manifest.task].operations
+        able = {operation.name: operation for operation in operations if _reads_items(operation)}
+        chosen = able.get(job.operation) if job.operation else next(iter(able.values()), None)
+        if chosen is None:
+            wanted = f"cannot {job.operation}" if job.operation else "answers no items"
+            raise UnusableJob(f"{lease.version.label} {wanted}; it can {', '.join(able) or 'generate only'}.")
+        return cls(repository, lease, chosen, job, settings)
+
+    @property
+    def cell(self) -> Callable[[str], Any]:
+        """What a cell of a CSV file stands for."""
+        return self._records.cell if self._records else str
+
+    def choose_columns(self, found: Sequence[str] | None) -> tuple[str, ...]:
+        """The columns that items are read from.
+
+        Args:
+            found: those that there are; None where they are not known.
+
+        Raises:
+            UnusableJob: one that is needed is not there.
+        """
+        if self._records is None:
+            names: tuple[str, ...] = tuple(name for name in _IMAGE_COLUMNS if found and name in found)[:1] or ("image",)
+        else:
+            names = self._records.columns(self._lease.version.manifest)
+        if self._column and len(names) > 1:
+            raise UnusableJob(f"{self.operation.name} reads several columns, of which none can be called otherwise.")
+        wanted = (self._column,) if self._column else names
+        if found is not None and (missing := [name for name in wanted if name not in found]):
+            raise UnusableJob(f"The input lacks the column {', '.join(missing)}; it has {', '.join(found[:10])}.")
+        self._names = dict(zip(names, wanted, strict=True))
+        return wanted
+
+    async def score(self, items: Sequence[Item], base: Path) -> list[dict[str, Any]]:
+        """A row for each item, in order: its index, what the operation answers, and the error where it does not.
+
+        Args:
+            items: some of them.
+            base: the folder that paths of images are relative to.
+
+        Raises:
+            QuartetError: what is at fault is not an item; nothing else could be scored either.
+        """
+        outcomes: list[Any] = await self._workers.run(self._read, items, base)
+        good = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, QuartetError)]
+        if good:
+            for index, result in zip(good, await self._answer([outcomes[index] for index in good]), strict=True):
+                outcomes[index] = result
+        return [_row(item, outcome) for item, outcome in zip(items, outcomes, strict=True)]
+
+    async def close(self) -> None:
+        """Ends the threads."""
+        self._lease.release()
+        await self._repository.close(1)
+        self._workers.close()
+
+    async def _answer(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """Results; an error stands for the result of an item that is at fault."""
+        try:
+            return await self._call(inputs)
+        except QuartetError as error:
+            if error.index is None:
+                raise
+            if trouble := self._lease.version.batcher.trouble(math.inf):
+                raise InferenceFailed(f"The model answers nothing any more: {trouble}.") from error
+            if len(inputs) == 1:
+                return [error]
+        # The others are fine, perhaps; the batcher puts them together again.
+        parts = await asyncio.gather(*(self._answer([each]) for each in inputs))
+        return [result for part in parts for result in part]
+
+    async def _call(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        call: Call[Any, Any] = Call(
+            self._lease.version, self._options, inputs, Context(), self._workers, self._max_pixels
+        )
+        answer = await self.operation.run(call)
+        if not isinstance(answer, Results):
+            raise UnusableJob("A picture is no result for a table: leave the option out.")
+        return answer.items
+
+    def _read(self, items: Sequence[Item], base: Path) -> list[Any]:
+        """The operation's inputs; an error stands for one that cannot be read."""
+        outcomes: list[Any] = [item.record for item in items]
+        good = [index for index, record in enumerate(outcomes) if not isinstance(record, QuartetError)]
+        if self._records is None:
+            (column,) = self._names.values()
+            read = [_read_image(outcomes[index][column], base) for index in good]
+        else:
+            records = [{name: outcomes[index][column] for name, column in self._names.items()} for index in good]
+            read = _read_records(self._records, records, self._lease.version.manifest)
+        for index, value in zip(good, read, strict=True):
+            outcomes[index] = value
+        return outcomes
+
+
+def _check_folder(models: Path, name: str, version: str) -> None:
+    """Says what there is, where there is no such model or version."""
+    if not models.is_dir():
+        return  # the repository says so
+    if not name or not (models / name).is_dir():
+        there = ", ".join(sorted(path.name for path in models.iterdir() if path.is_dir()))
+        raise UnusableJob(f"There is no model {name!r} in {models}: there are {there or 'none'}.")
+    found = versions_in(models / name)
+    if version and version not in found:
+        raise UnusableJob(f"There is no version {version!r} of {name}: there are {', '.join(found)}.")
+
+
+def _reads_items(operation: Operation) -> bool:
+    """Whether an operation answers items, each with a result of its own."""
+    return isinstance(operation.reads, Images) or operation.reads.records is not None
+
+
+def _read_records(records: Records, rows: list[Any], manifest: Any) -> list[Any]:
+    """The inputs that rows stand for; an error stands for a row that is at fault."""
+    try:
+        return list(records.read(rows, manifest)) if rows else []
+    except QuartetError as error:
+        if len(rows) == 1:
+            return [error]
+    return [value for row in rows for value in _read_records(records, [row], manifest)]
+
+
+def _read_image(value: Any, base: Path) -> Any:
+    """An image file: its bytes, a path, or a mapping with either, as data sets have it."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return Upload(None, value)
+    if not isinstance(value, str):
+        return InvalidRequest("The row holds neither the bytes of an image nor the path of one.")
+    try:
+        return Upload(value, (base / value).read_bytes())
+    except OSError as error:
+        return InvalidRequest(f"{value}: cannot be read: {error.strerror}.")
+
+
+def _row(item: Item, outcome: Any) -> dict[str, Any]:
+    if isinstance(outcome, QuartetError):
+        return {"row": item.row, "error": f"{outcome.title()}: {outcome.detail}"}
+    return {"row": item.row, **outcome}

@@ -1,0 +1,92 @@
+"""Items of folders and files: which they are, in which order, from any of them on, and what is wrong with some."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.errors import InvalidRequest
+from service.scoring.sources import UnusableInput, chunks, open_source
+from service.tasks.tabular.rows import parse_cell
+
+
+def test_a_folder_is_listed_once(tmp_path: Path):
+    folder = tmp_path / "images"
+    for name in ("b/2.JPG", "b/1.png", "a.webp", "notes.txt", "c/d/e.gif"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    listing = tmp_path / "listing"
+    source = open_source(folder, listing, str)
+    expected = ["a.webp", "b/1.png", "b/2.JPG", "c/d/e.gif"]
+    assert source.total == 4
+    assert [item.record["path"] for item in source.items(0, ("path",))] == expected
+    # What comes later would shift the rows of what has been scored.
+    (folder / "0.png").touch()
+    later = open_source(folder, listing, str)
+    assert [(item.row, item.record["path"]) for item in later.items(2, ("path",))] == [(2, "b/2.JPG"), (3, "c/d/e.gif")]
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 6, 7])
+def test_a_parquet_file_from_any_row_on(tmp_path: Path, start: int):
+    table = pa.table({"text": [f"t{row}" for row in range(7)], "other": range(7)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    source = open_source(tmp_path / "a.parquet", tmp_path / "listing", str)
+    assert (source.total, source.columns) == (7, ["text", "other"])
+    items = list(source.items(start, ("text",)))
+    assert [(item.row, item.record) for item in items] == [(row, {"text": f"t{row}"}) for row in range(start, 7)]
+
+
+def test_a_csv_file(tmp_path: Path):
+    text = '\ufeffa, b ,c\r\n1,2,3\r\n"4",,"x, ""y""\nz"\r\n\r\n5,6\r\n7,8,9'
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    source = open_source(tmp_path / "a.csv", tmp_path / "listing", parse_cell)
+    assert list(source.columns or ()) == ["a", "b", "c"]
+    items = list(source.items(0, ("c", "b")))
+    assert [item.row for item in items] == [0, 1, 2, 3]
+    assert [item.record for item in items[:2]] == [{"c": 3.0, "b": 2.0}, {"c": 'x, "y"\nz', "b": None}]
+    assert isinstance(items[2].record, InvalidRequest)
+    assert items[2].record.detail == "The row has 2 cells, not 3."
+    assert [item.record for item in source.items(3, ("b",))] == [{"b": 8.0}]
+
+
+def test_a_cell_that_is_too_long_costs_its_row_alone(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n" + "x" * 140_000 + ",2\n3,4\n")
+    items = list(open_source(tmp_path / "a.csv", tmp_path / "listing", str).items(0, ("a",)))
+    assert [item.row for item in items] == [0, 1, 2]
+    assert isinstance(items[1].record, InvalidRequest)
+    assert items[2].record == {"a": "3"}
+
+
+def test_json_lines(tmp_path: Path):
+    lines = [json.dumps({"text": "a", "x": 1}), "{", '["text"]', '{"x": 2}', '{"text": "b"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    source = open_source(tmp_path / "a.jsonl", tmp_path / "listing", str)
+    assert source.total == 5
+    first, *bad, last = source.items(0, ("text",))
+    assert (first.record, last.record, last.row) == ({"text": "a"}, {"text": "b"}, 4)
+    assert [item.record.detail.partition(" (")[0] for item in bad] == [
+        "The line is not valid JSON",
+        "The line is no JSON object.",
+        "The line lacks text.",
+    ]
+
+
+def test_what_cannot_be_read(tmp_path: Path):
+    for name, text in (("a.txt", "x"), ("empty.csv", ""), ("a.parquet", "x")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "folder").mkdir()
+    for name, why in (
+        ("nowhere", "does not exist"),
+        ("a.txt", "neither a folder nor"),
+        ("empty.csv", "no line of column names"),
+        ("a.parquet", "no parquet file"),
+        ("folder", "holds no images"),
+    ):
+        with pytest.raises(UnusableInput, match=why):
+            open_source(tmp_path / name, tmp_path / f"{name}.listing", str)
+
+
+def test_chunks():
+    assert list(chunks(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]  # type: ignore[arg-type]
