@@ -1,0 +1,127 @@
+"""The manifests fit Kubernetes' schemas, one another, and the service."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from fastapi.routing import APIRoute
+
+from service.api import health
+from service.app import create_app
+from service.settings import PREFIX, Settings
+from tests.server import ROOT
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+VERSIONS = ("1.30", "1.33")
+# Kinds that others than Kubernetes define.
+CUSTOM = {"ServiceMonitor", "ScaledObject"}
+Resource = dict[str, Any]
+
+
+def rendered(overlay: str) -> list[Resource]:
+    """What `kubectl apply -k` would send."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    done = subprocess.run(
+        ["kubectl", "kustomize", FOLDER / "overlays" / overlay], capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def plain(path: Path) -> list[Resource]:
+    return [each for each in yaml.safe_load_all(path.read_text()) if each and "kind" in each]
+
+
+def validate(resource: Resource) -> None:
+    if resource["kind"] in CUSTOM:
+        return
+    for version in VERSIONS:
+        kubernetes_validate.validate(resource, version, strict=True)
+
+
+def only(resources: list[Resource], kind: str) -> Resource:
+    (found,) = (resource for resource in resources if resource["kind"] == kind)
+    return found
+
+
+def test_the_files_fit_the_schemas():
+    paths = [path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml"]
+    kinds = {resource["kind"] for path in paths for resource in plain(path)}
+    assert kinds >= {"Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy", "CronJob"}
+    for path in paths:
+        for resource in plain(path):
+            validate(resource)
+
+
+def test_a_slip_would_be_noticed():
+    deployment = only(plain(FOLDER / "base" / "deployment.yaml"), "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(deployment)
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_an_overlay(overlay: str):
+    resources = rendered(overlay)
+    for resource in resources:
+        validate(resource)
+    deployment = only(resources, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == f"quartet:{overlay}"
+
+    variables = only(resources, "ConfigMap")["data"]
+    assert container["envFrom"][0]["configMapRef"]["name"] == only(resources, "ConfigMap")["metadata"]["name"]
+    settings = Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in variables.items()})
+    assert all(name.removeprefix(PREFIX).lower() in Settings.model_fields for name in variables)
+    assert settings.device == ("cuda" if overlay == "gpu" else "cpu")
+    assert pod["terminationGracePeriodSeconds"] >= settings.drain_seconds + settings.shutdown_timeout + 10
+    readiness = container["readinessProbe"]
+    assert settings.drain_seconds > 2 * readiness["periodSeconds"] * readiness["failureThreshold"]
+    assert container["ports"] == [{"name": "http", "containerPort": settings.port}]
+    assert {"name": "models", "mountPath": str(settings.models), "readOnly": True} in container["volumeMounts"]
+
+    routes = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
+    probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert {probe["path"] for probe in probes} <= routes
+    assert {probe["port"] for probe in probes} == {"http"}
+    monitor = only(resources, "ServiceMonitor")["spec"]
+    assert monitor["endpoints"][0]["path"] in routes
+    service = only(resources, "Service")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        deployment["spec"]["selector"]["matchLabels"],
+        service["spec"]["selector"],
+        only(resources, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        only(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+
+    user = re.search(r"useradd .*--uid (\d+)", (ROOT / "Dockerfile").read_text())
+    assert user
+    assert pod["securityContext"]["runAsUser"] == int(user[1])
+    assert pod["securityContext"]["runAsNonRoot"]
+    for each in (container, *pod.get("initContainers", ())):
+        assert each["securityContext"]["readOnlyRootFilesystem"]
+        assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_autoscalers_ask_for_a_metric_that_there_is(tiny_models: Path):
+    exposed = {metric.name for metric in create_app(Settings(models=tiny_models)).metrics.registry.collect()}
+    autoscaler = only(rendered("cpu"), "HorizontalPodAutoscaler")
+    names = [metric["pods"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"] if metric["type"] == "Pods"]
+    (rule,) = yaml.safe_load((FOLDER / "components" / "autoscaling" / "prometheus-adapter.yaml").read_text())["rules"][
+        "custom"
+    ]
+    assert names == [rule["name"]["as"]]
+    query = only(rendered("gpu"), "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+    for text in (*names, rule["metricsQuery"], query):
+        assert set(re.findall(r"quartet_\w+", text)) <= exposed
