@@ -1,0 +1,1 @@
+"""Quartet on the engines of others."""

@@ -1,0 +1,1 @@
+"""Quartet as a Ray Serve application."""

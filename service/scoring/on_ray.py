@@ -1,0 +1,135 @@
+"""The same scoring on Ray Data: as many models as a cluster has GPUs or groups of cores, on storage that all share.
+
+Each actor opens the model once and writes whole parts of the output, so that what is lost with a node is scored anew,
+and the parts make the same output as those of a single machine.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+
+from service.scoring.engine import Engine, Job
+from service.scoring.outputs import Format, format_of
+from service.scoring.parts import Parts
+from service.scoring.score import PART_ROWS, Summary, describe, rows_of
+from service.scoring.sources import Source, chunks, open_source
+from service.settings import Settings
+from service.tasks.registry import BUILT_IN
+
+# Cores of an actor where QUARTET_THREADS does not say.
+_CORES = 2
+
+
+class _Scorer:
+    """An actor: a model, and what it is applied to."""
+
+    def __init__(self, job: Job, source: str, output: str, settings: Mapping[str, Any]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._parts = Parts(Path(output))
+        self._engine, self._source, self._columns, self._format = self._loop.run_until_complete(
+            _open(job, Path(source), self._parts, Path(output), Settings(**settings))
+        )
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Scores the rows from `first` up to `end`."""
+        return self._loop.run_until_complete(self._score(int(row["first"]), int(row["end"])))
+
+    async def _score(self, first: int, end: int) -> dict[str, Any]:
+        wanted = itertools.islice(self._source.items(first, self._columns), end - first)
+        encoded, rows, errors = [], 0, 0
+        async with aclosing(rows_of(self._engine, chunks(wanted, self._engine.chunk), self._source)) as answers:
+            async for answered in answers:
+                encoded.append(self._format.encode(answered))
+                rows += len(answered)
+                errors += sum("error" in row for row in answered)
+        if rows:
+            self._parts.add(self._format, first, first + rows, encoded)
+        return {"rows": rows, "errors": errors}
+
+
+async def _open(
+    job: Job, source: Path, parts: Parts, output: Path, settings: Settings
+) -> tuple[Engine, Source, tuple[str, ...], Format]:
+    engine = await Engine.open(job, settings, BUILT_IN)
+    opened = open_source(source, parts.listing, engine.cell)
+    columns = engine.choose_columns(opened.columns)
+    facts = {**engine.signature, "operation": engine.operation.name}
+    return engine, opened, columns, format_of(output, engine.operation, facts)
+
+
+def score_on_ray(
+    job: Job,
+    source: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    address: str | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Summary:
+    """Scores as `service.scoring.score.score` does, on a Ray cluster.
+
+    Args:
+        job: what is done with each item.
+        source: likewise; on storage that all nodes share, as the models and the output.
+        output: likewise.
+        settings: of the service; with `device="cuda"` an actor has a GPU, otherwise `threads` cores, or two.
+        address: of the cluster; None for this machine.
+        progress: told how many rows are done, and of how many.
+
+    Raises:
+        UnusableInput, UnusableJob, NothingToServe, UnknownModel, DeviceUnavailable: as there.
+    """
+    source, output = source.absolute(), output.absolute()
+    settings = settings.model_copy(update={"models": settings.models.absolute()})
+    ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
+    resources = ray.cluster_resources()
+    if settings.device.startswith("cuda"):
+        share: dict[str, float] = {"num_gpus": 1}
+        actors = int(resources.get("GPU", 0))
+    else:
+        cores = min(settings.threads or _CORES, int(resources["CPU"]))
+        settings = settings.model_copy(update={"threads": cores})
+        share = {"num_cpus": cores}
+        actors = int(resources["CPU"]) // cores
+    with Parts(output) as parts:
+        before = parts.job
+        if before and before["model"].partition("/")[0] == job.model:
+            job = Job(before["model"], job.operation, job.options, job.column)
+        total, version, format_ = asyncio.run(_prepare(job, source, output, settings, parts))
+        job = Job(version, job.operation, job.options, job.column)
+        ranges = parts.missing(format_, total, PART_ROWS)
+        resumed = total - sum(end - first for first, end in ranges)
+        progress(resumed, total)
+        started, done, errors = time.monotonic(), resumed, 0
+        if ranges:
+            # A block for each, made here: the actors take all cores, and a task would wait for one for good.
+            items = [{"first": first, "end": end} for first, end in ranges]
+            scored = ray.data.from_items(items, override_num_blocks=len(items)).map(
+                _Scorer,
+                fn_constructor_args=(job, str(source), str(output), settings.model_dump()),
+                compute=ray.data.ActorPoolStrategy(size=max(1, min(actors, len(ranges)))),
+                **share,
+            )
+            for row in scored.iter_rows():
+                done += row["rows"]
+                errors += row["errors"]
+                progress(done, total)
+        seconds = time.monotonic() - started
+        return Summary(parts.finish(format_), errors, resumed, seconds)
+
+
+async def _prepare(job: Job, source: Path, output: Path, settings: Settings, parts: Parts) -> tuple[int, str, Format]:
+    """How many rows there are, which version answers, and how it is written; notes what is going to be done."""
+    engine, opened, _, format_ = await _open(job, source, parts, output, settings)
+    try:
+        parts.begin(describe(job, engine, source, settings))
+        return opened.total, engine.version, format_
+    finally:
+        await engine.close()
