@@ -1,0 +1,234 @@
+"""A discrete-event simulation of the batcher, beside the real server under the same arrivals.
+
+What it knows of a model is how long batches of each size take, alone on all cores and side by side on one core each,
+and what a request costs beside them. From these it predicts the latencies and refusals of arrivals that it is given.
+
+python -m benchmarks.simulation [--model classifier-transfer] [--seconds 15]
+"""
+
+import asyncio
+import math
+import tempfile
+import threading
+import time
+from argparse import ArgumentParser
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.openloop import Outcome, bursts, poisson, send
+from benchmarks.options import newest
+from benchmarks.servers import Running, service
+from benchmarks.serving import as_jpeg
+from service.inference.device import available_cpus
+from service.inference.scheduler import LONG_SECONDS
+from service.inference.session import Session
+
+# Seconds of work that may wait; short, so that a short measurement sees what a long overload does.
+_MAX_WAIT = 0.5
+_TIMINGS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What was measured of a model on a machine.
+
+    Attributes:
+        cores: that run batches.
+        max_batch: the most items in one.
+        all_cores: by batch size, seconds that batches took on all cores, some measurements each.
+        one_core: likewise on one core, while the others did the same.
+        loop: seconds of processor time of a request beside its inference, its client's included.
+        fixed: seconds that a lone request takes beside its inference.
+    """
+
+    cores: int
+    max_batch: int
+    all_cores: dict[int, list[float]]
+    one_core: dict[int, list[float]]
+    loop: float
+    fixed: float
+
+
+@dataclass(order=True, slots=True)
+class _Batch:
+    """A batch that runs: seconds of work that are left when it is not slowed down, and its items' arrivals."""
+
+    left: float
+    spread: bool = field(compare=False)
+    arrivals: list[float] = field(compare=False)
+    started: float = field(compare=False)
+
+
+def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, max_wait: float = _MAX_WAIT) -> Outcome:
+    """What becomes of requests with one item each that arrive at some times.
+
+    The rules are those of `service.inference.scheduler` and of the admission in `service.inference.batcher`.
+    """
+    waiting: deque[float] = deque()
+    running: list[_Batch] = []
+    latencies: list[float] = []
+    refused = 0
+    estimate = costs.all_cores[1][0]  # seconds that an item costs, as the server would estimate it
+    rate = len(times) / times[-1]
+    # What requests cost beside inference is taken from the cores that run batches.
+    share = max(0.1, costs.cores - rate * costs.loop) / costs.cores
+    now = 0.0
+    arrivals = deque(times)
+
+    def pace() -> float:
+        wanted = sum(costs.cores if batch.spread else 1 for batch in running)
+        return min(1.0, costs.cores * share / wanted) if wanted else 1.0
+
+    def start() -> None:
+        while waiting and len(running) < costs.cores:
+            crowded = len(waiting) >= 2 * costs.cores and len(waiting) * estimate >= LONG_SECONDS
+            limit = min(costs.max_batch, math.ceil(len(waiting) / costs.cores)) if crowded else costs.max_batch
+            if costs.cores == 1:
+                spread = False
+            elif any(batch.spread for batch in running):
+                if not crowded:
+                    return
+                spread = False
+            else:
+                spread = not crowded
+            size = min(limit, len(waiting))
+            timings = (costs.all_cores if spread else costs.one_core)[size]
+            items = [waiting.popleft() for _ in range(size)]
+            running.append(_Batch(timings[random.integers(len(timings))], spread, items, now))
+
+    while arrivals or running:
+        due = arrivals[0] if arrivals else math.inf
+        speed = pace()
+        first = min(running, default=None)
+        ends = now + first.left / speed if first else math.inf
+        step = min(due, ends) - now
+        for batch in running:
+            batch.left -= step * speed
+        now += step
+        if first is not None and ends <= due:
+            running.remove(first)
+            latencies += [now - arrival + costs.fixed for arrival in first.arrivals]
+            seconds = (now - first.started) / len(first.arrivals) / (1 if first.spread else costs.cores)
+            estimate += (seconds - estimate) * 0.1
+        else:
+            arrivals.popleft()
+            wait = (len(waiting) + sum(len(batch.arrivals) for batch in running)) * estimate
+            if wait > max_wait or (wait > max_wait / 2 and random.random() < 2 * wait / max_wait - 1):
+                refused += 1
+            else:
+                waiting.append(now)
+        start()
+    return Outcome(np.array(latencies), len(times), refused)
+
+
+def measure_costs(folder: Path, running: Running, images: Sequence[bytes], max_batch: int) -> Costs:
+    """Measures a model's batches, and what a request costs beside them, on an otherwise idle machine."""
+    cores = available_cpus()
+    with np.load(folder / "golden.npz") as golden:
+        pixels: npt.NDArray[np.uint8] = golden["images"]
+    spread = Session(folder / "model.onnx", "cpu")
+    single = [Session(folder / "model.onnx", "cpu", 1) for _ in range(cores)]
+    feeds = {size: {spread.inputs[0]: np.resize(pixels, (size, *pixels.shape[1:]))} for size in range(1, max_batch + 1)}
+    all_cores = {size: _timings([spread], feed) for size, feed in feeds.items()}
+    one_core = {size: _timings(single, feed) for size, feed in feeds.items()}
+    cpu = time.process_time()
+    for _ in range(_TIMINGS):
+        spread.run(feeds[1])
+    inference = (time.process_time() - cpu) / _TIMINGS
+    count = 60
+    cpu = running.cpu_seconds() + time.process_time()
+    lone = asyncio.run(send(running.port, _path(folder), images, [0.06 * number for number in range(count)]))
+    beside = (running.cpu_seconds() + time.process_time() - cpu) / count - inference
+    return Costs(
+        cores, max_batch, all_cores, one_core, max(0.0, beside), lone.median_ms / 1000 - float(np.median(all_cores[1]))
+    )
+
+
+def _timings(sessions: Sequence[Session], feed: dict[str, npt.NDArray[np.uint8]]) -> list[float]:
+    """Seconds that a batch takes, while every session runs one at the same time."""
+
+    def run(session: Session, found: list[float]) -> None:
+        session.run(feed)
+        for _ in range(_TIMINGS):
+            began = time.perf_counter()
+            session.run(feed)
+            found.append(time.perf_counter() - began)
+
+    found: list[float] = []
+    threads = [threading.Thread(target=run, args=(session, found)) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def _path(folder: Path) -> str:
+    return f"/v1/predict?model={folder.parent.name}"
+
+
+def main() -> None:
+    """Prints what was measured and what was predicted, and how far apart they are."""
+    parser = ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--model", default="classifier-transfer", help="an image classifier")
+    parser.add_argument("--seconds", type=float, default=15, help="of each load")
+    options = parser.parse_args()
+    folder = newest(options.models, options.model)
+    with np.load(folder / "golden.npz") as golden:
+        images = [as_jpeg(pixels) for pixels in golden["images"]]
+    console = Console()
+    random = np.random.default_rng(0)
+    settings = {"max_wait": f"{_MAX_WAIT:g}", "variant": "reference", "log_level": "warning"}
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / options.model).symlink_to(folder.parent.resolve())
+        with service(Path(scratch), settings) as running:
+            url = f"http://127.0.0.1:{running.port}/v1/models/{options.model}"
+            costs = measure_costs(folder, running, images, httpx.get(url).json()["max_batch"])
+            largest = float(np.median(costs.one_core[costs.max_batch]))
+            alone = float(np.median(costs.all_cores[1]))
+            capacity = costs.cores / (largest / costs.max_batch + costs.loop)
+            console.print(
+                f"{costs.cores} cores; batches of {costs.max_batch} take {1000 * largest:.0f} ms on one core, one "
+                f"item {1000 * alone:.1f} ms on all; a request costs {1000 * costs.loop:.2f} ms "
+                f"of CPU beside. Capacity: {capacity:.0f} a second"
+            )
+            table = Table(title=f"{options.model}: measured / predicted")
+            for column in ("arrivals", "a second", "median ms", "mean ms", "p95 ms", "refused", "furthest apart"):
+                table.add_column(column, justify="left" if column == "arrivals" else "right")
+            for name, make, load in _LOADS:
+                times = make(load * capacity, options.seconds, random)
+                real = asyncio.run(send(running.port, _path(folder), images, times))
+                model = simulate(costs, times, random)
+                table.add_row(name, f"{len(times) / options.seconds:.0f}", *_compare(real, model))
+    console.print(table)
+
+
+_LOADS: tuple[tuple[str, Callable[[float, float, np.random.Generator], list[float]], float], ...] = (
+    ("Poisson, 40 % of the capacity", poisson, 0.4),
+    ("Poisson, 80 %", poisson, 0.8),
+    ("bursts, 60 % on average", bursts, 0.6),
+    ("Poisson, 140 %", poisson, 1.4),
+)
+
+
+def _compare(real: Outcome, model: Outcome) -> list[str]:
+    pairs = [(real.median_ms, model.median_ms), (real.mean_ms, model.mean_ms), (real.p95_ms, model.p95_ms)]
+    cells = [f"{measured:.1f} / {predicted:.1f}" for measured, predicted in pairs]
+    cells.append(f"{real.refused_share:.1%} / {model.refused_share:.1%}")
+    apart = max(abs(predicted / measured - 1) for measured, predicted in pairs)
+    # Shares of those who were let in, for a share near 0 has no ratio worth naming.
+    apart = max(apart, abs((1 - model.refused_share) / (1 - real.refused_share) - 1))
+    return [*cells, f"{apart:.0%}"]
+
+
+if __name__ == "__main__":
+    main()
