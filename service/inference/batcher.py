@@ -207,14 +207,16 @@ class Batcher:
     def release(self, context: Context) -> None:
         """Gives back the room of items that the call will not submit."""
         context.reading = False
-        self._reserve(0, context)
+        if context.reserved:
+            self._reserve(0, context)
 
     def _admit(self, count: int, context: Context) -> None:
         """Makes `count` the number of items that room is kept for, if there is room."""
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
         if count <= context.reserved:
-            self._reserve(count, context)
+            if count < context.reserved:
+                self._reserve(count, context)
             return
         flow = self.flow
         queue = flow.queue

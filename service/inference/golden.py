@@ -61,11 +61,13 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
         card: what is accepted.
 
     Raises:
-        ValueError: an output has another shape.
+        ValueError: an output has another shape, or the card ranks entries by an output that there is not.
     """
     for name, array in want.items():
         if got[name].shape != array.shape:
             raise ValueError(f"output {name} is {got[name].shape}, not {array.shape}")
+    if card.lists is not None and card.lists.order not in want:
+        raise ValueError(f"lists.order: {card.lists.order!r} is none of the outputs {', '.join(want)}")
     if card.lists is None:
         found = [
             Difference(name, _largest(array, got[name]), card.tolerances.get(name, card.atol))

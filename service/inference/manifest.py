@@ -17,6 +17,7 @@ from service.inference.cards import GoldenCard, ManifestBase
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 GOLDEN: str = GoldenCard.model_fields["file"].default
+_MOST_BYTES = 16_000_000
 _FOLDERS = re.compile(r"(?<![\w.])/(?=\S)(?:[^/\n\"':]+/)*(?=[^/\s\"':])")
 
 
@@ -43,7 +44,12 @@ def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> Mani
         InvalidModel: it is missing or malformed, or a file is missing or is not the one it was made with.
     """
     path = folder / MANIFEST
+    # A pipe that nobody writes to would never be read.
+    if path.exists() and not path.is_file():
+        raise InvalidModel(f"{MANIFEST}: is not a file")
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InvalidModel(f"{MANIFEST}: is over {_MOST_BYTES / 1e6:g} MB")
         document = pydantic_core.from_json(path.read_bytes())
     except FileNotFoundError:
         raise InvalidModel(f"{MANIFEST}: is missing") from None

@@ -45,6 +45,12 @@ def test_another_shape_is_an_error():
         compare({"a": np.zeros(1)}, {"a": np.zeros(2)}, NUMBERS)
 
 
+def test_an_order_by_no_output_is_an_error():
+    card = LISTS.model_copy(update={"lists": LISTS.lists.model_copy(update={"order": "nothing"})})
+    with pytest.raises(ValueError, match="'nothing' is none of the outputs boxes, scores"):
+        compare(found(), found(), card)
+
+
 def test_entries_of_nearly_equal_score_may_be_reordered():
     one = found((10, 10, 0.901), (50, 50, 0.9))
     assert compare(one, found((50, 50, 0.901), (10, 10, 0.9)), LISTS).acceptable

@@ -111,7 +111,7 @@ def test_a_folder_instead_of_a_file(tmp_path: Path, name: str):
     folder = write_model(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(InvalidModel, match=f"^{name}: cannot be read|{name}' is not a file"):
+    with pytest.raises(InvalidModel, match=f"^{name}: is not a file|{name}' is not a file"):
         read_manifest(folder)
 
 
@@ -131,6 +131,18 @@ def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path):
     os.mkfifo(folder / "pipe")
     change(folder, files={**files, "pipe": "0" * 64})
     with pytest.raises(InvalidModel, match="is not a file of this version"):
+        read_manifest(folder)
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    with pytest.raises(InvalidModel, match="is not a file"):
+        read_manifest(folder)
+
+
+def test_a_manifest_of_no_sensible_size_is_not_read(tmp_path: Path):
+    folder = write_model(tmp_path)
+    with (folder / "manifest.json").open("ab") as file:
+        file.truncate(100_000_000_000)  # a hole, which takes no room on disk
+    with pytest.raises(InvalidModel, match="over 16 MB"):
         read_manifest(folder)
 
 
