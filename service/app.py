@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from starlette.middleware import Middleware
 
 from quartet import __version__
@@ -16,6 +15,8 @@ from service.api import documentation, health
 from service.api.families import Family
 from service.api.v1.models import models_router
 from service.api.v1.operations import operations_router
+from service.api.v1.reports import reports_router
+from service.api.v1.samples import samples_router
 from service.inference.device import available_cpus
 from service.metrics import BatchObserver, Metrics
 from service.models import repository_of
@@ -28,6 +29,7 @@ from service.stack.log import RequestLog
 from service.stack.problems import problem_json
 from service.tasks.registry import BUILT_IN, Registry
 from service.tasks.workers import Workers
+from service.web import page
 
 _LAST_BATCH_SECONDS = 5.0
 
@@ -42,7 +44,8 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
     """
     metrics = Metrics()
     log = RequestLog(_call_later, sys.stderr) if settings.log_level in ("debug", "info") else None
-    every = (Family("/v1", (operations_router(registry), models_router(registry)), problem_json), *families)
+    routers = (operations_router(registry), samples_router(registry), reports_router(), models_router(registry))
+    every = (Family("/v1", routers, problem_json), *families)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -88,11 +91,7 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
     for router in (*(router for family in every for router in family.routers), health.router):
         app.include_router(router)
     documentation.install(app, registry)
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
+    page.install(app)
     return app
 
 

@@ -20,6 +20,7 @@ from tests.tiny import write_model
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--schema-examples", type=int, default=30, help="inputs per operation in test_schema.py")
+    parser.addoption("--screenshots", type=Path, help="folder for pictures of every panel, from tests/browser")
 
 
 @pytest.fixture(scope="session")

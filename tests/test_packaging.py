@@ -69,6 +69,8 @@ def test_the_wheel_carries_the_client_the_service_and_the_training(wheel: Path):
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
     assert {"quartet/py.typed", "service/__main__.py", "training/__main__.py", "training/text/recipe.py"} <= names
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "service/web/static").rglob("*") if path.is_file()}
+    assert page <= names
     tops = {name.partition("/")[0] for name in names}
     assert {name for name in tops if not name.endswith(".dist-info")} == {"quartet", "service", "training"}
     lines = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if "Requires-Dist: " in line]

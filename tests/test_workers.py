@@ -55,7 +55,7 @@ def test_a_life_of_two_workers(tmp_path: Path):
     write_model(tmp_path)
     server = Server(models=tmp_path, workers=2, threads=2, max_body_mb=1)
     url = server.url
-    assert "with 2 workers of 1 threads" in server.lines[-1]
+    assert "2 workers of 1 threads" in server.lines[-1]
     assert httpx.get(f"{url}/healthz/ready", trust_env=False).status_code == 200
     assert len(answers(url, 40)) == 2
     # Whichever answers knows of all.

@@ -154,6 +154,8 @@ def write_model(
     onnx.save(graph(slow), folder / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
     np.savez(folder / "golden.npz", images=images, probabilities=answer(images))
+    (folder / "report").mkdir()
+    (folder / "report" / "README.md").write_text(f"# {name}\n\nTells red, green and blue apart.\n")
     change(folder)
     files = {file: sha256(folder / file) for file in ("model.onnx", "golden.npz")}
     (folder / "manifest.json").write_text(json.dumps({**manifest(), "name": name, "files": files, **changes}))

@@ -91,7 +91,7 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
         if worker:
             worker.started()
         else:
-            logger.info("serving on %s, described at /docs", url_of(listener))
+            logger.info("serving on %s, to be opened in a browser; its API is described at /docs", url_of(listener))
 
     def tick() -> None:
         if worker:

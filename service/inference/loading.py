@@ -59,6 +59,7 @@ class Opened:
     """A version that can answer.
 
     Attributes:
+        folder: where it lies.
         manifest: its card, as it holds for the graph that answers.
         companion: what its task needs beside the graph.
         variant: the name of the graph that answers.
@@ -70,6 +71,7 @@ class Opened:
         probe: an item of the golden file, which the model is known to be good at.
     """
 
+    folder: Path
     manifest: ManifestBase
     companion: Any
     variant: str
@@ -140,6 +142,7 @@ def open_version(
         running.warm,
     )
     return Opened(
+        folder,
         running.graph.manifest,
         companion,
         running.graph.name,

@@ -43,6 +43,7 @@ class Version:
         name: of the model.
         version: its number.
         label: both, as a call may ask for it.
+        folder: where it lies.
         signature: what every answer says of who made it.
         manifest: its card, as it holds for the graph that answers.
         companion: what its task needs beside the graph.
@@ -56,6 +57,7 @@ class Version:
         self.name = name
         self.version = version
         self.label = f"{name}/{version}"
+        self.folder = opened.folder
         self.variant = opened.variant
         self.others = opened.others
         self.signature = {

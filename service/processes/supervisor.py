@@ -131,7 +131,8 @@ class Supervisor:
         self._board.wanted = True
         share = self._shares[-1]
         logger.info(
-            "serving on %s, described at /docs, with %d workers of %s threads and %s MB for bodies each",
+            "serving on %s, to be opened in a browser; its API is described at /docs; "
+            "%d workers of %s threads and %s MB for bodies each",
             self._url,
             self._workers,
             share[f"{PREFIX}THREADS"],

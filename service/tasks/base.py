@@ -189,6 +189,32 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """An input to try a model with: a body that its operation reads.
+
+    Attributes:
+        media_type: of the body.
+        data: the body.
+    """
+
+    media_type: str
+    data: bytes
+
+
+class Samples(Protocol):
+    """Makes samples of the inputs in a version's golden file."""
+
+    def __call__(self, inputs: Mapping[str, Any], manifest: Any, companion: Any) -> list[Sample]:
+        """The samples, in the order of the golden file.
+
+        Args:
+            inputs: arrays by the name of the graph's input, one row for each sample.
+            manifest: of the version.
+            companion: what lies beside its graph.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What a kind of model is for.
 
@@ -198,9 +224,13 @@ class Task:
         operations: what clients may ask; at least one.
         read_companion: reads what the operations need beside the graph, from a version's folder; whatever it raises
             refuses the version.
+        samples: makes inputs to try a version with, of those in its golden file; None where that is not possible.
+        details: describes what a version's manifest does not, given its companion.
     """
 
     name: str
     manifest: type[ManifestBase]
     operations: tuple[Operation, ...]
     read_companion: Callable[[Path], Any] | None = None
+    samples: Samples | None = None
+    details: Callable[[Any], BaseModel] | None = None

@@ -1,4 +1,32 @@
-"""Real inputs, small enough for the examples of the OpenAPI page."""
+"""Real inputs to try models with: small ones for the examples of the OpenAPI page, and those of golden files."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from service.tasks.base import Sample
+
+# Larger images are sent as JPEG of a quality that shows no artefacts; PNG would be ten times as large.
+_LARGE_PIXELS = 128 * 128
+_QUALITY = 92
+
+
+def image_samples(inputs: Mapping[str, Any], manifest: Any, companion: Any) -> list[Sample]:  # noqa: ARG001
+    """The images of a golden file, uint8 of shape (images, height, width, channels)."""
+    (images,) = (inputs[spec.name] for spec in manifest.inputs)
+    return [_encode(Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)) for pixels in images]
+
+
+def _encode(image: Image.Image) -> Sample:
+    buffer = io.BytesIO()
+    if image.width * image.height > _LARGE_PIXELS:
+        image.save(buffer, "JPEG", quality=_QUALITY)
+        return Sample("image/jpeg", buffer.getvalue())
+    image.save(buffer, "PNG")
+    return Sample("image/png", buffer.getvalue())
+
 
 # A cat of the CIFAR-10 test split (Krizhevsky 2009; research use), 32x32, JPEG of quality 75, in base64.
 CAT = (

@@ -67,6 +67,22 @@ def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: in
     return {
         "required": True,
         "content": {
+            # The page at /docs begins with the first one: a file to choose.
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": limit,
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "one or many image files",
+                        }
+                    },
+                }
+            },
             "application/json": {
                 "schema": {
                     "type": "object",
@@ -82,21 +98,6 @@ def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: in
                     },
                 },
                 "example": {"images": [reads.example]},
-            },
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": limit,
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "one or many image files",
-                        }
-                    },
-                }
             },
             **dict.fromkeys(MEDIA_TYPES, binary),
         },

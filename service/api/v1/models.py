@@ -1,10 +1,13 @@
 """GET /v1/models: what is served, from which version, on which device, how good."""
 
-from typing import Annotated, Any
+from functools import reduce
+from operator import or_
+from typing import Any, get_type_hints
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
 
+from service.api.v1.paths import Name, VersionNumber
 from service.inference.repository import Version
 from service.stack.problems import responses
 from service.tasks.registry import Registry
@@ -51,7 +54,17 @@ def models_router(registry: Registry) -> APIRouter:
         __base__=ModelSummary,
         __doc__="A model with its whole manifest.",
         manifest=(registry.manifest_type, ...),
+        details=(
+            _details_type(registry),
+            Field(None, description="what follows from the files beside the graph, where something does"),
+        ),
     )
+
+    def describe(version: Version) -> ModelSummary:
+        details = registry.tasks[version.manifest.task].details
+        return detail(
+            **_summary(version), manifest=version.manifest, details=details(version.companion) if details else None
+        )
 
     @router.get("/v1/models", summary="List the models", response_model=ModelList)
     async def list_models(request: Request) -> ModelList:
@@ -67,17 +80,32 @@ def models_router(registry: Registry) -> APIRouter:
         # FastAPI declares a 422 of its own format for a route with parameters unless there is one.
         responses=responses(404, 422),
     )
-    async def show_model(
-        request: Request, name: Annotated[str, Path(description="as in `GET /v1/models`", examples=["classifier"])]
-    ) -> ModelSummary:
+    async def show_model(request: Request, name: Name) -> ModelSummary:
         """The manifest: labels, input, test figures per class, calibration, conformal table or curves, training.
 
         Figures, calibration, thresholds and the golden file are those of the variant that answers.
         """
         with request.app.repository.lease(name) as lease:
-            return detail(**_summary(lease.version), manifest=lease.version.manifest)
+            return describe(lease.version)
+
+    @router.get(
+        "/v1/models/{name}/{version}",
+        summary="One version with its manifest",
+        response_model=detail,
+        responses=responses(404, 422),
+    )
+    async def show_version(request: Request, name: Name, version: VersionNumber) -> ModelSummary:
+        """As `GET /v1/models/{name}`, of a version that is loaded."""
+        with request.app.repository.lease(f"{name}/{version}") as lease:
+            return describe(lease.version)
 
     return router
+
+
+def _details_type(registry: Registry) -> Any:
+    """The type of whatever the registered tasks say of a version beside its manifest."""
+    functions = [task.details for task in registry.tasks.values() if task.details]
+    return reduce(or_, (get_type_hints(function)["return"] for function in functions), None) if functions else None
 
 
 def _summary(version: Version) -> dict[str, Any]:

@@ -1,12 +1,18 @@
 """The tasks of an autoencoder's three models: the whole, its encoder and its decoder."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pydantic_core
 
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.generate import GENERATE
 from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.autoencoder.operations import DECODE, ENCODE, RECONSTRUCT
-from service.tasks.base import Task
+from service.tasks.autoencoder.space import latent_space
+from service.tasks.base import Sample, Task
+from service.tasks.samples import image_samples
 
 
 def read_density(folder: Path) -> Density:
@@ -14,6 +20,15 @@ def read_density(folder: Path) -> Density:
     return Density.load(folder / DENSITY)
 
 
-AUTOENCODER = Task("autoencoder", AutoencoderManifest, (RECONSTRUCT,))
-ENCODER = Task("encoder", EncoderManifest, (ENCODE,))
-DECODER = Task("decoder", DecoderManifest, (GENERATE, DECODE), read_density)
+def latent_samples(inputs: Mapping[str, Any], manifest: DecoderManifest, companion: Density) -> list[Sample]:  # noqa: ARG001
+    """The latents of the golden file."""
+    (latents,) = (inputs[spec.name] for spec in manifest.inputs)
+    return [
+        Sample("application/json", pydantic_core.to_json({"latents": [[round(value, 6) for value in row]]}))
+        for row in latents.tolist()
+    ]
+
+
+AUTOENCODER = Task("autoencoder", AutoencoderManifest, (RECONSTRUCT,), samples=image_samples)
+ENCODER = Task("encoder", EncoderManifest, (ENCODE,), samples=image_samples)
+DECODER = Task("decoder", DecoderManifest, (GENERATE, DECODE), read_density, latent_samples, latent_space)

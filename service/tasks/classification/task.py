@@ -11,7 +11,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
 from service.tasks.labels import Label, LabelOptions, conformal_point, coverage_bounds, label_set, top
 from service.tasks.pauses import map_with_pauses
-from service.tasks.samples import CAT
+from service.tasks.samples import CAT, image_samples
 
 
 class PredictOptions(LabelOptions):
@@ -81,4 +81,5 @@ CLASSIFICATION = Task(
             bounds=coverage_bounds,
         ),
     ),
+    samples=image_samples,
 )

@@ -14,7 +14,7 @@ from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import best_figures, choose_threshold, class_filter
 from service.tasks.images import EncodedImage, UInt8Array
 from service.tasks.pauses import map_with_pauses
-from service.tasks.samples import SMEAR
+from service.tasks.samples import SMEAR, image_samples
 
 
 class DetectOptions(Options):
@@ -146,4 +146,5 @@ DETECTION = Task(
             bounds=_bounds,
         ),
     ),
+    samples=image_samples,
 )

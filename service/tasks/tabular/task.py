@@ -1,11 +1,26 @@
 """The task `tabular`: predict-tabular."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pydantic_core
 from pydantic import BaseModel, Field
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Records, Results, Task, model_option
+from service.tasks.base import (
+    AnswerBase,
+    Documents,
+    Format,
+    Operation,
+    Options,
+    Records,
+    Results,
+    Sample,
+    Task,
+    model_option,
+)
 from service.tasks.call import Call
 from service.tasks.documents import count_bytes, parse_json
 from service.tasks.labels import Label, top
@@ -126,6 +141,22 @@ def _csv_example(manifest: TabularManifest | None) -> Any:
     return f"{names}\n{','.join(map(str, row.values()))}\n"
 
 
+def row_samples(inputs: Mapping[str, Any], manifest: TabularManifest, companion: None) -> list[Sample]:  # noqa: ARG001
+    """The rows of the golden file, those without a missing value first; such a value is null."""
+    (unordered,) = (inputs[spec.name] for spec in manifest.inputs)
+    rows = sorted(unordered, key=lambda row: bool(np.isnan(row).any()))
+    columns = _columns(manifest)
+    return [
+        Sample("application/json", pydantic_core.to_json({"rows": [dict(zip(columns, map(_plain, row), strict=True))]}))
+        for row in rows
+    ]
+
+
+def _plain(value: Any) -> float | None:
+    """A float32 with as many digits as it has."""
+    return None if math.isnan(value) else float(f"{value:.7g}")
+
+
 TABULAR = Task(
     name="tabular",
     manifest=TabularManifest,
@@ -145,4 +176,5 @@ TABULAR = Task(
             answer=TabularAnswer,
         ),
     ),
+    samples=row_samples,
 )

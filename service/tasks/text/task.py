@@ -1,6 +1,6 @@
 """The task `text`: classify-text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ from pydantic import BaseModel, Field
 from tokenizers import Tokenizer
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Task, model_option
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
 from service.tasks.labels import Label, LabelOptions, conformal_point, coverage_bounds, label_set, top
 from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
-from service.tasks.text.reading import Reading, influence, read_text, without_each
+from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
 
 # Characters that are tokenised on the event loop; a longer text goes to a thread.
 _INLINE_CHARACTERS = 20_000
@@ -202,6 +202,13 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def text_samples(inputs: Mapping[str, Any], manifest: TextManifest, companion: Tokenizer) -> list[Sample]:
+    """The texts of the golden file, the shortest first; the tokenizer has kept the words that it knows."""
+    (ids,) = (inputs[spec.name] for spec in manifest.inputs)
+    texts = companion.decode_batch([row[(row != PAD) & (row != UNKNOWN)].tolist() for row in ids])
+    return [Sample("text/plain", text.encode()) for text in sorted(texts, key=len) if text.strip()]
+
+
 TEXT = Task(
     name="text",
     manifest=TextManifest,
@@ -223,4 +230,5 @@ TEXT = Task(
         ),
     ),
     read_companion=read_tokenizer,
+    samples=text_samples,
 )

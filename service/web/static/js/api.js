@@ -1,0 +1,86 @@
+// Requests to the server that the page came from, below whatever path a proxy has put it.
+
+import { hasText, language, t } from "./i18n.js";
+
+/** The server's root; this module lies three levels below it. */
+export const ROOT = new URL("../../../", import.meta.url);
+
+const KEY = "quartet.key";
+
+/** The key, where one is needed; it is gone with the tab. */
+export const key = () => sessionStorage.getItem(KEY);
+export const setKey = (value) => sessionStorage.setItem(KEY, value);
+
+export const address = (path, query = {}) => {
+  const url = new URL(path, ROOT);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined) url.searchParams.set(name, value);
+  }
+  return url;
+};
+
+/** What went wrong: `kind` is offline, key, overloaded or problem. */
+export class Problem extends Error {
+  constructor(kind, { status = 0, slug = "", detail = "", retryAfter = null } = {}) {
+    super(detail || kind);
+    Object.assign(this, { kind, status, slug, detail, retryAfter });
+  }
+
+  /** A sentence in the page's language. */
+  get sentence() {
+    if (this.kind === "offline") return t("problem.offline");
+    if (this.kind === "key") return t("problem.key");
+    if (this.kind === "overloaded") return t("problem.overloaded", { seconds: this.retryAfter ?? 1 });
+    const known = `problem.${this.slug}`;
+    if (language !== "en" && hasText(known)) return t(known);
+    return this.detail || t("problem.unknown", { status: this.status });
+  }
+}
+
+/** The server's answer, and the seconds that it took; throws a `Problem`. */
+export async function call(path, { method = "GET", query = {}, body, headers = {}, signal } = {}) {
+  const started = performance.now();
+  const sent = key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
+  let response;
+  try {
+    response = await fetch(address(path, query), { method, body, headers: sent, signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("offline");
+  }
+  if (!response.ok) throw await problemOf(response);
+  return { response, seconds: (performance.now() - started) / 1000 };
+}
+
+export async function json(path, options) {
+  return (await call(path, options)).response.json();
+}
+
+export async function blob(path, options) {
+  return (await call(path, options)).response.blob();
+}
+
+async function problemOf(response) {
+  const document = await response.json().catch(() => ({}));
+  const said = {
+    status: response.status,
+    slug: String(document.type ?? "")
+      .split(":")
+      .pop(),
+    detail: document.detail ?? "",
+    retryAfter: Number(response.headers.get("retry-after")) || null,
+  };
+  if (response.status === 401 || response.status === 403) return new Problem("key", said);
+  if (response.status === 429 || response.status === 503) return new Problem("overloaded", said);
+  return new Problem("problem", said);
+}
+
+/** Milliseconds by step, from a Server-Timing header. */
+export function timingOf({ response, seconds }) {
+  const steps = {};
+  for (const [, name, milliseconds] of (response.headers.get("server-timing") ?? "").matchAll(/(\w+);dur=([\d.]+)/g)) {
+    steps[name] = Number(milliseconds);
+  }
+  const inside = Object.values(steps).reduce((sum, each) => sum + each, 0);
+  return { steps, total: 1000 * seconds, rest: Math.max(0, 1000 * seconds - inside) };
+}

@@ -1,0 +1,42 @@
+// The page's language: the one that was chosen, else the browser's first.
+
+import en from "./texts/en.js";
+import ko from "./texts/ko.js";
+
+const TEXTS = { en, ko };
+const STORED = "quartet.language";
+
+/** The languages there are, each by its own name. */
+export const LANGUAGES = { en: "English", ko: "한국어" };
+
+export let language = initial();
+
+function initial() {
+  const chosen = localStorage.getItem(STORED);
+  if (chosen in TEXTS) return chosen;
+  const first = (navigator.languages ?? [navigator.language]).map((each) => each.slice(0, 2));
+  return first.find((each) => each in TEXTS) ?? "en";
+}
+
+export function setLanguage(chosen) {
+  language = chosen;
+  localStorage.setItem(STORED, chosen);
+  document.documentElement.lang = chosen;
+}
+
+/** A text in the page's language, with `{name}` replaced by the value of that name. */
+export function t(key, values = {}) {
+  const text = TEXTS[language][key];
+  if (text === undefined) throw new Error(`no text ${key} in ${language}`);
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+export const hasText = (key) => key in TEXTS[language];
+
+export const number = (value, digits = 0) =>
+  value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+export const percent = (value, digits = 1) => `${number(100 * value, digits)} %`;
+
+/** A number with about so many significant digits, as people write it. */
+export const brief = (value, digits = 4) => value.toLocaleString(language, { maximumSignificantDigits: digits });

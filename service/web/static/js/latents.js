@@ -1,0 +1,20 @@
+// Latents to pictures.
+
+import { call } from "./api.js";
+
+/** Pictures of latents: the answer, and a description of the request for the snippets. */
+export async function decodeLatents(latents, model, signal) {
+  const rounded = latents.map((row) => row.map((value) => Number(value.toFixed(4))));
+  const query = { model };
+  const media = "application/json";
+  const body = JSON.stringify({ latents: rounded });
+  const { response } = await call("v1/decode", {
+    method: "POST",
+    query,
+    body,
+    headers: { "Content-Type": media },
+    signal,
+  });
+  const { results } = await response.json();
+  return { results, described: { path: "v1/decode", query, media, document: { latents: rounded.slice(0, 1) } } };
+}

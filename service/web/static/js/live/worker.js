@@ -1,0 +1,100 @@
+// Encodes frames at the model's size, sends them one at a time, and draws each with what was found in it.
+//
+// While a frame is in flight the next one is drawn and encoded already, so that the server never waits for the page.
+
+const QUALITY = 0.8;
+const REPORT_MS = 500;
+
+let options = null;
+let screen = null;
+let sheets = []; // one for the frame in flight, one for the next
+let waiting = null; // the encoded frame that is next
+let inFlight = false;
+const seen = { since: performance.now(), frames: 0, delay: 0 };
+
+onmessage = ({ data }) => {
+  if (data.kind === "begin") begin(data);
+  else encode(data);
+};
+
+function begin(data) {
+  options = data;
+  screen = data.screen.getContext("2d", { alpha: false });
+  sheets = [0, 1].map(() => {
+    const canvas = new OffscreenCanvas(data.width, data.height);
+    // Every frame is read back to be encoded.
+    return { canvas, context: canvas.getContext("2d", { alpha: false, willReadFrequently: true }) };
+  });
+}
+
+async function encode({ frame, at, confidence }) {
+  const sheet = sheets.shift();
+  sheets.push(sheet);
+  sheet.context.drawImage(frame, 0, 0, options.width, options.height);
+  frame.close();
+  const body = await sheet.canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
+  waiting = { canvas: sheet.canvas, at, confidence, body };
+  send();
+}
+
+async function send() {
+  if (inFlight || !waiting) return;
+  const { canvas, at, confidence, body } = waiting;
+  waiting = null;
+  inFlight = true;
+  postMessage({ kind: "want" });
+  try {
+    const response = await fetch(`${options.url}&confidence=${confidence}`, {
+      method: "POST",
+      headers: options.headers,
+      body,
+    });
+    const document = await response.json();
+    if (!response.ok) {
+      refused(response, document);
+      return;
+    }
+    const { boxes } = document.results[0];
+    draw(canvas, boxes);
+    inFlight = false;
+    send();
+    report(at, boxes.length);
+  } catch {
+    postMessage({ kind: "problem", status: 0 });
+  }
+}
+
+function refused(response, document) {
+  postMessage({
+    kind: "problem",
+    status: response.status,
+    slug: document.type?.split(":").pop(),
+    detail: document.detail,
+    retryAfter: Number(response.headers.get("retry-after")) || null,
+  });
+}
+
+function draw(canvas, boxes) {
+  screen.drawImage(canvas, 0, 0);
+  screen.lineWidth = 2;
+  for (const [index, colour] of options.colours.entries()) {
+    screen.strokeStyle = colour;
+    screen.beginPath();
+    for (const box of boxes) {
+      if (box.index % options.colours.length === index) {
+        screen.rect(box.x_min, box.y_min, box.x_max - box.x_min, box.y_max - box.y_min);
+      }
+    }
+    screen.stroke();
+  }
+}
+
+function report(at, found) {
+  const now = performance.now();
+  seen.frames += 1;
+  seen.delay += now + performance.timeOrigin - at;
+  if (now - seen.since < REPORT_MS) return;
+  const rate = (1000 * seen.frames) / (now - seen.since);
+  postMessage({ kind: "rate", rate, delay: seen.delay / seen.frames, found });
+  Object.assign(seen, { since: now, frames: 0, delay: 0 });
+}

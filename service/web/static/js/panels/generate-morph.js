@@ -1,0 +1,132 @@
+// One picture that becomes another, by the latents between theirs.
+
+import { json } from "../api.js";
+import { h, put } from "../dom.js";
+import { percent, t } from "../i18n.js";
+import { decodeLatents } from "../latents.js";
+import { samplesOf } from "../models.js";
+import { createRunner } from "../runner.js";
+import { section } from "../widgets/section.js";
+import { slider } from "../widgets/slider.js";
+import { createStatus } from "../widgets/status.js";
+import { pngUrl } from "../widgets/tiles.js";
+
+const STEPS = 20;
+const OFFERED = 10;
+
+export function morphSection({ family: { encoder, decoder }, name, settings, signal, code }) {
+  const status = createStatus();
+  const image = h("img", { class: "pixelated large", alt: t("morph.image") });
+  const rows = h("div", { class: "stack" });
+  const run = createRunner(morph, status, signal);
+  const latents = new Map(); // of the samples, by their index
+  let frames = [];
+  let samples = [];
+  const mixed = slider({
+    name: t("morph.mix"),
+    min: 0,
+    max: STEPS,
+    step: 1,
+    value: Math.round(settings.number("mix", 0.5) * STEPS),
+    show: (step) => percent(step / STEPS, 0),
+    onmove(step) {
+      settings.set({ mix: step / STEPS });
+      show();
+    },
+  });
+  begin();
+  return section(
+    "morph",
+    h(
+      "div",
+      { class: "columns" },
+      h("div", { class: "stack" }, rows, mixed.element),
+      h("div", { class: "stack" }, status.element, image),
+    ),
+  );
+
+  async function begin() {
+    try {
+      samples = (await samplesOf(encoder)).items.slice(0, OFFERED);
+      if (signal.aborted || samples.length < 2) return;
+      put(rows, pickRow("a", t("morph.from"), 0), pickRow("b", t("morph.to"), 1));
+      run();
+    } catch (error) {
+      if (!signal.aborted) status.show(error, begin);
+    }
+  }
+
+  function chosen(end, otherwise) {
+    return Math.min(samples.length - 1, settings.number(end, otherwise));
+  }
+
+  function pickRow(end, title, otherwise) {
+    const buttons = samples.map((sample) => {
+      const button = h("button", {
+        type: "button",
+        "aria-label": t("samples.one", { number: sample.index + 1 }),
+        onclick: () => pick(sample.index),
+      });
+      sample.blob().then(
+        (data) => {
+          const shown = h("img", { alt: "", class: "pixelated", src: URL.createObjectURL(data) });
+          shown.onload = () => URL.revokeObjectURL(shown.src);
+          put(button, shown);
+        },
+        () => put(button, String(sample.index + 1)),
+      );
+      return button;
+    });
+    press(chosen(end, otherwise));
+    return h(
+      "div",
+      { role: "group", "aria-label": title },
+      h("h3", {}, title),
+      h(
+        "ul",
+        { class: "samples" },
+        buttons.map((each) => h("li", {}, each)),
+      ),
+    );
+
+    function press(index) {
+      buttons.forEach((button, each) => button.setAttribute("aria-pressed", String(each === index)));
+    }
+
+    function pick(index) {
+      press(index);
+      settings.set({ [end]: index });
+      run();
+    }
+  }
+
+  async function latentsOf(index) {
+    if (!latents.has(index)) {
+      const body = await samples[index].blob();
+      const { results } = await json("v1/encode", {
+        method: "POST",
+        query: { model: name(encoder) },
+        body,
+        headers: { "Content-Type": body.type },
+        signal,
+      });
+      latents.set(index, results[0].latents);
+    }
+    return latents.get(index);
+  }
+
+  async function morph() {
+    const [first, second] = [await latentsOf(chosen("a", 0)), await latentsOf(chosen("b", 1))];
+    const between = Array.from({ length: STEPS + 1 }, (_, step) =>
+      first.map((value, axis) => value + (step / STEPS) * (second[axis] - value)),
+    );
+    const { results, described } = await decodeLatents(between, name(decoder), signal);
+    frames = results;
+    show();
+    code.show({ ...described, document: { latents: [between[mixed.value].map((value) => Number(value.toFixed(4)))] } });
+  }
+
+  function show() {
+    if (frames.length) image.src = pngUrl(frames[mixed.value].png);
+  }
+}

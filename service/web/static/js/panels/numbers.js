@@ -1,0 +1,179 @@
+// Numbers: a form of the model's columns, the answer for it, and what moves the answer.
+
+import { call, json } from "../api.js";
+import { freshId, h, put } from "../dom.js";
+import { brief, t } from "../i18n.js";
+import { askedAs, detailOf, samplesOf } from "../models.js";
+import { createRunner } from "../runner.js";
+import { bars, share } from "../widgets/bars.js";
+import { codeView } from "../widgets/code.js";
+import { familiarity } from "../widgets/familiarity.js";
+import { chosenModel, heading } from "../widgets/frame.js";
+import { ranges } from "../widgets/ranges.js";
+import { sampleRow } from "../widgets/samples.js";
+import { createStatus } from "../widgets/status.js";
+import { timing } from "../widgets/timing.js";
+
+export function render(root, { models, settings, signal, again }) {
+  const model = chosenModel(models, settings);
+  const asked = askedAs(model, models);
+  const status = createStatus();
+  const answer = h("section", { class: "card stack", "aria-label": t("numbers.answer") });
+  const form = h("form", {
+    class: "card stack",
+    onsubmit: (event) => event.preventDefault(),
+    "aria-label": t("numbers.form"),
+  });
+  const samples = h("div");
+  const code = codeView();
+  const run = createRunner(predict, status, signal);
+  const inputs = new Map(); // by column
+  put(
+    root,
+    heading("numbers", { models, model, onmodel: changeModel }),
+    h("div", { class: "columns" }, form, h("div", { class: "stack" }, status.element, answer)),
+    code.element,
+  );
+  begin();
+
+  function changeModel(name) {
+    settings.set({ model: name });
+    again();
+  }
+
+  async function begin() {
+    try {
+      const { manifest } = await detailOf(model);
+      const found = await samplesOf(model);
+      if (signal.aborted) return;
+      put(
+        form,
+        h("h2", {}, t("numbers.columns", { count: manifest.columns.length })),
+        samples,
+        h("div", { class: "grid" }, manifest.columns.map((column, index) => field(column, index, manifest))),
+      );
+      put(
+        samples,
+        sampleRow(found, (sample) => pick(sample, manifest)),
+      );
+      const changed = settings.entries().filter(([name]) => /^c\d+$/.test(name));
+      const wanted = settings.get("sample") ?? (found.items.length ? await leastCertain(found.items) : 0);
+      if (found.items.length) await pick(found.items[wanted] ?? found.items[0], manifest, changed);
+      else run(manifest);
+    } catch (error) {
+      if (!signal.aborted) status.show(error, begin);
+    }
+
+    function field(column, index, manifest) {
+      const id = freshId("column");
+      const hint = freshId("hint");
+      const input = h("input", {
+        id,
+        type: "number",
+        step: "any",
+        "aria-describedby": hint,
+        ".value": brief4(column.mean),
+      });
+      input.addEventListener("input", () => {
+        settings.set({ [`c${index}`]: input.value === "" ? "-" : input.value });
+        mark(column, input);
+        run(manifest);
+      });
+      inputs.set(column.name, input);
+      return h(
+        "div",
+        { class: "field" },
+        h("label", { for: id }, column.name),
+        input,
+        h(
+          "span",
+          { id: hint, class: "quiet small" },
+          t("numbers.range", { low: brief(column.low), high: brief(column.high) }),
+        ),
+      );
+    }
+  }
+
+  /** The sample of which least can be told, so that there is something to move. */
+  async function leastCertain(items) {
+    const rows = (await Promise.all(items.map((item) => item.json()))).flatMap((document) => document.rows);
+    const headers = { "Content-Type": "application/json" };
+    const { results } = await json("v1/predict-tabular", {
+      method: "POST",
+      query: { model: asked },
+      body: JSON.stringify({ rows }),
+      headers,
+      signal,
+    });
+    const certain = results.map(({ labels }) => labels?.[0].probability ?? 0);
+    return certain.indexOf(Math.min(...certain));
+  }
+
+  async function pick(sample, manifest, changed = null) {
+    const { rows } = await sample.json();
+    if (changed === null) settings.set(Object.fromEntries(manifest.columns.map((_, index) => [`c${index}`, null])));
+    settings.set({ sample: sample.index });
+    for (const column of manifest.columns) inputs.get(column.name).value = rows[0][column.name] ?? "";
+    for (const [name, value] of changed ?? []) {
+      const column = manifest.columns[Number(name.slice(1))];
+      if (column) inputs.get(column.name).value = value === "-" ? "" : value;
+    }
+    for (const column of manifest.columns) mark(column, inputs.get(column.name));
+    run(manifest);
+  }
+
+  async function predict(manifest) {
+    const row = Object.fromEntries(manifest.columns.map(({ name }) => [name, valueOf(inputs.get(name))]));
+    // The same row twice more for each column, with that column at the ends of its range.
+    const others = manifest.columns.flatMap(({ name, low, high }) => [
+      { ...row, [name]: low },
+      { ...row, [name]: high },
+    ]);
+    const query = { model: asked, top_k: Math.min(1000, Math.max(1, manifest.labels.length)) };
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ rows: [row, ...others] });
+    const answered = await call("v1/predict-tabular", { method: "POST", query, body, headers, signal });
+    const document = await answered.response.json();
+    const [result, ...ends] = document.results;
+    const label = result.labels?.[0].label;
+    const moved = manifest.columns.map(({ name }, index) => ({
+      name,
+      low: answerOf(ends[2 * index], label),
+      high: answerOf(ends[2 * index + 1], label),
+    }));
+    put(
+      answer,
+      h("h2", {}, document.target),
+      familiarity(result),
+      result.labels
+        ? bars(result.labels, new Set([result.labels[0].label]))
+        : h("p", { class: "large-number" }, brief(result.value, 6)),
+      h("h3", {}, t("numbers.moves")),
+      h("p", { class: "quiet small" }, label ? t("numbers.probability", { label }) : t("numbers.value")),
+      ranges(moved, answerOf(result, label), label ? share : (value) => brief(value, 3), label ? [0, 1] : null),
+      timing(answered, document),
+    );
+    code.show({
+      path: "v1/predict-tabular",
+      query: { model: asked },
+      media: "application/json",
+      document: { rows: [row] },
+    });
+  }
+}
+
+const brief4 = (value) => String(Number(value.toPrecision(4)));
+
+const valueOf = (input) => (input.value === "" ? null : Number(input.value));
+
+/** Says of a value that it lies beyond those of the training rows. */
+function mark(column, input) {
+  const value = valueOf(input);
+  const outside = value !== null && (value < column.low || value > column.high);
+  input.classList.toggle("outside", outside);
+  input.title = outside ? t("numbers.outside") : "";
+}
+
+/** The probability of a label, or the number. */
+const answerOf = (result, label) =>
+  label ? (result.labels.find((each) => each.label === label)?.probability ?? 0) : result.value;

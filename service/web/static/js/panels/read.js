@@ -1,0 +1,167 @@
+// Read: a text in, topics out, and the words that decided.
+
+import { call } from "../api.js";
+import { freshId, h, put } from "../dom.js";
+import { number, t } from "../i18n.js";
+import { askedAs, detailOf, samplesOf } from "../models.js";
+import { createRunner } from "../runner.js";
+import { bars, share } from "../widgets/bars.js";
+import { codeView } from "../widgets/code.js";
+import { familiarity } from "../widgets/familiarity.js";
+import { chosenModel, heading } from "../widgets/frame.js";
+import { sampleRow } from "../widgets/samples.js";
+import { createStatus } from "../widgets/status.js";
+import { timing } from "../widgets/timing.js";
+import { words } from "../widgets/words.js";
+import { coverageSlider, labelSet } from "./coverage.js";
+
+const SHOWN = 6;
+
+export function render(root, { models, settings, memory, signal, again }) {
+  const model = chosenModel(models, settings);
+  const asked = askedAs(model, models);
+  const status = createStatus();
+  const explaining = createStatus();
+  const answer = h(
+    "section",
+    { class: "card stack", "aria-label": t("read.answer") },
+    h("p", { class: "quiet" }, t("read.empty")),
+  );
+  const explained = h("section", { class: "card stack", "aria-label": t("read.words"), hidden: true });
+  const samples = h("div");
+  const code = codeView();
+  const id = freshId("text");
+  const text = h("textarea", { id, rows: 10, maxlength: 100_000, ".value": memory.text ?? "" });
+  const run = createRunner(classify, status, signal);
+  const explain = createRunner(weigh, explaining, signal);
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
+  });
+  put(
+    root,
+    heading("read", { models, model, onmodel: changeModel }),
+    h(
+      "div",
+      { class: "columns" },
+      h(
+        "div",
+        { class: "stack" },
+        h(
+          "form",
+          { class: "card stack", onsubmit: submit },
+          h("label", { for: id }, t("read.text")),
+          text,
+          h("button", { class: "primary" }, t("read.submit")),
+          h("h2", {}, t("samples.title")),
+          samples,
+        ),
+      ),
+      h("div", { class: "stack" }, status.element, answer, explained),
+    ),
+    code.element,
+  );
+  begin();
+
+  function changeModel(name) {
+    settings.set({ model: name });
+    again();
+  }
+
+  async function begin() {
+    try {
+      const found = await samplesOf(model);
+      if (signal.aborted) return;
+      put(samples, sampleRow(found, pick));
+      if (text.value) run(text.value);
+      else if (found.items.length) pick(found.items[settings.number("sample", 0)] ?? found.items[0]);
+    } catch (error) {
+      if (!signal.aborted) status.show(error, begin);
+    }
+  }
+
+  async function pick(sample) {
+    settings.set({ sample: sample.index });
+    text.value = await (await sample.blob()).text();
+    memory.text = null;
+    run(text.value);
+  }
+
+  function submit(event) {
+    event.preventDefault();
+    memory.text = text.value;
+    settings.set({ sample: null });
+    run(text.value);
+  }
+
+  const ask = (query, body) =>
+    call("v1/classify-text", {
+      method: "POST",
+      query: { model: asked, ...query },
+      body,
+      headers: { "Content-Type": "text/plain" },
+      signal,
+    });
+
+  async function classify(written) {
+    if (!written.trim()) {
+      put(answer, h("p", { class: "quiet" }, t("read.empty")));
+      explained.hidden = true;
+      return;
+    }
+    const { manifest } = await detailOf(model);
+    const answered = await ask({ top_k: Math.min(1000, manifest.labels.length) }, written);
+    const document = await answered.response.json();
+    show(answered, document, manifest);
+    code.show({ path: "v1/classify-text", query: { model: asked, explain: true }, media: "text/plain", text: written });
+    explained.hidden = false;
+    explain(written);
+  }
+
+  function show(answered, document, manifest) {
+    const [result] = document.results;
+    const list = h("div");
+    const set = h("div");
+    const cover = coverageSlider(manifest.conformal, settings, write);
+    const [first] = result.labels;
+    put(
+      answer,
+      h("h2", {}, t("classify.best", { label: first.label, probability: share(first.probability) })),
+      familiarity(result),
+      list,
+      cover.element,
+      set,
+      h(
+        "p",
+        { class: "quiet small" },
+        t("read.read", { tokens: number(result.tokens), unknown: number(result.unknown), cut: number(result.cut_off) }),
+      ),
+      timing(answered, document),
+    );
+    write(cover.point);
+
+    function write(point) {
+      const labels = labelSet(result.labels, point.threshold);
+      put(list, bars(result.labels.slice(0, Math.max(SHOWN, labels.length)), new Set(labels)));
+      put(
+        set,
+        h(
+          "ul",
+          { class: "chips", "aria-label": t("coverage.set") },
+          labels.map((label) => h("li", {}, label)),
+        ),
+      );
+    }
+  }
+
+  async function weigh(written) {
+    put(explained, h("h2", {}, t("read.words")), explaining.element);
+    const { response } = await ask({ explain: true, top_k: 1 }, written);
+    const [result] = (await response.json()).results;
+    put(
+      explained,
+      h("h2", {}, t("read.words")),
+      explaining.element,
+      words(written, result.words, result.labels[0].label),
+    );
+  }
+}

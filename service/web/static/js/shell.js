@@ -1,0 +1,82 @@
+// What surrounds the panels: the header with the ways between them, the footer.
+
+import { ROOT } from "./api.js";
+import { h, put } from "./dom.js";
+import { LANGUAGES, language, t } from "./i18n.js";
+import { isDark, toggleTheme } from "./theme.js";
+
+export function showHeader({ panels, current, onlanguage }) {
+  document.title = current ? `${t(`nav.${current}`)} · Quartet` : "Quartet";
+  const links = panels.map(({ id }) =>
+    h(
+      "li",
+      {},
+      h("a", { href: new URL(`#/${id}`, ROOT), "aria-current": id === current ? "page" : null }, t(`nav.${id}`)),
+    ),
+  );
+  const tabs = h("ul", { class: "tabs" }, links);
+  put(
+    document.getElementById("header"),
+    h("a", { class: "skip", href: "#main", onclick: toMain }, t("nav.skip")),
+    h(
+      "div",
+      { class: "bar" },
+      h("a", { class: "brand", href: ROOT }, "Quartet"),
+      h("nav", { "aria-label": t("nav.label") }, tabs),
+      h("div", { class: "tools" }, languageButton(onlanguage), themeButton()),
+    ),
+  );
+  showTab(tabs);
+}
+
+/** On a phone the tabs are wider than the screen: brings the one that is shown into view. */
+function showTab(list) {
+  const current = list.querySelector("[aria-current]");
+  if (current) list.scrollLeft = current.offsetLeft - (list.clientWidth - current.offsetWidth) / 2;
+}
+
+function toMain(event) {
+  event.preventDefault();
+  document.getElementById("main").focus();
+}
+
+function languageButton(onlanguage) {
+  const other = Object.keys(LANGUAGES).find((each) => each !== language);
+  return h(
+    "button",
+    { type: "button", class: "plain", lang: other, id: "language", onclick: () => switchTo(other) },
+    LANGUAGES[other],
+  );
+
+  function switchTo(chosen) {
+    onlanguage(chosen);
+    document.getElementById("language").focus();
+  }
+}
+
+function themeButton() {
+  const sign = () => (isDark() ? "☀" : "☾");
+  const button = h(
+    "button",
+    { type: "button", class: "plain", "aria-label": t("nav.theme"), title: t("nav.theme") },
+    sign(),
+  );
+  button.addEventListener("click", () => {
+    toggleTheme();
+    button.textContent = sign();
+  });
+  return button;
+}
+
+export function showFooter() {
+  put(
+    document.getElementById("footer"),
+    h(
+      "div",
+      { class: "bar" },
+      h("a", { href: new URL("docs", ROOT) }, t("footer.docs")),
+      h("a", { href: new URL("openapi.json", ROOT) }, "OpenAPI"),
+      h("span", {}, t("footer.local")),
+    ),
+  );
+}

@@ -1,0 +1,360 @@
+"""Every panel in a real browser, against the real server with the committed models."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from service.tasks.images import EncodedImage
+from tests.browser.conftest import PHONE, OpenPage, barriers, wait_for_pictures
+from tests.pictures import encode, photograph
+from tests.server import ROOT, Server
+
+# Each panel with what shows that its first answer has come.
+PANELS = {
+    "classify": ".bars .value",
+    "detect": ".overlay rect",
+    "generate": ".tiles img",
+    "read": ".words mark",
+    "numbers": ".ranges .value",
+    "models": "dd >> text=interval",
+}
+CARD = "models/detector/1"
+
+
+def open_panel(open_page: OpenPage, panel: str, **options: object) -> Page:
+    page = open_page(f"#/{panel}" if panel in PANELS else panel, **options)
+    waited = PANELS.get(panel, "article.report h1")
+    if options.get("locale") == "ko-KR":
+        waited = waited.replace("interval", "구간")
+    page.locator(waited).first.wait_for()
+    return page
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        {},
+        {"color_scheme": "dark", "locale": "ko-KR"},
+        {"viewport": PHONE, "is_mobile": True, "has_touch": True},
+    ],
+    ids=["light", "dark-korean", "phone"],
+)
+def test_nothing_stands_in_the_way(open_page: OpenPage, look: dict[str, object], request: pytest.FixtureRequest):
+    screenshots = request.config.getoption("--screenshots")
+    page = open_panel(open_page, "classify", **look)
+    for panel in [*PANELS, CARD]:
+        if panel == CARD:
+            page.goto(page.url.partition("#")[0] + CARD)
+            page.locator("article.report img[src]").first.wait_for()
+        else:
+            page.goto(page.url.partition("#")[0] + f"#/{panel}")
+            wanted = PANELS[panel].replace("interval", "구간") if "locale" in look else PANELS[panel]
+            page.locator(wanted).first.wait_for()
+        if screenshots:
+            name = f"{panel.replace('/', '-')}-{request.node.callspec.id}.png"
+            page.screenshot(path=screenshots / name, full_page=True)
+        assert page.locator(".problem").count() == 0
+        assert barriers(page) == [], panel
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (
+            f"{panel} is wider than the screen"
+        )
+        assert page.evaluate("document.documentElement.lang") == ("ko" if "locale" in look else "en")
+        assert page.locator("h1").count() == 1
+    if "locale" in look:
+        page.goto(page.url.partition("models/")[0])
+        expect(page.locator("nav")).to_contain_text("분류")
+
+
+def test_a_picture_of_ones_own_is_classified(open_page: OpenPage, server: Server, tmp_path: Path):
+    page = open_panel(open_page, "classify")
+    picture = tmp_path / "mine.jpg"
+    picture.write_bytes(encode(photograph(300, 400), "JPEG"))
+    page.get_by_label("Choose a picture").set_input_files(picture)
+    with server.client() as client:
+        answer = client.post("/v1/predict", content=picture.read_bytes(), headers={"content-type": "image/jpeg"}).json()
+    first = answer["results"][0]["labels"][0]
+    expect(page.locator("h2", has_text=f"{first['label']}, {100 * first['probability']:.1f} %")).to_be_visible()
+    assert "classifier, version 1, on cpu" in page.locator(".timing").inner_text()
+    assert re.search(r"network \d", page.locator(".timing").inner_text())
+    # More coverage, larger sets, and the address says which.
+    slider = page.get_by_label("The set holds the true label this often")
+    sizes = []
+    for key in ("Home", "End"):
+        slider.press(key)
+        sizes.append(page.locator(".chips li").count())
+    assert sizes[0] == 1
+    assert sizes[1] >= sizes[0]
+    assert "coverage=0.99" in page.url
+    page.get_by_label("Model", exact=True).select_option("classifier-transfer")
+    expect(page.locator(".timing")).to_contain_text("classifier-transfer, version 1")
+    assert "model=classifier-transfer" in page.url
+
+
+def test_the_threshold_trades_precision_for_recall(open_page: OpenPage):
+    page = open_panel(open_page, "detect")
+    slider = page.get_by_label("Least confidence")
+    point = page.locator(".chart .point")
+    before = (page.locator(".overlay rect").count(), float(point.get_attribute("cx") or 0))
+    slider.focus()
+    for _ in range(40):
+        slider.press("ArrowLeft")
+    after = (page.locator(".overlay rect").count(), float(point.get_attribute("cx") or 0))
+    assert after[0] > before[0], "a lower threshold shows more boxes"
+    assert after[1] > before[1], "and its point lies at a higher recall"
+    # The curve moves the slider too.
+    value = slider.input_value()
+    box = page.locator(".chart").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.15 * box["height"])
+    assert int(slider.input_value()) > int(value)
+    assert page.locator(".overlay rect").count() < after[0]
+    # A box can be chosen with the keyboard.
+    page.get_by_text("Each box: score and place").click()
+    page.locator(".found button").first.focus()
+    assert page.locator(".overlay .selected").count() == 1
+    confidence = re.search(r"confidence=([\d.]+)", page.url)
+    assert confidence
+    page.reload()
+    page.locator(".chart .point[cx]").wait_for()
+    expect(page.locator("output").first).to_have_text(f"{float(confidence[1]):.3f}")
+
+
+def test_digits_are_made_changed_and_drawn(open_page: OpenPage):
+    page = open_panel(open_page, "generate")
+    expect(page.locator(".tiles img")).to_have_count(10)
+    page.get_by_label("Class", exact=True).select_option("7")
+    expect(page.locator(".tiles span").first).to_have_text("7")
+    assert page.locator(".tiles span").all_inner_texts() == ["7"] * 10
+    directions = page.get_by_role("region", name="Main directions")
+    image = directions.locator("img")
+    expect(image).to_have_attribute("src", re.compile("^data:image/png"))
+    before = image.get_attribute("src")
+    directions.get_by_label(re.compile("Direction 1 ")).press("End")
+    expect(image).not_to_have_attribute("src", before or "")
+    assert "d1=3" in page.url
+    morph = page.get_by_role("region", name="From one to the other")
+    expect(morph.locator("img.large")).to_have_attribute("src", re.compile("^data:image/png"))
+    middle = morph.locator("img.large").get_attribute("src")
+    morph.get_by_label("Share of the second").press("End")
+    assert morph.locator("img.large").get_attribute("src") != middle
+    draw = page.get_by_role("region", name="Draw one")
+    draw.locator("canvas").scroll_into_view_if_needed()
+    box = draw.locator("canvas").bounding_box()
+    assert box
+    at = [
+        (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.3, 0.25), (0.7, 0.25), (0.45, 0.8))
+    ]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for spot in at[1:]:
+        page.mouse.move(*spot, steps=8)
+    page.mouse.up()
+    expect(draw.locator(".latents rect")).to_have_count(32)
+    expect(draw.get_by_text("Mean squared error")).to_be_visible()
+    draw.get_by_role("button", name="10 more like it").click()
+    expect(draw.locator(".tiles img")).to_have_count(10)
+    draw.get_by_role("button", name="Clear").click()
+    expect(draw.locator(".latents")).to_have_count(0)
+
+
+def test_a_text_and_the_words_that_decided(open_page: OpenPage):
+    page = open_panel(open_page, "read")
+    page.get_by_label("Text", exact=True).fill("Crude oil prices rose 🛢 after OPEC ministers agreed to cut oil output.")
+    page.get_by_role("button", name=re.compile("Classify")).click()
+    expect(page.locator(".bars .name").first).to_have_text("crude")
+    expect(page.locator(".words")).to_have_text(
+        "Crude oil prices rose 🛢 after OPEC ministers agreed to cut oil output."
+    )
+    assert {"Crude", "oil", "OPEC"} & set(page.locator(".words mark.for").all_inner_texts())
+    page.get_by_label("Text", exact=True).fill("   ")
+    page.get_by_role("button", name=re.compile("Classify")).click()
+    expect(page.get_by_text("Paste a text, or pick a sample.")).to_be_visible()
+
+
+def test_a_number_is_changed(open_page: OpenPage):
+    page = open_panel(open_page, "numbers")
+    first = page.locator(".ranges").inner_text()
+    field = page.get_by_label("worst area")
+    with page.expect_response(lambda response: "predict-tabular" in response.url):
+        field.fill("9999")
+    expect(page.locator(".ranges")).not_to_have_text(first)
+    expect(field).to_have_class("outside")
+    assert "=9999" in page.url
+    with page.expect_request(lambda request: "predict-tabular" in request.url) as asked:
+        field.fill("")
+    assert asked.value.post_data_json["rows"][0]["worst area"] is None
+
+
+def test_models_and_their_cards(open_page: OpenPage, server: Server):
+    page = open_panel(open_page, "models")
+    assert page.locator("article").count() == len(list((ROOT / "models").iterdir()))
+    page.locator("article", has_text="detector").first.get_by_role("link", name="Model card").click()
+    expect(page.locator("article.report h1")).to_have_text("detector")
+    assert page.url == f"{server.url}/{CARD}"
+    wait_for_pictures(page)
+    assert page.locator(".report img").count() > 3
+    page.get_by_role("link", name="Detect").click()
+    page.locator(".overlay rect").first.wait_for()
+    assert page.url.startswith(f"{server.url}/#/detect")
+
+
+@pytest.mark.parametrize("panel", ["classify", "numbers"])
+def test_the_code_runs_as_it_is_copied(open_page: OpenPage, panel: str, tmp_path: Path):
+    page = open_panel(open_page, panel)
+    page.get_by_text("This request as code").click()
+    copied = {}
+    for language in ("curl", "Python", "JavaScript"):
+        page.get_by_role("tab", name=language).click()
+        page.get_by_role("button", name="Copy").click()
+        expect(page.get_by_text("Copied.")).to_be_visible()
+        copied[language] = page.evaluate("navigator.clipboard.readText()")
+    shell = subprocess.run(["bash", "-ec", copied["curl"]], capture_output=True, text=True, cwd=tmp_path, check=True)
+    python = subprocess.run([sys.executable, "-c", copied["Python"]], capture_output=True, text=True, check=True)
+    script = page.evaluate(
+        f"async () => {{ let said; const console = {{log: (it) => said = it}}; {copied['JavaScript']}; return said; }}"
+    )
+    assert '"results"' in shell.stdout
+    assert "'results'" in python.stdout
+    assert script["results"]
+    assert shlex.split(copied["curl"])[0] == "curl"
+
+
+def test_the_links_lead_to_the_documentation(open_page: OpenPage, server: Server):
+    with server.client() as client:
+        known = {
+            operation["operationId"]
+            for item in client.get("/openapi.json").json()["paths"].values()
+            for operation in item.values()
+        }
+    page = open_panel(open_page, "classify")
+    for panel in ("classify", "detect", "generate", "read", "numbers"):
+        page.goto(f"{server.url}/#/{panel}")
+        link = page.locator(".code a")
+        link.wait_for(state="attached")
+        assert (link.get_attribute("href") or "").rpartition("/")[2] in known, panel
+
+
+def test_live_detection_of_a_camera_and_a_file(open_page: OpenPage, tmp_path: Path):
+    page = open_panel(open_page, "detect")
+    live = page.get_by_role("region", name="Live")
+    live.get_by_role("button", name="Use the camera").click()
+    expect(live.get_by_text("frames per second")).to_be_visible()
+    live.get_by_role("button", name="Stop").click()
+    video = tmp_path / "cells.webm"
+    video.write_bytes(bytes(page.evaluate(RECORD)))
+    live.get_by_label("Choose a video file").set_input_files(video)
+    expect(live.get_by_text("frames per second")).to_be_visible()
+    expect(live.get_by_text(re.compile(r"[1-9]\d* boxes"))).to_be_visible()
+    live.get_by_label("Choose a video file").set_input_files(
+        files=[{"name": "x.webm", "mimeType": "video/webm", "buffer": b"none"}]
+    )
+    expect(live.get_by_text("cannot play this file")).to_be_visible()
+
+
+# A second of the first sample, moving.
+RECORD = """async () => {
+  const picture = await createImageBitmap(await (await fetch("v1/models/detector/1/samples/0")).blob());
+  const canvas = Object.assign(document.createElement("canvas"), {width: 320, height: 240});
+  const recorder = new MediaRecorder(canvas.captureStream(20), {mimeType: "video/webm"});
+  const parts = [];
+  recorder.ondataavailable = ({data}) => parts.push(data);
+  const ended = new Promise((resolve) => recorder.onstop = resolve);
+  recorder.start();
+  for (let step = 0; step < 20; step++) {
+    canvas.getContext("2d").drawImage(picture, step % 5, 0, 320, 240);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  recorder.stop();
+  await ended;
+  return [...new Uint8Array(await new Blob(parts).arrayBuffer())];
+}"""
+
+
+def test_a_photograph_is_taken_pasted_and_dropped(open_page: OpenPage):
+    page = open_panel(open_page, "classify")
+    answered = lambda response: "/v1/predict" in response.url  # noqa: E731
+    with page.expect_response(answered):
+        page.get_by_role("button", name="Take a photograph").click()
+        page.get_by_role("button", name="Take the picture").click()
+    for kind in ("paste", "drop"):
+        with page.expect_response(answered):
+            page.evaluate(HAND_OVER, kind)
+
+
+HAND_OVER = """async (kind) => {
+  const data = new DataTransfer();
+  const picture = await (await fetch("v1/models/classifier/1/samples/1")).blob();
+  data.items.add(new File([picture], "cat.png", {type: "image/png"}));
+  const event = kind === "paste"
+    ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
+    : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+  document.querySelector(".drop").dispatchEvent(event);
+}"""
+
+
+def test_everything_by_keyboard(open_page: OpenPage):
+    page = open_panel(open_page, "classify")
+
+    def press_until(selector: str, key: str = "Tab", most: int = 60) -> None:
+        for _ in range(most):
+            page.keyboard.press(key)
+            if page.evaluate("(wanted) => document.activeElement.matches(wanted)", selector):
+                return
+        raise AssertionError(f"{selector} cannot be reached")
+
+    press_until(".skip")
+    press_until(".samples li:nth-child(2) button")
+    with page.expect_response(lambda response: "/v1/predict" in response.url):
+        page.keyboard.press("Enter")
+    press_until("input[type=range]")
+    page.keyboard.press("ArrowRight")
+    assert "coverage=0.96" in page.url
+    press_until("summary")
+    page.keyboard.press("Enter")
+    press_until("[role=tab]")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Python")).to_have_attribute("aria-selected", "true")
+    press_until("a[href$='#/generate']", "Shift+Tab", 80)
+    page.keyboard.press("Enter")
+    page.locator(".tiles img").first.wait_for()
+    assert page.evaluate("document.activeElement.id") == "main"
+    press_until(".sketch")
+    for key in (" ", *["ArrowDown"] * 8, " "):
+        page.keyboard.press(key)
+    expect(page.locator(".latents rect")).to_have_count(32)
+    press_until("#language", "Shift+Tab", 80)
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("생성")
+    assert page.evaluate("document.activeElement.id") == "language"
+
+
+def test_the_theme_and_the_language_are_kept(open_page: OpenPage):
+    page = open_panel(open_page, "models")
+    page.get_by_role("button", name="Light or dark").click()
+    page.get_by_role("button", name="한국어").click()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.reload()
+    expect(page.locator("h1")).to_have_text("모델")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+    assert np.mean([int(each) for each in re.findall(r"\d+", dark)]) < 60
+
+
+def test_the_samples_are_what_was_said(server: Server):
+    with server.client() as client:
+        sample = client.get("/v1/models/detector/1/samples/0")
+        assert EncodedImage.open(sample.content).upright_size == (384, 512)
+
+
+def test_the_first_paint(open_page: OpenPage):
+    paints = []
+    for _ in range(3):
+        page = open_page()
+        page.locator(".bars .value").first.wait_for()
+        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    print(f"\nfirst contentful paint: {', '.join(f'{paint:.0f}' for paint in paints)} ms")

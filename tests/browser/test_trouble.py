@@ -1,0 +1,120 @@
+"""The page where something is missing: a server that refuses, overloaded, gone; and with models of one's own."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import OpenPage, barriers, wait_for_pictures
+from tests.server import Server
+from tests.tiny import write_model
+from tests.tiny_tabular import write_tabular
+
+PREDICT = "**/v1/predict?*"
+
+
+def refuse(page: Page, status: int, slug: str, detail: str, **headers: str) -> None:
+    problem = {"type": f"urn:quartet:problem:{slug}", "status": status, "detail": detail}
+    page.route(
+        PREDICT,
+        lambda route: route.fulfill(
+            status=status, headers=headers, content_type="application/problem+json", body=json.dumps(problem)
+        ),
+    )
+
+
+def forgive(page: Page) -> None:
+    """The browser itself reports a failed request in the console."""
+    complaints = page.complaints  # type: ignore[attr-defined]
+    assert all(each.startswith("error: Failed to load resource") for each in complaints), complaints
+    complaints.clear()
+
+
+def test_overloaded_then_offline_then_well_again(open_page: OpenPage):
+    page = open_page("#/classify")
+    page.locator(".bars .value").first.wait_for()
+    refuse(page, 429, "overloaded", "Too much.", **{"retry-after": "7"})
+    sample = page.get_by_role("button", name="Sample 2")
+    sample.click()
+    expect(page.locator(".problem")).to_contain_text("about 7 s")
+    assert barriers(page) == []
+    page.unroute(PREDICT)
+    page.route(PREDICT, lambda route: route.abort())
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".problem")).to_contain_text("does not answer")
+    page.unroute(PREDICT)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".problem")).to_have_count(0)
+    forgive(page)
+
+
+def test_what_the_server_says_is_said_in_ones_language(open_page: OpenPage):
+    page = open_page("#/classify", locale="ko-KR")
+    page.locator(".bars .value").first.wait_for()
+    page.locator("input[type=file]").set_input_files(
+        files=[{"name": "x.png", "mimeType": "image/png", "buffer": b"no image"}]
+    )
+    expect(page.locator(".problem")).to_contain_text("이미지를 읽을 수 없습니다")
+    expect(page.locator(".problem [lang=en]")).to_contain_text("no image of a known format")
+    forgive(page)
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(open_page: OpenPage):
+    page = open_page("#/models")
+    page.locator("article").first.wait_for()
+
+    def guard(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer secret":
+            route.continue_()
+        else:
+            route.fulfill(status=401, content_type="application/problem+json", body='{"detail": "Who are you?"}')
+
+    page.route("**/v1/**", guard)
+    page.reload()
+    page.get_by_label("Key (kept for this tab only)").fill("secret")
+    assert barriers(page) == []
+    page.get_by_role("button", name="Use it").click()
+    page.locator("article").first.wait_for()
+    assert page.evaluate(
+        "[sessionStorage.length, document.cookie, JSON.stringify(localStorage).includes('secret')]"
+    ) == [1, "", False]
+    page.goto(page.url.partition("#")[0] + "models/classifier/1")
+    wait_for_pictures(page)
+    page.goto(page.url.partition("models/")[0] + "#/classify")
+    page.locator(".bars .value").first.wait_for()
+    page.get_by_text("This request as code").click()
+    expect(page.locator("pre")).to_contain_text("Authorization: Bearer $KEY")
+    forgive(page)
+
+
+def test_a_card_that_is_not_there(open_page: OpenPage):
+    page = open_page("models/nothing/1")
+    expect(page.locator(".problem")).to_contain_text("No model 'nothing' is served")
+    forgive(page)
+
+
+@pytest.fixture
+def own_server(tmp_path: object) -> Iterator[Server]:
+    """A classifier and a regression model of somebody's own, and a version that is refused."""
+    write_model(tmp_path)
+    (write_model(tmp_path, version="2") / "model.onnx").write_bytes(b"damaged")
+    write_tabular(tmp_path, "prices", kind="regression")
+    running = Server(models=tmp_path)
+    yield running
+    assert running.stop() == 0, "".join(running.lines)
+
+
+def test_panels_follow_what_is_served(open_page: OpenPage, own_server: Server):
+    page = open_page(url=own_server.url)
+    page.locator(".bars .value").first.wait_for()
+    assert page.locator("nav a").all_inner_texts() == ["Classify", "Numbers", "Models"]
+    assert set(page.locator(".bars .name").all_inner_texts()) == {"red", "green", "blue"}
+    page.get_by_role("link", name="Numbers").click()
+    expect(page.locator(".large-number")).to_have_text(page.locator(".large-number").inner_text())
+    assert page.get_by_text("Model", exact=True).count() == 0, "there is one model to ask"
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("region", name="Refused versions")).to_contain_text("classifier/2")
+    # A panel whose models are gone is not there.
+    page.goto(f"{own_server.url}/#/detect")
+    expect(page.locator("h1")).to_have_text("Classify")

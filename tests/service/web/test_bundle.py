@@ -1,0 +1,84 @@
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+
+from service.web.bundle import Bundle
+
+STATIC = Path(__file__).parents[3] / "service" / "web" / "static"
+
+
+def test_every_file_is_in_the_bundle_and_small():
+    bundle = Bundle()
+    on_disk = {str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.is_file()}
+    assert set(bundle.assets) == on_disk - {"index.html"}
+    assert sum(len(asset.content) for asset in bundle.assets.values()) < 300_000
+    for asset in bundle.assets.values():
+        assert gzip.decompress(asset.packed) == asset.content
+        assert asset.tag != asset.packed_tag
+
+
+def test_the_page_names_every_module_that_it_will_need():
+    index = Bundle().index("./").content.decode()
+    preloaded = set(re.findall(r'modulepreload" href="\./web/\w+/(js/[^"]+)"', index))
+    modules = {str(path.relative_to(STATIC)) for path in STATIC.rglob("*.js")}
+    # What a worker runs is no module of the page.
+    assert preloaded == modules - {"js/live/worker.js"}
+    assert "{base}" not in index
+    assert "{root}" not in index
+
+
+def test_a_changed_file_changes_the_address(tmp_path: Path):
+    (tmp_path / "js").mkdir()
+    (tmp_path / "index.html").write_text('<script src="{base}js/main.js"></script>')
+    (tmp_path / "js" / "main.js").write_text("one();")
+    before = Bundle(tmp_path)
+    (tmp_path / "js" / "main.js").write_text("two();")
+    after = Bundle(tmp_path)
+    assert before.digest != after.digest
+    assert f"../../web/{after.digest}/js/main.js" in after.index("../../").content.decode()
+
+
+def texts(language: str) -> dict[str, str]:
+    source = (STATIC / "js" / "texts" / f"{language}.js").read_text()
+    pairs = re.findall(r'^ {2}"([\w.-]+)":\s+"((?:[^"\\]|\\.)*)",$', source, re.MULTILINE)
+    assert len(dict(pairs)) == len(pairs) == source.count('\n  "'), "each text is there once"
+    return dict(pairs)
+
+
+def test_the_languages_say_the_same():
+    english, korean = texts("en"), texts("ko")
+    # The server's sentences are English already.
+    assert {key for key in korean if key not in english} == {
+        key for key in korean if "-" in key or key == "problem.not-found"
+    }
+    assert set(english) <= set(korean)
+    for key, text in english.items():
+        assert set(re.findall(r"\{(\w+)\}", text)) == set(re.findall(r"\{(\w+)\}", korean[key])), key
+        words = re.search("[A-Za-z]{2}", re.sub(r"\{\w+\}", "", text))
+        assert not words or re.search("[가-힣]", korean[key]), f"{key} is not translated"
+
+
+def test_every_text_is_used_and_every_used_text_exists():
+    sources = {path.name: path.read_text() for path in STATIC.rglob("*.js") if path.parent.name != "texts"}
+    everything = "\n".join(sources.values())
+    english = texts("en")
+    used = set(re.findall(r"""\bt\(\s*["']([\w.-]+)["']""", everything))
+    assert used <= set(english), used - set(english)
+    quoted = set(re.findall(r"""["']([\w-]+\.[\w.-]+)["']""", everything))
+    # Those whose names are made of parts: `nav.${id}`, `${id}.lead`.
+    prefixes = re.findall(r"`([\w-]+\.)\$\{", everything)
+    suffixes = re.findall(r"\$\{\w+\}(\.\w+)`", everything)
+    for key in english:
+        assert key in used | quoted or key.startswith(tuple(prefixes)) or key.endswith(tuple(suffixes)), (
+            f"{key} is unused"
+        )
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path):
+    (tmp_path / "js").mkdir()
+    (tmp_path / "index.html").write_text("")
+    (tmp_path / "js" / "main.js").write_text('import { a } from "./absent.js";')
+    with pytest.raises(KeyError, match=r"js/absent\.js"):
+        Bundle(tmp_path)
