@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
 
+from service.api.v1.derived import Derived
 from service.api.v1.paths import Name, VersionNumber
 from service.inference.repository import Version
 from service.stack.problems import responses
@@ -60,11 +61,17 @@ def models_router(registry: Registry) -> APIRouter:
         ),
     )
 
-    def describe(version: Version) -> ModelSummary:
+    def explain(version: Version) -> BaseModel | None:
         details = registry.tasks[version.manifest.task].details
-        return detail(
-            **_summary(version), manifest=version.manifest, details=details(version.companion) if details else None
-        )
+        return details(version.companion) if details else None
+
+    details = Derived(explain)
+
+    async def describe(request: Request, model: str) -> ModelSummary:
+        with request.app.repository.lease(model) as lease:
+            version = lease.version
+            explained = await details.of(version, request.app.workers)
+            return detail(**_summary(version), manifest=version.manifest, details=explained)
 
     @router.get("/v1/models", summary="List the models", response_model=ModelList)
     async def list_models(request: Request) -> ModelList:
@@ -85,8 +92,7 @@ def models_router(registry: Registry) -> APIRouter:
 
         Figures, calibration, thresholds and the golden file are those of the variant that answers.
         """
-        with request.app.repository.lease(name) as lease:
-            return describe(lease.version)
+        return await describe(request, name)
 
     @router.get(
         "/v1/models/{name}/{version}",
@@ -96,8 +102,7 @@ def models_router(registry: Registry) -> APIRouter:
     )
     async def show_version(request: Request, name: Name, version: VersionNumber) -> ModelSummary:
         """As `GET /v1/models/{name}`, of a version that is loaded."""
-        with request.app.repository.lease(f"{name}/{version}") as lease:
-            return describe(lease.version)
+        return await describe(request, f"{name}/{version}")
 
     return router
 

@@ -54,6 +54,16 @@ async def test_the_bounds_of_what_is_served(tmp_path: Path):
     )
 
 
+async def test_pictures_are_files_to_choose_first(tmp_path: Path):
+    for write in (write_model, write_detector, write_autoencoder):
+        write(tmp_path)
+    operations = await operations_of(tmp_path)
+    for path in ("/v1/predict", "/v1/detect", "/v1/encode", "/v1/reconstruct"):
+        content = operations[path]["requestBody"]["content"]
+        assert next(iter(content)) == "multipart/form-data", path
+        assert content["multipart/form-data"]["schema"]["properties"]["files"]["items"]["format"] == "binary"
+
+
 async def test_several_models_of_a_task(tmp_path: Path):
     write_model(tmp_path, "one")
     write_model(

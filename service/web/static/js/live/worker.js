@@ -1,15 +1,21 @@
 // Encodes frames at the model's size, sends them one at a time, and draws each with what was found in it.
 //
-// While a frame is in flight the next one is drawn and encoded already, so that the server never waits for the page.
+// While a frame is in flight the next one is drawn and encoded, so that the server never waits for the page; it is taken
+// as late as that allows, so that it is no older than it must be.
 
 const QUALITY = 0.8;
 const REPORT_MS = 500;
+// The next frame is to be ready this long before the answer to the last one.
+const MARGIN_MS = 6;
 
 let options = null;
 let screen = null;
 let sheets = []; // one for the frame in flight, one for the next
 let waiting = null; // the encoded frame that is next
 let inFlight = false;
+let wantedAt = performance.now();
+// Milliseconds, over about the last five frames: from asking for a frame until it is encoded, and for an answer.
+const usual = { encoding: 0, answer: 0 };
 const seen = { since: performance.now(), frames: 0, delay: 0 };
 
 onmessage = ({ data }) => {
@@ -34,6 +40,7 @@ async function encode({ frame, at, confidence }) {
   frame.close();
   const body = await sheet.canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
   waiting = { canvas: sheet.canvas, at, confidence, body };
+  observe("encoding", performance.now() - wantedAt);
   send();
 }
 
@@ -42,7 +49,8 @@ async function send() {
   const { canvas, at, confidence, body } = waiting;
   waiting = null;
   inFlight = true;
-  postMessage({ kind: "want" });
+  const sentAt = performance.now();
+  setTimeout(want, Math.max(0, usual.answer - usual.encoding - MARGIN_MS));
   try {
     const response = await fetch(`${options.url}&confidence=${confidence}`, {
       method: "POST",
@@ -54,6 +62,7 @@ async function send() {
       refused(response, document);
       return;
     }
+    observe("answer", performance.now() - sentAt);
     const { boxes } = document.results[0];
     draw(canvas, boxes);
     inFlight = false;
@@ -62,6 +71,15 @@ async function send() {
   } catch {
     postMessage({ kind: "problem", status: 0 });
   }
+}
+
+function want() {
+  wantedAt = performance.now();
+  postMessage({ kind: "want" });
+}
+
+function observe(what, milliseconds) {
+  usual[what] += 0.2 * (milliseconds - usual[what]);
 }
 
 function refused(response, document) {
