@@ -38,6 +38,14 @@ def source(write_parquet, draw, tmp_path_factory):
     return write_parquet(folder, **{name: (split.images, split.labels) for name, split in splits.items()})
 
 
+@pytest.fixture(scope="module")
+def first(source, tmp_path_factory):
+    """A run that others start from, and its console output; nobody changes it."""
+    folder = tmp_path_factory.mktemp("runs")
+    said = run(*TINY, "--data", source, "--run-dir", folder / "first", "--models", folder / "models")
+    return folder / "first", said
+
+
 @pytest.mark.parametrize("arch", DEFAULTS)
 def test_omitted_options_have_the_default_of_the_architecture(arch):
     arguments = parse("--arch", arch)
@@ -54,11 +62,11 @@ def test_options_given_override_the_defaults_and_leave_the_others():
     assert settings.batch_size == DEFAULTS["cnn"].batch_size
 
 
-def test_without_publishing_a_draft_that_can_be_read_lies_in_the_run(source, tmp_path):
-    said = run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
-    draft = tmp_path / "run" / "export"
+def test_without_publishing_a_draft_that_can_be_read_lies_in_the_run(first):
+    folder, said = first
+    draft = folder / "export"
     assert "--publish" in said
-    assert not (tmp_path / "models").exists()
+    assert not (folder.parent / "models").exists()
     assert (draft / "report" / "README.md").is_file()
     manifest = read_manifest(draft)
     assert manifest.max_batch == 30
@@ -98,14 +106,13 @@ def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_p
     assert list((tmp_path / "run").glob("teacher-*.npy"))
 
 
-def test_training_starts_from_the_best_weights_of_another_run(source, tmp_path):
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
+def test_training_starts_from_the_best_weights_of_another_run(source, first, tmp_path):
     # With a learning rate of 0 and no averaging, the weights do not change.
-    options = ["--lr", "0", "--epochs", "1", "--ema", "0", "--start-from", tmp_path / "first"]
+    options = ["--lr", "0", "--epochs", "1", "--ema", "0", "--start-from", first[0]]
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", *options)
-    first, second = (best_weights(tmp_path / name) for name in ("first", "second"))
-    learned = [name for name in first if name.endswith("weight")]
-    assert all(torch.equal(first[name], second[name]) for name in learned)
+    before, after = best_weights(first[0]), best_weights(tmp_path / "second")
+    learned = [name for name in before if name.endswith("weight")]
+    assert all(torch.equal(before[name], after[name]) for name in learned)
     assert (
         json.loads((tmp_path / "second" / "export" / "manifest.json").read_text())["training"]["settings"]["start_from"]
         == "first"
@@ -137,16 +144,15 @@ def test_a_mirroring_graph_gives_the_same_answer_for_an_image_and_its_mirror_ima
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
 
 
-def test_final_weights_may_be_interpolated(source, tmp_path, monkeypatch):
+def test_final_weights_may_be_interpolated(source, first, tmp_path, monkeypatch):
     monkeypatch.setattr("training.classification.interpolate.SHARES", (0.25,))
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
-    options = ["--start-from", tmp_path / "first", "--interpolate", "--keep-weights"]
+    options = ["--start-from", first[0], "--interpolate", "--keep-weights"]
     said = run(*TINY, *options, "--data", source, "--run-dir", tmp_path / "second")
     assert "25% of the way" in said
     draft = tmp_path / "second" / "export"
     assert read_manifest(draft).training.settings["interpolated"] == 0.25
-    first, second = best_weights(tmp_path / "first"), best_weights(tmp_path / "second")
-    between = torch.lerp(first["head.weight"], second["head.weight"], 0.25)
+    before, after = best_weights(first[0]), best_weights(tmp_path / "second")
+    between = torch.lerp(before["head.weight"], after["head.weight"], 0.25)
     torch.testing.assert_close(best_weights(draft)["head.weight"], between, atol=1e-3, rtol=0)
 
 
@@ -163,11 +169,10 @@ def test_kept_statistics_are_those_that_training_began_with(source, tmp_path):
     assert (tmp_path / "run" / "export" / MODEL).is_file()
 
 
-def test_a_run_to_start_from_must_be_one_of_the_same_network(source, tmp_path):
+def test_a_run_to_start_from_must_be_one_of_the_same_network(source, first, tmp_path):
     with pytest.raises(ValueError, match=r"nothing: holds neither a run's checkpoint\.pt"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "nothing")
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "first")
-    options = ["--arch", "mlp", "--start-from", tmp_path / "first"]
+    options = ["--arch", "mlp", "--start-from", first[0]]
     with pytest.raises(ValueError, match="is a run of another network"):
         run("--data", source, "--run-dir", tmp_path / "run", *options)
 
@@ -201,9 +206,8 @@ def test_ineffective_or_invalid_options_are_refused(source, tmp_path, options, m
         run(*options, "--device", "cpu", "--data", source, "--run-dir", tmp_path / "run")
 
 
-def test_the_manifest_states_the_settings_that_were_in_force(source, tmp_path):
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "run")
-    settings = read_manifest(tmp_path / "run" / "export").training.settings
+def test_the_manifest_states_the_settings_that_were_in_force(first):
+    settings = read_manifest(first[0] / "export").training.settings
     assert "widths" in settings
     unused = {"backbone", "freeze", "network_size", "backbone_lr", "distill", "distill_temperature"}
     assert not settings.keys() & unused
@@ -228,12 +232,11 @@ def test_a_run_on_another_validation_split_is_warned_about(write_parquet, draw, 
     assert "that are validation images now" in run(*again, "--seed", 1)
 
 
-def test_a_run_goes_on_with_the_teacher_it_began_with_alone(source, tmp_path):
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "a")
+def test_a_run_goes_on_with_the_teacher_it_began_with_alone(source, first, tmp_path):
     run(*TINY, "--data", source, "--run-dir", tmp_path / "b", "--seed", 1)
     taught = [*TINY, "--data", source, "--run-dir", tmp_path / "run", "--resume", "--teacher"]
-    run(*taught, tmp_path / "a" / "export")
-    run(*taught, tmp_path / "a" / "export")
+    run(*taught, first[0] / "export")
+    run(*taught, first[0] / "export")
     with pytest.raises(ValueError, match=r"was made with other settings .*teacher export"):
         run(*taught, tmp_path / "b" / "export")
 
