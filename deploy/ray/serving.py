@@ -77,25 +77,27 @@ def quartet(settings: dict[str, Any]) -> ServeApplication:
         settings: of the service, by name: models, device, timeout, …; `threads` are as many as CPUs are assigned.
     """
     Settings(**settings)  # a mistake shows here, and not in the log of each replica
-    deployment = serve.deployment(
-        serve.ingress(None)(Quartet),
-        name="Quartet",
-        autoscaling_config={
-            "min_replicas": 1,
-            "max_replicas": 4,
-            # The batcher wants several requests at a time; more than these wait for each other.
-            "target_ongoing_requests": 16,
-            "upscale_delay_s": 5,
-            "downscale_delay_s": 120,
-        },
-        # Beyond these the proxy keeps requests, and refuses them when its own queue is full.
-        max_ongoing_requests=256,
-        max_queued_requests=4096,
-        graceful_shutdown_wait_loop_s=2,
-        graceful_shutdown_timeout_s=40,
-        health_check_period_s=5,
-        health_check_timeout_s=30,
-        ray_actor_options={"num_cpus": 1},
-        user_config={"revision": "1"},
-    )
-    return deployment.bind(settings)
+    return DEPLOYMENT.bind(settings)
+
+
+DEPLOYMENT = serve.deployment(
+    serve.ingress(None)(Quartet),
+    name="Quartet",
+    autoscaling_config={
+        "min_replicas": 1,
+        "max_replicas": 4,
+        # The batcher wants several requests at a time; more than these wait for each other.
+        "target_ongoing_requests": 16,
+        "upscale_delay_s": 5,
+        "downscale_delay_s": 120,
+    },
+    # Beyond these the proxy keeps requests, and refuses them when its own queue is full.
+    max_ongoing_requests=256,
+    max_queued_requests=4096,
+    graceful_shutdown_wait_loop_s=2,
+    graceful_shutdown_timeout_s=40,
+    health_check_period_s=5,
+    health_check_timeout_s=30,
+    ray_actor_options={"num_cpus": 1},
+    user_config={"revision": "1"},
+)
