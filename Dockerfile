@@ -11,14 +11,17 @@ COPY quartet quartet
 COPY service service
 
 FROM build AS build-cpu
-RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[server]' \
+# With EXTRAS=server,score the image can score offline too.
+ARG EXTRAS=server
+RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[${EXTRAS}]" \
     # 285 MB of GPU code that this image never loads.
     && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so \
     && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_tensorrt.so \
     && /opt/quartet/bin/pip uninstall --yes --quiet pip
 
 FROM build AS build-gpu
-RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[cuda]' \
+ARG EXTRAS=server
+RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[cuda,${EXTRAS}]" \
     && /opt/quartet/bin/pip uninstall --yes --quiet pip
 
 FROM ${PYTHON} AS runtime

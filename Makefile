@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help serve test lint format bench torture train-classification clean
+.PHONY: help serve test test-ray lint format bench torture train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -15,6 +15,10 @@ serve: $(VENV)/.serve ## install the service and serve models/ on http://127.0.0
 
 test: $(VENV)/.test ## install what the tests need and run them all
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-ray: $(VENV)/.test ## install Ray and run the tests on a local one
+	@$(PIP) --editable '.[test,ray]'
+	$(BIN)/python -m pytest -m ray
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff check .
