@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -40,9 +42,15 @@ def install(app: Application, registry: Registry) -> None:
         page.headers.update(_shields(bytes(page.body).decode()))
         return page
 
+    @cache
+    def describe_once() -> dict[str, Any]:
+        document = describe()
+        forget(app)
+        return document
+
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = describe()
+            document = deepcopy(describe_once())
             _follow(document, registry, app.repository.versions if app.ready else [], app.settings.max_items)
             app.openapi_schema = document
         return app.openapi_schema
@@ -71,6 +79,12 @@ def _shields(page: str) -> dict[str, str]:
         "referrer-policy": "no-referrer",
         "x-frame-options": "DENY",
     }
+
+
+def prepare(app: Application) -> None:
+    """Makes the part of the document that no model changes, which takes a quarter of a second, ahead of time."""
+    app.openapi()
+    forget(app)
 
 
 def forget(app: Application) -> None:

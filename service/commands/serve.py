@@ -10,6 +10,7 @@ import threading
 import time
 
 from service import memory
+from service.api import documentation
 from service.app import create_app, load_models
 from service.inference.device import DeviceLost, DeviceUnavailable
 from service.inference.repository import NothingToServe
@@ -74,6 +75,8 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
         As `run`.
     """
     app = create_app(settings, registry)
+    # While the models are loaded; the first client that asks for the document would hold up all others.
+    threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
     if worker:
         app.others_ready = worker.all_wanted
         app.metrics.exposed = worker.exposed()

@@ -99,7 +99,8 @@ class Batcher:
         self._seconds_to_prepare = 0.0
         # Items that admitted calls are going to submit; those of calls that have one.
         self._reserved = self._reserved_lone = 0
-        # Calls whose bodies are being read, and since when.
+        # Items of calls whose bodies are being read, and since when.
+        self._unread = 0
         self._reading: deque[tuple[float, Context]] = deque()
         # Until when those that were refused have been told to stay away, and how many items a call has whose body did
         # not tell.
@@ -141,7 +142,9 @@ class Batcher:
             Draining: the batcher is closed.
         """
         count = len(items)
-        self._admit(max(count, context.reserved), context)
+        if count > context.reserved or self._closed:
+            self._check(count, context)
+            self._reserve(count, context)
         self._reserve(context.reserved - count, context)
         submission = Submission(self._loop.create_future(), [None] * count, count, time.monotonic(), context)
         self._waiting.add(submission)
@@ -170,67 +173,77 @@ class Batcher:
             Draining: likewise.
             DeadlineExceeded: the call has gone without progress for too long already.
         """
-        context.reading = False
+        self._end_reading(context)
         counted = min(count, self._counted)
         if not context.single:
             self._items_per_call += (counted - self._items_per_call) * 0.05
         if context.single != (count == 1):
             self.release(context)
             context.single = not context.single
-        self._admit(counted, context)
+        if counted > context.reserved or self._closed:
+            self._check(counted, context)
+            self._reserve(counted, context)
 
-    def admit_unread(self, context: Context) -> None:
-        """Reserves room for a call whose items have not been counted yet: for as many as calls have of late.
+    def admit_unread(self, context: Context, small: bool) -> None:
+        """Makes sure of room for a call whose items have not been counted yet: for as many as calls have of late.
 
-        A body that takes its time does not keep others out: the call has to be admitted anew once it is there.
+        Where the body is large, room is kept for a while against others with a large body. Whoever's body is there
+        already goes first: a client that sends slowly keeps nobody out.
+
+        Args:
+            context: of the call.
+            small: whether its body comes at once, as a rule.
 
         Raises:
             Overloaded: as `submit` does.
             Draining: likewise.
         """
-        self._admit(1 if context.single else math.ceil(self._items_per_call), context)
-        context.reading = True
+        count = 1 if context.single else math.ceil(self._items_per_call)
+        self._check(count, context, 0 if small else self._unread)
+        context.admitted = True
+        if small:
+            return
+        context.unread = count
+        self._unread += count
         if not self._reading:
             self._loop.call_later(_READING_SECONDS, self._let_go)
         self._reading.append((time.monotonic(), context))
 
+    def _end_reading(self, context: Context) -> None:
+        self._unread -= context.unread
+        context.unread = 0
+
     def _let_go(self) -> None:
         """Gives back the room of calls whose bodies take long."""
         long_ago = time.monotonic() - _READING_SECONDS
-        while self._reading and (self._reading[0][0] <= long_ago or not self._reading[0][1].reading):
-            context = self._reading.popleft()[1]
-            if context.reading:
-                self.release(context)
+        while self._reading and (self._reading[0][0] <= long_ago or not self._reading[0][1].unread):
+            self._end_reading(self._reading.popleft()[1])
         if self._reading:
             self._loop.call_later(_READING_SECONDS / 4, self._let_go)
 
     def release(self, context: Context) -> None:
         """Gives back the room of items that the call will not submit."""
-        context.reading = False
+        if context.unread:
+            self._end_reading(context)
         if context.reserved:
             self._reserve(0, context)
 
-    def _admit(self, count: int, context: Context) -> None:
-        """Makes `count` the number of items that room is kept for, if there is room."""
+    def _check(self, count: int, context: Context, unread: int = 0) -> None:
+        """Makes sure of room for `count` items, beside what is queued and reserved, and `unread` items."""
         if self._closed:
             raise Draining("The server is shutting down: send the request to another one.")
-        if count <= context.reserved:
-            if count < context.reserved:
-                self._reserve(count, context)
-            return
         flow = self.flow
         queue = flow.queue
-        queued, reserved = len(queue), self._reserved - context.reserved
+        queued, reserved = len(queue), self._reserved - context.reserved + unread
         full = queued + reserved + count > self._max_queue
         # Far from every bound, as nearly always: what follows costs more than a small network.
         each = flow.seconds_per_item + self._seconds_to_prepare
         if not full and (queued + reserved + flow.in_flight) * each < self._negligible:
-            self._reserve(count, context)
             return
         if context.single:
             # Half of each batch is for such items.
             queued = min(queued, 2 * len(queue.lone))
-            reserved = min(reserved, 2 * (self._reserved_lone - context.reserved))
+            reserved = min(reserved, 2 * (self._reserved_lone - context.reserved) + unread)
         wait = (queued + reserved + flow.in_flight) * flow.seconds_per_item + reserved * self._seconds_to_prepare
         if wait and self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)
@@ -248,10 +261,9 @@ class Batcher:
         # those who ask again at once would take all that becomes free, and nothing would be left for those who come
         # back when they were told to.
         filled = max(wait / left, (queued + reserved) / self._max_queue)
-        new = not context.reserved and not context.next_round
+        new = not context.admitted and not context.reserved and not context.next_round
         if new and filled > 0.5 and random.random() < 2 * filled - 1:  # noqa: S311 - chance, no secret
             raise self._refusal(f"Others wait for {wait:.1f} s already, and not all requests can be let in", 0.0, count)
-        self._reserve(count, context)
 
     def _reserve(self, count: int, context: Context) -> None:
         """Makes `count` the number of items that room is kept for."""

@@ -27,7 +27,8 @@ class Context:
         deadline: when the call has gone without progress for too long, on the monotonic clock.
         cancelled: whether nobody waits for the answer any more.
         reserved: items that the call was admitted with and has not submitted yet.
-        reading: whether it was admitted before its body was there, which has not come yet.
+        admitted: whether there was room for it before its body was read.
+        unread: items that room is kept for while its body comes.
         next_round: of the model's queue, in which further items of the call have their turn.
         decode_seconds: spent on turning what was sent into the model's inputs, over all items.
         queue_seconds: the longest wait of an item for its batch.
@@ -36,6 +37,7 @@ class Context:
 
     __slots__ = (
         "_on_slow",
+        "admitted",
         "cancelled",
         "deadline",
         "decode_seconds",
@@ -44,10 +46,10 @@ class Context:
         "next_round",
         "priority",
         "queue_seconds",
-        "reading",
         "reserved",
         "single",
         "timeout",
+        "unread",
     )
 
     def __init__(
@@ -56,8 +58,8 @@ class Context:
         self.timeout = timeout
         self.priority = priority
         self.deadline = time.monotonic() + timeout
-        self.cancelled = self.fixed = self.single = self.reading = False
-        self.reserved = 0
+        self.cancelled = self.fixed = self.single = self.admitted = False
+        self.reserved = self.unread = 0
         self.next_round = 0
         self.decode_seconds = self.queue_seconds = self.inference_seconds = 0.0
         self._on_slow = on_slow

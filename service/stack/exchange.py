@@ -12,6 +12,8 @@ from service.inference.context import Context
 from service.inference.repository import Lease
 from service.settings import Settings
 
+_SMALL_BYTES = 1 << 16
+
 
 @dataclass(slots=True)
 class Answer:
@@ -72,6 +74,12 @@ class Exchange(Request):
             stated = self.header(b"content-type").partition(b";")[0]
             self._media_type = stated.strip().lower().decode("latin-1")
         return self._media_type
+
+    @property
+    def small(self) -> bool:
+        """Whether the body is so small, as it is stated, that it comes at once as a rule."""
+        stated = self.header(b"content-length")
+        return stated.isdigit() and int(stated) <= _SMALL_BYTES
 
     def hold(self, lease: Lease) -> Lease:
         """Keeps a lease until the request has been answered."""

@@ -130,16 +130,23 @@ async def test_a_body_that_takes_its_time_keeps_nobody_out(monkeypatch: pytest.M
     monkeypatch.setattr("service.inference.batcher._READING_SECONDS", 0.01)
     async with batcher_of(Gated(), max_queue=2) as (batcher, _):
         slow, quick, other = Context(), Context(), Context()
-        batcher.admit_unread(slow)
-        batcher.admit_unread(quick)
-        batcher.admit(1, quick)  # its body is there
+        batcher.admit_unread(slow, small=False)
+        batcher.admit_unread(quick, small=False)
         with pytest.raises(Overloaded):
-            batcher.admit(1, other)
+            batcher.admit_unread(other, small=False)
+        batcher.admit_unread(other, small=True)
+        batcher.admit(1, other)  # its body is there
+        batcher.admit(1, quick)
+        with pytest.raises(Overloaded):
+            batcher.admit(1, slow)
+        batcher.release(quick)
         await asyncio.sleep(0.05)
-        assert (slow.reserved, quick.reserved) == (0, 1)
-        batcher.admit(1, other)
-        with pytest.raises(Overloaded):
-            batcher.admit(1, slow)  # now it has to be admitted anew
+        batcher.admit_unread(quick, small=False)  # the slow one has lost its room
+        batcher.admit(1, slow)
+        batcher.release(quick)
+        batcher.release(slow)
+        batcher.release(other)
+        assert batcher._unread == batcher._reserved == 0
 
 
 @pytest.mark.parametrize(("waiting", "chance", "refused"), [(4, 0.0, False), (8, 0.5, True), (8, 0.7, False)])
