@@ -78,6 +78,23 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_seconds, default=0.5, help="how long to measure each graph (default: %(default)s)"
     )
     examine.set_defaults(command="doctor")
+    tune = "measure every graph on this machine, and keep the best settings in a file that the server reads"
+    measure = commands.add_parser(
+        "tune",
+        help=tune,
+        description=f"{tune}. Nothing else should run meanwhile.",
+    )
+    measure.set_defaults(command="tune")
+    measure.add_argument("models", nargs="*", metavar="MODEL", help="measure these models alone")
+    measure.add_argument(
+        "--seconds", type=_seconds, default=0.5, help="how long to measure each setting (default: %(default)s)"
+    )
+    measure.add_argument(
+        "--p99-ms",
+        type=_milliseconds,
+        default=100.0,
+        help="the most milliseconds that 99 of 100 items may take under load, waiting included (default: %(default)s)",
+    )
     _add_score(commands)
     return parser
 
@@ -87,6 +104,13 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 3600:  # NaN is neither
         raise argparse.ArgumentTypeError("must be between 0 and 3600")
     return seconds
+
+
+def _milliseconds(text: str) -> float:
+    milliseconds = float(text)
+    if not 0 < milliseconds <= 3_600_000:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 3600000")
+    return milliseconds
 
 
 def _add_score(commands: "argparse._SubParsersAction[_CommandParser]") -> None:

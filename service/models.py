@@ -1,14 +1,20 @@
 """The models of a folder, opened as the settings say."""
 
+import logging
 import math
 from collections.abc import Callable, Collection
 
 from service.inference.batcher import Observer
+from service.inference.cuda import serving_device
+from service.inference.performance import Known
 from service.inference.repository import Repository
+from service.inference.tuning import machine_key, read_tuning
 from service.inference.variants import Selection
 from service.inference.versions import Newest
 from service.settings import Settings
 from service.tasks.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 
 def repository_of(
@@ -30,11 +36,20 @@ def repository_of(
         policy: which versions are loaded and which of them answers.
         patient: whether calls wait however long it takes, instead of being refused.
     """
+    machine = machine_key(serving_device(settings.device))
+
+    def read_known() -> Known:
+        graphs = read_tuning(settings.tuning_file).machines.get(machine, {})
+        if graphs:
+            logger.info("%s: %d graphs were measured on this machine before", settings.tuning_file.name, len(graphs))
+        return lambda sha256: graphs[sha256].performance if sha256 in graphs else None
+
     return Repository(
         settings.models,
         registry.kinds,
         device=settings.device,
-        threads=settings.threads,
+        threads=settings.threads or read_tuning(settings.tuning_file).threads(machine) or 0,
+        read_known=read_known,
         max_batch=settings.max_batch,
         max_queue=1_000_000_000 if patient else settings.max_queue,
         max_wait=math.inf if patient else settings.max_wait,

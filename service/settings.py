@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.inference.device import Device
+from service.inference.tuning import TUNING
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
@@ -33,6 +34,10 @@ class Settings(BaseSettings):
         "auto",
         description="which graph of a model runs: auto (the fastest that is good here), reference or a variant's name; "
         "for single models MODEL=VARIANT, with commas between",
+    )
+    tuning: Path | None = Field(
+        None,
+        description="file that `python -m service tune` writes and the server reads; tuning.json in the models folder",
     )
     threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
     gpu_memory_mb: float = Field(
@@ -58,6 +63,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning and error leave out the line per request"
     )
+
+    @property
+    def tuning_file(self) -> Path:
+        """The file of what was measured on this machine."""
+        return self.tuning or self.models / TUNING
 
     @field_validator("variant")
     @classmethod

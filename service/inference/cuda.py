@@ -7,6 +7,8 @@ from typing import Any
 
 import onnxruntime as ort
 
+from service.inference.device import cuda_index, cuda_name
+
 PROVIDER = "CUDAExecutionProvider"
 
 # As ONNX Runtime words what a library of NVIDIA's answered; a test looks for this in the provider's own file.
@@ -47,6 +49,11 @@ def cuda_problem(index: int = 0) -> str | None:
         except OSError as error:
             return f"a CUDA library is missing ({error}): pip install 'onnxruntime-gpu[cuda,cudnn]'"
     return None
+
+
+def serving_device(device: str) -> str:
+    """Where graphs run if `device` is asked for (`auto`, `cpu`, `cuda`, `cuda:N`): on `cuda`, `cuda:N` or `cpu`."""
+    return "cpu" if device == "cpu" or cuda_problem(cuda_index(device)) else cuda_name(cuda_index(device))
 
 
 def provider(index: int, memory_mb: float) -> tuple[str, dict[str, Any]]:

@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.inference.cards import AUTO, REFERENCE, ManifestBase
-from service.inference.cuda import cuda_problem
-from service.inference.device import DeviceUnavailable, cuda_index, cuda_name
+from service.inference.cuda import serving_device
+from service.inference.device import DeviceUnavailable
 from service.inference.manifest import InvalidModel, check_files, read_manifest, without_folders
-from service.inference.performance import Known, Performance, measure, nothing
+from service.inference.performance import WORTHWHILE, Known, Performance, measure, nothing
 from service.inference.session import Session, read_golden_item
 from service.inference.shapes import Shapes
 from service.inference.variants import Graph, graphs
@@ -66,8 +66,7 @@ class Opened:
         others: why other variants do not, by name.
         session: on the device; on a CPU with all cores.
         single: the same on one core; None on a GPU, and where there is one core.
-        max_batch: its largest batch.
-        seconds: what such a batch takes, on one core or on the GPU.
+        performance: how fast the graph is, and how it is best run.
         probe: an item of the golden file, which the model is known to be good at.
     """
 
@@ -78,8 +77,7 @@ class Opened:
     others: Mapping[str, str]
     session: Session
     single: Session | None
-    max_batch: int
-    seconds: float
+    performance: Performance
     probe: Any
 
 
@@ -94,6 +92,8 @@ def open_version(
     gpu_memory_mb: float = 0,
     wanted: str = AUTO,
     known: Known = nothing,
+    quiet: bool = True,
+    predecessor: str | None = None,
 ) -> Opened:
     """Opens a version; takes seconds.
 
@@ -107,13 +107,16 @@ def open_version(
         gpu_memory_mb: likewise.
         wanted: which of its graphs shall answer, as `graphs` takes it.
         known: the performance of graphs that need not be measured.
+        quiet: whether nothing is served meanwhile, so that measurements mean something.
+        predecessor: which graph of the version that answers now does so; None where it has no variants, or there is
+            none.
 
     Raises:
         InvalidModel: it cannot be served.
         DeviceUnavailable: the device that was asked for cannot serve.
     """
     manifest, companion = read_version(folder, name, kinds)
-    serving = "cpu" if device == "cpu" or cuda_problem(cuda_index(device)) else cuda_name(cuda_index(device))
+    serving = serving_device(device)
     may_answer, others = graphs(manifest, wanted, "cpu" if serving == "cpu" else "cuda")
     batch = min(max_batch, manifest.max_batch)
 
@@ -123,9 +126,12 @@ def open_version(
         if graph.name != REFERENCE:  # the files of the reference have been checked with the manifest
             check_files(folder, graph.manifest, graph.files)
         opened = Session(folder / graph.file, where, threads, Shapes.of(manifest, batch), gpu_memory_mb)
-        return _run(folder, graph, opened, batch, known(graph.sha256))
+        return _run(folder, graph, opened, batch, known(graph.sha256), quiet)
 
-    running, beaten = _choose(may_answer, run, known, by_speed=wanted == AUTO)
+    best = _fastest(may_answer, known)
+    if best is None and not quiet:
+        best = _recommended(may_answer, predecessor)
+    running, beaten = _choose(may_answer, run, best, by_speed=wanted == AUTO)
     others |= beaten
     if wanted in others:
         logger.warning("%s/%s: the variant %s was asked for: %s", name, folder.name, wanted, others[wanted])
@@ -149,8 +155,7 @@ def open_version(
         others,
         session,
         running.single,
-        performance.max_batch,
-        performance.seconds,
+        performance,
         read_golden_item(folder, running.graph.manifest),
     )
 
@@ -173,14 +178,14 @@ def read_version(folder: Path, name: str, kinds: Mapping[str, Kind]) -> tuple[Ma
 
 
 def _choose(
-    may_answer: Sequence[Graph], run: Callable[[Graph], Running], known: Known, *, by_speed: bool
+    may_answer: Sequence[Graph], run: Callable[[Graph], Running], fastest: Graph | None, *, by_speed: bool
 ) -> tuple[Running, dict[str, str]]:
     """The graph that answers, and why the others that were tried do not.
 
     Args:
         may_answer: the reference last; it answers where no other is good.
         run: opens a graph.
-        known: the performance of graphs that need not be measured.
+        fastest: of them, where that need not be measured.
         by_speed: whether the fastest shall answer; otherwise the first that is good.
 
     Raises:
@@ -191,7 +196,6 @@ def _choose(
     others: dict[str, str] = {}
     best: Running | None = None
     if by_speed and variants:
-        fastest = _fastest(may_answer, known)
         if fastest is None:  # measured against the reference
             best = run(reference)
         else:  # the others need not even be opened
@@ -225,7 +229,25 @@ def _fastest(may_answer: Sequence[Graph], known: Known) -> Graph | None:
     return best
 
 
-def _run(folder: Path, graph: Graph, session: Session, max_batch: int, performance: Performance | None) -> Running:
+def _recommended(may_answer: Sequence[Graph], predecessor: str | None) -> Graph:
+    """The graph that is probably the fastest, without a measurement.
+
+    Args:
+        may_answer: the reference last.
+        predecessor: which graph of the version before answers here; the same of this one does, where there is one.
+            Otherwise the one that was the fastest where it was made.
+    """
+    *variants, reference = may_answer
+    if predecessor is not None:
+        return next((graph for graph in variants if graph.name == predecessor), reference)
+    return max(
+        (graph for graph in variants if graph.gain > WORTHWHILE), key=lambda graph: graph.gain, default=reference
+    )
+
+
+def _run(
+    folder: Path, graph: Graph, session: Session, max_batch: int, performance: Performance | None, quiet: bool
+) -> Running:
     """Checks a graph that has been opened and warms it up; measures it unless its performance is known.
 
     Raises:
@@ -239,10 +261,10 @@ def _run(folder: Path, graph: Graph, session: Session, max_batch: int, performan
         single = Session(folder / graph.file, "cpu", 1)
         warm += single.warm_up(manifest, 1)
     if performance is None:
-        performance, seconds = measure(manifest, session, single, max_batch)
+        performance, seconds = measure(manifest, session, single, max_batch, quiet=quiet)
         warm += seconds
     else:
-        performance = replace(performance, max_batch=min(performance.max_batch, max_batch))
+        performance = performance.limited(max_batch)
         for each in filter(None, (session, single)):
             warm += each.warm_up(manifest, performance.max_batch)
     return Running(graph, session, single, performance, difference, warm)

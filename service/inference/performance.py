@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,11 @@ _LONG_CPU_BATCH_SECONDS = 0.025
 _TIMINGS, _TIMING_SECONDS = 8, 0.05
 # A model that takes longer the first time is too slow to run on the event loop, so it is not measured again.
 _PERHAPS_INLINE_SECONDS = 0.02
+# A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs up to
+# half of it, and the loop can afford that.
+INLINE_SECONDS = 0.0005
 # A variant that gains less is less exact for nothing, and the difference may be chance.
-_WORTHWHILE = 1.1
+WORTHWHILE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +32,28 @@ class Performance:
         max_batch: its largest batch.
         seconds: what such a batch takes, on one core or on the GPU.
         alone: what a batch of one takes, likewise.
+        inline: whether its batches run on the event loop itself.
     """
 
     max_batch: int
     seconds: float
     alone: float
+    inline: bool = False
 
     @property
     def per_item(self) -> float:
         """Seconds that an item takes in its largest batch."""
         return self.seconds / self.max_batch
 
+    def limited(self, max_batch: int) -> "Performance":
+        """The same with batches of at most `max_batch` items."""
+        if max_batch >= self.max_batch:
+            return self
+        return replace(self, max_batch=max_batch, seconds=self.per_item * max_batch)
+
     def is_worth(self, other: "Performance") -> bool:
         """Whether to run this rather than the other: in large batches it is clearly faster, alone not slower."""
-        return self.per_item * _WORTHWHILE <= other.per_item and self.alone <= other.alone * _WORTHWHILE
+        return self.per_item * WORTHWHILE <= other.per_item and self.alone <= other.alone * WORTHWHILE
 
 
 # What is known of a graph's performance on this machine, by the sha256 of its file; what is not is measured.
@@ -54,7 +65,7 @@ def nothing(_: str) -> None:
 
 
 def measure(
-    manifest: ManifestBase, session: Session, single: Session | None, max_batch: int
+    manifest: ManifestBase, session: Session, single: Session | None, max_batch: int, *, quiet: bool = True
 ) -> tuple[Performance, float]:
     """Finds the batch that is best for a graph, and how fast the graph is then.
 
@@ -63,6 +74,7 @@ def measure(
         session: on the device, which has run already.
         single: the same on one core, likewise; None where there is none.
         max_batch: the most items in a batch.
+        quiet: whether nothing is served meanwhile; otherwise nothing is run that warming up would not run anyway.
 
     Returns:
         The performance, and the seconds that the first batches of that size took.
@@ -71,22 +83,23 @@ def measure(
         InvalidModel: the runtime cannot run such a batch.
     """
     busy = single or session
-    alone = _shortest(busy, manifest)
+    alone = _shortest(busy, manifest, _TIMINGS if quiet else 1)
     batch = min(max_batch, _worthwhile(alone)) if session.device == "cpu" else max_batch
     warm = largest = 0.0
     for each in filter(None, (session, single)):
         largest = each.warm_up(manifest, batch)
         warm += largest
-    if largest < _PERHAPS_INLINE_SECONDS:
+    if quiet and largest < _PERHAPS_INLINE_SECONDS:
         # The shortest of some: the first one allocates, and a disturbed one says nothing about the model.
         largest = min(busy.warm_up(manifest, batch) for _ in range(3))
-    return Performance(batch, largest, alone), warm
+    inline = session.device == "cpu" and largest < INLINE_SECONDS
+    return Performance(batch, largest, alone, inline), warm
 
 
-def _shortest(session: Session, manifest: ManifestBase) -> float:
+def _shortest(session: Session, manifest: ManifestBase, timings: int) -> float:
     """Seconds for a single item: the least of some times, since whatever disturbs one makes it longer."""
     times: list[float] = []
-    while len(times) < 2 or (len(times) < _TIMINGS and sum(times) < _TIMING_SECONDS):
+    while len(times) < min(2, timings) or (len(times) < timings and sum(times) < _TIMING_SECONDS):
         times.append(session.warm_up(manifest, 1))
     return min(times)
 

@@ -15,9 +15,10 @@ from service.inference.batcher import Batcher, Observer
 from service.inference.device import DeviceUnavailable, available_cpus
 from service.inference.loading import Kind, Opened, open_version
 from service.inference.manifest import InvalidModel, without_folders
+from service.inference.performance import Known, nothing
 from service.inference.scheduler import Scheduler
 from service.inference.session import Session
-from service.inference.stacking import run_batch, run_ragged
+from service.inference.stacking import runner
 from service.inference.variants import Selection
 from service.inference.versions import Newest, versions_in
 
@@ -25,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs
-# up to half of it, and the loop can afford that.
-_INLINE_SECONDS = 0.0005
 # Batches of different models that a GPU works on at a time: one is copied while the other is computed.
 _GPU_BATCHES = 2
 
@@ -162,6 +160,8 @@ class Repository:
         observer: makes the observer of a model's batcher, given its name.
         selection: which variants answer.
         policy: which versions are loaded and which of them answers.
+        read_known: reads what is known of graphs' performance; called before anything is loaded, and again before a
+            reload.
         only: names of the models that are loaded; all of the folder, where there are none.
     """
 
@@ -179,6 +179,7 @@ class Repository:
         gpu_memory_mb: float = 0,
         selection: Selection | None = None,
         policy: Newest | None = None,
+        read_known: Callable[[], Known] = lambda: nothing,
         only: Collection[str] = (),
     ) -> None:
         self._folder = folder
@@ -188,6 +189,8 @@ class Repository:
         self._observer = observer
         self._selection = selection or Selection()
         self._policy = policy or Newest()
+        self._read_known = read_known
+        self._known: Known = nothing
         self._threads = threads or available_cpus()
         self._open = partial(
             open_version,
@@ -255,11 +258,12 @@ class Repository:
         async with self._loading:
             before = {version.label for version in self.versions}
             self.refused = {}
+            self._known = await _on_daemon_thread(self._read_known)
             for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
                 if self._only and folder.name not in self._only:
                     continue
                 try:
-                    await self._load(folder.name)
+                    await self._load(folder.name, quiet=not before)
                 except OSError as error:
                     self._refuse(folder.name, f"its folder cannot be read: {error.strerror}")
         for name in self._selection.by_model.keys() - self._loaded.keys():
@@ -282,9 +286,15 @@ class Repository:
         left = None if end is None else max(0.1, end - time.monotonic())
         await asyncio.gather(*(scheduler.close(left) for scheduler in self._schedulers.values()))
 
-    async def _load(self, name: str) -> None:
-        """Loads what the policy wants of a model, and retires what it no longer wants."""
+    async def _load(self, name: str, *, quiet: bool) -> None:
+        """Loads what the policy wants of a model, and retires what it no longer wants.
+
+        Args:
+            name: of the model.
+            quiet: whether nothing is served meanwhile.
+        """
         before = self._loaded.get(name, {})
+        answers = self.models.get(name)
         good: dict[str, Version] = {}
         for version in self._policy.candidates(versions_in(self._folder / name)):
             if len(good) == self._policy.count:
@@ -294,7 +304,15 @@ class Repository:
                 continue
             try:
                 # Hashing, optimising the graph and warming up block for long: off the event loop.
-                work = partial(self._open, self._folder / name / version, name, wanted=self._selection.of(name))
+                work = partial(
+                    self._open,
+                    self._folder / name / version,
+                    name,
+                    wanted=self._selection.of(name),
+                    known=self._known,
+                    quiet=quiet,
+                    predecessor=answers.variant if answers and answers.manifest.variants else None,
+                )
                 opened = await _on_daemon_thread(work)
             except DeviceUnavailable:
                 raise
@@ -312,19 +330,14 @@ class Repository:
                     self._retire(replaced)
 
     def _serve(self, name: str, version: str, opened: Opened) -> Version:
-        # Items of one shape are stacked as they are; where a length is open, they may differ.
-        ragged = any(-1 in spec.shape[1:] for spec in opened.manifest.inputs)
-        stack = partial(run_ragged, lengths=opened.session.lengths) if ragged else run_batch
-        run, run_on_one_core = (
-            partial(stack, session.run, tuple(session.inputs)) if session else None
-            for session in (opened.session, opened.single)
-        )
-        assert run is not None  # noqa: S101 - there is always a session
+        run = runner(opened.session, opened.manifest)
+        run_on_one_core = runner(opened.single, opened.manifest) if opened.single else None
+        performance = opened.performance
         # Never on a GPU, however short its batches: the event loop would wait for the device.
-        inline = opened.session.device == "cpu" and opened.seconds < _INLINE_SECONDS
+        inline = opened.session.device == "cpu" and performance.inline
         batcher = Batcher(
             run_on_one_core or run if inline else run,
-            max_batch=opened.max_batch,
+            max_batch=performance.max_batch,
             max_queue=self._max_queue,
             max_wait=self._max_wait,
             observer=self._observer(name),
@@ -332,7 +345,7 @@ class Repository:
             run_on_one_core=run_on_one_core,
             cores=self._threads,
             probe=opened.probe,
-            seconds_per_item=opened.seconds / opened.max_batch / (self._threads if opened.single else 1),
+            seconds_per_item=performance.per_item / (self._threads if opened.single else 1),
         )
         return Version(name, version, opened, batcher)
 

@@ -1,11 +1,22 @@
 """From items to the arrays that a graph takes, and back."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from service.inference.session import Array
+from service.inference.cards import ManifestBase
+from service.inference.scheduler import Run
+from service.inference.session import Array, Session
+
+
+def runner(session: Session, manifest: ManifestBase) -> Run:
+    """What runs a batch of a version's items in a session."""
+    # Items of one shape are stacked as they are; where a length is open, they may differ.
+    ragged = any(-1 in spec.shape[1:] for spec in manifest.inputs)
+    stack = partial(run_ragged, lengths=session.lengths) if ragged else run_batch
+    return partial(stack, session.run, tuple(session.inputs))
 
 
 def run_batch(

@@ -50,11 +50,13 @@ class Graph:
         name: `reference`, or of the variant.
         file: in the version's folder.
         manifest: what holds for its answers.
+        gain: how many times as fast as the reference it was where it was made, at its best batch size.
     """
 
     name: str
     file: str
     manifest: ManifestBase
+    gain: float = 1.0
 
     @property
     def files(self) -> tuple[str, str]:
@@ -87,7 +89,8 @@ def graphs(manifest: ManifestBase, wanted: str, device: Literal["cpu", "cuda"]) 
         elif card.device != device:
             others[card.name] = f"it is meant for {card.device}"
         else:
-            found.append(Graph(card.name, card.file, manifest.as_variant(card)))
+            gains = [speed.items_per_second / speed.reference for speed in card.speed if speed.device == device]
+            found.append(Graph(card.name, card.file, manifest.as_variant(card), max(gains, default=1.0)))
     if wanted not in (AUTO, REFERENCE) and wanted not in {card.name for card in manifest.variants}:
         others[wanted] = "this version has no such variant"
     return [*found, reference], others

@@ -29,6 +29,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     assert "serve" in text
     assert "doctor" in text
+    assert "tune" in text
 
 
 def test_help_of_serve_lists_every_setting(capsys: pytest.CaptureFixture[str]):

@@ -327,7 +327,7 @@ async def test_one_version_that_breaks_the_loading_does_not_keep_the_others_from
 async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
     tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("service.inference.repository._INLINE_SECONDS", 60.0)  # however slow the machine is
+    monkeypatch.setattr("service.inference.performance.INLINE_SECONDS", 60.0)  # however slow the machine is
     write_model(tmp_path)
     repository = repository_of(tmp_path)
     await repository.load_all()
@@ -339,7 +339,7 @@ async def test_a_model_that_costs_next_to_nothing_gets_no_thread(
 async def test_all_models_share_the_threads_of_one_device(
     tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("service.inference.repository._INLINE_SECONDS", 0.0)
+    monkeypatch.setattr("service.inference.performance.INLINE_SECONDS", 0.0)
     write_model(tmp_path, "one")
     write_model(tmp_path, "two")
     repository = repository_of(tmp_path, threads=2)

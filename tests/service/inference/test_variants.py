@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from service.inference import loading
+from service.inference.cards import ManifestBase
 from service.inference.device import DeviceUnavailable
 from service.inference.loading import Opened, open_version
 from service.inference.manifest import InvalidModel, sha256
@@ -20,7 +21,9 @@ from tests.tiny_variants import int8_graph, write_slow_model, write_variant
 FAST, SLOW = Performance(16, 0.001, 0.0001), Performance(16, 0.1, 0.01)
 
 
-def open_tiny(folder: Path, wanted: str = "auto", known: Mapping[str, Performance] | None = None) -> Opened:
+def open_tiny(
+    folder: Path, wanted: str = "auto", known: Mapping[str, Performance] | None = None, **changes: object
+) -> Opened:
     return open_version(
         folder,
         "classifier",
@@ -30,6 +33,7 @@ def open_tiny(folder: Path, wanted: str = "auto", known: Mapping[str, Performanc
         max_batch=64,
         wanted=wanted,
         known=(known or {}).get,
+        **changes,
     )
 
 
@@ -121,10 +125,36 @@ def test_what_is_known_is_not_measured(tmp_path: Path, monkeypatch: pytest.Monke
     files = read_manifest(folder).files
     monkeypatch.setattr(loading, "measure", None)
     opened = open_tiny(folder, known={files["int8.onnx"]: Performance(9, 0.003, 0.001), files["model.onnx"]: SLOW})
-    assert (opened.variant, opened.max_batch, opened.seconds) == ("int8", 9, 0.003)
+    assert (opened.variant, opened.performance) == ("int8", Performance(9, 0.003, 0.001))
     # No larger than it was checked for.
     opened = open_tiny(folder, "reference", known={files["model.onnx"]: Performance(512, 0.1, 0.01)})
-    assert opened.max_batch == 16
+    assert opened.performance == Performance(16, 0.1 * 16 / 512, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("predecessor", "gain", "expected"),
+    [(None, 3, "int8"), (None, 1.05, "reference"), (None, None, "reference"), ("int8", None, "int8"),
+     ("reference", 3, "reference"), ("float16", 3, "reference")],
+)  # fmt: skip
+def test_a_reload_goes_by_the_manifest_or_by_what_answers_already(
+    tmp_path: Path, predecessor: str | None, gain: float | None, expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    folder = write_model(tmp_path)
+    speed = {"device": "cpu", "machine": "another", "threads": 2, "batch": 8, "reference": 100}
+    write_variant(folder, int8_graph(), speed=[] if gain is None else [{**speed, "items_per_second": 100 * gain}])
+    runs: list[tuple[str, int]] = []
+    warm_up = Session.warm_up
+
+    def counted(session: Session, manifest: ManifestBase, batch: int) -> float:
+        runs.append((session._file, batch))
+        return warm_up(session, manifest, batch)
+
+    monkeypatch.setattr(Session, "warm_up", counted)
+    opened = open_tiny(folder, quiet=False, predecessor=predecessor)
+    assert opened.variant == expected
+    # One graph is opened, and nothing is run but what makes it warm.
+    file = "model.onnx" if expected == "reference" else "int8.onnx"
+    assert runs == [(file, 1), (file, 1), (file, opened.performance.max_batch)]
 
 
 @pytest.mark.parametrize("wanted", ["auto", "int8"])
