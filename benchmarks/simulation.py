@@ -7,6 +7,7 @@ python -m benchmarks.simulation [--model classifier-transfer] [--seconds 15]
 """
 
 import asyncio
+import json
 import math
 import tempfile
 import threading
@@ -14,7 +15,7 @@ import time
 from argparse import ArgumentParser
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import httpx
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--model", default="classifier-transfer", help="an image classifier")
     parser.add_argument("--seconds", type=float, default=15, help="of each load")
+    parser.add_argument("--save", type=Path, help="write what was measured of the model, for benchmarks.capacity")
     options = parser.parse_args()
     folder = newest(options.models, options.model)
     with np.load(folder / "golden.npz") as golden:
@@ -193,6 +195,8 @@ def main() -> None:
         with service(Path(scratch), settings) as running:
             url = f"http://127.0.0.1:{running.port}/v1/models/{options.model}"
             costs = measure_costs(folder, running, images, httpx.get(url).json()["max_batch"])
+            if options.save:
+                options.save.write_text(json.dumps(asdict(costs), indent=1))
             largest = float(np.median(costs.one_core[costs.max_batch]))
             alone = float(np.median(costs.all_cores[1]))
             capacity = costs.cores / (largest / costs.max_batch + costs.loop)
