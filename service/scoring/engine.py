@@ -112,15 +112,19 @@ class Engine:
         _check_folder(settings.models, name, wanted)
         policy = Exactly(version=wanted) if wanted else Newest()
         repository = repository_of(settings, registry, _Silent, only=(name,), policy=policy, patient=True)
-        await repository.load_all()
-        lease = repository.lease(job.model)
-        operations = registry.tasks[lease.version.manifest.task].operations
-        able = {operation.name: operation for operation in operations if _reads_items(operation)}
-        chosen = able.get(job.operation) if job.operation else next(iter(able.values()), None)
-        if chosen is None:
-            wanted = f"cannot {job.operation}" if job.operation else "answers no items"
-            raise UnusableJob(f"{lease.version.label} {wanted}; it can {', '.join(able) or 'generate only'}.")
-        return cls(repository, lease, chosen, job, settings)
+        try:
+            await repository.load_all()
+            lease = repository.lease(job.model)
+            operations = registry.tasks[lease.version.manifest.task].operations
+            able = {operation.name: operation for operation in operations if _reads_items(operation)}
+            chosen = able.get(job.operation) if job.operation else next(iter(able.values()), None)
+            if chosen is None:
+                what = f"cannot {job.operation}" if job.operation else "answers no items"
+                raise UnusableJob(f"{lease.version.label} {what}; it can {', '.join(able) or 'generate only'}.")
+            return cls(repository, lease, chosen, job, settings)
+        except BaseException:
+            await repository.close(1)
+            raise
 
     @property
     def cell(self) -> Callable[[str], Any]:
