@@ -10,6 +10,7 @@ the server has one half of the cores and whoever asks it the other, as where the
 """
 
 import base64
+import contextlib
 import http.client
 import os
 import shutil
@@ -24,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import options
-from benchmarks.servers import service
+from benchmarks.servers import Running, service
 from service.inference.manifest import GOLDEN
 
 _SIZE = (640, 480)
@@ -50,7 +52,14 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     halves = cores[: len(cores) // 2], cores[len(cores) // 2 :]
     table = Table(title=f"live detection, medians of {arguments.rounds} rounds of {arguments.seconds:g} s")
-    for column in ("cores", "plain client, requests/s", "page, frames/s", "page / plain", "the page says"):
+    for column in (
+        "cores",
+        "plain client, requests/s",
+        "page, frames/s",
+        "page / plain",
+        "browser, ms CPU a frame",
+        "the page says",
+    ):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as folder:
         camera = Path(folder) / "camera.y4m"
@@ -59,22 +68,38 @@ def main() -> None:
             os.sched_setaffinity(0, of_server)
             with service(arguments.models) as running:
                 os.sched_setaffinity(0, of_client)
-                plain, live, said = _compare(running.port, chromium, camera, arguments)
-            table.add_row(name, f"{plain:.1f}", f"{live:.1f}", f"{live / plain:.0%}", said)
+                plain, live, cpu, said = _compare(running, chromium, camera, arguments)
+            table.add_row(name, f"{plain:.1f}", f"{live:.1f}", f"{live / plain:.0%}", f"{1000 * cpu:.1f}", said)
     console.print(table)
 
 
-def _compare(port: int, chromium: str, camera: Path, arguments: Namespace) -> tuple[float, float, str]:
-    """Requests a second of the plain client, frames a second of the page, and what the page says of them."""
-    plain, live, said = [], [], ""
+def _compare(server: Running, chromium: str, camera: Path, arguments: Namespace) -> tuple[float, float, float, str]:
+    """Requests a second of the plain client; frames a second of the page, CPU seconds that each of them takes its
+    browser, and what the page says of them.
+    """
+    plain, live, cpu, said = [], [], [], ""
+    port = server.port
     for _ in range(arguments.rounds):
         with _page(chromium, camera, f"http://127.0.0.1:{port}") as (page, bodies, path):
-            before, started = _answered(port), time.perf_counter()
+            before, busy, started = _answered(port), _cpu_seconds(server), time.perf_counter()
             page.wait_for_timeout(1000 * arguments.seconds)
-            live.append((_answered(port) - before) / (time.perf_counter() - started))
+            frames = _answered(port) - before
+            live.append(frames / (time.perf_counter() - started))
+            cpu.append((_cpu_seconds(server) - busy) / frames)
             said = page.get_by_role("region", name="Live").locator("p.number").inner_text()
         plain.append(_plain_rate(port, path, bodies, arguments.seconds))
-    return statistics.median(plain), statistics.median(live), said
+    return statistics.median(plain), statistics.median(live), statistics.median(cpu), said
+
+
+def _cpu_seconds(server: Running) -> float:
+    """What this process's children have used so far, all of them but the server."""
+    total = 0.0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.pid != server.process.pid:
+                times = child.cpu_times()
+                total += times.user + times.system
+    return total
 
 
 def _write_camera(path: Path, images: Any) -> None:

@@ -29,7 +29,12 @@ export function render(root, { card, signal }) {
       });
       put(article, ...page.body.childNodes);
       article.querySelectorAll("table").forEach((table, index) => {
-        const scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("card.table", { number: index + 1 }) });
+        const scroll = h("div", {
+          class: "scroll",
+          tabindex: "0",
+          role: "region",
+          "aria-label": t("card.table", { number: index + 1 }),
+        });
         table.replaceWith(scroll);
         scroll.append(table);
       });

@@ -50,7 +50,11 @@ export function render(root, { models, settings, signal, again }) {
         form,
         h("h2", {}, t("numbers.columns", { count: manifest.columns.length })),
         samples,
-        h("div", { class: "grid" }, manifest.columns.map((column, index) => field(column, index, manifest))),
+        h(
+          "div",
+          { class: "grid" },
+          manifest.columns.map((column, index) => field(column, index, manifest)),
+        ),
       );
       put(
         samples,
