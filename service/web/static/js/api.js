@@ -60,6 +60,13 @@ export async function blob(path, options) {
   return (await call(path, options)).response.blob();
 }
 
+/** What kind of problem a status is; 0 stands for no answer. */
+export function kindOf(status) {
+  if (status === 0) return "offline";
+  if (status === 401 || status === 403) return "key";
+  return status === 429 || status === 503 ? "overloaded" : "problem";
+}
+
 async function problemOf(response) {
   const document = await response.json().catch(() => ({}));
   const said = {
@@ -70,9 +77,7 @@ async function problemOf(response) {
     detail: document.detail ?? "",
     retryAfter: Number(response.headers.get("retry-after")) || null,
   };
-  if (response.status === 401 || response.status === 403) return new Problem("key", said);
-  if (response.status === 429 || response.status === 503) return new Problem("overloaded", said);
-  return new Problem("problem", said);
+  return new Problem(kindOf(response.status), said);
 }
 
 /** Milliseconds by step, from a Server-Timing header. */

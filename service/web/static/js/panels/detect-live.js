@@ -1,6 +1,6 @@
 // Detection on a camera's or a video's frames: one is in flight, the newest is next, and those between are skipped.
 
-import { Problem, address, key } from "../api.js";
+import { Problem, address, key, kindOf } from "../api.js";
 import { h, put } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { openCamera } from "../widgets/camera.js";
@@ -69,7 +69,7 @@ export function liveView({ asked, detail, threshold, signal }) {
         put(rate, t("live.rate", { rate: number(data.rate, 1), delay: number(data.delay, 0), found: data.found }));
       } else {
         finish();
-        status.show(new Problem(data.status === 0 ? "offline" : data.status === 429 ? "overloaded" : "problem", data));
+        status.show(new Problem(kindOf(data.status), data));
       }
     };
 
