@@ -5,13 +5,21 @@ BIN    := $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-ray lint format bench torture train-classification clean
+.PHONY: help serve install-gpu doctor gpu-check test test-ray lint format bench torture train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 serve: $(VENV)/.serve ## install the service and serve models/ on http://127.0.0.1:8000
 	@exec $(BIN)/python -m service
+
+install-gpu: $(VENV)/.gpu ## install the service with the CUDA libraries
+
+doctor: $(VENV)/.serve ## say what this machine is, and what can serve on it
+	@$(BIN)/python -m service doctor
+
+gpu-check: $(VENV)/.test $(VENV)/.gpu ## check and measure the GPU of this machine; writes docs/gpu.md
+	$(BIN)/python -m benchmarks.gpu
 
 test: $(VENV)/.test ## install what the tests need and run them all
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -53,6 +61,11 @@ $(VENV)/.serve: $(FILES) | $(BIN)/python
 	@echo "installing the service into $(VENV) …"
 	@$(PIP) --editable '.[server]'
 	@touch $@
+
+$(VENV)/.gpu: $(FILES) | $(BIN)/python
+	@echo "installing the service and the CUDA libraries into $(VENV) …"
+	@$(PIP) --editable '.[cuda]'
+	@touch $(VENV)/.serve $@
 
 $(VENV)/.training: $(FILES) | $(BIN)/python
 	@echo "installing the training libraries into $(VENV) …"

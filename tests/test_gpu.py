@@ -1,5 +1,7 @@
 """The whole application on CUDA, on the CPU: fixed shapes, threads, and the end of a process whose GPU is lost."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import httpx
@@ -7,7 +9,7 @@ import pytest
 
 from service.app import create_app
 from service.settings import Settings
-from tests.cuda import fake_cuda
+from tests.cuda import LOST, fake_cuda
 from tests.pictures import encode
 from tests.server import Server
 from tests.tiny import SIZE, solid, write_model
@@ -54,4 +56,28 @@ def test_a_lost_gpu_ends_the_process_with_the_reason_in_the_log(tiny_models: Pat
     with server.client() as client, pytest.raises(httpx.TransportError):
         client.post("/v1/predict", content=IMAGE)
     assert server.wait() == 3
-    assert "CRITICAL service cuda is unusable after CUDA error 700, an illegal memory access" in server.lines[-1]
+    assert (
+        "CRITICAL service.inference.device cuda is unusable after CUDA error 700, an illegal memory access"
+        in server.lines[-1]
+    )
+
+
+async def test_a_gpu_that_is_lost_while_models_load(tiny_models: Path, monkeypatch: pytest.MonkeyPatch):
+    codes: list[int] = []
+    over, released = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def end(code: int) -> None:
+        codes.append(code)
+        loop.call_soon_threadsafe(over.set)
+        released.wait(30)
+
+    monkeypatch.setattr("os._exit", end)
+    app = create_app(Settings(models=tiny_models, device="cuda", threads=1))
+    with fake_cuda() as recorded:
+        recorded.errors = [RuntimeError(LOST)]
+        starting = asyncio.create_task(app.router.lifespan_context(app).__aenter__())
+        await asyncio.wait_for(over.wait(), 30)
+        starting.cancel()
+        released.set()
+    assert codes == [3]

@@ -12,7 +12,7 @@ import time
 from service import memory
 from service.api import documentation
 from service.app import create_app, load_models
-from service.inference.device import DeviceLost, DeviceUnavailable
+from service.inference.device import DeviceUnavailable
 from service.inference.repository import NothingToServe
 from service.processes.supervisor import supervise, url_of
 from service.processes.worker import Worker
@@ -24,8 +24,6 @@ logger = logging.getLogger("service")
 
 # Bytes of a request that the kernel keeps: what a connection can bring in a round trip.
 _RECEIVE_BUFFER = 1 << 17
-# The exit code of a process whose GPU has become unusable.
-DEVICE_LOST = 3
 
 
 def run(registry: Registry, options: argparse.Namespace) -> int:
@@ -36,8 +34,8 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
         options: `workers`, where the command line says how many there are.
 
     Returns:
-        0 after a clean end, 1 if it cannot serve (a busy port, no models, no device), 2 for an unusable setting. Where
-        the GPU becomes unusable, the process ends with 3 wherever it is.
+        0 after a clean end, 1 if it cannot serve (a busy port, no models, no device), 2 for an unusable setting. The
+        process ends with 3, wherever it is, when its GPU has become unusable (`service.inference.device`).
     """
     worker = Worker.join()
     if options.workers is not None and not worker:
@@ -101,7 +99,6 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
             app.measure_queues()
             worker.beat(broken=app.trouble() is not None)
 
-    threading.excepthook = _end_without_device
     # The threads that run batches ask for the interpreter after each: at Python's default of 5 ms the device would
     # idle.
     sys.setswitchinterval(0.0005)
@@ -145,16 +142,6 @@ def bind(settings: Settings, *, shared: bool = False) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _end_without_device(raised: threading.ExceptHookArgs) -> None:
-    """Ends the process if its GPU is lost: whatever is in flight would fail, and so would every later start in it."""
-    if not isinstance(raised.exc_value, DeviceLost):
-        threading.__excepthook__(raised)
-        return
-    logger.critical("%s: this process ends, and only a new one can use the GPU", raised.exc_value)
-    # At once: what an orderly end does would wait for the requests in flight and for the GPU, for good.
-    os._exit(DEVICE_LOST)
 
 
 def _configure_logging(settings: Settings) -> None:

@@ -40,9 +40,13 @@ def cuda_problem(index: int = 0) -> str | None:
         return f"the NVIDIA driver offers no GPU (CUDA error {code}, {count.value} devices): check nvidia-smi"
     if index >= count.value:
         return f"there is no GPU {index}: the driver offers {count.value}, counted from 0"
+    newest = ctypes.c_int(0)
+    major = ort.cuda_version.split(".")[0]
+    if not driver.cuDriverGetVersion(ctypes.byref(newest)) and newest.value // 1000 < int(major):
+        supported = f"{newest.value // 1000}.{newest.value % 1000 // 10}"
+        return f"the NVIDIA driver supports CUDA {supported}, and {ort.cuda_version} is needed: update the driver"
     ort.preload_dlls()
     # What the provider links against; loading the provider itself outside the runtime is not supported.
-    major = ort.cuda_version.split(".")[0]
     for name in (f"cudart.so.{major}", f"cublasLt.so.{major}", f"cublas.so.{major}", "curand.so.10", "cudnn.so.9"):
         try:
             ctypes.CDLL(f"lib{name}")

@@ -1,13 +1,18 @@
 """The devices that can be asked for, and the CPUs that this process may use."""
 
+import logging
 import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from pydantic import AfterValidator
 
+logger = logging.getLogger(__name__)
+
+# The exit code of a process whose GPU has become unusable.
+DEVICE_LOST = 3
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
@@ -18,9 +23,18 @@ class DeviceUnavailable(Exception):
 class DeviceLost(BaseException):
     """The GPU's context is unusable, and only a new process gets another one; the message says what happened.
 
-    No error of an item or of a model, which is why nothing that handles those catches it: it ends its thread, and
-    whoever runs the process ends that (`service.commands.serve`).
+    No error of an item or of a model, which is why nothing that handles those catches it: the threads that run graphs
+    end the process.
     """
+
+
+def end_process(lost: DeviceLost) -> NoReturn:
+    """Ends the process at once, with the reason in the log and the exit code `DEVICE_LOST`.
+
+    What is in flight would fail, and an orderly end would wait for it, and for the GPU, for good.
+    """
+    logger.critical("%s: this process ends, and only a new one can use the GPU", lost)
+    os._exit(DEVICE_LOST)
 
 
 def check_device(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from service.errors import UnknownModel, WrongTask, shown
 from service.inference.batcher import Batcher, Observer
-from service.inference.device import DeviceUnavailable, available_cpus
+from service.inference.device import DeviceLost, DeviceUnavailable, available_cpus, end_process
 from service.inference.loading import Kind, Opened, open_version
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.performance import Known, nothing
@@ -138,6 +138,8 @@ async def _on_daemon_thread(work: Callable[[], Result]) -> Result:
             result = work()
         except Exception as error:
             failure = error
+        except DeviceLost as lost:
+            end_process(lost)
         with contextlib.suppress(RuntimeError):  # the event loop has ended
             loop.call_soon_threadsafe(settle, result, failure)
 

@@ -13,6 +13,8 @@ from service.inference.shapes import Shape, Shapes
 
 # No telemetry from inside somebody's network.
 ort.disable_telemetry_events()
+# Errors alone: with a device's number, the runtime warns at each session of a kind of plugin that is not used here.
+ort.set_default_logger_severity(3)
 
 # Name, dtype as numpy has it, and dimensions: an int, or the name of an open one (None if it has none).
 Tensor = tuple[str, str, tuple[int | str | None, ...]]

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.inference.device import DeviceLost, end_process
 from service.inference.queue import DropReason, Entry, Queue
 
 logger = logging.getLogger(__name__)
@@ -169,6 +170,12 @@ class Scheduler:
             logger.error("%s did not end within %s s: a model hangs", ", ".join(hanging), timeout)
 
     def _work(self) -> None:
+        try:
+            self._run_batches()
+        except DeviceLost as lost:
+            end_process(lost)
+
+    def _run_batches(self) -> None:
         while running := self._take():
             flow, batch = running.flow, running.batch
             batch.run(flow.run if running.all_cores else flow.run_on_one_core or flow.run)

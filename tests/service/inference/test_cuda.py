@@ -194,12 +194,17 @@ def test_the_provider_words_its_errors_as_they_are_read_here():
 
 def test_tensor_float_32_is_off_before_a_library_is_loaded(monkeypatch: pytest.MonkeyPatch):
     loaded = []
+    newest = 13_000
 
     class Library:
         def __init__(self, name: str) -> None:
             loaded.append((name, os.environ.get("NVIDIA_TF32_OVERRIDE")))
 
         def cuInit(self, _: int) -> int:  # noqa: N802
+            return 0
+
+        def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
+            version._obj.value = newest
             return 0
 
         def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
@@ -214,3 +219,5 @@ def test_tensor_float_32_is_off_before_a_library_is_loaded(monkeypatch: pytest.M
     assert cuda.cuda_problem(1) is None
     assert [value for _, value in loaded] == ["0"] * 7
     assert cuda.cuda_problem(2) == "there is no GPU 2: the driver offers 2, counted from 0"
+    newest = 12_040
+    assert cuda.cuda_problem() == "the NVIDIA driver supports CUDA 12.4, and 13.0 is needed: update the driver"
