@@ -115,7 +115,7 @@ def test_the_threshold_trades_precision_for_recall(open_page: OpenPage):
     assert int(slider.input_value()) > int(value)
     assert page.locator(".overlay rect").count() < after[0]
     # A box can be chosen with the keyboard.
-    page.get_by_text("Each box: score and place").click()
+    page.get_by_text("Each box with its score").click()
     page.locator(".found button").first.focus()
     assert page.locator(".overlay .selected").count() == 1
     confidence = re.search(r"confidence=([\d.]+)", page.url)

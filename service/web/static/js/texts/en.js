@@ -74,7 +74,7 @@ export default {
   "detect.picture": "Your picture",
   "detect.answer": "What was found",
   "detect.counts": "Counts by label",
-  "detect.list": "Each box: score and place",
+  "detect.list": "Each box with its score",
   "detect.nothing": "Nothing above this confidence",
   "threshold.title": "Threshold",
   "threshold.name": "Least confidence",

@@ -84,7 +84,7 @@ export default {
   "detect.picture": "내 사진",
   "detect.answer": "찾은 것",
   "detect.counts": "레이블별 개수",
-  "detect.list": "상자마다 점수와 위치",
+  "detect.list": "상자마다의 점수",
   "detect.nothing": "이 신뢰도를 넘는 것이 없습니다",
   "threshold.title": "임계값",
   "threshold.name": "최소 신뢰도",
