@@ -105,7 +105,7 @@ def own_server(tmp_path: object) -> Iterator[Server]:
     assert running.stop() == 0, "".join(running.lines)
 
 
-def test_panels_follow_what_is_served(open_page: OpenPage, own_server: Server):
+def test_panels_follow_what_is_served(own_server: Server, open_page: OpenPage):  # the pages are closed first
     page = open_page(url=own_server.url)
     page.locator(".bars .value").first.wait_for()
     assert page.locator("nav a").all_inner_texts() == ["Classify", "Numbers", "Models"]
