@@ -1,22 +1,14 @@
-"""The manifest of a network on rows of numbers."""
+"""The manifest of a network on the rows of a table."""
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from service.inference.cards import Card, ManifestBase, Probability
-from service.tasks.cards import Calibration
-
-
-class ColumnCard(Card):
-    """A numeric column, with statistics of the training rows."""
-
-    name: str
-    mean: float
-    std: float = Field(ge=0)
-    low: float
-    high: float
-    missing: Probability = Field(description="share of the training rows without a value")
+from service.tasks.cards import Calibration, ClassMetrics
+from service.tasks.tabular.columns import ColumnCard
+from service.tasks.tabular.rows import Columns
 
 
 class CrossValidated(Card):
@@ -30,7 +22,7 @@ class TabularMetrics(Card):
     """Test figures; those of the other kind are absent.
 
     Attributes:
-        accuracy: of classes; likewise `macro_f1`.
+        accuracy: of classes; likewise `macro_f1` and `per_class`.
         rmse: root mean squared error of numbers, in the target's unit; `mae`: mean absolute error.
         r2: coefficient of determination (R²).
         cross_validated: by method: this network, a linear one, gradient boosting.
@@ -38,6 +30,7 @@ class TabularMetrics(Card):
 
     accuracy: Probability | None = None
     macro_f1: Probability | None = None
+    per_class: tuple[ClassMetrics, ...] = ()
     rmse: float | None = None
     mae: float | None = None
     r2: float | None = None
@@ -45,21 +38,30 @@ class TabularMetrics(Card):
 
 
 class TabularManifest(ManifestBase):
-    """Rows of numbers, float32 (batch, columns; NaN where a value is missing), to probabilities or to one number.
+    """Rows, float32 (batch, columns; NaN where a value is missing), to probabilities or to one number.
+
+    What is not a number in the table is a number for the graph: see `ColumnCard`.
 
     Attributes:
         kind: classes with probabilities (batch, labels), or a number (batch, 1).
         target: the column that is predicted.
         columns: in the order of the input.
+        ignored: columns that the table had and the model does not take; rows may have them.
     """
 
     task: Literal["tabular"] = "tabular"
     kind: Literal["classification", "regression"]
     target: str
     columns: tuple[ColumnCard, ...] = Field(min_length=1)
+    ignored: tuple[str, ...] = ()
     labels: tuple[str, ...]
     metrics: TabularMetrics
     calibration: Calibration | None = None
+
+    @cached_property
+    def reading(self) -> Columns:
+        """What reads rows for this model."""
+        return Columns(self.columns, self.ignored)
 
     @property
     def headline(self) -> dict[str, float]:

@@ -1,31 +1,50 @@
-"""Rows of named numbers, with their columns in any order, to what the model takes."""
+"""Rows with named columns, in any order, to what the model takes."""
 
 import csv
 import io
-import math
-import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import BodyTooLarge, InvalidRequest, shown
+from service.tasks.tabular.columns import LARGEST, UNKNOWN, ColumnCard, reader_of
 
 Floats = npt.NDArray[np.float32]
-# Of the numbers that a model takes.
-LARGEST = float(np.finfo(np.float32).max)
-
-# As JSON has it, but for zeros in front, a plus and a point at either end. `float` would take more: digits of other
-# scripts, 1_000, nan.
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DELIMITERS = (",", ";", "\t")
 
 
-def from_records(records: object, columns: tuple[str, ...], most: int) -> Floats:
+class Columns:
+    """The columns of a model, ready to read rows.
+
+    Args:
+        cards: in the order of the model's input.
+        ignored: names of further columns that rows may have.
+    """
+
+    def __init__(self, cards: Sequence[ColumnCard], ignored: Sequence[str] = ()) -> None:
+        self.names = tuple(card.name for card in cards)
+        self.readers = tuple(reader_of(card) for card in cards)
+        self.known = frozenset(self.names)
+        self.ignored = frozenset(ignored) - self.known
+        self.plain = all(card.plain for card in cards)
+        # JSON has numbers of its own; text is only read where the table writes them in another way.
+        self.textual = tuple(not card.plain or bool(card.missing_words) for card in cards)
+        self._categories = tuple(i for i, card in enumerate(cards) if card.kind == "category")
+
+    def unknown(self, row: Floats) -> list[str]:
+        """The names of the columns of a row that hold a word which no training row had."""
+        return [self.names[index] for index in self._categories if row[index] == UNKNOWN]
+
+
+def from_records(records: object, columns: Columns, most: int, *, cells: bool = False) -> Floats:
     """Rows as JSON objects; null is a missing value.
 
     Args:
         records: a list of objects that each have every column.
-        columns: of the model, in its order.
+        columns: of the model.
         most: rows that are accepted.
+        cells: whether strings are cells of text, in which numbers may stand.
 
     Returns:
         float32, shape (rows, columns), NaN where a value is missing.
@@ -35,33 +54,40 @@ def from_records(records: object, columns: tuple[str, ...], most: int) -> Floats
         BodyTooLarge: more rows.
     """
     if not isinstance(records, list) or not records:
-        raise InvalidRequest('The JSON must be {"rows": [{"<column>": <number>, …}, …]} with at least one row.')
+        raise InvalidRequest('The JSON must be {"rows": [{"<column>": <value>, …}, …]} with at least one row.')
     if len(records) > most:
         raise _too_many(most)
-    known = set(columns)
-    rows = np.empty((len(records), len(columns)), dtype=np.float32)
+    rows = np.empty((len(records), len(columns.names)), dtype=np.float32)
     for number, record in enumerate(records):
         if not isinstance(record, dict):
-            raise InvalidRequest(f"Row {number} must be an object of columns and numbers.", index=number)
-        if record.keys() != known:
+            raise InvalidRequest(f"Row {number} must be an object of columns and values.", index=number)
+        if record.keys() != columns.known and record.keys() - columns.ignored != columns.known:
             raise _columns(number, record.keys(), columns)
-        values = [record[name] for name in columns]
+        values = [record[name] for name in columns.names]
         # Nearly all rows are numbers alone, which can be taken together.
-        if {float, int}.issuperset(map(type, values)) and all(-LARGEST <= value <= LARGEST for value in values):
+        if (
+            columns.plain
+            and {float, int}.issuperset(map(type, values))
+            and all(-LARGEST <= value <= LARGEST for value in values)
+        ):
             rows[number] = values
         else:
-            rows[number] = [_number(number, name, value) for name, value in zip(columns, values, strict=True)]
+            rows[number] = [_read(number, index, value, columns, cells) for index, value in enumerate(values)]
     return rows
 
 
-def from_csv(text: str, columns: tuple[str, ...], most: int) -> Floats:
-    """Rows as CSV under a line of column names; an empty cell is a missing value. See `from_records`."""
-    reader = csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""))
+def from_csv(text: str, columns: Columns, most: int) -> Floats:
+    """Rows as CSV under a line of column names; an empty cell is a missing value. See `from_records`.
+
+    Cells are separated by commas, or by semicolons or tabs if the line of names is.
+    """
+    text = text.rstrip("\r\n")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, columns))
     lines: list[list[str]] = []
     try:
         for line in reader:
             # An empty line is nothing; but between the rows of a single column it is a missing value.
-            if line or (len(columns) == 1 and lines):
+            if line or (len(columns.names) == 1 and lines):
                 lines.append(line or [""])
             if len(lines) > most + 1:
                 raise _too_many(most)
@@ -70,51 +96,52 @@ def from_csv(text: str, columns: tuple[str, ...], most: int) -> Floats:
     if len(lines) < 2:
         raise InvalidRequest("The CSV must have a line of column names and at least one row.")
     header = [name.strip() for name in lines[0]]
-    if set(header) != set(columns) or len(header) != len(columns):
+    taken = set(header) - columns.ignored
+    if taken != columns.known or len(header) != len(set(header)):
         raise _columns(None, header, columns)
-    positions = {name: position for position, name in enumerate(columns)}
-    rows = np.empty((len(lines) - 1, len(columns)), dtype=np.float32)
+    positions = [(header.index(name), index) for index, name in enumerate(columns.names)]
+    rows = np.empty((len(lines) - 1, len(columns.names)), dtype=np.float32)
     for number, line in enumerate(lines[1:]):
         if len(line) != len(header):
             raise InvalidRequest(f"Row {number} has {len(line)} cells, not {len(header)}.", index=number)
-        for name, cell in zip(header, line, strict=True):
-            rows[number, positions[name]] = _number(number, name, parse_cell(cell))
+        for position, index in positions:
+            rows[number, index] = _read(number, index, line[position].strip(), columns, True)
     return rows
+
+
+def strip_cell(cell: str) -> str | None:
+    """What a cell of CSV stands for, before its column reads it: text, or None where it is empty."""
+    return cell.strip() or None
+
+
+def _delimiter(text: str, columns: Columns) -> str:
+    """What separates the names in the first line: the first that gives a name of the model, otherwise a comma."""
+    head = text[: text.find("\n")] if "\n" in text else text[: text.find("\r")]
+    for delimiter in _DELIMITERS:
+        if any(name.strip().strip('"') in columns.known for name in head.split(delimiter)):
+            return delimiter
+    return ","
+
+
+def _read(row: int, index: int, value: object, columns: Columns, cell: bool) -> float:
+    try:
+        if not cell and isinstance(value, str) and not columns.textual[index]:
+            raise ValueError(f"{shown(repr(value))} is no number; null stands for a missing one")
+        return columns.readers[index](value)
+    except ValueError as error:
+        raise InvalidRequest(f"Row {row}, column {columns.names[index]!r}: {error}.", index=row) from None
 
 
 def _too_many(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request holds more rows than the {most} that are accepted: send several requests.")
 
 
-def parse_cell(cell: str) -> object:
-    """What a cell stands for: a number, None where it is empty, and a string where it is neither."""
-    cell = cell.strip()
-    if not cell:
-        return None
-    return float(cell) if _NUMBER.fullmatch(cell) else cell
-
-
-def _number(row: int, column: str, value: object) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest(
-            f"Row {row}, column {column!r}: {shown(repr(value))} is no number; null stands for a missing one.",
-            index=row,
-        )
-    if not abs(value) <= LARGEST:
-        raise InvalidRequest(
-            f"Row {row}, column {column!r}: {shown(str(value))} is no finite number (of float32).", index=row
-        )
-    return float(value)
-
-
-def _columns(row: int | None, found: object, columns: tuple[str, ...]) -> InvalidRequest:
+def _columns(row: int | None, found: object, columns: Columns) -> InvalidRequest:
     """What is wrong with the names of columns."""
     names = list(found)  # type: ignore[call-overload]
     where = "The CSV" if row is None else f"Row {row}"
-    missing = [name for name in columns if name not in names]
-    unknown = [name for name in names if name not in columns]
+    missing = [name for name in columns.names if name not in names]
+    unknown = [name for name in names if name not in columns.known and name not in columns.ignored]
     if missing:
         said = f"{where} lacks the column {missing[0]!r}" + (
             f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -123,4 +150,4 @@ def _columns(row: int | None, found: object, columns: tuple[str, ...]) -> Invali
         said = f"{where} has the unknown column {shown(str(unknown[0]))!r}"
     else:
         said = f"{where} has a column twice"
-    return InvalidRequest(f"{said}; the columns are {', '.join(columns)}.", index=row)
+    return InvalidRequest(f"{said}; the columns are {', '.join(columns.names)}.", index=row)

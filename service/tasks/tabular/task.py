@@ -1,6 +1,7 @@
 """The task `tabular`: predict-tabular."""
 
-import math
+import csv
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,10 +26,13 @@ from service.tasks.call import Call
 from service.tasks.documents import count_bytes, parse_json
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
+from service.tasks.tabular.columns import LARGEST, ColumnCard
 from service.tasks.tabular.manifest import TabularManifest
-from service.tasks.tabular.rows import LARGEST, Floats, from_csv, from_records, parse_cell
+from service.tasks.tabular.rows import Floats, from_csv, from_records, strip_cell
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
+# Words of a category that the API page lists.
+_WORDS_SHOWN = 12
 
 
 class TabularOptions(Options):
@@ -43,6 +47,9 @@ class RowPrediction(BaseModel):
 
     labels: list[Label] | None = Field(None, description="where classes are predicted, the likeliest first")
     value: float | None = Field(None, examples=[22.4], description="where a number is predicted")
+    unknown: list[str] | None = Field(
+        None, examples=[["city"]], description="columns with a word that no training row had, if there are any"
+    )
 
 
 class TabularAnswer(AnswerBase):
@@ -53,50 +60,58 @@ class TabularAnswer(AnswerBase):
 
 
 async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Results:
-    """Predicts a class or a number from rows of named numbers, in the order sent.
+    """Predicts a class or a number from the rows of a table, in the order sent.
 
-    Send JSON (`{"rows": [{"<column>": <number>, …}]}`, null where a value is missing) or CSV under a line of column
-    names (an empty cell where a value is missing), the columns in any order; `GET /v1/models/tabular` lists them.
+    Send JSON (`{"rows": [{"<column>": <value>, …}]}`, null where a value is missing) or CSV under a line of column
+    names (an empty cell where a value is missing), the columns in any order, with the words of the table that the
+    model was trained on; `GET /v1/models/tabular` lists them.
     """
     manifest = call.manifest
     rows = await call.infer(call.inputs)
 
-    def describe(outputs: tuple[Any]) -> dict[str, Any]:
+    def describe(answered: tuple[Floats, tuple[Any]]) -> dict[str, Any]:
+        row, outputs = answered
+        unknown = manifest.reading.unknown(row)
+        more = {"unknown": unknown} if unknown else {}
         if manifest.kind == "classification":
-            return {"labels": top(outputs[0], manifest.labels, call.options.top_k)}
-        return {"value": float(f"{outputs[0][0]:.7g}")}
+            return {"labels": top(outputs[0], manifest.labels, call.options.top_k), **more}
+        return {"value": float(f"{outputs[0][0]:.7g}"), **more}
 
-    return Results(await map_with_pauses(call.context, describe, rows), {"target": manifest.target})
-
-
-def _columns(manifest: TabularManifest) -> tuple[str, ...]:
-    return tuple(column.name for column in manifest.columns)
+    answered = list(zip(call.inputs, rows, strict=True))
+    return Results(await map_with_pauses(call.context, describe, answered), {"target": manifest.target})
 
 
 def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
-    columns = _columns(manifest)
-    most = (limit + 1) * (len(columns) + sum(name.count(",") for name in columns))
+    names = (*manifest.reading.names, *manifest.reading.ignored)
+    most = (limit + 1) * (len(names) + sum(name.count(",") for name in names))
+    if not manifest.reading.plain:
+        most *= 4  # commas inside of cells
     # Each comma and each line becomes an object; what cannot be rows of this model is not even split.
-    for separator, bound in ((b",", most), (b"\n", 2 * limit + 100), (b"\r", 2 * limit + 100)):
+    bounds = ((b",", most), (b";", most), (b"\t", most), (b"\n", 2 * limit + 100), (b"\r", 2 * limit + 100))
+    for separator, bound in bounds:
         if count_bytes(body, separator, bound) > bound:
-            raise BodyTooLarge(f"The CSV holds more than {limit} rows of {len(columns)} cells: send several requests.")
+            raise BodyTooLarge(f"The CSV holds more than {limit} rows of {len(names)} cells: send several requests.")
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The CSV is not valid UTF-8 ({error.reason} at byte {error.start}).") from None
-    return list(from_csv(text, columns, limit))
+    return list(from_csv(text, manifest.reading, limit))
 
 
 def _parse_json(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
-    cells = (limit + 1) * (len(manifest.columns) + 1)
+    cells = (limit + 1) * (len(manifest.columns) + len(manifest.reading.ignored) + 1)
     document = parse_json(body, strings=2 * cells, values=2 * cells)
     only_rows = isinstance(document, dict) and set(document) == {"rows"}
-    return list(from_records(document["rows"] if only_rows else None, _columns(manifest), limit))
+    return list(from_records(document["rows"] if only_rows else None, manifest.reading, limit))
+
+
+def _columns(manifest: TabularManifest) -> tuple[str, ...]:
+    return manifest.reading.names
 
 
 def _read_records(rows: list[Any], manifest: TabularManifest) -> list[Floats]:
     try:
-        return list(from_records(rows, _columns(manifest), len(rows)))
+        return list(from_records(rows, manifest.reading, len(rows), cells=True))
     except InvalidRequest as error:
         if len(rows) > 1:
             raise
@@ -107,12 +122,12 @@ def _read_records(rows: list[Any], manifest: TabularManifest) -> list[Floats]:
 def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object", "additionalProperties": _VALUE}
     if manifest:
-        columns = _columns(manifest)
         row = {
             "type": "object",
-            "required": list(columns),
+            "required": list(manifest.reading.names),
             "additionalProperties": False,
-            "properties": dict.fromkeys(columns, _VALUE),
+            "properties": {column.name: _column_schema(column) for column in manifest.columns}
+            | {name: {"description": "is not looked at"} for name in sorted(manifest.reading.ignored)},
         }
     return {
         "type": "object",
@@ -122,39 +137,55 @@ def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]
     }
 
 
+def _column_schema(column: ColumnCard) -> dict[str, Any]:
+    """What a value of the column may be, and which words it had in training."""
+    missing = list(column.missing_words)
+    if column.kind == "number":
+        texts = [] if column.plain else [{"type": "string", "examples": [column.example]}]
+        words = [{"enum": missing}] if missing else []
+        return {"anyOf": [_VALUE, *texts, *words]} if texts or words else _VALUE
+    if column.kind == "boolean":
+        return {"enum": [*column.values, True, False, *missing, None]}
+    if column.kind == "date":
+        return {"type": ["string", "null"], "examples": [column.example], "description": "a date"}
+    listed = ", ".join(column.values[:_WORDS_SHOWN]) + (", …" if len(column.values) > _WORDS_SHOWN else "")
+    return {
+        "type": ["string", "number", "null"],
+        "examples": [column.example],
+        "description": f"known: {listed}; any other word counts as unknown",
+    }
+
+
 def _csv_schema(_manifest: TabularManifest | None, _limit: int) -> dict[str, Any]:
     return {"type": "string", "format": "csv"}
 
 
-def _means(manifest: TabularManifest) -> dict[str, float]:
-    """A row of the columns' means."""
-    return {column.name: float(f"{column.mean:.4g}") for column in manifest.columns}
+def _usual_row(manifest: TabularManifest | None) -> dict[str, Any]:
+    """A row of the columns' means, or of their most frequent words."""
+    return {column.name: column.example for column in manifest.columns} if manifest else {"column": 1.0}
 
 
 def _json_example(manifest: TabularManifest | None) -> Any:
-    return {"rows": [_means(manifest) if manifest else {"column": 1.0}]}
+    return {"rows": [_usual_row(manifest)]}
 
 
 def _csv_example(manifest: TabularManifest | None) -> Any:
-    row = _means(manifest) if manifest else {"column": 1.0}
-    names = ",".join(f'"{name}"' if "," in name else name for name in row)
-    return f"{names}\n{','.join(map(str, row.values()))}\n"
+    row = _usual_row(manifest)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows((row, row.values()))
+    return text.getvalue()
 
 
 def row_samples(inputs: Mapping[str, Any], manifest: TabularManifest, companion: None) -> list[Sample]:  # noqa: ARG001
     """The rows of the golden file, those without a missing value first; such a value is null."""
     (unordered,) = (inputs[spec.name] for spec in manifest.inputs)
     rows = sorted(unordered, key=lambda row: bool(np.isnan(row).any()))
-    columns = _columns(manifest)
-    return [
-        Sample("application/json", pydantic_core.to_json({"rows": [dict(zip(columns, map(_plain, row), strict=True))]}))
-        for row in rows
-    ]
+    return [Sample("application/json", pydantic_core.to_json({"rows": [_written(row, manifest)]})) for row in rows]
 
 
-def _plain(value: Any) -> float | None:
-    """A float32 with as many digits as it has."""
-    return None if math.isnan(value) else float(f"{value:.7g}")
+def _written(row: Floats, manifest: TabularManifest) -> dict[str, Any]:
+    """A row in the words of the table."""
+    return {card.name: card.write(float(value)) for card, value in zip(manifest.columns, row, strict=True)}
 
 
 TABULAR = Task(
@@ -163,7 +194,7 @@ TABULAR = Task(
     operations=(
         Operation(
             name="predict-tabular",
-            summary="Predict from numbers",
+            summary="Predict from the rows of a table",
             run=predict_tabular,
             options=TabularOptions,
             reads=Documents(
@@ -171,7 +202,7 @@ TABULAR = Task(
                     "application/json": Format(_json_schema, _parse_json, _json_example),
                     "text/csv": Format(_csv_schema, _parse_csv, _csv_example),
                 },
-                records=Records(_columns, _read_records, parse_cell),
+                records=Records(_columns, _read_records, strip_cell),
             ),
             answer=TabularAnswer,
         ),

@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import InvalidRequest
 from service.scoring.sources import UnusableInput, chunks, open_source
-from service.tasks.tabular.rows import parse_cell
+from service.tasks.tabular.rows import strip_cell
 
 
 def test_a_folder_is_listed_once(tmp_path: Path):
@@ -41,14 +41,14 @@ def test_a_parquet_file_from_any_row_on(tmp_path: Path, start: int):
 def test_a_csv_file(tmp_path: Path):
     text = '\ufeffa, b ,c\r\n1,2,3\r\n"4",,"x, ""y""\nz"\r\n\r\n5,6\r\n7,8,9'
     (tmp_path / "a.csv").write_bytes(text.encode())
-    source = open_source(tmp_path / "a.csv", tmp_path / "listing", parse_cell)
+    source = open_source(tmp_path / "a.csv", tmp_path / "listing", strip_cell)
     assert list(source.columns or ()) == ["a", "b", "c"]
     items = list(source.items(0, ("c", "b")))
     assert [item.row for item in items] == [0, 1, 2, 3]
-    assert [item.record for item in items[:2]] == [{"c": 3.0, "b": 2.0}, {"c": 'x, "y"\nz', "b": None}]
+    assert [item.record for item in items[:2]] == [{"c": "3", "b": "2"}, {"c": 'x, "y"\nz', "b": None}]
     assert isinstance(items[2].record, InvalidRequest)
     assert items[2].record.detail == "The row has 2 cells, not 3."
-    assert [item.record for item in source.items(3, ("b",))] == [{"b": 8.0}]
+    assert [item.record for item in source.items(3, ("b",))] == [{"b": "8"}]
 
 
 def test_a_cell_that_is_too_long_costs_its_row_alone(tmp_path: Path):

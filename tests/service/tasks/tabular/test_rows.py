@@ -1,10 +1,19 @@
+from datetime import date
+
 import numpy as np
 import pytest
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.tabular.rows import from_csv, from_records
+from service.tasks.tabular.columns import ColumnCard
+from service.tasks.tabular.rows import Columns, from_csv, from_records
 
-COLUMNS = ("mean radius", "mean texture", "area")
+
+def numbers(*names):
+    return Columns([ColumnCard(name=name, mean=0) for name in names])
+
+
+COLUMNS = numbers("mean radius", "mean texture", "area")
+AREA = numbers("area")
 
 
 def record(radius=1.0, texture=2.0, area=3.0):
@@ -71,7 +80,7 @@ def test_invalid_csv_is_refused_with_the_location(text, detail):
     [("7", 7), ("+7", 7), ("-0.5", -0.5), (".5", 0.5), ("5.", 5), ("1e3", 1000), ("1.5E-2", 0.015), (" 007 ", 7)],
 )
 def test_a_number_in_a_cell(cell, value):
-    np.testing.assert_array_equal(from_csv(f"area\n{cell}\n", ("area",), 1), np.float32([[value]]))
+    np.testing.assert_array_equal(from_csv(f"area\n{cell}\n", AREA, 1), np.float32([[value]]))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,7 @@ def test_a_number_in_a_cell(cell, value):
 )
 def test_a_cell_that_holds_no_number(cell):
     with pytest.raises(InvalidRequest, match="is no number") as caught:
-        from_csv(f'area\n"{cell}"\n', ("area",), 1)
+        from_csv(f'area\n"{cell}"\n', AREA, 1)
     assert repr(cell) in caught.value.detail
 
 
@@ -88,11 +97,11 @@ def test_what_was_sent_is_quoted_in_part():
     long = "x" * 60_000
     for rows in ([{"area": long}], [{"area": 10**4000}], [{"area": 1.0, long: 1.0}]):
         with pytest.raises(InvalidRequest) as caught:
-            from_records(rows, ("area",), 1)
+            from_records(rows, AREA, 1)
         assert len(caught.value.detail) < 250
     for text in (f"area\n{long}\n", f"area,{long}\n1,2\n"):
         with pytest.raises(InvalidRequest) as caught:
-            from_csv(text, ("area",), 1)
+            from_csv(text, AREA, 1)
         assert len(caught.value.detail) < 250
 
 
@@ -103,11 +112,78 @@ def test_lines_may_end_as_any_system_ends_them(end):
 
 
 def test_an_empty_line_of_a_single_column_is_a_missing_value():
-    np.testing.assert_array_equal(from_csv("area\n1\n\n3\n\n", ("area",), 100), [[1], [np.nan], [3]])
+    np.testing.assert_array_equal(from_csv("area\n1\n\n3\n\n", AREA, 100), [[1], [np.nan], [3]])
 
 
 def test_more_rows_than_are_accepted_are_not_read():
     with pytest.raises(BodyTooLarge, match="more rows than the 2"):
-        from_csv("area\n1\n2\nthree\n", ("area",), 2)
+        from_csv("area\n1\n2\nthree\n", AREA, 2)
     with pytest.raises(BodyTooLarge, match="more rows than the 2"):
-        from_records([{"area": 1}] * 2 + ["three"], ("area",), 2)
+        from_records([{"area": 1}] * 2 + ["three"], AREA, 2)
+
+
+MESSY = [
+    ColumnCard(name="city", kind="category", values=("Seoul", "Busan"), missing_words=("?",)),
+    ColumnCard(name="smoker", kind="boolean", values=("no", "yes"), mean=0.5),
+    ColumnCard(name="joined", kind="date", origin=date(2024, 1, 1), date_format="%d.%m.%Y", mean=3),
+    ColumnCard(name="share", mean=0, unit="%", decimal=",", group="."),
+    ColumnCard(name="age", mean=40, missing_words=("-", "NA")),
+]
+
+
+def messy():
+    return Columns(MESSY, ignored=("id",))
+
+
+def test_the_words_of_a_table_become_the_numbers_of_its_graph():
+    rows = from_records(
+        [
+            {"city": "Seoul", "smoker": "yes", "joined": "03.01.2024", "share": "1.012,5 %", "age": 30, "id": 7},
+            {"city": " busan", "smoker": False, "joined": "2024-01-02T12:00", "share": 12.5, "age": "NA"},
+            {"city": "Rome", "smoker": None, "joined": None, "share": None, "age": None},
+            {"city": "?", "smoker": "No", "joined": "2024-01-01", "share": "0%", "age": 1},
+        ],
+        messy(),
+        10,
+    )
+    nan = np.nan
+    np.testing.assert_array_equal(
+        rows, [[0, 1, 2, 1012.5, 30], [1, 0, 1.5, 12.5, nan], [-1, nan, nan, nan, nan], [nan, 0, 0, 0, 1]]
+    )
+    assert [messy().unknown(row) for row in rows] == [[], [], ["city"], []]
+
+
+def test_a_row_is_written_in_the_words_of_its_table():
+    cards = MESSY
+    rows = np.float32([[0, 1, 2, 12.5, 30], [-1, 0, 1.5, 3, np.nan], [np.nan] * 5])
+    written = [{card.name: card.write(float(v)) for card, v in zip(cards, row, strict=True)} for row in rows]
+    assert written[0] == {"city": "Seoul", "smoker": "yes", "joined": "03.01.2024", "share": "12,5%", "age": 30.0}
+    assert written[1]["city"] == "(unknown)"
+    assert cards[2].model_copy(update={"date_format": ""}).write(1.5) == "2024-01-02T12:00:00"
+    again = from_records(written, messy(), 5)
+    np.testing.assert_array_equal(again[[0, 2]], rows[[0, 2]])
+    assert messy().unknown(again[1]) == ["city"]
+
+
+def test_csv_may_be_written_as_the_table_was():
+    text = "id;city;smoker;joined;share;age\n1;Seoul;yes;03.01.2024;12,5%;30\n2;;no;;;-\n"
+    np.testing.assert_array_equal(
+        from_csv(text, messy(), 10), [[0, 1, 2, 12.5, 30], [np.nan, 0, np.nan, np.nan, np.nan]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("city", True, "True is no text, such as 'Seoul'"),
+        ("smoker", "maybe", "'maybe' is neither 'yes' nor 'no'"),
+        ("joined", "31.02.2024", "'31.02.2024' is no date, such as '04.01.2024'"),
+        ("share", "many", "'many' is no number"),
+        ("age", "old", "'old' is no number"),
+    ],
+)
+def test_words_that_a_column_cannot_have_are_named(column, value, said):
+    row = {"city": "Seoul", "smoker": "yes", "joined": "2024-01-01", "share": 1, "age": 1} | {column: value}
+    with pytest.raises(InvalidRequest) as caught:
+        from_records([row], messy(), 10)
+    assert f"Row 0, column {column!r}: {said}" in caught.value.detail

@@ -71,13 +71,7 @@ export function render(root, { models, settings, signal, again }) {
     function field(column, index, manifest) {
       const id = freshId("column");
       const hint = freshId("hint");
-      const input = h("input", {
-        id,
-        type: "number",
-        step: "any",
-        "aria-describedby": hint,
-        ".value": brief4(column.mean),
-      });
+      const input = inputFor(column, { id, "aria-describedby": hint });
       input.addEventListener("input", () => {
         settings.set({ [`c${index}`]: input.value === "" ? "-" : input.value });
         mark(column, input);
@@ -92,7 +86,7 @@ export function render(root, { models, settings, signal, again }) {
         h(
           "span",
           { id: hint, class: "quiet small" },
-          t("numbers.range", { low: brief(column.low), high: brief(column.high) }),
+          isNumber(column) ? t("numbers.range", { low: brief(column.low), high: brief(column.high) }) : "",
         ),
       );
     }
@@ -117,22 +111,26 @@ export function render(root, { models, settings, signal, again }) {
     const { rows } = await sample.json();
     if (changed === null) settings.set(Object.fromEntries(manifest.columns.map((_, index) => [`c${index}`, null])));
     settings.set({ sample: sample.index });
-    for (const column of manifest.columns) inputs.get(column.name).value = rows[0][column.name] ?? "";
+    for (const column of manifest.columns) enter(inputs.get(column.name), rows[0][column.name] ?? "");
     for (const [name, value] of changed ?? []) {
       const column = manifest.columns[Number(name.slice(1))];
-      if (column) inputs.get(column.name).value = value === "-" ? "" : value;
+      if (column) enter(inputs.get(column.name), value === "-" ? "" : value);
     }
     for (const column of manifest.columns) mark(column, inputs.get(column.name));
     run(manifest);
   }
 
   async function predict(manifest) {
-    const row = Object.fromEntries(manifest.columns.map(({ name }) => [name, valueOf(inputs.get(name))]));
-    // The same row twice more for each column, with that column at the ends of its range.
-    const others = manifest.columns.flatMap(({ name, low, high }) => [
-      { ...row, [name]: low },
-      { ...row, [name]: high },
-    ]);
+    const row = Object.fromEntries(manifest.columns.map((each) => [each.name, valueOf(each, inputs.get(each.name))]));
+    // The same row twice more for each column, with that column at the ends of its range, or with its first two words.
+    const movable = manifest.columns.filter((column) => isNumber(column) || column.values.length > 1);
+    const others = movable.flatMap((column) => {
+      const [low, high] = isNumber(column) ? [column.low, column.high] : column.values;
+      return [
+        { ...row, [column.name]: low },
+        { ...row, [column.name]: high },
+      ];
+    });
     const query = { model: asked, top_k: Math.min(1000, Math.max(1, manifest.labels.length)) };
     const headers = { "Content-Type": "application/json" };
     const body = JSON.stringify({ rows: [row, ...others] });
@@ -140,7 +138,7 @@ export function render(root, { models, settings, signal, again }) {
     const document = await answered.response.json();
     const [result, ...ends] = document.results;
     const label = result.labels?.[0].label;
-    const moved = manifest.columns.map(({ name }, index) => ({
+    const moved = movable.map(({ name }, index) => ({
       name,
       low: answerOf(ends[2 * index], label),
       high: answerOf(ends[2 * index + 1], label),
@@ -168,11 +166,33 @@ export function render(root, { models, settings, signal, again }) {
 
 const brief4 = (value) => String(Number(value.toPrecision(4)));
 
-const valueOf = (input) => (input.value === "" ? null : Number(input.value));
+const isNumber = (column) => column.kind === "number";
+
+/** A field for numbers, a list of the words that a column has, or a field for text. */
+function inputFor(column, attributes) {
+  if (column.values.length)
+    return h("select", attributes, ["", ...column.values].map((word) => h("option", { value: word }, word)));
+  // A number with a unit or a decimal comma is text.
+  const plain = isNumber(column) && !column.unit && !column.group && column.decimal === ".";
+  return plain
+    ? h("input", { ...attributes, type: "number", step: "any", ".value": brief4(column.mean) })
+    : h("input", { ...attributes, type: "text" });
+}
+
+/** Enters a value; a word that a list does not have is added to it. */
+function enter(input, value) {
+  if (input.options && ![...input.options].some((option) => option.value === value))
+    input.append(h("option", { value }, value));
+  input.value = value;
+}
+
+const valueOf = (column, input) =>
+  input.value === "" ? null : input.type === "number" ? Number(input.value) : input.value;
 
 /** Says of a value that it lies beyond those of the training rows. */
 function mark(column, input) {
-  const value = valueOf(input);
+  if (input.type !== "number") return;
+  const value = valueOf(column, input);
   const outside = value !== null && (value < column.low || value > column.high);
   input.classList.toggle("outside", outside);
   input.title = outside ? t("numbers.outside") : "";

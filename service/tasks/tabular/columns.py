@@ -1,0 +1,237 @@
+"""One column of a table: what its values mean, and how each becomes the number that the graph takes.
+
+Training reads its tables through these functions too, so a row that was trained on is served as the same numbers.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from service.errors import shown
+from service.inference.cards import Card, Probability
+
+# Of the numbers that a model takes.
+LARGEST = float(np.finfo(np.float32).max)
+# What a word is that no training row had, and what stands for such a word.
+UNKNOWN = -1.0
+UNKNOWN_WORD = "(unknown)"
+
+ColumnKind = Literal["number", "boolean", "category", "date"]
+# From a value of a JSON document, or a cell of text, to the number that the graph takes; NaN if it is missing.
+Reader = Callable[[object], float]
+
+# As JSON has it, but for zeros in front, a plus and a point at either end. `float` would take more: digits of other
+# scripts, 1_000, nan.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DAY = timedelta(days=1)
+
+
+class ColumnCard(Card):
+    """A column, with statistics of the training rows.
+
+    Attributes:
+        name: as in the table.
+        kind: `number`; `boolean`, 0 or 1; `category`, the index of a word in `values`, -1 for any other; or `date`,
+            the days since `origin`.
+        mean: of the numbers that the graph takes; likewise `std`, `low` and `high`. None for categories.
+        missing: the share of the training rows without a value.
+        values: the words of a category, the most frequent first; of a boolean, the word for false and that for true.
+        missing_words: what the table says where a value is missing, besides an empty cell.
+        unit: a sign that stands before or behind each number, such as %.
+        decimal: what separates the decimals of numbers in text.
+        group: what separates the thousands of numbers in text, if anything does.
+        origin: a Monday before the earliest date.
+        date_format: of dates in text, in the notation of `strptime`; ISO 8601 is always read.
+    """
+
+    name: str
+    kind: ColumnKind = "number"
+    mean: float | None = None
+    std: float | None = Field(None, ge=0)
+    low: float | None = None
+    high: float | None = None
+    missing: Probability = Field(0.0, description="share of the training rows without a value")
+    values: tuple[str, ...] = ()
+    missing_words: tuple[str, ...] = ()
+    unit: str = ""
+    decimal: Literal[".", ","] = "."
+    group: str = ""
+    origin: date | None = None
+    date_format: str = ""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "ColumnCard":
+        if self.kind == "category" and not self.values:
+            raise ValueError(f"the category {self.name!r} needs values")
+        if self.kind == "boolean" and len(self.values) != 2:
+            raise ValueError(f"the boolean {self.name!r} needs two values")
+        if self.kind == "date" and self.origin is None:
+            raise ValueError(f"the date {self.name!r} needs an origin")
+        if self.kind != "category" and self.mean is None:
+            raise ValueError(f"the column {self.name!r} needs a mean")
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """Whether its values are written as JSON writes numbers."""
+        return self.kind == "number" and (self.unit, self.decimal, self.group) == ("", ".", "")
+
+    @property
+    def example(self) -> object:
+        """A usual value, as the table writes it."""
+        if self.mean is None:
+            return self.values[0]
+        return self.write(float(f"{self.mean:.4g}") if self.kind == "number" else round(self.mean))
+
+    def write(self, value: float) -> object:
+        """What the graph takes, as the table writes it; None if it is missing. The opposite of `reader_of`."""
+        if math.isnan(value):
+            return None
+        if self.kind in ("category", "boolean"):
+            return self.values[int(value)] if 0 <= value < len(self.values) else UNKNOWN_WORD
+        if self.origin is not None:
+            moment = datetime.combine(self.origin, datetime.min.time()) + value * _DAY
+            if self.date_format:
+                return moment.strftime(self.date_format)
+            return moment.date().isoformat() if value == int(value) else moment.isoformat(timespec="seconds")
+        number = float(f"{value:.7g}")
+        if self.plain:
+            return number
+        text = f"{number:.7g}".replace(".", self.decimal)
+        return f"{self.unit}{text}" if self.unit and self.unit != "%" else f"{text}{self.unit}"
+
+
+def key_of(word: str) -> str:
+    """What two spellings of a category have in common: neither case nor spaces distinguish them."""
+    return " ".join(unicodedata.normalize("NFC", word).casefold().split())
+
+
+def parse_number(text: str, card: ColumnCard) -> float | None:
+    """The number in a cell of text, or None if it holds none."""
+    if card.unit:
+        text = text.removeprefix(card.unit).removesuffix(card.unit).strip()
+    if not card.plain:
+        text = text.replace("\N{MINUS SIGN}", "-")
+        if card.group and card.group in text:
+            whole, _, decimals = text.partition(card.decimal)
+            if not _grouped(card.group).fullmatch(whole):
+                return None
+            text = whole.replace(card.group, "") + (f"{card.decimal}{decimals}" if decimals else "")
+        if card.decimal != ".":
+            text = text.replace(card.decimal, ".") if "." not in text else ""
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+@lru_cache
+def _grouped(group: str) -> re.Pattern[str]:
+    return re.compile(rf"[+-]?[0-9]{{1,3}}({re.escape(group)}[0-9]{{3}})+")
+
+
+def parse_date(text: str, date_format: str) -> datetime | None:
+    """The moment in a cell of text, in UTC and without a time zone; None if it holds none."""
+    text = text.strip()
+    for parse in (
+        *((lambda: datetime.strptime(text, date_format),) if date_format else ()),
+        lambda: datetime.fromisoformat(text),
+    ):
+        try:
+            return _naive(parse())
+        except ValueError:
+            continue
+    return None
+
+
+def days_since(origin: date, moment: datetime | date) -> float:
+    """Days between midnight of `origin` and a moment."""
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, datetime.min.time())
+    return (_naive(moment) - datetime.combine(origin, datetime.min.time())) / _DAY
+
+
+def reader_of(card: ColumnCard) -> Reader:
+    """What reads the values of a column.
+
+    Raises:
+        ValueError: (the reader) the value is none of this column; says why.
+    """
+    missing = frozenset(map(key_of, card.missing_words))
+    read = {"number": _numbers, "boolean": _booleans, "category": _categories, "date": _dates}[card.kind](card)
+
+    def read_or_missing(value: object) -> float:
+        if value is None or value == "":
+            return math.nan
+        try:
+            return read(value)
+        except ValueError:
+            if isinstance(value, str) and (not value.strip() or key_of(value) in missing):
+                return math.nan
+            raise
+
+    return read_or_missing
+
+
+def _numbers(card: ColumnCard) -> Reader:
+    def read(value: object) -> float:
+        if isinstance(value, str):
+            number = parse_number(value.strip(), card)
+        else:
+            number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if number is None:
+            raise ValueError(f"{shown(repr(value))} is no number; null stands for a missing one")
+        if not abs(number) <= LARGEST:
+            raise ValueError(f"{shown(str(number))} is no finite number (of float32)")
+        return float(number)
+
+    return read
+
+
+def _booleans(card: ColumnCard) -> Reader:
+    words: Mapping[str, float] = {key_of(word): float(index) for index, word in enumerate(card.values)}
+
+    def read(value: object) -> float:
+        if isinstance(value, bool):
+            return float(value)
+        found = words.get(key_of(value)) if isinstance(value, str) else None
+        if found is None:
+            raise ValueError(f"{shown(repr(value))} is neither {card.values[1]!r} nor {card.values[0]!r}")
+        return found
+
+    return read
+
+
+def _categories(card: ColumnCard) -> Reader:
+    words = {"": math.nan, **dict.fromkeys(map(key_of, card.missing_words), math.nan)}
+    words |= {key_of(word): float(index) for index, word in enumerate(card.values)}
+
+    def read(value: object) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
+        if not isinstance(value, str):
+            raise ValueError(f"{shown(repr(value))} is no text, such as {card.values[0]!r}")
+        return words.get(key_of(value), UNKNOWN)
+
+    return read
+
+
+def _dates(card: ColumnCard) -> Reader:
+    origin = card.origin
+    assert origin is not None  # noqa: S101 - the validator has seen to it
+
+    def read(value: object) -> float:
+        moment = parse_date(value, card.date_format) if isinstance(value, str) else value
+        if not isinstance(moment, date):
+            raise ValueError(f"{shown(repr(value))} is no date, such as {card.example!r}")
+        return days_since(origin, moment)
+
+    return read
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
