@@ -1,15 +1,39 @@
 """What the data sets of every task have in common."""
 
 from collections.abc import Sequence, Sized
-from dataclasses import Field
+from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.markup import escape
 
 
 class DataError(Exception):
     """The data set cannot be used as it is; the message says what is wrong and where."""
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What is worth knowing about a data set before it is trained on.
+
+    Attributes:
+        notes: what was found, and how it was read.
+        warnings: what deserves a second look.
+        dropped: the items that were left out, as far as they are named.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def print(self, console: Console) -> None:
+        """Writes a line for each."""
+        for note in self.notes:
+            console.print(escape(note), highlight=False)
+        for warning in self.warnings + self.dropped:
+            console.print(f"[yellow]{escape(warning)}", highlight=False)
 
 
 class DataSet(Protocol):
@@ -21,6 +45,8 @@ class DataSet(Protocol):
     def name(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def inspection(self) -> Inspection: ...
     @property
     def train(self) -> Sized: ...
     @property

@@ -15,7 +15,6 @@ from training.data import DataError
 
 SPLITS = ("train", "validation", "test")
 _VALIDATION_ALIASES = ("valid", "val")
-SPLIT_NAMES = ("train", "validation", *_VALIDATION_ALIASES, "test")
 
 
 def local_path(source: str, hint: str, *, folder: bool = False) -> Path | None:
@@ -52,26 +51,6 @@ def load(source: str, loader: str, **options: Any) -> dict[str, datasets.Dataset
         return dict(datasets.load_dataset(loader, **options))
     except Exception as error:  # the library raises many kinds, from a network failure to a parser's
         raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
-
-
-def load_file_or_hub(source: str, hint: str, loaders: Mapping[str, str]) -> dict[str, datasets.Dataset]:
-    """The splits of a hub data set, of a local folder, or of a single file.
-
-    Args:
-        source: a hub id or a path.
-        hint: what to give instead of a path that does not exist.
-        loaders: the library's loader for each suffix that a single file may have.
-
-    Raises:
-        DataError: a wrong path, a file of another kind, or one that cannot be loaded.
-    """
-    path = local_path(source, hint)
-    if path is None or path.is_dir():
-        return load(source, str(path or source))
-    if path.suffix not in loaders:
-        *others, last = loaders
-        raise DataError(f"{source}: ends in {path.suffix!r}; {', '.join(others)} and {last} are read.")
-    return load(source, loaders[path.suffix], data_files=str(path))
 
 
 def standard_splits(source: str, loaded: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:

@@ -29,8 +29,28 @@ def add_data_options(
 
 def add_labelled_image_options(parser: ArgumentParser, default: str) -> None:
     """Adds which labelled images to train on; `default` is a hub id."""
-    add_data_options(parser, "a hub id, or a folder with parquet or class folders", default=default, limited="images")
+    accepts = "a hub id, a URL, or a folder or archive with parquet, class folders, or a table of labels"
+    add_data_options(parser, accepts, default=default, limited="images")
+    add_reading_options(parser, "images")
     parser.add_argument("--image-size", type=int, help="side of the images in pixels (default: their own, or 224)")
+
+
+def add_reading_options(parser: ArgumentParser, items: str, *, text: bool = True) -> None:
+    """Adds how the data is read.
+
+    Args:
+        parser: the recipe's.
+        items: what the data consists of, in the plural.
+        text: whether it may lie in text files.
+    """
+    parser.add_argument(
+        "--bad",
+        choices=("refuse", "drop"),
+        default="refuse",
+        help=f"what to do with {items} that cannot be used (default: %(default)s); they are named either way",
+    )
+    if text:
+        parser.add_argument("--encoding", help="of text files, such as cp949 (default: found)")
 
 
 def add_training_options(parser: ArgumentParser, run_dir: str) -> Any:
@@ -74,6 +94,11 @@ def add_result_options(parser: ArgumentParser, name: str) -> Any:
 def integers(text: str) -> tuple[int, ...]:
     """The type of an option such as `--widths 64,256,256`."""
     return tuple(int(part) for part in text.split(","))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The type of an option such as `--drop id,name`."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 def override(settings: Any, arguments: Namespace) -> Any:

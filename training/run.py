@@ -59,6 +59,7 @@ class Run(Generic[Data]):
             labels: the class indices of each split that measures, by its name.
         """
         data = self.data
+        data.inspection.print(self.console)
         self.console.print(
             f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
             f"{items}{details}; on {self.accelerator.device}"
