@@ -1,6 +1,6 @@
 """How good a dense network on a table is, compared with a linear model and gradient boosting, and what it relies on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +8,23 @@ import numpy as np
 import numpy.typing as npt
 from accelerate import Accelerator
 from rich.console import Console
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    mean_absolute_error,
+    precision_recall_fscore_support,
+    r2_score,
+    root_mean_squared_error,
+)
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from service.tasks.cards import Calibration
+from service.tasks.cards import Calibration, ClassMetrics
+from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.calibrate import expected_calibration_error, fit_temperature, softmax
 from training.fit import FitSettings, fit
@@ -25,30 +33,49 @@ from training.tabular.network import NetworkSettings, TabularNetwork, build
 from training.tabular.task import Rows, predict
 
 FOLDS = 5
+# Gradient boosting takes categories with fewer words for categories, and others for numbers.
+_MOST_BINS = 255
 # Trains on a split and predicts the targets of other rows.
 Method = Callable[[TabularSplit, Floats], npt.NDArray[Any]]
 
 
-def baselines(kind: Kind) -> dict[str, Method]:
+def baselines(kind: Kind, layout: Sequence[ColumnCard]) -> dict[str, Method]:
     """A linear model and gradient boosting, with their usual settings."""
+    categories = [index for index, card in enumerate(layout) if card.kind == "category"]
+    small = [index for index in categories if len(layout[index].values) < _MOST_BINS]
     if kind == "classification":
-        linear = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000))
-        boosting: Any = HistGradientBoostingClassifier(random_state=0)
+        linear = make_pipeline(_prepared(layout, categories), LogisticRegression(max_iter=1000))
+        boosting: Any = HistGradientBoostingClassifier(random_state=0, categorical_features=small)
         names = ("logistic regression", "gradient boosting")
     else:
-        linear = make_pipeline(SimpleImputer(), StandardScaler(), Ridge())
-        boosting = HistGradientBoostingRegressor(random_state=0)
+        linear = make_pipeline(_prepared(layout, categories), Ridge())
+        boosting = HistGradientBoostingRegressor(random_state=0, categorical_features=small)
         names = ("ridge regression", "gradient boosting")
 
     def method(model: Any) -> Method:
-        return lambda split, rows: model.fit(split.rows, split.targets).predict(rows)
+        def predicted(split: TabularSplit, rows: Floats) -> npt.NDArray[Any]:
+            if kind == "classification" and len(np.unique(split.targets)) == 1:  # the other class is held out
+                return np.full(len(rows), split.targets[0])
+            return model.fit(split.rows, split.targets).predict(rows)
+
+        return predicted
 
     return dict(zip(names, map(method, (linear, boosting)), strict=True))
 
 
+def _prepared(layout: Sequence[ColumnCard], categories: list[int]) -> Any:
+    """The columns as a linear model takes them: numbers imputed and standardised, words one-hot encoded."""
+    numbers = [index for index in range(len(layout)) if index not in categories]
+    scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+    words = OneHotEncoder(handle_unknown="ignore")
+    return make_column_transformer((scaled, numbers), (words, categories))
+
+
 def folds_of(rows: TabularSplit, kind: Kind, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Five folds: the indices of the rows to train on, and of those that are held out."""
-    maker = StratifiedKFold if kind == "classification" else KFold
+    # A class with fewer rows than folds cannot be in all of them.
+    stratified = kind == "classification" and np.unique(rows.targets, return_counts=True)[1].min() >= FOLDS
+    maker = StratifiedKFold if stratified else KFold
     return list(maker(FOLDS, shuffle=True, random_state=seed).split(rows.rows, rows.targets))
 
 
@@ -124,7 +151,7 @@ class NetworkMethod:
         order = np.random.default_rng(settings.seed).permutation(len(split))
         validation, train = split.take(order[: len(order) // 10]), split.take(order[len(order) // 10 :])
         scale = target_scale(train, data.kind)
-        model = build(self._network, train, len(data.classes) or 1, settings.seed)
+        model = build(self._network, data.layout, train, len(data.classes) or 1, settings.seed)
         task = Rows(standardised(train, scale), standardised(validation, scale), data.kind)
         quiet = Console(quiet=True)
         fit(model, task, settings, self._folder, accelerator=self._accelerator, console=quiet)
@@ -161,9 +188,16 @@ def evaluate(
         ece_before=expected_calibration_error(softmax(logits), targets),
         ece_after=expected_calibration_error(softmax(logits / temperature), targets),
     )
+    precision, recall, f1, support = precision_recall_fscore_support(
+        targets, predicted, labels=range(len(data.classes)), zero_division=0.0
+    )
     metrics = TabularMetrics(
         accuracy=score(targets, predicted, data.kind),
-        macro_f1=float(f1_score(targets, predicted, average="macro", zero_division=0)),
+        macro_f1=float(f1.mean()),
+        per_class=tuple(
+            ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
+            for name, p, r, f, n in zip(data.classes, precision, recall, f1, support, strict=True)
+        ),
         cross_validated=compared,
     )
     return metrics, calibration

@@ -1,4 +1,4 @@
-"""Numbers: a multilayer perceptron on the numeric columns of a table, to predict a class or a number.
+"""Tables: a multilayer perceptron on the columns of a table, to predict a class or a number.
 
 From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
 """
@@ -14,11 +14,21 @@ from rich.console import Console
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.cards import Calibration
-from service.tasks.tabular.manifest import ColumnCard, TabularManifest, TabularMetrics
+from service.tasks.tabular.columns import UNKNOWN
+from service.tasks.tabular.manifest import TabularManifest, TabularMetrics
 from training.cards import data_card, training_card
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState
-from training.options import add_data_options, add_result_options, add_training_options, integers, override
+from training.inspection import missed_classes
+from training.options import (
+    add_data_options,
+    add_reading_options,
+    add_result_options,
+    add_training_options,
+    integers,
+    names,
+    override,
+)
 from training.run import Run, as_served, begin
 from training.tabular.data import BREAST_CANCER, TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
@@ -46,8 +56,11 @@ DEFAULTS = FitSettings(
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The recipe's command line; options left out take their default."""
-    add_data_options(parser, "a CSV or parquet file, or a hub id", default=BREAST_CANCER)
+    add_data_options(parser, "a table (CSV, xlsx, JSON lines, parquet), its URL, or a hub id", default=BREAST_CANCER)
+    add_reading_options(parser, "rows")
     parser.add_argument("--target", help="the column to predict")
+    parser.add_argument("--columns", type=names, default=(), help="use these alone, even if they look like ids")
+    parser.add_argument("--drop", type=names, default=(), help="leave these columns out")
     parser.add_argument("--kind", choices=("classification", "regression"), help="default: by the target's values")
     net = parser.add_argument_group("network")
     net.add_argument("--hidden", type=integers, help="units of each hidden layer")
@@ -63,7 +76,17 @@ def run(arguments: Namespace, console: Console) -> None:
     run = begin(
         arguments,
         console,
-        partial(load_table, arguments.data, arguments.target, kind=arguments.kind, seed=settings.seed),
+        partial(
+            load_table,
+            arguments.data,
+            arguments.target,
+            kind=arguments.kind,
+            columns=arguments.columns,
+            drop=arguments.drop,
+            bad=arguments.bad,
+            encoding=arguments.encoding,
+            seed=settings.seed,
+        ),
         run="tabular",
         model="tabular",
     )
@@ -72,7 +95,7 @@ def run(arguments: Namespace, console: Console) -> None:
     labels = {"validation": data.validation.targets, "test": data.test.targets}
     run.announce("rows", f" of {len(data.columns)} columns; {data.target}: {target}", data.classes, labels)
 
-    model = build(network, data.train, len(data.classes) or 1, settings.seed)
+    model = build(network, data.layout, data.train, len(data.classes) or 1, settings.seed)
     run.start(model)
     scale = target_scale(data.train, data.kind)
     task = Rows(standardised(data.train, scale), standardised(data.validation, scale), data.kind)
@@ -84,7 +107,9 @@ def run(arguments: Namespace, console: Console) -> None:
         np.concatenate((data.train.rows, data.validation.rows)),
         np.concatenate((data.train.targets, data.validation.targets)),
     )
-    compared = cross_validate({"this network": this, **baselines(data.kind)}, rows, data.kind, settings.seed)
+    compared = cross_validate(
+        {"this network": this, **baselines(data.kind, data.layout)}, rows, data.kind, settings.seed
+    )
     if not run.reports:
         return
 
@@ -93,6 +118,8 @@ def run(arguments: Namespace, console: Console) -> None:
     for method, row in compared.items():
         console.print(f"{method}: {row.mean:.4f} ± {row.std:.4f} over five folds")
     console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
+    if missed := missed_classes(metrics.per_class):
+        console.print(missed)
     graph = TabularGraph(model, calibration.temperature if calibration else 1.0, scale).eval()
     write = partial(
         _write_version,
@@ -121,19 +148,23 @@ def _write_version(
         "input_name": "rows",
         "output_names": ("probabilities" if data.classes else "values",),
     }
-    # Every row at least once, and some with a missing value.
+    # Every row at least once, and some with a missing value or an unknown word.
     rows = np.resize(data.test.rows, (MAX_BATCH, len(data.columns))).copy()
     rows[::5, 0] = np.nan
+    for index, card in enumerate(data.layout):
+        if card.kind == "category":
+            rows[1::5, index] = UNKNOWN
     tolerance = 1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1])
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
     manifest = TabularManifest(
         name=run.name,
-        description=f"{data.name}: {data.target} from {len(data.columns)} numeric columns, dense network",
+        description=f"{data.name}: {data.target} from {len(data.columns)} columns, dense network",
         kind=data.kind,
         target=data.target,
-        columns=_columns(data),
+        columns=data.layout,
+        ignored=data.ignored,
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,
@@ -151,18 +182,3 @@ def _write_version(
     predicted = predictions(network, data.test.rows, scale).astype(np.float64)
     write_report(target / "report", manifest, data, predicted, importance, state.history, difference.value)
     return manifest
-
-
-def _columns(data: TabularData) -> tuple[ColumnCard, ...]:
-    rows = data.train.rows.astype(np.float64)
-    return tuple(
-        ColumnCard(
-            name=name,
-            mean=float(np.nanmean(values)),
-            std=float(np.nanstd(values)),
-            low=float(np.nanmin(values)),
-            high=float(np.nanmax(values)),
-            missing=float(np.isnan(values).mean()),
-        )
-        for name, values in zip(data.columns, rows.T, strict=True)
-    )

@@ -1,6 +1,7 @@
 """The model card of a dense network on a table."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
-from service.tasks.tabular.manifest import TabularManifest
+from service.tasks.tabular.columns import ColumnCard
+from service.tasks.tabular.manifest import TabularManifest, TabularMetrics
 from training.markdown import figures, provenance, table, training_section
 from training.plots import draw_confusion, draw_curves, save_plot
 from training.tabular.data import TabularData
@@ -71,14 +73,16 @@ def _card(
         figure = "R²"
     parts = [
         f"# {manifest.name}",
-        f"{manifest.description}. Input: {len(manifest.columns)} numbers per row, float32, NaN for a missing value, "
-        "which is replaced by the column's mean. Standardisation is part of the graph.",
+        f"{manifest.description}. Input: {len(manifest.columns)} numbers per row, float32, NaN for a missing value. "
+        "Standardisation, the imputation of missing numbers by their mean, and the vectors of words are part of the "
+        "graph." + (f" Not used: {', '.join(manifest.ignored)}." if manifest.ignored else ""),
         headline,
         f"## Compared with other methods ({figure}, five-fold cross-validation on all but the test rows)",
         table(
             ("method", "mean", "standard deviation over the folds"),
             [(name, *figures(row.mean, row.std)) for name, row in metrics.cross_validated.items()],
         ),
+        *_of_classes(metrics),
         "## Predictions",
         "![Predictions on the test rows](predictions.png)",
         "## Permutation importance",
@@ -87,23 +91,34 @@ def _card(
         "little):",
         "![Permutation importance](importance.png)",
         table(
-            ("column", "drop", "training mean", "lowest", "highest", "missing"),
-            [
-                (
-                    manifest.columns[index].name,
-                    f"{importance[index].mean():.4f}",
-                    f"{manifest.columns[index].mean:.4g}",
-                    f"{manifest.columns[index].low:.4g}",
-                    f"{manifest.columns[index].high:.4g}",
-                    f"{manifest.columns[index].missing:.1%}",
-                )
-                for index in order
-            ],
+            ("column", "kind", "drop", "training mean or words", "lowest", "highest", "missing"),
+            [_row(manifest.columns[index], importance[index].mean()) for index in order],
         ),
         *training_section(manifest, f"the {len(data.validation)} validation rows", manifest.training.seconds),
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _of_classes(metrics: TabularMetrics) -> list[str]:
+    """The figures of each class."""
+    if not metrics.per_class:
+        return []
+    rows = [(one.label, *figures(one.precision, one.recall, one.f1), one.support) for one in metrics.per_class]
+    return ["## Classes", table(("class", "precision", "recall", "F1", "test rows"), rows)]
+
+
+def _row(card: ColumnCard, drop: float) -> tuple[str, ...]:
+    """What the table says about a column."""
+    if card.kind == "category":
+        shown = ", ".join(card.values[:5]) + (f" and {len(card.values) - 5} more" if len(card.values) > 5 else "")
+        about: tuple[str, ...] = (shown, "", "")
+    elif card.kind == "date" and card.origin is not None:
+        days = (card.mean, card.low, card.high)
+        about = tuple(str(card.origin + timedelta(days=round(day))) for day in days if day is not None)
+    else:
+        about = tuple(f"{value:.4g}" for value in (card.mean, card.low, card.high) if value is not None)
+    return (card.name, card.kind, f"{drop:.4f}", *about, f"{card.missing:.1%}")
 
 
 def _importance(
