@@ -81,7 +81,7 @@ def _average_precision(url: str, model: str, source: str) -> tuple[float, float]
     from training.detection.evaluation import Detections, average_precision
     from training.detection.formats import read
 
-    data = load_detection(source, bad_boxes="drop")
+    data = load_detection(source, bad="drop")
     contents = [
         image.image if isinstance(image.image, bytes) else image.image.read_bytes()
         for image in read(source).splits["test"]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from service.tasks.detection.letterbox import FILL
+from training.lazy import Images
 
 # A box is dropped if a crop leaves less than this fraction of it.
 _VISIBLE = 0.3
@@ -34,7 +35,7 @@ class BoxAugment:
 
     def __call__(
         self,
-        images: Tensor,
+        images: Images,
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
         items: Tensor,
@@ -64,7 +65,7 @@ class BoxAugment:
 
     def _compose(
         self,
-        images: Tensor,
+        images: Images,
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
         item: int,
@@ -90,7 +91,7 @@ class BoxAugment:
         corners, classes = [], []
         for source, (top, left, bottom, right) in zip(sources, regions, strict=True):
             view = View.draw(self, (height, width), (bottom - top, right - left), generator)
-            canvas[:, top:bottom, left:right] = view.pixels(images[source].to(device))
+            canvas[:, top:bottom, left:right] = view.pixels(torch.from_numpy(images[source]).to(device))
             moved, visible = view.boxes(boxes[source].to(device))
             corners.append(moved[visible] + torch.tensor([left, top, left, top], device=device))
             classes.append(labels[source].to(device)[visible])

@@ -2,26 +2,25 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.progress import track
 
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
-from training.data import DataError
+from training.data import DataError, Inspection
 from training.detection.formats import RawBox, RawData, RawImage, read
 from training.hub import SPLITS
+from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.lazy import IN_MEMORY, Images, LazyImages, decode_all
+from training.sources import name_of
 
-BadBoxes = Literal["refuse", "drop"]
 # Annotation tools round to whole pixels; what protrudes by less than that is silently clipped.
 _TOLERANCE = 1.0
-_PROBLEMS_SHOWN = 10
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -32,14 +31,14 @@ class DetectionSplit:
     """Images with their boxes.
 
     Attributes:
-        images: uint8, shape (n, height, width, 3), letterboxed.
+        images: uint8, shape (n, height, width, 3), letterboxed; decoded on demand if they are very many.
         boxes: of each image, float32, shape (k, 4): x_min, y_min, x_max, y_max in pixels of the original image.
         labels: of each image, int64, shape (k,).
         letterboxes: how each original is placed in its image.
         names: of the files.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: Images
     boxes: tuple[FloatArray, ...]
     labels: tuple[IntArray, ...]
     letterboxes: tuple[Letterbox, ...]
@@ -63,6 +62,7 @@ class DetectionData:
     validation: DetectionSplit
     test: DetectionSplit
     fingerprint: str
+    inspection: Inspection = field(default_factory=Inspection)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -75,10 +75,9 @@ def load_detection(
     source: str,
     *,
     size: tuple[int, int] | None = None,
-    bad_boxes: BadBoxes = "refuse",
+    bad: Bad = "refuse",
     limit: int | None = None,
     seed: int = 0,
-    console: Console | None = None,
 ) -> DetectionData:
     """Loads a data set of images with boxes.
 
@@ -86,37 +85,45 @@ def load_detection(
         source: as `training.detection.formats.read` takes it.
         size: height and width, multiples of 32, that images are letterboxed to; by default the long side is 512 and
             the aspect ratio the median of a sample.
-        bad_boxes: whether invalid boxes are an error or left out; either way they are named.
+        bad: whether images that cannot be read and invalid boxes are an error or left out; either way they are named.
         limit: the most images of each split, for a trial.
         seed: of the splits that are held out from train.
-        console: where the boxes that are left out are named.
 
     Raises:
         DataError: as `read`; an unreadable image; a bad box.
     """
     raw = read(source)
     if len(raw.classes) == 0:
+        raw.problems.settle(source, "refuse", raw.inspection)
         raise DataError(f"{source}: no box has a class.")
+    given = set(raw.splits)
     _hold_out(source, raw, seed)
     if limit is not None:
         raw.splits = {name: images[:limit] for name, images in raw.splits.items()}
+    raw.splits = {name: raw.splits[name] for name in SPLITS}
     size = size or _common_size(raw.splits["train"])
+    height, width = size
+    lazy = sum(map(len, raw.splits.values())) * height * width * 3 > IN_MEMORY
     digest = hashlib.sha256()
-    problems: list[str] = []
-    parts = {name: _load(raw.splits[name], raw.classes, size, digest, problems) for name in SPLITS}
-    if problems:
-        shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
-        more = f"\n  … and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-        message = f"{len(problems)} invalid boxes in {source}:\n  {shown}{more}"
-        if bad_boxes == "refuse":
-            raise DataError(f"{message}\nCorrect them, or leave them out with --bad-boxes drop.")
-        if console:
-            console.print(f"[yellow]Left out: {message}", highlight=False)
+    digests: dict[str, list[bytes]] = {name: [] for name in SPLITS}
+    parts = {
+        name: _load(raw.splits[name], raw.classes, size, lazy, digest, digests[name], raw.problems) for name in SPLITS
+    }
+    raw.problems.settle(source, bad, raw.inspection)
     if not any(len(boxes) for boxes in parts["train"].boxes):
         raise DataError(f"{source}: no training image has a box.")
-    folder = Path(source).expanduser()
-    name = folder.resolve().name if folder.is_dir() else source
-    return DetectionData(name, raw.classes, **parts, fingerprint=f"sha256:{digest.hexdigest()}")
+    inspection = raw.inspection
+    counts = {name: len(part) for name, part in parts.items()}
+    describe_splits(inspection, counts, [name for name in counts if name not in given], "images")
+    labels = np.concatenate([indices for part in parts.values() for indices in part.labels])
+    describe_classes(inspection, raw.classes, np.bincount(labels, minlength=len(raw.classes)).tolist(), "boxes")
+    describe_repeats(inspection, digests, "images")
+    empty = sum(not len(boxes) for boxes in parts["train"].boxes)
+    if empty:
+        inspection.notes.append(f"{empty:,} training images have no box: they teach what is background")
+    return DetectionData(
+        name_of(source), raw.classes, **parts, fingerprint=f"sha256:{digest.hexdigest()}", inspection=inspection
+    )
 
 
 def _hold_out(source: str, raw: RawData, seed: int) -> None:
@@ -138,19 +145,19 @@ def _common_size(images: Sequence[RawImage], long_side: int = 512) -> tuple[int,
     """A long side of 512 pixels and the median aspect ratio of a sample, in multiples of 32."""
     ratios = []
     for image in images[:: max(1, len(images) // 64)]:
-        height, width = _open(image).upright_size
+        try:
+            height, width = _open(image).upright_size
+        except (QuartetError, OSError):  # named when all are read
+            continue
         ratios.append(height / width)
-    ratio = float(np.median(ratios))
+    ratio = float(np.median(ratios)) if ratios else 1.0
     sides = (long_side * min(ratio, 1.0), long_side * min(1 / ratio, 1.0))
     height, width = (max(32, round(side / 32) * 32) for side in sides)
     return height, width
 
 
 def _open(image: RawImage) -> EncodedImage:
-    try:
-        return EncodedImage.open(image.image if isinstance(image.image, bytes) else image.image.read_bytes())
-    except (QuartetError, OSError) as error:
-        raise DataError(f"{_where(image)}: {error}") from error
+    return EncodedImage.open(image.image if isinstance(image.image, bytes) else image.image.read_bytes())
 
 
 def _where(image: RawImage) -> str:
@@ -161,30 +168,52 @@ def _load(
     images: Sequence[RawImage],
     classes: tuple[str, ...],
     size: tuple[int, int],
+    lazy: bool,
     digest: "hashlib._Hash",
-    problems: list[str],
+    digests: list[bytes],
+    problems: Problems,
 ) -> DetectionSplit:
-    pixels = np.empty((len(images), *size, 3), dtype=np.uint8)
-    boxes, labels, letterboxes = [], [], []
-    for row, image in enumerate(track(images, "Decoding", transient=True)):
-        encoded = _open(image)
+    """The images that can be read, with their valid boxes; what is wrong with the others is added to `problems`."""
+
+    def decode(index: int) -> tuple[npt.NDArray[np.uint8], Letterbox] | str:
         try:
-            pixels[row], frame = letterbox(encoded, *size)
-        except QuartetError as error:
-            raise DataError(f"{_where(image)}: {error.detail}") from error
-        kept, indices = _checked(image.boxes, (frame.height, frame.width), classes, problems)
-        boxes.append(kept)
+            return letterbox(_open(images[index]), *size)
+        except (QuartetError, OSError) as error:
+            return str(error)
+
+    kept: list[int] = []
+    boxes, labels, letterboxes = [], [], []
+    pixels = np.empty((0 if lazy else len(images), *size, 3), dtype=np.uint8)
+    every = decode_all(decode, range(len(images)))
+    for row, decoded in enumerate(track(every, "Decoding", total=len(images), transient=True)):
+        image = images[row]
+        if isinstance(decoded, str):
+            problems.add(_where(image), decoded)
+            continue
+        canvas, frame = decoded
+        corners, indices = _checked(image.boxes, (frame.height, frame.width), classes, problems)
+        if not lazy:
+            pixels[len(kept)] = canvas
+        kept.append(row)
+        boxes.append(corners)
         labels.append(indices)
         letterboxes.append(frame)
-        for part in (pixels[row], kept, indices):
+        digests.append(hashlib.blake2b(canvas, digest_size=16).digest())
+        for part in (canvas, corners, indices):
             digest.update(part.tobytes())
     return DetectionSplit(
-        pixels, tuple(boxes), tuple(labels), tuple(letterboxes), tuple(image.name for image in images)
+        LazyImages(lambda index: letterbox(_open(images[index]), *size)[0], np.array(kept, np.int64), (*size, 3))
+        if lazy
+        else pixels[: len(kept)],
+        tuple(boxes),
+        tuple(labels),
+        tuple(letterboxes),
+        tuple(images[row].name for row in kept),
     )
 
 
 def _checked(
-    raw: Sequence[RawBox], size: tuple[int, int], classes: tuple[str, ...], problems: list[str]
+    raw: Sequence[RawBox], size: tuple[int, int], classes: tuple[str, ...], problems: Problems
 ) -> tuple[FloatArray, IntArray]:
     """The valid boxes, in pixels, and their classes; what is wrong with the others is added to `problems`."""
     height, width = size
@@ -195,15 +224,15 @@ def _checked(
         x_min, y_min, x_max, y_max = corners
         text = f"{x_min:g}, {y_min:g} to {x_max:g}, {y_max:g}"
         if not np.isfinite(corners).all():
-            problems.append(f"{box.origin}: not a number: {text}")
+            problems.add(box.origin, f"not a number: {text}")
         elif x_max < x_min or y_max < y_min:
-            problems.append(f"{box.origin}: inverted: {text}")
+            problems.add(box.origin, f"inverted: {text}")
         elif x_max == x_min or y_max == y_min:
-            problems.append(f"{box.origin}: empty: {text}")
+            problems.add(box.origin, f"empty: {text}")
         elif (corners < -_TOLERANCE).any() or (corners > limits + _TOLERANCE).any():
-            problems.append(f"{box.origin}: outside of the image of {width} x {height}: {text}")
+            problems.add(box.origin, f"outside of the image of {width} x {height}: {text}")
         elif box.label not in classes:
-            problems.append(f"{box.origin}: unknown class: {box.label}")
+            problems.add(box.origin, f"unknown class: {box.label}")
         else:
             boxes.append(corners.clip(0, limits))
             labels.append(classes.index(box.label))

@@ -16,6 +16,7 @@ from rich.console import Console
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
+from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
@@ -27,7 +28,7 @@ from training.detection.task import Detection, DetectionSettings, detect
 from training.evaluation import milliseconds_per_image
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState
-from training.options import add_data_options, add_result_options, add_training_options, override
+from training.options import add_data_options, add_reading_options, add_result_options, add_training_options, override
 from training.run import Run, as_served, begin
 
 MAX_BATCH = 16
@@ -54,13 +55,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_data_options(
         parser, "a hub id, or a folder of annotated images", default="rishitdagli/cppe-5", limited="images"
     )
-    parser.add_argument("--image-size", type=_size, metavar="HEIGHTxWIDTH", help="of the network's input")
-    parser.add_argument(
-        "--bad-boxes", choices=("refuse", "drop"), default="refuse", help="what to do with invalid boxes"
-    )
+    parser.add_argument("--image-size", type=_size, metavar="SIDE|HEIGHTxWIDTH", help="of the network's input")
+    add_reading_options(parser, "images and boxes", text=False)
     net = parser.add_argument_group("network")
     net.add_argument("--backbone", help="any timm model with feature maps of strides 8, 16 and 32")
     net.add_argument("--weights", help="hub, package, none or a file (default: package)")
+    net.add_argument(
+        "--from-scratch", dest="weights", action="store_const", const="none", help="start with random weights"
+    )
     net.add_argument("--width", type=int, help="channels of the pyramid and the head")
     net.add_argument("--depth", type=int, help="convolutions in each tower of the head")
     net.add_argument(
@@ -79,16 +81,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes if that is asked for."""
     network = override(NetworkSettings(), arguments)
+    check_weights(network.backbone, network.weights)
     settings = override(DEFAULTS, arguments)
     learning = DetectionSettings(augment=override(BoxAugment(), arguments))
     load = partial(
         load_detection,
         arguments.data,
         size=arguments.image_size,
-        bad_boxes=arguments.bad_boxes,
+        bad=arguments.bad,
         limit=arguments.limit,
         seed=settings.seed,
-        console=console,
     )
     run = begin(arguments, console, load, run="detection", model="detector")
     data = run.data
@@ -120,10 +122,13 @@ def run(arguments: Namespace, console: Console) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if not match:
-        raise ArgumentTypeError(f"{text!r}: write HEIGHTxWIDTH, such as 384x512")
-    return int(match[1]), int(match[2])
+        raise ArgumentTypeError(f"{text!r}: write a side, such as 320, or HEIGHTxWIDTH, such as 384x512")
+    height, width = int(match[1]), int(match[2] or match[1])
+    if height % 32 or width % 32 or not height or not width:
+        raise ArgumentTypeError(f"{text!r}: the sides must be multiples of 32, such as 320 or 384x512")
+    return height, width
 
 
 def _range(text: str) -> tuple[float, float]:

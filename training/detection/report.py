@@ -216,7 +216,7 @@ def _agreement(one: Detections, split: DetectionSplit, index: int, confidence: f
 def _augmented(axes: Sequence[Axes], data: DetectionData, augment: BoxAugment) -> None:
     count = min(len(axes), len(data.train))
     pixels, boxes, labels = augment(
-        torch.from_numpy(data.train.images),
+        data.train.images,
         [torch.from_numpy(data.train.fitted_boxes(index)) for index in range(len(data.train))],
         [torch.from_numpy(one) for one in data.train.labels],
         torch.arange(count),

@@ -60,7 +60,7 @@ class Detection(Task):
     def __init__(
         self, train: DetectionSplit, validation: DetectionSplit, classes: tuple[str, ...], settings: DetectionSettings
     ) -> None:
-        self._images = torch.from_numpy(train.images)
+        self._images = train.images
         self._boxes = [torch.from_numpy(train.fitted_boxes(index)) for index in range(len(train))]
         self._labels = [torch.from_numpy(labels) for labels in train.labels]
         self._validation = validation

@@ -10,7 +10,7 @@ PLAIN = BoxAugment(mirror=False, flip=False, scale=(1.0, 1.0), mosaic=0.0, colou
 def batch(squares, augment, seed=0, items=range(16), mosaics=True):
     train = squares.train
     return augment(
-        torch.from_numpy(train.images),
+        train.images,
         [torch.from_numpy(train.boxes[i]) for i in range(len(train))],
         [torch.from_numpy(labels) for labels in train.labels],
         torch.tensor(list(items)),

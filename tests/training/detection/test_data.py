@@ -5,6 +5,7 @@ from tests.pictures import encode
 from tests.training.detection.conftest import CLASSES, scene, write_coco, write_parquet, write_voc, write_yolo
 from training.data import DataError
 from training.detection.data import load_detection
+from training.lazy import LazyImages
 
 
 def test_images_are_letterboxed_and_boxes_stay_in_the_originals_pixels(source):
@@ -53,18 +54,18 @@ def bad_yolo(folder, lines):
         ("0 nan 0.5 0.1 0.1", "not a number"),
     ],
 )
-def test_bad_boxes_are_refused_with_file_and_line_or_dropped(tmp_path, console, line, problem):
+def test_bad_boxes_are_refused_with_file_and_line_or_dropped(tmp_path, line, problem):
     source, count = bad_yolo(tmp_path / "data", [line])
-    with pytest.raises(DataError, match=rf"2\.txt:{count + 1}: {problem}(.|\n)*--bad-boxes drop"):
+    with pytest.raises(DataError, match=rf"2\.txt:{count + 1}: {problem}(.|\n)*--bad drop"):
         load_detection(source)
-    data = load_detection(source, bad_boxes="drop", console=console)
+    data = load_detection(source, bad="drop")
     assert len(data.train.boxes[2]) == count
-    assert f"2.txt:{count + 1}: {problem}" in console.file.getvalue()
+    assert f"2.txt:{count + 1}: {problem}" in data.inspection.dropped[0]
 
 
 def test_many_bad_boxes_are_counted(tmp_path):
-    source, _ = bad_yolo(tmp_path / "data", ["0 0.5 0.5 0 0"] * 14)
-    with pytest.raises(DataError, match=r"14 invalid boxes in (.|\n)*… and 4 more"):
+    source, _ = bad_yolo(tmp_path / "data", ["0 0.5 0.5 0 0"] * 24)
+    with pytest.raises(DataError, match=r"24 unusable items in (.|\n)*… and 4 more"):
         load_detection(source)
 
 
@@ -94,3 +95,33 @@ def test_an_unreadable_image_is_named(tmp_path):
 def test_a_limit_applies_to_each_split(source):
     data = load_detection(source, limit=4)
     assert (len(data.train), len(data.validation), len(data.test)) == (4, 4, 4)
+
+
+def test_an_unreadable_image_can_be_left_out(tmp_path):
+    source = write_coco(tmp_path, train=range(8), valid=range(100, 102), test=range(200, 202))
+    (tmp_path / "train" / "3.png").write_bytes(b"no image")
+    (tmp_path / "train" / "5.png").unlink()
+    with pytest.raises(DataError, match=r"2 unusable items(.|\n)*5\.png is neither(.|\n)*3\.png"):
+        load_detection(source)
+    data = load_detection(source, bad="drop")
+    assert (len(data.train), data.train.names[3]) == (6, "4.png")
+
+
+def test_what_was_found_is_described(tmp_path):
+    data = load_detection(write_coco(tmp_path, train=range(12), test=[0, 100]))
+    said = "\n".join(data.inspection.notes)
+    assert said.startswith("COCO JSON in 2 files; 14 .png, 2 .json")
+    assert "images: train 10, validation 2 (held out), test 2" in said
+    assert "boxes of 2 classes: " in said
+    assert data.inspection.warnings == [
+        "1 of the 2 test images are also training images: the figures for test will be too good"
+    ]
+
+
+def test_images_too_many_for_memory_are_decoded_on_demand(source, monkeypatch):
+    expected = load_detection(source, size=(64, 96))
+    monkeypatch.setattr("training.detection.data.IN_MEMORY", 0)
+    data = load_detection(source, size=(64, 96))
+    assert isinstance(data.train.images, LazyImages)
+    assert data.fingerprint == expected.fingerprint
+    np.testing.assert_array_equal(data.train.images[2:5], expected.train.images[2:5])

@@ -76,7 +76,7 @@ def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
     assert json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["task"] == "detection"
 
 
-@pytest.mark.parametrize(("option", "value"), [("--image-size", "64"), ("--scale", "1"), ("--bad-boxes", "keep")])
+@pytest.mark.parametrize(("option", "value"), [("--image-size", "60"), ("--scale", "1"), ("--bad", "keep")])
 def test_invalid_options_are_refused(option, value, capsys):
     parser = ArgumentParser()
     recipe.add_arguments(parser)
