@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from training.augment import Augment, to_pixels
 from training.images import ImageSplit
+from training.lazy import Images, batch_of
 from training.task import Draw, Task
 
 EVALUATION_BATCH = 500
@@ -34,7 +35,7 @@ class LabelledImages(Task):
     def __init__(
         self, train: ImageSplit, validation: ImageSplit, augment: Augment, label_smoothing: float = 0.1
     ) -> None:
-        self.images = torch.from_numpy(train.images)
+        self.images = train.images
         self.labels = torch.from_numpy(train.labels)
         self.augment = augment
         self.label_smoothing = label_smoothing
@@ -47,7 +48,7 @@ class LabelledImages(Task):
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `training.task.Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
-        pixels = self.augment(self.images[items].to(device), items.to(device), epoch, draw.own)
+        pixels = self.augment(batch_of(self.images, items).to(device), items.to(device), epoch, draw.own)
         target = self.labels[items].to(device)
         logits = network(pixels).float()
         truth = F.one_hot(target, logits.shape[1]).float()
@@ -72,7 +73,7 @@ def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: npt.NDArray[np.uint8], accelerator: Accelerator | None = None, *, mirror: bool = False
+    model: nn.Module, images: Images, accelerator: Accelerator | None = None, *, mirror: bool = False
 ) -> npt.NDArray[np.float32]:
     """Logits, shape (n, classes), of uint8 images, shape (n, height, width, channels), without augmentation.
 

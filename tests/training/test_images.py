@@ -1,11 +1,13 @@
+import shutil
+
 import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
-import training.images
 from training.data import DataError
 from training.images import ImageSplit, load_images
+from training.lazy import LazyImages
 
 CLASSES = ("blue", "green", "red")
 
@@ -347,12 +349,84 @@ def test_too_few_images_to_hold_out_from_are_a_data_error(write_parquet, draw, t
         load_images(folder)
 
 
-def test_split_too_large_for_memory_is_the_same_from_a_file(parquet, data_cache, monkeypatch):
+def test_images_too_many_for_memory_are_decoded_on_demand(parquet, data_cache, monkeypatch):
     expected = load_images(parquet)
-    before = set(data_cache.iterdir())
-    monkeypatch.setattr(training.images, "_MEMMAP_BYTES", 0)
+    monkeypatch.setattr("training.images.IN_MEMORY", 0)
     data = load_images(parquet)
-    assert isinstance(data.train.images, np.memmap)
-    assert set(data_cache.iterdir()) == before
-    np.testing.assert_array_equal(data.train.images, expected.train.images)
+    images = data.train.images
+    assert isinstance(images, LazyImages)
+    assert (images.shape, len(images)) == (expected.train.images.shape, len(expected.train))
     assert data.fingerprint == expected.fingerprint
+    np.testing.assert_array_equal(images[3], expected.train.images[3])
+    np.testing.assert_array_equal(images[::5], expected.train.images[::5])
+    some = np.array([7, 2, 30])
+    np.testing.assert_array_equal(data.train.take(some).images[:], expected.train.images[some])
+    np.testing.assert_array_equal(np.stack(list(images)), expected.train.images)
+
+
+def test_an_archive_of_class_folders(write_class_folders, splits, tmp_path, data_cache):
+    train, validation, test = map(parts, splits)
+    folder = write_class_folders(tmp_path / "pets" / "Set", Train=train, Val=validation, TEST=test)
+    (tmp_path / "pets" / "Set" / "Train" / "blue" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "pets" / "Set" / "Train" / "blue" / "notes.txt").write_text("x")
+    source = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets")
+    data = load_images(source)
+    assert (data.name, data.classes, data.fingerprint) == ("pets", CLASSES, load_images(folder).fingerprint)
+    np.testing.assert_array_equal(data.test.labels, test[1])
+    assert "1 files in the class folders are not images" in data.inspection.notes[0]
+
+
+def test_a_table_of_labels_beside_the_images(write_class_folders, draw, tmp_path):
+    write_class_folders(tmp_path / "classes", _=parts(draw(10)))
+    folder = tmp_path / "set"
+    (folder / "pictures").mkdir(parents=True)
+    lines = ["Image;Label"]
+    for number, path in enumerate(sorted((tmp_path / "classes").rglob("*.png"))):
+        path.rename(folder / "pictures" / f"{number}.PNG")
+        lines.append(f"{number}.png;{path.parent.name}")
+    (folder / "labels.csv").write_text("\n".join([*lines, "99.png;red"]))
+    with pytest.raises(DataError, match=r"labels\.csv:32: the image 99\.png is not in the folder"):
+        load_images(str(folder))
+    data = load_images(str(folder), bad="drop")
+    assert data.classes == CLASSES
+    assert len(data.train) + len(data.validation) + len(data.test) == 30
+
+
+def test_unreadable_images_are_named_together_and_can_be_dropped(write_class_folders, draw, tmp_path):
+    folder = write_class_folders(tmp_path / "set", _=parts(draw(10)))
+    files = sorted((tmp_path / "set").rglob("*.png"))
+    for path in files[3:5]:
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"2 unusable items(.|\n)*--bad drop"):
+        load_images(folder)
+    data = load_images(folder, bad="drop")
+    assert len(data.train) + len(data.validation) + len(data.test) == 28
+    assert str(files[3]) in data.inspection.dropped[0]
+
+
+def test_pictures_alone_need_no_labels_where_the_task_needs_none(write_class_folders, draw, tmp_path):
+    write_class_folders(tmp_path / "set", _=parts(draw(10)))
+    for number, path in enumerate(sorted((tmp_path / "set").rglob("*.png"))):
+        path.rename(tmp_path / "set" / f"{number}.png")
+    for folder in filter(lambda path: path.is_dir(), list((tmp_path / "set").iterdir())):
+        folder.rmdir()
+    with pytest.raises(DataError, match=r"no class folders of images and no parquet files, but 30 \.png"):
+        load_images(str(tmp_path / "set"))
+    data = load_images(str(tmp_path / "set"), labelled=False)
+    assert data.classes == ("image",)
+    assert (len(data.train), len(data.validation), len(data.test)) == (21, 3, 6)
+
+
+def test_what_was_found_is_described(write_class_folders, draw, tmp_path):
+    whole = draw(40)
+    uneven = whole.take(np.r_[0:40, 40:41, 80:82])
+    again = uneven.take(np.arange(4))
+    data = load_images(write_class_folders(tmp_path / "set", train=parts(uneven), test=parts(again)))
+    assert data.inspection.notes == [
+        "images: train 38, validation 5 (held out), test 4",
+        "47 images of 3 classes: blue 44, red 2, green 1",
+    ]
+    said = "\n".join(data.inspection.warnings)
+    assert "'green': it is trained on, and nothing measures it" in said
+    assert "94% of the images are 'blue'" in said
+    assert "of the 4 test images are also training images" in said

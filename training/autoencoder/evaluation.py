@@ -15,7 +15,8 @@ from service.tasks.autoencoder.manifest import AutoencoderMetrics
 from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode, reconstruction_errors
-from training.images import ImageData
+from training.images import ImageData, ImageSplit
+from training.lazy import Images as SplitImages
 
 MOST_PIXELS = 100_000_000
 Floats = npt.NDArray[np.float32]
@@ -34,8 +35,8 @@ class Judge:
     """
 
     accuracy: float
-    classify: Callable[[Images], Labels]
-    features: Callable[[Images], Floats]
+    classify: Callable[[SplitImages], Labels]
+    features: Callable[[SplitImages], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Findings:
 def evaluate(
     model: Autoencoder,
     data: ImageData,
-    judge: Judge,
+    judge: Judge | None,
     fitting: DensitySettings,
     generated: int,
     few: list[dict[str, float]],
@@ -72,35 +73,55 @@ def evaluate(
     Args:
         model: trained, on the CPU.
         data: the images.
-        judge: of generated images.
+        judge: of generated images; None if the images have no labels.
         fitting: of the density.
         generated: how many images to generate.
         few: the rows of the study of few images; empty without one.
     """
     train_latents, test_latents = encode(model, data.train.images), encode(model, data.test.images)
     density = fit_density(train_latents, data.train.labels, len(data.classes), fitting)
-    latents, labels = density.draw(generated, seed=fitting.seed)
-    generated_images = decode(model, latents)
-    reconstructed = decode(model, test_latents)
-    # The distance depends on the number of images, so it is the same for each kind.
-    count = min(generated, len(data.train), len(data.test))
-    some = data.train.images[np.random.default_rng(0).permutation(len(data.train))[:count]]
-    real = judge.features(data.test.images)
-    # PCA and logistic regression hold all pixels in memory, whatever the size of the images.
-    bounded = data.train.take(np.arange(0, len(data.train), 1 + data.train.images.size // MOST_PIXELS))
+    # PCA, logistic regression and the pictures hold all pixels in memory, whatever the number and size of the images.
+    bounded, tested = _bounded(data.train), _bounded(data.test)
+    reconstructed = decode(model, test_latents[: len(tested)])
     metrics = AutoencoderMetrics(
         mse=float(reconstruction_errors(model, data.test.images).mean()),
         validation_mse=float(reconstruction_errors(model, data.validation.images).mean()),
-        pca_mse=pca_error(bounded.images, data.test.images, model.latent),
-        judge_accuracy=judge.accuracy,
-        judge_agreement=float((judge.classify(generated_images) == labels).mean()),
-        frechet_generated=frechet_distance(judge.features(generated_images[:count]), real),
-        frechet_restored=frechet_distance(judge.features(reconstructed[:count]), real),
-        frechet_train=frechet_distance(judge.features(some), real),
-        linear_latents=linear_accuracy(train_latents, data.train.labels, test_latents, data.test.labels),
-        linear_pixels=linear_accuracy(flat(bounded.images), bounded.labels, flat(data.test.images), data.test.labels),
+        pca_mse=pca_error(bounded.images[:], tested.images[:], model.latent),
     )
+    if judge:
+        latents, labels = density.draw(generated, seed=fitting.seed)
+        metrics = metrics.model_copy(
+            update={
+                "linear_latents": linear_accuracy(train_latents, data.train.labels, test_latents, data.test.labels),
+                "linear_pixels": linear_accuracy(
+                    flat(bounded.images[:]), bounded.labels, flat(tested.images[:]), tested.labels
+                ),
+                **_judged(judge, data, decode(model, latents), labels, reconstructed),
+            }
+        )
     return Findings(metrics, density, train_latents, test_latents, reconstructed, few)
+
+
+def _bounded(split: ImageSplit) -> ImageSplit:
+    """Images at regular intervals, as many as may be held in memory."""
+    return split.take(np.arange(0, len(split), 1 + split.images.size // MOST_PIXELS))
+
+
+def _judged(
+    judge: Judge, data: ImageData, generated: Images, labels: Labels, reconstructed: Images
+) -> dict[str, float]:
+    """The figures that need a judge."""
+    # The distance depends on the number of images, so it is the same for each kind.
+    count = min(len(generated), len(data.train), len(reconstructed))
+    some = data.train.images[np.random.default_rng(0).permutation(len(data.train))[:count]]
+    real = judge.features(data.test.images)
+    return {
+        "judge_accuracy": judge.accuracy,
+        "judge_agreement": float((judge.classify(generated) == labels).mean()),
+        "frechet_generated": frechet_distance(judge.features(generated[:count]), real),
+        "frechet_restored": frechet_distance(judge.features(reconstructed[:count]), real),
+        "frechet_train": frechet_distance(judge.features(some), real),
+    }
 
 
 def flat(images: Images) -> Floats:
@@ -136,7 +157,7 @@ def linear_accuracy(train: Floats, train_labels: Labels, test: Floats, test_labe
     return float(model.fit(train, train_labels).score(test, test_labels))
 
 
-def nearest(images: Images, among: Images, chunk: int = 200) -> tuple[Labels, Floats]:
+def nearest(images: Images, among: SplitImages, chunk: int = 200) -> tuple[Labels, Floats]:
     """For each image the index of the nearest of other images, and the mean squared difference from it.
 
     Args:
@@ -144,7 +165,9 @@ def nearest(images: Images, among: Images, chunk: int = 200) -> tuple[Labels, Fl
         among: shape (m, height, width, channels).
         chunk: images at a time, which limits the memory.
     """
-    others = flat(among)
+    # Of very many, those at regular intervals.
+    step = 1 + among.size // MOST_PIXELS
+    others = flat(among[::step])
     squares = np.square(others).sum(1)
     indices, distances = [], []
     for start in range(0, len(images), chunk):
@@ -153,4 +176,4 @@ def nearest(images: Images, among: Images, chunk: int = 200) -> tuple[Labels, Fl
         best = gaps.argmin(1)
         indices.append(best)
         distances.append(np.square(part - others[best]).mean(1))
-    return np.concatenate(indices), np.concatenate(distances)
+    return np.concatenate(indices) * step, np.concatenate(distances)

@@ -43,6 +43,8 @@ def check_few(data: ImageData, settings: FewSettings) -> None:
     Raises:
         DataError: names the class.
     """
+    if len(data.classes) < 2:
+        raise DataError(f"{data.name}: --few needs images with labels.")
     for label, name in enumerate(data.classes):
         count = int((data.train.labels == label).sum())
         if count < settings.per_class:

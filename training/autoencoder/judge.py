@@ -14,6 +14,7 @@ from training.cnn import CNN, Normalize, sample
 from training.fit import FitSettings, fit
 from training.images import ImageData, ImageSplit
 from training.labels import LabelledImages, predict
+from training.lazy import Images
 from training.run import as_served
 
 EVALUATION_BATCH = 500
@@ -51,11 +52,11 @@ def train_judge(
     fit(network, task, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
     network = as_served(network)
 
-    def classify(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    def classify(images: Images) -> npt.NDArray[np.int64]:
         return predict(network, images).argmax(1)
 
     @torch.no_grad()
-    def features(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def features(images: Images) -> npt.NDArray[np.float32]:
         parts = [
             network.features(to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH])))
             for start in range(0, len(images), EVALUATION_BATCH)

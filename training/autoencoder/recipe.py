@@ -72,7 +72,16 @@ def run(arguments: Namespace, console: Console) -> None:
     settings = override(DEFAULTS, arguments)
     learning = override(ReconstructionSettings(), arguments)
     fitting = dataclasses.replace(override(DensitySettings(), arguments), seed=settings.seed)
-    load = partial(load_images, arguments.data, size=arguments.image_size, limit=arguments.limit, seed=settings.seed)
+    load = partial(
+        load_images,
+        arguments.data,
+        size=arguments.image_size,
+        limit=arguments.limit,
+        labelled=False,
+        bad=arguments.bad,
+        encoding=arguments.encoding,
+        seed=settings.seed,
+    )
     run = begin(arguments, console, load, run="autoencoder", model="autoencoder")
     data = run.data
     labels = {"validation": data.validation.labels, "test": data.test.labels}
@@ -80,8 +89,10 @@ def run(arguments: Namespace, console: Console) -> None:
     if arguments.few:
         check_few(data, FewSettings())
 
-    judge = train_judge(data, arguments.judge_epochs, run.folder / "judge", run.accelerator, console)
-    console.print(f"the judge's test accuracy is {judge.accuracy:.4f}")
+    judge = None
+    if len(data.classes) > 1:
+        judge = train_judge(data, arguments.judge_epochs, run.folder / "judge", run.accelerator, console)
+        console.print(f"the judge's test accuracy is {judge.accuracy:.4f}")
     model = build(network, data.shape, settings.seed)
     run.start(model)
     task = Reconstruction(data.train.images, data.validation.images, learning)
@@ -96,12 +107,12 @@ def run(arguments: Namespace, console: Console) -> None:
     recompute_norms(model, data.train.images)
     findings = evaluate(model, data, judge, fitting, arguments.generated, few)
     metrics = findings.metrics
-    console.print(
-        f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f}); the judge agrees with "
-        f"{metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
-        f"logistic regression {metrics.linear_latents:.4f} on latents, "
-        f"{metrics.linear_pixels:.4f} on pixels"
-    )
+    console.print(f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f})")
+    if judge:
+        console.print(
+            f"the judge agrees with {metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
+            f"logistic regression {metrics.linear_latents:.4f} on latents, {metrics.linear_pixels:.4f} on pixels"
+        )
     stated = run.stated(network, settings, learning, fitting) | {"judge_epochs": arguments.judge_epochs}
     write = partial(_write_version, run=run, findings=findings, stated=stated, state=state)
     run.deliver(*((part.name, partial(write, part=part)) for part in _parts(run.name, model, data, findings)))

@@ -11,7 +11,13 @@ from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
 from service.tasks.autoencoder.density import Density
-from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
+from service.tasks.autoencoder.manifest import (
+    DENSITY,
+    AutoencoderManifest,
+    AutoencoderMetrics,
+    DecoderManifest,
+    EncoderManifest,
+)
 from training.autoencoder.evaluation import Findings, nearest
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode
@@ -23,6 +29,9 @@ Images = npt.NDArray[np.uint8]
 _COLUMNS = 12
 _MAPPED = 2000
 _NOISE = 0.3
+_UNLABELLED = (
+    "The images have no labels, so there is no judge of generated ones, and nothing that the latents could predict."
+)
 
 
 def write_part_report(folder: Path, manifest: EncoderManifest | DecoderManifest, whole: str) -> None:
@@ -34,12 +43,16 @@ def write_part_report(folder: Path, manifest: EncoderManifest | DecoderManifest,
         quality = (
             f"Logistic regression on the latents has a test accuracy of **{metrics.linear_latents:.4f}**, on the "
             f"pixels {metrics.linear_pixels:.4f}."
+            if metrics.linear_latents is not None
+            else _UNLABELLED
         )
     else:
         tensors = f"Input: {manifest.latent} latents, float32; new ones are sampled from `{DENSITY}`. Output: {pixels}."
         quality = (
             "A judge, a classifier trained on real images, recognises the requested class in "
             f"**{metrics.judge_agreement:.4f}** of the generated images."
+            if metrics.judge_agreement is not None
+            else _UNLABELLED
         )
     parts = [
         f"# {manifest.name}",
@@ -80,7 +93,7 @@ def write_report(
     _strip(folder / "reconstructed.png", [first, findings.reconstructed[:_COLUMNS]])
     noisy = _add_noise(first)
     _strip(folder / "denoised.png", [first, noisy, decode(model, encode(model, noisy))])
-    _strip(folder / "interpolated.png", _interpolations(model, findings.test_latents, data.test.labels))
+    _strip(folder / "interpolated.png", _interpolations(model, findings.test_latents, data))
     per_class = [_generate(model, findings.density, label) for label in range(min(len(data.classes), 20))]
     _strip(folder / "generated.png", per_class)
     noise = np.random.default_rng(0).normal(0, 1, (2 * _COLUMNS, model.latent)) * findings.train_latents.std(0)
@@ -130,16 +143,7 @@ def _card(
         "upper two rows); the mixture of Gaussians fitted to each class's latents after the training does (the lower "
         "two):",
         "![Single Gaussian against mixture](single-against-mixture.png)",
-        f"A judge, a convolutional network trained on the real images (test accuracy {metrics.judge_accuracy:.4f}), "
-        f"recognises the requested class in **{metrics.judge_agreement:.4f}** of the generated images.",
-        table(
-            ("Fréchet distance from the test images, in the judge's features", ""),
-            [
-                ("generated images", f"{metrics.frechet_generated:.3f}"),
-                ("reconstructed test images", f"{metrics.frechet_restored:.3f}"),
-                ("training images (the lower bound)", f"{metrics.frechet_train:.3f}"),
-            ],
-        ),
+        *_judgement(metrics),
         "Are they memorised? Generated images and the nearest training image of each:",
         "![Nearest training images](nearest.png)",
         f"The mean squared difference from the nearest training image is {generated_gap:.4f} for generated images and "
@@ -150,15 +154,37 @@ def _card(
             else ": generated images are nearer to the training images than real ones are, because they are smoother."
         ),
         "## The latents as features",
-        f"Logistic regression on the {manifest.latent} latents has a test accuracy of {metrics.linear_latents:.4f}, on "
-        f"the {height * width * channels} pixels {metrics.linear_pixels:.4f}. The latents of {_MAPPED} test images, "
-        "projected by t-SNE and coloured by class:",
+        (
+            f"Logistic regression on the {manifest.latent} latents has a test accuracy of "
+            f"{metrics.linear_latents:.4f}, on the {height * width * channels} pixels {metrics.linear_pixels:.4f}. "
+            if metrics.linear_latents is not None
+            else ""
+        )
+        + f"The latents of {_MAPPED} test images, projected by t-SNE and coloured by class:",
         "![Map of the latents](map.png)",
         *_few_section(findings.few),
         *training_section(manifest, f"the {len(data.validation)} validation images", manifest.training.seconds),
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _judgement(metrics: AutoencoderMetrics) -> list[str]:
+    """What a judge says of generated images."""
+    if metrics.judge_agreement is None:
+        return [_UNLABELLED]
+    return [
+        f"A judge, a convolutional network trained on the real images (test accuracy {metrics.judge_accuracy:.4f}), "
+        f"recognises the requested class in **{metrics.judge_agreement:.4f}** of the generated images.",
+        table(
+            ("Fréchet distance from the test images, in the judge's features", ""),
+            [
+                ("generated images", f"{metrics.frechet_generated:.3f}"),
+                ("reconstructed test images", f"{metrics.frechet_restored:.3f}"),
+                ("training images (the lower bound)", f"{metrics.frechet_train:.3f}"),
+            ],
+        ),
+    ]
 
 
 def _few_section(rows: Sequence[dict[str, float]]) -> list[str]:
@@ -195,11 +221,13 @@ def _add_noise(images: Images) -> Images:
     return (images + noise).clip(0, 255).astype(np.uint8)
 
 
-def _interpolations(
-    model: Autoencoder, latents: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
-) -> list[Images]:
-    """From the first image of a class to the first of the next, for a few classes."""
-    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:6]]
+def _interpolations(model: Autoencoder, latents: npt.NDArray[np.float32], data: ImageData) -> list[Images]:
+    """From the first image of a class to the first of the next, for a few classes; without classes, from any to any."""
+    labels = data.test.labels
+    if len(data.classes) > 1:
+        firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:6]]
+    else:
+        firsts = list(range(min(6, len(labels))))
     shares = np.linspace(0, 1, _COLUMNS, dtype=np.float32)[:, None]
     return [
         decode(model, (1 - shares) * latents[one] + shares * latents[other])

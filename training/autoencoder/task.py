@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
+from training.lazy import Images, batch_of
 from training.task import Draw, Task
 
 EVALUATION_BATCH = 500
@@ -48,10 +49,8 @@ class Reconstruction(Task):
     unit = "images"
     score = "score"
 
-    def __init__(
-        self, train: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8], settings: ReconstructionSettings
-    ) -> None:
-        self._images = torch.from_numpy(train)
+    def __init__(self, train: Images, validation: Images, settings: ReconstructionSettings) -> None:
+        self._images = train
         self._validation = validation
         self._settings = settings
         self._shift = Augment(flip=False, translate=max(1, round(0.07 * train.shape[1])), cutout=0)
@@ -63,7 +62,7 @@ class Reconstruction(Task):
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `training.task.Task`; the figure is the mean squared error on the 0 to 1 scale."""
-        images = self._images[items].to(device)
+        images = batch_of(self._images, items).to(device)
         pixels = to_pixels(images)
         inner: Any = getattr(network, "module", network)  # several GPUs wrap it
         noise = torch.randn((len(items), inner.latent), generator=draw.own, device=device) * self._settings.noise
@@ -83,7 +82,7 @@ class Reconstruction(Task):
         return {"error": error, "score": 1 - error}
 
 
-def recompute_norms(network: Autoencoder, images: npt.NDArray[np.uint8]) -> None:
+def recompute_norms(network: Autoencoder, images: Images) -> None:
     """Recomputes the statistics of batch normalisation for the final weights; leaves the network in evaluation mode.
 
     Those from training come partly from shifted images and noisy latents, and from earlier weights.
@@ -99,7 +98,7 @@ def recompute_norms(network: Autoencoder, images: npt.NDArray[np.uint8]) -> None
 
 
 @torch.no_grad()
-def encode(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def encode(network: Autoencoder, images: Images) -> npt.NDArray[np.float32]:
     """Latents, float32, shape (n, latent), of uint8 images (n, height, width, channels)."""
     network.eval()
     device = next(network.parameters()).device
@@ -123,7 +122,7 @@ def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArra
 
 
 @torch.no_grad()
-def reconstruction_errors(network: Autoencoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def reconstruction_errors(network: Autoencoder, images: Images) -> npt.NDArray[np.float32]:
     """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes."""
     network.eval()
     device = next(network.parameters()).device

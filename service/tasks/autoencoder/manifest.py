@@ -12,7 +12,7 @@ DENSITY = "density.npz"
 
 
 class AutoencoderMetrics(Card):
-    """Test figures of an autoencoder and its parts.
+    """Test figures of an autoencoder and its parts. Without labels there is no judge, and nothing linear to predict.
 
     Attributes:
         mse: mean squared error of restored test images, on the 0 to 1 scale.
@@ -30,13 +30,17 @@ class AutoencoderMetrics(Card):
     mse: float = Field(ge=0)
     validation_mse: float = Field(ge=0)
     pca_mse: float = Field(ge=0)
-    judge_accuracy: Probability
-    judge_agreement: Probability
-    frechet_generated: float
-    frechet_restored: float
-    frechet_train: float
-    linear_latents: Probability
-    linear_pixels: Probability
+    judge_accuracy: Probability | None = None
+    judge_agreement: Probability | None = None
+    frechet_generated: float | None = None
+    frechet_restored: float | None = None
+    frechet_train: float | None = None
+    linear_latents: Probability | None = None
+    linear_pixels: Probability | None = None
+
+
+def _known(**figures: float | None) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 class ImageCodeManifest(ManifestBase):
@@ -81,7 +85,7 @@ class EncoderManifest(ImageCodeManifest):
     @property
     def headline(self) -> dict[str, float]:
         """The figures that say how good it is in a line."""
-        return {"linear_accuracy": self.metrics.linear_latents}
+        return _known(linear_accuracy=self.metrics.linear_latents)
 
     @model_validator(mode="after")
     def _agrees(self) -> "EncoderManifest":
@@ -102,7 +106,7 @@ class DecoderManifest(ImageCodeManifest):
     @property
     def headline(self) -> dict[str, float]:
         """The figures that say how good it is in a line."""
-        return {"judge_agreement": self.metrics.judge_agreement, "frechet": self.metrics.frechet_generated}
+        return _known(judge_agreement=self.metrics.judge_agreement, frechet=self.metrics.frechet_generated)
 
     @model_validator(mode="after")
     def _agrees(self) -> "DecoderManifest":

@@ -120,3 +120,20 @@ def test_a_run_that_ended_is_published_again_without_training(published, capsys,
     again = read_manifest(tmp_path / "autoencoder" / "1")
     assert again.metrics.mse == read_manifest(models / "autoencoder" / "1").metrics.mse
     assert json.loads((folder / "run" / "few.json").read_text())
+
+
+def test_pictures_without_labels_are_learned_and_drawn(tmp_path, colours):
+    (tmp_path / "pictures").mkdir()
+    for number, pixels in enumerate(colours.train.images[:40]):
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    said = run(
+        *TINY, "--epochs", 1, "--data", tmp_path / "pictures", "--run-dir", tmp_path / "run",
+        "--models", tmp_path / "models", "--publish",
+    )  # fmt: skip
+    assert "images: train " in said
+    assert "judge" not in said
+    card = read_manifest(tmp_path / "models" / "decoder" / "1")
+    assert (card.labels, card.headline) == (("image",), {})
+    assert "no labels" in (tmp_path / "models" / "autoencoder" / "1" / "report" / "README.md").read_text()
+    with pytest.raises(DataError, match="--few needs images with labels"):
+        run(*TINY, "--data", tmp_path / "pictures", "--run-dir", tmp_path / "run", "--few")
