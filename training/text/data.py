@@ -1,19 +1,34 @@
-"""Labelled texts, from a hub id or local files."""
+"""Labelled texts, from whatever people keep them in."""
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-import datasets
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from training.data import DataError, stratified_sample
-from training.hub import SPLITS, load_file_or_hub, standard_splits
+from training.data import DataError, Inspection, stratified_sample
+from training.encodings import find_encoding
+from training.hub import SPLITS
+from training.image_sources import class_folders
+from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.sources import is_clutter, locate, name_of
+from training.tables import Table, read_tables
 
-_TEXT_COLUMNS = ("text", "content", "sentence", "document", "review", "title")
-_LABEL_COLUMNS = ("label", "labels", "class", "topic", "category")
+_TEXT_COLUMNS = (
+    "text", "content", "sentence", "document", "review", "comment", "body", "message", "title", "내용", "본문", "문장",
+    "텍스트", "리뷰", "댓글", "제목",
+)  # fmt: skip
+_LABEL_COLUMNS = (
+    "label", "labels", "class", "topic", "category", "target", "sentiment", "intent", "라벨", "레이블", "분류", "감정",
+    "감성", "카테고리", "주제", "평가",
+)  # fmt: skip
+_SAMPLE = 1_000
+_MOST_CLASSES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,26 @@ class TextData:
     validation: TextSplit
     test: TextSplit
     fingerprint: str
+    inspection: Inspection = field(default_factory=Inspection)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The usable rows of a table, whose texts are not kept yet.
+
+    Attributes:
+        table: that they are from.
+        rows: int64, shape (n,); likewise `labels`.
+        digests: of their texts.
+    """
+
+    table: Table
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    digests: list[bytes]
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "_Rows":
+        return _Rows(self.table, self.rows[indices], self.labels[indices], [self.digests[i] for i in indices])
 
 
 def load_texts(
@@ -50,105 +85,221 @@ def load_texts(
     label_column: str | None = None,
     validation: float = 0.1,
     limit: int | None = None,
+    bad: Bad = "refuse",
+    encoding: str | None = None,
     seed: int = 0,
 ) -> TextData:
     """Loads a data set of labelled texts.
 
     Args:
-        source: a hub id; a folder with parquet, CSV or JSON lines, one file a split (`train.csv`, `test.csv`); or one
-            such file, which is divided into splits.
-        text_column: by default the one with a usual name.
-        label_column: likewise.
+        source: as `training.tables.read_tables` takes it, or a folder with a folder of text files for each class
+            (optionally below `train/`, `test/`).
+        text_column: by default the one with a usual name, or the one with the longest texts.
+        label_column: by default the one with a usual name, or the one with the fewest values.
         validation: the fraction of train that becomes the validation split if the source has none.
-        limit: the most texts of each split, for a trial.
+        limit: the most texts of each split, for a trial, or for a source whose texts do not fit into memory.
+        bad: what to do with rows without a text or a label.
+        encoding: of text files; found by default.
         seed: of the splits that are held out from train.
 
     Raises:
-        DataError: a wrong path, a missing column, a text or a label that is missing; the message names the row.
+        DataError: a wrong path, a missing column, unusable rows, each of which is named.
     """
-    loaded = _open(source)
-    first = next(iter(loaded.values()))
-    text_column = _column(source, first, text_column, _TEXT_COLUMNS, "--text-column")
-    label_column = _column(source, first, label_column, _LABEL_COLUMNS, "--label-column")
-    names = getattr(first.features[label_column], "names", None)
-    if names is None:
-        values = {str(value) for part in loaded.values() for value in part[label_column] if value is not None}
-        names = sorted(values)
-    lookup = {name: index for index, name in enumerate(names)}
-    splits = {
-        name: _split(f"{source} [{name}]", part, text_column, label_column, lookup) for name, part in loaded.items()
-    }
+    inspection, problems = Inspection(), Problems()
+    tables = _open(source, inspection, problems, encoding)
+    text_column, label_column = find_columns(source, tables["train"], text_column, label_column, inspection)
+    for name in [name for name, table in tables.items() if not {text_column, label_column} <= set(table.columns)]:
+        inspection.notes.append(f"{tables.pop(name).name}: has no column {label_column!r}, so it is not used")
+    names = tables["train"].classes.get(label_column) or _names(tables, label_column)
+    read = {name: _read(table, text_column, label_column, names, problems) for name, table in tables.items()}
+    problems.settle(source, bad, inspection)
     if len(names) < 2:
         raise DataError(f"{source}: has {len(names)} class; classification needs two or more.")
-    if "test" not in splits and "validation" in splits:
-        splits["test"] = splits.pop("validation")
+    for name, part in read.items():
+        if not len(part.rows):
+            raise DataError(f"{source} [{name}]: holds no text.")
+    if "test" not in read and "validation" in read:
+        read["test"] = read.pop("validation")
+    held_out = [name for name in ("test", "validation") if name not in read]
     for name, share in (("test", 0.2), ("validation", validation)):
-        if name not in splits:
-            splits[name], splits["train"] = hold_out(splits["train"], share, seed)
+        if name in held_out:
+            taken, kept = _hold_out(source, name, read["train"].labels, share, seed)
+            read[name], read["train"] = read["train"].take(taken), read["train"].take(kept)
     if limit is not None:
-        splits = {
-            name: part.take(np.sort(stratified_sample(part.labels, limit, seed))) for name, part in splits.items()
-        }
-    empty = [name for index, name in enumerate(names) if not (splits["train"].labels == index).any()]
+        read = {name: part.take(np.sort(stratified_sample(part.labels, limit, seed))) for name, part in read.items()}
+    empty = [name for index, name in enumerate(names) if not (read["train"].labels == index).any()]
     if empty:
         raise DataError(f"{source} [train]: no text of the class {', '.join(empty[:10])}.")
+
+    counts = {name: len(read[name].rows) for name in SPLITS}
+    describe_splits(inspection, counts, held_out, "texts")
+    every = np.concatenate([part.labels for part in read.values()])
+    remedy = ", and try --balance 0.5"
+    describe_classes(inspection, names, np.bincount(every, minlength=len(names)).tolist(), "texts", remedy=remedy)
+    describe_repeats(inspection, {name: read[name].digests for name in SPLITS}, "texts")
+    splits = {name: TextSplit(_texts(part, text_column), part.labels) for name, part in read.items()}
     digest = hashlib.sha256()
     for name in SPLITS:
         for text in splits[name].texts:
             digest.update(text.encode() + b"\0")
         digest.update(splits[name].labels.tobytes())
-    path = Path(source).expanduser()
     return TextData(
-        path.resolve().stem if path.exists() else source,
+        name_of(source),
         tuple(names),
         splits["train"],
         splits["validation"],
         splits["test"],
         f"sha256:{digest.hexdigest()}",
+        inspection,
     )
 
 
-def hold_out(split: TextSplit, share: float, seed: int) -> tuple[TextSplit, TextSplit]:
-    """Divides a split into a fraction of every class and the rest; a class with a single text stays in the rest."""
+def _hold_out(
+    source: str, name: str, labels: npt.NDArray[np.int64], share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A fraction of every class, and the rest; a class with a single text stays in the rest."""
     random = np.random.default_rng(seed)
-    taken = np.zeros(len(split), dtype=bool)
-    for label in np.unique(split.labels):
-        members = random.permutation(np.flatnonzero(split.labels == label))
+    taken = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
         count = min(len(members) - 1, round(share * len(members)))
         taken[members[:count]] = True
     if not taken.any():
-        raise DataError(f"too few texts ({len(split)}) to hold out a split")
-    return split.take(np.flatnonzero(taken)), split.take(np.flatnonzero(~taken))
+        raise DataError(f"{source}: too few texts ({len(labels)}) to hold out a {name} split.")
+    return np.flatnonzero(taken), np.flatnonzero(~taken)
 
 
-def _open(source: str) -> dict[str, datasets.Dataset]:
-    loaders = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-    loaded = load_file_or_hub(source, "Give a hub id, a folder, or a CSV or JSON lines file.", loaders)
+def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:
+    hint = "Give a hub id, a folder, a URL, or a table of texts (CSV, TSV, xlsx, JSON lines, parquet)."
+    path = locate(source, hint)
+    if path is not None and path.is_dir() and not any(path.rglob("*.parquet")):
+        folders = class_folders(path)
+        if tables := _of_folders(folders, encoding):
+            return tables
+    tables = read_tables(source, hint, inspection, problems, encoding=encoding)
+    if "train" not in tables:
+        raise DataError(f"{source}: has no train split, only {', '.join(tables)}.")
     # Some data sets have further splits, of texts without labels.
-    return {name: part for name, part in standard_splits(source, loaded).items() if name in SPLITS}
+    return {name: table for name, table in tables.items() if name in SPLITS}
 
 
-def _column(source: str, part: datasets.Dataset, given: str | None, usual: tuple[str, ...], option: str) -> str:
-    found = given or next((name for name in usual if name in part.column_names), None)
-    if found is None or found not in part.column_names:
-        raise DataError(f"{source}: has the columns {', '.join(part.column_names)}: choose one with {option}.")
-    return found
+def has_text_folders(folder: Path) -> bool:
+    """Whether a folder holds text files in a folder for each class."""
+    return bool(_of_folders(class_folders(folder), None))
 
 
-def _split(
-    where: str, part: datasets.Dataset, text_column: str, label_column: str, lookup: dict[str, int]
-) -> TextSplit:
-    texts, labels = [], []
-    is_index = hasattr(part.features[label_column], "names")
-    for row, (text, label) in enumerate(zip(part[text_column], part[label_column], strict=True)):
+def _of_folders(folders: dict[str, list[Path]], encoding: str | None) -> dict[str, Table]:
+    """A table for each split, of the text files in its class folders."""
+    tables = {}
+    for split, children in folders.items():
+        files = [
+            (Path(parent) / name, child.name)
+            for child in children
+            for parent, _, names in sorted(os.walk(child))
+            for name in sorted(names)
+            if name.lower().endswith(".txt") and not is_clutter(Path(name))
+        ]
+        if len({label for _, label in files}) < 2:
+            return {}
+        tables[split] = _table_of(files, split, encoding)
+    return tables
+
+
+def _table_of(files: list[tuple[Path, str]], split: str, encoding: str | None) -> Table:
+    def parts(column: str) -> Iterator[pa.Array]:
+        for start in range(0, len(files), _SAMPLE):
+            some = files[start : start + _SAMPLE]
+            if column == "label":
+                yield pa.array([label for _, label in some], pa.large_string())
+            else:
+                yield pa.array([_text(path, encoding) for path, _ in some], pa.large_string())
+
+    return Table(split, ("text", "label"), len(files), parts, places=[str(path) for path, _ in files])
+
+
+def _text(path: Path, encoding: str | None) -> str:
+    try:
+        return path.read_text(encoding or "utf-8-sig")
+    except UnicodeDecodeError:
+        return path.read_text(find_encoding(path, encoding)[0])
+
+
+def find_columns(
+    source: str, table: Table, text: str | None, label: str | None, inspection: Inspection
+) -> tuple[str, str]:
+    """The columns of the texts and of the labels.
+
+    Args:
+        source: for messages.
+        table: of the training split.
+        text: its column, if the user has said so; likewise `label`.
+        label: its column.
+        inspection: gets what was guessed.
+
+    Raises:
+        DataError: they cannot be told from the others.
+    """
+    for option, name in (("--text-column", text), ("--label-column", label)):
+        if name is not None and name not in table.columns:
+            raise DataError(f"{source}: has the columns {', '.join(table.columns)}: choose one with {option}.")
+    usual = {name.lower(): name for name in reversed(table.columns)}
+    found_text = text or next((usual[name] for name in _TEXT_COLUMNS if name in usual and usual[name] != label), None)
+    found_label = label or next(
+        (usual[name] for name in _LABEL_COLUMNS if name in usual and usual[name] != found_text), None
+    )
+    guessed = found_text is None or found_label is None
+    if guessed:
+        sample = {name: [str(v) for v in islice(table.values(name), _SAMPLE) if v] for name in table.columns}
+        lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in sample.items()}
+        found_text = found_text or max((n for n in lengths if n != found_label), key=lambda n: lengths[n], default=None)
+        distinct = {name: len(set(values)) for name, values in sample.items() if name != found_text}
+        few = [name for name, count in distinct.items() if 1 < count <= min(_MOST_CLASSES, table.rows // 2)]
+        found_label = found_label or (min(few, key=lambda name: distinct[name]) if len(few) == 1 else None)
+    if found_text is None or found_label is None:
+        option = "--text-column" if found_text is None else "--label-column"
+        raise DataError(f"{source}: has the columns {', '.join(table.columns)}: choose one with {option}.")
+    if guessed:
+        inspection.notes.append(
+            f"texts are taken from the column {found_text!r} and labels from {found_label!r} (--text-column and "
+            "--label-column override it)"
+        )
+    return found_text, found_label
+
+
+def _names(tables: dict[str, Table], column: str) -> tuple[str, ...]:
+    found = {str(value).strip() for table in tables.values() for value in table.values(column) if value is not None}
+    return tuple(sorted(found - {""}))
+
+
+def _read(table: Table, text_column: str, label_column: str, names: Sequence[str], problems: Problems) -> _Rows:
+    """The rows that have a text and a label; the others are added to `problems`."""
+    lookup = {name: index for index, name in enumerate(names)}
+    rows, labels, digests = [], [], []
+    is_index = label_column in table.classes
+    pairs = zip(table.values(text_column), table.values(label_column), strict=True)
+    for row, (text, label) in enumerate(pairs):
+        index = label if is_index else lookup.get(str(label).strip())
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{where} row {row}: the text is missing.")
-        index = label if is_index else lookup.get(str(label))
-        if label is None or index is None or not 0 <= index < len(lookup):
-            raise DataError(f"{where} row {row}: the label {label!r} is none of the classes.")
-        texts.append(text)
-        labels.append(index)
-    counts = Counter(labels)
-    if not counts:
-        raise DataError(f"{where}: holds no text.")
-    return TextSplit(tuple(texts), np.array(labels, dtype=np.int64))
+            problems.add(table.where(row), "the text is missing")
+        elif label is None or label == "":
+            problems.add(table.where(row), "the label is missing")
+        elif index is None or not 0 <= index < len(lookup):
+            problems.add(table.where(row), f"the label {label!r} is none of the classes")
+        else:
+            rows.append(row)
+            labels.append(index)
+            digests.append(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest())
+    return _Rows(table, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64), digests)
+
+
+def _texts(part: _Rows, column: str) -> tuple[str, ...]:
+    """The texts of the rows, in their order, which is ascending."""
+    texts, wanted = [], iter(part.rows.tolist())
+    following = next(wanted, None)
+    for row, text in enumerate(part.table.values(column)):
+        if row == following:
+            texts.append(text)
+            following = next(wanted, None)
+            if following is None:
+                break
+    return tuple(texts)

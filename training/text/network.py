@@ -27,6 +27,7 @@ class NetworkSettings:
         words: the most words in the vocabulary; 0 for all.
         length: the number of words that a text is truncated to; 0 for a length that nearly all texts stay below.
         digits: whether digits belong to words.
+        vocabulary: of `words`, or of parts of words by `bpe` or `unigram`; `auto` lets validation choose.
     """
 
     cell: Cell = "gru"
@@ -39,6 +40,7 @@ class NetworkSettings:
     words: int = 0
     length: int = 0
     digits: bool = False
+    vocabulary: Literal["auto", "words", "bpe", "unigram"] = "auto"
 
 
 class Recurrent(nn.Module):

@@ -3,6 +3,7 @@
 From the data to a published version, top to bottom: load, tokenise, build, fit, evaluate, export, report.
 """
 
+import dataclasses
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from tokenizers import Tokenizer
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
@@ -19,7 +21,8 @@ from training.cards import data_card, training_card
 from training.evaluation import Evaluation, evaluate
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState
-from training.options import add_data_options, add_result_options, add_training_options, override
+from training.inspection import missed_classes
+from training.options import add_data_options, add_reading_options, add_result_options, add_training_options, override
 from training.run import Run, as_served, begin
 from training.text.data import TextData, load_texts
 from training.text.evaluation import Findings, investigate
@@ -29,12 +32,14 @@ from training.text.operators import TRANSLATIONS
 from training.text.report import write_report
 from training.text.study import run_study
 from training.text.task import Ids, TextClassification, TextSettings, padded, predict
-from training.text.tokenizer import build_tokenizer, choose_length, to_ids
+from training.text.tokenizer import to_ids
+from training.text.vocabulary import choose_vocabulary, make_tokenizer
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
 STUDY = "study.json"
+VOCABULARY = "vocabulary.json"
 
 # Defaults, sized for some thousand articles on two cores.
 DEFAULTS = FitSettings(
@@ -44,7 +49,9 @@ DEFAULTS = FitSettings(
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The recipe's command line; options left out take their default."""
-    add_data_options(parser, "a hub id, a folder, or a CSV or JSON lines file", limited="texts")
+    accepts = "a table of texts (CSV, TSV, xlsx, JSON lines, parquet), its URL, a hub id, or a folder"
+    add_data_options(parser, accepts, limited="texts")
+    add_reading_options(parser, "texts")
     parser.add_argument("--text-column", help="default: the one with a usual name, such as text")
     parser.add_argument("--label-column", help="default: the one with a usual name, such as label")
     parser.add_argument(
@@ -58,6 +65,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument("--wide", action="store_true", default=None, help="add a bag-of-words layer beside the encoders")
     net.add_argument("--words", type=int, help="the most words in the vocabulary (default: all)")
     net.add_argument("--length", type=int, help="truncate texts to this many words (default: by the data)")
+    net.add_argument(
+        "--vocabulary",
+        choices=("auto", "words", "bpe", "unigram"),
+        help="words, or parts of words by one of two methods; auto tries the parts where many words are unknown",
+    )
     net.add_argument("--digits", action="store_true", default=None, help="digits belong to words")
     how = add_training_options(parser, "runs/text-DATA")
     how.add_argument("--label-smoothing", type=float)
@@ -81,17 +93,18 @@ def run(arguments: Namespace, console: Console) -> None:
         label_column=arguments.label_column,
         validation=arguments.validation,
         limit=arguments.limit,
+        bad=arguments.bad,
+        encoding=arguments.encoding,
         seed=settings.seed,
     )
     run = begin(arguments, console, load, run="text", model="topics")
     data = run.data
-    tokenizer = build_tokenizer(data.train.texts, network.words or None, 1, digits=network.digits)
-    length = network.length or choose_length(tokenizer, data.train.texts)
-    tokenizer.enable_truncation(length)
+    network, tokenizer, length = _vocabulary(run, network, settings, learning)
     words = tokenizer.get_vocab_size()
+    kind = "words" if network.vocabulary == "words" else f"parts of words ({network.vocabulary})"
     labels = {"validation": data.validation.labels, "test": data.test.labels}
     run.announce(
-        "texts", f", {len(data.classes)} classes; {words} words, truncated to {length} per text", data.classes, labels
+        "texts", f", {len(data.classes)} classes; {words} {kind}, truncated to {length} per text", data.classes, labels
     )
 
     train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
@@ -114,6 +127,8 @@ def run(arguments: Namespace, console: Console) -> None:
         f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {findings.baseline:.4f}), macro F1 "
         f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
     )
+    if missed := missed_classes(evaluation.metrics.per_class):
+        console.print(missed)
     write = partial(
         _write_version,
         run=run,
@@ -128,9 +143,33 @@ def run(arguments: Namespace, console: Console) -> None:
     run.deliver((run.name, write))
 
 
+def _vocabulary(
+    run: Run[TextData], network: NetworkSettings, settings: FitSettings, learning: TextSettings
+) -> tuple[NetworkSettings, Tokenizer, int]:
+    """The settings with the vocabulary that was chosen, its tokenizer, and the length that texts are truncated to."""
+    if network.vocabulary == "auto":
+        chosen = choose_vocabulary(
+            network, run.data, settings, learning, run.folder / VOCABULARY, run.accelerator, run.console
+        )
+        network = dataclasses.replace(network, vocabulary=chosen)
+    kind: Any = network.vocabulary
+    path = run.folder / TOKENIZER
+    if run.arguments.resume and path.is_file():
+        # Parts of words may come out in another order if they are learned again.
+        tokenizer = Tokenizer.from_file(str(path))
+        return network, tokenizer, tokenizer.truncation["max_length"]
+    tokenizer, length = make_tokenizer(network, run.data, kind)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if run.reports:
+        tokenizer.save(str(path))
+    return network, tokenizer, length
+
+
 def _describe_network(stated: dict[str, Any]) -> str:
     cell, encoders = str(stated["cell"]).upper(), stated["encoders"]
     kind = f"bidirectional {cell}" if encoders == 1 else f"{encoders} bidirectional {cell}s over shared word embeddings"
+    if stated["vocabulary"] != "words":
+        kind = kind.replace("word embeddings", "embeddings") + f", on parts of words ({stated['vocabulary']})"
     return f"{kind}, plus a bag-of-words layer" if stated["wide"] else kind
 
 

@@ -2,42 +2,77 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, Unigram, WordLevel
 from tokenizers.normalizers import NFKC, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.pre_tokenizers import Metaspace, WhitespaceSplit
+from tokenizers.pre_tokenizers import Sequence as PreTokenizers
+from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from service.tasks.text.reading import PAD, UNKNOWN
 
 _SPECIAL = {"[PAD]": PAD, "[UNK]": UNKNOWN}
+# Parts of words in a vocabulary, unless another size is asked for.
+_PARTS = 8_000
+
+Vocabulary = Literal["words", "bpe", "unigram"]
 
 
-def build_tokenizer(texts: Iterable[str], size: int | None, length: int, *, digits: bool = False) -> Tokenizer:
-    """A word-level tokenizer of the most frequent words.
+def build_tokenizer(
+    texts: Iterable[str], size: int | None, length: int, *, digits: bool = False, vocabulary: Vocabulary = "words"
+) -> Tokenizer:
+    """A tokenizer of the most frequent words, or of parts of words.
 
     Words are runs of letters (and combining marks, as in Korean and Hindi) in lower case; everything else separates
-    them: punctuation and, unless they are kept, digits.
+    them: punctuation and, unless they are kept, digits. In languages that inflect or join words, parts of words are
+    known from texts that never had the word: of byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) or of a
+    unigram language model (Kudo 2018, arXiv:1804.10959).
 
     Args:
         texts: of the training split.
-        size: the most words; None for all.
-        length: the number of words that texts are truncated to.
+        size: the most words; None for all (of parts: 8,000).
+        length: the number of words or parts that texts are truncated to.
         digits: whether digits belong to words.
+        vocabulary: `words`, `bpe` or `unigram`.
     """
     keep = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
     normalizer = Normalizers([NFKC(), Lowercase(), Replace(Regex(keep), " ")])
-    counts = Counter(word for text in texts for word in normalizer.normalize_str(text).split())
-    # Words of the same frequency in alphabetical order, so that the same texts give the same vocabulary.
-    words = sorted(counts, key=lambda word: (-counts[word], word))[:size]
-    tokenizer = Tokenizer(WordLevel({**_SPECIAL, **{w: i + len(_SPECIAL) for i, w in enumerate(words)}}, "[UNK]"))
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = WhitespaceSplit()
+    if vocabulary == "words":
+        counts = Counter(word for text in texts for word in normalizer.normalize_str(text).split())
+        # Words of the same frequency in alphabetical order, so that the same texts give the same vocabulary.
+        words = sorted(counts, key=lambda word: (-counts[word], word))[:size]
+        tokenizer = Tokenizer(WordLevel({**_SPECIAL, **{w: i + len(_SPECIAL) for i, w in enumerate(words)}}, "[UNK]"))
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = WhitespaceSplit()
+    else:
+        tokenizer = Tokenizer(BPE(unk_token="[UNK]") if vocabulary == "bpe" else Unigram())  # noqa: S106
+        tokenizer.normalizer = normalizer
+        # A mark tells the beginning of a word from its middle.
+        tokenizer.pre_tokenizer = PreTokenizers([WhitespaceSplit(), Metaspace(prepend_scheme="always")])
+        options: dict[str, Any] = {
+            "vocab_size": (size or _PARTS) + len(_SPECIAL),
+            "special_tokens": list(_SPECIAL),
+            "show_progress": False,
+        }
+        trainer = (
+            BpeTrainer(min_frequency=2, **options)
+            if vocabulary == "bpe"
+            else UnigramTrainer(unk_token="[UNK]", **options)  # noqa: S106
+        )
+        tokenizer.train_from_iterator(texts, trainer)
     tokenizer.enable_truncation(length)
     return tokenizer
+
+
+def unknown_share(texts: Sequence[npt.NDArray[np.int64]]) -> float:
+    """The share of the tokens that are not in the vocabulary."""
+    tokens = sum(len(ids) for ids in texts)
+    return sum(int((ids == UNKNOWN).sum()) for ids in texts) / max(1, tokens)
 
 
 def to_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:

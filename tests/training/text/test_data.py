@@ -1,9 +1,8 @@
-import numpy as np
 import pytest
 
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_jsonl, write_parquet
 from training.data import DataError
-from training.text.data import TextSplit, hold_out, load_texts
+from training.text.data import load_texts
 
 
 def test_a_validation_split_is_held_out_from_every_class(source):
@@ -30,41 +29,83 @@ def test_one_file_is_a_data_set(tmp_path, write):
         assert data.classes[label] == ("좋다" if good else "나쁘다")
 
 
-def test_columns_of_other_names_are_named(tmp_path):
-    path = write_csv(tmp_path / "x.csv", columns=("body", "kind"))
-    with pytest.raises(DataError, match=r"has the columns body, kind: choose one with --text-column"):
-        load_texts(path)
-    assert len(load_texts(path, text_column="body", label_column="kind").train) > 30
+def test_columns_of_other_names_are_found_or_asked_for(tmp_path):
+    path = write_csv(tmp_path / "x.csv", columns=("words", "kind"))
+    data = load_texts(path)
+    assert data.classes == ("crude", "grain")
+    assert "texts are taken from the column 'words' and labels from 'kind'" in data.inspection.notes[0]
+    assert load_texts(path, text_column="words", label_column="kind").fingerprint == data.fingerprint
+    with pytest.raises(DataError, match=r"has the columns words, kind: choose one with --label-column"):
+        load_texts(path, label_column="topic")
+    lines = (tmp_path / "x.csv").read_text().splitlines()
+    (tmp_path / "y.csv").write_text("\n".join(f"{line},{row % 3}" for row, line in enumerate(lines)))
+    with pytest.raises(DataError, match=r"has the columns words, kind, 0: choose one with --label-column"):
+        load_texts(str(tmp_path / "y.csv"))
 
 
-def test_a_class_of_one_stays_in_training():
-    split = TextSplit(tuple("abcdefghijk"), np.array([0] * 10 + [1]))
-    taken, rest = hold_out(split, 0.2, seed=0)
-    assert len(taken) == 2
-    assert 1 in rest.labels
-    assert sorted(taken.texts + rest.texts) == sorted(split.texts)
-
-
-def test_missing_values_are_named_with_their_row(tmp_path):
+def test_unusable_rows_are_named_together_and_can_be_dropped(tmp_path):
     path = tmp_path / "x.csv"
     write_csv(path)
     lines = path.read_text().splitlines()
-    lines[5] = ",crude"
+    lines[5], lines[8] = ",crude", "some words,"
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=r"\[train\] row 4: the text is missing"):
+    with pytest.raises(DataError) as caught:
         load_texts(str(path))
-    lines[5] = "some words,"
-    path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=r"\[train\] row 4: the label .* is none of the classes"):
-        load_texts(str(path))
+    assert "x.csv:6: the text is missing" in str(caught.value)
+    assert "x.csv:9: the label is missing" in str(caught.value)
+    data = load_texts(str(path), bad="drop")
+    assert len(data.train) + len(data.validation) + len(data.test) == len(lines) - 3
+    assert "2 unusable items" in data.inspection.dropped[0]
 
 
 def test_wrong_paths_and_kinds_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         load_texts(str(tmp_path / "gone"))
-    (tmp_path / "x.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"ends in '\.txt'"):
-        load_texts(str(tmp_path / "x.txt"))
+    (tmp_path / "x.xls").write_text("hello")
+    with pytest.raises(DataError, match=r"ends in '\.xls': save it as \.xlsx or CSV"):
+        load_texts(str(tmp_path / "x.xls"))
+
+
+def test_reviews_as_excel_in_korea_saves_them_and_as_naver_does(tmp_path):
+    texts, labels = make_texts(KOREAN, 60, 0)
+    rows = [(text, ("부정", "긍정")[label]) for text, label in zip(texts, labels, strict=True)]
+    expected = None
+    for name, encoding, separator in (("a.csv", "cp949", ","), ("b.csv", "utf-16", "\t"), ("c.txt", "utf-8", "\t")):
+        lines = [separator.join(("리뷰", "감정")), *(separator.join(row) for row in rows)]
+        if separator == "\t" and encoding == "utf-8":  # a quotation mark that is never closed
+            lines[1] = '"' + lines[1]
+        (tmp_path / name).write_bytes("\n".join(lines).encode(encoding))
+        data = load_texts(str(tmp_path / name))
+        assert data.classes == ("긍정", "부정")
+        assert len(data.train) + len(data.validation) + len(data.test) == 60
+        expected = expected or data.test.texts
+        assert len(set(expected) - {text.strip('"') for text in data.test.texts}) == 0
+
+
+def test_a_folder_of_text_files_for_each_class(tmp_path):
+    texts, labels = make_texts(KOREAN, 60, 0)
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        path = tmp_path / ("train" if number < 48 else "test") / ("bad", "good")[label] / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "train" / "good" / "empty.txt").write_text(" ")
+    with pytest.raises(DataError, match=r"good/empty\.txt: the text is missing"):
+        load_texts(str(tmp_path))
+    data = load_texts(str(tmp_path), bad="drop")
+    assert (data.classes, len(data.test), len(data.train) + len(data.validation)) == (("bad", "good"), 12, 48)
+
+
+def test_imbalance_and_repeated_texts_are_pointed_out(tmp_path):
+    lines = ["text,label", *(f"word number {i},{'rare' if i == 7 else 'common'}" for i in range(50))]
+    lines += ["word number 8,common"] * 5
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    data = load_texts(str(tmp_path / "x.csv"))
+    assert (data.train.labels == 1).sum() == 1
+    said = "\n".join(data.inspection.warnings)
+    assert "'rare': it is trained on, and nothing measures it" in said
+    assert "98% of the texts are 'common'" in said
+    assert "--balance 0.5" in said
+    assert "texts are also training texts" in said
 
 
 def test_a_limit_applies_to_each_split(source):

@@ -3,7 +3,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from service.tasks.text.reading import PAD, UNKNOWN, influence, read_text, without_each
-from training.text.tokenizer import build_tokenizer, choose_length, to_ids
+from training.text.tokenizer import build_tokenizer, choose_length, to_ids, unknown_share
 
 TEXTS = ["oil prices rose", "oil prices fell", "wheat prices rose", "oil oil"]
 
@@ -72,3 +72,18 @@ def test_influence_is_the_drop_in_log_odds_of_the_likeliest_label():
         {"word": "Oil", "start": 0, "weight": 3.5835},
         {"word": "prices", "start": 4, "weight": 0.2877},
     ]
+
+
+@pytest.mark.parametrize("vocabulary", ["bpe", "unigram"])
+def test_parts_of_words_are_known_in_words_that_no_text_had(vocabulary):
+    texts = ["영화가 정말 재미있다!", "최고의 영화였다", "이 영화는 재미있었다", "영화를 보았다"] * 5
+    tokenizer = build_tokenizer(texts, 60, 20, vocabulary=vocabulary)
+    assert (tokenizer.token_to_id("[PAD]"), tokenizer.token_to_id("[UNK]")) == (PAD, UNKNOWN)
+    text = "영화에서 재미있는"
+    ids = to_ids(tokenizer, [text, "!!!"])
+    assert ids[0][0] == tokenizer.token_to_id("\u2581영화")
+    assert ids[1].tolist() == [UNKNOWN]
+    assert unknown_share(ids[:1]) < 0.5 < unknown_share(to_ids(build_tokenizer(texts, None, 20), [text]))
+    tokenizer.no_truncation()
+    reading = read_text(tokenizer, text, 100)
+    assert next(text[start:end] for start, end in reading.offsets) == "영화"
