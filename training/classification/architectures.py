@@ -9,7 +9,7 @@ from training.augment import Augment, to_pixels
 from training.backbones import load_backbone
 from training.classification.network import MLP, Arch, Transfer
 from training.classification.task import ClassificationSettings
-from training.cnn import CNN, Normalize, sample
+from training.cnn import CNN, Normalize, sample, stride_for
 from training.fit import FitSettings
 from training.images import ImageData
 
@@ -104,7 +104,7 @@ def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> 
     settings = DEFAULTS[arch]
     height, width, _ = data.shape
     # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
-    side = 48 if arch == "cnn" else 128
+    side = 48 * stride_for(height, width) if arch == "cnn" else 128
     most = min(settings.batch_size * side**2 // (height * width), len(data.train) // 20)
     batch_size = batch_size or max(16, min(settings.batch_size, most))
     share = batch_size / settings.batch_size

@@ -16,6 +16,7 @@ from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
+from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
 from training.classification.architectures import DEFAULTS, LEARNING, ONLY, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result
@@ -31,6 +32,7 @@ from training.evaluation import Evaluation, evaluate, milliseconds_per_image
 from training.export import export, write_golden
 from training.fit import FitState
 from training.images import ImageData, load_images
+from training.inspection import missed_classes
 from training.labels import predict
 from training.options import (
     add_labelled_image_options,
@@ -60,6 +62,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument("--dropout", type=float)
     net.add_argument("--backbone", help="transfer: any timm model (default: tf_efficientnet_lite0)")
     net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
+    net.add_argument(
+        "--from-scratch", dest="weights", action="store_const", const="none", help="transfer: start with random weights"
+    )
     net.add_argument("--network-size", type=int, help="transfer: side in pixels that images are enlarged to")
     net.add_argument("--start-size", type=int, help="transfer: the smaller side that training starts with")
     net.add_argument(
@@ -100,13 +105,23 @@ def run(arguments: Namespace, console: Console) -> None:
     _check_options(arguments)
     others = [read_result(folder) for folder in arguments.compare]
     network = override(NetworkSettings(), arguments)
+    if network.arch == "transfer":
+        check_weights(network.backbone, network.weights)
     learning = override(LEARNING[network.arch], arguments)
     learning = dataclasses.replace(learning, augment=override(learning.augment, arguments))
     seed = DEFAULTS[network.arch].seed if arguments.seed is None else arguments.seed
     run = begin(
         arguments,
         console,
-        partial(load_images, arguments.data, size=arguments.image_size, limit=arguments.limit, seed=seed),
+        partial(
+            load_images,
+            arguments.data,
+            size=arguments.image_size,
+            limit=arguments.limit,
+            bad=arguments.bad,
+            encoding=arguments.encoding,
+            seed=seed,
+        ),
         run=f"classification-{network.arch}",
         model={"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}"),
     )
@@ -147,6 +162,8 @@ def run(arguments: Namespace, console: Console) -> None:
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
         f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
     )
+    if missed := missed_classes(evaluation.metrics.per_class):
+        console.print(missed)
     if isinstance(model, Transfer):  # the sizes that were in fact used for these images
         network = dataclasses.replace(network, network_size=model.size, start_size=model.start_size)
     stated = {

@@ -13,6 +13,7 @@ from training.classification.distill import distillation_loss, soften
 from training.classification.network import Transfer
 from training.images import ImageSplit
 from training.labels import LabelledImages, label_figures
+from training.lazy import batch_of
 from training.task import Draw
 
 
@@ -77,7 +78,7 @@ class Classification(LabelledImages):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `training.task.Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
         settings, soft = self._settings, self._soft
-        pixels = self.augment(self.images[items].to(device), items.to(device), epoch, draw.own)
+        pixels = self.augment(batch_of(self.images, items).to(device), items.to(device), epoch, draw.own)
         target = self.labels[items].to(device)
         softened = None if soft is None else soft[self.augment.mirrored(items, epoch).long(), items].to(device)
         partner, kept = None, 1.0
