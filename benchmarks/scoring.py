@@ -5,11 +5,12 @@ python -m benchmarks.scoring [--images 4000] [--rounds 3] [--rows 1000000]
 
 import asyncio
 import csv
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -81,9 +82,17 @@ def _rows(models: Path, scratch: Path, count: int) -> None:
             size = min(10_000, count - start)
             writer.writerows(np.round(means * random.uniform(0.5, 1.5, (size, len(means))), 4).tolist())
     command = [sys.executable, "-m", "service", "score", "tabular", str(source), str(output)]
-    done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
-    print(f"{done.stderr.splitlines()[-1].partition(': ')[2]}; at most {peak:.0f} MB resident ({len(means)} columns)")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    peak = 0.0
+    while process.poll() is None:
+        # Of the process itself: what the system counts for children begins with what their parent has.
+        if found := re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text()):
+            peak = int(found[1]) / 1e3
+        time.sleep(0.05)
+    said = process.stderr.read().splitlines()[-1] if process.stderr else ""
+    if process.returncode:
+        raise RuntimeError(said)
+    print(f"{said.partition(': ')[2]}; at most {peak:.0f} MB resident ({len(means)} columns)")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from benchmarks.openloop import Outcome, bursts, poisson, send
 from benchmarks.options import newest
 from benchmarks.servers import Running, service
 from benchmarks.serving import as_jpeg
+from benchmarks.tiny import make_tiny
 from service.inference.device import available_cpus
 from service.inference.scheduler import LONG_SECONDS
 from service.inference.session import Session
@@ -35,6 +36,8 @@ from service.inference.session import Session
 # Seconds of work that may wait; short, so that a short measurement sees what a long overload does.
 _MAX_WAIT = 0.5
 _TIMINGS = 15
+# Enough to keep the processes busy, and not so many that they wait for each other.
+_REQUESTS_A_SECOND = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Costs:
         one_core: likewise on one core, while the others did the same.
         loop: seconds of processor time of a request beside its inference, its client's included.
         fixed: seconds that a lone request takes beside its inference.
+        asleep: whether batches take as long however many run, for a model that does not compute.
     """
 
     cores: int
@@ -56,6 +60,7 @@ class Costs:
     one_core: dict[int, list[float]]
     loop: float
     fixed: float
+    asleep: bool = False
 
 
 @dataclass(order=True, slots=True)
@@ -85,6 +90,8 @@ def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, 
     arrivals = deque(times)
 
     def pace() -> float:
+        if costs.asleep:
+            return 1.0
         wanted = sum(costs.cores if batch.spread else 1 for batch in running)
         return min(1.0, costs.cores * share / wanted) if wanted else 1.0
 
@@ -140,17 +147,21 @@ def measure_costs(folder: Path, running: Running, images: Sequence[bytes], max_b
     feeds = {size: {spread.inputs[0]: np.resize(pixels, (size, *pixels.shape[1:]))} for size in range(1, max_batch + 1)}
     all_cores = {size: _timings([spread], feed) for size, feed in feeds.items()}
     one_core = {size: _timings(single, feed) for size, feed in feeds.items()}
-    cpu = time.process_time()
-    for _ in range(_TIMINGS):
-        spread.run(feeds[1])
-    inference = (time.process_time() - cpu) / _TIMINGS
-    count = 60
-    cpu = running.cpu_seconds() + time.process_time()
-    lone = asyncio.run(send(running.port, _path(folder), images, [0.06 * number for number in range(count)]))
-    beside = (running.cpu_seconds() + time.process_time() - cpu) / count - inference
-    return Costs(
-        cores, max_batch, all_cores, one_core, max(0.0, beside), lone.median_ms / 1000 - float(np.median(all_cores[1]))
-    )
+    lone = asyncio.run(send(running.port, _path(folder), images, [0.06 * number for number in range(60)]))
+    fixed = lone.median_ms / 1000 - float(np.median(all_cores[1]))
+    return Costs(cores, max_batch, all_cores, one_core, _beside(folder, images), max(0.0, fixed))
+
+
+def _beside(folder: Path, images: Sequence[bytes]) -> float:
+    """Seconds of processor time that a request costs, client and server, where the network costs next to nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        make_tiny(folder, Path(scratch))
+        with service(Path(scratch), {"log_level": "warning"}) as tiny:
+            times = [number / _REQUESTS_A_SECOND for number in range(2 * _REQUESTS_A_SECOND)]
+            asyncio.run(send(tiny.port, "/v1/predict", images, times[:100]))  # warm
+            before = tiny.cpu_seconds() + time.process_time()
+            asyncio.run(send(tiny.port, "/v1/predict", images, times))
+            return (tiny.cpu_seconds() + time.process_time() - before) / len(times)
 
 
 def _timings(sessions: Sequence[Session], feed: dict[str, npt.NDArray[np.uint8]]) -> list[float]:
@@ -208,15 +219,15 @@ def main() -> None:
             table = Table(title=f"{options.model}: measured / predicted")
             for column in ("arrivals", "a second", "median ms", "mean ms", "p95 ms", "refused", "furthest apart"):
                 table.add_column(column, justify="left" if column == "arrivals" else "right")
-            for name, make, load in _LOADS:
+            for name, make, load in LOADS:
                 times = make(load * capacity, options.seconds, random)
                 real = asyncio.run(send(running.port, _path(folder), images, times))
                 model = simulate(costs, times, random)
-                table.add_row(name, f"{len(times) / options.seconds:.0f}", *_compare(real, model))
+                table.add_row(name, f"{len(times) / options.seconds:.0f}", *compare(real, model))
     console.print(table)
 
 
-_LOADS: tuple[tuple[str, Callable[[float, float, np.random.Generator], list[float]], float], ...] = (
+LOADS: tuple[tuple[str, Callable[[float, float, np.random.Generator], list[float]], float], ...] = (
     ("Poisson, 40 % of the capacity", poisson, 0.4),
     ("Poisson, 80 %", poisson, 0.8),
     ("bursts, 60 % on average", bursts, 0.6),
@@ -224,7 +235,8 @@ _LOADS: tuple[tuple[str, Callable[[float, float, np.random.Generator], list[floa
 )
 
 
-def _compare(real: Outcome, model: Outcome) -> list[str]:
+def compare(real: Outcome, model: Outcome) -> list[str]:
+    """Cells of a table: latencies and refusals, and by how much the prediction is off where it is worst."""
     pairs = [(real.median_ms, model.median_ms), (real.mean_ms, model.mean_ms), (real.p95_ms, model.p95_ms)]
     cells = [f"{measured:.1f} / {predicted:.1f}" for measured, predicted in pairs]
     cells.append(f"{real.refused_share:.1%} / {model.refused_share:.1%}")
