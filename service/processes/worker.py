@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
@@ -98,6 +99,8 @@ class Worker:
     def _orphaned(self) -> None:
         with suppress(ValueError):
             asyncio.get_running_loop().remove_reader(self.place.lifeline)
+        # Nobody else is left to do so; what is mapped stays until the last worker has ended.
+        shutil.rmtree(self.place.folder, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,8 @@ class FakeProcess:
 
 
 @pytest.fixture
-def supervised() -> Supervisor:
+def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return Supervisor(Settings(workers=2), listener, [sys.executable])
 
