@@ -104,8 +104,8 @@ def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> 
     settings = DEFAULTS[arch]
     height, width, _ = data.shape
     # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
-    side = 48 * stride_for(height, width) if arch == "cnn" else 128
-    most = min(settings.batch_size * side**2 // (height * width), len(data.train) // 20)
+    side = 48 * stride_for(height, width) ** 0.5 if arch == "cnn" else 128
+    most = min(int(settings.batch_size * side**2) // (height * width), len(data.train) // 20)
     batch_size = batch_size or max(16, min(settings.batch_size, most))
     share = batch_size / settings.batch_size
     factor = share if settings.optimizer == "sgd" else share**0.5

@@ -43,8 +43,8 @@ def test_batches_shrink_where_images_are_large_or_few_and_the_rate_with_them(dra
         return fit_defaults(arch, ImageData("", ("a", "b"), split, split, split, ""), batch_size)
 
     assert all(defaults(arch, 45_000, 32) == DEFAULTS[arch] for arch in DEFAULTS)
-    assert defaults("cnn", 45_000, 224).batch_size == 376
-    assert defaults("cnn", 45_000, 224).lr == pytest.approx(DEFAULTS["cnn"].lr * 376 / 512)
+    assert defaults("cnn", 45_000, 224).batch_size == 94
+    assert defaults("cnn", 45_000, 224).lr == pytest.approx(DEFAULTS["cnn"].lr * 94 / 512)
     assert defaults("mlp", 45_000, 224).batch_size == 167
     few = defaults("transfer", 640, 32)
     assert few.batch_size == 32
