@@ -101,7 +101,7 @@ def run_study(
         latents = [density.draw(count, seed=1000 * seed + label, label=label)[0] for label in range(len(data.classes))]
         images = decode(model, np.concatenate(latents))
         more = ImageSplit(
-            np.concatenate((real.images, images)),
+            np.concatenate((real.images[:], images)),
             np.concatenate((real.labels, np.repeat(np.arange(len(data.classes)), count))),
         )
         row = {

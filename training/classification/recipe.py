@@ -272,7 +272,7 @@ def _write_version(
     study: list[Row],
 ) -> ClassifierManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
-    data, images = run.data, run.data.test.images
+    data, images = run.data, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
     max_batch = min(MAX_BATCH, len(images))
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)

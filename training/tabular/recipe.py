@@ -151,8 +151,8 @@ def _write_version(
     # Every row at least once, and some with a missing value or an unknown word.
     rows = np.resize(data.test.rows, (MAX_BATCH, len(data.columns))).copy()
     rows[::5, 0] = np.nan
-    for index, card in enumerate(data.layout):
-        if card.kind == "category":
+    for index, column in enumerate(data.layout):
+        if column.kind == "category":
             rows[1::5, index] = UNKNOWN
     tolerance = 1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1])
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)

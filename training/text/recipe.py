@@ -157,7 +157,8 @@ def _vocabulary(
     if run.arguments.resume and path.is_file():
         # Parts of words may come out in another order if they are learned again.
         tokenizer = Tokenizer.from_file(str(path))
-        return network, tokenizer, tokenizer.truncation["max_length"]
+        truncation: Any = tokenizer.truncation
+        return network, tokenizer, truncation["max_length"]
     tokenizer, length = make_tokenizer(network, run.data, kind)
     run.folder.mkdir(parents=True, exist_ok=True)
     if run.reports:
