@@ -198,7 +198,7 @@ def _write_version(
     )
     if isinstance(manifest, AutoencoderManifest):
         model: Any = part.network
-        write_report(target / "report", manifest, model, data, findings, state.history, difference.value)
+        write_report(target / "report", manifest, model, data, findings, state, difference.value)
     else:
         write_part_report(target / "report", manifest, part.whole)
     return manifest

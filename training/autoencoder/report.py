@@ -18,17 +18,20 @@ from service.tasks.autoencoder.manifest import (
     DecoderManifest,
     EncoderManifest,
 )
-from training.autoencoder.evaluation import Findings, nearest
+from service.tasks.palette import class_colour
+from training.autoencoder.evaluation import NOISE, Denoising, Findings, add_noise, nearest
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode
+from training.fit import FitState
 from training.images import ImageData
 from training.markdown import figures, provenance, table, training_section
-from training.plots import draw_curves, save_plot
+from training.plots import TRUE, Curve, draw_curves, save_plot, show_image
 
 Images = npt.NDArray[np.uint8]
 _COLUMNS = 12
 _MAPPED = 2000
-_NOISE = 0.3
+# From here on the judge takes restored images for what they are.
+_RESTORED = 0.9
 _UNLABELLED = (
     "The images have no labels, so there is no judge of generated ones, and nothing that the latents could predict."
 )
@@ -72,7 +75,7 @@ def write_report(
     model: Autoencoder,
     data: ImageData,
     findings: Findings,
-    history: Sequence[dict[str, float]],
+    state: FitState,
     onnx_difference: float,
 ) -> None:
     """Writes `README.md` and the pictures it shows into `folder`.
@@ -83,28 +86,36 @@ def write_report(
         model: makes the pictures.
         data: likewise.
         findings: of the evaluation.
-        history: a row for each epoch.
+        state: of the finished training.
         onnx_difference: the largest difference of the exported graph from PyTorch.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_plot(folder / "learning-curves.png", 4.5, 2.8, 1, lambda axes: _curves(axes[0], history))
+    curve = Curve("error", "mean squared error", logarithmic=True)
+    history, initial = state.history, state.initial
+    save_plot(folder / "learning-curves.png", 6, 3.4, 1, lambda axes: draw_curves(axes[0], history, curve, initial))
     test = data.test.images
     first = test[:_COLUMNS]
-    _strip(folder / "reconstructed.png", [first, findings.reconstructed[:_COLUMNS]])
-    noisy = _add_noise(first)
-    _strip(folder / "denoised.png", [first, noisy, decode(model, encode(model, noisy))])
-    _strip(folder / "interpolated.png", _interpolations(model, findings.test_latents, data))
-    per_class = [_generate(model, findings.density, label) for label in range(min(len(data.classes), 20))]
-    _strip(folder / "generated.png", per_class)
+    _strip(folder / "reconstructed.png", (TRUE, first), ("restored", findings.reconstructed[:_COLUMNS]))
+    noisy = add_noise(first)
+    restored = decode(model, encode(model, noisy))
+    _strip(folder / "denoised.png", (TRUE, first), ("with noise", noisy), ("restored", restored))
+    _strip(folder / "interpolated.png", *_interpolations(model, findings.test_latents, data))
+    shown = range(min(len(data.classes), 20))
+    _strip(
+        folder / "generated.png",
+        *((data.classes[label], _generate(model, findings.density, label)) for label in shown),
+    )
     noise = np.random.default_rng(0).normal(0, 1, (2 * _COLUMNS, model.latent)) * findings.train_latents.std(0)
     latents, _ = findings.density.draw(2 * _COLUMNS, seed=1)
     sampled = decode(model, latents)
     single = decode(model, (noise + findings.train_latents.mean(0)).astype(np.float32))
-    _strip(folder / "single-against-mixture.png", [*np.split(single, 2), *np.split(sampled, 2)])
+    rows = (*np.split(single, 2), *np.split(sampled, 2))
+    names = ("one Gaussian", "one Gaussian", "mixture", "mixture")
+    _strip(folder / "single-against-mixture.png", *zip(names, rows, strict=True))
     indices, distances = nearest(sampled[:_COLUMNS], data.train.images)
-    _strip(folder / "nearest.png", [sampled[:_COLUMNS], data.train.images[indices]])
+    _strip(folder / "nearest.png", ("generated", sampled[:_COLUMNS]), ("nearest", data.train.images[indices]))
     _, of_test = nearest(test[:500], data.train.images)
-    save_plot(folder / "map.png", 6.5, 5.5, 1, lambda axes: _map(axes[0], findings, data))
+    save_plot(folder / "map.png", 8, 6.5, 1, lambda axes: _map(axes[0], findings, data))
     (folder / "README.md").write_text(
         _card(manifest, data, findings, float(distances.mean()), float(of_test.mean()), onnx_difference)
     )
@@ -131,9 +142,7 @@ def _card(
         "## Reconstruction",
         "Test images (above) and their reconstructions:",
         "![Reconstructed](reconstructed.png)",
-        f"Test images, the same with noise of standard deviation {_NOISE:g} added, and the reconstructions from that "
-        "(the network was never trained to remove noise; the latents have no room for it):",
-        "![Denoised](denoised.png)",
+        *_denoising(findings.denoising),
         "Interpolation between the latents of two images:",
         "![Interpolated](interpolated.png)",
         "## Generation",
@@ -187,6 +196,24 @@ def _judgement(metrics: AutoencoderMetrics) -> list[str]:
     ]
 
 
+def _denoising(found: Denoising) -> list[str]:
+    """What the reconstruction makes of noise, good or bad."""
+    change = "less" if found.restored_mse < found.noisy_mse else "no less"
+    said = (
+        f"Test images, the same with noise of standard deviation {NOISE:g} added, and the reconstructions from that. "
+        f"Over the test images the mean squared error of the noisy ones is {found.noisy_mse:.4f}, of their "
+        f"reconstructions {found.restored_mse:.4f}: {change}."
+    )
+    if found.judged_restored is not None:
+        said += (
+            f" The judge recognises {found.judged_clean:.1%} of the test images as they are, {found.judged_noisy:.1%} "
+            f"of the noisy ones and **{found.judged_restored:.1%}** of the restored ones."
+        )
+        if found.judged_restored < _RESTORED:
+            said += " This network does not restore noisy images."
+    return [said, "![Denoised](denoised.png)"]
+
+
 def _few_section(rows: Sequence[dict[str, float]]) -> list[str]:
     if not rows:
         return []
@@ -216,44 +243,37 @@ def _generate(model: Autoencoder, density: Density, label: int) -> Images:
     return decode(model, latents)
 
 
-def _add_noise(images: Images) -> Images:
-    noise = np.random.default_rng(0).normal(0, 255 * _NOISE, images.shape)
-    return (images + noise).clip(0, 255).astype(np.uint8)
-
-
-def _interpolations(model: Autoencoder, latents: npt.NDArray[np.float32], data: ImageData) -> list[Images]:
-    """From the first image of a class to the first of the next, for a few classes; without classes, from any to any."""
-    labels = data.test.labels
-    if len(data.classes) > 1:
+def _interpolations(model: Autoencoder, latents: npt.NDArray[np.float32], data: ImageData) -> list[tuple[str, Images]]:
+    """From the first test image of a class to the first of the next, for a few; without classes, from any to any."""
+    labels, named = data.test.labels, len(data.classes) > 1
+    if named:
         firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:6]]
     else:
         firsts = list(range(min(6, len(labels))))
     shares = np.linspace(0, 1, _COLUMNS, dtype=np.float32)[:, None]
     return [
-        decode(model, (1 - shares) * latents[one] + shares * latents[other])
+        (
+            f"{data.classes[labels[one]]} to {data.classes[labels[other]]}" if named else "",
+            decode(model, (1 - shares) * latents[one] + shares * latents[other]),
+        )
         for one, other in itertools.pairwise(firsts)
     ]
 
 
-def _strip(path: Path, rows: Sequence[Images]) -> None:
-    """Rows of images, one below the other."""
-    count = max(len(row) for row in rows)
+def _strip(path: Path, *rows: tuple[str, Images]) -> None:
+    """Rows of images, one below the other, each with its heading to the left."""
+    count = max(len(row) for _, row in rows)
 
     def draw(axes: Sequence[Axes]) -> None:
         for axis in axes:
             axis.axis("off")
-        for number, row in enumerate(rows):
+        for number, (heading, row) in enumerate(rows):
+            first = axes[number * count]
+            first.text(-0.15, 0.5, heading, transform=first.transAxes, ha="right", va="center")
             for column, image in enumerate(row):
-                grey = image.shape[2] == 1
-                axes[number * count + column].imshow(image.squeeze() if grey else image, cmap="gray" if grey else None)
+                show_image(axes[number * count + column], image)
 
-    save_plot(path, 0.75 * count, 0.75 * len(rows), count, draw, len(rows))
-
-
-def _curves(axis: Axes, history: Sequence[dict[str, float]]) -> None:
-    lines = {"train_error": "training (with noise in the latents)", "validation_error": "validation"}
-    draw_curves(axis, history, lines, "squared error")
-    axis.set_yscale("log")
+    save_plot(path, 0.8 * count + 1.2, 0.8 * len(rows), count, draw, len(rows))
 
 
 def _map(axis: Axes, findings: Findings, data: ImageData) -> None:
@@ -262,6 +282,7 @@ def _map(axis: Axes, findings: Findings, data: ImageData) -> None:
     plane: Any = TSNE(2, random_state=0, init="pca", perplexity=perplexity).fit_transform(latents)
     for label, name in enumerate(data.classes):
         mine = labels == label
-        axis.scatter(plane[mine, 0], plane[mine, 1], s=5, label=name)
+        axis.scatter(plane[mine, 0], plane[mine, 1], s=7, color=class_colour(label), label=name)
     axis.axis("off")
-    axis.legend(frameon=False, markerscale=2.5, fontsize=8)
+    axis.set_title("Latents of test images: near points are similar images")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3)

@@ -314,6 +314,7 @@ def _write_version(
         "max_batch": max_batch,
         "onnx_difference": difference.value,
         "history": state.history,
+        "initial": state.initial,
         "label": description,
     }
     write_result(run.folder, result)

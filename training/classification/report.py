@@ -12,7 +12,18 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.evaluation import Evaluation
 from training.images import ImageData
 from training.markdown import figures, label_set_table, provenance, table, training_section
-from training.plots import draw_confusion, draw_curves, draw_reliability, save_plot
+from training.plots import (
+    FOUND,
+    GUIDE,
+    MEASURED,
+    TRUE,
+    Curve,
+    draw_confusion,
+    draw_curves,
+    draw_reliability,
+    save_plot,
+    show_image,
+)
 
 # The matrix of more classes would be unreadable.
 _MOST_CLASSES_DRAWN = 30
@@ -39,16 +50,17 @@ def write_report(
         study: the rows of the study of filters, layers and dropout.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _curves(axes, result["history"]))
-    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: draw_reliability(axes, evaluation))
-    save_plot(folder / "conformal.png", 7, 2.8, 2, lambda axes: _conformal(axes, evaluation))
+    save_plot(folder / "learning-curves.png", 9, 3.4, 2, lambda axes: _curves(axes, result))
+    save_plot(folder / "calibration.png", 9, 4, 2, lambda axes: draw_reliability(axes, evaluation))
+    save_plot(folder / "conformal.png", 9, 3.4, 2, lambda axes: _conformal(axes, evaluation))
     if len(data.classes) <= _MOST_CLASSES_DRAWN:
+        size, title = max(4.0, 2.2 + 0.42 * len(data.classes)), "Test images by true and found class"
         save_plot(
             folder / "confusion.png",
-            5.2,
-            4.8,
+            size,
+            size,
             1,
-            lambda axes: draw_confusion(axes[0], evaluation.confusion, data.classes),
+            lambda axes: draw_confusion(axes[0], evaluation.confusion, data.classes, title),
         )
     mistakes = _worst(evaluation)
     if len(mistakes):
@@ -100,7 +112,7 @@ def _card(
         *(
             [
                 "## The most confident mistakes",
-                f"The {mistakes} wrongly classified test images with the highest confidence (label, then prediction):",
+                f"The {mistakes} wrongly classified test images with the highest confidence:",
                 "![Mistakes](mistakes.png)",
             ]
             if mistakes
@@ -181,34 +193,37 @@ def _worst(evaluation: Evaluation, count: int = 24) -> npt.NDArray[np.int64]:
 
 
 def _mistakes(path: Path, indices: npt.NDArray[np.int64], evaluation: Evaluation, data: ImageData) -> None:
-    columns = 8
+    columns = 6
     rows = max(1, -(-len(indices) // columns))
 
     def draw(axes: Sequence[Axes]) -> None:
         for axis in axes:
             axis.axis("off")
         for axis, index in zip(axes, indices, strict=False):
-            predicted = int(evaluation.probabilities[index].argmax())
-            axis.imshow(data.test.images[index].squeeze(), cmap="gray" if data.shape[2] == 1 else None)
-            axis.set_title(
-                f"{data.classes[evaluation.labels[index]]}\n"
-                f"{data.classes[predicted]} {evaluation.probabilities[index, predicted]:.2f}",
-                fontsize=7,
+            found = int(evaluation.probabilities[index].argmax())
+            show_image(
+                axis,
+                data.test.images[index],
+                f"{TRUE}: {data.classes[evaluation.labels[index]]}\n"
+                f"{FOUND}: {data.classes[found]} {evaluation.probabilities[index, found]:.2f}",
             )
 
-    save_plot(path, columns * 1.1, rows * 1.45, columns, draw, rows)
+    save_plot(path, columns * 1.65, rows * 1.9, columns, draw, rows)
 
 
-def _curves(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
-    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
-        lines = {f"train_{name}": "train (augmented)", f"validation_{name}": "validation"}
-        draw_curves(axis, history, lines, name)
+def _curves(axes: Sequence[Axes], result: dict[str, Any]) -> None:
+    loss = Curve("loss", "cross-entropy", training="cross_entropy")
+    for axis, curve in zip(axes, (loss, Curve("accuracy", "accuracy")), strict=True):
+        draw_curves(axis, result["history"], curve, result.get("initial"))
 
 
 def _conformal(axes: Sequence[Axes], evaluation: Evaluation) -> None:
     requested = [point.coverage for point in evaluation.conformal]
-    axes[0].plot(requested, requested, color="0.7", linewidth=1)
-    axes[0].plot(requested, [point.test_coverage for point in evaluation.conformal], marker=".")
-    axes[0].set(xlabel="requested coverage", ylabel="coverage on test")
-    axes[1].plot(requested, [point.mean_set_size for point in evaluation.conformal], marker=".")
-    axes[1].set(xlabel="requested coverage", ylabel="labels per set")
+    axes[0].plot(requested, requested, color=GUIDE, label="as requested")
+    coverage = [point.test_coverage for point in evaluation.conformal]
+    axes[0].plot(requested, coverage, marker=".", color=MEASURED, label="measured")
+    axes[0].set(xlabel="requested coverage", ylabel="coverage on test", title="How often the set holds the true label")
+    axes[0].legend()
+    sizes = [point.mean_set_size for point in evaluation.conformal]
+    axes[1].plot(requested, sizes, marker=".", color=MEASURED)
+    axes[1].set(xlabel="requested coverage", ylabel="labels per set", title="What that costs")

@@ -20,6 +20,8 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 THRESHOLDS = np.round(np.linspace(0.0, 1.0, 201), 3)
+# At which average precision is sampled.
+RECALLS = np.linspace(0.0, 1.0, 101)
 # Below this overlap a box is not a poor detection of an object but a false one (TIDE, arXiv:2008.08115).
 _NEAR = 0.1
 Mistake = Literal["wrong class", "poor box", "found twice", "nothing there"]
@@ -67,6 +69,17 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
     counted = [row for row in rows if row.support]
     ap_50, ap_75, ap = (float(np.mean([getattr(row, name) for row in counted])) for name in ("ap_50", "ap_75", "ap"))
     return AveragePrecision(ap_50, ap_75, ap, tuple(rows))
+
+
+def precision_by_recall(
+    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]
+) -> npt.NDArray[np.float64]:
+    """The best precision at each of `RECALLS` or beyond, at an overlap of 0.5: shape (classes, 101); 0 if not reached.
+
+    The mean of a class's row is its average precision.
+    """
+    precision = _run(found, split, classes).eval["precision"][0, :, :, 0, -1]  # of the first overlap: recalls, classes
+    return precision.T.clip(0)
 
 
 def threshold_curves(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> ThresholdCurves:

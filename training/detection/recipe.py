@@ -198,6 +198,7 @@ def _write_version(
         "max_batch": max_batch,
         "onnx_difference": f"{difference.value:.1g} ({difference.output})",
         "history": state.history,
+        "initial": state.initial,
     }
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -6,21 +6,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from service.tasks.detection.manifest import DetectorManifest, ThresholdCurve
 from service.tasks.detection.thresholds import best_f1
+from service.tasks.palette import class_colour
 from training.detection.augment import BoxAugment
-from training.detection.data import DetectionData, DetectionSplit
-from training.detection.evaluation import Detections, Mistakes, box_iou, mistakes
+from training.detection.data import DetectionData
+from training.detection.evaluation import RECALLS, Detections, Mistakes, mistakes, precision_by_recall
+from training.detection.pictures import (
+    OVERLAPS,
+    SAMPLES,
+    draw_augmented,
+    draw_overlap,
+    draw_samples,
+    overlap_examples,
+)
 from training.markdown import figures, provenance, table, training_section
-from training.plots import draw_confusion, draw_curves, save_plot
+from training.plots import ACCENT, GUIDE, MEASURED, Curve, draw_confusion, draw_curves, save_plot
 
-_SAMPLES = 6
 _AUGMENTED = 8
-_COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
 _MOST_CLASSES_DRAWN = 30
 
 
@@ -45,21 +51,33 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     confidence = best_f1(manifest.curves)
     wrong = mistakes(found, data.test, data.classes, confidence)
-    save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _history(axes, result["history"]))
-    save_plot(folder / "thresholds.png", 10, 3, 3, lambda axes: _thresholds(axes, manifest))
-    save_plot(folder / "precision-recall.png", 4.5, 3.5, 1, lambda axes: _precision_recall(axes[0], manifest))
+    save_plot(folder / "learning-curves.png", 9, 3.4, 2, lambda axes: _history(axes, result))
+    save_plot(folder / "thresholds.png", 12, 3.6, 3, lambda axes: _thresholds(axes, manifest, confidence))
+    reached = precision_by_recall(found, data.test, data.classes)
+    save_plot(folder / "precision-recall.png", 6.4, 4.4, 1, lambda axes: _precision_recall(axes[0], manifest, reached))
+    examples = overlap_examples(found, data.test)
+    if examples:
+        save_plot(folder / "overlap.png", 12, 3.4, len(OVERLAPS), lambda axes: draw_overlap(axes, data.test, examples))
     if len(data.classes) <= _MOST_CLASSES_DRAWN:
-        names = [*data.classes, "background"]
-        save_plot(folder / "confusion.png", 4.6, 4.2, 1, lambda axes: draw_confusion(axes[0], wrong.confusion, names))
+        names, title = [*data.classes, "background"], f"Test objects at the threshold {confidence:g}"
+        size = max(4.6, 2.4 + 0.42 * len(names))
+        save_plot(
+            folder / "confusion.png", size, size, 1, lambda axes: draw_confusion(axes[0], wrong.confusion, names, title)
+        )
     save_plot(
-        folder / "samples.png", 9, 3.5 * _SAMPLES, 2, lambda axes: _samples(axes, data, found, confidence), _SAMPLES
+        folder / "samples.png", 12, 4.7 * SAMPLES, 2, lambda axes: draw_samples(axes, data, found, confidence), SAMPLES
     )
-    save_plot(folder / "augmented.png", 10, 4.2, 4, lambda axes: _augmented(axes, data, augment), _AUGMENTED // 4)
-    (folder / "README.md").write_text(_card(manifest, data, wrong, confidence, result))
+    save_plot(folder / "augmented.png", 12, 4.8, 4, lambda axes: draw_augmented(axes, data, augment), _AUGMENTED // 4)
+    (folder / "README.md").write_text(_card(manifest, data, wrong, confidence, bool(examples), result))
 
 
 def _card(
-    manifest: DetectorManifest, data: DetectionData, wrong: Mistakes, confidence: float, result: dict[str, Any]
+    manifest: DetectorManifest,
+    data: DetectionData,
+    wrong: Mistakes,
+    confidence: float,
+    overlap: bool,
+    result: dict[str, Any],
 ) -> str:
     metrics, curves = manifest.metrics, manifest.curves
     at = curves.confidence.index(confidence)
@@ -77,15 +95,17 @@ def _card(
             ("class", "AP at 0.5", "AP at 0.75", "AP 0.5 to 0.95", "test objects"),
             [(row.label, *figures(row.ap_50, row.ap_75, row.ap), row.support) for row in metrics.per_class],
         ),
+        "## What is measured",
+        *_measure_section(overlap),
         "## Precision and recall by threshold",
         *_threshold_section(manifest, at),
         "![Precision, recall and F1 over the threshold](thresholds.png)",
-        "![Precision over recall](precision-recall.png)",
         f"## Mistakes at {confidence:g}",
         _mistake_section(wrong),
         *(["![Confusion matrix](confusion.png)"] if len(data.classes) <= _MOST_CLASSES_DRAWN else []),
         "## Examples",
-        f"Test images with the true boxes (left) and the detections at {confidence:g} (right):",
+        f"Test images from the worst to the best, with the true boxes (left) and the detections at {confidence:g} "
+        "(right):",
         "![True and found boxes](samples.png)",
         *training_section(manifest, f"the {len(data.validation)} validation images", result["training_seconds"]),
         "Training images after augmentation:",
@@ -106,6 +126,22 @@ def _card(
         *provenance(manifest, result["onnx_difference"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _measure_section(overlap: bool) -> list[str]:
+    """Intersection over union and average precision, explained with this model's own detections."""
+    return [
+        "A found box is compared with a true one by their *intersection over union* (IoU): the area that both cover, "
+        "divided by the area that either covers; 1 for the same box, 0 for boxes that do not touch. Where a detection "
+        "counts as right from an IoU of 0.5, these are right or wrong:",
+        *(["![Intersection over union](overlap.png)"] if overlap else []),
+        "Sort all detections of a class by their score and take in one after the other: *recall*, the share of the "
+        "objects that are found, can only rise, while *precision*, the share of the detections that are right, falls "
+        "with every mistake. *Average precision* (AP) is the area under that curve: 1 for a detector that finds "
+        "everything before its first mistake. A curve ends at the recall that all detections together reach; the "
+        "rest of the way counts as 0. The mean over the classes is the mAP.",
+        "![Precision over recall](precision-recall.png)",
+    ]
 
 
 def _threshold_section(manifest: DetectorManifest, at: int) -> list[str]:
@@ -156,94 +192,45 @@ def _nearest(values: Sequence[float], value: float) -> int:
     return int(np.abs(np.array(values) - value).argmin())
 
 
-def _history(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
-    parts = [name for name in history[0] if name.startswith("train_") and name != "train_loss"]
-    draw_curves(axes[0], history, {name: name.removeprefix("train_") for name in parts}, "training loss")
-    axes[0].set_yscale("log")
-    lines = {"validation_map_50": "at 0.5", "validation_map": "0.5 to 0.95"}
-    draw_curves(axes[1], history, lines, "validation mAP")
+def _history(axes: Sequence[Axes], result: dict[str, Any]) -> None:
+    history, initial = result["history"], result.get("initial") or {}
+    draw_curves(axes[0], history, Curve("loss", "loss (boxes, edges and classes)", logarithmic=True), initial)
+    for figure, label, colour in (("map_50", "IoU 0.5", MEASURED), ("map", "mean of IoU 0.5 to 0.95", ACCENT)):
+        values = [*([initial[figure]] if figure in initial else []), *(row[f"validation_{figure}"] for row in history)]
+        axes[1].plot(range(len(history) + 1 - len(values), len(history) + 1), values, color=colour, label=label)
+    axes[1].set(xlabel="epoch", ylabel="mAP on validation", xlim=(0, None), ylim=(0, 1))
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[1].legend()
 
 
-def _curves(manifest: DetectorManifest) -> list[tuple[str, ThresholdCurve]]:
-    return [("all", manifest.curves.overall), *manifest.curves.per_class.items()]
-
-
-def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest) -> None:
+def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest, confidence: float) -> None:
+    curves = manifest.curves
     for axis, figure in zip(axes, ("precision", "recall", "f1"), strict=True):
-        for label, curve in _curves(manifest):
-            width = 2.2 if label == "all" else 1.0
-            axis.plot(manifest.curves.confidence, getattr(curve, figure), label=label, linewidth=width)
-        axis.set(xlabel="confidence threshold", ylabel="F1" if figure == "f1" else figure, xlim=(0, 1), ylim=(0, 1.02))
-    axes[0].legend(frameon=False)
+        for index, (label, curve) in enumerate(curves.per_class.items()):
+            axis.plot(*_found_part(curves.confidence, curve, figure), color=class_colour(index), label=label)
+        axis.plot(*_found_part(curves.confidence, curves.overall, figure), color=MEASURED, linewidth=2.4, label="all")
+        axis.axvline(confidence, color=GUIDE, zorder=0)
+        name = "F1" if figure == "f1" else figure
+        axis.set(xlabel="confidence threshold", ylabel=name, title=name, xlim=(0, 1), ylim=(0, 1.02))
+    axes[0].legend()
 
 
-def _precision_recall(axis: Axes, manifest: DetectorManifest) -> None:
-    for label, curve in _curves(manifest):
-        points = [(r, p) for r, p in zip(curve.recall, curve.precision, strict=True) if r > 0]
-        width = 2.2 if label == "all" else 1.0
-        axis.plot([r for r, _ in points], [p for _, p in points], label=label, linewidth=width)
-    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
-    axis.legend(frameon=False)
+def _found_part(confidence: Sequence[float], curve: ThresholdCurve, figure: str) -> tuple[list[float], list[float]]:
+    """The part of a curve in which anything is found at all: where nothing is, there is no precision."""
+    points = zip(confidence, getattr(curve, figure), curve.recall, curve.precision, strict=True)
+    kept = [(at, value) for at, value, recall, precision in points if recall > 0 or precision < 1]
+    return [at for at, _ in kept], [value for _, value in kept]
 
 
-def _samples(axes: Sequence[Axes], data: DetectionData, found: Sequence[Detections], confidence: float) -> None:
-    """Images from the worst to the best detections, evenly spaced."""
-    order = np.argsort([_agreement(one, data.test, i, confidence) for i, one in enumerate(found)])
-    picked = order[np.linspace(0, len(order) - 1, min(_SAMPLES, len(order))).round().astype(int)]
-    for axis in axes:
-        axis.axis("off")
-    for row, index in enumerate(picked):
-        frame, one = data.test.letterboxes[index], found[index]
-        keep = one.scores >= confidence
-        truth = data.test.fitted_boxes(int(index))
-        for axis, boxes, labels, scores in (
-            (axes[2 * row], truth, data.test.labels[index], None),
-            (axes[2 * row + 1], frame.to_frame(one.boxes[keep]), one.classes[keep], one.scores[keep]),
-        ):
-            _draw(axis, data.test.images[index], boxes, labels, data.classes, scores)
-        axes[2 * row].set_title(data.test.names[index], fontsize=8)
-
-
-def _agreement(one: Detections, split: DetectionSplit, index: int, confidence: float) -> float:
-    keep = one.scores >= confidence
-    if not keep.any() or not len(split.boxes[index]):
-        return float(not keep.any() and not len(split.boxes[index]))
-    same = one.classes[keep][:, None] == split.labels[index][None]
-    hits = (box_iou(one.boxes[keep], split.boxes[index]) * same >= 0.5).any(0).sum()
-    return float(2 * hits / (keep.sum() + len(split.boxes[index])))
-
-
-def _augmented(axes: Sequence[Axes], data: DetectionData, augment: BoxAugment) -> None:
-    count = min(len(axes), len(data.train))
-    pixels, boxes, labels = augment(
-        data.train.images,
-        [torch.from_numpy(data.train.fitted_boxes(index)) for index in range(len(data.train))],
-        [torch.from_numpy(one) for one in data.train.labels],
-        torch.arange(count),
-        torch.Generator().manual_seed(0),
-        mosaics=True,
+def _precision_recall(axis: Axes, manifest: DetectorManifest, reached: npt.NDArray[np.float64]) -> None:
+    for index, row in enumerate(manifest.metrics.per_class):
+        known = reached[index] > 0
+        if row.support and known.any():
+            recall, precision = RECALLS[known], reached[index][known]
+            colour = class_colour(index)
+            axis.fill_between(recall, precision, color=colour, alpha=0.08, linewidth=0)
+            axis.plot(recall, precision, color=colour, label=f"{row.label}: AP {row.ap_50:.3f}")
+    axis.set(
+        xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title="Test objects, right from IoU 0.5"
     )
-    for axis in axes:
-        axis.axis("off")
-    for axis, image, corners, classes in zip(axes, pixels, boxes, labels, strict=False):
-        _draw(axis, image.permute(1, 2, 0).numpy(), corners.numpy(), classes.numpy(), data.classes)
-
-
-def _draw(
-    axis: Axes,
-    image: npt.NDArray[Any],
-    boxes: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int64],
-    classes: Sequence[str],
-    scores: npt.NDArray[np.float32] | None = None,
-) -> None:
-    # Boxes count from the corner of the first pixel, matplotlib from its centre.
-    axis.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
-    for number, ((x_min, y_min, x_max, y_max), label) in enumerate(zip(boxes, labels, strict=True)):
-        colour = _COLOURS[label % len(_COLOURS)]
-        axis.add_patch(
-            Rectangle((x_min, y_min), x_max - x_min, y_max - y_min, fill=False, edgecolor=colour, linewidth=1.2)
-        )
-        text = classes[label] if scores is None else f"{classes[label]} {scores[number]:.2f}"
-        axis.text(x_min, y_min - 1, text, fontsize=5, color="white", va="bottom",
-                  bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.4})  # fmt: skip
+    axis.legend(loc="lower left")

@@ -180,5 +180,5 @@ def _write_version(
         partial(predictions, network, scale=scale), data.test, data.kind, stated["seed"]
     )
     predicted = predictions(network, data.test.rows, scale).astype(np.float64)
-    write_report(target / "report", manifest, data, predicted, importance, state.history, difference.value)
+    write_report(target / "report", manifest, data, predicted, importance, state, difference.value)
     return manifest

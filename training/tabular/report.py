@@ -1,6 +1,5 @@
 """The model card of a dense network on a table."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from sklearn.metrics import confusion_matrix
 
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import TabularManifest, TabularMetrics
+from training.fit import FitState
 from training.markdown import figures, provenance, table, training_section
-from training.plots import draw_confusion, draw_curves, save_plot
+from training.plots import ACCENT, FOUND, GUIDE, MEASURED, TRUE, Curve, draw_confusion, draw_curves, save_plot
 from training.tabular.data import TabularData
 
-_MOST_SHOWN = 20
+_MOST_DRAWN = 60
 
 
 def write_report(
@@ -24,7 +24,7 @@ def write_report(
     data: TabularData,
     predicted: npt.NDArray[np.float64],
     importance: npt.NDArray[np.float64],
-    history: Sequence[dict[str, float]],
+    state: FitState,
     onnx_difference: float,
 ) -> None:
     """Writes `README.md` and the plots it shows into `folder`.
@@ -35,16 +35,23 @@ def write_report(
         data: the test rows.
         predicted: classes or numbers for the test rows, shape (n,).
         importance: shape (columns, repeats).
-        history: a row for each epoch.
+        state: of the finished training.
         onnx_difference: the largest difference of the exported graph from PyTorch.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = {"train_loss": "training", "validation_loss": "validation"}
-    save_plot(folder / "learning-curves.png", 4.5, 2.8, 1, lambda axes: draw_curves(axes[0], history, lines, "loss"))
-    order = np.argsort(-importance.mean(1), kind="stable")[:_MOST_SHOWN]
-    height = 0.6 + 0.24 * len(order)
-    save_plot(folder / "importance.png", 6, height, 1, lambda axes: _importance(axes[0], manifest, importance, order))
-    save_plot(folder / "predictions.png", 4.2, 3.8, 1, lambda axes: _predictions(axes[0], data, predicted))
+    label = "cross-entropy" if data.kind == "classification" else "squared error (of the standardised target)"
+    save_plot(
+        folder / "learning-curves.png",
+        6,
+        3.4,
+        1,
+        lambda axes: draw_curves(axes[0], state.history, Curve("loss", label), state.initial),
+    )
+    order = np.argsort(-importance.mean(1), kind="stable")
+    drawn = order[:_MOST_DRAWN]
+    height = 1 + 0.24 * len(drawn)
+    save_plot(folder / "importance.png", 7, height, 1, lambda axes: _importance(axes[0], manifest, importance, drawn))
+    save_plot(folder / "predictions.png", 4.6, 4.2, 1, lambda axes: _predictions(axes[0], data, predicted))
     (folder / "README.md").write_text(_card(manifest, data, importance, order, onnx_difference))
 
 
@@ -125,17 +132,24 @@ def _importance(
     axis: Axes, manifest: TabularManifest, importance: npt.NDArray[np.float64], order: npt.NDArray[np.int64]
 ) -> None:
     shown = order[::-1]
-    axis.barh(range(len(shown)), importance[shown].mean(1), xerr=importance[shown].std(1), color="tab:blue", alpha=0.7)
+    axis.barh(
+        range(len(shown)), importance[shown].mean(1), xerr=importance[shown].std(1), color=ACCENT, ecolor=MEASURED
+    )
+    axis.axvline(0, color=GUIDE, linewidth=1, zorder=0)
     axis.set_yticks(range(len(shown)), [manifest.columns[index].name for index in shown])
-    axis.set(xlabel="drop")
+    axis.set(
+        xlabel=f"drop in {'accuracy' if manifest.kind == 'classification' else 'R²'} when the column is shuffled",
+        title="What the network relies on (mean and spread of the shuffles)",
+        ylim=(-0.6, len(shown) - 0.4),
+    )
 
 
 def _predictions(axis: Axes, data: TabularData, predicted: npt.NDArray[np.float64]) -> None:
     if data.kind == "classification":
         matrix = confusion_matrix(data.test.targets, predicted, labels=range(len(data.classes)))
-        draw_confusion(axis, matrix, data.classes)
+        draw_confusion(axis, matrix, data.classes, f"Test rows by {TRUE} and {FOUND} class")
         return
-    axis.scatter(data.test.targets, predicted, s=8, alpha=0.6)
+    axis.scatter(data.test.targets, predicted, s=12, alpha=0.6, color=ACCENT)
     low, high = float(data.test.targets.min()), float(data.test.targets.max())
-    axis.plot((low, high), (low, high), color="0.7", linewidth=1)
-    axis.set(xlabel=data.target, ylabel="predicted")
+    axis.plot((low, high), (low, high), color=GUIDE, linewidth=1, zorder=0)
+    axis.set(xlabel=f"{data.target}, {TRUE}", ylabel=f"{data.target}, {FOUND}", title="Test rows")

@@ -224,5 +224,5 @@ def _write_version(
         golden=card,
         files={},
     )
-    write_report(target / "report", manifest, evaluation, data, findings, state.history, difference.value)
+    write_report(target / "report", manifest, evaluation, data, findings, state, difference.value)
     return manifest

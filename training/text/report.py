@@ -5,23 +5,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from sklearn.manifold import TSNE
 from sklearn.metrics import f1_score
 
 from service.tasks.text.manifest import TextManifest
 from service.tasks.text.reading import UNKNOWN
 from training.evaluation import Evaluation
+from training.fit import FitState
 from training.markdown import figures, label_set_table, provenance, table, training_section
-from training.plots import draw_confusion, draw_curves, draw_reliability, save_plot
+from training.plots import (
+    ACCENT,
+    MEASURED,
+    Curve,
+    draw_confusion,
+    draw_curves,
+    draw_reliability,
+    save_plot,
+)
 from training.text.data import TextData
 from training.text.evaluation import Findings
+from training.text.words import Words, choose_words, draw_map, neighbour_table
 
-_MAPPED = 250
 _CONFUSED = 12
-_NEIGHBOURS = 6
-_WORDS_SHOWN = 10
 
 
 def write_report(
@@ -30,7 +35,7 @@ def write_report(
     evaluation: Evaluation,
     data: TextData,
     findings: Findings,
-    history: Sequence[dict[str, float]],
+    state: FitState,
     onnx_difference: float,
 ) -> None:
     """Writes `README.md` and the plots it shows into `folder`.
@@ -41,19 +46,20 @@ def write_report(
         evaluation: on the test split.
         data: for the texts of the mistakes.
         findings: what was measured in addition.
-        history: a row for each epoch.
+        state: of the finished training.
         onnx_difference: the largest difference of the exported graph from PyTorch.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_plot(folder / "learning-curves.png", 7, 2.8, 2, lambda axes: _history(axes, history))
-    save_plot(folder / "lengths.png", 5, 2.6, 1, lambda axes: _lengths(axes[0], findings, manifest.max_length))
-    save_plot(folder / "calibration.png", 7, 3.2, 2, lambda axes: draw_reliability(axes, evaluation))
+    save_plot(folder / "learning-curves.png", 9, 3.4, 2, lambda axes: _history(axes, state))
+    save_plot(folder / "lengths.png", 6, 3.2, 1, lambda axes: _lengths(axes[0], findings, manifest.max_length))
+    save_plot(folder / "calibration.png", 9, 4, 2, lambda axes: draw_reliability(axes, evaluation))
     most_common = np.argsort(-np.bincount(evaluation.labels, minlength=len(data.classes)), kind="stable")[:_CONFUSED]
     names = [data.classes[index] for index in most_common]
     matrix = evaluation.confusion[np.ix_(most_common, most_common)]
-    save_plot(folder / "confusion.png", 5.4, 5, 1, lambda axes: draw_confusion(axes[0], matrix, names))
-    words = [str(findings.tokenizer.id_to_token(index)) for index in range(len(findings.vectors))]
-    save_plot(folder / "words.png", 8, 7, 1, lambda axes: _map(axes[0], findings.vectors, words))
+    title = "Test texts of the most common topics"
+    save_plot(folder / "confusion.png", 6.6, 6.4, 1, lambda axes: draw_confusion(axes[0], matrix, names, title))
+    words = choose_words(findings.tokenizer, findings.vectors, data)
+    save_plot(folder / "words.png", 10, 8.5, 1, lambda axes: draw_map(axes[0], words, data.classes))
     (folder / "README.md").write_text(_card(manifest, evaluation, data, findings, words, onnx_difference))
 
 
@@ -62,7 +68,7 @@ def _card(
     evaluation: Evaluation,
     data: TextData,
     findings: Findings,
-    words: Sequence[str],
+    words: Words,
     onnx_difference: float,
 ) -> str:
     metrics, calibration = manifest.metrics, manifest.calibration
@@ -100,9 +106,11 @@ def _card(
         "![Reliability](calibration.png)",
         label_set_table(manifest.conformal),
         "## Word embeddings",
-        f"The {_MAPPED} most frequent words, projected by t-SNE:",
+        "The words that say most about the topic, projected by t-SNE; each has the colour of the topic in whose texts "
+        "it is the most frequent, if that is one of the common ones. The network was never told which words belong "
+        "together: it learnt it because they mean the same for the topic.",
         "![Map of words](words.png)",
-        _neighbours(findings.vectors, words),
+        *neighbour_table(words, data.classes),
         "## The most confident mistakes",
         *_mistakes(evaluation, data, findings),
         *training_section(manifest, f"the {len(data.validation)} validation texts", manifest.training.seconds),
@@ -124,18 +132,6 @@ def _study_section(study: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _neighbours(vectors: npt.NDArray[np.float32], words: Sequence[str]) -> str:
-    """The nearest neighbours of some frequent words, by cosine similarity."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    frequent = range(2, min(2 + 40 * _WORDS_SHOWN, len(words)))
-    shown = [index for index in frequent if len(words[index]) > 3][:: max(1, len(frequent) // _WORDS_SHOWN)]
-    rows = []
-    for index in shown[:_WORDS_SHOWN]:
-        order = [other for other in np.argsort(-(unit @ unit[index])) if other not in (index, 0, 1)]
-        rows.append((words[index], ", ".join(words[other] for other in order[:_NEIGHBOURS])))
-    return table(("word", "nearest neighbours"), rows)
-
-
 def _mistakes(evaluation: Evaluation, data: TextData, findings: Findings) -> list[str]:
     parts = []
     for index, influences in findings.influences.items():
@@ -151,24 +147,14 @@ def _mistakes(evaluation: Evaluation, data: TextData, findings: Findings) -> lis
     return parts or ["None."]
 
 
-def _history(axes: Sequence[Axes], history: Sequence[dict[str, float]]) -> None:
-    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
-        draw_curves(axis, history, {f"train_{name}": "training", f"validation_{name}": "validation"}, name)
+def _history(axes: Sequence[Axes], state: FitState) -> None:
+    loss = Curve("loss", "cross-entropy", training="cross_entropy")
+    for axis, curve in zip(axes, (loss, Curve("accuracy", "accuracy")), strict=True):
+        draw_curves(axis, state.history, curve, state.initial)
 
 
 def _lengths(axis: Axes, findings: Findings, cut: int) -> None:
-    axis.hist(findings.lengths, bins=50)
-    axis.axvline(cut, color="tab:red", linewidth=1, label=f"truncated to {cut}")
-    axis.set(xlabel="words", ylabel="training texts")
-    axis.legend(frameon=False)
-
-
-def _map(axis: Axes, vectors: npt.NDArray[np.float32], words: Sequence[str]) -> None:
-    chosen = slice(2, 2 + _MAPPED)
-    some = vectors[chosen]
-    perplexity = min(30.0, max(2.0, len(some) / 4))
-    plane: Any = TSNE(2, random_state=0, init="pca", metric="cosine", perplexity=perplexity).fit_transform(some)
-    axis.scatter(plane[:, 0], plane[:, 1], s=2, color="0.8")
-    for (x, y), word in zip(plane, words[chosen], strict=True):
-        axis.text(x, y, word, fontsize=5.5, ha="center", va="center")
-    axis.axis("off")
+    axis.hist(findings.lengths, bins=50, color=ACCENT)
+    axis.axvline(cut, color=MEASURED, linewidth=1, label=f"longer texts are truncated to {cut}")
+    axis.set(xlabel="words", ylabel="training texts", title="Length of the training texts")
+    axis.legend()
