@@ -177,6 +177,9 @@ class ManifestBase(Card):
     data: DataCard
     training: TrainingCard
     golden: GoldenCard
+    intervals: dict[str, tuple[float, float]] = Field(
+        {}, exclude_if=lambda intervals: not intervals, description="95 % intervals of test figures, by their names"
+    )
     files: dict[str, str] = Field(description="sha256 of every file beside this one that serving reads")
     variants: tuple[VariantCard, ...] = Field((), exclude_if=lambda variants: not variants)
 

@@ -16,7 +16,7 @@ from training.detection.evaluation import Detections, box_iou
 from training.plots import FOUND, MEASURED, SMALL, TRUE
 
 SAMPLES = 6
-OVERLAPS = (0.9, 0.75, 0.5, 0.3)
+OVERLAPS = (0.9, 0.75, 0.55, 0.3)
 _MOST_IN_LEGEND = 8
 
 Box = npt.NDArray[np.float32]
@@ -44,7 +44,7 @@ def draw_samples(axes: Sequence[Axes], data: DetectionData, found: Sequence[Dete
         right.set_title(f"{FOUND} at {confidence:g}, with scores")
     for label, name in enumerate(data.classes[:_MOST_IN_LEGEND]):
         axes[0].plot([], [], color=class_colour(label), linewidth=3, label=name)
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.12), ncols=4)
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.07), ncols=4)
 
 
 def draw_augmented(axes: Sequence[Axes], data: DetectionData, augment: BoxAugment) -> None:

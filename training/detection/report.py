@@ -57,7 +57,7 @@ def write_report(
     save_plot(folder / "precision-recall.png", 6.4, 4.4, 1, lambda axes: _precision_recall(axes[0], manifest, reached))
     examples = overlap_examples(found, data.test)
     if examples:
-        save_plot(folder / "overlap.png", 12, 3.4, len(OVERLAPS), lambda axes: draw_overlap(axes, data.test, examples))
+        save_plot(folder / "overlap.jpg", 12, 3.4, len(OVERLAPS), lambda axes: draw_overlap(axes, data.test, examples))
     if len(data.classes) <= _MOST_CLASSES_DRAWN:
         names, title = [*data.classes, "background"], f"Test objects at the threshold {confidence:g}"
         size = max(4.6, 2.4 + 0.42 * len(names))
@@ -65,9 +65,9 @@ def write_report(
             folder / "confusion.png", size, size, 1, lambda axes: draw_confusion(axes[0], wrong.confusion, names, title)
         )
     save_plot(
-        folder / "samples.png", 12, 4.7 * SAMPLES, 2, lambda axes: draw_samples(axes, data, found, confidence), SAMPLES
+        folder / "samples.jpg", 12, 4.7 * SAMPLES, 2, lambda axes: draw_samples(axes, data, found, confidence), SAMPLES
     )
-    save_plot(folder / "augmented.png", 12, 4.8, 4, lambda axes: draw_augmented(axes, data, augment), _AUGMENTED // 4)
+    save_plot(folder / "augmented.jpg", 12, 4.8, 4, lambda axes: draw_augmented(axes, data, augment), _AUGMENTED // 4)
     (folder / "README.md").write_text(_card(manifest, data, wrong, confidence, bool(examples), result))
 
 
@@ -79,8 +79,8 @@ def _card(
     overlap: bool,
     result: dict[str, Any],
 ) -> str:
-    metrics, curves = manifest.metrics, manifest.curves
-    at = curves.confidence.index(confidence)
+    metrics = manifest.metrics
+    at = manifest.curves.confidence.index(confidence)
     height, width = data.size
     parts = [
         f"# {manifest.name}",
@@ -106,10 +106,10 @@ def _card(
         "## Examples",
         f"Test images from the worst to the best, with the true boxes (left) and the detections at {confidence:g} "
         "(right):",
-        "![True and found boxes](samples.png)",
+        "![True and found boxes](samples.jpg)",
         *training_section(manifest, f"the {len(data.validation)} validation images", result["training_seconds"]),
         "Training images after augmentation:",
-        "![Augmented training images](augmented.png)",
+        "![Augmented training images](augmented.jpg)",
         "## Cost",
         table(
             ("parameters", "training", "ms per image alone", f"ms per image in batches of {result['max_batch']}"),
@@ -134,7 +134,7 @@ def _measure_section(overlap: bool) -> list[str]:
         "A found box is compared with a true one by their *intersection over union* (IoU): the area that both cover, "
         "divided by the area that either covers; 1 for the same box, 0 for boxes that do not touch. Where a detection "
         "counts as right from an IoU of 0.5, these are right or wrong:",
-        *(["![Intersection over union](overlap.png)"] if overlap else []),
+        *(["![Intersection over union](overlap.jpg)"] if overlap else []),
         "Sort all detections of a class by their score and take in one after the other: *recall*, the share of the "
         "objects that are found, can only rise, while *precision*, the share of the detections that are right, falls "
         "with every mistake. *Average precision* (AP) is the area under that curve: 1 for a detector that finds "
@@ -146,33 +146,43 @@ def _measure_section(overlap: bool) -> list[str]:
 
 def _threshold_section(manifest: DetectorManifest, at: int) -> list[str]:
     """The trade-off between precision and recall, in this model's own figures."""
-    curves = manifest.curves
-    overall = curves.overall
-    low, high = (_nearest(curves.confidence, value) for value in (0.1, 0.7))
+    chosen, measured = manifest.curves.overall, manifest.measured_curves.overall
+    confidence, per_class = manifest.curves.confidence, manifest.measured_curves.per_class
+    low, high = (_nearest(confidence, value) for value in (0.1, 0.7))
 
     def say(index: int) -> str:
         return (
-            f"at {curves.confidence[index]:g}, {overall.precision[index]:.1%} of the detections are right and "
-            f"{overall.recall[index]:.1%} of the objects are found"
+            f"at {confidence[index]:g}, {measured.precision[index]:.1%} of the detections are right and "
+            f"{measured.recall[index]:.1%} of the objects are found"
         )
 
     return [
         "A detection counts if its score reaches the threshold. A low threshold misses few objects but gives many "
-        f"false detections; a high one the opposite: {say(low)}; {say(high)}. The highest F1 ({overall.f1[at]:.4f}) is "
-        f"at {curves.confidence[at]:g}, which is the service's default (see its options `confidence`, `precision` and "
-        "`recall`). A detection is right if the class is right and the boxes have an IoU of at least 0.5.",
+        f"false detections; a high one the opposite: {say(low)}; {say(high)}. The validation images choose: their "
+        f"highest F1 ({chosen.f1[at]:.4f}) is at {confidence[at]:g}, which is the service's default (see its options "
+        f"`confidence`, `precision` and `recall`). On the test images, which chose nothing, it has an F1 of "
+        f"**{measured.f1[at]:.4f}**. A detection is right if the class is right and the boxes have an IoU of at least "
+        "0.5. The table and the curves are of the test images, but for the last column:",
         table(
-            ("threshold", "precision", "recall", "F1", *(f"{label}: precision, recall" for label in manifest.labels)),
+            (
+                "threshold",
+                "precision",
+                "recall",
+                "F1",
+                *(f"{label}: precision, recall" for label in manifest.labels),
+                "F1 on validation",
+            ),
             [
                 (
-                    f"{curves.confidence[index]:g}",
-                    *figures(overall.precision[index], overall.recall[index], overall.f1[index]),
+                    f"{confidence[index]:g}",
+                    *figures(measured.precision[index], measured.recall[index], measured.f1[index]),
                     *(
-                        f"{curves.per_class[label].precision[index]:.3f}, {curves.per_class[label].recall[index]:.3f}"
+                        f"{per_class[label].precision[index]:.3f}, {per_class[label].recall[index]:.3f}"
                         for label in manifest.labels
                     ),
+                    *figures(chosen.f1[index]),
                 )
-                for index in sorted({at, *(_nearest(curves.confidence, value / 10) for value in range(1, 10))})
+                for index in sorted({at, *(_nearest(confidence, value / 10) for value in range(1, 10))})
             ],
         ),
     ]
@@ -204,7 +214,7 @@ def _history(axes: Sequence[Axes], result: dict[str, Any]) -> None:
 
 
 def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest, confidence: float) -> None:
-    curves = manifest.curves
+    curves = manifest.measured_curves
     for axis, figure in zip(axes, ("precision", "recall", "f1"), strict=True):
         for index, (label, curve) in enumerate(curves.per_class.items()):
             axis.plot(*_found_part(curves.confidence, curve, figure), color=class_colour(index), label=label)

@@ -106,9 +106,9 @@ def _card(
         "![Reliability](calibration.png)",
         label_set_table(manifest.conformal),
         "## Word embeddings",
-        "The words that say most about the topic, projected by t-SNE; each has the colour of the topic in whose texts "
-        "it is the most frequent, if that is one of the common ones. The network was never told which words belong "
-        "together: it learnt it because they mean the same for the topic.",
+        "The words that are typical of the most common topics, projected by t-SNE: a map in which near words have "
+        "similar embeddings. The network was never told which words belong together; it learnt what it needs to tell "
+        "the topics apart.",
         "![Map of words](words.png)",
         *neighbour_table(words, data.classes),
         "## The most confident mistakes",

@@ -10,16 +10,22 @@ from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 from tokenizers import Tokenizer
 
-from service.tasks.palette import class_colour
+from service.tasks.palette import COLOURS
 from training.markdown import table
-from training.plots import SMALL, TRAINING
+from training.plots import SMALL
 from training.text.data import TextData
 
-_MAPPED = 300
+# What can be read on white, and is not the colour of something else.
+_COLOURS = tuple(colour for colour in COLOURS if colour not in ("#F0E442", "#7F7F7F"))
+_TOPICS = len(_COLOURS)
+_MAPPED_OF_A_TOPIC = 35
 # A word in fewer texts has hardly been trained.
 _FEWEST_TEXTS = 5
-_TOPICS = 10
+# How many times as frequent a word must be among the texts of a topic as among all texts.
+_LIFT = 1.5
 _NEIGHBOURS = 6
+# With fewer there is nothing to see.
+_FEWEST_MAPPED = 5
 # Neighbours that are no nearer than this are neighbours by chance.
 _NEAREST = 0.35
 
@@ -28,12 +34,12 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of the training texts that are in enough of them, those that say most about the topic first.
+    """Words that are typical of a topic, those that say most about it first.
 
     Attributes:
         names: the words.
         vectors: their embeddings of length 1, shape (words, embedding dimension).
-        topics: for each the class in whose texts it is the most frequent.
+        topics: for each the index of its topic in `common`.
         common: the most common classes, the most common first.
     """
 
@@ -44,7 +50,7 @@ class Words:
 
 
 def choose_words(tokenizer: Tokenizer, vectors: Floats, data: TextData) -> Words:
-    """The words of the vocabulary in the order of the information that their presence gives about the class.
+    """The words that are typical of one of the most common classes, by the information that their presence gives.
 
     Args:
         tokenizer: of the version.
@@ -55,28 +61,29 @@ def choose_words(tokenizer: Tokenizer, vectors: Floats, data: TextData) -> Words
     for encoding, label in zip(tokenizer.encode_batch(list(data.train.texts)), data.train.labels, strict=True):
         present[np.unique(encoding.ids), label] += 1
     present[:2] = 0  # padding and the unknown word
-    texts = present.sum(1)
-    prior = np.bincount(data.train.labels, minlength=len(data.classes)) / len(data.train)
-    share = present / np.maximum(texts, 1)[:, None]
+    of_class, texts = np.bincount(data.train.labels, minlength=len(data.classes)), present.sum(1)
+    common = np.argsort(-of_class, kind="stable")[:_TOPICS]
+    topics = (present[:, common] / np.maximum(of_class[common], 1)).argmax(1)
+    prior = (of_class / of_class.sum())[common][topics]
+    share = present[np.arange(len(present)), common[topics]] / np.maximum(texts, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        information = texts * np.nansum(np.where(share > 0, share * np.log(share / prior), 0), axis=1)
-    known = np.flatnonzero(texts >= min(_FEWEST_TEXTS, texts.max()))
-    order = known[np.argsort(-information[known], kind="stable")]
-    frequency = present[order] / np.maximum(prior * len(data.train), 1)
+        information = np.nan_to_num(texts * share * np.log(share / prior))
+    typical = np.flatnonzero((texts >= min(_FEWEST_TEXTS, texts.max())) & (share >= _LIFT * prior))
+    order = typical[np.argsort(-information[typical], kind="stable")]
     chosen = vectors[order]
     return Words(
         tuple(str(tokenizer.id_to_token(int(index))) for index in order),
         chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-9),
-        frequency.argmax(1),
-        tuple(int(index) for index in np.argsort(-prior, kind="stable")[:_TOPICS]),
+        topics[order],
+        tuple(int(index) for index in common),
     )
 
 
 def neighbour_table(words: Words, classes: Sequence[str]) -> list[str]:
     """For the most telling word of each common topic its nearest neighbours, if it has any that are near."""
     rows = []
-    for topic in words.common:
-        for index in np.flatnonzero(words.topics == topic)[:1]:
+    for rank, topic in enumerate(words.common):
+        for index in np.flatnonzero(words.topics == rank)[:1]:
             similarity = words.vectors @ words.vectors[index]
             near = [other for other in np.argsort(-similarity) if other != index and similarity[other] >= _NEAREST]
             if near:
@@ -89,21 +96,24 @@ def neighbour_table(words: Words, classes: Sequence[str]) -> list[str]:
 
 def draw_map(axis: Axes, words: Words, classes: Sequence[str]) -> None:
     """Draws words as a map in which near words are similar; where words would overlap, a dot stands for the lesser."""
-    some = words.vectors[:_MAPPED]
-    perplexity = min(20.0, max(2.0, len(some) / 4))
-    plane: Any = TSNE(2, random_state=0, init="pca", metric="cosine", perplexity=perplexity).fit_transform(some)
-    axis.set(xlim=(plane[:, 0].min(), plane[:, 0].max()), ylim=(plane[:, 1].min(), plane[:, 1].max()))
+    ranks = range(len(words.common))
+    mapped = np.sort(np.concatenate([np.flatnonzero(words.topics == rank)[:_MAPPED_OF_A_TOPIC] for rank in ranks]))
     axis.axis("off")
-    ranks = {topic: rank for rank, topic in enumerate(words.common)}
-    colours = [class_colour(ranks[topic]) if topic in ranks else TRAINING for topic in words.topics[:_MAPPED]]
-    axis.scatter(plane[:, 0], plane[:, 1], s=4, color=colours)
     for rank, topic in enumerate(words.common):
-        axis.scatter([], [], color=class_colour(rank), label=classes[topic])
-    axis.scatter([], [], color=TRAINING, label="another topic")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="most frequent in")
+        axis.scatter([], [], color=_COLOURS[rank], label=classes[topic])
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="typical of")
+    axis.set_title("Near words mean something similar for the topic")
+    if len(mapped) < _FEWEST_MAPPED:
+        return
+    perplexity = min(20.0, (len(mapped) - 1) / 4)
+    tsne = TSNE(2, random_state=0, init="pca", metric="cosine", perplexity=perplexity)
+    plane: Any = tsne.fit_transform(words.vectors[mapped])
+    axis.set(xlim=(plane[:, 0].min(), plane[:, 0].max()), ylim=(plane[:, 1].min(), plane[:, 1].max()))
+    colours = [_COLOURS[rank] for rank in words.topics[mapped]]
+    axis.scatter(plane[:, 0], plane[:, 1], s=4, color=colours)
     boxes: list[Any] = []
-    for (x, y), word, colour in zip(plane, words.names, colours, strict=False):
-        text = axis.text(x, y, word, fontsize=SMALL, ha="center", va="center", color=colour)
+    for (x, y), index, colour in zip(plane, mapped, colours, strict=True):
+        text = axis.text(x, y, words.names[index], fontsize=SMALL, ha="center", va="center", color=colour)
         box = text.get_window_extent()
         if box.count_overlaps(boxes):
             text.remove()

@@ -44,7 +44,7 @@ class ThresholdCurve(Card):
 
 
 class ThresholdCurves(Card):
-    """What each confidence threshold costs and buys, measured on the test split.
+    """What each confidence threshold costs and buys, measured on one split.
 
     Attributes:
         confidence: the thresholds, rising; a detection counts if its score is at least the threshold.
@@ -77,6 +77,7 @@ class DetectorVariant(VariantCard):
 
     metrics: DetectorMetrics
     curves: ThresholdCurves
+    test_curves: ThresholdCurves | None = Field(None, exclude_if=lambda curves: curves is None)
 
 
 class DetectorManifest(ManifestBase):
@@ -84,6 +85,14 @@ class DetectorManifest(ManifestBase):
 
     The outputs are `boxes` (batch, detections, 4: x_min, y_min, x_max, y_max in pixels of the input), `scores`
     (batch, detections; 0 fills up) and `classes` (batch, detections: indices of labels).
+
+    Attributes:
+        image: how an image is prepared.
+        suppression: what the graph keeps.
+        metrics: on the test split.
+        curves: on the validation split; they choose thresholds.
+        test_curves: on the test split, which chose nothing: what a threshold really does. Versions made before there
+            were two have only those of the test split, as `curves`.
     """
 
     task: Literal["detection"] = "detection"
@@ -92,7 +101,13 @@ class DetectorManifest(ManifestBase):
     suppression: Suppression
     metrics: DetectorMetrics
     curves: ThresholdCurves
+    test_curves: ThresholdCurves | None = Field(None, exclude_if=lambda curves: curves is None)
     variants: tuple[DetectorVariant, ...] = Field((), exclude_if=lambda variants: not variants)
+
+    @property
+    def measured_curves(self) -> ThresholdCurves:
+        """What thresholds really do, as far as it is known."""
+        return self.test_curves or self.curves
 
     @property
     def headline(self) -> dict[str, float]:

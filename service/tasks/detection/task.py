@@ -25,10 +25,13 @@ class DetectOptions(Options):
         None, ge=0, le=1, description="the least score that counts; without a choice, the threshold of the best F1"
     )
     precision: float | None = Field(
-        None, gt=0, le=1, description="choose the threshold with this share of right detections on the test split"
+        None, gt=0, le=1, description="choose the threshold with this share of right detections on the validation split"
     )
     recall: float | None = Field(
-        None, gt=0, le=1, description="choose the threshold that found this share of the objects of the test split"
+        None,
+        gt=0,
+        le=1,
+        description="choose the threshold that found this share of the objects of the validation split",
     )
     classes: str | None = Field(
         None, examples=["RBC,WBC"], description="only these labels, separated by commas; counts and boxes alike"
@@ -82,9 +85,10 @@ def prepare(image: EncodedImage, manifest: DetectorManifest) -> tuple[UInt8Array
 async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Picture:
     """Finds and classifies the objects in one or many images.
 
-    What counts as found depends on a threshold. Choose it by what it did on the test split: `precision=0.95` when a
-    false alarm is dear, `recall=0.95` when a miss is, or `confidence` itself; the answer says which threshold was
-    used and what it costs. With `render=true`, or `Accept: image/png`, the answer is the picture with the boxes.
+    What counts as found depends on a threshold. Choose it by what it did on the validation split: `precision=0.95`
+    when a false alarm is dear, `recall=0.95` when a miss is, or `confidence` itself; the answer says which threshold
+    was used and what it did on the test split, which chose nothing. With `render=true`, or `Accept: image/png`, the
+    answer is the picture with the boxes.
 
     Send images as to `/v1/predict`.
     """

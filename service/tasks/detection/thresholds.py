@@ -1,4 +1,4 @@
-"""Confidence thresholds that are chosen by what they did on the test split."""
+"""Confidence thresholds that are chosen by what they did on the validation split."""
 
 from dataclasses import dataclass
 
@@ -36,10 +36,12 @@ def choose_threshold(
     precision: float | None = None,
     recall: float | None = None,
 ) -> Threshold:
-    """The threshold that was asked for, or the one of the best F1.
+    """The threshold that was asked for, or the one of the best F1, with what it did on the test split.
+
+    The validation split chooses, so what comes of the choice is no better than it looks.
 
     Args:
-        manifest: holds the curves of the test split.
+        manifest: holds the curves.
         confidence: the threshold itself.
         precision: the share of detections that shall be right: the lowest threshold that reached it, for that finds
             the most.
@@ -64,10 +66,15 @@ def choose_threshold(
         index = len(curves.confidence) - 1 - last
     else:
         confidence = best_f1(curves) if confidence is None else confidence
-        # The curves are steps: between two thresholds the figures are those of the lower one or better.
-        index = max(0, int(np.searchsorted(curves.confidence, confidence + 1e-9, side="right")) - 1)
-        return Threshold(confidence, curves.overall.precision[index], curves.overall.recall[index])
-    return Threshold(curves.confidence[index], curves.overall.precision[index], curves.overall.recall[index])
+        return _with_figures(manifest, confidence)
+    return _with_figures(manifest, curves.confidence[index])
+
+
+def _with_figures(manifest: DetectorManifest, confidence: float) -> Threshold:
+    curves = manifest.measured_curves
+    # The curves are steps: between two thresholds the figures are those of the lower one or better.
+    index = max(0, int(np.searchsorted(curves.confidence, confidence + 1e-9, side="right")) - 1)
+    return Threshold(confidence, curves.overall.precision[index], curves.overall.recall[index])
 
 
 def _first_reaching(values: tuple[float, ...], wanted: float, manifest: DetectorManifest, name: str) -> int:
@@ -76,7 +83,8 @@ def _first_reaching(values: tuple[float, ...], wanted: float, manifest: Detector
             return index
     best = best_figures(manifest.curves)[name]
     raise InvalidRequest(
-        f"{name}={wanted:g}: no threshold of {manifest.name!r} reached it on the test split; the best is {best:.4f}."
+        f"{name}={wanted:g}: no threshold of {manifest.name!r} reached it on the validation split; the best is "
+        f"{best:.4f}."
     )
 
 

@@ -55,11 +55,12 @@ def test_the_version_can_be_served_and_says_what_was_done(published):
 def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(published):
     folder, _ = published
     report = (folder / "report" / "README.md").read_text()
-    names = {"learning-curves", "thresholds", "precision-recall", "confusion", "samples", "augmented"}
-    assert {path.stem for path in (folder / "report").glob("*.png")} == names
-    for name in names:
-        assert f"({name}.png)" in report
-        with Image.open(folder / "report" / f"{name}.png") as picture:
+    plots = {f"{name}.png" for name in ("learning-curves", "thresholds", "precision-recall", "confusion")}
+    photographs = {f"{name}.jpg" for name in ("samples", "augmented", "overlap")}
+    assert {path.name for path in (folder / "report").iterdir()} == {*plots, *photographs, "README.md"}
+    for name in plots | photographs:
+        assert f"({name})" in report
+        with Image.open(folder / "report" / name) as picture:
             assert min(picture.size) > 200
     curves = read_manifest(folder).curves
     at = int(np.argmax(curves.overall.f1))

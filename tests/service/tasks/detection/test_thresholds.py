@@ -1,4 +1,4 @@
-"""Thresholds that are chosen by their precision or recall on the test split."""
+"""Thresholds that are chosen by their precision or recall on the validation split."""
 
 import pytest
 
@@ -59,6 +59,16 @@ def test_the_best_figures_are_those_that_can_be_asked_for():
         if value < 1:
             with pytest.raises(InvalidRequest, match="no threshold"):
                 choose_threshold(CARD, **{name: value + 1e-6})
+
+
+def test_validation_chooses_and_the_answer_says_what_the_choice_did_on_test():
+    curves = manifest()["curves"]
+    worse = {**curves["overall"], "precision": [value - 0.1 for value in curves["overall"]["precision"]]}
+    card = DetectorManifest.model_validate({**manifest(test_curves={**curves, "overall": worse}), "files": {}})
+    chosen, before = choose_threshold(card, precision=0.8), choose_threshold(CARD, precision=0.8)
+    assert chosen.confidence == before.confidence
+    assert chosen.precision == pytest.approx(before.precision - 0.1)
+    assert choose_threshold(card).confidence == choose_threshold(CARD).confidence
 
 
 def test_two_choices_at_once_are_refused():
