@@ -53,14 +53,18 @@ def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 
     )))  # fmt: skip
 
 
+def bin_of(confidence: Floats, bins: int = 15) -> Ints:
+    """The index of the equal-width bin that each confidence lies in; the last bin holds 1.0 as well."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
 def reliability(probabilities: Floats, labels: Ints, bins: int = 15) -> list[tuple[float, float, float]]:
     """For each non-empty bin of confidence: its fraction of all items, mean confidence, accuracy."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    # The last bin holds 1.0 as well.
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    found = bin_of(confidence, bins)
     return [
         (float(inside.mean()), float(confidence[inside].mean()), float(correct[inside].mean()))
-        for inside in (bin_of == index for index in range(bins))
+        for inside in (found == index for index in range(bins))
         if inside.any()
     ]
 

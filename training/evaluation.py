@@ -10,7 +10,9 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 
 from service.inference.session import Session
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
-from training.calibrate import conformal_threshold, expected_calibration_error, fit_temperature, softmax
+from training.calibrate import bin_of, conformal_threshold, expected_calibration_error, fit_temperature, softmax
+from training.data import halves
+from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -25,6 +27,7 @@ class Evaluation:
         metrics: accuracy and figures per class.
         calibration: the temperature and what it did.
         conformal: the table of label sets.
+        intervals: 95 %, of the figures that are stated in one line, by their names.
         confusion: int, shape (classes, classes): rows are true, columns predicted.
         probabilities: calibrated, shape (n, classes), of the test split.
         uncalibrated: the same at temperature 1.
@@ -34,6 +37,7 @@ class Evaluation:
     metrics: ClassifierMetrics
     calibration: Calibration
     conformal: tuple[ConformalPoint, ...]
+    intervals: dict[str, Interval]
     confusion: Ints
     probabilities: Floats
     uncalibrated: Floats
@@ -47,7 +51,9 @@ def evaluate(
     test_logits: Floats,
     test_labels: Ints,
 ) -> Evaluation:
-    """Fits temperature and conformal thresholds on validation and measures everything on test.
+    """Fits temperature and conformal thresholds on a half of validation each, and measures everything on test.
+
+    The half that the thresholds are fitted on must not have chosen anything: see `training.data.halves`.
 
     Args:
         classes: names, in the order of the logits.
@@ -56,7 +62,8 @@ def evaluate(
         test_logits: shape (m, classes).
         test_labels: shape (m,).
     """
-    temperature = fit_temperature(validation_logits, validation_labels)
+    choosing, calibrating = halves(validation_labels)
+    temperature = fit_temperature(validation_logits[choosing], validation_labels[choosing])
     uncalibrated, probabilities = softmax(test_logits), softmax(test_logits / temperature)
     predicted = probabilities.argmax(1)
     indices = np.arange(len(classes))
@@ -65,7 +72,7 @@ def evaluate(
     )
     metrics = ClassifierMetrics(
         accuracy=float((predicted == test_labels).mean()),
-        macro_f1=float(f1.mean()),
+        macro_f1=_macro_f1(confusion_matrix(test_labels, predicted, labels=indices)),
         negative_log_likelihood=float(log_loss(test_labels, _normalised(probabilities), labels=indices)),
         validation_accuracy=float((validation_logits.argmax(1) == validation_labels).mean()),
         per_class=tuple(
@@ -78,19 +85,50 @@ def evaluate(
         ece_before=expected_calibration_error(uncalibrated, test_labels),
         ece_after=expected_calibration_error(probabilities, test_labels),
     )
-    validation_probabilities = softmax(validation_logits / temperature)
+    held_out, held_out_labels = softmax(validation_logits[calibrating] / temperature), validation_labels[calibrating]
+    confusion = confusion_matrix(test_labels, predicted, labels=indices)
     return Evaluation(
         metrics,
         calibration,
         tuple(
-            _conformal_point(coverage, validation_probabilities, validation_labels, probabilities, test_labels)
-            for coverage in COVERAGES
+            _conformal_point(coverage, held_out, held_out_labels, probabilities, test_labels) for coverage in COVERAGES
         ),
-        confusion_matrix(test_labels, predicted, labels=indices),
+        _intervals(probabilities, test_labels, confusion),
+        confusion,
         probabilities,
         uncalibrated,
         test_labels,
     )
+
+
+def _macro_f1(confusion: Ints) -> float:
+    """The mean F1 of the classes that have test items; a class without any says nothing about the classifier."""
+    right, found, true = np.diag(confusion), confusion.sum(0), confusion.sum(1)
+    f1 = 2 * right / np.maximum(found + true, 1)
+    return float(f1[true > 0].mean())
+
+
+def _intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str, Interval]:
+    losses = -np.log(np.maximum(_normalised(probabilities)[np.arange(len(labels)), labels], 1e-12))
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    bins, gaps = bin_of(confidence), confidence - correct
+    error = float(np.abs(np.bincount(bins, gaps)).sum() / len(labels))
+    drawn = bootstrap(
+        lambda chosen: {
+            "negative_log_likelihood": float(losses[chosen].mean()),
+            "ece_after": float(np.abs(np.bincount(bins[chosen], gaps[chosen])).sum() / len(labels)),
+        },
+        len(labels),
+    )
+    # Drawing items twice adds noise to every bin, which the error cannot tell from miscalibration: what it adds is as
+    # much above the error as the error may be above the truth (the basic bootstrap).
+    low, high = drawn["ece_after"]
+    return {
+        "accuracy": wilson(int(np.trace(confusion)), len(labels)),
+        "macro_f1": bootstrap_confusion(_macro_f1, confusion),
+        "negative_log_likelihood": drawn["negative_log_likelihood"],
+        "ece_after": (max(0.0, 2 * error - high), max(0.0, 2 * error - low)),
+    }
 
 
 def _normalised(probabilities: Floats) -> npt.NDArray[np.float64]:

@@ -51,11 +51,7 @@ def bootstrap_confusion(
     return _middle(np.array([measure(draw.reshape(confusion.shape)) for draw in draws]))
 
 
-def in_words(interval: Interval) -> str:
-    """An interval as reports write it."""
-    return f"95 % interval {interval[0]:.4f} to {interval[1]:.4f}"
-
-
 def _middle(values: npt.NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    # A figure that is not a number (average precision without an object) says nothing.
+    low, high = np.nanquantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)

@@ -18,6 +18,14 @@ def figures(*values: float) -> tuple[str, ...]:
     return tuple(f"{value:.4f}" for value in values)
 
 
+def interval(manifest: ManifestBase, name: str) -> str:
+    """The 95 % interval of a figure in brackets; nothing where it is not known."""
+    if name not in manifest.intervals:
+        return ""
+    low, high = manifest.intervals[name]
+    return f" (95 % interval {low:.4f} to {high:.4f})"
+
+
 def label_set_table(points: Sequence[ConformalPoint]) -> str:
     """The actual coverage and the mean size of the label sets, for some of the requested coverages."""
     return table(

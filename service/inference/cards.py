@@ -149,6 +149,7 @@ class VariantCard(Card):
         method: how it was made.
         golden: its golden file, with answers of its own.
         size: of the graph's file, in bytes.
+        intervals: 95 %, of its test figures, by their names.
         validation: what it was kept for.
         speed: how fast it was where it was made.
     """
@@ -159,6 +160,7 @@ class VariantCard(Card):
     method: str
     golden: GoldenCard
     size: int = Field(gt=0)
+    intervals: dict[str, tuple[float, float]] = Field({}, exclude_if=lambda intervals: not intervals)
     validation: Kept | None = None
     speed: tuple[Speed, ...] = ()
 

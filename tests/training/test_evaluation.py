@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from training.calibrate import softmax
+from training.data import halves
 from training.evaluation import COVERAGES, evaluate, milliseconds_per_image
+from training.intervals import wilson
 
 CLASSES = ("a", "b", "c")
 
@@ -43,6 +45,7 @@ def test_per_class_metrics_match_a_count_by_hand(small):
         ("c", 0, 0, 0, 1),
     ]
     assert small.metrics.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert small.intervals["accuracy"] == pytest.approx(wilson(5, 8))
 
 
 def test_log_likelihood_is_that_of_the_calibrated_probabilities(evaluation):
@@ -80,7 +83,7 @@ def test_conformal_table_is_monotone_and_covers_what_it_promises(evaluation):
         assert higher.test_coverage >= lower.test_coverage
         assert higher.mean_set_size >= lower.mean_set_size
     for point in table:
-        error = np.sqrt(point.coverage * (1 - point.coverage) * (1 / 500 + 1 / 600))
+        error = np.sqrt(point.coverage * (1 - point.coverage) * (1 / 500 + 1 / 300))
         assert point.test_coverage >= point.coverage - 4 * error
         assert 1 <= point.mean_set_size <= 3
 
@@ -99,8 +102,38 @@ def test_class_without_a_test_image_counts_as_zero_and_not_as_an_error():
     metrics = evaluate(CLASSES, logits, truth, logits, truth).metrics
     assert metrics.accuracy == 1
     assert (metrics.per_class[2].support, metrics.per_class[2].f1) == (0, 0)
+    # It says nothing about the classifier, so it is no part of the mean.
+    assert metrics.macro_f1 == 1
 
 
 def test_time_of_an_image_is_positive_at_every_batch(exported_cnn, colours):
     for batch in (1, 8):
         assert milliseconds_per_image(exported_cnn.path, colours.test.images, batch, repeats=2) > 0
+
+
+def test_every_interval_holds_its_figure(evaluation):
+    figures = {
+        "accuracy": evaluation.metrics.accuracy,
+        "macro_f1": evaluation.metrics.macro_f1,
+        "negative_log_likelihood": evaluation.metrics.negative_log_likelihood,
+    }
+    for name, value in figures.items():
+        low, high = evaluation.intervals[name]
+        assert low < value < high
+        assert high - low < 0.15
+    assert 0 <= evaluation.intervals["ece_after"][0] < evaluation.intervals["ece_after"][1] < 0.1
+
+
+def test_temperature_and_label_sets_come_of_different_halves():
+    (logits, labels), test = noisy_logits(600, seed=1), noisy_logits(500, seed=2)
+    choosing, calibrating = halves(labels)
+    before = evaluate(CLASSES, logits, labels, *test)
+    wrong = labels.copy()
+    wrong[choosing[:60]] = (labels[choosing[:60]] + 1) % 3
+    after = evaluate(CLASSES, logits, wrong, *test)
+    assert after.calibration.temperature > before.calibration.temperature
+    wrong = labels.copy()
+    wrong[calibrating[:60]] = (labels[calibrating[:60]] + 1) % 3
+    after = evaluate(CLASSES, logits, wrong, *test)
+    assert after.calibration.temperature == before.calibration.temperature
+    assert after.conformal[-1].threshold < before.conformal[-1].threshold

@@ -16,6 +16,7 @@ from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode, reconstruction_errors
 from training.images import ImageData, ImageSplit
+from training.intervals import Interval, bootstrap, wilson
 from training.lazy import Images as SplitImages
 
 MOST_PIXELS = 100_000_000
@@ -65,6 +66,7 @@ class Findings:
 
     Attributes:
         metrics: on the test split.
+        intervals: 95 %, of the figures that are stated in one line.
         density: of the latents.
         train_latents: shape (n, latent).
         test_latents: likewise.
@@ -74,6 +76,7 @@ class Findings:
     """
 
     metrics: AutoencoderMetrics
+    intervals: dict[str, Interval]
     density: Density
     train_latents: Floats
     test_latents: Floats
@@ -105,8 +108,10 @@ def evaluate(
     # PCA, logistic regression and the pictures hold all pixels in memory, whatever the number and size of the images.
     bounded, tested = _bounded(data.train), _bounded(data.test)
     reconstructed = decode(model, test_latents[: len(tested)])
+    errors = reconstruction_errors(model, data.test.images)
+    intervals = bootstrap(lambda chosen: {"mse": float(errors[chosen].mean())}, len(errors))
     metrics = AutoencoderMetrics(
-        mse=float(reconstruction_errors(model, data.test.images).mean()),
+        mse=float(errors.mean()),
         validation_mse=float(reconstruction_errors(model, data.validation.images).mean()),
         pca_mse=pca_error(bounded.images[:], tested.images[:], model.latent),
     )
@@ -121,8 +126,9 @@ def evaluate(
                 **_judged(judge, data, decode(model, latents), labels, reconstructed),
             }
         )
+        intervals["judge_agreement"] = wilson(round((metrics.judge_agreement or 0) * generated), generated)
     denoising = measure_denoising(model, tested, judge)
-    return Findings(metrics, density, train_latents, test_latents, reconstructed, denoising, few)
+    return Findings(metrics, intervals, density, train_latents, test_latents, reconstructed, denoising, few)
 
 
 def add_noise(images: Images) -> Images:

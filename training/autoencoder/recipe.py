@@ -191,6 +191,7 @@ def _write_version(
         ),
         latent=findings.test_latents.shape[1],
         metrics=findings.metrics,
+        intervals=findings.intervals,
         data=data_card(data),
         training=training_card("python -m training autoencoder", stated, state, part.network),
         golden=card,

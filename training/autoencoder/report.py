@@ -14,7 +14,6 @@ from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import (
     DENSITY,
     AutoencoderManifest,
-    AutoencoderMetrics,
     DecoderManifest,
     EncoderManifest,
 )
@@ -24,7 +23,7 @@ from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode
 from training.fit import FitState
 from training.images import ImageData
-from training.markdown import figures, provenance, table, training_section
+from training.markdown import figures, interval, provenance, table, training_section
 from training.plots import TRUE, Curve, draw_curves, save_plot, show_image
 
 Images = npt.NDArray[np.uint8]
@@ -137,8 +136,9 @@ def _card(
         f"as {manifest.latent} latents and decoded again. The same weights are published as three models: the whole, "
         "the encoder (images to latents) and the decoder (latents to images), which comes with the density that new "
         "latents are sampled from.",
-        f"**Mean squared error {metrics.mse:.5f}** on the {len(data.test)} test images of {data.name} (pixels from 0 "
-        f"to 1; validation {metrics.validation_mse:.5f}); PCA with as many components reaches {metrics.pca_mse:.5f}.",
+        f"**Mean squared error {metrics.mse:.5f}**{interval(manifest, 'mse')} on the {len(data.test)} test images of "
+        f"{data.name} (pixels from 0 to 1; validation {metrics.validation_mse:.5f}); PCA with as many components "
+        f"reaches {metrics.pca_mse:.5f}.",
         "## Reconstruction",
         "Test images (above) and their reconstructions:",
         "![Reconstructed](reconstructed.png)",
@@ -152,7 +152,7 @@ def _card(
         "upper two rows); the mixture of Gaussians fitted to each class's latents after the training does (the lower "
         "two):",
         "![Single Gaussian against mixture](single-against-mixture.png)",
-        *_judgement(metrics),
+        *_judgement(manifest),
         "Are they memorised? Generated images and the nearest training image of each:",
         "![Nearest training images](nearest.png)",
         f"The mean squared difference from the nearest training image is {generated_gap:.4f} for generated images and "
@@ -178,13 +178,15 @@ def _card(
     return "\n\n".join(parts) + "\n"
 
 
-def _judgement(metrics: AutoencoderMetrics) -> list[str]:
+def _judgement(manifest: AutoencoderManifest) -> list[str]:
     """What a judge says of generated images."""
+    metrics = manifest.metrics
     if metrics.judge_agreement is None:
         return [_UNLABELLED]
     return [
         f"A judge, a convolutional network trained on the real images (test accuracy {metrics.judge_accuracy:.4f}), "
-        f"recognises the requested class in **{metrics.judge_agreement:.4f}** of the generated images.",
+        f"recognises the requested class in **{metrics.judge_agreement:.4f}** of the generated images"
+        f"{interval(manifest, 'judge_agreement')}.",
         table(
             ("Fréchet distance from the test images, in the judge's features", ""),
             [

@@ -28,6 +28,7 @@ from training.classification.network import Transfer
 from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
+from training.data import halves
 from training.evaluation import Evaluation, evaluate, milliseconds_per_image
 from training.export import export, write_golden
 from training.fit import FitState
@@ -138,9 +139,11 @@ def run(arguments: Namespace, console: Console) -> None:
         console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
     run.start(model)
     trained = fold(model) if isinstance(model, Transfer) and network.freeze_norms else model
+    choosing, _ = halves(data.validation.labels)
+    choice = data.validation.take(choosing)
     state = run.fit(
         trained,
-        Classification(data.train, data.validation, learning, teacher),
+        Classification(data.train, choice, learning, teacher),
         settings,
         network=network,
         learning=learning,
@@ -153,7 +156,7 @@ def run(arguments: Namespace, console: Console) -> None:
     model = as_served(model)
     share = 1.0
     if arguments.interpolate:
-        share = interpolate(model, best_weights(arguments.start_from), data.validation, mirror=arguments.mirror)
+        share = interpolate(model, best_weights(arguments.start_from), choice, mirror=arguments.mirror)
         console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
     validation_logits = predict(model, data.validation.images, mirror=arguments.mirror)
     test_logits = predict(model, data.test.images, mirror=arguments.mirror)
@@ -296,6 +299,7 @@ def _write_version(
         metrics=evaluation.metrics,
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
+        intervals=evaluation.intervals,
         training=training_card(
             f"python -m training classification --arch {network.arch}", stated, state, graph.network
         ),

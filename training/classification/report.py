@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from service.tasks.classification.manifest import ClassifierManifest
 from training.evaluation import Evaluation
 from training.images import ImageData
-from training.markdown import figures, label_set_table, provenance, table, training_section
+from training.markdown import figures, interval, label_set_table, provenance, table, training_section
 from training.plots import (
     FOUND,
     GUIDE,
@@ -78,16 +78,15 @@ def _card(
     mistakes: int,
 ) -> str:
     metrics, calibration = manifest.metrics, manifest.calibration
-    error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
     parts = [
         f"# {manifest.name}",
         f"{manifest.description}. Input: uint8 pixels, {' x '.join(map(str, data.shape))} (height, width, channels); "
         "any other image is cropped at its centre to this aspect ratio and resized with antialiasing. "
         "Output: calibrated probabilities.",
-        f"**Test accuracy {metrics.accuracy:.4f}** on the {len(data.test)} test images of {data.name}, "
-        f"macro F1 {metrics.macro_f1:.4f}, negative log-likelihood {metrics.negative_log_likelihood:.4f} "
-        f"(validation accuracy {metrics.validation_accuracy:.4f}). "
-        f"One standard error of the accuracy is {error:.4f}.",
+        f"**Test accuracy {metrics.accuracy:.4f}**{interval(manifest, 'accuracy')} on the {len(data.test)} test images "
+        f"of {data.name}, macro F1 {metrics.macro_f1:.4f}{interval(manifest, 'macro_f1')}, negative log-likelihood "
+        f"{metrics.negative_log_likelihood:.4f}{interval(manifest, 'negative_log_likelihood')}; validation accuracy "
+        f"{metrics.validation_accuracy:.4f}.",
         "## Per class",
         table(
             ("class", "precision", "recall", "F1", "test images"),
@@ -100,13 +99,14 @@ def _card(
     parts += [
         "## Calibration",
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
-        f"**{calibration.ece_after:.4f}** after dividing the logits by the temperature {calibration.temperature:.3f}, "
-        "which was fitted on the validation split and is part of the graph.",
+        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} after dividing the logits by the "
+        f"temperature {calibration.temperature:.3f}, which was fitted on a half of the validation split and is "
+        "part of the graph. This holds for images like the training set; of others the probabilities say nothing.",
         "![Reliability](calibration.png)",
         "## Label sets",
         "With `coverage`, a prediction is the set of all labels whose probability reaches a threshold (split conformal "
-        "prediction, calibrated on the validation split; the most likely label is always included, so low coverages "
-        "are exceeded). The actual coverage on the test split:",
+        "prediction, calibrated on a half of the validation split that chose nothing else; the most likely label is "
+        "always included, so low coverages are exceeded). The actual coverage on the test split:",
         label_set_table(manifest.conformal),
         "![Coverage and set size](conformal.png)",
         *(

@@ -51,6 +51,13 @@ class DetectionSplit:
         """The boxes of an image in pixels of the letterboxed one."""
         return self.letterboxes[index].to_frame(self.boxes[index])
 
+    def without_pixels(self, indices: IntArray) -> "DetectionSplit":
+        """The boxes of the images at `indices`, in that order, for what only looks at boxes."""
+        boxes, labels, frames, names = (
+            tuple(part[index] for index in indices) for part in (self.boxes, self.labels, self.letterboxes, self.names)
+        )
+        return DetectionSplit(np.empty((len(indices), 0, 0, 3), np.uint8), boxes, labels, frames, names)
+
 
 @dataclass(frozen=True, slots=True)
 class DetectionData:

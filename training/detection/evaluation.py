@@ -4,6 +4,7 @@ Overlap, matching and average precision are computed by faster-coco-eval as for 
 arXiv:1405.0312).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from service.tasks.detection.manifest import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
 from training.detection.data import DetectionSplit
+from training.intervals import Interval, bootstrap
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -22,6 +24,8 @@ IntArray = npt.NDArray[np.int64]
 THRESHOLDS = np.round(np.linspace(0.0, 1.0, 201), 3)
 # At which average precision is sampled.
 RECALLS = np.linspace(0.0, 1.0, 101)
+# Each of them takes as long as an evaluation.
+RESAMPLES = 200
 # Below this overlap a box is not a poor detection of an object but a false one (TIDE, arXiv:2008.08115).
 _NEAR = 0.1
 Mistake = Literal["wrong class", "poor box", "found twice", "nothing there"]
@@ -65,10 +69,24 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
                 label=label, ap_50=values[0], ap_75=values[5], ap=values.mean(), support=int(support[index])
             )
         )
-    # A class without test objects says nothing about the detector.
+    # A class without test objects says nothing about the detector; a split without any is not a number.
     counted = [row for row in rows if row.support]
+    if not counted:
+        return AveragePrecision(math.nan, math.nan, math.nan, tuple(rows))
     ap_50, ap_75, ap = (float(np.mean([getattr(row, name) for row in counted])) for name in ("ap_50", "ap_75", "ap"))
     return AveragePrecision(ap_50, ap_75, ap, tuple(rows))
+
+
+def precision_intervals(
+    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], resamples: int = RESAMPLES
+) -> dict[str, Interval]:
+    """The 95 % intervals of `map_50` and `map`, over sets of images drawn from these; see `training.intervals`."""
+
+    def measure(chosen: IntArray) -> dict[str, float]:
+        figures = average_precision([found[index] for index in chosen], split.without_pixels(chosen), classes)
+        return {"map_50": figures.map_50, "map": figures.map}
+
+    return bootstrap(measure, len(split), resamples)
 
 
 def precision_by_recall(

@@ -20,7 +20,7 @@ from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
-from training.detection.evaluation import Detections, average_precision, threshold_curves
+from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.network import Detector, NetworkSettings, build
 from training.detection.report import write_report
@@ -114,6 +114,7 @@ def run(arguments: Namespace, console: Console) -> None:
         learning=learning,
         stated=run.stated(network, settings, learning),
         state=state,
+        chosen=detect(model, data.validation, learning),
         found=detect(model, data.test, learning),
     )
     run.deliver((run.name, write))
@@ -147,6 +148,7 @@ def _write_version(
     learning: DetectionSettings,
     stated: dict[str, Any],
     state: FitState,
+    chosen: list[Detections],
     found: list[Detections],
 ) -> DetectorManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
@@ -182,7 +184,9 @@ def _write_version(
             validation_map=max(state.best_score, 0.0),
             per_class=precision.per_class,
         ),
-        curves=threshold_curves(found, data.test, data.classes),
+        curves=threshold_curves(chosen, data.validation, data.classes),
+        test_curves=threshold_curves(found, data.test, data.classes),
+        intervals=precision_intervals(found, data.test, data.classes),
         training=training_card("python -m training detection", stated, state, model),
         golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
         files={},

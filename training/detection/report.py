@@ -23,7 +23,7 @@ from training.detection.pictures import (
     draw_samples,
     overlap_examples,
 )
-from training.markdown import figures, provenance, table, training_section
+from training.markdown import figures, interval, provenance, table, training_section
 from training.plots import ACCENT, GUIDE, MEASURED, Curve, draw_confusion, draw_curves, save_plot
 
 _AUGMENTED = 8
@@ -87,9 +87,10 @@ def _card(
         f"{manifest.description}. Input: uint8 pixels, {height} x {width} x 3 (height, width, channels); an image of "
         "another size is letterboxed (scaled to fit, centred, padded with grey). Output: up to "
         f"{manifest.suppression.max_detections} boxes with their scores and classes, the best first.",
-        f"**Mean average precision {metrics.map_50:.4f} at an overlap of 0.5** (0.75: {metrics.map_75:.4f}; mean of "
-        f"0.5 to 0.95: **{metrics.map:.4f}**) on the {len(data.test)} test images of {data.name}; "
-        f"{metrics.validation_map:.4f} on the {len(data.validation)} validation images.",
+        f"**Mean average precision {metrics.map_50:.4f} at an overlap of 0.5**{interval(manifest, 'map_50')}, "
+        f"{metrics.map_75:.4f} at 0.75, mean of 0.5 to 0.95: **{metrics.map:.4f}**{interval(manifest, 'map')}, on the "
+        f"{len(data.test)} test images of {data.name}; {metrics.validation_map:.4f} on the {len(data.validation)} "
+        "validation images.",
         "## Per class",
         table(
             ("class", "AP at 0.5", "AP at 0.75", "AP 0.5 to 0.95", "test objects"),

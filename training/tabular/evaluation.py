@@ -28,6 +28,7 @@ from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.calibrate import expected_calibration_error, fit_temperature, softmax
 from training.fit import FitSettings, fit
+from training.intervals import Interval, bootstrap, wilson
 from training.tabular.data import Floats, Kind, TabularData, TabularSplit
 from training.tabular.network import NetworkSettings, TabularNetwork, build
 from training.tabular.task import Rows, predict
@@ -157,6 +158,26 @@ class NetworkMethod:
         fit(model, task, settings, self._folder, accelerator=self._accelerator, console=quiet)
         self.outputs.append(predict(model.cpu(), rows))
         return predictions(model, rows, scale)
+
+
+def intervals(predicted: npt.NDArray[Any], targets: npt.NDArray[Any], kind: Kind) -> dict[str, Interval]:
+    """The 95 % intervals of accuracy and macro F1, or of R² and the errors; see `training.intervals`."""
+    if kind == "classification":
+        found = bootstrap(
+            lambda chosen: {
+                "macro_f1": float(f1_score(targets[chosen], predicted[chosen], average="macro", zero_division=0))
+            },
+            len(targets),
+        )
+        return {"accuracy": wilson(int((predicted == targets).sum()), len(targets)), **found}
+    return bootstrap(
+        lambda chosen: {
+            "r2": score(targets[chosen], predicted[chosen], kind),
+            "rmse": float(root_mean_squared_error(targets[chosen], predicted[chosen])),
+            "mae": float(mean_absolute_error(targets[chosen], predicted[chosen])),
+        },
+        len(targets),
+    )
 
 
 def evaluate(

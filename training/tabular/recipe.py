@@ -37,6 +37,7 @@ from training.tabular.evaluation import (
     cross_validate,
     evaluate,
     folds_of,
+    intervals,
     permutation_importance,
     predictions,
     standardised,
@@ -158,6 +159,7 @@ def _write_version(
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
+    predicted = predictions(network, data.test.rows, scale)
     manifest = TabularManifest(
         name=run.name,
         description=f"{data.name}: {data.target} from {len(data.columns)} columns, dense network",
@@ -171,6 +173,7 @@ def _write_version(
         max_batch=MAX_BATCH,
         metrics=metrics,
         calibration=calibration,
+        intervals=intervals(predicted, data.test.targets, data.kind),
         data=data_card(data),
         training=training_card("python -m training tabular", stated, state, network),
         golden=card,
@@ -179,6 +182,5 @@ def _write_version(
     importance = permutation_importance(
         partial(predictions, network, scale=scale), data.test, data.kind, stated["seed"]
     )
-    predicted = predictions(network, data.test.rows, scale).astype(np.float64)
-    write_report(target / "report", manifest, data, predicted, importance, state, difference.value)
+    write_report(target / "report", manifest, data, predicted.astype(np.float64), importance, state, difference.value)
     return manifest

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import TabularManifest, TabularMetrics
 from training.fit import FitState
-from training.markdown import figures, provenance, table, training_section
+from training.markdown import figures, interval, provenance, table, training_section
 from training.plots import ACCENT, FOUND, GUIDE, MEASURED, TRUE, Curve, draw_confusion, draw_curves, save_plot
 from training.tabular.data import TabularData
 
@@ -64,18 +64,18 @@ def _card(
 ) -> str:
     metrics = manifest.metrics
     if metrics.accuracy is not None and manifest.calibration is not None:
-        error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
         headline = (
-            f"**Test accuracy {metrics.accuracy:.4f}** on {len(data.test)} rows of {data.name}, macro F1 "
-            f"{metrics.macro_f1:.4f}. One standard error of the accuracy is {error:.4f}. The expected calibration "
+            f"**Test accuracy {metrics.accuracy:.4f}**{interval(manifest, 'accuracy')} on {len(data.test)} rows of "
+            f"{data.name}, macro F1 {metrics.macro_f1:.4f}{interval(manifest, 'macro_f1')}. The expected calibration "
             f"error is {manifest.calibration.ece_after:.4f} (before temperature scaling "
-            f"{manifest.calibration.ece_before:.4f})."
+            f"{manifest.calibration.ece_before:.4f}), for rows like those of the training set."
         )
         figure = "accuracy"
     else:
         headline = (
-            f"**R² {metrics.r2:.4f}** on {len(data.test)} test rows of {data.name}; root mean squared error "
-            f"{metrics.rmse:.4g}, mean absolute error {metrics.mae:.4g}."
+            f"**R² {metrics.r2:.4f}**{interval(manifest, 'r2')} on {len(data.test)} test rows of {data.name}; root "
+            f"mean squared error {metrics.rmse:.4g}{interval(manifest, 'rmse')}, mean absolute error {metrics.mae:.4g}"
+            f"{interval(manifest, 'mae')}."
         )
         figure = "R²"
     parts = [

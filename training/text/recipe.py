@@ -18,6 +18,7 @@ from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.cards import data_card, training_card
+from training.data import halves
 from training.evaluation import Evaluation, evaluate
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState
@@ -113,7 +114,15 @@ def run(arguments: Namespace, console: Console) -> None:
         study = run_study(network, data, settings, learning, run.folder / STUDY, run.accelerator, console)
     model = build(network, words, len(data.classes), settings.seed)
     run.start(model)
-    task = TextClassification(train, data.train.labels, validation, data.validation.labels, len(data.classes), learning)
+    choosing, _ = halves(data.validation.labels)
+    task = TextClassification(
+        train,
+        data.train.labels,
+        [validation[index] for index in choosing],
+        data.validation.labels[choosing],
+        len(data.classes),
+        learning,
+    )
     state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:
         return
@@ -220,6 +229,7 @@ def _write_version(
         metrics=evaluation.metrics,
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
+        intervals=evaluation.intervals,
         training=training_card("python -m training text", stated, state, network),
         golden=card,
         files={},

@@ -12,7 +12,7 @@ from service.tasks.text.manifest import TextManifest
 from service.tasks.text.reading import UNKNOWN
 from training.evaluation import Evaluation
 from training.fit import FitState
-from training.markdown import figures, label_set_table, provenance, table, training_section
+from training.markdown import figures, interval, label_set_table, provenance, table, training_section
 from training.plots import (
     ACCENT,
     MEASURED,
@@ -74,7 +74,6 @@ def _card(
     metrics, calibration = manifest.metrics, manifest.calibration
     predicted = evaluation.probabilities.argmax(1)
     weighted = f1_score(evaluation.labels, predicted, average="weighted", zero_division=0)
-    error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / len(data.test))
     covered = [encoding.ids for encoding in findings.tokenizer.encode_batch(list(data.test.texts))]
     known = 1 - sum(ids.count(UNKNOWN) for ids in covered) / max(1, sum(map(len, covered)))
     rows = sorted(metrics.per_class, key=lambda row: -row.support)
@@ -82,10 +81,10 @@ def _card(
         f"# {manifest.name}",
         f"{manifest.description}. Input: int64 token ids from `tokenizer.json`, padded with 0 at the end. "
         "Output: calibrated probabilities.",
-        f"**Test accuracy {metrics.accuracy:.4f}** on the {len(data.test)} test texts of {data.name} (validation "
-        f"{metrics.validation_accuracy:.4f}); macro F1 {metrics.macro_f1:.4f}, weighted F1 {weighted:.4f}. "
-        f"One standard error of the accuracy is {error:.4f}. The linear baseline (tf-idf of words and word pairs, "
-        f"support vector machine) reaches {findings.baseline:.4f}.",
+        f"**Test accuracy {metrics.accuracy:.4f}**{interval(manifest, 'accuracy')} on the {len(data.test)} test texts "
+        f"of {data.name} (validation {metrics.validation_accuracy:.4f}); macro F1 {metrics.macro_f1:.4f}"
+        f"{interval(manifest, 'macro_f1')}, weighted F1 {weighted:.4f}. The linear baseline (tf-idf of words and word "
+        f"pairs, support vector machine) reaches {findings.baseline:.4f}.",
         "## Tokenisation",
         f"Words are runs of letters{' and digits' if manifest.training.settings.get('digits') else ''} in lower case. "
         f"The vocabulary holds the {manifest.words - 2:,} most frequent words of the training texts, which covers "
@@ -102,8 +101,11 @@ def _card(
         "![Confusion matrix](confusion.png)",
         "## Calibration",
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
-        f"**{calibration.ece_after:.4f}** after dividing the logits by the temperature {calibration.temperature:.3f}.",
+        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} after dividing the logits by the "
+        f"temperature {calibration.temperature:.3f}, which was fitted on a half of the validation split. This "
+        "holds for texts like those of the training set.",
         "![Reliability](calibration.png)",
+        "Label sets (split conformal prediction, calibrated on the other half, which chose nothing):",
         label_set_table(manifest.conformal),
         "## Word embeddings",
         "The words that are typical of the most common topics, projected by t-SNE: a map in which near words have "

@@ -5,7 +5,16 @@ import pytest
 
 from service.tasks.detection.letterbox import Letterbox
 from training.detection.data import DetectionSplit
-from training.detection.evaluation import THRESHOLDS, Detections, average_precision, box_iou, mistakes, threshold_curves
+from training.detection.evaluation import (
+    THRESHOLDS,
+    Detections,
+    average_precision,
+    box_iou,
+    mistakes,
+    precision_by_recall,
+    precision_intervals,
+    threshold_curves,
+)
 
 CLASSES = ("a", "b", "c")
 SIDE = 200
@@ -101,6 +110,23 @@ def test_average_precision_agrees_with_the_reference(seed):
         assert row.ap_75 == pytest.approx(values[5], abs=1e-6)
         assert row.ap == pytest.approx(np.mean(values), abs=1e-6)
     assert result.map == pytest.approx(np.mean([row.ap for row in result.per_class]), abs=1e-6)
+
+
+def test_average_precision_is_the_area_below_the_curve_that_the_report_draws():
+    found, split = random_case(3)
+    result, curves = average_precision(found, split, CLASSES), precision_by_recall(found, split, CLASSES)
+    assert curves.shape == (3, 101)
+    np.testing.assert_allclose(curves.mean(1), [row.ap_50 for row in result.per_class], atol=1e-9)
+
+
+def test_the_intervals_hold_the_average_precision_and_vary_with_the_images():
+    found, split = random_case(5, images=20)
+    result = average_precision(found, split, CLASSES)
+    intervals = precision_intervals(found, split, CLASSES, resamples=40)
+    for name in ("map_50", "map"):
+        low, high = intervals[name]
+        assert low < getattr(result, name) < high
+        assert 0.02 < high - low < 0.5
 
 
 @pytest.mark.parametrize("seed", range(6))
