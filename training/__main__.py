@@ -1,4 +1,4 @@
-"""python -m training TASK: trains a model and exports it for the service."""
+"""python -m training TASK: trains a model and exports it for the service. Further commands work on published models."""
 
 import argparse
 import shlex
@@ -10,6 +10,7 @@ with needs("training"):
     from rich.console import Console
 
     from service.inference.manifest import InvalidModel
+    from training import evaluate
     from training.autoencoder import recipe as autoencoder
     from training.classification import recipe as classification
     from training.data import DataError
@@ -26,29 +27,30 @@ RECIPES = {
     "text": text,
     "tabular": tabular,
 }
+COMMANDS = {**RECIPES, "evaluate": evaluate}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a recipe.
+    """Runs a recipe or another command.
 
     Returns:
         0; 1 if the data or a setting cannot be used (one line says why); 130 after Ctrl-C, which evaluates and
         publishes nothing.
     """
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    tasks = parser.add_subparsers(dest="task", required=True)
-    for name, module in RECIPES.items():
-        module.add_arguments(tasks.add_parser(name, help=(module.__doc__ or name).splitlines()[0]))
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, module in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=(module.__doc__ or name).splitlines()[0]))
     arguments = parser.parse_args(argv)
     keep_freed_memory()
     try:
-        RECIPES[arguments.task].run(arguments, Console())
+        COMMANDS[arguments.command].run(arguments, Console())
     except (DataError, InvalidModel, ExportMismatch, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         given = sys.argv[1:] if argv is None else argv
-        command = shlex.join(given if arguments.resume else [*given, "--resume"])
+        command = shlex.join(given if getattr(arguments, "resume", True) else [*given, "--resume"])
         where = str(error) or "stopped"
         print(f"{where}; nothing was published. To go on: python -m training {command}", file=sys.stderr)
         return 130

@@ -16,6 +16,11 @@ def softmax(logits: Floats) -> Floats:
     return torch.softmax(torch.from_numpy(np.asarray(logits, dtype=np.float32)), dim=1).numpy()
 
 
+def logits_of(probabilities: Floats) -> Floats:
+    """Logits that give these probabilities: those of the network up to a constant for each item."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+
+
 def fit_temperature(logits: Floats, labels: Ints) -> float:
     """The temperature of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
 

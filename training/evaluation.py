@@ -50,6 +50,7 @@ def evaluate(
     validation_labels: Ints,
     test_logits: Floats,
     test_labels: Ints,
+    temperature: float | None = None,
 ) -> Evaluation:
     """Fits temperature and conformal thresholds on a half of validation each, and measures everything on test.
 
@@ -61,9 +62,11 @@ def evaluate(
         validation_labels: shape (n,).
         test_logits: shape (m, classes).
         test_labels: shape (m,).
+        temperature: that the graph divides the logits by already; None to fit it.
     """
     choosing, calibrating = halves(validation_labels)
-    temperature = fit_temperature(validation_logits[choosing], validation_labels[choosing])
+    if temperature is None:
+        temperature = fit_temperature(validation_logits[choosing], validation_labels[choosing])
     uncalibrated, probabilities = softmax(test_logits), softmax(test_logits / temperature)
     predicted = probabilities.argmax(1)
     indices = np.arange(len(classes))

@@ -2,6 +2,7 @@ import json
 import re
 import shlex
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,32 @@ def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, sou
         assert getattr(first, part) == getattr(second, part)
     compared = (first_run.parent / "2" / "report" / "README.md").read_text().split("## Comparison of architectures")[1]
     assert compared.count("| colours | cnn: ") == 3
+
+
+def test_a_published_version_is_measured_anew_without_training(first_run, source, folder, capsys):
+    models = ["--models", str(folder / "models")]
+    assert main(["evaluate", "classifier/1", "--data", source, *models, "--compare", str(first_run)]) == 0
+    version = Path(capsys.readouterr().out.partition("published ")[2].partition(":")[0])
+    first, again = read_manifest(first_run), read_manifest(version)
+    assert (version / MODEL).read_bytes() == (first_run / MODEL).read_bytes()
+    assert again.metrics.accuracy == first.metrics.accuracy
+    assert again.calibration.temperature == first.calibration.temperature
+    np.testing.assert_allclose(
+        [p.threshold for p in again.conformal], [p.threshold for p in first.conformal], atol=1e-5
+    )
+    assert again.intervals["accuracy"] == first.intervals["accuracy"]
+    card, before = ((path / "report" / "README.md").read_text() for path in (version, first_run))
+    assert card.partition("## Provenance")[2] == before.partition("## Provenance")[2]
+    assert card.count("| colours | cnn: ") == 2
+
+
+def test_other_data_than_a_version_was_trained_on_are_refused(first_run, draw, write_class_folders, tmp_path, capsys):
+    other = draw(20, seed=99)
+    source = write_class_folders(tmp_path / "other", _=(other.images, other.labels))
+    assert main(["evaluate", "classifier/1", "--data", source, "--models", str(first_run.parent.parent)]) == 1
+    assert_one_line(capsys.readouterr().err, "is not what classifier was trained on")
+    assert main(["evaluate", "nothing", "--data", source, "--models", str(first_run.parent.parent)]) == 1
+    assert_one_line(capsys.readouterr().err, "is no published version")
 
 
 def test_resuming_with_another_network_prints_one_line(first_run, source, folder, capsys):

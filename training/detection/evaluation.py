@@ -78,7 +78,7 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
 
 
 def precision_intervals(
-    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], resamples: int = RESAMPLES
+    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], resamples: int | None = None
 ) -> dict[str, Interval]:
     """The 95 % intervals of `map_50` and `map`, over sets of images drawn from these; see `training.intervals`."""
 
@@ -86,7 +86,7 @@ def precision_intervals(
         figures = average_precision([found[index] for index in chosen], split.without_pixels(chosen), classes)
         return {"map_50": figures.map_50, "map": figures.map}
 
-    return bootstrap(measure, len(split), resamples)
+    return bootstrap(measure, len(split), resamples or RESAMPLES)
 
 
 def precision_by_recall(

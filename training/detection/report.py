@@ -51,7 +51,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     confidence = best_f1(manifest.curves)
     wrong = mistakes(found, data.test, data.classes, confidence)
-    save_plot(folder / "learning-curves.png", 9, 3.4, 2, lambda axes: _history(axes, result))
+    if result["history"]:  # of a version that is measured anew the plot is there
+        save_plot(folder / "learning-curves.png", 9, 3.4, 2, lambda axes: _history(axes, result))
     save_plot(folder / "thresholds.png", 12, 3.6, 3, lambda axes: _thresholds(axes, manifest, confidence))
     reached = precision_by_recall(found, data.test, data.classes)
     save_plot(folder / "precision-recall.png", 6.4, 4.4, 1, lambda axes: _precision_recall(axes[0], manifest, reached))
@@ -244,4 +245,5 @@ def _precision_recall(axis: Axes, manifest: DetectorManifest, reached: npt.NDArr
     axis.set(
         xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title="Test objects, right from IoU 0.5"
     )
-    axis.legend(loc="lower left")
+    if axis.lines:  # a detector may find nothing
+        axis.legend(loc="lower left")

@@ -150,17 +150,20 @@ def detect(
             outputs = graph.best(*raw)
             if see:
                 see(start, *raw)
-        rows = zip(*(output.cpu().numpy() for output in outputs), strict=True)
-        found += [_detections(split, start + row, *output) for row, output in enumerate(rows)]
+        found += in_originals(split, start, [output.cpu().numpy() for output in outputs])
     return found
 
 
-def _detections(
-    split: DetectionSplit,
-    index: int,
-    boxes: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-    classes: npt.NDArray[np.int64],
-) -> Detections:
-    real = scores > 0
-    return Detections(split.letterboxes[index].to_original(boxes[real]), scores[real], classes[real])
+def in_originals(split: DetectionSplit, start: int, outputs: Sequence[npt.NDArray[Any]]) -> list[Detections]:
+    """The detections of a batch, in pixels of the originals.
+
+    Args:
+        split: of the images.
+        start: the index of the batch's first image.
+        outputs: of the graph: boxes, scores, classes.
+    """
+    found = []
+    for index, (boxes, scores, classes) in enumerate(zip(*outputs, strict=True), start):
+        real = scores > 0
+        found.append(Detections(split.letterboxes[index].to_original(boxes[real]), scores[real], classes[real]))
+    return found

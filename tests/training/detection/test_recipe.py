@@ -12,6 +12,7 @@ from service.inference.session import Session
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet
+from training import evaluate
 from training.detection import recipe
 
 TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
@@ -68,6 +69,26 @@ def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(pub
         f"| {curves.confidence[at]:g} | {curves.overall.precision[at]:.4f} | {curves.overall.recall[at]:.4f} |"
         in report
     )
+
+
+def test_the_version_is_measured_anew_without_training(published, tmp_path):
+    folder, _ = published
+    parser, console = ArgumentParser(), Console(file=io.StringIO(), width=200)
+    evaluate.add_arguments(parser)
+    models = folder.parent.parent
+    evaluate.run(
+        parser.parse_args(["detector", "--data", str(models.parent / "data"), "--models", str(models)]), console
+    )
+    again, before = folder.parent / "2", read_manifest(folder)
+    manifest = read_manifest(again)
+    assert (again / MODEL).read_bytes() == (folder / MODEL).read_bytes()
+    assert (manifest.metrics.map, manifest.metrics.validation_map) == pytest.approx(
+        (before.metrics.map, before.metrics.validation_map), abs=1e-3
+    )
+    for part in ("curves", "test_curves"):
+        recall = [getattr(card, part).overall.recall for card in (manifest, before)]
+        np.testing.assert_allclose(*recall, atol=0.02)
+    assert {path.name for path in (again / "report").iterdir()} == {path.name for path in (folder / "report").iterdir()}
 
 
 def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
