@@ -75,7 +75,7 @@ def evaluate(
     )
     metrics = ClassifierMetrics(
         accuracy=float((predicted == test_labels).mean()),
-        macro_f1=_macro_f1(confusion_matrix(test_labels, predicted, labels=indices)),
+        macro_f1=macro_f1(confusion_matrix(test_labels, predicted, labels=indices)),
         negative_log_likelihood=float(log_loss(test_labels, _normalised(probabilities), labels=indices)),
         validation_accuracy=float((validation_logits.argmax(1) == validation_labels).mean()),
         per_class=tuple(
@@ -104,7 +104,7 @@ def evaluate(
     )
 
 
-def _macro_f1(confusion: Ints) -> float:
+def macro_f1(confusion: Ints) -> float:
     """The mean F1 of the classes that have test items; a class without any says nothing about the classifier."""
     right, found, true = np.diag(confusion), confusion.sum(0), confusion.sum(1)
     f1 = 2 * right / np.maximum(found + true, 1)
@@ -128,7 +128,7 @@ def _intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str
     low, high = drawn["ece_after"]
     return {
         "accuracy": wilson(int(np.trace(confusion)), len(labels)),
-        "macro_f1": bootstrap_confusion(_macro_f1, confusion),
+        "macro_f1": bootstrap_confusion(macro_f1, confusion),
         "negative_log_likelihood": drawn["negative_log_likelihood"],
         "ece_after": (max(0.0, 2 * error - high), max(0.0, 2 * error - low)),
     }

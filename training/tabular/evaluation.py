@@ -14,6 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import (
     accuracy_score,
+    confusion_matrix,
     mean_absolute_error,
     precision_recall_fscore_support,
     r2_score,
@@ -27,8 +28,9 @@ from service.tasks.cards import Calibration, ClassMetrics
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.calibrate import expected_calibration_error, fit_temperature, softmax
+from training.evaluation import macro_f1
 from training.fit import FitSettings, fit
-from training.intervals import Interval, bootstrap, wilson
+from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import Floats, Kind, TabularData, TabularSplit
 from training.tabular.network import NetworkSettings, TabularNetwork, build
 from training.tabular.task import Rows, predict
@@ -160,19 +162,23 @@ class NetworkMethod:
         return predictions(model, rows, scale)
 
 
-def intervals(predicted: npt.NDArray[Any], targets: npt.NDArray[Any], kind: Kind) -> dict[str, Interval]:
-    """The 95 % intervals of accuracy and macro F1, or of R² and the errors; see `training.intervals`."""
-    if kind == "classification":
-        found = bootstrap(
-            lambda chosen: {
-                "macro_f1": float(f1_score(targets[chosen], predicted[chosen], average="macro", zero_division=0))
-            },
-            len(targets),
-        )
-        return {"accuracy": wilson(int((predicted == targets).sum()), len(targets)), **found}
+def intervals(predicted: npt.NDArray[Any], data: TabularData) -> dict[str, Interval]:
+    """The 95 % intervals of accuracy and macro F1, or of R² and the errors; see `training.intervals`.
+
+    Args:
+        predicted: classes or numbers for the test rows, shape (n,).
+        data: the test rows' targets.
+    """
+    targets = data.test.targets
+    if data.kind == "classification":
+        confusion = confusion_matrix(targets, predicted, labels=range(len(data.classes)))
+        return {
+            "accuracy": wilson(int(np.trace(confusion)), len(targets)),
+            "macro_f1": bootstrap_confusion(macro_f1, confusion),
+        }
     return bootstrap(
         lambda chosen: {
-            "r2": score(targets[chosen], predicted[chosen], kind),
+            "r2": score(targets[chosen], predicted[chosen], data.kind),
             "rmse": float(root_mean_squared_error(targets[chosen], predicted[chosen])),
             "mae": float(mean_absolute_error(targets[chosen], predicted[chosen])),
         },
@@ -214,7 +220,7 @@ def evaluate(
     )
     metrics = TabularMetrics(
         accuracy=score(targets, predicted, data.kind),
-        macro_f1=float(f1.mean()),
+        macro_f1=macro_f1(confusion_matrix(targets, predicted, labels=range(len(data.classes)))),
         per_class=tuple(
             ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
             for name, p, r, f, n in zip(data.classes, precision, recall, f1, support, strict=True)

@@ -173,7 +173,7 @@ def _write_version(
         max_batch=MAX_BATCH,
         metrics=metrics,
         calibration=calibration,
-        intervals=intervals(predicted, data.test.targets, data.kind),
+        intervals=intervals(predicted, data),
         data=data_card(data),
         training=training_card("python -m training tabular", stated, state, network),
         golden=card,

@@ -17,6 +17,14 @@ CLASSES = ("red", "blue")
 SIZE = (64, 96)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_resamples():
+    """Intervals from a few draws, which take a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.detection.evaluation.RESAMPLES", 20)
+        yield
+
+
 def scene(seed, height=64, width=96):
     """One to three squares, red or blue, on noise."""
     random = np.random.default_rng(seed)
