@@ -44,7 +44,7 @@ def main() -> None:
     if not isinstance(manifest, DetectorManifest):
         raise SystemExit(f"error: {folder} is not a detector")
     frames = np.load(folder / GOLDEN)["images"]
-    with service(arguments.models) as running:
+    with service(arguments.models, {"variant": "reference"}) as running:
         http = compare(_route(folder, frames), running.port, arguments.rounds, arguments.seconds, console)
     figures = {"http": http, "around": _processing_times(manifest, frames, console)}
     if arguments.json:

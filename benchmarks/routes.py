@@ -44,7 +44,7 @@ def main() -> None:
         _generate(options.newest(arguments.models, "decoder")),
     ]
     figures: dict[str, Any] = {}
-    with service(arguments.models) as running:
+    with service(arguments.models, {"variant": "reference"}) as running:
         for route in routes:
             figures[route.model] = compare(route, running.port, arguments.rounds, arguments.seconds, console)
     figures["lengths"] = _lengths(options.newest(arguments.models, "topics"), console)

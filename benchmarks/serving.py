@@ -1,4 +1,4 @@
-"""The classifier over HTTP compared with ONNX Runtime alone and with a hand-written FastAPI app.
+"""The classifier over HTTP, its reference and its int8 variant, compared with ONNX Runtime alone and an app by hand.
 
 Rounds are interleaved, so that noise on the machine affects every candidate alike; medians and ratios are of one run.
 """
@@ -11,6 +11,8 @@ import statistics
 import tempfile
 import time
 from argparse import Namespace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,18 @@ from rich.table import Table
 
 from benchmarks import options
 from benchmarks.bare import bare_rate
-from benchmarks.load import measure
+from benchmarks.load import Load, measure
 from benchmarks.servers import Running, handwritten, service
 from benchmarks.tiny import make_tiny
 from service.inference.device import available_cpus
-from service.inference.manifest import GOLDEN
+from service.inference.manifest import GOLDEN, MODEL
 from service.inference.session import Session
+from service.tasks.registry import read_manifest
 
+INT8 = "int8"
 CONCURRENCIES = (1, 8, 32, 64)
 BATCHES = (1, 8, 16, 32, 64)
+_ROUTE = "/v1/predict"
 
 
 def main() -> None:
@@ -58,6 +63,49 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A graph that is served, its bare session, and what both reached in each round.
+
+    Attributes:
+        running: the service with it.
+        session: alone.
+        bare: images per second of the session, by batch size.
+        loads: what the clients of the service measured, by their number.
+    """
+
+    running: Running
+    session: Session
+    bare: dict[int, list[float]] = field(default_factory=lambda: {batch: [] for batch in BATCHES})
+    loads: dict[int, list[Load]] = field(default_factory=lambda: {count: [] for count in CONCURRENCIES})
+
+    @property
+    def best_batch(self) -> int:
+        """With which the bare session is the fastest."""
+        return max(BATCHES, key=lambda batch: statistics.median(self.bare[batch]))
+
+    def rates(self, concurrency: int) -> list[float]:
+        """Images per second of the service in each round."""
+        return [load.rate for load in self.loads[concurrency]]
+
+    def figures(self, concurrency: int, beside: list[float]) -> dict[str, float | None]:
+        """Medians; ratios are computed per round, because a disturbance affects both sides of the same round.
+
+        Args:
+            concurrency: of the clients.
+            beside: images per second, in the same rounds, of what it is compared with.
+        """
+        loads = self.loads[concurrency]
+        over = [load.median_ms - 1000 / rate for load, rate in zip(loads, self.bare[1], strict=True)]
+        return {
+            "rate": statistics.median(self.rates(concurrency)),
+            "of_bare": _ratio(self.rates(concurrency), self.bare[self.best_batch]),
+            "ratio": _ratio(self.rates(concurrency), beside),
+            "median_ms": statistics.median(load.median_ms for load in loads),
+            "over_bare_ms": statistics.median(over) if concurrency == 1 else None,
+        }
+
+
 def _compare(
     arguments: Namespace,
     models: Path,
@@ -67,60 +115,71 @@ def _compare(
     console: Console,
     title: str,
 ) -> dict[str, Any]:
-    session = Session(folder / "model.onnx", "cpu")
-    bare: dict[int, list[float]] = {batch: [] for batch in BATCHES}
-    served: dict[int, list[tuple[float, float]]] = {c: [] for c in CONCURRENCIES}
-    written: dict[int, list[tuple[float, float]]] = {c: [] for c in CONCURRENCIES}
-    with service(models) as ours, handwritten(folder) as theirs:
-        _both(ours, theirs, images, 64, 1)  # warm
+    """The service with the reference beside the hand-written app, and with the int8 variant beside the reference."""
+    manifest = read_manifest(folder)
+    graphs = {"reference": MODEL, **{card.name: card.file for card in manifest.variants if card.name == INT8}}
+    written: dict[int, list[float]] = {concurrency: [] for concurrency in CONCURRENCIES}
+    with ExitStack() as stack:
+        theirs = stack.enter_context(handwritten(folder))
+        candidates = {}
+        for name, file in graphs.items():
+            running = stack.enter_context(service(models, {"variant": name}))
+            candidates[name] = _Candidate(running, Session(folder / file, "cpu"))
+        for port in (theirs.port, *(each.running.port for each in candidates.values())):
+            measure(port, _ROUTE, images, 64, 1)  # warm
         for _ in range(arguments.rounds):
-            for batch in BATCHES:
-                bare[batch].append(bare_rate(session, golden, batch, arguments.seconds / 3))
-            for concurrency in CONCURRENCIES:
-                first, second = _both(ours, theirs, images, concurrency, arguments.seconds)
-                served[concurrency].append(first)
-                written[concurrency].append(second)
-    best = max(BATCHES, key=lambda batch: statistics.median(bare[batch]))
-    ceiling = statistics.median(bare[best])
-    alone_ms = 1000 / statistics.median(bare[1])
+            for each in candidates.values():
+                for batch in BATCHES:
+                    each.bare[batch].append(bare_rate(each.session, golden, batch, arguments.seconds / 3))
+            for count in CONCURRENCIES:
+                for each in candidates.values():
+                    each.loads[count].append(measure(each.running.port, _ROUTE, images, count, arguments.seconds))
+                written[count].append(measure(theirs.port, _ROUTE, images, count, arguments.seconds).rate)
+    found = {}
+    for name, each in candidates.items():
+        other = "by hand" if name == "reference" else "reference"
+        found[name] = _print(console, f"{title}, {name}", each, other, {
+            count: written[count] if name == "reference" else candidates["reference"].rates(count)
+            for count in CONCURRENCIES
+        })  # fmt: skip
+    return found
 
-    table = Table(title=f"{title}: bare session {ceiling:.0f} images/s (batch {best}), {alone_ms:.2f} ms for one")
-    for column in ("concurrency", "service/s", "vs bare", "by hand/s", "vs by hand", "median ms", "ms over bare"):
+
+def _print(
+    console: Console, title: str, candidate: _Candidate, other: str, beside: dict[int, list[float]]
+) -> dict[str, Any]:
+    """Prints the figures of a candidate and returns them."""
+    bare = {batch: statistics.median(rates) for batch, rates in candidate.bare.items()}
+    best = candidate.best_batch
+    table = Table(
+        title=f"{title}: bare session {bare[best]:.0f} images/s (batch {best}), {1000 / bare[1]:.2f} ms for one"
+    )
+    for column in ("concurrency", "service/s", "vs bare", f"{other}/s", f"vs {other}", "median ms", "ms over bare"):
         table.add_column(column, justify="right")
     rows = []
-    for concurrency in CONCURRENCIES:
-        rate = statistics.median(x[0] for x in served[concurrency])
-        # Ratios are computed per round, because a disturbance affects both sides of the same round.
-        of_bare = statistics.median(x[0] / y for x, y in zip(served[concurrency], bare[best], strict=True))
-        by_hand = statistics.median(x[0] for x in written[concurrency])
-        ratio = statistics.median(x[0] / y[0] for x, y in zip(served[concurrency], written[concurrency], strict=True))
-        median = statistics.median(x[1] for x in served[concurrency])
-        over = statistics.median(x[1] - 1000 / y for x, y in zip(served[concurrency], bare[1], strict=True))
-        rows.append(
-            {
-                "concurrency": concurrency,
-                "service": rate,
-                "of_bare": of_bare,
-                "handwritten": by_hand,
-                "ratio": ratio,
-                "median_ms": median,
-                "over_bare_ms": over if concurrency == 1 else None,
-            }
-        )
+    for count in CONCURRENCIES:
+        row = {
+            "concurrency": count,
+            **candidate.figures(count, beside[count]),
+            "beside": statistics.median(beside[count]),
+        }
+        rows.append(row)
+        over = row["over_bare_ms"]
         table.add_row(
-            str(concurrency), f"{rate:.0f}", f"{of_bare:.2f}", f"{by_hand:.0f}", f"{ratio:.2f}", f"{median:.2f}",
-            f"{over:.2f}" if concurrency == 1 else "",
+            str(count), f"{row['rate']:.0f}", f"{row['of_bare']:.2f}", f"{row['beside']:.0f}", f"{row['ratio']:.2f}",
+            f"{row['median_ms']:.2f}", "" if over is None else f"{over:.2f}",
         )  # fmt: skip
     console.print(table)
-    return {"bare": {str(b): statistics.median(v) for b, v in bare.items()}, "best_batch": best, "rows": rows}
+    return {
+        "bare": {str(batch): rate for batch, rate in bare.items()},
+        "best_batch": best,
+        "beside": other,
+        "rows": rows,
+    }
 
 
-def _both(
-    ours: Running, theirs: Running, images: list[bytes], concurrency: int, seconds: float
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    first = measure(ours.port, "/v1/predict", images, concurrency, seconds)
-    second = measure(theirs.port, "/v1/predict", images, concurrency, seconds)
-    return (first.rate, first.median_ms), (second.rate, second.median_ms)
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def _process_figures(models: Path) -> dict[str, float]:

@@ -57,6 +57,6 @@ def make_tiny(like: Path, root: Path) -> Path:
     uniform = np.full((1, labels), 1 / labels, np.float32)
     np.savez(folder / GOLDEN, images=images, probabilities=uniform)
     files = {name: sha256(folder / name) for name in (MODEL, GOLDEN)}
-    tiny = manifest.model_copy(update={"name": "classifier", "files": files})
+    tiny = manifest.model_copy(update={"name": "classifier", "files": files, "variants": ()})
     (folder / MANIFEST).write_text(tiny.model_dump_json())
     return folder
