@@ -53,10 +53,10 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real server with the committed classifier and a small body limit."""
+    """The real server with the committed classifier's reference, which every CPU computes alike, and a small limit."""
     models = tmp_path_factory.mktemp("committed")
     (models / "classifier").symlink_to(ROOT / "models" / "classifier")
-    running = Server(models=models, max_body_mb=4)
+    running = Server(models=models, max_body_mb=4, variant="reference")
     yield running
     code = running.stop()
     assert code == 0, "".join(running.lines)

@@ -15,6 +15,7 @@ from service.inference.performance import Performance
 from service.inference.session import Session
 from service.inference.variants import Selection, graphs
 from service.tasks.registry import BUILT_IN, read_manifest
+from tests.server import ROOT
 from tests.tiny import answer, solid, write_model, wrong_golden
 from tests.tiny_variants import int8_graph, write_slow_model, write_variant
 
@@ -229,3 +230,12 @@ def test_two_variants_of_a_name(tmp_path: Path):
     write_variant(folder, int8_graph())
     with pytest.raises(InvalidModel, match="names of their own"):
         read_manifest(folder)
+
+
+def test_the_committed_int8_variant_answers_or_its_golden_file_says_why():
+    folder = ROOT / "models" / "classifier" / "1"
+    opened = open_tiny(folder, "int8")
+    if opened.variant == "int8":
+        assert opened.manifest.metrics != read_manifest(folder).metrics
+    else:  # a CPU without VNNI
+        assert "differs from int8.npz's by" in opened.others["int8"]
