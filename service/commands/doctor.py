@@ -27,7 +27,7 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
 
     Args:
         registry: the tasks whose models are examined.
-        options: `models`, the names of those to examine (empty: all), and `seconds`, for which each is measured.
+        options: `names`, those to examine (empty: all), and `seconds`, for which each is measured.
 
     Returns:
         0 if the device that is asked for can serve; 1 if it cannot, or if a model, or a variant that is asked for by
@@ -56,7 +56,7 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
         except DeviceLost as error:
             failures.append(str(error))
     failures += find_failures(findings, asked, Selection.parse(settings.variant))
-    failures += [f"there is no model {name}" for name in sorted({*options.models} - {each.model for each in findings})]
+    failures += [f"there is no model {name}" for name in sorted({*options.names} - {each.model for each in findings})]
     if not findings:
         failures.append(f"there is no model in {settings.models}: set QUARTET_MODELS to a folder that holds some")
     if advice := advise(cpu, driver, problem, settings, findings):
@@ -166,7 +166,7 @@ def _examine(
     registry: Registry, settings: Settings, devices: list[str], options: argparse.Namespace, findings: list[Finding]
 ) -> None:
     """Prints a line for each finding as it comes, and adds it to the list."""
-    names = [path.name for path in settings.models.iterdir() if not options.models or path.name in options.models]
+    names = [path.name for path in settings.models.iterdir() if not options.names or path.name in options.names]
     width = max(map(len, names), default=0)
     row = f"{{:<{width}}}  {{:>7}}  {{:<12}}  {{:<7}}  {{:<4}}  {{:>10}}  {{:>8}}  {{:>8}}  {{:>8}}  {{}}"
     head = ("model", "version", "graph", "device", "good", "difference", "accepted", "ms alone", "items/s", "")
@@ -179,7 +179,7 @@ def _examine(
         max_batch=settings.max_batch,
         gpu_memory_mb=settings.gpu_memory_mb,
         seconds=options.seconds,
-        names=options.models,
+        names=options.names,
     ):
         findings.append(each)
         difference, accepted = "", ""

@@ -40,7 +40,7 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
 
     Args:
         registry: the tasks of the models.
-        options: `models`, the names of those to measure (empty: all); `seconds`, for which each setting is measured;
+        options: `names`, those to measure (empty: all); `seconds`, for which each setting is measured;
             `p99_ms`, the latency that is accepted.
 
     Returns:
@@ -56,7 +56,7 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
     # As in the server: the threads that run batches ask for the interpreter after each.
     sys.setswitchinterval(0.0005)
     failures: list[str] = []
-    targets = list(_targets(registry, settings, device, options.models, failures))
+    targets = list(_targets(registry, settings, device, options.names, failures))
     machine = machine_key(device)
     print(f"machine  {machine}\ndevice   {device}; at most {options.p99_ms:g} ms for 99 of 100 items\n")
     width = max((len(target.model) for target in targets), default=5)

@@ -18,7 +18,7 @@ from service.inference.versions import Exactly, Newest, versions_in
 from service.models import repository_of
 from service.scoring.sources import Item
 from service.settings import Settings
-from service.tasks.base import Images, Operation, Options, Records, Results
+from service.tasks.base import Images, Operation, Options, Picture, Records, Results
 from service.tasks.call import Call, Upload
 from service.tasks.registry import Registry
 from service.tasks.workers import Workers
@@ -80,7 +80,7 @@ class Engine:
         self._column = job.column
         self._names: Mapping[str, str] = {}  # the file's columns by what the operation calls them
         self._records = None if isinstance(operation.reads, Images) else operation.reads.records
-        self._max_pixels = settings.max_pixels
+        self._max_pixels, self._max_items = settings.max_pixels, settings.max_items
         self.operation = operation
         version = lease.version
         self.version = version.label
@@ -127,6 +127,11 @@ class Engine:
             raise
 
     @property
+    def takes(self) -> tuple[str, ...] | None:
+        """The columns that an input is made from; None where it is an image."""
+        return None if self._records is None else self._records.columns(self._lease.version.manifest)
+
+    @property
     def cell(self) -> Callable[[str], Any]:
         """What a cell of a CSV file stands for."""
         return self._records.cell if self._records else str
@@ -140,10 +145,7 @@ class Engine:
         Raises:
             UnusableJob: one that is needed is not there.
         """
-        if self._records is None:
-            names: tuple[str, ...] = tuple(name for name in _IMAGE_COLUMNS if found and name in found)[:1] or ("image",)
-        else:
-            names = self._records.columns(self._lease.version.manifest)
+        names = self.takes or tuple(name for name in _IMAGE_COLUMNS if found and name in found)[:1] or ("image",)
         if self._column and len(names) > 1:
             raise UnusableJob(f"{self.operation.name} reads several columns, of which none can be called otherwise.")
         wanted = (self._column,) if self._column else names
@@ -167,7 +169,41 @@ class Engine:
         if good:
             for index, result in zip(good, await self._answer([outcomes[index] for index in good]), strict=True):
                 outcomes[index] = result
-        return [_row(item, outcome) for item, outcome in zip(items, outcomes, strict=True)]
+        return [_row(item.row, outcome) for item, outcome in zip(items, outcomes, strict=True)]
+
+    async def answer(self, document: bytes, media_type: str) -> list[dict[str, Any]]:
+        """A row for each input of a document that the API reads, as `score`.
+
+        Args:
+            document: the body of a request.
+            media_type: one of the formats that the operation reads.
+
+        Raises:
+            QuartetError: the document is malformed; says where.
+        """
+        if isinstance(self.operation.reads, Images):
+            raise UnusableJob(f"{self.operation.name} reads images, not documents.")
+        parse = self.operation.reads.formats[media_type].parse
+        inputs = await self._workers.run(parse, document, self._lease.version.manifest, self._max_items)
+        return [_row(row, outcome) for row, outcome in enumerate(await self._answer(inputs))]
+
+    async def draw(self, item: Item, base: Path) -> bytes:
+        """A picture of the answer for an item: a PNG file.
+
+        Args:
+            item: of an operation that answers pictures.
+            base: the folder that the path of an image is relative to.
+
+        Raises:
+            QuartetError: the item cannot be answered.
+        """
+        (value,) = await self._workers.run(self._read, [item], base)
+        if isinstance(value, QuartetError):
+            raise value
+        answer = await self.operation.run(self._call_of([value], prefers_picture=True))
+        if not isinstance(answer, Picture):
+            raise UnusableJob(f"{self.operation.name} does not answer pictures.")
+        return answer.data
 
     async def close(self) -> None:
         """Ends the threads."""
@@ -191,13 +227,16 @@ class Engine:
         return [result for part in parts for result in part]
 
     async def _call(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        call: Call[Any, Any] = Call(
-            self._lease.version, self._options, inputs, Context(), self._workers, self._max_pixels
-        )
-        answer = await self.operation.run(call)
+        answer = await self.operation.run(self._call_of(inputs))
         if not isinstance(answer, Results):
             raise UnusableJob("A picture is no result for a table: leave the option out.")
         return answer.items
+
+    def _call_of(self, inputs: Sequence[Any], *, prefers_picture: bool = False) -> Call[Any, Any]:
+        version = self._lease.version
+        return Call(
+            version, self._options, inputs, Context(), self._workers, self._max_pixels, prefers_picture=prefers_picture
+        )
 
     def _read(self, items: Sequence[Item], base: Path) -> list[Any]:
         """The operation's inputs; an error stands for one that cannot be read."""
@@ -255,7 +294,7 @@ def _read_image(value: Any, base: Path) -> Any:
         return InvalidRequest(f"{value}: cannot be read: {error.strerror}.")
 
 
-def _row(item: Item, outcome: Any) -> dict[str, Any]:
+def _row(row: int, outcome: Any) -> dict[str, Any]:
     if isinstance(outcome, QuartetError):
-        return {"row": item.row, "error": f"{outcome.title()}: {outcome.detail}"}
-    return {"row": item.row, **outcome}
+        return {"row": row, "error": f"{outcome.title()}: {outcome.detail}"}
+    return {"row": row, **outcome}

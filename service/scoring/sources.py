@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow.parquet as pq
 import pydantic_core
 
+from quartet.extras import needs
 from service.errors import InvalidRequest
 
 # What a folder is searched for.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+# The files whose rows are items.
+TABLE_SUFFIXES = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 # Bytes of a file in which its lines are counted at once.
 _SLICE = 1 << 20
 
@@ -90,7 +92,7 @@ class _Folder:
         if not listing.exists():
             draft = listing.with_suffix(".draft")
             with draft.open("w") as file:
-                for found in _images(path):
+                for found in images_below(path):
                     file.write(json.dumps(str(found.relative_to(path))) + "\n")
             draft.rename(listing)
         self.total = _count_lines(listing)
@@ -109,6 +111,8 @@ class _Parquet:
     def __init__(self, path: Path) -> None:
         self.base = path.parent
         self._path = path
+        with needs("score"):
+            import pyarrow.parquet as pq
         try:
             with pq.ParquetFile(path) as file:
                 self.total: int = file.metadata.num_rows
@@ -117,6 +121,8 @@ class _Parquet:
             raise UnusableInput(f"{path}: is no parquet file that can be read ({error}).") from None
 
     def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
+        import pyarrow.parquet as pq
+
         with pq.ParquetFile(self._path) as file:
             groups: list[int] = []
             before = 0
@@ -201,12 +207,12 @@ def _record(line: bytes, columns: Sequence[str]) -> Any:
     return {name: record[name] for name in columns}
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
     """The images below a folder, one folder after the other, in the order of names."""
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_dir():
-            yield from _images(Path(entry.path))
+            yield from images_below(Path(entry.path))
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             yield Path(entry.path)
 

@@ -18,7 +18,7 @@ CPU = Cpu("Xeon", 8, ("AVX2", "AVX-512 VNNI"))
 OLD = Cpu("Pentium", 2, ())
 H100 = Gpu(0, "NVIDIA H100", 81_559, "9.0", "0000:01:00.0")
 DRIVER = Driver("580.65.06", "13.0", (H100,))
-OPTIONS = argparse.Namespace(models=[], seconds=0)
+OPTIONS = argparse.Namespace(names=[], seconds=0)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, models: Path, **settings: str) -> int:

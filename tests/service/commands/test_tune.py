@@ -20,7 +20,7 @@ from tests.tiny_variants import int8_graph, write_slow_model
 def run(monkeypatch: pytest.MonkeyPatch, models: Path, *names: str, p99_ms: float = 60_000, **settings: str) -> int:
     for name, value in {"models": str(models), "device": "cpu", "threads": "2", "max_batch": "4", **settings}.items():
         monkeypatch.setenv(f"QUARTET_{name.upper()}", value)
-    return tune.run(BUILT_IN, argparse.Namespace(models=list(names), seconds=0.02, p99_ms=p99_ms))
+    return tune.run(BUILT_IN, argparse.Namespace(names=list(names), seconds=0.02, p99_ms=p99_ms))
 
 
 async def test_what_was_tuned_is_not_measured_at_the_start(

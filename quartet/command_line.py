@@ -1,0 +1,62 @@
+"""quartet: every command of the project under one name.
+
+Only the command that is asked for is imported, so that a plain installation, which has nothing but the client, can say
+what it lacks.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from quartet import __version__
+
+_SERVICE, _TRAINING = "service.__main__", "training.__main__"
+# The modules that have a command: `main(arguments=[command, …], prog="quartet")` runs it.
+COMMANDS = {
+    "serve": (_SERVICE, "serve the models in a folder over HTTP"),
+    "models": (_SERVICE, "list the models in a folder, and how good they are"),
+    "predict": (_SERVICE, "a model's answers for a few files, without a server"),
+    "score": (_SERVICE, "a model's answers for a folder or a file of any size, into a file"),
+    "doctor": (_SERVICE, "say what this machine is, and what can serve on it"),
+    "tune": (_SERVICE, "measure the models on this machine, and keep the best settings"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: of the command line; None for those of the process.
+
+    Returns:
+        The command's exit code; 2 where there is no such command.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if given else 2
+    if given[0] in ("-V", "--version"):
+        print(f"quartet {__version__}")
+        return 0
+    if given[0] not in COMMANDS:
+        near = difflib.get_close_matches(given[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`quartet --help` lists the commands."
+        print(f"error: there is no command {given[0]!r}: {hint}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[given[0]]
+    code: int = importlib.import_module(module).main(arguments=given, prog="quartet")
+    return code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {words}" for name, (_, words) in COMMANDS.items())
+    return (
+        f"usage: quartet COMMAND …\n\nFrom a data set to a GPU endpoint.\n\ncommands:\n{lines}\n\n"
+        "`quartet COMMAND --help` shows the options of a command; `quartet --version` says which version this is."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

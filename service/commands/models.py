@@ -1,0 +1,77 @@
+"""quartet models: the models in a folder, what each is for and how good it is."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from service.commands.tables import format_table, to_cell
+from service.inference.cards import ManifestBase
+from service.inference.manifest import InvalidModel
+from service.inference.versions import versions_in
+from service.settings import InvalidSettings, read_settings
+from service.tasks.registry import Registry
+
+
+def run(registry: Registry, options: argparse.Namespace) -> int:
+    """Prints the table.
+
+    Args:
+        registry: the tasks of the models.
+        options: `names` of those to list (empty: all), and whether as `json`.
+
+    Returns:
+        0; 1 where there are none, or a version cannot be read; 2 for an unusable setting.
+    """
+    try:
+        folder = read_settings().models
+    except InvalidSettings as error:
+        return _fail(2, str(error))
+    if not folder.is_dir():
+        return _fail(1, f"there is no folder {folder}: name one with --models.")
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and versions_in(path))
+    if missing := sorted({*options.names} - {*there}):
+        return _fail(1, f"{folder} holds no model {', '.join(missing)}; it holds {', '.join(there) or 'none'}.")
+    if not there:
+        return _fail(1, f"{folder} holds no models: `quartet train DATA --publish` puts one there.")
+    rows = [
+        row
+        for name in options.names or there
+        for row in _describe(registry, folder / name, all_versions=bool(options.names))
+    ]
+    if options.json:
+        print("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    else:
+        print("\n".join(format_table([{name: to_cell(name, value) for name, value in row.items()} for row in rows])))
+    return 1 if any("problem" in row for row in rows) else 0
+
+
+def _describe(registry: Registry, folder: Path, *, all_versions: bool) -> Iterator[dict[str, Any]]:
+    """A row for each version of a model, or for the newest good one and those above it."""
+    for version in versions_in(folder):
+        row: dict[str, Any] = {"model": folder.name, "version": version}
+        try:
+            manifest = registry.read_manifest(folder / version)
+        except InvalidModel as error:
+            yield row | {"problem": str(error)}
+            continue
+        yield row | _describe_manifest(registry, manifest)
+        if not all_versions:
+            return
+
+
+def _describe_manifest(registry: Registry, manifest: ManifestBase) -> dict[str, Any]:
+    return {
+        "task": manifest.task,
+        "answers": [operation.name for operation in registry.tasks[manifest.task].operations],
+        "figures": manifest.headline,
+        "variants": [variant.name for variant in manifest.variants],
+        "description": manifest.description,
+    }
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
