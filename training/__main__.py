@@ -10,7 +10,7 @@ with needs("training"):
     from rich.console import Console
 
     from service.inference.manifest import InvalidModel
-    from training import evaluate
+    from training import evaluate, quantize
     from training.autoencoder import recipe as autoencoder
     from training.classification import recipe as classification
     from training.data import DataError
@@ -27,7 +27,7 @@ RECIPES = {
     "text": text,
     "tabular": tabular,
 }
-COMMANDS = {**RECIPES, "evaluate": evaluate}
+COMMANDS = {**RECIPES, "evaluate": evaluate, "quantize": quantize}
 
 
 def main(argv: list[str] | None = None) -> int:

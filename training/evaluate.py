@@ -19,7 +19,6 @@ from rich.console import Console
 from service.inference.cards import ManifestBase
 from service.inference.manifest import MANIFEST, MODEL
 from service.inference.session import Session
-from service.inference.versions import versions_in
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.detection.manifest import DetectorManifest, DetectorMetrics
 from service.tasks.registry import read_manifest
@@ -36,6 +35,7 @@ from training.evaluation import evaluate, milliseconds_per_image
 from training.images import load_images
 from training.lazy import Images
 from training.publish import publish
+from training.published import find_version
 
 _BATCH = 64
 # What only the training knows is kept of the old report.
@@ -55,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> None:
     """Evaluates, and publishes the version."""
-    folder = _find_version(arguments.models, arguments.model)
+    folder = find_version(arguments.models, arguments.model)
     manifest = read_manifest(folder)
     measure: Callable[[Path], ManifestBase]
     match manifest:
@@ -77,14 +77,6 @@ def run(arguments: Namespace, console: Console) -> None:
     (version,) = publish(arguments.models, [(manifest.name, write)])
     figures = ", ".join(f"{name} {value:.4f}" for name, value in read_manifest(version).headline.items())
     console.print(f"published {version}: {figures}")
-
-
-def _find_version(models: Path, model: str) -> Path:
-    name, _, version = model.partition("/")
-    found = versions_in(models / name) if (models / name).is_dir() else []
-    if not found or (version and version not in found):
-        raise ValueError(f"{models / model}: is no published version; give NAME or NAME/VERSION")
-    return models / name / (version or found[0])
 
 
 def _check_data(data: DataSet, manifest: ManifestBase, source: str) -> None:

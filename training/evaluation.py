@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,16 @@ class Evaluation:
     probabilities: Floats
     uncalibrated: Floats
     labels: Ints
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a manifest says of it, by the name of the field."""
+        return {
+            "metrics": self.metrics,
+            "calibration": self.calibration,
+            "conformal": self.conformal,
+            "intervals": self.intervals,
+        }
 
 
 def evaluate(

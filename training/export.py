@@ -82,6 +82,37 @@ def export(
     onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)
 
+    worst = check_export(
+        graph, examples, path, input_name=input_name, output_names=output_names, max_batch=max_batch, card=card,
+        more=more,
+    )  # fmt: skip
+    want = torch_outputs(graph, examples[:2], output_names)
+    return (
+        TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1,) * len(axes) + examples.shape[len(axes) :]),
+        tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
+        worst,
+    )
+
+
+def check_export(
+    graph: nn.Module,
+    examples: npt.NDArray[Any],
+    path: Path,
+    *,
+    input_name: str,
+    output_names: Sequence[str],
+    max_batch: int,
+    card: GoldenCard,
+    more: Sequence[npt.NDArray[Any]] = (),
+) -> Difference:
+    """Compares an exported graph with PyTorch; the arguments are those of `export`.
+
+    Returns:
+        The largest difference seen.
+
+    Raises:
+        ExportMismatch: the outputs for a batch differ from PyTorch's.
+    """
     session = Session(path, "cpu")
     seen: list[Difference] = []
     for inputs in (*(examples[:batch] for batch in (*CHECKED_BATCHES, max_batch)), *more):
@@ -96,11 +127,7 @@ def export(
                 f"batch of {len(inputs)}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
                 f"(at most {seen[-1].accepted:.2g})"
             )
-    return (
-        TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1,) * len(axes) + examples.shape[len(axes) :]),
-        tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
-        max(seen, key=lambda difference: difference.value / difference.accepted),
-    )
+    return max(seen, key=lambda difference: difference.value / difference.accepted)
 
 
 @torch.no_grad()

@@ -91,6 +91,11 @@ def add_result_options(parser: ArgumentParser, name: str) -> Any:
     return out
 
 
+def add_quantize_option(out: Any) -> None:
+    """Adds to the group of the result whether variants are tried."""
+    out.add_argument("--quantize", action="store_true", help="also try smaller and faster variants, and keep the good")
+
+
 def integers(text: str) -> tuple[int, ...]:
     """The type of an option such as `--widths 64,256,256`."""
     return tuple(int(part) for part in text.split(","))

@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from service.inference.cards import ManifestBase
-from service.inference.manifest import MANIFEST, MODEL, sha256
+from service.inference.cards import AUTO, ManifestBase
+from service.inference.manifest import MANIFEST, sha256
 from service.inference.session import Session
+from service.inference.variants import graphs
 from service.tasks.registry import read_manifest
 from training.weights import WEIGHTS
 
@@ -57,7 +58,8 @@ def _checked_draft(parent: Path, write: Write, undo: contextlib.ExitStack) -> Pa
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
     undo.callback(shutil.rmtree, draft, ignore_errors=True)
     write_draft(draft, write)
-    Session(draft / MODEL, "cpu").check(draft, read_manifest(draft))
+    for graph in graphs(read_manifest(draft), AUTO, "cpu")[0]:
+        Session(draft / graph.file, "cpu").check(draft, graph.manifest)
     draft.chmod(0o755)
     return draft
 

@@ -122,7 +122,7 @@ def open_version(
 
     def run(graph: Graph) -> Running:
         # A variant runs on the device that it is meant for, or not at all.
-        where = device if graph.name == REFERENCE else serving
+        where = device if graph.name == REFERENCE or serving == "cpu" else serving
         if graph.name != REFERENCE:  # the files of the reference have been checked with the manifest
             check_files(folder, graph.manifest, graph.files)
         opened = Session(folder / graph.file, where, threads, Shapes.of(manifest, batch), gpu_memory_mb)

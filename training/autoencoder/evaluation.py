@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import AutoencoderMetrics
 from training.autoencoder.density import DensitySettings, fit_density
-from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import decode, encode, reconstruction_errors
+from training.evaluator import run_in_batches
 from training.images import ImageData, ImageSplit
 from training.intervals import Interval, bootstrap, wilson
 from training.lazy import Images as SplitImages
@@ -85,8 +85,38 @@ class Findings:
     few: list[dict[str, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """The exported graphs of an autoencoder.
+
+    Attributes:
+        whole: images to reconstructions and errors.
+        encoder: images to latents.
+        decoder: latents to images.
+    """
+
+    whole: Path
+    encoder: Path
+    decoder: Path
+
+    def encode(self, images: SplitImages) -> Floats:
+        """Latents, float32, shape (n, latent)."""
+        (latents,) = run_in_batches(self.encoder, "images", images)
+        return latents
+
+    def decode(self, latents: Floats) -> Images:
+        """uint8 images, shape (n, height, width, channels)."""
+        (images,) = run_in_batches(self.decoder, "latents", latents)
+        return images
+
+    def errors(self, images: SplitImages) -> Floats:
+        """The mean squared error of each image on the 0 to 1 scale, shape (n,)."""
+        _, errors = run_in_batches(self.whole, "images", images)
+        return errors
+
+
 def evaluate(
-    model: Autoencoder,
+    graphs: Graphs,
     data: ImageData,
     judge: Judge | None,
     fitting: DensitySettings,
@@ -96,24 +126,24 @@ def evaluate(
     """Fits the density to the training images and measures everything on the test split.
 
     Args:
-        model: trained, on the CPU.
+        graphs: exported.
         data: the images.
         judge: of generated images; None if the images have no labels.
         fitting: of the density.
         generated: how many images to generate.
         few: the rows of the study of few images; empty without one.
     """
-    train_latents, test_latents = encode(model, data.train.images), encode(model, data.test.images)
+    train_latents, test_latents = graphs.encode(data.train.images), graphs.encode(data.test.images)
     density = fit_density(train_latents, data.train.labels, len(data.classes), fitting)
     # PCA, logistic regression and the pictures hold all pixels in memory, whatever the number and size of the images.
     bounded, tested = _bounded(data.train), _bounded(data.test)
-    reconstructed = decode(model, test_latents[: len(tested)])
-    errors = reconstruction_errors(model, data.test.images)
+    reconstructed = graphs.decode(test_latents[: len(tested)])
+    errors = graphs.errors(data.test.images)
     intervals = bootstrap(lambda chosen: {"mse": float(errors[chosen].mean())}, len(errors))
     metrics = AutoencoderMetrics(
         mse=float(errors.mean()),
-        validation_mse=float(reconstruction_errors(model, data.validation.images).mean()),
-        pca_mse=pca_error(bounded.images[:], tested.images[:], model.latent),
+        validation_mse=float(graphs.errors(data.validation.images).mean()),
+        pca_mse=pca_error(bounded.images[:], tested.images[:], test_latents.shape[1]),
     )
     if judge:
         latents, labels = density.draw(generated, seed=fitting.seed)
@@ -123,11 +153,11 @@ def evaluate(
                 "linear_pixels": linear_accuracy(
                     flat(bounded.images[:]), bounded.labels, flat(tested.images[:]), tested.labels
                 ),
-                **_judged(judge, data, decode(model, latents), labels, reconstructed),
+                **_judged(judge, data, graphs.decode(latents), labels, reconstructed),
             }
         )
         intervals["judge_agreement"] = wilson(round((metrics.judge_agreement or 0) * generated), generated)
-    denoising = measure_denoising(model, tested, judge)
+    denoising = measure_denoising(graphs, tested, judge)
     return Findings(metrics, intervals, density, train_latents, test_latents, reconstructed, denoising, few)
 
 
@@ -137,11 +167,11 @@ def add_noise(images: Images) -> Images:
     return (images + noise).clip(0, 255).astype(np.uint8)
 
 
-def measure_denoising(model: Autoencoder, split: ImageSplit, judge: Judge | None) -> Denoising:
+def measure_denoising(graphs: Graphs, split: ImageSplit, judge: Judge | None) -> Denoising:
     """What a model makes of noisy images; see `Denoising`."""
     clean = split.images[:]
     noisy = add_noise(clean)
-    restored = decode(model, encode(model, noisy))
+    restored = graphs.decode(graphs.encode(noisy))
     errors = (float(np.square(flat(one) - flat(clean)).mean()) for one in (noisy, restored))
     judged = (
         float((judge.classify(one) == split.labels).mean()) if judge else None for one in (clean, noisy, restored)

@@ -4,6 +4,8 @@ From the data to three published versions, top to bottom: load, build, fit, eval
 """
 
 import dataclasses
+import shutil
+import tempfile
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +15,12 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import GoldenCard, ManifestBase
+from service.inference.cards import GoldenCard, ManifestBase, TensorSpec
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.cards import ImageInput
 from training.autoencoder.density import DensitySettings
-from training.autoencoder.evaluation import Findings, evaluate
+from training.autoencoder.evaluation import Findings, Graphs, evaluate
 from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
@@ -26,6 +28,7 @@ from training.autoencoder.network import Autoencoder, NetworkSettings, build
 from training.autoencoder.report import write_part_report, write_report
 from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
 from training.cards import data_card, training_card
+from training.evaluator import run_in_batches
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState
 from training.images import ImageData, common_background, load_images
@@ -105,74 +108,104 @@ def run(arguments: Namespace, console: Console) -> None:
 
     model = as_served(model)
     recompute_norms(model, data.train.images)
-    findings = evaluate(model, data, judge, fitting, arguments.generated, few)
-    metrics = findings.metrics
-    console.print(f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f})")
-    if judge:
-        console.print(
-            f"the judge agrees with {metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
-            f"logistic regression {metrics.linear_latents:.4f} on latents, {metrics.linear_pixels:.4f} on pixels"
-        )
-    stated = run.stated(network, settings, learning, fitting) | {"judge_epochs": arguments.judge_epochs}
-    write = partial(_write_version, run=run, findings=findings, stated=stated, state=state)
-    run.deliver(*((part.name, partial(write, part=part)) for part in _parts(run.name, model, data, findings)))
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = _export_parts(run.name, model, data, Path(scratch))
+        findings = evaluate(Graphs(*(part.path for part in parts)), data, judge, fitting, arguments.generated, few)
+        metrics = findings.metrics
+        console.print(f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f})")
+        if judge:
+            console.print(
+                f"the judge agrees with {metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
+                f"logistic regression {metrics.linear_latents:.4f} on latents, {metrics.linear_pixels:.4f} on pixels"
+            )
+        stated = run.stated(network, settings, learning, fitting) | {"judge_epochs": arguments.judge_epochs}
+        write = partial(_write_version, run=run, findings=findings, stated=stated, state=state)
+        run.deliver(*((part.name, partial(write, part=part)) for part in parts))
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of the three graphs, and how it is published.
+    """One of the three graphs, exported, and how it is published.
 
     Attributes:
+        path: of the graph.
         name: of the model.
         kind: of its manifest.
-        graph: to be exported.
+        graph: as PyTorch has it.
         network: the part of the network in it.
         examples: real inputs.
         tensors: the names of the input and of the outputs.
-        atol: the largest difference from PyTorch that is tolerated.
+        card: of the golden file.
+        specs: of the input and of the outputs.
+        difference: the largest from PyTorch.
         words: a description.
         whole: the name of the model that it is a part of.
     """
 
+    path: Path
     name: str
     kind: type[AutoencoderManifest | EncoderManifest | DecoderManifest]
     graph: nn.Module
     network: nn.Module
     examples: Any
-    tensors: tuple[str, tuple[str, ...]]
-    atol: float
+    tensors: dict[str, Any]
+    card: GoldenCard
+    specs: tuple[TensorSpec, tuple[TensorSpec, ...]]
+    difference: float
     words: str
     whole: str
 
+    @property
+    def max_batch(self) -> int:
+        """The largest batch that was checked."""
+        return min(MAX_BATCH, len(self.examples))
 
-def _parts(name: str, model: Autoencoder, data: ImageData, findings: Findings) -> list[_Part]:
+
+def _export_parts(name: str, model: Autoencoder, data: ImageData, folder: Path) -> tuple[_Part, _Part, _Part]:
+    """The whole, the encoder and the decoder, exported to `folder`."""
     encoder, decoder = ("encoder", "decoder") if name == "autoencoder" else (f"{name}-encoder", f"{name}-decoder")
     images = data.test.images
+
+    def export_part(
+        name_of_part: str, kind: Any, graph: nn.Module, network: nn.Module, examples: Any,
+        tensors: tuple[str, tuple[str, ...]], atol: float, words: str,
+    ) -> _Part:  # fmt: skip
+        path = folder / f"{name_of_part}.onnx"
+        tolerances = {output: ERROR_ATOL for output in tensors[1] if output == "error"}
+        card = GoldenCard(rows=min(GOLDEN_ROWS, len(examples)), atol=atol, tolerances=tolerances)
+        names: dict[str, Any] = dict(zip(("input_name", "output_names"), tensors, strict=True))
+        inputs, outputs, difference = export(
+            graph, examples, path, max_batch=min(MAX_BATCH, len(examples)), card=card, **names
+        )
+        return _Part(
+            path, name_of_part, kind, graph, network, examples, names, card, (inputs, outputs), difference.value,
+            words, name,
+        )  # fmt: skip
+
     # A pixel half-way between two bytes may be rounded either way.
-    return [
-        _Part(name, AutoencoderManifest, AutoencoderGraph(model), model, images, ("images", ("restored", "error")), 1.0,
-              "convolutional autoencoder", name),
-        _Part(encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)),
-              1e-3, "the encoder of an autoencoder", name),
-        _Part(decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, findings.test_latents,
-              ("latents", ("images",)), 1.0,
-              "the decoder of an autoencoder, with a density to sample latents from", name),
-    ]  # fmt: skip
+    whole = export_part(
+        name, AutoencoderManifest, AutoencoderGraph(model), model, images, ("images", ("restored", "error")), 1.0,
+        "convolutional autoencoder",
+    )  # fmt: skip
+    first = export_part(
+        encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)), 1e-3,
+        "the encoder of an autoencoder",
+    )  # fmt: skip
+    (latents,) = run_in_batches(first.path, "images", images)
+    second = export_part(
+        decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, latents, ("latents", ("images",)), 1.0,
+        "the decoder of an autoencoder, with a density to sample latents from",
+    )  # fmt: skip
+    return whole, first, second
 
 
 def _write_version(
     target: Path, run: Run[ImageData], part: _Part, findings: Findings, stated: dict[str, Any], state: FitState
 ) -> ManifestBase:
     """Fills `target` with graph, golden file, density and report; returns the manifest, its `files` still empty."""
-    data = run.data
-    max_batch = min(MAX_BATCH, len(part.examples))
-    tolerances = {name: ERROR_ATOL for name in part.tensors[1] if name == "error"}
-    card = GoldenCard(rows=min(GOLDEN_ROWS, len(part.examples)), atol=part.atol, tolerances=tolerances)
-    names: dict[str, Any] = dict(zip(("input_name", "output_names"), part.tensors, strict=True))
-    inputs, outputs, difference = export(
-        part.graph, part.examples, target / MODEL, max_batch=max_batch, card=card, **names
-    )
-    write_golden(part.graph, part.examples[: card.rows], target / GOLDEN, **names)
+    data, card = run.data, part.card
+    shutil.copy(part.path, target / MODEL)
+    write_golden(part.graph, part.examples[: card.rows], target / GOLDEN, **part.tensors)
     if part.kind is DecoderManifest:
         findings.density.save(target / DENSITY)
     height, width, channels = data.shape
@@ -180,9 +213,9 @@ def _write_version(
         name=part.name,
         description=f"{data.name}: {part.words}, {findings.test_latents.shape[1]} latents per image",
         labels=data.classes,
-        inputs=(inputs,),
-        outputs=outputs,
-        max_batch=max_batch,
+        inputs=(part.specs[0],),
+        outputs=part.specs[1],
+        max_batch=part.max_batch,
         image=ImageInput(
             height=height,
             width=width,
@@ -199,7 +232,7 @@ def _write_version(
     )
     if isinstance(manifest, AutoencoderManifest):
         model: Any = part.network
-        write_report(target / "report", manifest, model, data, findings, state, difference.value)
+        write_report(target / "report", manifest, model, data, findings, state, part.difference)
     else:
         write_part_report(target / "report", manifest, part.whole)
     return manifest

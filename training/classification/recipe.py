@@ -21,6 +21,7 @@ from training.cards import count_parameters, data_card, training_card
 from training.classification.architectures import DEFAULTS, LEARNING, ONLY, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result
 from training.classification.distill import teach
+from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
 from training.classification.interpolate import interpolate
@@ -29,20 +30,21 @@ from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
 from training.data import halves
-from training.evaluation import Evaluation, evaluate, milliseconds_per_image
-from training.export import export, write_golden
+from training.evaluation import milliseconds_per_image
+from training.export import check_export, export, write_golden
 from training.fit import FitState
 from training.images import ImageData, load_images
 from training.inspection import missed_classes
-from training.labels import predict
 from training.options import (
     add_labelled_image_options,
+    add_quantize_option,
     add_result_options,
     add_training_options,
     integers,
     override,
     short_name,
 )
+from training.quantize import with_variants
 from training.rows import Row
 from training.run import Run, as_served, begin
 from training.weights import best_weights, fingerprint_of, keep_weights
@@ -92,6 +94,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
     how.add_argument("--distill", type=float, help="weight of the teacher's prediction in the loss")
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
+    add_quantize_option(out)
     out.add_argument("--mirror", action="store_true", help="average over an image and its mirror image when serving")
     out.add_argument(
         "--interpolate", action="store_true", help="move the weights back towards --start-from if validation gains"
@@ -158,15 +161,6 @@ def run(arguments: Namespace, console: Console) -> None:
     if arguments.interpolate:
         share = interpolate(model, best_weights(arguments.start_from), choice, mirror=arguments.mirror)
         console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
-    validation_logits = predict(model, data.validation.images, mirror=arguments.mirror)
-    test_logits = predict(model, data.test.images, mirror=arguments.mirror)
-    evaluation = evaluate(data.classes, validation_logits, data.validation.labels, test_logits, data.test.labels)
-    console.print(
-        f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
-        f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
-    )
-    if missed := missed_classes(evaluation.metrics.per_class):
-        console.print(missed)
     if isinstance(model, Transfer):  # the sizes that were in fact used for these images
         network = dataclasses.replace(network, network_size=model.size, start_size=model.start_size)
     stated = {
@@ -175,7 +169,7 @@ def run(arguments: Namespace, console: Console) -> None:
         if key not in _unused(arguments, network)
     }
     stated |= {"teacher": short_name(arguments.teacher), "mirror": arguments.mirror, "interpolated": share}
-    graph = ClassifierGraph(model, evaluation.calibration.temperature, arguments.mirror)
+    graph = ClassifierGraph(model, 1.0, arguments.mirror)
     run.deliver(
         (
             run.name,
@@ -186,7 +180,6 @@ def run(arguments: Namespace, console: Console) -> None:
                 network=network,
                 stated=stated,
                 state=state,
-                evaluation=evaluation,
                 others=others,
                 study=study,
             ),
@@ -270,7 +263,6 @@ def _write_version(
     network: NetworkSettings,
     stated: dict[str, Any],
     state: FitState,
-    evaluation: Evaluation,
     others: list[dict[str, Any]],
     study: list[Row],
 ) -> ClassifierManifest:
@@ -279,7 +271,16 @@ def _write_version(
     names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
     max_batch = min(MAX_BATCH, len(images))
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
-    inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
+    inputs, outputs, _ = export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
+    evaluation = ClassificationEvaluator(data).evaluate(target / MODEL)
+    run.console.print(
+        f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
+        f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
+    )
+    if missed := missed_classes(evaluation.metrics.per_class):
+        run.console.print(missed)
+    graph.temperature = evaluation.calibration.temperature
+    difference = check_export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
     write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
     description = {
@@ -326,4 +327,7 @@ def _write_version(
     shutil.copy(run.folder / RESULT, target / "report")
     if run.arguments.keep_weights:
         keep_weights(graph.network, target)
+    if run.arguments.quantize:
+        evaluator = ClassificationEvaluator(data, graph.temperature)
+        return with_variants(target, manifest, evaluator, run.console)
     return manifest

@@ -15,20 +15,28 @@ from rich.console import Console
 
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
-from service.tasks.detection.manifest import DetectorManifest, DetectorMetrics, LetterboxInput, Suppression
+from service.tasks.detection.manifest import DetectorManifest, LetterboxInput, Suppression
 from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
-from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
+from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.network import Detector, NetworkSettings, build
 from training.detection.report import write_report
-from training.detection.task import Detection, DetectionSettings, detect
+from training.detection.task import Detection, DetectionSettings
 from training.evaluation import milliseconds_per_image
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState
-from training.options import add_data_options, add_reading_options, add_result_options, add_training_options, override
+from training.options import (
+    add_data_options,
+    add_quantize_option,
+    add_reading_options,
+    add_result_options,
+    add_training_options,
+    override,
+)
+from training.quantize import with_variants
 from training.run import Run, as_served, begin
 
 MAX_BATCH = 16
@@ -75,7 +83,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--mosaic", type=float, help="fraction of the images that are composed of four")
     how.add_argument("--scale", type=_range, metavar="LEAST,MOST", help="range that images are scaled by")
     how.add_argument("--colour", type=float, help="strength of the colour jitter")
-    add_result_options(parser, "detector")
+    add_quantize_option(add_result_options(parser, "detector"))
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -114,8 +122,6 @@ def run(arguments: Namespace, console: Console) -> None:
         learning=learning,
         stated=run.stated(network, settings, learning),
         state=state,
-        chosen=detect(model, data.validation, learning),
-        found=detect(model, data.test, learning),
     )
     run.deliver((run.name, write))
     result = json.loads((run.folder / "result.json").read_text())
@@ -148,8 +154,6 @@ def _write_version(
     learning: DetectionSettings,
     stated: dict[str, Any],
     state: FitState,
-    chosen: list[Detections],
-    found: list[Detections],
 ) -> DetectorManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     graph = DetectorGraph(model, learning.iou, learning.floor, learning.max_detections)
@@ -164,7 +168,8 @@ def _write_version(
     )
     rows = min(GOLDEN_ROWS, len(images))
     write_golden(graph, images[:rows], target / GOLDEN, **names)
-    precision = average_precision(found, data.test, data.classes)
+    evaluator = DetectionEvaluator(data)
+    measured = evaluator.evaluate(target / MODEL)
     height, width = data.size
     manifest = DetectorManifest(
         name=run.name,
@@ -177,16 +182,7 @@ def _write_version(
         # A small frame may have fewer cells than detections are allowed.
         suppression=Suppression(iou=learning.iou, floor=learning.floor, max_detections=outputs[1].shape[1]),
         data=data_card(data),
-        metrics=DetectorMetrics(
-            map_50=precision.map_50,
-            map_75=precision.map_75,
-            map=precision.map,
-            validation_map=max(state.best_score, 0.0),
-            per_class=precision.per_class,
-        ),
-        curves=threshold_curves(chosen, data.validation, data.classes),
-        test_curves=threshold_curves(found, data.test, data.classes),
-        intervals=precision_intervals(found, data.test, data.classes),
+        **measured.fields,
         training=training_card("python -m training detection", stated, state, model),
         golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
         files={},
@@ -194,8 +190,8 @@ def _write_version(
     result = {
         "data": data.name,
         "parameters": count_parameters(model),
-        "map_50": precision.map_50,
-        "map": precision.map,
+        "map_50": measured.metrics.map_50,
+        "map": measured.metrics.map,
         "training_seconds": round(state.seconds, 1),
         "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
         "ms_batch_max": milliseconds_per_image(target / MODEL, images, max_batch, repeats=5),
@@ -206,5 +202,7 @@ def _write_version(
     }
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    write_report(target / "report", manifest, found, data, learning.augment, result)
+    write_report(target / "report", manifest, measured.found, data, learning.augment, result)
+    if run.arguments.quantize:
+        return with_variants(target, manifest, evaluator, run.console)
     return manifest

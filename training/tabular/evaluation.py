@@ -27,8 +27,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from service.tasks.cards import Calibration, ClassMetrics
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
-from training.calibrate import expected_calibration_error, fit_temperature, softmax
+from training.calibrate import expected_calibration_error, logits_of, softmax
 from training.evaluation import macro_f1
+from training.evaluator import run_in_batches
 from training.fit import FitSettings, fit
 from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import Floats, Kind, TabularData, TabularSplit
@@ -38,6 +39,8 @@ from training.tabular.task import Rows, predict
 FOLDS = 5
 # Gradient boosting takes categories with fewer words for categories, and others for numbers.
 _MOST_BINS = 255
+INPUT = "rows"
+BATCH = 1024
 # Trains on a split and predicts the targets of other rows.
 Method = Callable[[TabularSplit, Floats], npt.NDArray[Any]]
 
@@ -186,21 +189,33 @@ def intervals(predicted: npt.NDArray[Any], data: TabularData) -> dict[str, Inter
     )
 
 
-def evaluate(
-    model: TabularNetwork,
-    data: TabularData,
-    scale: tuple[float, float] | None,
-    compared: dict[str, CrossValidated],
-    held_out_outputs: Floats,
-    held_out_targets: npt.NDArray[Any],
-) -> tuple[TabularMetrics, Calibration | None]:
-    """Test figures, and for classes the calibration.
+def answers(graph: Path, rows: Floats) -> Floats:
+    """What an exported graph answers: probabilities, shape (n, classes), or numbers, shape (n, 1)."""
+    (outputs,) = run_in_batches(graph, INPUT, rows, BATCH)
+    return outputs
 
-    The temperature is fitted on the rows that the folds held out. The validation rows alone are too few for it: if
-    none of a handful is misclassified, the best temperature makes every answer certain.
+
+def answered(graph: Path, rows: Floats, kind: Kind) -> npt.NDArray[Any]:
+    """The classes that an exported graph predicts, or the numbers, shape (n,)."""
+    outputs = answers(graph, rows)
+    return outputs.argmax(1) if kind == "classification" else outputs[:, 0].astype(np.float64)
+
+
+def evaluate(
+    graph: Path, data: TabularData, compared: dict[str, CrossValidated], temperature: float
+) -> tuple[TabularMetrics, Calibration | None]:
+    """Test figures of an exported graph, and for classes the calibration.
+
+    Args:
+        graph: with the temperature in it.
+        data: the rows.
+        compared: the figures of the folds.
+        temperature: that the graph divides the logits by. It was fitted on the rows that the folds held out, since the
+            validation rows alone are too few: if none of a handful is misclassified, the best temperature makes every
+            answer certain.
     """
-    predicted, targets = predictions(model, data.test.rows, scale), data.test.targets
-    if scale is not None:
+    predicted, targets = answered(graph, data.test.rows, data.kind), data.test.targets
+    if data.kind == "regression":
         metrics = TabularMetrics(
             rmse=float(root_mean_squared_error(targets, predicted)),
             mae=float(mean_absolute_error(targets, predicted)),
@@ -208,12 +223,12 @@ def evaluate(
             cross_validated=compared,
         )
         return metrics, None
-    logits = predict(model, data.test.rows)
-    temperature = fit_temperature(held_out_outputs, held_out_targets)
+    probabilities = answers(graph, data.test.rows)
+    uncalibrated = softmax(logits_of(probabilities) * np.float32(temperature))
     calibration = Calibration(
         temperature=temperature,
-        ece_before=expected_calibration_error(softmax(logits), targets),
-        ece_after=expected_calibration_error(softmax(logits / temperature), targets),
+        ece_before=expected_calibration_error(uncalibrated, targets),
+        ece_after=expected_calibration_error(probabilities, targets),
     )
     precision, recall, f1, support = precision_recall_fscore_support(
         targets, predicted, labels=range(len(data.classes)), zero_division=0.0

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
-from service.tasks.cards import Calibration
 from service.tasks.tabular.columns import UNKNOWN
-from service.tasks.tabular.manifest import TabularManifest, TabularMetrics
+from service.tasks.tabular.manifest import CrossValidated, TabularManifest
+from training.calibrate import fit_temperature
 from training.cards import data_card, training_card
 from training.export import export, write_golden
 from training.fit import FitSettings, FitState
@@ -32,14 +32,15 @@ from training.options import (
 from training.run import Run, as_served, begin
 from training.tabular.data import BREAST_CANCER, TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
+    INPUT,
     NetworkMethod,
+    answered,
     baselines,
     cross_validate,
     evaluate,
     folds_of,
     intervals,
     permutation_importance,
-    predictions,
     standardised,
     target_scale,
 )
@@ -115,21 +116,19 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     held_out = np.concatenate([fold for _, fold in folds_of(rows, data.kind, settings.seed)])
-    metrics, calibration = evaluate(model, data, scale, compared, np.concatenate(this.outputs), rows.targets[held_out])
+    temperature = 1.0
+    if data.classes:
+        temperature = fit_temperature(np.concatenate(this.outputs), rows.targets[held_out])
     for method, row in compared.items():
         console.print(f"{method}: {row.mean:.4f} ± {row.std:.4f} over five folds")
-    console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
-    if missed := missed_classes(metrics.per_class):
-        console.print(missed)
-    graph = TabularGraph(model, calibration.temperature if calibration else 1.0, scale).eval()
+    graph = TabularGraph(model, temperature, scale).eval()
     write = partial(
         _write_version,
         run=run,
         graph=graph,
         stated=run.stated(network, settings),
         state=state,
-        metrics=metrics,
-        calibration=calibration,
+        compared=compared,
     )
     run.deliver((run.name, write))
 
@@ -140,13 +139,12 @@ def _write_version(
     graph: TabularGraph,
     stated: dict[str, Any],
     state: FitState,
-    metrics: TabularMetrics,
-    calibration: Calibration | None,
+    compared: dict[str, CrossValidated],
 ) -> TabularManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, network, scale = run.data, graph.network, graph.scale
     names: dict[str, Any] = {
-        "input_name": "rows",
+        "input_name": INPUT,
         "output_names": ("probabilities" if data.classes else "values",),
     }
     # Every row at least once, and some with a missing value or an unknown word.
@@ -159,7 +157,12 @@ def _write_version(
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
-    predicted = predictions(network, data.test.rows, scale)
+    predict = partial(answered, target / MODEL, kind=data.kind)
+    predicted = predict(data.test.rows)
+    metrics, calibration = evaluate(target / MODEL, data, compared, graph.temperature)
+    run.console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
+    if missed := missed_classes(metrics.per_class):
+        run.console.print(missed)
     manifest = TabularManifest(
         name=run.name,
         description=f"{data.name}: {data.target} from {len(data.columns)} columns, dense network",
@@ -179,8 +182,6 @@ def _write_version(
         golden=card,
         files={},
     )
-    importance = permutation_importance(
-        partial(predictions, network, scale=scale), data.test, data.kind, stated["seed"]
-    )
+    importance = permutation_importance(predict, data.test, data.kind, stated["seed"])
     write_report(target / "report", manifest, data, predicted.astype(np.float64), importance, state, difference.value)
     return manifest

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,12 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from service.tasks.text.reading import influence, read_text, without_each
-from training.calibrate import softmax
 from training.evaluation import Evaluation
 from training.text.baseline import linear_baseline
 from training.text.data import TextData
+from training.text.evaluator import answers
 from training.text.network import TextNetwork
-from training.text.task import Ids, predict
+from training.text.task import Ids
 
 _MISTAKES = 8
 _WORDS_PER_MISTAKE = 5
@@ -43,6 +44,7 @@ class Findings:
 
 
 def investigate(
+    graph: Path,
     model: TextNetwork,
     tokenizer: Tokenizer,
     length: int,
@@ -53,6 +55,7 @@ def investigate(
     """Measures what the report needs in addition to the evaluation.
 
     Args:
+        graph: exported.
         model: trained, on the CPU.
         tokenizer: of the version.
         length: the number of words that texts are truncated to.
@@ -65,7 +68,7 @@ def investigate(
         model.vectors.weight.detach().numpy(),
         _lengths(tokenizer, data.train.texts, length),
         linear_baseline(data),
-        _influences(model, tokenizer, length, data, evaluation),
+        _influences(graph, tokenizer, length, data, evaluation),
         study,
     )
 
@@ -86,7 +89,7 @@ def _lengths(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Ids:
 
 
 def _influences(
-    model: TextNetwork, tokenizer: Tokenizer, length: int, data: TextData, evaluation: Evaluation
+    graph: Path, tokenizer: Tokenizer, length: int, data: TextData, evaluation: Evaluation
 ) -> dict[int, list[tuple[str, float]]]:
     """For the most confident mistakes the words whose removal changes the prediction most."""
     influences = {}
@@ -95,7 +98,7 @@ def _influences(
         reading = read_text(tokenizer, text, length)
         if not reading.tokens:
             continue
-        without = softmax(predict(model, without_each(reading.ids)) / evaluation.calibration.temperature)
+        without = answers(graph, without_each(reading.ids))
         words = influence(text, reading, evaluation.probabilities[index], without)
         strongest = sorted(words, key=lambda word: -abs(float(word["weight"])))[:_WORDS_PER_MISTAKE]
         influences[index] = [(str(word["word"]), float(word["weight"])) for word in strongest]

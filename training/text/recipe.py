@@ -19,20 +19,28 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.cards import data_card, training_card
 from training.data import halves
-from training.evaluation import Evaluation, evaluate
-from training.export import export, write_golden
+from training.export import check_export, export, write_golden
 from training.fit import FitSettings, FitState
 from training.inspection import missed_classes
-from training.options import add_data_options, add_reading_options, add_result_options, add_training_options, override
+from training.options import (
+    add_data_options,
+    add_quantize_option,
+    add_reading_options,
+    add_result_options,
+    add_training_options,
+    override,
+)
+from training.quantize import with_variants
 from training.run import Run, as_served, begin
 from training.text.data import TextData, load_texts
-from training.text.evaluation import Findings, investigate
+from training.text.evaluation import investigate
+from training.text.evaluator import TextEvaluator
 from training.text.graph import TextGraph
 from training.text.network import NetworkSettings, build
 from training.text.operators import TRANSLATIONS
 from training.text.report import write_report
 from training.text.study import run_study
-from training.text.task import Ids, TextClassification, TextSettings, padded, predict
+from training.text.task import Ids, TextClassification, TextSettings, padded
 from training.text.tokenizer import to_ids
 from training.text.vocabulary import choose_vocabulary, make_tokenizer
 
@@ -79,6 +87,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     how.add_argument("--balance", type=float, help="0 weights every text alike in the loss, 1 every class")
     out = add_result_options(parser, "topics")
+    add_quantize_option(out)
     out.add_argument("--study", action="store_true", help="also measure the effect of vocabulary and length")
 
 
@@ -128,26 +137,17 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     model = as_served(model)
-    evaluation = evaluate(
-        data.classes, predict(model, validation), data.validation.labels, predict(model, test), data.test.labels
-    )
-    findings = investigate(model, tokenizer, length, data, evaluation, study)
-    console.print(
-        f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {findings.baseline:.4f}), macro F1 "
-        f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
-    )
-    if missed := missed_classes(evaluation.metrics.per_class):
-        console.print(missed)
     write = partial(
         _write_version,
         run=run,
-        graph=TextGraph(model, evaluation.calibration.temperature).eval(),
+        graph=TextGraph(model, 1.0).eval(),
+        evaluator=TextEvaluator(data, train, validation, test),
         test=test,
+        tokenizer=tokenizer,
         length=length,
         stated=run.stated(network, settings, learning),
         state=state,
-        evaluation=evaluation,
-        findings=findings,
+        study=study,
     )
     run.deliver((run.name, write))
 
@@ -187,32 +187,41 @@ def _write_version(
     target: Path,
     run: Run[TextData],
     graph: TextGraph,
+    evaluator: TextEvaluator,
     test: Sequence[Ids],
+    tokenizer: Tokenizer,
     length: int,
     stated: dict[str, Any],
     state: FitState,
-    evaluation: Evaluation,
-    findings: Findings,
+    study: list[dict[str, Any]],
 ) -> TextManifest:
     """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
-    data, network = run.data, graph.network
+    data = run.data
+    network: Any = graph.network
     max_batch = min(MAX_BATCH, len(test))
     names: dict[str, Any] = {"input_name": "ids", "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(test)), atol=ATOL)
     mixed = padded(test[:max_batch]).numpy()
     # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
     longest = np.resize(np.concatenate(test), (max_batch, length))
-    more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
-    inputs, outputs, difference = export(
-        graph,
-        mixed,
-        target / MODEL,
-        max_batch=max_batch,
-        card=card,
-        axes=("batch", "length"),
-        more=more,
-        translations=TRANSLATIONS,
+    checked = {
+        "max_batch": max_batch,
+        "card": card,
+        "more": [mixed[:, :1], mixed[:, :5], longest, longest[:1]],
         **names,
+    }
+    inputs, outputs, _ = export(
+        graph, mixed, target / MODEL, axes=("batch", "length"), translations=TRANSLATIONS, **checked
+    )
+    evaluation = evaluator.evaluate(target / MODEL)
+    if missed := missed_classes(evaluation.metrics.per_class):
+        run.console.print(missed)
+    graph.temperature = evaluation.calibration.temperature
+    difference = check_export(graph, mixed, target / MODEL, **checked)
+    findings = investigate(target / MODEL, network, tokenizer, length, data, evaluation, study)
+    run.console.print(
+        f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {findings.baseline:.4f}), macro F1 "
+        f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
     )
     write_golden(graph, padded(test[: card.rows]).numpy(), target / GOLDEN, **names)
     findings.tokenizer.save(str(target / TOKENIZER))
@@ -235,4 +244,6 @@ def _write_version(
         files={},
     )
     write_report(target / "report", manifest, evaluation, data, findings, state, difference.value)
+    if run.arguments.quantize:
+        return with_variants(target, manifest, evaluator.at(graph.temperature), run.console)
     return manifest

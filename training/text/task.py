@@ -129,12 +129,16 @@ def predict(network: nn.Module, texts: Sequence[Ids]) -> npt.NDArray[np.float32]
     """Logits, shape (texts, classes), in the order of the texts; those of similar length are computed together."""
     network.eval()
     device = next(network.parameters()).device
-    order = np.argsort([len(ids) for ids in texts], kind="stable")
-    parts = []
-    for start in range(0, len(order), EVALUATION_BATCH):
-        batch = padded([texts[index] for index in order[start : start + EVALUATION_BATCH]])
-        parts.append(network(batch.to(device)).float().cpu().numpy())
-    logits = np.concatenate(parts)
+    parts = in_order_of_length(texts)
+    logits = np.concatenate(
+        [network(padded([texts[index] for index in part]).to(device)).float().cpu().numpy() for part in parts]
+    )
     in_order = np.empty_like(logits)
-    in_order[order] = logits
+    in_order[np.concatenate(parts)] = logits
     return in_order
+
+
+def in_order_of_length(texts: Sequence[Ids]) -> list[npt.NDArray[np.int64]]:
+    """The indices of the texts in batches of similar length, the shortest first."""
+    order = np.argsort([len(ids) for ids in texts], kind="stable")
+    return [order[start : start + EVALUATION_BATCH] for start in range(0, len(order), EVALUATION_BATCH)]

@@ -1,0 +1,107 @@
+"""How graphs of a detector are judged: see `training.evaluator`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.tasks.detection.manifest import DetectorMetrics, ThresholdCurves
+from training.detection.data import DetectionData, DetectionSplit
+from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
+from training.detection.task import EVALUATION_BATCH, in_originals
+from training.evaluator import Inputs, run_in_batches, sample
+from training.intervals import Interval
+
+INPUT = "images"
+# All activations of a batch are in memory at once.
+_CALIBRATION_BATCH = 2
+_MOST_EXAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a detector.
+
+    Attributes:
+        metrics: average precision on the test split.
+        curves: precision and recall by threshold, on validation.
+        test_curves: likewise, on test.
+        intervals: of average precision.
+        found: the detections in the test images.
+    """
+
+    metrics: DetectorMetrics
+    curves: ThresholdCurves
+    test_curves: ThresholdCurves
+    intervals: dict[str, Interval]
+    found: list[Detections]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a manifest says of it, by the name of the field."""
+        return {
+            "metrics": self.metrics,
+            "curves": self.curves,
+            "test_curves": self.test_curves,
+            "intervals": self.intervals,
+        }
+
+
+class DetectionEvaluator:
+    """See `training.evaluator.Evaluator`.
+
+    Args:
+        data: the images.
+    """
+
+    figure = "map"
+    may_fall = 0.005
+    compared = "scores"
+
+    def __init__(self, data: DetectionData) -> None:
+        self._data = data
+
+    def calibration(self, count: int) -> list[Inputs]:
+        """See `training.evaluator.Evaluator`."""
+        # A photograph has as many activations as dozens of small images.
+        images = self._data.train.images[sample(count // 16, len(self._data.train))]
+        return [
+            {INPUT: images[start : start + _CALIBRATION_BATCH]} for start in range(0, len(images), _CALIBRATION_BATCH)
+        ]
+
+    def examples(self, count: int) -> Inputs:
+        """See `training.evaluator.Evaluator`."""
+        return {INPUT: self._data.validation.images[: min(count, _MOST_EXAMPLES)]}
+
+    def score(self, graph: Path) -> float:
+        """See `training.evaluator.Evaluator`."""
+        split = self._data.validation
+        return average_precision(answers(graph, split), split, self._data.classes).map
+
+    def finish(self, graph: Path) -> dict[str, Any]:
+        """See `training.evaluator.Evaluator`."""
+        return self.evaluate(graph).fields
+
+    def evaluate(self, graph: Path) -> Measured:
+        """Measures everything."""
+        data = self._data
+        chosen, found = answers(graph, data.validation), answers(graph, data.test)
+        precision = average_precision(found, data.test, data.classes)
+        metrics = DetectorMetrics(
+            map_50=precision.map_50,
+            map_75=precision.map_75,
+            map=precision.map,
+            validation_map=average_precision(chosen, data.validation, data.classes).map,
+            per_class=precision.per_class,
+        )
+        return Measured(
+            metrics,
+            threshold_curves(chosen, data.validation, data.classes),
+            threshold_curves(found, data.test, data.classes),
+            precision_intervals(found, data.test, data.classes),
+            found,
+        )
+
+
+def answers(graph: Path, split: DetectionSplit) -> list[Detections]:
+    """The detections in each image, in pixels of the originals."""
+    return in_originals(split, 0, run_in_batches(graph, INPUT, split.images, EVALUATION_BATCH))

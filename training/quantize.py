@@ -1,0 +1,226 @@
+"""Adds variants to a published model: graphs that are smaller or faster, and good enough to answer in its place.
+
+Every variant is judged by its own exported graph: on validation, which decides whether it is kept, and then once on
+test. The result is a new version with the same reference.
+"""
+
+import shutil
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+from rich.console import Console
+
+from service.inference.cards import Kept, ManifestBase, VariantCard
+from service.inference.cuda import cuda_problem
+from service.inference.manifest import MANIFEST, MODEL
+from service.inference.session import Session
+from service.tasks.registry import read_manifest
+from training.evaluator import Evaluator
+from training.half import write_float16, write_half_vectors
+from training.int8 import PERCENTILE, Quantizer
+from training.publish import publish
+from training.published import add_published_options, evaluator_of, find_version
+from training.speed import compare_speed
+from training.variants import Trial, write_golden, write_section
+
+METHODS = ("int8", "int8-mixed", "float16", "half-vectors")
+# Training inputs that tell the ranges of activations.
+CALIBRATION = 1024
+# Validation inputs that tell how far a graph is from its reference.
+_COMPARED = 128
+# No more layers than this share stay in float: what would be left to gain?
+_SHARE_IN_FLOAT = 0.2
+FASTER, SMALLER = 1.3, 0.5
+ManifestT = TypeVar("ManifestT", bound=ManifestBase)
+
+
+class NothingKept(Exception):
+    """No variant is worth keeping."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The command line."""
+    add_published_options(parser)
+    parser.add_argument(
+        "--method", nargs="+", choices=(*METHODS, "all"), default=["all"], help="which variants to try (default: all)"
+    )
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Tries variants, and publishes a version with those that are kept."""
+    folder = find_version(arguments.models, arguments.model)
+    manifest = read_manifest(folder)
+    evaluator = evaluator_of(manifest, folder, arguments)
+    methods = METHODS if "all" in arguments.method else [name for name in METHODS if name in arguments.method]
+
+    def write(target: Path) -> ManifestBase:
+        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        return add_variants(target, manifest, evaluator, console, methods)
+
+    try:
+        (version,) = publish(arguments.models, [(manifest.name, write)])
+    except NothingKept:
+        console.print(f"no variant of {folder} is worth keeping: nothing is published")
+    else:
+        console.print(f"published {version}")
+
+
+def with_variants(folder: Path, manifest: ManifestT, evaluator: Evaluator, console: Console) -> ManifestT:
+    """The manifest of a version that is being written, with the variants that were worth keeping, if any."""
+    try:
+        return add_variants(folder, manifest, evaluator, console)
+    except NothingKept:
+        console.print("no variant is worth keeping")
+        return manifest
+
+
+def add_variants(
+    folder: Path,
+    manifest: ManifestT,
+    evaluator: Evaluator,
+    console: Console,
+    methods: Sequence[str] = METHODS,
+) -> ManifestT:
+    """Tries variants of the version in `folder` and writes those that are kept into it.
+
+    Args:
+        folder: with the reference, its golden file and, perhaps, its report.
+        manifest: of the version; its `files` are not looked at.
+        evaluator: of its data.
+        console: where progress goes.
+        methods: which variants to try.
+
+    Returns:
+        The manifest with the variants that were kept.
+
+    Raises:
+        NothingKept: none was.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        trials = _try(folder / MODEL, evaluator, console, methods, Path(scratch), manifest.max_batch)
+        kept = [trial for trial in trials if trial.kept]
+        if not kept:
+            raise NothingKept
+        cards = [_keep(trial, folder, manifest, evaluator) for trial in kept]
+    names = {trial.name for trial in trials}
+    variants = (*(card for card in manifest.variants if card.name not in names), *cards)
+    complete = manifest.model_copy(update={"variants": variants})
+    write_section(folder / "report", complete, trials)
+    for card in cards:
+        figures = complete.as_variant(card).headline
+        console.print(f"{card.name}, on test: {', '.join(f'{key} {value:.4f}' for key, value in figures.items())}")
+    return complete
+
+
+def _try(
+    reference: Path, evaluator: Evaluator, console: Console, methods: Sequence[str], scratch: Path, max_batch: int
+) -> list[Trial]:
+    """Makes a graph by each method and judges it on validation."""
+    score = evaluator.score(reference)
+    console.print(f"reference: validation {evaluator.figure} {score:.4f}")
+    enough = score - evaluator.may_fall
+    quantizer: Quantizer | None = None
+    trials: list[Trial] = []
+    for method in methods:
+        path = scratch / f"{method}.onnx"
+        device: Literal["cpu", "cuda"] = "cpu"
+        try:
+            if method in ("int8", "int8-mixed"):
+                if any(trial.name == "int8" and trial.kept for trial in trials):
+                    continue  # with all layers in int8 there is nothing that a mixture could be better at
+                quantizer = quantizer or Quantizer(reference, evaluator.calibration(CALIBRATION), scratch)
+                in_float = []
+                if method == "int8-mixed":
+                    in_float = _sensitive_layers(quantizer, reference, evaluator, enough, path, console)
+                quantizer.write(path, in_float)
+                words = f"{_INT8}; {len(in_float)} of {len(quantizer.layers)} layers in float: {', '.join(in_float)}"
+                words = words if in_float else _INT8
+            elif method == "float16":
+                device, words = "cuda", "weights and arithmetic in half precision, the end in float32"
+                write_float16(reference, path)
+            else:
+                words = "word vectors in half precision"
+                write_half_vectors(reference, path)
+        except ValueError as error:
+            console.print(f"{method}: not possible: {error}")
+            continue
+        kept = Kept(figure=evaluator.figure, value=evaluator.score(path), reference=score)
+        examples = evaluator.examples(max_batch)
+        measurable = device == "cpu" or cuda_problem() is None
+        speed = compare_speed(path, reference, examples, device) if measurable else ()
+        sizes = path.stat().st_size, reference.stat().st_size
+        trial = Trial(method, path, device, words, kept, *sizes, speed, None)
+        trial = trial.with_reason(_why_not(trial, enough))
+        console.print(trial.words)
+        trials.append(trial)
+    return trials
+
+
+_INT8 = (
+    "static int8 (QDQ, per channel, unsigned activations, signed weights), calibrated with the percentile "
+    f"{PERCENTILE} of the activations on training inputs"
+)
+
+
+def _why_not(trial: Trial, enough: float) -> str | None:
+    """Why a variant is not kept; None if it is."""
+    validation = trial.validation
+    # The reference's figures have four digits or so; a rounding error decides nothing.
+    if validation.value < enough + 1e-9:
+        return f"validation {validation.figure} falls by {validation.reference - validation.value:.4f}"
+    if trial.gain < FASTER and trial.size > SMALLER * trial.reference_size:
+        return f"neither {FASTER} times as fast nor half as large"
+    return None
+
+
+def _sensitive_layers(
+    quantizer: Quantizer, reference: Path, evaluator: Evaluator, enough: float, path: Path, console: Console
+) -> list[str]:
+    """The layers to leave in float so that a graph is good enough: those that bring it closest to the reference.
+
+    Each layer alone is left in float, and what the answers then gain tells how sensitive it is to quantisation.
+
+    Raises:
+        ValueError: so many would have to stay in float that it is not worth it.
+    """
+    inputs = evaluator.examples(_COMPARED)
+    wanted = _answers(reference, inputs, evaluator.compared)
+    distance: dict[str, float] = {}
+    for layer in quantizer.layers:
+        quantizer.write(path, [layer])
+        distance[layer] = float(np.abs(_answers(path, inputs, evaluator.compared) - wanted).mean())
+    ranked = sorted(distance, key=distance.__getitem__)
+    console.print("the most sensitive layers: " + ", ".join(f"{name} ({distance[name]:.2g})" for name in ranked[:5]))
+    for count in range(1, 1 + int(len(ranked) * _SHARE_IN_FLOAT)):
+        quantizer.write(path, ranked[:count])
+        if evaluator.score(path) > enough:
+            return ranked[:count]
+    raise ValueError(f"with a fifth of the {len(ranked)} layers in float it is not good enough")
+
+
+def _answers(graph: Path, inputs: Any, output: str) -> Any:
+    session = Session(graph, "cpu")
+    return session.run(inputs)[session.outputs.index(output)]
+
+
+def _keep(trial: Trial, folder: Path, manifest: ManifestBase, evaluator: Evaluator) -> VariantCard:
+    """Measures a variant on test and writes its files."""
+    fields = evaluator.finish(trial.path)
+    card_type: Callable[..., VariantCard] = get_args(type(manifest).model_fields["variants"].annotation)[0]
+    golden = write_golden(trial, folder, manifest, evaluator.examples(manifest.max_batch))
+    shutil.copy(trial.path, folder / f"{trial.name}.onnx")
+    return card_type(
+        name=trial.name,
+        file=f"{trial.name}.onnx",
+        device=trial.device,
+        method=trial.method,
+        golden=golden,
+        size=trial.path.stat().st_size,  # with the temperature, which was fitted last
+        validation=trial.validation,
+        speed=trial.speed,
+        **fields,
+    )

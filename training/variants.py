@@ -1,0 +1,204 @@
+"""What is written of the variants of a version: golden files of their own, and the section of the report."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from matplotlib.axes import Axes
+
+from service.inference.cards import GoldenCard, Kept, ManifestBase, Speed
+from service.inference.golden import compare
+from service.inference.session import Session
+from training.evaluator import Array, Inputs
+from training.markdown import table
+from training.plots import save_plot
+
+_HEADING = "## Variants"
+_PLOT = "variants.png"
+# A difference on another machine may be larger than any that was seen here.
+_MARGIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A variant that was tried.
+
+    Attributes:
+        name: of the method and the variant.
+        path: of its graph.
+        device: where it is meant to run.
+        method: how it was made.
+        validation: what decides whether it is kept.
+        size: of its file, in bytes; likewise `reference_size`.
+        speed: beside the reference; empty where it could not be measured.
+        why_not: why it is not kept; None if it is.
+    """
+
+    name: str
+    path: Path
+    device: Literal["cpu", "cuda"]
+    method: str
+    validation: Kept
+    size: int
+    reference_size: int
+    speed: tuple[Speed, ...]
+    why_not: str | None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is kept."""
+        return self.why_not is None
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast as the reference it is in the largest batches that were measured."""
+        return self.speed[-1].items_per_second / self.speed[-1].reference if self.speed else 1.0
+
+    @property
+    def words(self) -> str:
+        """All of it in a line."""
+        validation = self.validation
+        gains = ", ".join(f"{gain_of(speed):.2f} at {speed.batch}" for speed in self.speed) or "not measured"
+        return (
+            f"{self.name}: {self.why_not or 'kept'}; validation {validation.figure} {validation.value:.4f} "
+            f"(reference {validation.reference:.4f}), times as fast: {gains}; {self.size / 1e6:.1f} MB "
+            f"({self.reference_size / 1e6:.1f}); {self.method}"
+        )
+
+    def with_reason(self, why_not: str | None) -> "Trial":
+        """The same, not kept for this reason."""
+        return replace(self, why_not=why_not)
+
+
+def gain_of(speed: Speed) -> float:
+    """How many times as fast as the reference."""
+    return speed.items_per_second / speed.reference
+
+
+def write_golden(trial: Trial, folder: Path, manifest: ManifestBase, examples: Inputs) -> GoldenCard:
+    """Writes a variant's golden file: the inputs of the version's, and the answers that its graph means.
+
+    They come from the graph as ONNX defines it, node by node without the runtime's fusions, so they hold whatever
+    kernels compute it. How far those may be off is twice what they are on this machine, and at least what the
+    reference may be.
+
+    Args:
+        trial: the variant.
+        folder: of the version, with the golden file of its reference.
+        manifest: of the version.
+        examples: further inputs, to see how far kernels are off.
+    """
+    file = f"{trial.name}.npz"
+    with np.load(folder / manifest.golden.file) as golden:
+        inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
+    meant = as_defined(trial.path, inputs)
+    np.savez_compressed(folder / file, allow_pickle=False, **inputs, **meant)
+    worst = 1.0
+    for each, threads in ((inputs, 1), (inputs, 0), (examples, 0)):
+        session = Session(trial.path, "cpu", threads)
+        for count in (1, len(next(iter(each.values())))):
+            some = {name: array[:count] for name, array in each.items()}
+            answers = dict(zip(session.outputs, session.run(some), strict=True))
+            difference = compare(as_defined(trial.path, some), answers, manifest.golden)
+            worst = max(worst, _MARGIN * difference.value / difference.accepted)
+    integers = {spec.name for spec in manifest.outputs if spec.dtype == "int64"}
+    return _widened(manifest.golden, worst, integers).model_copy(update={"file": file})
+
+
+def as_defined(path: Path, inputs: Inputs) -> dict[str, Array]:
+    """What a graph answers when every node runs by itself, by the name of the output."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def _widened(card: GoldenCard, factor: float, integers: set[str]) -> GoldenCard:
+    """The card with tolerances so many times as large, except of outputs that are integers."""
+
+    def widen(tolerance: float, name: str | None = None) -> float:
+        if name in integers:
+            return tolerance
+        digit = 10 ** math.floor(math.log10(tolerance * factor))
+        return float(f"{math.ceil(tolerance * factor / digit) * digit:.1g}")
+
+    lists = card.lists
+    if lists is not None:
+        lists = lists.model_copy(update={"tolerances": {k: widen(v, k) for k, v in lists.tolerances.items()}})
+    tolerances = {name: widen(value, name) for name, value in card.tolerances.items()}
+    return card.model_copy(update={"atol": widen(card.atol), "tolerances": tolerances, "lists": lists})
+
+
+def write_section(folder: Path, manifest: ManifestBase, trials: list[Trial]) -> None:
+    """Writes the report's section of variants, in place of an earlier one, and its plot.
+
+    Args:
+        folder: of the report.
+        manifest: of the version, with the variants that were kept.
+        trials: all that were tried.
+    """
+    folder.mkdir(exist_ok=True)
+    card = folder / "README.md"
+    text = card.read_text() if card.exists() else f"# {manifest.name}\n"
+    before, _, rest = text.partition(f"\n{_HEADING}\n")
+    _, _, after = rest.partition("\n## ")
+    section = "\n\n".join(_section(manifest, trials))
+    card.write_text(f"{before}\n{section}\n" + (f"\n## {after}" if after else ""))
+    if any(trial.speed for trial in trials):
+        save_plot(folder / _PLOT, 5, 3.4, 1, lambda axes: _plot(axes[0], trials))
+
+
+def _section(manifest: ManifestBase, trials: list[Trial]) -> list[str]:
+    figure = trials[0].validation.figure
+    reference = trials[0].validation.reference
+    headline = manifest.headline
+    cards = {card.name: manifest.as_variant(card).headline for card in manifest.variants}
+    rows: list[tuple[Any, ...]] = [
+        ("reference", "any", f"{reference:.4f}", *_numbers(headline), f"{trials[0].reference_size / 1e6:.1f}", "1", "")
+    ]
+    for trial in trials:
+        gains = " / ".join(f"{gain_of(speed):.1f}" for speed in trial.speed) or "–"
+        test = _numbers(cards[trial.name]) if trial.kept else ["–"] * len(headline)
+        rows.append(
+            (trial.name, trial.device, f"{trial.validation.value:.4f}", *test, f"{trial.size / 1e6:.1f}", gains,
+             trial.why_not or "kept")
+        )  # fmt: skip
+    batches = " / ".join(str(speed.batch) for trial in trials for speed in trial.speed[:3] if trial is trials[0])
+    measured = next((trial.speed[0] for trial in trials if trial.speed), None)
+    where = f" Measured on {measured.machine} with {measured.threads} thread." if measured else ""
+    return [
+        _HEADING,
+        "Graphs of the same inputs and outputs. A variant is kept if its figure on validation falls by less than the "
+        "rule allows, and if it is 1.3 times as fast or half as large; test was looked at only for those that are "
+        f"kept.{where}",
+        table(
+            ("variant", "device", f"validation {figure}", *(f"test {name}" for name in headline), "MB",
+             f"times as fast, at batches of {batches}", ""),
+            rows,
+        ),
+        *(f"- {trial.name}: {trial.method}." for trial in trials),
+        f"![{figure} against speed]({_PLOT})" if measured else "",
+    ]  # fmt: skip
+
+
+def _numbers(headline: dict[str, float]) -> list[str]:
+    return [f"{value:.4f}" for value in headline.values()]
+
+
+def _plot(axis: Axes, trials: list[Trial]) -> None:
+    measured = [trial for trial in trials if trial.speed]
+    points = {"reference": (measured[0].speed[-1].reference, measured[0].validation.reference)}
+    points |= {trial.name: (trial.speed[-1].items_per_second, trial.validation.value) for trial in measured}
+    for name, (speed, value) in points.items():
+        axis.scatter(speed, value)
+        axis.annotate(name, (speed, value), xytext=(5, 5), textcoords="offset points")
+    axis.set(
+        xlabel=f"items per second in batches of {measured[0].speed[-1].batch}",
+        ylabel=f"validation {measured[0].validation.figure}",
+    )
+    axis.margins(0.2)
