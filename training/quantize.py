@@ -16,7 +16,7 @@ from rich.console import Console
 
 from service.inference.cards import Kept, ManifestBase, VariantCard
 from service.inference.cuda import cuda_problem
-from service.inference.manifest import MANIFEST, MODEL
+from service.inference.manifest import MANIFEST, MODEL, InvalidModel
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.evaluator import Evaluator
@@ -145,10 +145,10 @@ def _try(
             else:
                 words = "word vectors in half precision"
                 write_half_vectors(reference, path)
-        except ValueError as error:
+            kept = Kept(figure=evaluator.figure, value=evaluator.score(path), reference=score)
+        except (ValueError, InvalidModel) as error:  # the runtime cannot run every graph that the tools write
             console.print(f"{method}: not possible: {error}")
             continue
-        kept = Kept(figure=evaluator.figure, value=evaluator.score(path), reference=score)
         examples = evaluator.examples(max_batch)
         measurable = device == "cpu" or cuda_problem() is None
         speed = compare_speed(path, reference, examples, device) if measurable else ()
