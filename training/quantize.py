@@ -35,11 +35,17 @@ _COMPARED = 128
 # No more layers than this share stay in float: what would be left to gain?
 _SHARE_IN_FLOAT = 0.2
 FASTER, SMALLER = 1.3, 0.5
+# Of a probability or a score, by a golden file.
+_MOST_TOLERATED = 0.1
 ManifestT = TypeVar("ManifestT", bound=ManifestBase)
 
 
 class NothingKept(Exception):
     """No variant is worth keeping."""
+
+
+class Irreproducible(Exception):
+    """Kernels that compute the same graph differ too much: a golden file would catch nothing."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -102,10 +108,16 @@ def add_variants(
     """
     with tempfile.TemporaryDirectory() as scratch:
         trials = _try(folder / MODEL, evaluator, console, methods, Path(scratch), manifest.max_batch)
-        kept = [trial for trial in trials if trial.kept]
-        if not kept:
+        cards = []
+        for index, trial in enumerate(trials):
+            if trial.kept:
+                try:
+                    cards.append(_keep(trial, folder, manifest, evaluator))
+                except Irreproducible as error:
+                    trials[index] = trial.with_reason(str(error))
+                    console.print(f"{trial.name}: {error}")
+        if not cards:
             raise NothingKept
-        cards = [_keep(trial, folder, manifest, evaluator) for trial in kept]
     names = {trial.name for trial in trials}
     variants = (*(card for card in manifest.variants if card.name not in names), *cards)
     complete = manifest.model_copy(update={"variants": variants})
@@ -208,10 +220,19 @@ def _answers(graph: Path, inputs: Any, output: str) -> Any:
 
 
 def _keep(trial: Trial, folder: Path, manifest: ManifestBase, evaluator: Evaluator) -> VariantCard:
-    """Measures a variant on test and writes its files."""
+    """Measures a variant on test and writes its files.
+
+    Raises:
+        Irreproducible: its answers depend too much on what computes them.
+    """
     fields = evaluator.finish(trial.path)
     card_type: Callable[..., VariantCard] = get_args(type(manifest).model_fields["variants"].annotation)[0]
     golden = write_golden(trial, folder, manifest, evaluator.examples(manifest.max_batch))
+    tolerances = golden.lists.tolerances if golden.lists else golden.tolerances
+    tolerance = tolerances.get(evaluator.compared, golden.atol)
+    if tolerance > _MOST_TOLERATED:
+        (folder / golden.file).unlink()
+        raise Irreproducible(f"its {evaluator.compared} may be off by {tolerance:g} from one kernel to another")
     shutil.copy(trial.path, folder / f"{trial.name}.onnx")
     return card_type(
         name=trial.name,

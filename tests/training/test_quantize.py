@@ -88,6 +88,13 @@ def test_nothing_that_is_not_worth_it(models, source, monkeypatch, capsys):
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
 
 
+def test_a_variant_whose_golden_file_would_catch_nothing(models, source, lenient, monkeypatch, capsys):
+    monkeypatch.setattr(quantize, "_MOST_TOLERATED", 1e-6)
+    assert main(command(source, models, "--method", "int8")) == 0
+    assert "probabilities may be off by" in " ".join(capsys.readouterr().out.split())
+    assert [path.name for path in (models / "colours").iterdir()] == ["1"]
+
+
 def test_other_data_are_refused(models, write_class_folders, draw, tmp_path, capsys):
     split = draw(12, seed=9)
     other = write_class_folders(tmp_path / "other", _=(split.images, split.labels))
@@ -127,7 +134,9 @@ def test_half_precision(exported_cnn, colours, tmp_path):
     path = tmp_path / "half.onnx"
     write_float16(exported_cnn.path, path)
     onnx.checker.check_model(str(path), full_check=True)
-    np.testing.assert_allclose(answers(path, colours.test.images), answers(exported_cnn.path, colours.test.images), atol=0.01)
+    np.testing.assert_allclose(
+        answers(path, colours.test.images), answers(exported_cnn.path, colours.test.images), atol=0.01
+    )
     types = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in types
 
