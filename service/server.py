@@ -39,6 +39,8 @@ _WAITED_FOR_SECONDS = 5.0
 _KEEP_ALIVE_SECONDS = 75
 # Seconds for which a client may take nothing of its answer.
 _STALL_SECONDS = 120.0
+# Seconds for which a client may read an answer that came before the end of its body.
+_LINGER_SECONDS = 2.0
 # Seconds for which an answer is still made for a client that has closed its sending side.
 _HALF_CLOSED_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0
@@ -54,22 +56,37 @@ class _CoalescingTransport:
     wakes the client between them and between the answers of a batch. At the end of the step each answer is one
     system call, and the client finds many: its next requests come together too. A lone request does not wait.
 
+    It closes in two steps where a body has not been taken in: the client learns that nothing more will come, and has
+    some time to read its answer. A socket that is closed while something waits in it takes the answer away from the
+    client (RFC 9112, 9.6), and on the same machine this process would be the one to free what the client has queued.
+
     Args:
         transport: the connection's.
         tasks: one for each request that is being answered, of all connections.
         loop: the event loop.
+
+    Attributes:
+        unread: whether a body is coming that has not been taken in.
+        lingering: whether it is closed but for the client's reading.
     """
 
     def __init__(self, transport: asyncio.Transport, tasks: Sized, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._tasks = tasks
         self._call_soon = loop.call_soon
+        self._call_later = loop.call_later
         self._held: list[bytes] = []
+        self.unread = self.lingering = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def is_closing(self) -> bool:
+        return self.lingering or self._transport.is_closing()
+
     def write(self, data: bytes) -> None:
+        if self.lingering:
+            return
         if self._held:
             self._held.append(data)
         elif len(self._tasks) > 1:
@@ -80,11 +97,17 @@ class _CoalescingTransport:
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        if not self.unread or self.is_closing():
+            self._transport.close()
+            return
+        self.lingering = True
+        self._transport.pause_reading()
+        self._transport.write_eof()
+        self._call_later(_LINGER_SECONDS, self._transport.close)
 
     def _flush(self) -> None:
         held, self._held = self._held, []
-        if held and not self._transport.is_closing():  # the client may have gone within the step
+        if held and not self.is_closing():  # the client may have gone within the step
             self._transport.write(b"".join(held))
 
 
@@ -139,7 +162,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop for each new connection."""
-        super().connection_made(_CoalescingTransport(transport, self.tasks, self.loop))  # type: ignore[arg-type]
+        self._out = _CoalescingTransport(transport, self.tasks, self.loop)
+        super().connection_made(self._out)  # type: ignore[arg-type]
         self._head = bytearray()
         self._in_body = False
         self.since = time.monotonic()
@@ -200,10 +224,14 @@ class Protocol(HttpToolsProtocol):
             if b"pgrade" in head[:end] and _UPGRADE.search(head, 0, end + 1):
                 head = _UPGRADE.sub(b"\nx-upgrade:", head[: end + 1]) + head[end + 1 :]
             super().data_received(head)
+            if self._in_body and self.cycle is not None and not self.transport.is_closing():
+                # Until the application asks for it: of a body that is refused no more is taken in, and what the kernel
+                # of a client on this machine sends meanwhile would cost this process's time.
+                self.flow.pause_reading()
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        self._in_body = True
+        self._in_body = self._out.unread = True
         super().on_headers_complete()
         if self.guard.draining:
             self.cycle.keep_alive = False
@@ -215,13 +243,13 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        self._in_body = False
+        self._in_body = self._out.unread = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Called when an answer has been sent."""
         super().on_response_complete()
-        if not self.pipeline and not self.transport.is_closing():
+        if self._out.lingering or not (self.pipeline or self.transport.is_closing()):
             self.guard.idle[self] = None
 
     @property
@@ -275,6 +303,7 @@ class Protocol(HttpToolsProtocol):
         body = why.encode()
         head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: text/plain\r\n"
         self._head.clear()
+        self._out.unread = False  # whoever waits for the rest of the body has to hear at once that it will not come
         self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
         self.transport.close()
 

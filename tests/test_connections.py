@@ -85,6 +85,19 @@ def test_a_head_without_an_end_costs_no_memory(server: Server):
     good(server)
 
 
+def test_a_client_that_sends_first_and_reads_later_gets_its_refusal(server: Server):
+    """What it sent meanwhile waits unread; a socket closed on it would take the answer away from the client."""
+    request = post(b"x" * 5_000_000)
+    for _ in range(5):
+        with connect(server) as connection:
+            connection.sendall(request[:1_000_000])
+            time.sleep(0.05)
+            # To the orderly end: a reset would raise.
+            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+            assert answer.startswith(b"HTTP/1.1 413 ")
+    good(server)
+
+
 def test_a_second_head_after_an_early_refusal_is_bounded_too(server: Server):
     refused = post(IMAGE, path="/v1/predict?model=nope")
     with connect(server) as connection:

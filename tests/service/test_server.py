@@ -16,7 +16,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
-        self.closed = False
+        self.closed = self.ended = self.paused = False
 
     def write(self, data: bytes) -> None:
         assert not self.closed
@@ -27,6 +27,12 @@ class Wire:
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
 
     def get_extra_info(self, name: str) -> str:
         return f"the {name}"
@@ -77,6 +83,30 @@ async def test_closing_sends_held_data(wire: Wire):
     assert (wire.written, wire.closed) == ([b"last words"], True)
     await asyncio.sleep(0)
     assert wire.written == [b"last words"]
+
+
+async def test_a_client_whose_body_is_not_taken_in_has_time_to_read_its_answer(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("service.server._LINGER_SECONDS", 0.01)
+    transport = coalescing(wire, 2)
+    transport.unread = True
+    transport.write(b"429")
+    transport.close()
+    assert (wire.written, wire.ended, wire.paused, wire.closed) == ([b"429"], True, True, False)
+    assert transport.is_closing()
+    transport.write(b"more")
+    await asyncio.sleep(0.05)
+    assert wire.closed
+    assert wire.written == [b"429"]
+
+
+async def test_closing_again_does_not_wait(wire: Wire):
+    transport = coalescing(wire, 1)
+    transport.unread = True
+    transport.close()
+    transport.close()
+    assert wire.closed
 
 
 async def test_a_client_that_is_gone_gets_nothing(wire: Wire):
