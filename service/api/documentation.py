@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from service.api.v1.bodies import any_of, describe_body
+from service.api.v1.default import default_model
 from service.inference.repository import Version
 from service.inference.versions import LATEST
 from service.stack.application import Application
@@ -97,8 +98,8 @@ def _follow(document: dict[str, Any], registry: Registry, versions: Sequence[Ver
     for task, operation in registry.operations():
         served = [version for version in versions if isinstance(version.manifest, task.manifest)]
         described = document["paths"][f"/v1/{operation.name}"]["post"]
-        # The default model may be absent, or of another task.
-        default = next((v.manifest for v in served if v.name == operation.default_model), None)
+        usual = default_model(task, operation, served)
+        default = next((version.manifest for version in served if version.name == usual), None)
         others = [v.manifest for v in served if v.manifest is not default]
         described["requestBody"] = describe_body(operation.reads, [default, *others], limit)
         if operation.facts is not None:
@@ -109,7 +110,7 @@ def _follow(document: dict[str, Any], registry: Registry, versions: Sequence[Ver
         for parameter in parameters.values():
             parameter["schema"] = _without_null(parameter["schema"])
         if served:
-            _name_models(parameters["model"], served)
+            _name_models(parameters["model"], served, usual)
             if operation.bounds:
                 _bound(parameters, [operation.bounds(version.manifest) for version in served])
 
@@ -123,13 +124,15 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**rest, **any_of(others)}
 
 
-def _name_models(parameter: dict[str, Any], served: Sequence[Version]) -> None:
+def _name_models(parameter: dict[str, Any], served: Sequence[Version], usual: str | None) -> None:
     schema = parameter["schema"]
     names = [name for version in served for name in (version.name, version.label, f"{version.name}/{LATEST}")]
     schema["enum"] = list(dict.fromkeys(names))  # several versions of a model share a name
-    if schema["default"] not in schema["enum"]:
+    if usual is None:
         del schema["default"]
         parameter["required"] = True
+    else:
+        schema["default"] = usual
 
 
 def _bound(parameters: Mapping[str, dict[str, Any]], bounds: Sequence[Mapping[str, Any]]) -> None:

@@ -12,11 +12,14 @@ import pydantic_core
 from fastapi import APIRouter, Query
 
 from service.api.v1.bodies import holds_one, reader_of
+from service.api.v1.default import default_model
+from service.errors import UnknownModel
 from service.inference.context import Context
+from service.inference.repository import Lease, Repository
 from service.stack.exchange import Answer, Exchange, Stream
 from service.stack.problems import REQUEST_ID, responses
 from service.stack.thin import ThinRoute
-from service.tasks.base import Operation, Picture, Results, Task
+from service.tasks.base import Operation, Options, Picture, Results, Task
 from service.tasks.base import Stream as Streamed
 from service.tasks.call import Call
 from service.tasks.registry import Registry
@@ -61,7 +64,7 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         query: Annotated[operation.options, Query()],  # type: ignore[name-defined]
     ) -> Answer | Stream:
         app = exchange.app
-        version = exchange.hold(app.repository.lease(query.model)).version
+        version = exchange.hold(_lease(app.repository, task, operation, query)).version
         version.check_task(task.name)
         context = exchange.context
         context.single = holds_one(exchange)
@@ -85,6 +88,17 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         return _stream(answer)
 
     return endpoint
+
+
+def _lease(repository: Repository, task: Task, operation: Operation, query: Options) -> Lease:
+    """A lease on the model that the query names, or on the one that answers where it names none."""
+    try:
+        return repository.lease(query.model)
+    except UnknownModel:
+        lone = default_model(task, operation, repository.versions)
+        if "model" in query.model_fields_set or lone is None:
+            raise
+        return repository.lease(lone)
 
 
 async def _write(document: dict[str, Any]) -> bytes:

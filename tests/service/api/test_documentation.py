@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from service.app import create_app
 from service.settings import Settings
-from tests.tiny import write_model
+from tests.pictures import encode
+from tests.tiny import solid, write_model
 from tests.tiny_autoencoder import write_autoencoder
 from tests.tiny_detector import write_detector
 from tests.tiny_tabular import COLUMNS, write_tabular
@@ -87,3 +90,30 @@ async def test_a_task_that_nothing_serves(tmp_path: Path):
     predict = options(operations["/v1/predict"])["model"]
     assert (predict["required"], predict["schema"]["default"]) == (False, "classifier")
     assert predict["schema"]["enum"] == ["classifier", "classifier/1", "classifier/latest"]
+
+
+async def test_a_lone_model_answers_where_a_request_names_none(tmp_path: Path):
+    write_model(tmp_path, "mine")
+    app = create_app(Settings(models=tmp_path, device="cpu", threads=1))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        predict = options(app.openapi()["paths"]["/v1/predict"]["post"])["model"]
+        assert (predict["required"], predict["schema"]["default"]) == (False, "mine")
+        assert predict["schema"]["enum"] == ["mine", "mine/1", "mine/latest"]
+        headers = {"content-type": "image/png"}
+        answer = await client.post("/v1/predict", content=encode(solid("green")), headers=headers)
+        assert answer.json()["model"] == "mine"
+        assert answer.json()["results"][0]["labels"][0]["label"] == "green"
+        # A name that is given is meant.
+        answer = await client.post("/v1/predict?model=classifier", content=encode(solid("green")), headers=headers)
+        assert answer.status_code == 404
+    write_model(tmp_path, "other")
+    app = create_app(Settings(models=tmp_path, device="cpu", threads=1))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        answer = await client.post("/v1/predict", content=encode(solid("green")), headers=headers)
+        assert answer.status_code == 404
