@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help serve install-gpu doctor gpu-check test test-ray lint format bench torture train-classification clean
+.PHONY: help serve install-gpu doctor gpu-check test test-ray lint format bench torture training train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -44,6 +44,9 @@ bench: $(VENV)/.test ## compare the service with the bare runtime and a hand-wri
 
 torture: $(VENV)/.test ## attack the service and watch a well-behaved client beside it
 	$(BIN)/python -m benchmarks.torture
+
+training: $(VENV)/.training ## install the training libraries: .venv/bin/quartet train DATA
+	@echo "installed: $(BIN)/quartet train DATA"
 
 DATA ?= uoft-cs/cifar10
 train-classification: $(VENV)/.training ## train the CNN on CIFAR-10 and publish it (DATA=hub id or folder)

@@ -69,8 +69,9 @@ def images_per_second(case: Case) -> float:
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
-    from training.classification.architectures import DEFAULTS, LEARNING, NetworkSettings, build
+    from training.classification.architectures import LEARNING, NetworkSettings, build
     from training.classification.folding import fold
+    from training.classification.options import DEFAULTS
     from training.classification.task import Classification
     from training.fit import fit
     from training.images import ImageData, ImageSplit

@@ -68,6 +68,8 @@ def test_the_wheel_carries_the_client_the_service_and_the_training(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
+        (scripts,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
+    assert "quartet = quartet.command_line:main" in scripts
     assert {"quartet/py.typed", "service/__main__.py", "training/__main__.py", "training/text/recipe.py"} <= names
     page = {str(path.relative_to(ROOT)) for path in (ROOT / "service/web/static").rglob("*") if path.is_file()}
     assert page <= names
@@ -78,9 +80,17 @@ def test_the_wheel_carries_the_client_the_service_and_the_training(wheel: Path):
     assert sorted(each.name for each in requirements if "extra" not in str(each.marker)) == BASE
 
 
-@pytest.mark.parametrize(("module", "extra"), [("service", "server"), ("training", "training")])
-def test_a_missing_extra_is_named_in_one_line(python: Path, tmp_path: Path, module: str, extra: str):
-    ended = run(python, "-m", module, folder=tmp_path)
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("service", "server"),
+        ("training text --data x", "training"),
+        ("quartet.command_line serve", "server"),
+        ("quartet.command_line train x", "training"),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(python: Path, tmp_path: Path, command: str, extra: str):
+    ended = run(python, "-m", *command.split(), folder=tmp_path)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert f"pip install 'quartet[{extra}]'" in line

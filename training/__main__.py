@@ -1,60 +1,103 @@
-"""python -m training TASK: trains a model and exports it for the service. Further commands work on published models."""
+"""python -m training TASK: trains a model and exports it for the service.
 
-import argparse
+Options are read before anything else is imported, so that help and mistakes are answered at once.
+"""
+
+import importlib
 import shlex
 import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
 
 from quartet.extras import needs
+from training.command_line import RECIPES, check, read_data_command, training_parser
 
-with needs("training"):
-    from rich.console import Console
-
-    from service.inference.manifest import InvalidModel
-    from training import evaluate, quantize
-    from training.autoencoder import recipe as autoencoder
-    from training.classification import recipe as classification
-    from training.data import DataError
-    from training.detection import recipe as detection
-    from training.export import ExportMismatch
-    from training.memory import keep_freed_memory
-    from training.tabular import recipe as tabular
-    from training.text import recipe as text
-
-RECIPES = {
-    "classification": classification,
-    "detection": detection,
-    "autoencoder": autoencoder,
-    "text": text,
-    "tabular": tabular,
-}
-COMMANDS = {**RECIPES, "evaluate": evaluate, "quantize": quantize}
+# Libraries whose warnings say nothing to whoever trains.
+_QUIET = r"(torch|torchvision|timm|datasets|huggingface_hub|accelerate|onnxscript|onnx|sklearn|matplotlib)(\.|$)"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs a recipe or another command.
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
+    """Trains, or with `prog="quartet"` does what `quartet train` and `quartet inspect` say.
+
+    Args:
+        arguments: of the command line; None for those of the process.
+        prog: what is typed before them.
 
     Returns:
-        0; 1 if the data or a setting cannot be used (one line says why); 130 after Ctrl-C, which evaluates and
-        publishes nothing.
+        0; 1 if the data or a setting cannot be used (one line says why), or if the user does not want to go on; 130
+        after Ctrl-C, which evaluates and publishes nothing.
     """
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, module in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=(module.__doc__ or name).splitlines()[0]))
-    arguments = parser.parse_args(argv)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if prog == "quartet" and given[0] in ("train", "inspect"):
+        name, *rest = given
+        command = read_data_command(name, rest)
+        with needs("training"):
+            from training.guide import arguments_for
+            from training.hub import be_quiet
+        be_quiet()
+        try:
+            options = arguments_for(name, command)
+        except _failures() as error:
+            return _fail(str(error))
+    else:
+        options = training_parser(prog, given).parse_args(given)
+    try:
+        check(options)
+    except ValueError as error:
+        return _fail(str(error))
+    return _run(options, f"{prog} {shlex.join(given)}")
+
+
+def _run(options: Namespace, again: str) -> int:
+    """Runs a recipe, or what is done with a published model.
+
+    Args:
+        options: of its command line.
+        again: the command that was given.
+    """
+    with needs("training"):
+        from rich.console import Console
+
+        from training.hub import be_quiet
+        from training.memory import keep_freed_memory
+        from training.run import Declined, Inspected
+
+        module = f"training.{options.task}.recipe" if options.task in RECIPES else f"training.{options.task}"
+        command = importlib.import_module(module)
+    be_quiet()
     keep_freed_memory()
     try:
-        COMMANDS[arguments.command].run(arguments, Console())
-    except (DataError, InvalidModel, ExportMismatch, ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=_QUIET)
+            command.run(options, Console())
+    except Inspected:
+        return 0
+    except Declined:
+        return _fail("nothing was trained.")
+    except _failures() as error:
+        return _fail(str(error))
     except KeyboardInterrupt as error:
-        given = sys.argv[1:] if argv is None else argv
-        command = shlex.join(given if getattr(arguments, "resume", True) else [*given, "--resume"])
         where = str(error) or "stopped"
-        print(f"{where}; nothing was published. To go on: python -m training {command}", file=sys.stderr)
+        if not getattr(options, "resume", True):
+            again += " --resume"
+        print(f"{where}; nothing was published. To go on: {again}", file=sys.stderr)
         return 130
     return 0
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a user can mend, and a line says how."""
+    from service.inference.manifest import InvalidModel
+    from training.data import DataError
+    from training.export import ExportMismatch
+
+    return DataError, InvalidModel, ExportMismatch, ValueError, FloatingPointError
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

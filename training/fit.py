@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -19,53 +19,14 @@ from torch import Tensor, nn
 
 from training.interrupts import Interrupted, Interrupts
 from training.optimizer import Average, make_optimizer, schedule
-from training.progress import ProgressBar
+from training.progress import ProgressBar, describe_epoch
+from training.settings import FitSettings
 from training.streams import begin_step, order_generator
 from training.task import Task
 from training.weights import CHECKPOINT
 
-
-@dataclass(frozen=True, slots=True)
-class FitSettings:
-    """How a network is trained.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: items per step, over all devices together.
-        optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
-        lr: the peak learning rate (of the head, if the backbone has a rate of its own).
-        backbone_lr: the peak learning rate of pretrained parameters; None for that of the others.
-        weight_decay: of every parameter of two or more dimensions.
-        warmup: the fraction of the steps in which the rate rises linearly; then it falls linearly to 0.
-        clip: the gradient is clipped to this norm, taken over all parameters; 0 for no clipping.
-        ema: decay per step of the averaged weights that are evaluated and kept; 0 turns averaging off. It is smaller
-            in the first steps, so that a short training is not judged by its initial weights.
-        seed: of initial weights, order and augmentation.
-
-    Raises:
-        ValueError: a setting is out of range.
-    """
-
-    epochs: int
-    batch_size: int = 512
-    optimizer: str = "sgd"
-    lr: float = 0.4
-    backbone_lr: float | None = None
-    weight_decay: float = 5e-4
-    warmup: float = 0.2
-    clip: float = 0.0
-    ema: float = 0.99
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: must be at least 0")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"{self.epochs} epochs in batches of {self.batch_size}: a training needs one of each")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"--warmup {self.warmup:g}: must be at least 0 and less than 1")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"--ema {self.ema:g}: must be at least 0 and less than 1")
+# After so many steps, or so many seconds, the time of the whole is estimated.
+_FIRST_STEPS, _FIRST_SECONDS = 10, 5.0
 
 
 @dataclass(slots=True)
@@ -75,6 +36,7 @@ class FitState:
     Attributes:
         epoch: the epochs done.
         best_epoch: the one whose weights are kept; 0 before the first.
+        improved_epoch: the last one whose score was better than all before; the best one may be a later equal.
         best_score: of it, on the validation split; minus infinity if that was not a number.
         history: a row of figures for each epoch.
         seconds: that the training took.
@@ -86,6 +48,7 @@ class FitState:
 
     epoch: int = 0
     best_epoch: int = 0
+    improved_epoch: int = 0
     best_score: float = -math.inf
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -94,6 +57,16 @@ class FitState:
     items: int = 0
     step_seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
+
+
+class Watch(Protocol):
+    """Somebody who follows a training."""
+
+    def estimate(self, seconds: float) -> None:
+        """Called once, after the first steps, with what the rest of the training will take; may raise to end it."""
+
+    def epoch(self, number: int, figures: Mapping[str, float]) -> None:
+        """Called after every epoch, counted from 1, with its figures."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -111,6 +84,7 @@ def fit(
     resume: bool = False,
     origin: Mapping[str, Any] | None = None,
     keep: Literal["best", "last"] = "best",
+    watch: Watch | None = None,
 ) -> FitState:
     """Trains `model` and leaves it with the weights of the epoch that was best on the validation split.
 
@@ -130,6 +104,7 @@ def fit(
         origin: what else determines the outcome (data, network, teacher), in plain JSON types; a checkpoint of
             another origin is not resumed.
         keep: which epoch's weights; `last` if there is no validation split to choose by.
+        watch: is told how it goes.
 
     Raises:
         ValueError: the checkpoint to resume was made with other settings or has another origin.
@@ -142,7 +117,7 @@ def fit(
     optimizer = make_optimizer(model, settings.optimizer, settings.lr, settings.backbone_lr, settings.weight_decay)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
-    training = _Training(model, wrapped, average, optimizer, task, settings, accelerator, console)
+    training = _Training(model, wrapped, average, optimizer, task, settings, accelerator, console, watch)
     if resume:
         training.resume(folder / CHECKPOINT, described)
     try:
@@ -178,13 +153,16 @@ class _Training:
         settings: FitSettings,
         accelerator: Accelerator,
         console: Console,
+        watch: Watch | None,
     ) -> None:
+        self._watch, self._estimated = watch, watch is None
         self._model, self._wrapped, self._average, self._optimizer = model, wrapped, average, optimizer
         self._task, self._settings, self._accelerator, self._console = task, settings, accelerator, console
         self._steps = max(1, len(task) // settings.batch_size)
         # On the device: reading them would wait for it.
         self._sums: dict[str, Tensor] = {}
         self.state, self.best = FitState(), dict[str, Tensor]()
+        self._taken, self._since, self._validation_seconds = 0, time.perf_counter(), 0.0
 
     @property
     def position(self) -> str:
@@ -205,7 +183,7 @@ class _Training:
         state = self.state
         if not state.initial and not state.epoch:
             state.initial = self._validate()
-        while state.epoch < self._settings.epochs:
+        while state.epoch < self._settings.epochs and not self._has_stalled:
             record = self._epoch(interrupts)
             started = time.perf_counter()
             figures = self._validate()
@@ -213,6 +191,17 @@ class _Training:
                 state.seconds += state.step_seconds + time.perf_counter() - started
                 self._end_epoch(record, figures, keep)
                 save()
+        if state.epoch < self._settings.epochs:
+            self._console.print(
+                f"No better {self._task.score} in {self._settings.patience} epochs: the training ends here, with the "
+                f"weights of epoch {state.best_epoch}."
+            )
+
+    @property
+    def _has_stalled(self) -> bool:
+        """Whether the validation score has not been better for as long as is accepted."""
+        patience, state = self._settings.patience, self.state
+        return 0 < patience <= state.epoch - state.improved_epoch
 
     def save(self, path: Path, described: Mapping[str, Any]) -> None:
         """Writes a checkpoint.
@@ -241,7 +230,7 @@ class _Training:
 
         Args:
             path: of the file.
-            described: see `save`; it must be the same.
+            described: see `save`; it must be the same, but for more epochs and another patience.
 
         Raises:
             ValueError: it was made with other settings or with another network.
@@ -251,7 +240,10 @@ class _Training:
             self._console.print(f"{path} does not exist: there is nothing to resume, the training starts anew.")
             return
         saved = torch.load(path, map_location=device, weights_only=True)
-        if changed := _changed(saved["settings"], described):
+        before = {"patience": 0, **saved["settings"]}
+        longer = described["epochs"] > before["epochs"]
+        kept = {name: before[name] for name in ("epochs", "patience") if name == "patience" or longer}
+        if changed := _changed(before, {**described, **kept}):
             raise ValueError(f"{path} was made with other settings ({changed}). Use another --run-dir.")
         here = self._model.state_dict()
         if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in here.items()}:
@@ -261,16 +253,23 @@ class _Training:
         self._optimizer.load_state_dict(saved["optimizer"])
         if self._accelerator.scaler and saved.get("scaler"):
             self._accelerator.scaler.load_state_dict(saved["scaler"])
-        state = self.state = FitState(**saved["state"])
+        state = self.state = FitState(**{"improved_epoch": saved["state"]["best_epoch"], **saved["state"]})
         self._sums = {name: torch.tensor(value, device=device) for name, value in state.sums.items()}
         self.best = saved["best"]
         within = f", {state.step} steps into the next" if state.step else ""
         self._console.print(f"Resuming after epoch {state.epoch} of {self._settings.epochs}{within}.")
+        if longer and state.epoch:
+            self._console.print(
+                f"The learning rate follows the schedule of {self._settings.epochs} epochs from here on, not that of "
+                f"{before['epochs']}."
+            )
 
     def _validate(self) -> dict[str, float]:
         """The figures on the validation split of the weights that would be kept now."""
-        evaluated = self._evaluated.eval()
-        return self._task.validate(evaluated, self._accelerator)
+        started = time.perf_counter()
+        figures = self._task.validate(self._evaluated.eval(), self._accelerator)
+        self._validation_seconds = time.perf_counter() - started
+        return figures
 
     @property
     def _evaluated(self) -> nn.Module:
@@ -289,6 +288,8 @@ class _Training:
                 with interrupts.held():
                     self._step(order)
                     state.step_seconds = time.perf_counter() - started
+                # The time in which somebody thinks about the estimate is none of the training's.
+                started += self._estimate()
                 advance(self._status)
         means = {f"train_{name}": value.item() / state.items for name, value in self._sums.items()}
         if not math.isfinite(means["train_loss"]):
@@ -326,9 +327,30 @@ class _Training:
         """Items a second, of all processes."""
         return self.state.items * self._accelerator.num_processes / max(self.state.step_seconds, 1e-9)
 
-    def _status(self) -> str:
-        means = (f"{name} {value.item() / self.state.items:.3f}" for name, value in self._sums.items())
-        return "  ".join(means) + f"  {self._rate:.0f} {self._task.unit}/s"
+    def _estimate(self) -> float:
+        """Says once how long it will take, after a few steps; returns the seconds that this took."""
+        self._taken += 1
+        early = self._taken < _FIRST_STEPS and time.perf_counter() - self._since < _FIRST_SECONDS
+        if self._estimated or early or not self._watch:
+            return 0.0
+        self._estimated = True
+        began = time.perf_counter()
+        self._watch.estimate(self._seconds_left)
+        return time.perf_counter() - began
+
+    @property
+    def _seconds_left(self) -> float:
+        """Of the whole training, by the pace of this epoch and what the validation took."""
+        state, epochs = self.state, self._settings.epochs
+        steps = (epochs - state.epoch) * self._steps - state.step
+        return steps * state.step_seconds / max(state.step, 1) + (epochs - state.epoch) * self._validation_seconds
+
+    def _status(self) -> dict[str, float]:
+        """What the progress line shows."""
+        figures = {"loss": self._sums["loss"].item() / self.state.items}
+        if self.state.history:
+            figures[self._task.score] = self.state.history[-1][f"validation_{self._task.score}"]
+        return {**figures, f"{self._task.unit}/s": self._rate, "left": self._seconds_left}
 
     def _end_epoch(self, record: dict[str, float], figures: dict[str, float], keep: Literal["best", "last"]) -> None:
         """Notes an epoch's figures, and its weights if they are the best so far."""
@@ -344,12 +366,16 @@ class _Training:
                 "kept only if no epoch does better."
             )
             score = -math.inf
+        if score > state.best_score or state.epoch == 1:
+            state.improved_epoch = state.epoch
         if keep == "last" or score >= state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             self.best = {name: value.clone() for name, value in self._evaluated.state_dict().items()}
         self._console.print(
-            f"epoch {state.epoch:3d}/{epochs}  " + "  ".join(f"{name} {value:.4g}" for name, value in record.items())
+            describe_epoch(state.epoch, epochs, record, self._task.score, self._task.unit), highlight=False
         )
+        if self._watch:
+            self._watch.epoch(state.epoch, record)
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
 from training.data import DataError
 
 SPLITS = ("train", "validation", "test")
 _VALIDATION_ALIASES = ("valid", "val")
+
+
+def be_quiet() -> None:
+    """Keeps the libraries' own progress bars and hints out of what a training says."""
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
 
 
 def local_path(source: str, hint: str, *, folder: bool = False) -> Path | None:

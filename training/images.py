@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import datasets
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
@@ -16,6 +15,7 @@ from training.hub import SPLITS
 from training.image_sources import ImageItems, open_images
 from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all, select
+from training.progress import track
 from training.splits import hold_out
 
 # Photographs of any size are resized to the size that ImageNet backbones are trained at.
@@ -224,7 +224,7 @@ def _decode(
     images = np.empty((0 if lazy else len(items), *shape), dtype=np.uint8)
     kept: list[int] = []
     every = decode_all(read_or_say, items.indices)
-    for row, decoded in enumerate(track(every, title, total=len(items), transient=True)):
+    for row, decoded in enumerate(track(every, title, total=len(items))):
         if isinstance(decoded, str):
             problems.add(items.where(int(items.indices[row])), decoded)
             continue

@@ -2,10 +2,14 @@
 
 import dataclasses
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.settings import FitSettings
+
+# Packages of the same names, through accelerate.
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -24,7 +28,9 @@ def add_data_options(
     parser.add_argument("--data", default=default, required=default is None, help=accepts + shown)
     parser.add_argument("--data-name", help="what to call the data set in the report (default: its id, folder or file)")
     if limited:
-        parser.add_argument("--limit", type=int, help=f"use at most this many {limited} of each split, for a trial")
+        parser.add_argument(
+            "--limit", type=int, help=f"use at most this many {limited} of each split, for a trial (default: all)"
+        )
 
 
 def add_labelled_image_options(parser: ArgumentParser, default: str) -> None:
@@ -53,28 +59,50 @@ def add_reading_options(parser: ArgumentParser, items: str, *, text: bool = True
         parser.add_argument("--encoding", help="of text files, such as cp949 (default: found)")
 
 
-def add_training_options(parser: ArgumentParser, run_dir: str) -> Any:
+def add_training_options(parser: ArgumentParser, run_dir: str, defaults: Mapping[str, FitSettings]) -> Any:
     """Adds how to train; returns the group, for what the recipe adds.
 
     Args:
         parser: the recipe's.
         run_dir: the default of `--run-dir`, in words.
+        defaults: by what they are for, such as an architecture; a single one may be for anything.
     """
+    # Whether to stop at what is in the data, and whether to ask before a long training.
+    parser.set_defaults(inspect=False, ask=False)
     how = parser.add_argument_group("training")
-    for name, kind in (("epochs", int), ("batch-size", int), ("lr", float), ("backbone-lr", float), ("seed", int)):
-        how.add_argument(f"--{name}", type=kind)
-    how.add_argument("--optimizer", choices=("sgd", "adamw"))
-    how.add_argument("--weight-decay", type=float)
-    how.add_argument("--warmup", type=float, help="fraction of the steps in which the learning rate rises")
-    how.add_argument("--ema", type=float, help="decay per step of the averaged weights")
-    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    how.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
+
+    def add(name: str, kind: type, words: str, **more: Any) -> None:
+        how.add_argument(f"--{name}", type=kind, help=words + _defaults(name.replace("-", "_"), defaults), **more)
+
+    add("epochs", int, "passes over the training data; with --resume, more than before go on from there")
+    add("patience", int, "end after so many epochs without a better validation score; 0 for never")
+    add("batch-size", int, "items per step, over all devices")
+    add("lr", float, "peak learning rate")
+    if any(each.backbone_lr is not None for each in defaults.values()):
+        add("backbone-lr", float, "peak learning rate of the pretrained backbone")
+    add("optimizer", str, "sgd or adamw", choices=("sgd", "adamw"))
+    add("weight-decay", float, "of weights, not of biases")
+    add("warmup", float, "fraction of the steps in which the learning rate rises")
+    add("ema", float, "decay per step of the averaged weights")
+    add("seed", int, "of weights, order, augmentation and splits")
+    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    how.add_argument("--precision", choices=tuple(PRECISIONS), default="float32", help="default: float32")
     how.add_argument("--run-dir", type=Path, help=f"checkpoints and history (default: {run_dir})")
     how.add_argument(
         "--start-from", type=Path, metavar="RUN", help="start from the best weights of another run or version"
     )
     how.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
+    how.add_argument("--track", choices=TRACKERS, help="write every epoch's figures there too (default: nowhere)")
     return how
+
+
+def _defaults(name: str, defaults: Mapping[str, FitSettings]) -> str:
+    """What an option is by default, where that differs for each thing that it is for."""
+    values = {what: getattr(settings, name) for what, settings in defaults.items()}
+    values = {what: value for what, value in values.items() if value is not None}
+    if len({*values.values()}) == 1:
+        return f" (default: {next(iter(values.values()))})"
+    return f" (default: {', '.join(f'{value} for {what}' for what, value in values.items())})"
 
 
 def add_result_options(parser: ArgumentParser, name: str) -> Any:
@@ -87,7 +115,7 @@ def add_result_options(parser: ArgumentParser, name: str) -> Any:
     out = parser.add_argument_group("result")
     out.add_argument("--name", help=f"the model's name (default: {name})")
     out.add_argument("--publish", action="store_true", help="publish the next version below --models")
-    out.add_argument("--models", type=Path, default=Path("models"))
+    out.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: %(default)s)")
     return out
 
 

@@ -1,14 +1,22 @@
-"""The progress bar of a training."""
+"""How a training goes, in lines of at most 80 columns."""
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import track as track_always
+
+Item = TypeVar("Item")
 
 # Seconds between two readings of the figures: each of them waits for the device.
 _REFRESH = 0.5
+_WIDTH = 80
+# Names of figures as people say them.
+_WORDS = {"map": "mAP", "map_50": "mAP50", "mse": "error", "linear": "linear probe"}
 
 
 class ProgressBar:
@@ -26,28 +34,86 @@ class ProgressBar:
         self._drawn = console.is_terminal and accelerator.is_main_process
         self._bar = Progress(
             TextColumn(title),
-            BarColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[status]}", markup=False),
             console=console,
             transient=True,
             disable=not self._drawn,
         )
+        self._room = _WIDTH - len(title) - 12
         self._task = self._bar.add_task("", total=steps, completed=done, status="")
         self._read = 0.0
 
-    def __enter__(self) -> Callable[[Callable[[], str]], None]:
-        """Returns what is to be called after every step, with what says how it goes."""
+    def __enter__(self) -> Callable[[Callable[[], Mapping[str, float]]], None]:
+        """Returns what is to be called after every step, with what gives the figures: a rate, the seconds `left`."""
         self._bar.start()
         return self._advance
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def _advance(self, status: Callable[[], str]) -> None:
+    def _advance(self, status: Callable[[], Mapping[str, float]]) -> None:
         if not self._drawn:
             return
         self._bar.advance(self._task)
         if time.monotonic() - self._read > _REFRESH:
-            self._bar.update(self._task, status=status())
+            self._bar.update(self._task, status=describe_status(status())[: self._room])
             self._read = time.monotonic()
+
+
+def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
+    """The items, with a bar at a terminal that shows how many are done; it is gone in the end.
+
+    Args:
+        items: of any kind.
+        title: stands before the bar.
+        total: how many there are, where that cannot be told from them.
+    """
+    return track_always(items, title, total=total, transient=True, disable=not sys.stdout.isatty())
+
+
+def describe_status(figures: Mapping[str, float]) -> str:
+    """The figures of the progress line: a rate has a name that ends with /s, `left` is in seconds."""
+    parts = []
+    for name, value in figures.items():
+        if name == "left":
+            parts.append(f"{duration(value)} left")
+        elif name.endswith("/s"):
+            parts.append(f"{value:,.0f} {name}")
+        else:
+            parts.append(f"{_WORDS.get(name, name)} {value:.4g}")
+    return "  ".join(parts)
+
+
+def describe_epoch(epoch: int, epochs: int, record: Mapping[str, float], score: str, unit: str) -> str:
+    """The line of an epoch that is done: the losses, the validation figures, and the pace.
+
+    Args:
+        epoch: counted from 1.
+        epochs: of the whole training.
+        record: its figures; those of the validation are called `validation_…`, the training loss `train_loss`.
+        score: the validation figure that chooses the epoch, which comes first.
+        unit: what the items are.
+    """
+    parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {record['train_loss']:.4g}"]
+    figures = {name.removeprefix("validation_"): value for name, value in record.items() if "validation_" in name}
+    names = sorted(figures, key=lambda name: (name != score, name != "loss"))
+    rate = f"{record[f'{unit}_per_second']:,.0f} {unit}/s"
+    line = "  ".join(parts) + "  validation"
+    for name in names:
+        more = f" {_WORDS.get(name, name)} {figures[name]:.4g}"
+        if len(line) + len(more) + len(rate) + 2 > _WIDTH and name != score:
+            break
+        line += more
+    return f"{line}  {rate}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in a word or two: 42 s, 3:20 min, 2:05 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"

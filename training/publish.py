@@ -9,14 +9,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from service.inference.cards import AUTO, ManifestBase
-from service.inference.manifest import MANIFEST, sha256
+from service.inference.manifest import MANIFEST, InvalidModel, sha256
 from service.inference.session import Session
 from service.inference.variants import graphs
+from service.inference.versions import versions_in
 from service.tasks.registry import read_manifest
 from training.weights import WEIGHTS
 
 # Fills a folder with everything but the manifest, which it returns with its `files` still empty.
 Write = Callable[[Path], ManifestBase]
+
+
+def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) -> None:
+    """Refuses to publish a model of other classes under a name that it was not given.
+
+    Args:
+        root: the models folder.
+        name: of the model.
+        classes: its labels.
+        given: whether the user chose the name.
+
+    Raises:
+        ValueError: the name is that of a model with other labels.
+    """
+    if given or not (root / name).is_dir():
+        return
+    for version in versions_in(root / name)[:1]:
+        with contextlib.suppress(InvalidModel):
+            labels = read_manifest(root / name / version).labels
+            if set(labels) != set(classes):
+                raise ValueError(
+                    f"{root / name} holds a model of other labels ({', '.join(labels[:5]) or 'none'}…): give yours a "
+                    "name of its own with --name."
+                )
 
 
 def write_draft(folder: Path, write: Write) -> None:

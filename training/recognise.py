@@ -16,7 +16,7 @@ from training.image_sources import class_folders, open_images
 from training.inspection import Problems
 from training.sources import locate
 from training.tables import SUFFIXES, Table, read_tables
-from training.tabular.data import BREAST_CANCER
+from training.tabular.options import BREAST_CANCER
 from training.text.data import find_columns, has_text_folders
 
 _TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")

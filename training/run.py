@@ -12,19 +12,36 @@ from typing import Any, Generic, TypeVar
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from PIL.Image import Image
 from rich.console import Console
 from torch import nn
 
 from service.inference.cards import NAME_PATTERN
 from training.data import DataSet, absent_classes
-from training.fit import FitSettings, FitState, fit
+from training.fit import FitState, fit
 from training.options import PRECISIONS, short_name
-from training.publish import Write, publish, write_draft
+from training.outcome import describe_published
+from training.progress import duration
+from training.publish import Write, check_name, publish, write_draft
+from training.settings import FitSettings
 from training.task import Task
+from training.tracking import begin_tracking, tracker
 from training.weights import start_from
 
 Data = TypeVar("Data", bound=DataSet)
 Network = TypeVar("Network", bound=nn.Module)
+
+SAMPLES = "samples.png"
+# Seconds that nobody needs to be told of beforehand.
+_SOON = 5
+
+
+class Inspected(Exception):
+    """The data has been looked at, and that is all that was asked for."""
+
+
+class Declined(Exception):
+    """The user does not want to go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,6 @@ class Run(Generic[Data]):
             labels: the class indices of each split that measures, by its name.
         """
         data = self.data
-        data.inspection.print(self.console)
         self.console.print(
             f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
             f"{items}{details}; on {self.accelerator.device}"
@@ -84,7 +100,8 @@ class Run(Generic[Data]):
             origin: what else determines the outcome: dataclasses of settings, or plain values, by name. A checkpoint
                 is only resumed with the same ones, and with the same data, `--start-from` and `--precision`.
         """
-        return fit(
+        begin_tracking(self.accelerator, self.arguments.track, self.folder, self.name, dataclasses.asdict(settings))
+        state = fit(
             model,
             task,
             settings,
@@ -98,7 +115,26 @@ class Run(Generic[Data]):
                 "start_from": str(self.arguments.start_from),
                 "precision": self.arguments.precision,
             },
+            watch=self,
         )
+        self.accelerator.end_training()
+        return state
+
+    def estimate(self, seconds: float) -> None:
+        """Says how long the training will take, and asks whether to go on where somebody is to be asked.
+
+        Raises:
+            Declined: no.
+        """
+        if not self.reports or (seconds < _SOON and not self.arguments.ask):
+            return
+        self.console.print(f"The training will take about {duration(seconds)}.", highlight=False)
+        if self.arguments.ask and self.console.input("Go on? [Y/n] ").strip().lower() not in ("", "y", "yes"):
+            raise Declined
+
+    def epoch(self, number: int, figures: Mapping[str, float]) -> None:
+        """Tells the trackers, if there are any."""
+        self.accelerator.log(dict(figures), step=number)
 
     @property
     def reports(self) -> bool:
@@ -122,8 +158,9 @@ class Run(Generic[Data]):
             versions: the name of each model, and what writes its version.
         """
         if self.arguments.publish:
-            for folder in publish(self.arguments.models, versions):
-                self.console.print(f"published {folder}")
+            folders = publish(self.arguments.models, versions)
+            for line in describe_published(self.arguments.models, folders):
+                self.console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
         for name, write in versions:
             folder = self.folder / "export" if len(versions) == 1 else self.folder / "export" / name
@@ -132,8 +169,16 @@ class Run(Generic[Data]):
             self.console.print(f"exported to {folder}; --publish writes a version below {self.arguments.models}")
 
 
-def begin(arguments: Namespace, console: Console, load: Callable[[], Data], *, run: str, model: str) -> Run[Data]:
-    """Checks what can be checked at once, then loads the data.
+def begin(
+    arguments: Namespace,
+    console: Console,
+    load: Callable[[], Data],
+    *,
+    run: str,
+    model: str,
+    draw: Callable[[Data], Image],
+) -> Run[Data]:
+    """Checks what can be checked at once, then loads the data and says what was found in it.
 
     Args:
         arguments: of the command line.
@@ -141,8 +186,10 @@ def begin(arguments: Namespace, console: Console, load: Callable[[], Data], *, r
         load: the data set.
         run: what the run's folder is called by default, before the name of the data.
         model: what the model is called by default.
+        draw: makes a picture of some samples, which goes into the run's folder.
 
     Raises:
+        Inspected: nothing more is asked for.
         ValueError: a name that no model may have, or a device or precision that this machine lacks.
         DataError: the data set cannot be used.
     """
@@ -153,6 +200,15 @@ def begin(arguments: Namespace, console: Console, load: Callable[[], Data], *, r
     data = load()
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
     folder = arguments.run_dir or Path("runs") / f"{run}-{data.name.replace('/', '-')}"
+    if accelerator.is_main_process:
+        data.inspection.print(console)
+        folder.mkdir(parents=True, exist_ok=True)
+        draw(data).save(folder / SAMPLES)
+        console.print(f"samples: {folder / SAMPLES}", markup=False, highlight=False, soft_wrap=True)
+    if arguments.inspect:
+        raise Inspected
+    if arguments.publish:
+        check_name(arguments.models, name, getattr(data, "classes", ()), given=arguments.name is not None)
     return Run(arguments, console, name, data, folder, accelerator)
 
 
@@ -166,7 +222,12 @@ def make_accelerator(arguments: Namespace) -> Accelerator:
         raise ValueError("--precision float16 needs a GPU; on a CPU use bfloat16 or float32")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
-    return Accelerator(cpu=arguments.device == "cpu", mixed_precision=PRECISIONS[arguments.precision])
+    return Accelerator(
+        cpu=arguments.device == "cpu",
+        mixed_precision=PRECISIONS[arguments.precision],
+        log_with=tracker(arguments.track),
+        project_dir="runs",
+    )
 
 
 def as_served(model: Network) -> Network:

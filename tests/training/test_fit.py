@@ -74,7 +74,7 @@ def test_progress_has_a_line_an_epoch(tiny_cnn, train_on, console, tmp_path):
     train_on(tiny_cnn(), tmp_path)
     lines = console.file.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
-    assert all("validation_accuracy" in line for line in lines)
+    assert all("  validation accuracy " in line and len(line) <= 80 for line in lines)
 
 
 @pytest.mark.parametrize("after", [4, 12, 23])
@@ -173,11 +173,56 @@ def test_run_without_resume_starts_anew(tiny_cnn, train_on, tmp_path):
     assert without_times(again.history) == without_times(state.history)
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.3}, {"epochs": 3}, {"seed": 1}])
+@pytest.mark.parametrize("change", [{"lr": 0.3}, {"epochs": 1}, {"seed": 1}])
 def test_checkpoint_of_other_settings_is_refused(tiny_cnn, train_on, tmp_path, change):
     train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=2))
     with pytest.raises(ValueError, match="was made with other settings"):
         train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, **change), resume=True)
+
+
+def test_a_finished_run_goes_on_if_it_is_to_have_more_epochs(tiny_cnn, train_on, console, tmp_path):
+    train_on(tiny_cnn(), tmp_path)
+    state = train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=3, patience=9), resume=True)
+    assert (state.epoch, len(state.history)) == (3, 3)
+    assert "Resuming after epoch 2 of 3." in console.file.getvalue()
+    with pytest.raises(ValueError, match="lr"):
+        train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=4, lr=0.3), resume=True)
+
+
+class Plateau(LabelledImages):
+    """Validates to the same in all epochs."""
+
+    def __init__(self, colours):
+        super().__init__(colours.train, colours.validation, LEARNING.augment)
+
+    def validate(self, network, accelerator):
+        return super().validate(network, accelerator) | {"accuracy": 0.5}
+
+
+class Watch:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.estimates, self.epochs = [], []
+
+    def estimate(self, seconds):
+        self.estimates.append(seconds)
+
+    def epoch(self, number, figures):
+        self.epochs.append((number, figures["validation_accuracy"]))
+
+
+def test_patience_ends_a_training_that_gets_no_better_and_whoever_watches_is_told(
+    colours, tiny_cnn, accelerator, console, tmp_path
+):
+    settings, watch = dataclasses.replace(SETTINGS, epochs=9, patience=1), Watch()
+    task = Plateau(colours)
+    state = fit(tiny_cnn(), task, settings, tmp_path, accelerator=accelerator, console=console, watch=watch)
+    assert state.epoch == 2
+    assert "No better accuracy in 1 epochs: the training ends here" in console.file.getvalue()
+    assert len(watch.estimates) == 1
+    assert watch.estimates[0] > 0
+    assert watch.epochs == [(1, 0.5), (2, 0.5)]
 
 
 def test_checkpoint_of_other_data_is_refused_and_says_so(tiny_cnn, train_on, tmp_path):

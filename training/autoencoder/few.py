@@ -12,10 +12,11 @@ from training.autoencoder.judge import AUGMENT, make_network
 from training.autoencoder.network import Autoencoder, NetworkSettings
 from training.autoencoder.task import Reconstruction, ReconstructionSettings, decode, encode, recompute_norms
 from training.data import DataError
-from training.fit import FitSettings, fit
+from training.fit import fit
 from training.images import ImageData, ImageSplit
 from training.labels import LabelledImages, predict
 from training.rows import Row, keep_rows, recall_rows
+from training.settings import FitSettings
 
 
 @dataclass(frozen=True, slots=True)

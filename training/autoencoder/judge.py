@@ -11,11 +11,12 @@ from rich.console import Console
 from training.augment import Augment, to_pixels
 from training.autoencoder.evaluation import Judge
 from training.cnn import CNN, Normalize, sample
-from training.fit import FitSettings, fit
+from training.fit import fit
 from training.images import ImageData, ImageSplit
 from training.labels import LabelledImages, predict
 from training.lazy import Images
 from training.run import as_served
+from training.settings import FitSettings
 
 EVALUATION_BATCH = 500
 # No flip: a mirrored digit is no digit, and that may hold for anything else that is written or drawn.

@@ -6,7 +6,7 @@ From the data to three published versions, top to bottom: load, build, fit, eval
 import dataclasses
 import shutil
 import tempfile
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,48 +25,22 @@ from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
 from training.autoencoder.network import Autoencoder, NetworkSettings, build
+from training.autoencoder.options import DEFAULTS
 from training.autoencoder.report import write_part_report, write_report
 from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
 from training.cards import data_card, training_card
 from training.evaluator import run_in_batches
 from training.export import export, write_golden
-from training.fit import FitSettings, FitState
+from training.fit import FitState
 from training.images import ImageData, common_background, load_images
-from training.options import (
-    add_labelled_image_options,
-    add_result_options,
-    add_training_options,
-    integers,
-    override,
-)
+from training.options import override
 from training.run import Run, as_served, begin
+from training.samples import draw_images
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ERROR_ATOL = 1e-4
 FEW = "few.json"
-
-# Defaults, sized for MNIST on two cores.
-DEFAULTS = FitSettings(epochs=30, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4, warmup=0.05, ema=0.999)
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    add_labelled_image_options(parser, "ylecun/mnist")
-    net = parser.add_argument_group("network")
-    net.add_argument("--latent", type=int, help="dimension of the latent space")
-    net.add_argument("--widths", type=integers, help="channels after each halving")
-    how = add_training_options(parser, "runs/autoencoder-DATA")
-    how.add_argument("--shrink", type=float, help="weight of the latents' mean square")
-    how.add_argument("--noise", type=float, help="standard deviation of the noise added to the latents in training")
-    how.add_argument(
-        "--consistency", type=float, help="weight of the distance between the latents of an image and of it shifted"
-    )
-    how.add_argument("--components", type=int, help="Gaussians per class in the density of the latents")
-    how.add_argument("--judge-epochs", type=int, default=6, help="of the classifier that judges generated images")
-    how.add_argument("--generated", type=int, default=10_000, help="how many generated images are judged")
-    out = add_result_options(parser, "autoencoder; the parts are encoder and decoder")
-    out.add_argument("--few", action="store_true", help="also study whether generated images help when few are real")
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -85,7 +59,7 @@ def run(arguments: Namespace, console: Console) -> None:
         encoding=arguments.encoding,
         seed=settings.seed,
     )
-    run = begin(arguments, console, load, run="autoencoder", model="autoencoder")
+    run = begin(arguments, console, load, run="autoencoder", model="autoencoder", draw=draw_images)
     data = run.data
     labels = {"validation": data.validation.labels, "test": data.test.labels}
     run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)

@@ -7,32 +7,17 @@ from torch import nn
 
 from training.augment import Augment, to_pixels
 from training.backbones import load_backbone
-from training.classification.network import MLP, Arch, Transfer
+from training.classification.network import MLP, Transfer
+from training.classification.options import DEFAULTS, Arch
 from training.classification.task import ClassificationSettings
 from training.cnn import CNN, Normalize, sample, stride_for
-from training.fit import FitSettings
 from training.images import ImageData
+from training.settings import FitSettings
 
-# Defaults for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16).
-DEFAULTS: dict[Arch, FitSettings] = {
-    "mlp": FitSettings(epochs=20, lr=0.1),
-    "cnn": FitSettings(epochs=20),
-    "transfer": FitSettings(
-        epochs=8, batch_size=128, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.02, ema=0.995, warmup=0.1
-    ),
-}
 LEARNING: dict[Arch, ClassificationSettings] = {
     "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),
     "cnn": ClassificationSettings(),
     "transfer": ClassificationSettings(),
-}
-
-# Options that only one architecture has.
-ONLY: dict[Arch, frozenset[str]] = {
-    "cnn": frozenset({"widths", "depth", "study"}),
-    "transfer": frozenset(
-        {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
-    ),
 }
 
 

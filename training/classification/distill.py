@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 from service.inference.manifest import MODEL, sha256
@@ -15,6 +14,7 @@ from service.inference.session import Session
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.registry import read_manifest
 from training.images import ImageData
+from training.progress import track
 
 
 def teach(version: Path, data: ImageData, cache: Path) -> npt.NDArray[np.float32]:
@@ -52,7 +52,7 @@ def teach(version: Path, data: ImageData, cache: Path) -> npt.NDArray[np.float32
     name = session.inputs[0]
     starts = range(0, len(data.train), manifest.max_batch)
     predictions = np.empty((2, len(data.train), len(data.classes)), dtype=np.float32)
-    for start in track(starts, f"Predictions of {manifest.name} {version.name}", transient=True):
+    for start in track(starts, f"Predictions of {manifest.name} {version.name}"):
         images = data.train.images[start : start + manifest.max_batch]
         for view, pixels in enumerate((images, np.ascontiguousarray(images[:, :, ::-1]))):
             predictions[view, start : start + len(images)] = session.run({name: pixels})[0]

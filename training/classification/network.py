@@ -1,6 +1,6 @@
 """The image classifier's networks besides the CNN. Each takes float pixels in 0 to 1 (NCHW) and returns logits."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from training.backbones import freeze
 from training.cnn import Normalize
-
-Arch = Literal["mlp", "cnn", "transfer"]
 
 
 class MLP(nn.Sequential):

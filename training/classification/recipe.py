@@ -5,7 +5,7 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 
 import dataclasses
 import shutil
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
-from training.classification.architectures import DEFAULTS, LEARNING, ONLY, NetworkSettings, build, fit_defaults
+from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result
 from training.classification.distill import teach
 from training.classification.evaluator import ClassificationEvaluator
@@ -26,6 +26,7 @@ from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
 from training.classification.interpolate import interpolate
 from training.classification.network import Transfer
+from training.classification.options import DEFAULTS, ONLY, check_arguments
 from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
@@ -35,18 +36,11 @@ from training.export import check_export, export, write_golden
 from training.fit import FitState
 from training.images import ImageData, load_images
 from training.inspection import missed_classes
-from training.options import (
-    add_labelled_image_options,
-    add_quantize_option,
-    add_result_options,
-    add_training_options,
-    integers,
-    override,
-    short_name,
-)
+from training.options import override, short_name
 from training.quantize import with_variants
 from training.rows import Row
 from training.run import Run, as_served, begin
+from training.samples import draw_images
 from training.weights import best_weights, fingerprint_of, keep_weights
 
 MAX_BATCH = 64
@@ -55,58 +49,9 @@ ATOL = 1e-4
 STUDY = "study.json"
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take the architecture's own default."""
-    parser.add_argument("--arch", choices=("mlp", "cnn", "transfer"), default="cnn")
-    add_labelled_image_options(parser, "uoft-cs/cifar10")
-    net = parser.add_argument_group("network")
-    net.add_argument("--widths", type=integers, help="cnn: filters of each group")
-    net.add_argument("--depth", type=int, help="cnn: convolutions per group")
-    net.add_argument("--dropout", type=float)
-    net.add_argument("--backbone", help="transfer: any timm model (default: tf_efficientnet_lite0)")
-    net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
-    net.add_argument(
-        "--from-scratch", dest="weights", action="store_const", const="none", help="transfer: start with random weights"
-    )
-    net.add_argument("--network-size", type=int, help="transfer: side in pixels that images are enlarged to")
-    net.add_argument("--start-size", type=int, help="transfer: the smaller side that training starts with")
-    net.add_argument(
-        "--freeze",
-        type=int,
-        nargs="?",
-        const=-1,
-        metavar="GROUPS",
-        help="transfer: freeze the backbone; with a number: only the first of timm's groups of its layers",
-    )
-    net.add_argument(
-        "--freeze-norms",
-        action="store_true",
-        default=None,
-        help="transfer: freeze the statistics of batch normalisation; twice as fast on a CPU with bfloat16",
-    )
-    how = add_training_options(parser, "runs/classification-ARCH-DATA")
-    how.add_argument("--label-smoothing", type=float)
-    how.add_argument(
-        "--flip", action=BooleanOptionalAction, help="mirror images left to right; not for digits, letters"
-    )
-    how.add_argument("--cutout", type=int, help="side in pixels of the square that is blanked")
-    how.add_argument("--cutmix", type=float, help="fraction of batches whose images get a rectangle of another one")
-    how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
-    how.add_argument("--distill", type=float, help="weight of the teacher's prediction in the loss")
-    out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
-    add_quantize_option(out)
-    out.add_argument("--mirror", action="store_true", help="average over an image and its mirror image when serving")
-    out.add_argument(
-        "--interpolate", action="store_true", help="move the weights back towards --start-from if validation gains"
-    )
-    out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
-    out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
-    out.add_argument("--study", action="store_true", help="cnn: also measure the effect of filters, layers and dropout")
-
-
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes if that is asked for."""
-    _check_options(arguments)
+    check_arguments(arguments)
     others = [read_result(folder) for folder in arguments.compare]
     network = override(NetworkSettings(), arguments)
     if network.arch == "transfer":
@@ -128,6 +73,7 @@ def run(arguments: Namespace, console: Console) -> None:
         ),
         run=f"classification-{network.arch}",
         model={"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}"),
+        draw=draw_images,
     )
     data = run.data
     settings = override(fit_defaults(network.arch, data, arguments.batch_size), arguments)
@@ -185,32 +131,6 @@ def run(arguments: Namespace, console: Console) -> None:
             ),
         )
     )
-
-
-def _check_options(arguments: Namespace) -> None:
-    """Refuses options that would have no effect.
-
-    Raises:
-        ValueError: names the option and what it is for.
-    """
-    given = {name for name, value in vars(arguments).items() if value is not None and value is not False}
-    for arch, names in ONLY.items():
-        for name in sorted(names & given):
-            if arguments.arch != arch:
-                raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
-    if arguments.distill is not None and not arguments.teacher:
-        raise ValueError("--distill weights the predictions of a --teacher: name one")
-    if arguments.interpolate and not arguments.start_from:
-        raise ValueError("--interpolate moves back towards the weights of --start-from: name them")
-    if arguments.backbone_lr is not None and arguments.freeze == -1:
-        raise ValueError("--backbone-lr is for a backbone that learns; --freeze without a number freezes all of it")
-    if arguments.lr is None and arguments.optimizer not in (None, DEFAULTS[arguments.arch].optimizer):
-        raise ValueError(
-            f"--optimizer {arguments.optimizer} needs its own --lr: the default is for "
-            f"{DEFAULTS[arguments.arch].optimizer}"
-        )
-    if arguments.mirror and arguments.flip is False:
-        raise ValueError("--mirror predicts mirror images, which --no-flip excludes from training: use one of them")
 
 
 def _warn_of_leaks(run: Run[ImageData]) -> None:

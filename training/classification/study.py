@@ -15,10 +15,11 @@ from torch import nn
 from training.cards import count_parameters
 from training.classification.architectures import NetworkSettings, build
 from training.classification.task import Classification, ClassificationSettings
-from training.fit import FitSettings, fit
+from training.fit import fit
 from training.images import ImageData
 from training.labels import predict
 from training.rows import Row, keep_rows, recall_rows
+from training.settings import FitSettings
 
 EPOCHS = 6
 IMAGES = 5000

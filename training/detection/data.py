@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
@@ -17,6 +16,7 @@ from training.detection.formats import RawBox, RawData, RawImage, read
 from training.hub import SPLITS
 from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.lazy import IN_MEMORY, Images, LazyImages, decode_all
+from training.progress import track
 from training.sources import name_of
 
 # Annotation tools round to whole pixels; what protrudes by less than that is silently clipped.
@@ -192,7 +192,7 @@ def _load(
     boxes, labels, letterboxes = [], [], []
     pixels = np.empty((0 if lazy else len(images), *size, 3), dtype=np.uint8)
     every = decode_all(decode, range(len(images)))
-    for row, decoded in enumerate(track(every, "Decoding", total=len(images), transient=True)):
+    for row, decoded in enumerate(track(every, "Decoding", total=len(images))):
         image = images[row]
         if isinstance(decoded, str):
             problems.add(_where(image), decoded)

@@ -4,8 +4,7 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 """
 
 import json
-import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,14 @@ from training.detection.data import DetectionData, load_detection
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.network import Detector, NetworkSettings, build
+from training.detection.options import DEFAULTS
 from training.detection.report import write_report
+from training.detection.samples import draw_boxes
 from training.detection.task import Detection, DetectionSettings
 from training.evaluation import milliseconds_per_image
 from training.export import export, write_golden
-from training.fit import FitSettings, FitState
-from training.options import (
-    add_data_options,
-    add_quantize_option,
-    add_reading_options,
-    add_result_options,
-    add_training_options,
-    override,
-)
+from training.fit import FitState
+from training.options import override
 from training.quantize import with_variants
 from training.run import Run, as_served, begin
 
@@ -43,47 +37,6 @@ MAX_BATCH = 16
 GOLDEN_ROWS = 4
 # Detections with nearly the same score may swap positions, and a GPU's arithmetic is less exact than a CPU's.
 GOLDEN_LISTS = ListCard(order="scores", above=0.3, tolerances={"boxes": 2.0, "scores": 0.02, "classes": 0.5})
-
-# Defaults, sized for a few hundred photographs on two cores.
-DEFAULTS = FitSettings(
-    epochs=100,
-    batch_size=8,
-    optimizer="adamw",
-    lr=2e-3,
-    backbone_lr=5e-4,
-    weight_decay=0.05,
-    warmup=0.05,
-    clip=10.0,
-    ema=0.998,
-)
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    add_data_options(
-        parser, "a hub id, or a folder of annotated images", default="rishitdagli/cppe-5", limited="images"
-    )
-    parser.add_argument("--image-size", type=_size, metavar="SIDE|HEIGHTxWIDTH", help="of the network's input")
-    add_reading_options(parser, "images and boxes", text=False)
-    net = parser.add_argument_group("network")
-    net.add_argument("--backbone", help="any timm model with feature maps of strides 8, 16 and 32")
-    net.add_argument("--weights", help="hub, package, none or a file (default: package)")
-    net.add_argument(
-        "--from-scratch", dest="weights", action="store_const", const="none", help="start with random weights"
-    )
-    net.add_argument("--width", type=int, help="channels of the pyramid and the head")
-    net.add_argument("--depth", type=int, help="convolutions in each tower of the head")
-    net.add_argument(
-        "--freeze", type=int, metavar="GROUPS", help="freeze this many: the stem, then the stages after it"
-    )
-    how = add_training_options(parser, "runs/detection-DATA")
-    how.add_argument(
-        "--flip", action="store_true", default=None, help="flip images upside down too; if they have no up"
-    )
-    how.add_argument("--mosaic", type=float, help="fraction of the images that are composed of four")
-    how.add_argument("--scale", type=_range, metavar="LEAST,MOST", help="range that images are scaled by")
-    how.add_argument("--colour", type=float, help="strength of the colour jitter")
-    add_quantize_option(add_result_options(parser, "detector"))
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -100,7 +53,7 @@ def run(arguments: Namespace, console: Console) -> None:
         limit=arguments.limit,
         seed=settings.seed,
     )
-    run = begin(arguments, console, load, run="detection", model="detector")
+    run = begin(arguments, console, load, run="detection", model="detector", draw=draw_boxes)
     data = run.data
     labels = {"validation": np.concatenate(data.validation.labels), "test": np.concatenate(data.test.labels)}
     details = f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes"
@@ -126,24 +79,6 @@ def run(arguments: Namespace, console: Console) -> None:
     run.deliver((run.name, write))
     result = json.loads((run.folder / "result.json").read_text())
     console.print(f"test mAP at 0.5 {result['map_50']:.4f}, at 0.5 to 0.95 {result['map']:.4f}")
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not match:
-        raise ArgumentTypeError(f"{text!r}: write a side, such as 320, or HEIGHTxWIDTH, such as 384x512")
-    height, width = int(match[1]), int(match[2] or match[1])
-    if height % 32 or width % 32 or not height or not width:
-        raise ArgumentTypeError(f"{text!r}: the sides must be multiples of 32, such as 320 or 384x512")
-    return height, width
-
-
-def _range(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r}: write LEAST,MOST, such as 0.7,1.4") from None
-    return low, high
 
 
 def _write_version(

@@ -18,9 +18,9 @@ from training.inspection import Bad, Problems, describe_classes, describe_repeat
 from training.sources import name_of
 from training.splits import Indices, hold_out
 from training.tables import Table, joined, read_tables
+from training.tabular.options import BREAST_CANCER
 from training.tabular.profile import MISSING_WORDS, Profile, profile
 
-BREAST_CANCER = "breast-cancer"
 Kind = Literal["classification", "regression"]
 
 Floats = npt.NDArray[np.float32]

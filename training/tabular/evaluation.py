@@ -30,8 +30,9 @@ from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.calibrate import expected_calibration_error, logits_of, softmax
 from training.evaluation import macro_f1
 from training.evaluator import run_in_batches
-from training.fit import FitSettings, fit
+from training.fit import fit
 from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
+from training.settings import FitSettings
 from training.tabular.data import Floats, Kind, TabularData, TabularSplit
 from training.tabular.network import NetworkSettings, TabularNetwork, build
 from training.tabular.task import Rows, predict

@@ -3,7 +3,7 @@
 From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,11 @@ from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.calibrate import fit_temperature
 from training.cards import data_card, training_card
 from training.export import export, write_golden
-from training.fit import FitSettings, FitState
+from training.fit import FitState
 from training.inspection import missed_classes
-from training.options import (
-    add_data_options,
-    add_reading_options,
-    add_result_options,
-    add_training_options,
-    integers,
-    names,
-    override,
-)
+from training.options import override
 from training.run import Run, as_served, begin
-from training.tabular.data import BREAST_CANCER, TabularData, TabularSplit, load_table
+from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
     INPUT,
     NetworkMethod,
@@ -45,30 +37,13 @@ from training.tabular.evaluation import (
     target_scale,
 )
 from training.tabular.network import NetworkSettings, TabularGraph, build
+from training.tabular.options import DEFAULTS
 from training.tabular.report import write_report
+from training.tabular.samples import draw_rows
 from training.tabular.task import Rows
 
 MAX_BATCH = 256
 GOLDEN_ROWS = 16
-
-DEFAULTS = FitSettings(
-    epochs=60, batch_size=32, optimizer="adamw", lr=2e-3, weight_decay=0.05, warmup=0.1, clip=1.0, ema=0.98
-)
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    add_data_options(parser, "a table (CSV, xlsx, JSON lines, parquet), its URL, or a hub id", default=BREAST_CANCER)
-    add_reading_options(parser, "rows")
-    parser.add_argument("--target", help="the column to predict")
-    parser.add_argument("--columns", type=names, default=(), help="use these alone, even if they look like ids")
-    parser.add_argument("--drop", type=names, default=(), help="leave these columns out")
-    parser.add_argument("--kind", choices=("classification", "regression"), help="default: by the target's values")
-    net = parser.add_argument_group("network")
-    net.add_argument("--hidden", type=integers, help="units of each hidden layer")
-    net.add_argument("--dropout", type=float)
-    add_training_options(parser, "runs/tabular-DATA")
-    add_result_options(parser, "tabular")
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -91,6 +66,7 @@ def run(arguments: Namespace, console: Console) -> None:
         ),
         run="tabular",
         model="tabular",
+        draw=draw_rows,
     )
     data = run.data
     target = f"{len(data.classes)} classes" if data.classes else "a number"

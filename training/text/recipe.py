@@ -4,7 +4,7 @@ From the data to a published version, top to bottom: load, tokenise, build, fit,
 """
 
 import dataclasses
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,25 +20,21 @@ from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.cards import data_card, training_card
 from training.data import halves
 from training.export import check_export, export, write_golden
-from training.fit import FitSettings, FitState
+from training.fit import FitState
 from training.inspection import missed_classes
-from training.options import (
-    add_data_options,
-    add_quantize_option,
-    add_reading_options,
-    add_result_options,
-    add_training_options,
-    override,
-)
+from training.options import override
 from training.quantize import with_variants
 from training.run import Run, as_served, begin
+from training.settings import FitSettings
 from training.text.data import TextData, load_texts
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator
 from training.text.graph import TextGraph
 from training.text.network import NetworkSettings, build
 from training.text.operators import TRANSLATIONS
+from training.text.options import DEFAULTS
 from training.text.report import write_report
+from training.text.samples import draw_texts
 from training.text.study import run_study
 from training.text.task import Ids, TextClassification, TextSettings, padded
 from training.text.tokenizer import to_ids
@@ -49,46 +45,6 @@ GOLDEN_ROWS = 16
 ATOL = 1e-4
 STUDY = "study.json"
 VOCABULARY = "vocabulary.json"
-
-# Defaults, sized for some thousand articles on two cores.
-DEFAULTS = FitSettings(
-    epochs=16, batch_size=32, optimizer="adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0, ema=0.995
-)
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    accepts = "a table of texts (CSV, TSV, xlsx, JSON lines, parquet), its URL, a hub id, or a folder"
-    add_data_options(parser, accepts, limited="texts")
-    add_reading_options(parser, "texts")
-    parser.add_argument("--text-column", help="default: the one with a usual name, such as text")
-    parser.add_argument("--label-column", help="default: the one with a usual name, such as label")
-    parser.add_argument(
-        "--validation", type=float, default=0.1, help="fraction of train to hold out if there is no validation split"
-    )
-    net = parser.add_argument_group("network")
-    net.add_argument("--cell", choices=("gru", "lstm"))
-    for name in ("embedding", "hidden", "layers", "encoders"):
-        net.add_argument(f"--{name}", type=int)
-    net.add_argument("--dropout", type=float)
-    net.add_argument("--wide", action="store_true", default=None, help="add a bag-of-words layer beside the encoders")
-    net.add_argument("--words", type=int, help="the most words in the vocabulary (default: all)")
-    net.add_argument("--length", type=int, help="truncate texts to this many words (default: by the data)")
-    net.add_argument(
-        "--vocabulary",
-        choices=("auto", "words", "bpe", "unigram"),
-        help="words, or parts of words by one of two methods; auto tries the parts where many words are unknown",
-    )
-    net.add_argument("--digits", action="store_true", default=None, help="digits belong to words")
-    how = add_training_options(parser, "runs/text-DATA")
-    how.add_argument("--label-smoothing", type=float)
-    how.add_argument(
-        "--word-dropout", type=float, help="fraction of the words replaced by the unknown word in training"
-    )
-    how.add_argument("--balance", type=float, help="0 weights every text alike in the loss, 1 every class")
-    out = add_result_options(parser, "topics")
-    add_quantize_option(out)
-    out.add_argument("--study", action="store_true", help="also measure the effect of vocabulary and length")
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -107,7 +63,7 @@ def run(arguments: Namespace, console: Console) -> None:
         encoding=arguments.encoding,
         seed=settings.seed,
     )
-    run = begin(arguments, console, load, run="text", model="topics")
+    run = begin(arguments, console, load, run="text", model="topics", draw=draw_texts)
     data = run.data
     network, tokenizer, length = _vocabulary(run, network, settings, learning)
     words = tokenizer.get_vocab_size()

@@ -6,8 +6,9 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from training.fit import FitSettings, fit
+from training.fit import fit
 from training.rows import Row, keep_rows, recall_rows
+from training.settings import FitSettings
 from training.text.data import TextData
 from training.text.network import NetworkSettings, build
 from training.text.task import TextClassification, TextSettings

@@ -7,8 +7,9 @@ from accelerate import Accelerator
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from training.fit import FitSettings, fit
+from training.fit import fit
 from training.rows import keep_rows, recall_rows
+from training.settings import FitSettings
 from training.text.data import TextData
 from training.text.network import NetworkSettings, build
 from training.text.task import TextClassification, TextSettings

@@ -14,6 +14,7 @@ from service.tasks.autoencoder.manifest import DENSITY
 from service.tasks.registry import read_manifest
 from training.autoencoder import recipe
 from training.autoencoder.few import FewSettings
+from training.autoencoder.options import add_arguments
 from training.data import DataError
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
@@ -22,7 +23,7 @@ TINY += ["--generated", 60, "--components", 2]
 
 def run(*options):
     parser = ArgumentParser()
-    recipe.add_arguments(parser)
+    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
     recipe.run(parser.parse_args([str(option) for option in options]), console)
     return console.file.getvalue()

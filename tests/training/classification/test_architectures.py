@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.classification.architectures import DEFAULTS, NetworkSettings, build, fit_defaults
+from training.classification.architectures import NetworkSettings, build, fit_defaults
 from training.classification.network import MLP, Transfer
+from training.classification.options import DEFAULTS
 from training.cnn import CNN
 from training.images import ImageData, ImageSplit
 

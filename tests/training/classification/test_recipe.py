@@ -11,7 +11,8 @@ from service.inference.manifest import MODEL, InvalidModel
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.classification import recipe
-from training.classification.architectures import DEFAULTS, NetworkSettings
+from training.classification.architectures import NetworkSettings
+from training.classification.options import DEFAULTS, add_arguments
 from training.classification.study import cnn_variants
 from training.options import override
 from training.weights import best_weights
@@ -21,7 +22,7 @@ TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--
 
 def parse(*options):
     parser = ArgumentParser()
-    recipe.add_arguments(parser)
+    add_arguments(parser)
     return parser.parse_args([str(option) for option in options])
 
 

@@ -6,7 +6,7 @@ import pytest
 from training.augment import Augment
 from training.classification.study import run_study
 from training.classification.task import ClassificationSettings
-from training.fit import FitSettings
+from training.settings import FitSettings
 
 SETTINGS = FitSettings(epochs=50, batch_size=512, lr=0.8)
 LEARNING = ClassificationSettings(augment=Augment(translate=1, cutout=3))

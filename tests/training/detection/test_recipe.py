@@ -14,6 +14,7 @@ from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet
 from training import evaluate
 from training.detection import recipe
+from training.detection.options import add_arguments
 
 TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
 TINY += ["--epochs", 2, "--batch-size", 4, "--device", "cpu"]
@@ -21,7 +22,7 @@ TINY += ["--epochs", 2, "--batch-size", 4, "--device", "cpu"]
 
 def run(*options):
     parser = ArgumentParser()
-    recipe.add_arguments(parser)
+    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
     recipe.run(parser.parse_args([str(option) for option in options]), console)
     return console.file.getvalue()
@@ -101,7 +102,7 @@ def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
 @pytest.mark.parametrize(("option", "value"), [("--image-size", "60"), ("--scale", "1"), ("--bad", "keep")])
 def test_invalid_options_are_refused(option, value, capsys):
     parser = ArgumentParser()
-    recipe.add_arguments(parser)
+    add_arguments(parser)
     with pytest.raises(SystemExit):
         parser.parse_args([option, value])
     assert option in capsys.readouterr().err

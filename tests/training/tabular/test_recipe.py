@@ -17,13 +17,14 @@ from service.tasks.tabular.task import TabularAnswer, _usual_row
 from tests.training.tabular.test_data import customers
 from training.tabular import recipe
 from training.tabular.data import load_table
+from training.tabular.options import add_arguments
 
 TINY = ["--hidden", "16", "--epochs", 12, "--lr", "0.01", "--device", "cpu"]
 
 
 def run(*options):
     parser = ArgumentParser()
-    recipe.add_arguments(parser)
+    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
     recipe.run(parser.parse_args([str(option) for option in options]), console)
     return console.file.getvalue()

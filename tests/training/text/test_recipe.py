@@ -13,6 +13,7 @@ from service.settings import Settings
 from service.tasks.registry import read_manifest
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_parquet
 from training.text import recipe
+from training.text.options import add_arguments
 
 TINY = ["--embedding", 16, "--hidden", 12, "--epochs", 6, "--batch-size", 16, "--lr", "0.02", "--ema", "0.8"]
 TINY += ["--device", "cpu", "--dropout", "0.1"]
@@ -20,7 +21,7 @@ TINY += ["--device", "cpu", "--dropout", "0.1"]
 
 def run(*options):
     parser = ArgumentParser()
-    recipe.add_arguments(parser)
+    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
     recipe.run(parser.parse_args([str(option) for option in options]), console)
     return console.file.getvalue()

@@ -5,7 +5,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from tests.training.text.conftest import KOREAN, make_texts, write_csv
-from training.fit import FitSettings
+from training.settings import FitSettings
 from training.text.data import load_texts
 from training.text.network import NetworkSettings
 from training.text.task import TextSettings

@@ -1,0 +1,78 @@
+"""quartet inspect and quartet train: from a data set to the recipe that suits it."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from quartet.command_line import main
+from service.tasks.registry import read_manifest
+from training.command_line import DataCommand
+from training.data import DataError
+from training.guide import arguments_for
+
+
+@pytest.fixture
+def source(write_class_folders, draw, tmp_path):
+    train, test = draw(20, seed=1), draw(8, seed=2)
+    return write_class_folders(
+        tmp_path / "colours", train=(train.images, train.labels), test=(test.images, test.labels)
+    )
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    words = ("지루한 영화 별로", "좋은 영화 추천")
+    lines = [f"{number},{words[number % 2]} {number},{number % 2}" for number in range(60)]
+    (tmp_path / "reviews.csv").write_text("번호,내용,라벨\n" + "\n".join(lines), encoding="cp949")
+    return tmp_path / "reviews.csv"
+
+
+def test_inspecting_says_what_is_there_draws_it_and_trains_nothing(source, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", source]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("task: classification (images of classes), since it holds images of 3 classes")
+    assert "of 3 classes: " in said
+    assert [path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()] == ["samples.png"]
+    Image.open(next((tmp_path / "runs").rglob("samples.png"))).verify()
+
+
+def test_texts_are_recognised_with_their_columns_and_options_are_the_recipes(reviews, capsys):
+    arguments = arguments_for("inspect", DataCommand(str(reviews), None, False, ["--epochs", "3"]))
+    assert (arguments.task, arguments.text_column, arguments.label_column) == ("text", "내용", "라벨")
+    assert (arguments.epochs, arguments.inspect, arguments.ask) == (3, True, False)
+    arguments = arguments_for("train", DataCommand(str(reviews), None, True, ["--text-column", "번호"]))
+    assert (arguments.text_column, arguments.inspect) == ("번호", False)
+
+
+def test_a_guessed_target_is_said_and_not_trained_on_unless_that_is_accepted(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{number},{number % 3}\n" for number in range(30)))
+    data = str(tmp_path / "t.csv")
+    with pytest.raises(DataError, match="--target, or accept 'b' with --yes"):
+        arguments_for("train", DataCommand(data, None, False, []))
+    assert "'b' is a guess" in capsys.readouterr().out
+    assert arguments_for("train", DataCommand(data, None, True, [])).target == "b"
+    assert arguments_for("train", DataCommand(data, None, False, ["--target", "a"])).target == "a"
+
+
+def test_a_training_from_the_data_to_a_published_model(source, tmp_path, capsys, monkeypatch, forget_accelerator):
+    """The one training from end to end: asked for, tracked as nothing, published under a name of its own."""
+    forget_accelerator()
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--epochs", "1", "--batch-size", "10", "--widths", "8,8", "--depth", "2", "--lr", "0.2", "--device", "cpu"]
+    assert main(["train", source, *tiny, "--publish", "--name", "colours"]) == 0
+    *_, published, command, report, served = capsys.readouterr().out.splitlines()
+    assert published.startswith("published models/colours/1: accuracy ")
+    assert "?model=colours" in command
+    assert report.endswith("models/colours/1/report/README.md")
+    assert served == "No server has these models yet: quartet serve"
+    assert read_manifest(tmp_path / "models" / "colours" / "1").labels == ("blue", "green", "red")
+    # A name that was not asked for does not replace a model of other labels.
+    manifest = tmp_path / "models" / "colours" / "1" / "manifest.json"
+    document = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(document | {"labels": ["cat", "dog", "bird"]}))
+    (tmp_path / "models" / "colours").rename(tmp_path / "models" / "classifier")
+    forget_accelerator()
+    assert main(["train", source, *tiny, "--publish"]) == 1
+    assert "holds a model of other labels (cat, dog, bird…): give yours a name of its own" in capsys.readouterr().err

@@ -1,0 +1,20 @@
+import numpy as np
+
+from training.samples import draw_images, table_of
+
+
+def test_a_sheet_shows_images_of_every_class_with_their_labels(colours):
+    sheet = np.asarray(draw_images(colours))
+    # Each class's own colour is on it, in a tile enlarged without smoothing.
+    for channel in range(3):
+        others = [other for other in range(3) if other != channel]
+        assert ((sheet[..., channel] > 150) & (sheet[..., others] < 110).all(axis=-1)).sum() > 128 * 128 / 2
+    assert (sheet < 60).all(axis=-1).any()  # letters
+
+
+def test_a_table_is_drawn_in_any_script_and_never_too_wide():
+    rows = [("긍정", "아주 좋은 영화\n추천" * 50, *("x" * 200 for _ in range(50)))]
+    sheet = table_of(("label", "text", *map(str, range(50))), rows)
+    assert sheet.width <= 2100
+    assert sheet.height == 60
+    assert (np.asarray(sheet) < 100).any()
