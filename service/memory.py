@@ -10,6 +10,9 @@ from pathlib import Path
 # The C library keeps what was freed; so much more than before is worth a call that takes some milliseconds.
 _WORTH_BYTES = 32_000_000
 _TRIM_SECONDS = 5.0
+# Likewise while requests are being answered, some of which may wait for it.
+_WORTH_BYTES_BUSY = 96_000_000
+_TRIM_SECONDS_BUSY = 20.0
 # glibc alone can give memory back on demand.
 _TRIMS = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
 
@@ -25,20 +28,24 @@ def settle() -> None:
 
 
 class Trimmer:
-    """Gives back what large requests have left behind, while nothing else is to be done."""
+    """Gives back what large requests have left behind: while nothing else is to be done, or before it is too much."""
 
     def __init__(self) -> None:
         self._resident = 0
         self._next = 0.0
 
-    def __call__(self) -> None:
-        """Trims where it is worth it; called while the server is idle."""
+    def __call__(self, *, busy: bool) -> None:
+        """Trims where it is worth it; called about once a second.
+
+        Args:
+            busy: whether requests are being answered.
+        """
         now = time.monotonic()
-        if not _TRIMS or now < self._next:
+        if not _TRIMS or now < self._next + (_TRIM_SECONDS_BUSY - _TRIM_SECONDS if busy else 0.0):
             return
         self._next = now + _TRIM_SECONDS
         resident = _resident_bytes()
-        if self._resident and resident < self._resident + _WORTH_BYTES:
+        if self._resident and resident < self._resident + (_WORTH_BYTES_BUSY if busy else _WORTH_BYTES):
             return
         # The call lets other threads work meanwhile.
         threading.Thread(target=self._trim, name="trim", daemon=True).start()

@@ -7,6 +7,7 @@ once the models are warm, and a signal has the models reloaded.
 import asyncio
 import http
 import logging
+import math
 import re
 import resource
 import signal
@@ -33,6 +34,8 @@ _BODY_BYTES, _BODY_SECONDS = 10_000, 10.0
 _FRAMING_SHARE, _MOST_FRAMING = 1 / 8, 1 << 14
 # What is parsed at once, before the limits are looked at again.
 _SLICE = 1 << 16
+# Seconds since the last request after which a connection is idle.
+_IDLE_SECONDS = 1.0
 # Seconds after which a client that is waited for gives way where there are too many.
 _WAITED_FOR_SECONDS = 5.0
 # Seconds for which an idle connection is kept: longer than load balancers keep theirs, or they would use a closed one.
@@ -129,19 +132,20 @@ class Guard:
     def make_room(self, connections: Collection[Any]) -> bool:
         """Whether one more connection may stay.
 
-        The one that has been idle for longest gives way to it; if none is, the one that sends its body, or takes its
-        answer, for longest.
+        The one that has been idle for longest gives way to it; if none has been for long, the one that sends its body,
+        or takes its answer, for longest. Clients that ask again and again keep their connections.
         """
         if len(connections) <= self.most:
             return True
-        longest = next(iter(self.idle), None)
+        now = time.monotonic()
+        longest = next((each for each in self.idle if each.idle_seconds(now) >= _IDLE_SECONDS), None)
         if longest is not None:
             del self.idle[longest]
             longest.transport.close()
             return True
         waited_for = [connection for connection in connections if connection.waits_for_client]
         slowest = min(waited_for, key=lambda connection: connection.since, default=None)
-        if slowest is None or time.monotonic() - slowest.since < _WAITED_FOR_SECONDS:
+        if slowest is None or now - slowest.since < _WAITED_FOR_SECONDS:
             return False
         slowest.end_request(408, "the body of the request comes too slowly for a server without a connection to spare")
         return True
@@ -252,6 +256,10 @@ class Protocol(HttpToolsProtocol):
         if self._out.lingering or not (self.pipeline or self.transport.is_closing()):
             self.guard.idle[self] = None
 
+    def idle_seconds(self, now: float) -> float:
+        """How long ago the last request began; of a connection that is closed but for its client's reading, for good."""
+        return math.inf if self._out.lingering else now - self.since
+
     @property
     def waits_for_client(self) -> bool:
         """Whether a request is being received, or an answer waits to be taken."""
@@ -315,7 +323,7 @@ class Server(uvicorn.Server):
         app: the application; its `failure` says why it did not start.
         reload: loads what is new; called after SIGUSR1, never twice at a time.
         started: called when the socket is open.
-        idle: called about once a second while no request is being answered.
+        trim: called about once a second; told whether requests are being answered.
         tick: called about once a second, whatever happens.
     """
 
@@ -325,7 +333,7 @@ class Server(uvicorn.Server):
         *,
         reload: Callable[[], Awaitable[None]],
         started: Callable[[], None],
-        idle: Callable[[], None],
+        trim: Callable[..., None],
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
@@ -346,7 +354,7 @@ class Server(uvicorn.Server):
         self._drain_seconds = app.settings.drain_seconds
         self._reload = reload
         self._started = started
-        self._idle = idle
+        self._trim = trim
         self._tick = tick
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -396,8 +404,7 @@ class Server(uvicorn.Server):
             if isinstance(connection, Protocol):
                 connection.check(now)
         self._tick()
-        if not self.server_state.tasks:
-            self._idle()
+        self._trim(busy=bool(self.server_state.tasks))
         asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)
 
     def _note_reload(self, *_: object) -> None:

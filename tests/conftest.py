@@ -1,12 +1,16 @@
 """Shared fixtures: a folder with the tiny model, the application in this process, the real server."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 # One thread for torch and scikit-learn, before anything loads them: two workers share the cores, and networks as small
 # as those of the tests spend more time on waiting for threads than threads save them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell has what it starts in the background ignore Ctrl-C, and children inherit that: the tests of Ctrl-C would hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import httpx
 import pytest

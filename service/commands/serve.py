@@ -105,7 +105,7 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
     # Uvicorn sends itself the signal again once it has ended; as a plain return, the exit code is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server = Server(app, reload=reload, started=started, idle=memory.Trimmer(), tick=tick)
+    server = Server(app, reload=reload, started=started, trim=memory.Trimmer(), tick=tick)
     try:
         server.run(sockets=[listener])
     except SystemExit:

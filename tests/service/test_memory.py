@@ -23,17 +23,25 @@ def test_it_trims_where_much_has_been_left_behind(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(memory, "_resident_bytes", lambda: resident[0])
     monkeypatch.setattr(memory, "_TRIM_SECONDS", 0.0)
+    monkeypatch.setattr(memory, "_TRIM_SECONDS_BUSY", 0.0)
     monkeypatch.setattr(threading, "Thread", Thread)
     trim = memory.Trimmer()
-    trim()
+    trim(busy=False)
     assert begun == ["trim"]  # what loading has left
-    trim()
+    trim(busy=False)
     resident[0] += 1_000_000
-    trim()
+    trim(busy=False)
     assert begun == ["trim"]
     resident[0] += 50_000_000
-    trim()
+    trim(busy=False)
     assert begun == ["trim", "trim"]
+    # While requests are being answered it has to be worth more.
+    resident[0] += 50_000_000
+    trim(busy=True)
+    assert begun == ["trim", "trim"]
+    resident[0] += 50_000_000
+    trim(busy=True)
+    assert begun == ["trim", "trim", "trim"]
 
 
 def test_it_does_not_look_more_often_than_every_few_seconds(monkeypatch: pytest.MonkeyPatch):
@@ -42,7 +50,7 @@ def test_it_does_not_look_more_often_than_every_few_seconds(monkeypatch: pytest.
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     trim = memory.Trimmer()
     for _ in range(10):
-        trim()
+        trim(busy=False)
     assert len(looked) <= 1
 
 

@@ -156,6 +156,32 @@ class Busy:
         self.ended.append(status)
 
 
+class Idle:
+    """A connection on which nothing has been asked for some seconds."""
+
+    waits_for_client = False
+
+    def __init__(self, seconds: float) -> None:
+        self.transport = Wire()
+        self.since = time.monotonic() - seconds
+
+    def idle_seconds(self, now: float) -> float:
+        return now - self.since
+
+
+def test_the_connection_that_is_idle_for_longest_gives_way_but_none_that_was_used_just_now():
+    guard = Guard(2)
+    used, older, newer = Idle(0.1), Idle(30), Idle(3)
+    for each in (used, older, newer):
+        guard.idle[each] = None  # type: ignore[index]
+    assert guard.make_room([used, older, newer])
+    assert [each.transport.closed for each in (used, older, newer)] == [False, True, False]
+    assert guard.make_room([used, newer, newer])
+    assert newer.transport.closed
+    assert not guard.make_room([used, used, used])
+    assert not used.transport.closed
+
+
 def test_where_no_connection_is_idle_the_slowest_client_gives_way():
     connections = [Busy(90, False), Busy(20, True), Busy(60, True)]
     assert Guard(3).make_room(connections)
