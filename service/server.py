@@ -257,8 +257,8 @@ class Protocol(HttpToolsProtocol):
             self.guard.idle[self] = None
 
     def idle_seconds(self, now: float) -> float:
-        """How long ago the last request began; of a connection that is closed but for its client's reading, for good."""
-        return math.inf if self._out.lingering else now - self.since
+        """How long ago the last request began; infinite before the first, and once only an answer is to be read."""
+        return math.inf if self.cycle is None or self._out.lingering else now - self.since
 
     @property
     def waits_for_client(self) -> bool:

@@ -9,9 +9,6 @@ from pathlib import Path
 # as those of the tests spend more time on waiting for threads than threads save them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell has what it starts in the background ignore Ctrl-C, and children inherit that: the tests of Ctrl-C would hang.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -20,6 +17,9 @@ from service.app import create_app
 from service.settings import Settings
 from tests.server import ROOT, Server
 from tests.tiny import write_model
+
+# A shell has what it starts in the background ignore Ctrl-C, and children inherit that: the tests of Ctrl-C would hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

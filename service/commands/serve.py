@@ -24,6 +24,8 @@ logger = logging.getLogger("service")
 
 # Bytes of a request that the kernel keeps: what a connection can bring in a round trip.
 _RECEIVE_BUFFER = 1 << 17
+# How long threads may go on after the server has ended.
+_THREADS_SECONDS = 2.0
 
 
 def run(registry: Registry, options: argparse.Namespace) -> int:
@@ -115,7 +117,16 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
         if failure is None:
             raise
         raise failure from None
+    _join_threads()
     return 0
+
+
+def _join_threads() -> None:
+    """Waits for what still runs on threads, but not for good: C code that outlives the interpreter may crash."""
+    end = time.monotonic() + _THREADS_SECONDS
+    for thread in threading.enumerate():
+        if thread.daemon and thread is not threading.current_thread():
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def bind(settings: Settings, *, shared: bool = False) -> socket.socket:

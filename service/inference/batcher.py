@@ -23,8 +23,6 @@ _SWEEP_SECONDS = 0.05
 _SPACING = 2.0
 # A wait so short needs no thought.
 _NEGLIGIBLE_SECONDS = 0.005
-# Of the longest wait; the rest is for what an estimate does not know: how long the call's own items take.
-_CAUTION = 0.85
 # A call is admitted with all its items up to two batches or so many; those after them wait for room.
 _COUNTED = 16
 # So long is room kept for a call whose body has not come yet.
@@ -249,7 +247,7 @@ class Batcher:
         wait = (queued + reserved + flow.in_flight) * flow.seconds_per_item + reserved * self._seconds_to_prepare
         if wait and self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)
-        left = min(self._max_wait * _CAUTION, context.deadline - time.monotonic())
+        left = min(self._max_wait, context.deadline - time.monotonic())
         if left <= 0:
             context.check()
         if full:
