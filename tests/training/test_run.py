@@ -13,6 +13,7 @@ from training.export import write_golden
 from training.labels import LabelledImages
 from training.options import add_labelled_image_options, add_result_options, add_training_options, integers, short_name
 from training.run import as_served, begin
+from training.samples import draw_images
 from training.weights import best_weights
 
 
@@ -23,11 +24,13 @@ def start(colours, console, tmp_path):
     def begin_with(*options, run_dir=tmp_path / "run"):
         parser = ArgumentParser()
         add_labelled_image_options(parser, "somebody/colours")
-        add_training_options(parser, "")
+        add_training_options(parser, "", {"any": SETTINGS})
         add_result_options(parser, "")
         fixed = ["--device", "cpu", "--models", tmp_path / "models", *(["--run-dir", run_dir] if run_dir else [])]
         arguments = parser.parse_args([str(option) for option in (*fixed, *options)])
-        return begin(arguments, console, lambda: colours, run="classification-cnn", model="classifier")
+        return begin(
+            arguments, console, lambda: colours, run="classification-cnn", model="classifier", draw=draw_images
+        )
 
     return begin_with
 
@@ -51,11 +54,11 @@ def test_data_and_model_have_the_names_that_were_asked_for(start):
 def test_invalid_options_are_refused_before_the_data_is_loaded(console, options, message):
     parser = ArgumentParser()
     add_labelled_image_options(parser, "somebody/colours")
-    add_training_options(parser, "")
+    add_training_options(parser, "", {"any": SETTINGS})
     add_result_options(parser, "")
     arguments = parser.parse_args(["--device", "cpu", *options])
     with pytest.raises(ValueError, match=message):
-        begin(arguments, console, lambda: pytest.fail("loaded"), run="x", model="x")
+        begin(arguments, console, lambda: pytest.fail("loaded"), run="x", model="x", draw=draw_images)
 
 
 def test_a_run_says_what_it_is_trained_on(start, console):
