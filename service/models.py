@@ -38,8 +38,12 @@ def repository_of(
     """
     machine = machine_key(serving_device(settings.device))
 
+    tuning = read_tuning(settings.tuning_file)
+    unused = [tuning]  # the start takes what has been read already, and a reload reads anew
+
     def read_known() -> Known:
-        graphs = read_tuning(settings.tuning_file).machines.get(machine, {})
+        now = unused.pop() if unused else read_tuning(settings.tuning_file)
+        graphs = now.machines.get(machine, {})
         if graphs:
             logger.info("%s: %d graphs were measured on this machine before", settings.tuning_file.name, len(graphs))
         return lambda sha256: graphs[sha256].performance if sha256 in graphs else None
@@ -48,7 +52,7 @@ def repository_of(
         settings.models,
         registry.kinds,
         device=settings.device,
-        threads=settings.threads or read_tuning(settings.tuning_file).threads(machine) or 0,
+        threads=settings.threads or tuning.threads(machine) or 0,
         read_known=read_known,
         max_batch=settings.max_batch,
         max_queue=1_000_000_000 if patient else settings.max_queue,

@@ -16,7 +16,7 @@ from service.inference.device import DeviceLost, DeviceUnavailable, available_cp
 from service.inference.loading import Kind, Opened, open_version
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.performance import Known, nothing
-from service.inference.scheduler import Scheduler
+from service.inference.scheduler import GPU_BATCHES, Scheduler
 from service.inference.session import Session
 from service.inference.stacking import runner
 from service.inference.variants import Selection
@@ -25,9 +25,6 @@ from service.inference.versions import Newest, versions_in
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-# Batches of different models that a GPU works on at a time: one is copied while the other is computed.
-_GPU_BATCHES = 2
 
 
 class NothingToServe(Exception):
@@ -354,7 +351,7 @@ class Repository:
     def _scheduler(self, device: str) -> Scheduler:
         """The scheduler of a device, whose threads begin with its first model."""
         if device not in self._schedulers:
-            threads = self._threads if device == "cpu" else _GPU_BATCHES
+            threads = self._threads if device == "cpu" else GPU_BATCHES
             self._schedulers[device] = Scheduler(threads, name=f"scheduler-{device}")
         return self._schedulers[device]
 

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Batches run in parallel only if the backlog exceeds this; below, handing over costs more than it gains.
 LONG_SECONDS = 0.005
+# Batches that a GPU works on at a time: one is copied while the other is computed.
+GPU_BATCHES = 2
 
 # Takes a list of items and returns as many results.
 Run = Callable[[list[Any]], Sequence[Any]]

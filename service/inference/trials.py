@@ -15,14 +15,12 @@ from service.inference.context import Context
 from service.inference.golden import read_golden
 from service.inference.performance import INLINE_SECONDS, Performance, seconds_per_batch
 from service.inference.queue import DropReason
-from service.inference.scheduler import Scheduler
+from service.inference.scheduler import GPU_BATCHES, Scheduler
 from service.inference.session import Session
 from service.inference.shapes import Shapes
 from service.inference.stacking import runner
 from service.inference.variants import Graph
 
-# As many batches a GPU works on at a time.
-_GPU_BATCHES = 2
 # A batch twice as large has to gain so much, or it costs latency for nothing.
 _GAIN = 1.03
 
@@ -81,7 +79,7 @@ class Bench:
     ) -> None:
         self._path = folder / graph.file
         self._manifest = graph.manifest
-        self._threads = threads if device == "cpu" else _GPU_BATCHES
+        self._threads = threads if device == "cpu" else GPU_BATCHES
         self._limit = self._opened_for = min(max_batch, graph.manifest.max_batch)
         self._open: Callable[[int], Session] = lambda most: Session(
             self._path, device, threads, Shapes.of(graph.manifest, most), gpu_memory_mb

@@ -44,6 +44,20 @@ async def test_what_was_tuned_is_not_measured_at_the_start(
     await repository.close()
 
 
+async def test_a_file_that_cannot_be_used_is_complained_of_once_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    write_model(tmp_path)
+    (tmp_path / "tuning.json").write_text("no json")
+    settings = Settings(models=tmp_path, device="cpu")
+    repository = repository_of(settings, BUILT_IN, lambda name: BatchObserver(Metrics(), name))
+    await repository.load_all()
+    assert caplog.text.count("tuning.json cannot be used") == 1
+    await repository.load_all()
+    assert caplog.text.count("tuning.json cannot be used") == 2
+    await repository.close()
+
+
 def test_what_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     models = tmp_path / "models"
     write_model(models, "good")
