@@ -7,6 +7,7 @@ number. Encoders write a few dozen parts; the limits here are far above that.
 import struct
 
 from service.errors import UndecodableImage
+from service.tasks.slices import count_bytes
 
 # Files so small cost little, however they are made.
 _SMALL_BYTES = 1 << 15
@@ -26,7 +27,7 @@ def check_scans(data: bytes, pixels: int) -> None:
     Raises:
         UndecodableImage: says so.
     """
-    scans = data.count(b"\xff\xda")
+    scans = count_bytes(data, b"\xff\xda", _MOST_SCANS)
     if scans > 1 and (scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED_PIXELS):
         raise UndecodableImage(
             f"The JPEG has {scans} scans of {pixels} pixels, which take too long to decode: save it as a baseline JPEG."

@@ -23,9 +23,10 @@ from service.tasks.base import (
     model_option,
 )
 from service.tasks.call import Call
-from service.tasks.documents import count_bytes, parse_json
+from service.tasks.documents import parse_json
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
+from service.tasks.slices import count_bytes
 from service.tasks.tabular.columns import LARGEST, ColumnCard
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.tabular.rows import Floats, from_csv, from_records, strip_cell

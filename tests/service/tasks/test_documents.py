@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.documents import count_bytes, parse_json, parse_model
+from service.tasks.documents import parse_json, parse_model
 
 LARGE = 200_000  # bytes: over what is parsed without being looked at
 
@@ -53,6 +53,13 @@ def test_a_model_is_measured_too():
     assert len(parse_model(body, Document, values=LARGE + 10).numbers) == LARGE + 1
 
 
-def test_counting_stops_a_little_beyond_the_most():
-    assert count_bytes(b"a,b,c", b",", 10) == 2
-    assert 10 < count_bytes(b"," * 5_000_000, b",", 10) <= 1 << 20
+@pytest.mark.parametrize("size", range(1, 9))
+def test_slices_cut_no_escape_in_two(size: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.tasks.documents.SLICE", size)
+    monkeypatch.setattr("service.tasks.documents._SMALL_BYTES", 0)
+    body = rb'{"a\\": "\\\",[{", "b\"": ["\\\\", "\u00e4"]}'
+    assert parse_json(body, strings=5, values=6) == {"a\\": '\\",[{', 'b"': ["\\\\", "ä"]}
+    with pytest.raises(BodyTooLarge, match="more than 4 strings"):
+        parse_json(body, strings=4, values=6)
+    with pytest.raises(BodyTooLarge, match="more than 3 values"):
+        parse_json(body, strings=5, values=3)
