@@ -1,7 +1,7 @@
 """Uvicorn as the service runs it. This is the only module that relies on undocumented parts of uvicorn.
 
-Answers that are ready together are sent together, connections and what comes over them are bounded, the port opens
-once the models are warm, and a signal has the models reloaded.
+Connections and what comes over them are bounded, the port opens once the models are warm, and a signal has the models
+reloaded.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Sized
+from collections.abc import Awaitable, Callable, Collection
 from types import FrameType
 from typing import Any
 
@@ -21,6 +21,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.stack.application import Application
+from service.transport import CoalescingTransport, Turns
 
 logger = logging.getLogger("service")
 
@@ -42,76 +43,12 @@ _WAITED_FOR_SECONDS = 5.0
 _KEEP_ALIVE_SECONDS = 75
 # Seconds for which a client may take nothing of its answer.
 _STALL_SECONDS = 120.0
-# Seconds for which a client may read an answer that came before the end of its body.
-_LINGER_SECONDS = 2.0
 # Seconds for which an answer is still made for a client that has closed its sending side.
 _HALF_CLOSED_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0
 # Files and sockets beside the connections: listener, models, threads, what libraries open.
 _OTHER_FILES = 128
 _UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
-
-
-class _CoalescingTransport:
-    """A transport that, beside other requests, sends what it is given at the end of the event loop's step.
-
-    Uvicorn writes a response's head and its body one after the other, and the event loop sends each at once, which
-    wakes the client between them and between the answers of a batch. At the end of the step each answer is one
-    system call, and the client finds many: its next requests come together too. A lone request does not wait.
-
-    It closes in two steps where a body has not been taken in: the client learns that nothing more will come, and has
-    some time to read its answer. A socket that is closed while something waits in it takes the answer away from the
-    client (RFC 9112, 9.6), and on the same machine this process would be the one to free what the client has queued.
-
-    Args:
-        transport: the connection's.
-        tasks: one for each request that is being answered, of all connections.
-        loop: the event loop.
-
-    Attributes:
-        unread: whether a body is coming that has not been taken in.
-        lingering: whether it is closed but for the client's reading.
-    """
-
-    def __init__(self, transport: asyncio.Transport, tasks: Sized, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._tasks = tasks
-        self._call_soon = loop.call_soon
-        self._call_later = loop.call_later
-        self._held: list[bytes] = []
-        self.unread = self.lingering = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def is_closing(self) -> bool:
-        return self.lingering or self._transport.is_closing()
-
-    def write(self, data: bytes) -> None:
-        if self.lingering:
-            return
-        if self._held:
-            self._held.append(data)
-        elif len(self._tasks) > 1:
-            self._held.append(data)
-            self._call_soon(self._flush)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self._flush()
-        if not self.unread or self.is_closing():
-            self._transport.close()
-            return
-        self.lingering = True
-        self._transport.pause_reading()
-        self._transport.write_eof()
-        self._call_later(_LINGER_SECONDS, self._transport.close)
-
-    def _flush(self) -> None:
-        held, self._held = self._held, []
-        if held and not self.is_closing():  # the client may have gone within the step
-            self._transport.write(b"".join(held))
 
 
 class Guard:
@@ -121,11 +58,13 @@ class Guard:
         most: connections at a time.
 
     Attributes:
+        turns: to read bodies.
         draining: whether clients are to open their next connection, which another server will get.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.turns = Turns()
         self.draining = False
         self.idle: dict[Protocol, None] = {}
 
@@ -166,7 +105,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop for each new connection."""
-        self._out = _CoalescingTransport(transport, self.tasks, self.loop)
+        self._out = CoalescingTransport(transport, self.tasks, self.loop, self.guard.turns)
         super().connection_made(self._out)  # type: ignore[arg-type]
         self._head = bytearray()
         self._in_body = False
