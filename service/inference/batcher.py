@@ -173,7 +173,8 @@ class Batcher:
             Draining: likewise.
             DeadlineExceeded: the call has gone without progress for too long already.
         """
-        self._end_reading(context)
+        if context.unread:
+            self._end_reading(context)
         counted = min(count, self._counted)
         if not context.single:
             self._items_per_call += (counted - self._items_per_call) * 0.05
@@ -234,7 +235,8 @@ class Batcher:
             raise Draining("The server is shutting down: send the request to another one.")
         flow = self.flow
         queue = flow.queue
-        queued, reserved = len(queue), self._reserved - context.reserved + unread
+        # Not by `len`, which would cost a call more.
+        queued, reserved = len(queue.lone) + len(queue.others), self._reserved - context.reserved + unread
         full = queued + reserved + count > self._max_queue
         # Far from every bound, as nearly always: what follows costs more than a small network.
         each = flow.seconds_per_item + self._seconds_to_prepare

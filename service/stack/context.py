@@ -38,7 +38,7 @@ class RequestContext:
         # Resolving a metric's labels costs more than counting.
         self._count = functools.lru_cache(maxsize=1024)(metrics.requests.labels)
         self._latency = functools.lru_cache(maxsize=256)(metrics.latency.labels)
-        self._prefix = secrets.token_hex(3)
+        self._prefix = secrets.token_hex(3).encode()
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +82,7 @@ class RequestContext:
         for name, value in scope["headers"]:
             if name == b"x-request-id" and _ACCEPTABLE_ID.fullmatch(value):
                 return bytes(value)
-        return b"%s-%x" % (self._prefix.encode(), next(self._numbers))
+        return b"%s-%x" % (self._prefix, next(self._numbers))
 
     def _record(self, scope: Scope, facts: dict[str, object], status: int, seconds: float) -> None:
         # The route's pattern, not the path: a stranger's paths must not become label values.

@@ -12,7 +12,8 @@ from service.inference.context import Context
 from service.inference.repository import Lease
 from service.settings import Settings
 
-_SMALL_BYTES = 1 << 16
+# A body that comes at once, as a rule.
+SMALL_BYTES = 1 << 16
 # Putting a body of so many bytes together takes milliseconds.
 _LARGE_BYTES = 1 << 22
 
@@ -58,6 +59,8 @@ class Exchange(Request):
         self.settings: Settings = scope["app"].settings
         self.streaming = False
         self._media_type: str | None = None
+        # Looked up once a request: it is asked for three times.
+        self._declared: int = scope["quartet.length"] if "quartet.length" in scope else stated_length(scope)
         self.context = Context(self.settings.timeout, on_slow=self.watch)
         self._lease: Lease | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -80,8 +83,7 @@ class Exchange(Request):
     @property
     def small(self) -> bool:
         """Whether the body is so small, as it is stated, that it comes at once as a rule."""
-        stated = self.header(b"content-length")
-        return stated.isdigit() and int(stated) <= _SMALL_BYTES
+        return 0 <= self._declared <= SMALL_BYTES
 
     def hold(self, lease: Lease) -> Lease:
         """Keeps a lease until the request has been answered."""
@@ -97,8 +99,7 @@ class Exchange(Request):
             Abandoned: the client hung up before its end.
         """
         limit = int(self.settings.max_body_mb * 1_000_000)
-        declared = self.header(b"content-length")
-        if declared.isdigit() and int(declared) > limit:
+        if self._declared > limit:
             raise self._too_large(limit)
         chunks: list[bytes] = []
         size = 0
@@ -147,3 +148,11 @@ class Exchange(Request):
         return BodyTooLarge(
             f"The body is over the limit of {limit / 1e6:g} MB: send fewer or smaller items in a request."
         )
+
+
+def stated_length(scope: Scope) -> int:
+    """The length of the body that a request states, in bytes; -1 where it states none."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else -1
+    return -1

@@ -9,11 +9,10 @@ from collections.abc import Awaitable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Overloaded
+from service.stack.exchange import SMALL_BYTES, stated_length
 from service.stack.failures import send_failure
 
 _RETRY_SECONDS = 2.0
-# The server holds so much of each connection anyway, and there are not so many connections.
-_SMALL_BYTES = 1 << 16
 
 
 class BodyBudget:
@@ -45,7 +44,8 @@ class BodyBudget:
 class Limits:
     """Counts what the bodies of requests hold, from the first byte until the request has been answered.
 
-    Bodies of a stated length of at most 64 kB are not counted: the server holds that much of each connection anyway.
+    Bodies of a stated length of at most 64 kB are not counted: the server holds that much of each connection anyway,
+    and there are not so many connections. The stated length is in the scope from here on (`quartet.length`).
 
     Args:
         app: what is inside of it.
@@ -60,7 +60,10 @@ class Limits:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Handed on rather than awaited, which would cost time: what needs no counting.
-        if scope["type"] != "http" or scope["method"] == "GET" or 0 <= (declared := _declared(scope)) <= _SMALL_BYTES:
+        if scope["type"] != "http" or scope["method"] == "GET":
+            return self._app(scope, receive, send)
+        declared = scope["quartet.length"] = stated_length(scope)
+        if 0 <= declared <= SMALL_BYTES:
             return self._app(scope, receive, send)
         return self._counting(declared, scope, receive, send)
 
@@ -87,11 +90,3 @@ class Limits:
             await self._app(scope, counted, send)
         finally:
             budget.used -= held
-
-
-def _declared(scope: Scope) -> int:
-    """The length that the request states; -1 where it states none."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else -1
-    return -1

@@ -6,6 +6,8 @@ SLICE = 1 << 20
 
 def count_bytes(data: bytes, wanted: bytes, most: int) -> int:
     """How often `wanted` stands in `data`; counts no further than a little beyond `most`."""
+    if len(data) <= SLICE:
+        return data.count(wanted)
     count = 0
     for start in range(0, len(data), SLICE):
         # What begins in a slice may end in the next one.

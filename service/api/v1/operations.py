@@ -120,8 +120,11 @@ def _stream(answer: Streamed) -> Stream:
 
 def _timing(context: Context) -> bytes:
     """The value of a Server-Timing header (W3C), in milliseconds."""
-    seconds = (context.decode_seconds, context.queue_seconds, context.inference_seconds)
-    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % tuple(1000 * each for each in seconds)
+    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % (
+        1000 * context.decode_seconds,
+        1000 * context.queue_seconds,
+        1000 * context.inference_seconds,
+    )
 
 
 def _describe_answer(operation: Operation) -> dict[str, Any]:
