@@ -1,28 +1,29 @@
-"""What Ray Serve's proxy costs: one-thread replicas behind it, the same number of workers on one port, and one process.
+"""What a proxy costs: one-thread replicas behind Ray Serve's and behind HAProxy, workers on one port, and one process.
 
-python -m benchmarks.on_ray [--replicas 2] [--rounds 2] [--seconds 3]    (needs the extra `ray`)
+python -m benchmarks.on_ray [--replicas 2] [--rounds 2] [--seconds 3]
+
+It needs the extra `ray`; HAProxy is compared where it is installed.
 """
 
 import os
+import shutil
 import socket
 import statistics
+import subprocess
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
 import ray
 from ray import serve
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import Load, measure
-from benchmarks.options import newest
+from benchmarks.networks import networks
 from benchmarks.servers import service
-from benchmarks.serving import as_jpeg
-from benchmarks.tiny import make_tiny
 from deploy.ray.serving import DEPLOYMENT
 
 _CONCURRENCY = 64
@@ -36,54 +37,70 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
     options = parser.parse_args()
-    folder = newest(options.models, "classifier")
-    with np.load(folder / "golden.npz") as golden:
-        images = [as_jpeg(pixels) for pixels in golden["images"]]
     table = Table(title=f"{_CONCURRENCY} requests at a time")
     for column in ("network", "server", "requests/s", "against one process", "median ms"):
         table.add_column(column, justify="left" if column in ("network", "server") else "right")
     with tempfile.TemporaryDirectory() as scratch, _ray(options.replicas) as port:
-        alone, tiny = Path(scratch) / "alone", Path(scratch) / "tiny"
-        alone.mkdir()
-        (alone / "classifier").symlink_to((options.models / "classifier").resolve())
-        make_tiny(folder, tiny)
-        for name, models in (("the committed CNN", alone), ("a trivial network", tiny)):
-            one: list[Load] = []
-            several: list[Load] = []
-            replicas: list[Load] = []
+        folders, images = networks(options.models, Path(scratch))
+        for name, models in folders.items():
             settings = {"models": str(models), "device": "cpu", "threads": 1, "log_level": "warning"}
-            quiet = {"log_level": "warning"}
-            with (
-                service(models, quiet) as first,
-                service(models, {**quiet, "workers": str(options.replicas)}) as second,
-            ):
-                serve.run(
-                    DEPLOYMENT.options(autoscaling_config=None, num_replicas=options.replicas).bind(settings),
-                    name="quartet",
-                )
+            deployment = DEPLOYMENT.options(autoscaling_config=None, num_replicas=options.replicas).bind(settings)
+            with ExitStack() as stack:
+                servers = {
+                    "one process": stack.enter_context(service(models)).port,
+                    f"{options.replicas} workers on one port": stack.enter_context(
+                        service(models, {"workers": str(options.replicas)})
+                    ).port,
+                    f"{options.replicas} replicas behind Ray's proxy": port,
+                }
+                if shutil.which("haproxy"):
+                    backends = [
+                        stack.enter_context(service(models, {"threads": "1"})).port for _ in range(options.replicas)
+                    ]
+                    balanced = stack.enter_context(_haproxy(backends, Path(scratch)))
+                    servers[f"{options.replicas} processes behind HAProxy"] = balanced
+                serve.run(deployment, name="quartet")
+                loads: dict[str, list[Load]] = {server: [] for server in servers}
                 for _ in range(options.rounds):
-                    for found, each in ((one, first.port), (several, second.port), (replicas, port)):
-                        found.append(measure(each, "/v1/predict", images, _CONCURRENCY, options.seconds))
-            for server, loads in (
-                ("one process", one),
-                (f"{options.replicas} workers on one port", several),
-                (f"{options.replicas} replicas behind Ray's proxy", replicas),
-            ):
-                ratio = statistics.median(load.rate / base.rate for load, base in zip(loads, one, strict=True))
+                    for server, each in servers.items():
+                        loads[server].append(measure(each, "/v1/predict", images, _CONCURRENCY, options.seconds))
+            for server, found in loads.items():
+                ratio = statistics.median(
+                    load.rate / base.rate for load, base in zip(found, loads["one process"], strict=True)
+                )
                 table.add_row(
-                    name, server, f"{statistics.median(load.rate for load in loads):.0f}", f"{ratio:.2f}",
-                    f"{statistics.median(load.median_ms for load in loads):.1f}",
+                    name, server, f"{statistics.median(load.rate for load in found):.0f}", f"{ratio:.2f}",
+                    f"{statistics.median(load.median_ms for load in found):.1f}",
                 )  # fmt: skip
             serve.delete("quartet")
     Console().print(table)
 
 
 @contextmanager
+def _haproxy(backends: list[int], scratch: Path) -> Iterator[int]:
+    """A plain load balancer of one thread before some ports; gives its own."""
+    port = _free_port()
+    servers = "\n".join(f"  server s{each} 127.0.0.1:{each}" for each in backends)
+    file = scratch / "haproxy.cfg"
+    file.write_text(
+        "global\n  nbthread 1\n"
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
+        f"frontend clients\n  bind 127.0.0.1:{port}\n  default_backend processes\n"
+        f"backend processes\n  balance leastconn\n  http-reuse always\n{servers}\n"
+    )
+    process = subprocess.Popen(["haproxy", "-db", "-f", str(file)])
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@contextmanager
 def _ray(replicas: int) -> Iterator[int]:
     """A local Ray with Serve; gives its port."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port = _free_port()
     path = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
     ray.init(num_cpus=replicas + 2, include_dashboard=False, log_to_driver=False, runtime_env=path)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -92,6 +109,11 @@ def _ray(replicas: int) -> Iterator[int]:
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

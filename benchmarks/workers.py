@@ -9,16 +9,13 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import measure
-from benchmarks.options import newest
+from benchmarks.networks import networks
 from benchmarks.servers import Running, service
-from benchmarks.serving import as_jpeg
-from benchmarks.tiny import make_tiny
 from service.inference.device import available_cpus
 
 _CONCURRENCY = 64
@@ -49,20 +46,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
     options = parser.parse_args()
     console = Console()
-    folder = newest(options.models, "classifier")
-    with np.load(folder / "golden.npz") as golden:
-        images = [as_jpeg(pixels) for pixels in golden["images"]]
     table = Table(title=f"{available_cpus()} cores, {_CONCURRENCY} requests at a time")
     for column in ("network", "processes", "requests/s", "against one", "ms of CPU a request", "MB"):
         table.add_column(column, justify="left" if column == "network" else "right")
     milliseconds = {}
     with tempfile.TemporaryDirectory() as scratch:
-        alone = Path(scratch) / "alone"
-        alone.mkdir()
-        (alone / "classifier").symlink_to((options.models / "classifier").resolve())
-        tiny = Path(scratch) / "tiny"
-        make_tiny(folder, tiny)
-        for name, models in (("the committed CNN", alone), ("a trivial network", tiny)):
+        folders, images = networks(options.models, Path(scratch))
+        for name, models in folders.items():
             with service(models) as one, service(models, {"workers": str(options.workers)}) as several:
                 pairs = [
                     (_measure(one, images, options.seconds), _measure(several, images, options.seconds))

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 # Batches run in parallel only if the backlog exceeds this; below, handing over costs more than it gains.
 LONG_SECONDS = 0.005
+# A batch that was held up (by another process, say) counts as so many times as long as usual; taken for what it was, a
+# single one would have the requests after it refused for a wait that is not there.
+_MOST_TIMES = 4.0
 # Batches that a GPU works on at a time: one is copied while the other is computed.
 GPU_BATCHES = 2
 
@@ -93,7 +96,8 @@ class Flow:
     def learn(self, batch: Batch, side_by_side: int = 1) -> None:
         """Updates the estimate from a finished batch; `side_by_side` of them can run at a time."""
         seconds = batch.seconds / len(batch.entries) / side_by_side
-        self.seconds_per_item += (seconds - self.seconds_per_item) * (0.1 if self.seconds_per_item else 1.0)
+        before = self.seconds_per_item
+        self.seconds_per_item = before + (min(seconds, _MOST_TIMES * before) - before) * 0.1 if before else seconds
 
 
 @dataclass(slots=True, eq=False)

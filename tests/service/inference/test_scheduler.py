@@ -1,6 +1,7 @@
 """The scheduler: all cores for a lone batch, one core for each of several, and fair sharing between models."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -9,8 +10,8 @@ import pytest
 
 from service.inference.batcher import Batcher
 from service.inference.context import Context
-from service.inference.queue import Submission
-from service.inference.scheduler import Scheduler
+from service.inference.queue import Queue, Submission
+from service.inference.scheduler import Batch, Flow, Scheduler
 from tests.gated import PATIENCE, Gated, Recorder, submit
 
 Parts = tuple[Batcher, Gated, Gated]
@@ -246,3 +247,17 @@ async def test_the_wait_counts_what_other_models_do_meanwhile(scheduler: Schedul
     second.flow.in_flight = 0
     await first.close()
     await second.close()
+
+
+def test_one_batch_that_was_held_up_says_little_about_the_next():
+    flow = Flow(Queue(4, contextlib.nullcontext()), 4, list, None, print, print, seconds_per_item=0.01)
+    usual, held_up = Batch([()] * 4, seconds=0.04), Batch([()] * 4, seconds=40.0)  # type: ignore[list-item]
+    flow.learn(held_up)
+    assert flow.seconds_per_item == pytest.approx(0.013)
+    for _ in range(50):
+        flow.learn(usual)
+    assert flow.seconds_per_item == pytest.approx(0.01, rel=0.01)
+    # A model that has become slow is known to be, after some more.
+    for _ in range(50):
+        flow.learn(held_up)
+    assert flow.seconds_per_item > 1
