@@ -3,7 +3,7 @@
 What it knows of a model is how long batches of each size take, alone on all cores and side by side on one core each,
 and what a request costs beside them. From these it predicts the latencies and refusals of arrivals that it is given.
 
-python -m benchmarks.simulation [--model classifier-transfer] [--seconds 15]
+python -m benchmarks.simulation [--model classifier] [--seconds 15]
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import time
 from argparse import ArgumentParser
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -85,7 +85,7 @@ def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, 
     estimate = costs.all_cores[1][0]  # seconds that an item costs, as the server would estimate it
     rate = len(times) / times[-1]
     # What requests cost beside inference is taken from the cores that run batches.
-    share = max(0.1, costs.cores - rate * costs.loop) / costs.cores
+    taken = min(0.9, rate * costs.loop)
     now = 0.0
     arrivals = deque(times)
 
@@ -93,7 +93,9 @@ def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, 
         if costs.asleep:
             return 1.0
         wanted = sum(costs.cores if batch.spread else 1 for batch in running)
-        return min(1.0, costs.cores * share / wanted) if wanted else 1.0
+        # A batch on all cores waits for each of them after every layer, so what is taken from one holds up all.
+        lost = taken * (costs.cores if any(batch.spread for batch in running) else 1)
+        return min(1.0, (costs.cores - lost) / wanted) if wanted else 1.0
 
     def start() -> None:
         while waiting and len(running) < costs.cores:
@@ -137,19 +139,39 @@ def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, 
     return Outcome(np.array(latencies), len(times), refused)
 
 
-def measure_costs(folder: Path, running: Running, images: Sequence[bytes], max_batch: int) -> Costs:
+class Batches:
+    """Measures how long a model's batches take, of each size.
+
+    Args:
+        folder: of the version.
+        max_batch: the most items in a batch.
+    """
+
+    def __init__(self, folder: Path, max_batch: int) -> None:
+        with np.load(folder / "golden.npz") as golden:
+            pixels: npt.NDArray[np.uint8] = golden["images"]
+        self.cores = available_cpus()
+        self._spread = Session(folder / "model.onnx", "cpu")
+        self._single = [Session(folder / "model.onnx", "cpu", 1) for _ in range(self.cores)]
+        name = self._spread.inputs[0]
+        self._feeds = {size: {name: np.resize(pixels, (size, *pixels.shape[1:]))} for size in range(1, max_batch + 1)}
+
+    def measure(self) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
+        """Seconds by batch size: on all cores, and on one core while the others do the same."""
+        return (
+            {size: _timings([self._spread], feed) for size, feed in self._feeds.items()},
+            {size: _timings(self._single, feed) for size, feed in self._feeds.items()},
+        )
+
+
+def measure_costs(folder: Path, batches: Batches, running: Running, images: Sequence[bytes]) -> Costs:
     """Measures a model's batches, and what a request costs beside them, on an otherwise idle machine."""
-    cores = available_cpus()
-    with np.load(folder / "golden.npz") as golden:
-        pixels: npt.NDArray[np.uint8] = golden["images"]
-    spread = Session(folder / "model.onnx", "cpu")
-    single = [Session(folder / "model.onnx", "cpu", 1) for _ in range(cores)]
-    feeds = {size: {spread.inputs[0]: np.resize(pixels, (size, *pixels.shape[1:]))} for size in range(1, max_batch + 1)}
-    all_cores = {size: _timings([spread], feed) for size, feed in feeds.items()}
-    one_core = {size: _timings(single, feed) for size, feed in feeds.items()}
-    lone = asyncio.run(send(running.port, _path(folder), images, [0.06 * number for number in range(60)]))
-    fixed = lone.median_ms / 1000 - float(np.median(all_cores[1]))
-    return Costs(cores, max_batch, all_cores, one_core, _beside(folder, images), max(0.0, fixed))
+    all_cores, one_core = batches.measure()
+    alone = float(np.median(all_cores[1]))
+    # Each by itself, and yet so close together that the cores do not fall asleep, as under the loads.
+    lone = asyncio.run(send(running.port, _path(folder), images, [3 * alone * number for number in range(100)]))
+    fixed = lone.median_ms / 1000 - alone
+    return Costs(batches.cores, max(one_core), all_cores, one_core, _beside(folder, images), max(0.0, fixed))
 
 
 def _beside(folder: Path, images: Sequence[bytes]) -> float:
@@ -191,7 +213,7 @@ def main() -> None:
     """Prints what was measured and what was predicted, and how far apart they are."""
     parser = ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
     parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--model", default="classifier-transfer", help="an image classifier")
+    parser.add_argument("--model", default="classifier", help="an image classifier")
     parser.add_argument("--seconds", type=float, default=15, help="of each load")
     parser.add_argument("--save", type=Path, help="write what was measured of the model, for benchmarks.capacity")
     options = parser.parse_args()
@@ -205,7 +227,8 @@ def main() -> None:
         (Path(scratch) / options.model).symlink_to(folder.parent.resolve())
         with service(Path(scratch), settings) as running:
             url = f"http://127.0.0.1:{running.port}/v1/models/{options.model}"
-            costs = measure_costs(folder, running, images, httpx.get(url).json()["max_batch"])
+            batches = Batches(folder, httpx.get(url).json()["max_batch"])
+            costs = measure_costs(folder, batches, running, images)
             if options.save:
                 options.save.write_text(json.dumps(asdict(costs), indent=1))
             largest = float(np.median(costs.one_core[costs.max_batch]))
@@ -221,8 +244,15 @@ def main() -> None:
                 table.add_column(column, justify="left" if column == "arrivals" else "right")
             for name, make, load in LOADS:
                 times = make(load * capacity, options.seconds, random)
+                # How fast a shared machine is changes within minutes: what batches took before and after counts.
+                before = batches.measure()
                 real = asyncio.run(send(running.port, _path(folder), images, times))
-                model = simulate(costs, times, random)
+                after = batches.measure()
+                all_cores, one_core = (
+                    {size: early[size] + late[size] for size in early}
+                    for early, late in zip(before, after, strict=True)
+                )
+                model = simulate(replace(costs, all_cores=all_cores, one_core=one_core), times, random)
                 table.add_row(name, f"{len(times) / options.seconds:.0f}", *compare(real, model))
     console.print(table)
 

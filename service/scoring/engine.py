@@ -1,6 +1,7 @@
 """A model that scores items as the service does: the same operation, pipeline and sessions, without HTTP."""
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class Engine:
         self._repository = repository
         self._lease = lease
         self._column = job.column
+        self._order = itertools.count(1)
         self._names: Mapping[str, str] = {}  # the file's columns by what the operation calls them
         self._records = None if isinstance(operation.reads, Images) else operation.reads.records
         self._max_pixels, self._max_items = settings.max_pixels, settings.max_items
@@ -233,10 +235,13 @@ class Engine:
         return answer.items
 
     def _call_of(self, inputs: Sequence[Any], *, prefers_picture: bool = False) -> Call[Any, Any]:
-        version = self._lease.version
+        # In the order of their beginning: if all went on side by side, they would end together, and the device would
+        # have nothing to do until the next ones had been read.
+        context = Context(priority=next(self._order))
         return Call(
-            version, self._options, inputs, Context(), self._workers, self._max_pixels, prefers_picture=prefers_picture
-        )
+            self._lease.version, self._options, inputs, context, self._workers, self._max_pixels,
+            prefers_picture=prefers_picture,
+        )  # fmt: skip
 
     def _read(self, items: Sequence[Item], base: Path) -> list[Any]:
         """The operation's inputs; an error stands for one that cannot be read."""
