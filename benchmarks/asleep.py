@@ -84,7 +84,7 @@ async def _run(times: Sequence[float]) -> Outcome:
         context = Context(60)
         context.single = True
         try:
-            batcher.admit(1, context)
+            batcher.admission.admit(1, context)
             await batcher.submit([None], context).future
         except Overloaded:
             refused += 1

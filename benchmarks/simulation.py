@@ -76,7 +76,7 @@ class _Batch:
 def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, max_wait: float = _MAX_WAIT) -> Outcome:
     """What becomes of requests with one item each that arrive at some times.
 
-    The rules are those of `service.inference.scheduler` and of the admission in `service.inference.batcher`.
+    The rules are those of `service.inference.scheduler` and of `service.inference.admission`.
     """
     waiting: deque[float] = deque()
     running: list[_Batch] = []

@@ -1,16 +1,15 @@
-"""The batcher: admission and batching for one model. It answers the calls whose items have run."""
+"""The batcher: puts the items of many calls into batches for one model, and answers the calls whose items have run."""
 
 import asyncio
 import contextlib
 import logging
 import math
-import random
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from service.errors import Abandoned, DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
+from service.inference.admission import Admission
 from service.inference.context import Context
 from service.inference.queue import DropReason, Queue, Submission
 from service.inference.scheduler import Batch, Flow, Run, Scheduler
@@ -19,14 +18,6 @@ logger = logging.getLogger(__name__)
 
 # How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
 _SWEEP_SECONDS = 0.05
-# Those who were refused are told to come back so much further apart than the model would need for them.
-_SPACING = 2.0
-# A wait so short needs no thought.
-_NEGLIGIBLE_SECONDS = 0.005
-# A call is admitted with all its items up to two batches or so many; those after them wait for room.
-_COUNTED = 16
-# So long is room kept for a call whose body has not come yet.
-_READING_SECONDS = 2.0
 # After this many consecutive failed batches the model itself is suspected.
 _FAILURES = 10
 
@@ -77,10 +68,6 @@ class Batcher:
         probe: Any = None,
     ) -> None:
         self.max_batch = max_batch
-        self._max_queue = max_queue
-        self._max_wait = max_wait
-        self._counted = max(2 * max_batch, _COUNTED)
-        self._negligible = min(_NEGLIGIBLE_SECONDS, max_wait / 4)
         self.observer = observer
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
@@ -94,18 +81,7 @@ class Batcher:
         self._failed_batches = 0
         self._probe = probe
         self._probing = self._broken = False
-        # What turning an input into an item costs, while all cores do it.
-        self._cores = cores
-        self._seconds_to_prepare = 0.0
-        # Items that admitted calls are going to submit; those of calls that have one.
-        self._reserved = self._reserved_lone = 0
-        # Items of calls whose bodies are being read, and since when.
-        self._unread = 0
-        self._reading: deque[tuple[float, Context]] = deque()
-        # Until when those that were refused have been told to stay away, and how many items a call has whose body did
-        # not tell.
-        self._promised = 0.0
-        self._items_per_call = 1.0
+        self.admission = Admission(self.flow, scheduler, max_queue, max_wait, cores)
         if scheduler:
             scheduler.add(self.flow)
 
@@ -121,10 +97,9 @@ class Batcher:
         return len(self.flow.queue)
 
     def prepared(self, seconds: float, busy: float) -> None:
-        """Learns what an item costs before it is queued: it took `seconds`, and a core was busy with it for `busy`."""
+        """An input was turned into an item in `seconds`, for which a core was busy for `busy`."""
         self.observer.prepared(seconds)
-        before = self._seconds_to_prepare
-        self._seconds_to_prepare = before + (busy / self._cores - before) * (0.1 if before else 1.0)
+        self.admission.prepared(busy)
 
     def submit(self, items: Sequence[Any], context: Context) -> Submission:
         """Queues items to be run; the returned submission's `future` gets their results, in order.
@@ -142,10 +117,7 @@ class Batcher:
             Draining: the batcher is closed.
         """
         count = len(items)
-        if count > context.reserved or self._closed:
-            self._check(count, context)
-            self._reserve(count, context)
-        self._reserve(context.reserved - count, context)
+        self.admission.take(count, context)
         submission = Submission(self._loop.create_future(), [None] * count, count, time.monotonic(), context)
         self._waiting.add(submission)
         if not self._sweeping:
@@ -157,135 +129,6 @@ class Batcher:
             self._waking = True
             self._loop.call_soon(self._wake)
         return submission
-
-    def admit(self, count: int, context: Context) -> None:
-        """Reserves room for the items of a call, before the work of making them.
-
-        It is kept until they are submitted; whoever began the call releases what is left. Of a long call not all items
-        are counted: the later ones wait for room.
-
-        Args:
-            count: all items of the call.
-            context: of the call; `single` is set.
-
-        Raises:
-            Overloaded: as `submit` says.
-            Draining: likewise.
-            DeadlineExceeded: the call has gone without progress for too long already.
-        """
-        if context.unread:
-            self._end_reading(context)
-        counted = min(count, self._counted)
-        if not context.single:
-            self._items_per_call += (counted - self._items_per_call) * 0.05
-        if context.single != (count == 1):
-            self.release(context)
-            context.single = not context.single
-        if counted > context.reserved or self._closed:
-            self._check(counted, context)
-            self._reserve(counted, context)
-
-    def admit_unread(self, context: Context, small: bool) -> None:
-        """Makes sure of room for a call whose items have not been counted yet: for as many as calls have of late.
-
-        Where the body is large, room is kept for a while against others with a large body. Whoever's body is there
-        already goes first: a client that sends slowly keeps nobody out.
-
-        Args:
-            context: of the call.
-            small: whether its body comes at once, as a rule.
-
-        Raises:
-            Overloaded: as `submit` does.
-            Draining: likewise.
-        """
-        count = 1 if context.single else math.ceil(self._items_per_call)
-        self._check(count, context, 0 if small else self._unread)
-        context.admitted = True
-        if small:
-            return
-        context.unread = count
-        self._unread += count
-        if not self._reading:
-            self._loop.call_later(_READING_SECONDS, self._let_go)
-        self._reading.append((time.monotonic(), context))
-
-    def _end_reading(self, context: Context) -> None:
-        self._unread -= context.unread
-        context.unread = 0
-
-    def _let_go(self) -> None:
-        """Gives back the room of calls whose bodies take long."""
-        long_ago = time.monotonic() - _READING_SECONDS
-        while self._reading and (self._reading[0][0] <= long_ago or not self._reading[0][1].unread):
-            self._end_reading(self._reading.popleft()[1])
-        if self._reading:
-            self._loop.call_later(_READING_SECONDS / 4, self._let_go)
-
-    def release(self, context: Context) -> None:
-        """Gives back the room of items that the call will not submit."""
-        if context.unread:
-            self._end_reading(context)
-        if context.reserved:
-            self._reserve(0, context)
-
-    def _check(self, count: int, context: Context, unread: int = 0) -> None:
-        """Makes sure of room for `count` items, beside what is queued and reserved, and `unread` items."""
-        if self._closed:
-            raise Draining("The server is shutting down: send the request to another one.")
-        flow = self.flow
-        queue = flow.queue
-        # Not by `len`, which would cost a call more.
-        queued, reserved = len(queue.lone) + len(queue.others), self._reserved - context.reserved + unread
-        full = queued + reserved + count > self._max_queue
-        # Far from every bound, as nearly always: what follows costs more than a small network.
-        each = flow.seconds_per_item + self._seconds_to_prepare
-        if not full and (queued + reserved + flow.in_flight) * each < self._negligible:
-            return
-        if context.single:
-            # Half of each batch is for such items.
-            queued = min(queued, 2 * len(queue.lone))
-            reserved = min(reserved, 2 * (self._reserved_lone - context.reserved) + unread)
-        wait = (queued + reserved + flow.in_flight) * flow.seconds_per_item + reserved * self._seconds_to_prepare
-        if wait and self._scheduler:
-            wait += self._scheduler.seconds_for_others(flow, wait)
-        left = min(self._max_wait, context.deadline - time.monotonic())
-        if left <= 0:
-            context.check()
-        if full:
-            raise self._refusal(
-                f"{len(queue)} items wait already and at most {self._max_queue} may", wait - left, count
-            )
-        if wait > left:
-            why = f"The wait would be about {wait:.1f} s, longer than the {left:.1f} s that this request may wait"
-            raise self._refusal(why, wait - left, count)
-        # Near a bound chance decides about new calls (random early detection; Floyd and Jacobson 1993). Otherwise
-        # those who ask again at once would take all that becomes free, and nothing would be left for those who come
-        # back when they were told to.
-        filled = max(wait / left, (queued + reserved) / self._max_queue)
-        new = not context.admitted and not context.reserved and not context.next_round
-        if new and filled > 0.5 and random.random() < 2 * filled - 1:  # noqa: S311 - chance, no secret
-            raise self._refusal(f"Others wait for {wait:.1f} s already, and not all requests can be let in", 0.0, count)
-
-    def _reserve(self, count: int, context: Context) -> None:
-        """Makes `count` the number of items that room is kept for."""
-        more = count - context.reserved
-        self._reserved += more
-        if context.single:
-            self._reserved_lone += more
-        context.reserved = count
-
-    def _refusal(self, why: str, seconds: float, count: int) -> Overloaded:
-        """A refusal of `count` items that says when to come back: in `seconds` at the earliest.
-
-        Those who are refused are told different times, as far apart as the model needs for twice as many.
-        """
-        now = time.monotonic()
-        self._promised = max(self._promised, now + max(0.0, seconds))
-        retry_after = self._promised - now
-        each = self.flow.seconds_per_item + self._seconds_to_prepare
-        self._promised += _SPACING * count * each
-        return Overloaded(f"{why}: try again later.", retry_after=retry_after)
 
     def trouble(self, limit: float) -> str | None:
         """What is wrong with the model, if it hangs or fails at everything.
@@ -303,7 +146,7 @@ class Batcher:
         """Refuses new items and finishes those accepted; gives up on a model that hangs after `timeout` seconds."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self.admission.closed = True
         if self._waiting or self.flow.in_flight:
             try:
                 await asyncio.wait_for(self._drained.wait(), timeout)

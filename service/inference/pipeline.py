@@ -41,7 +41,7 @@ async def infer(version: Version, count: int, make: Make, context: Context) -> A
     """
     batcher = version.batcher
     size = batcher.max_batch
-    batcher.admit(count, context)
+    batcher.admission.admit(count, context)
     pending: deque[tuple[int, Submission]] = deque()
     items: Sequence[Any] | None = None
     start = 0
@@ -66,7 +66,7 @@ async def infer(version: Version, count: int, make: Make, context: Context) -> A
             # Time that the consumer spent is not counted.
             context.progressed()
     finally:
-        batcher.release(context)
+        batcher.admission.release(context)
         for _, submission in pending:
             submission.abandon()
 
@@ -76,14 +76,14 @@ async def infer_all(version: Version, count: int, make: Make, context: Context) 
     batcher = version.batcher
     if count <= batcher.max_batch:
         # Nearly every call is of one batch, and an asynchronous generator costs more than the rest of this function.
-        batcher.admit(count, context)
+        batcher.admission.admit(count, context)
         submission = None
         try:
             submission = batcher.submit(await make(0, count), context)
             return await submission.future
         finally:
             if submission is None:
-                batcher.release(context)
+                batcher.admission.release(context)
             else:
                 submission.abandon()
     async with aclosing(infer(version, count, make, context)) as parts:

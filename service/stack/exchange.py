@@ -135,7 +135,7 @@ class Exchange(Request):
         if self._watcher is not None:
             self._watcher.cancel()
         if self._lease is not None:
-            self._lease.version.batcher.release(self.context)
+            self._lease.version.batcher.admission.release(self.context)
             self._lease.release()
 
     async def _watch(self) -> None:

@@ -68,7 +68,7 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         version.check_task(task.name)
         context = exchange.context
         context.single = holds_one(exchange)
-        version.batcher.admit_unread(context, exchange.small)
+        version.batcher.admission.admit_unread(context, exchange.small)
         inputs = await read(exchange, version.manifest, app.workers)
         context.progressed()  # the time in which the body came was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")

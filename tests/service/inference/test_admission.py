@@ -59,94 +59,94 @@ async def test_room_is_kept_for_what_was_admitted_until_it_is_submitted_or_relea
         enqueue(batcher, [0])
         await model.entered()
         first, second = Context(), Context()
-        batcher.admit(1, first)
-        batcher.admit(3, first)  # when it is known that there are more
-        batcher.admit(3, first)  # has the room already
+        batcher.admission.admit(1, first)
+        batcher.admission.admit(3, first)  # when it is known that there are more
+        batcher.admission.admit(3, first)  # has the room already
         with pytest.raises(Overloaded):
-            batcher.admit(1, second)
+            batcher.admission.admit(1, second)
         with pytest.raises(Overloaded):
             enqueue(batcher, [9])
         batcher.submit([1, 2], first)
         with pytest.raises(Overloaded):
-            batcher.admit(1, second)  # there is still room kept for the third
-        batcher.release(first)
+            batcher.admission.admit(1, second)  # there is still room kept for the third
+        batcher.admission.release(first)
         with pytest.raises(Overloaded):
-            batcher.admit(2, second)
-        batcher.admit(1, second)
+            batcher.admission.admit(2, second)
+        batcher.admission.admit(1, second)
         with pytest.raises(Overloaded):
             enqueue(batcher, [9])
-        batcher.release(second)
-        batcher.release(second)
+        batcher.admission.release(second)
+        batcher.admission.release(second)
         batcher.submit([3], second)
         assert batcher.depth == 3
-        assert batcher._reserved == 0
+        assert batcher.admission._reserved == 0
 
 
 async def test_a_call_counts_with_all_its_items_up_to_two_batches_or_sixteen():
     async with batcher_of(Gated(), max_batch=2, max_queue=32) as (batcher, _):
         contexts = [Context() for _ in range(4)]
-        batcher.admit(4, contexts[0])
-        batcher.admit(10_000, contexts[1])
-        batcher.admit(1, contexts[2])
+        batcher.admission.admit(4, contexts[0])
+        batcher.admission.admit(10_000, contexts[1])
+        batcher.admission.admit(1, contexts[2])
         assert [context.reserved for context in contexts] == [4, 16, 1, 0]
         with pytest.raises(Overloaded):
-            batcher.admit(10_000, contexts[3])
-        assert batcher._reserved == 21
-        assert batcher._reserved_lone == 1
+            batcher.admission.admit(10_000, contexts[3])
+        assert batcher.admission._reserved == 21
+        assert batcher.admission._reserved_lone == 1
         for context in contexts:
-            batcher.release(context)
-        assert batcher._reserved == batcher._reserved_lone == 0
+            batcher.admission.release(context)
+        assert batcher.admission._reserved == batcher.admission._reserved_lone == 0
 
 
 async def test_an_item_counts_with_its_decoding_until_it_is_queued(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("random.random", lambda: 1.0)
     async with batcher_of(Gated(), max_batch=2) as (batcher, _):
-        batcher._max_wait = 1.0
+        batcher.admission._max_wait = 1.0
         batcher.flow.seconds_per_item = 0.05
         batcher.prepared(0.9, 0.1)  # for most of its time it waited
         first, second = Context(), Context()
-        batcher.admit(5, first)
-        batcher.admit(2, second)  # 5 x 0.15 s
+        batcher.admission.admit(5, first)
+        batcher.admission.admit(2, second)  # 5 x 0.15 s
         with pytest.raises(Overloaded, match=r"about 1\.1 s, longer than the 1\.0 s"):
-            batcher.admit(2, Context())
+            batcher.admission.admit(2, Context())
         batcher.submit([1] * 5, first)
-        batcher.admit(2, Context())  # 5 x 0.05 + 2 x 0.15 s
-        batcher.release(second)
+        batcher.admission.admit(2, Context())  # 5 x 0.05 + 2 x 0.15 s
+        batcher.admission.release(second)
 
 
 async def test_lone_items_do_not_wait_behind_large_calls_but_behind_each_other(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("random.random", lambda: 1.0)
     async with batcher_of(Gated(), max_batch=2) as (batcher, _):
-        batcher._max_wait = 1.0
+        batcher.admission._max_wait = 1.0
         batcher.flow.seconds_per_item = 0.1
-        batcher.admit(10, Context())
+        batcher.admission.admit(10, Context())
         for _ in range(6):
-            batcher.admit(1, Context())
+            batcher.admission.admit(1, Context())
         with pytest.raises(Overloaded, match=r"about 1\.2 s"):
-            batcher.admit(1, Context())
+            batcher.admission.admit(1, Context())
 
 
 async def test_a_body_that_takes_its_time_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("service.inference.batcher._READING_SECONDS", 0.01)
+    monkeypatch.setattr("service.inference.admission._READING_SECONDS", 0.01)
     async with batcher_of(Gated(), max_queue=2) as (batcher, _):
         slow, quick, other = Context(), Context(), Context()
-        batcher.admit_unread(slow, small=False)
-        batcher.admit_unread(quick, small=False)
+        batcher.admission.admit_unread(slow, small=False)
+        batcher.admission.admit_unread(quick, small=False)
         with pytest.raises(Overloaded):
-            batcher.admit_unread(other, small=False)
-        batcher.admit_unread(other, small=True)
-        batcher.admit(1, other)  # its body is there
-        batcher.admit(1, quick)
+            batcher.admission.admit_unread(other, small=False)
+        batcher.admission.admit_unread(other, small=True)
+        batcher.admission.admit(1, other)  # its body is there
+        batcher.admission.admit(1, quick)
         with pytest.raises(Overloaded):
-            batcher.admit(1, slow)
-        batcher.release(quick)
+            batcher.admission.admit(1, slow)
+        batcher.admission.release(quick)
         await asyncio.sleep(0.05)
-        batcher.admit_unread(quick, small=False)  # the slow one has lost its room
-        batcher.admit(1, slow)
-        batcher.release(quick)
-        batcher.release(slow)
-        batcher.release(other)
-        assert batcher._unread == batcher._reserved == 0
+        batcher.admission.admit_unread(quick, small=False)  # the slow one has lost its room
+        batcher.admission.admit(1, slow)
+        batcher.admission.release(quick)
+        batcher.admission.release(slow)
+        batcher.admission.release(other)
+        assert batcher.admission._unread == batcher.admission._reserved == 0
 
 
 @pytest.mark.parametrize(("waiting", "chance", "refused"), [(4, 0.0, False), (8, 0.5, True), (8, 0.7, False)])
@@ -175,14 +175,14 @@ async def test_near_the_longest_wait_chance_decides(
 
 async def test_near_a_full_queue_chance_decides_too(monkeypatch: pytest.MonkeyPatch):
     async with batcher_of(Gated(), max_queue=10) as (batcher, _):
-        batcher._negligible = 0.0
-        batcher.admit(8, Context())
+        batcher.admission._negligible = 0.0
+        batcher.admission.admit(8, Context())
         monkeypatch.setattr("random.random", lambda: 0.5)
         with pytest.raises(Overloaded, match="not all requests can be let in"):
-            batcher.admit(2, Context())
-        batcher.admit(1, Context())  # a lone item, which waits behind none of them
+            batcher.admission.admit(2, Context())
+        batcher.admission.admit(1, Context())  # a lone item, which waits behind none of them
         monkeypatch.setattr("random.random", lambda: 1.0)
-        batcher.admit(1, Context())
+        batcher.admission.admit(1, Context())
 
 
 async def test_what_would_wait_for_longer_than_it_may_is_refused_though_the_queue_has_room():

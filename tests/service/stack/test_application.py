@@ -248,7 +248,7 @@ async def test_an_unknown_model_or_a_full_queue_is_refused_before_the_body_is_re
         assert await status_of(b"model=nope") == 404
         assert await status_of(b"model=classifier/9") == 404
         assert await status_of(b"topk=1") == 422
-        app.repository.models["classifier"].batcher._max_queue = 0
+        app.repository.models["classifier"].batcher.admission._max_queue = 0
         assert await status_of(b"") == 429
 
 

@@ -137,7 +137,7 @@ async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_req
 
 async def test_ending_the_request_returns_the_lease():
     released: list[Context] = []
-    batcher = SimpleNamespace(release=released.append)
+    batcher = SimpleNamespace(admission=SimpleNamespace(release=released.append))
     version = SimpleNamespace(name="m", version="1", label="m/1", leases=0, retired=False, batcher=batcher)
     exchange = exchange_of(Client())
     exchange.hold(Lease(version, lambda _: None))

@@ -170,7 +170,7 @@ async def test_a_model_that_fails(app: FastAPI, client: httpx.AsyncClient):
 
 
 async def test_a_full_queue(app: FastAPI, client: httpx.AsyncClient):
-    app.repository.models["classifier"].batcher._max_queue = 0
+    app.repository.models["classifier"].batcher.admission._max_queue = 0
     answer = await client.post("/v1/predict", content=encode(solid("red")))
     check(answer, 429, "overloaded")
     assert int(answer.headers["retry-after"]) >= 1

@@ -105,7 +105,7 @@ async def test_a_request_that_is_cancelled_leaves_nothing_behind(app: FastAPI, c
 
 async def test_images_are_not_decoded_if_the_queue_is_full(app: FastAPI, client: httpx.AsyncClient):
     batcher = app.repository.models["classifier"].batcher
-    batcher._max_queue = 3
+    batcher.admission._max_queue = 3
     response = await client.post("/v1/predict", files=files([b"no image"] * 4))
     assert response.status_code == 429
     response = await client.post("/v1/predict", files=files([b"no image"] * 3))
