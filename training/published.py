@@ -29,6 +29,7 @@ def add_published_options(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="as its recipe took it")
     parser.add_argument("--text-column", help="likewise, of texts")
     parser.add_argument("--label-column", help="likewise")
+    parser.add_argument("--validation", type=float, default=0.1, help="likewise, of texts (default: %(default)s)")
     add_reading_options(parser, "items")
 
 
@@ -79,6 +80,7 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
                 arguments.data,
                 text_column=arguments.text_column,
                 label_column=arguments.label_column,
+                validation=arguments.validation,
                 seed=seed,
                 **reading,
             )
