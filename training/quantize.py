@@ -142,7 +142,7 @@ def _try(
         device: Literal["cpu", "cuda"] = "cpu"
         try:
             if method in ("int8", "int8-mixed"):
-                if any(trial.name == "int8" and trial.kept for trial in trials):
+                if any(trial.name == "int8" and _is_good(trial, enough) for trial in trials):
                     continue  # with all layers in int8 there is nothing that a mixture could be better at
                 quantizer = quantizer or Quantizer(reference, evaluator.calibration(CALIBRATION), scratch)
                 in_float = []
@@ -178,11 +178,16 @@ _INT8 = (
 )
 
 
+def _is_good(trial: Trial, enough: float) -> bool:
+    """Whether a variant is as good as it has to be; what it gains is another question."""
+    # The reference's figures have four digits or so; a rounding error decides nothing.
+    return trial.validation.value >= enough + 1e-9
+
+
 def _why_not(trial: Trial, enough: float) -> str | None:
     """Why a variant is not kept; None if it is."""
     validation = trial.validation
-    # The reference's figures have four digits or so; a rounding error decides nothing.
-    if validation.value < enough + 1e-9:
+    if not _is_good(trial, enough):
         return f"validation {validation.figure} falls by {validation.reference - validation.value:.4f}"
     if trial.gain < FASTER and trial.size > SMALLER * trial.reference_size:
         return f"neither {FASTER} times as fast nor half as large"
