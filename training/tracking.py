@@ -27,13 +27,14 @@ def begin_tracking(
     Args:
         accelerator: made with the tracker.
         name: of the tracker.
-        folder: of the run; what the tracker writes to files goes below it.
+        folder: of the run; TensorBoard's files go below it. The other two keep theirs where they are configured to.
         run: what the tracker calls it.
         settings: of the training.
     """
     if name is None:
         return
     (folder / "tracking").mkdir(parents=True, exist_ok=True)
-    accelerator.project_configuration.set_directories(str(folder / "tracking"))
+    # `set_directories` would leave the folder for logs at what the accelerator was made with.
+    accelerator.project_configuration.logging_dir = str(folder / "tracking")
     plain = {key: value for key, value in settings.items() if isinstance(value, bool | int | float | str)}
     accelerator.init_trackers(run, config=plain)
