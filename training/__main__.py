@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         except _failures() as error:
             return _fail(str(error))
     else:
-        options = training_parser(prog, given).parse_args(given)
+        options = training_parser(prog).parse_args(given)
     try:
         check(options)
     except ValueError as error:

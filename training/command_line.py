@@ -6,7 +6,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quartet.extras import needs
+from training.published_options import add_evaluate_options, add_quantize_options
 
 RECIPES = {
     "classification": "images of classes",
@@ -15,10 +15,13 @@ RECIPES = {
     "text": "texts of classes",
     "tabular": "a table with a column to predict",
 }
-# What there is to do with a published model: a module each, which is imported only where it is asked for.
+# What there is to do with a published model: a module each, and here its options.
 PUBLISHED = {
-    "evaluate": "measure a published model anew, and write its report",
-    "quantize": "add variants to a published model: smaller or faster graphs that are good enough",
+    "evaluate": ("measure a published model anew, and write its report", add_evaluate_options),
+    "quantize": (
+        "add variants to a published model: smaller or faster graphs that are good enough",
+        add_quantize_options,
+    ),
 }
 _ABOUT_DATA = (
     "DATA is a folder, an archive, a file, a URL or a hub id: class folders of images, images with boxes (COCO, YOLO, "
@@ -58,23 +61,18 @@ def recipe_parser(task: str, prog: str) -> ArgumentParser:
     return parser
 
 
-def training_parser(prog: str, arguments: Sequence[str]) -> ArgumentParser:
+def training_parser(prog: str) -> ArgumentParser:
     """The parser of `python -m training`: a command for each recipe, and for what is done with published models.
 
     Args:
         prog: what is typed before the command.
-        arguments: the command and its options.
     """
     parser = ArgumentParser(prog=prog, description="Trains a model and exports it for the service.")
     tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
     for task, words in RECIPES.items():
         _add_recipe(tasks.add_parser(task, help=words, description=f"Trains on {words}."), task)
-    for name, words in PUBLISHED.items():
-        command = tasks.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-        if name in arguments[:1]:
-            with needs("training"):
-                module = importlib.import_module(f"training.{name}")
-            module.add_arguments(command)
+    for name, (words, add_options) in PUBLISHED.items():
+        add_options(tasks.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}."))
     return parser
 
 
@@ -127,6 +125,23 @@ def _options(task: str | None) -> set[str]:
     """The options of a recipe, or of any."""
     tasks = [task] if task else list(RECIPES)
     return {option for each in tasks for option in recipe_parser(each, "")._option_string_actions} - {"--data"}
+
+
+def check_options(task: str, arguments: Sequence[str]) -> None:
+    """Refuses options of other tasks than the one that a data set was recognised for.
+
+    Args:
+        task: that it is for.
+        arguments: options and values, each of which some recipe has.
+
+    Raises:
+        ValueError: names the tasks that an option is for.
+    """
+    own = _options(task)
+    for option in (each.partition("=")[0] for each in arguments):
+        if option.startswith("--") and option not in own:
+            others = ", ".join(each for each in RECIPES if option in _options(each))
+            raise ValueError(f"{option} is for {others}, and this data for {task}: leave it out, or name the --task")
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:

@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace
 
-from training.command_line import RECIPES, DataCommand, recipe_parser, value_of
+from training.command_line import RECIPES, DataCommand, check_options, recipe_parser, value_of
 from training.data import DataError
 from training.recognise import Recognised, recognise
 
@@ -17,6 +17,7 @@ def arguments_for(name: str, command: DataCommand) -> Namespace:
 
     Raises:
         DataError: the data cannot be used, or does not say which column is to be predicted.
+        ValueError: an option is for another task than the data.
     """
     target, encoding = value_of("--target", command.rest), value_of("--encoding", command.rest)
     found = Recognised(command.task, "so you say") if command.task else None
@@ -29,10 +30,13 @@ def arguments_for(name: str, command: DataCommand) -> Namespace:
     options = [f"--{key.replace('_', '-')}={value}" for key, value in found.options.items()]
     if not found.sure:
         _check_guess(name, command, found)
+    check_options(found.task, command.rest)
     parser = recipe_parser(found.task, f"quartet {name} DATA")
     # What is typed comes last, and wins.
     arguments = parser.parse_args([f"--data={command.data}", *options, *command.rest])
     arguments.inspect = name == "inspect"
+    if arguments.inspect and value_of("--bad", command.rest) is None:
+        arguments.bad = "drop"  # whoever looks wants to see the rest too
     arguments.ask = name == "train" and not command.yes and sys.stdin.isatty() and sys.stdout.isatty()
     return arguments
 

@@ -1,6 +1,6 @@
 """A published version and the data that it was trained on, for what is done to it afterwards."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -15,22 +15,9 @@ from training.detection.data import load_detection
 from training.detection.evaluator import DetectionEvaluator
 from training.evaluator import Evaluator
 from training.images import load_images
-from training.options import add_reading_options
 from training.text.data import load_texts
 from training.text.evaluator import TextEvaluator
 from training.text.tokenizer import to_ids
-
-
-def add_published_options(parser: ArgumentParser) -> None:
-    """Adds which version, and its data."""
-    parser.add_argument("model", metavar="NAME[/VERSION]", help="a published model (default: its newest version)")
-    parser.add_argument("--data", required=True, help="the data that it was trained on, as its recipe took it")
-    parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--limit", type=int, help="as its recipe took it")
-    parser.add_argument("--text-column", help="likewise, of texts")
-    parser.add_argument("--label-column", help="likewise")
-    parser.add_argument("--validation", type=float, default=0.1, help="likewise, of texts (default: %(default)s)")
-    add_reading_options(parser, "items")
 
 
 def find_version(models: Path, model: str) -> Path:
@@ -56,11 +43,11 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
     Args:
         manifest: of the version.
         folder: likewise.
-        arguments: of `add_published_options`.
+        arguments: of the command line, see `training.published_options`.
 
     Raises:
         DataError: the data cannot be read.
-        ValueError: they are other data than it was trained on, or its task has no variants.
+        ValueError: they are other data than it was trained on, or its task has no evaluator.
     """
     settings = manifest.training.settings
     seed = int(settings["seed"])
@@ -91,7 +78,7 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
             evaluator = TextEvaluator(texts, train, validation, test, manifest.calibration.temperature)
             fingerprint = texts.fingerprint
         case _:
-            raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no variants")
+            raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
     if fingerprint != manifest.data.fingerprint:
         raise ValueError(
             f"--data {arguments.data}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split "

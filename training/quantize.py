@@ -6,7 +6,7 @@ test. The result is a new version with the same reference.
 
 import shutil
 import tempfile
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -23,11 +23,11 @@ from training.evaluator import Evaluator
 from training.half import write_float16, write_half_vectors
 from training.int8 import PERCENTILE, Quantizer
 from training.publish import publish
-from training.published import add_published_options, evaluator_of, find_version
+from training.published import evaluator_of, find_version
+from training.published_options import METHODS
 from training.speed import compare_speed
 from training.variants import Trial, write_golden, write_section
 
-METHODS = ("int8", "int8-mixed", "float16", "half-vectors")
 # Training inputs that tell the ranges of activations.
 CALIBRATION = 1024
 # Validation inputs that tell how far a graph is from its reference.
@@ -46,14 +46,6 @@ class NothingKept(Exception):
 
 class Irreproducible(Exception):
     """Kernels that compute the same graph differ too much: a golden file would catch nothing."""
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The command line."""
-    add_published_options(parser)
-    parser.add_argument(
-        "--method", nargs="+", choices=(*METHODS, "all"), default=["all"], help="which variants to try (default: all)"
-    )
 
 
 def run(arguments: Namespace, console: Console) -> None:

@@ -108,16 +108,16 @@ def _by_features(source: str, part: datasets.Dataset, target: str | None, encodi
 def _by_table(source: str, target: str | None, encoding: str | None) -> Recognised:
     tables = read_tables(source, "Give a file or a folder.", Inspection(), Problems(), encoding=encoding)
     table = tables.get("train") or next(iter(tables.values()))
+    if target is not None:  # which says what texts have no use for
+        return Recognised("tabular", f"a table of {len(table.columns)} columns", {"target": target})
     try:
-        text, label = find_columns(source, table, None, target, Inspection())
+        text, label = find_columns(source, table, None, None, Inspection())
     except DataError:
         text = label = ""
-    if text and _reads_like_text(table, text) and (target in (None, label)):
+    if text and _reads_like_text(table, text):
         return Recognised(
             "text", f"texts in {text!r} with labels in {label!r}", {"text_column": text, "label_column": label}
         )
-    if target is not None:
-        return Recognised("tabular", f"a table of {len(table.columns)} columns", {"target": target})
     usual = {name.lower(): name for name in table.columns}
     guess = next((usual[name] for name in _TARGETS if name in usual), table.columns[-1])
     return Recognised("tabular", f"a table of {len(table.columns)} columns", {"target": guess}, sure=False)

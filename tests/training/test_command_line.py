@@ -84,11 +84,26 @@ def test_help_and_mistakes_need_no_library():
         ("train", "somewhere", "--nonsense", "3"): 2,
         ("train", "somewhere", "--task", "text", "--target", "x"): 2,
         ("inspect", "--yes"): 2,
+        ("evaluate", "--help"): 0,
+        ("quantize", "--help"): 0,
+        ("quantize", "somewhere", "--data", "x", "--method", "nonsense"): 2,
     }
     for arguments, status in cases.items():
         done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == status, f"{arguments}: {done.stderr}"
         assert done.stdout.endswith("set()\n")
+
+
+def test_the_help_of_no_command_loads_what_trains_or_serves():
+    code = (
+        "import sys; from quartet.command_line import COMMANDS, main\n"
+        "for name in COMMANDS:\n"
+        "    try: main([name, '--help'])\n"
+        "    except SystemExit as ended: assert ended.code == 0, name\n"
+        "print({'torch', 'datasets', 'sklearn', 'fastapi'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("set()\n"), done.stdout[-200:] + done.stderr
 
 
 def test_the_data_comes_first_and_the_rest_is_the_recipes():

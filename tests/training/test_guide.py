@@ -76,3 +76,25 @@ def test_a_training_from_the_data_to_a_published_model(source, tmp_path, capsys,
     forget_accelerator()
     assert main(["train", source, *tiny, "--publish"]) == 1
     assert "holds a model of other labels (cat, dog, bird…): give yours a name of its own" in capsys.readouterr().err
+
+
+def test_a_target_makes_a_table_of_what_holds_texts_as_well(reviews, capsys):
+    arguments = arguments_for("train", DataCommand(str(reviews), None, True, ["--target", "라벨"]))
+    assert (arguments.task, arguments.target) == ("tabular", "라벨")
+
+
+def test_an_option_of_another_task_than_the_data_is_for_is_refused_with_the_tasks_that_it_is_for(reviews, source):
+    with pytest.raises(ValueError, match="--backbone is for classification, detection, and this data for text: "):
+        arguments_for("train", DataCommand(str(reviews), None, True, ["--backbone", "x"]))
+    with pytest.raises(ValueError, match="--wide is for text, and this data for classification: "):
+        arguments_for("train", DataCommand(source, None, True, ["--epochs", "3", "--wide"]))
+
+
+def test_inspecting_shows_what_there_is_beside_unusable_items(reviews, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reviews.write_text(reviews.read_text("cp949") + "\n61,,1\n62,,0\n", "cp949")
+    assert main(["inspect", str(reviews)]) == 0
+    said = capsys.readouterr().out
+    assert "60 texts of 2 classes: 0 30, 1 30" in said
+    assert "reviews.csv:62: the text is missing; likewise reviews.csv:63" in said
+    assert said.endswith("A training refuses what was left out here, unless --bad drop is given.\n")

@@ -29,18 +29,18 @@ class ClassificationEvaluator:
     compared = "probabilities"
 
     def __init__(self, data: ImageData, temperature: float = 1.0) -> None:
-        self._data = data
+        self.data = data
         self._choosing = data.validation.take(halves(data.validation.labels)[0])
         self._temperature = temperature
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `training.evaluator.Evaluator`."""
-        images = self._data.train.images[sample(count, len(self._data.train))]
+        images = self.data.train.images[sample(count, len(self.data.train))]
         return [{INPUT: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
 
     def examples(self, count: int) -> Inputs:
         """See `training.evaluator.Evaluator`."""
-        return {INPUT: self._data.validation.images[:count]}
+        return {INPUT: self.data.validation.images[:count]}
 
     def score(self, graph: Path) -> float:
         """See `training.evaluator.Evaluator`; the half of validation that chooses tells."""
@@ -50,11 +50,12 @@ class ClassificationEvaluator:
         """See `training.evaluator.Evaluator`."""
         return self.evaluate(graph).fields
 
-    def evaluate(self, graph: Path) -> Evaluation:
-        """Fits the temperature and measures everything."""
-        data, choosing = self._data, self._choosing
-        factor = calibrate(graph, lambda path: answers(path, choosing.images), choosing.labels)
-        temperature = self._temperature * factor
+    def evaluate(self, graph: Path, *, fit: bool = True) -> Evaluation:
+        """Measures everything; first fits the temperature, unless the graph is to stay as it is."""
+        data, choosing = self.data, self._choosing
+        temperature = self._temperature
+        if fit:
+            temperature *= calibrate(graph, lambda path: answers(path, choosing.images), choosing.labels)
         validation, test = (
             logits_of(answers(graph, split.images)) * np.float32(temperature) for split in (data.validation, data.test)
         )

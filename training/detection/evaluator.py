@@ -58,24 +58,24 @@ class DetectionEvaluator:
     compared = "scores"
 
     def __init__(self, data: DetectionData) -> None:
-        self._data = data
+        self.data = data
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `training.evaluator.Evaluator`."""
         # A photograph has as many activations as dozens of small images.
-        images = self._data.train.images[sample(count // 16, len(self._data.train))]
+        images = self.data.train.images[sample(count // 16, len(self.data.train))]
         return [
             {INPUT: images[start : start + _CALIBRATION_BATCH]} for start in range(0, len(images), _CALIBRATION_BATCH)
         ]
 
     def examples(self, count: int) -> Inputs:
         """See `training.evaluator.Evaluator`."""
-        return {INPUT: self._data.validation.images[: min(count, _MOST_EXAMPLES)]}
+        return {INPUT: self.data.validation.images[: min(count, _MOST_EXAMPLES)]}
 
     def score(self, graph: Path) -> float:
         """See `training.evaluator.Evaluator`."""
-        split = self._data.validation
-        return average_precision(answers(graph, split), split, self._data.classes).map
+        split = self.data.validation
+        return average_precision(answers(graph, split), split, self.data.classes).map
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """See `training.evaluator.Evaluator`."""
@@ -83,7 +83,7 @@ class DetectionEvaluator:
 
     def evaluate(self, graph: Path) -> Measured:
         """Measures everything."""
-        data = self._data
+        data = self.data
         chosen, found = answers(graph, data.validation), answers(graph, data.test)
         precision = average_precision(found, data.test, data.classes)
         metrics = DetectorMetrics(

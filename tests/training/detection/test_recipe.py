@@ -15,6 +15,7 @@ from tests.training.detection.conftest import write_parquet
 from training import evaluate
 from training.detection import recipe
 from training.detection.options import add_arguments
+from training.published_options import add_evaluate_options
 
 TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
 TINY += ["--epochs", 2, "--batch-size", 4, "--device", "cpu"]
@@ -75,7 +76,7 @@ def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(pub
 def test_the_version_is_measured_anew_without_training(published, tmp_path):
     folder, _ = published
     parser, console = ArgumentParser(), Console(file=io.StringIO(), width=200)
-    evaluate.add_arguments(parser)
+    add_evaluate_options(parser)
     models = folder.parent.parent
     evaluate.run(
         parser.parse_args(["detector", "--data", str(models.parent / "data"), "--models", str(models)]), console

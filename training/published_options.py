@@ -1,0 +1,37 @@
+"""Command lines of what is done with published models, of nothing that takes long to import."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from training.options import add_reading_options
+
+# Of variants, in the order in which they are tried.
+METHODS = ("int8", "int8-mixed", "float16", "half-vectors")
+
+
+def add_evaluate_options(parser: ArgumentParser) -> None:
+    """The command line of `training.evaluate`."""
+    _add_version_options(parser, "images")
+    parser.add_argument(
+        "--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table (default: none)"
+    )
+
+
+def add_quantize_options(parser: ArgumentParser) -> None:
+    """The command line of `training.quantize`."""
+    _add_version_options(parser, "items")
+    parser.add_argument("--text-column", help="as its recipe took it, of texts (default: found)")
+    parser.add_argument("--label-column", help="likewise")
+    parser.add_argument("--validation", type=float, default=0.1, help="likewise, of texts (default: %(default)s)")
+    parser.add_argument(
+        "--method", nargs="+", choices=(*METHODS, "all"), default=["all"], help="which variants to try (default: all)"
+    )
+
+
+def _add_version_options(parser: ArgumentParser, items: str) -> None:
+    """Adds which version, and its data, which consists of `items`."""
+    parser.add_argument("model", metavar="NAME[/VERSION]", help="a published model (default: its newest version)")
+    parser.add_argument("--data", required=True, help="the data that it was trained on, as its recipe took it")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: models)")
+    parser.add_argument("--limit", type=int, help="as its recipe took it (default: all)")
+    add_reading_options(parser, items)
