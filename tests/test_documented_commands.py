@@ -1,0 +1,105 @@
+"""Every command that a page prints is one: it exists, and takes the options that it is printed with."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quartet.command_line import COMMANDS
+from service.options import make_parser
+from tests.server import ROOT
+from training.command_line import RECIPES, check, read_data_command, recipe_parser, training_parser
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
+FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+BENCHMARKS = "".join(path.read_text() for path in (ROOT / "benchmarks").rglob("*.py"))
+MAKEFILE = (ROOT / "Makefile").read_text()
+# What stands for something else, as in usage lines.
+PLACEHOLDER = re.compile(r"…|\[-|\{\{|\b(TASK|MODEL|NAME|DATA|COMMAND)\b")
+OURS = ("quartet", "python", "make", "accelerate")
+
+
+def printed(text: str) -> Iterator[list[str]]:
+    """The commands of a page: those in its blocks, and those in its sentences."""
+    for block in FENCE.findall(text):
+        variables: dict[str, str] = {}
+        for line in block.replace("\\\n", " ").splitlines():
+            for name, value in variables.items():
+                line = line.replace(f"${name}", value)
+            if assigned := re.fullmatch(r'(\w+)="(.*)"', line):
+                variables[assigned[1]] = " ".join(assigned[2].split())
+                line = assigned[2]
+            yield split(line)
+    for inline in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
+        yield split(inline)
+
+
+def split(line: str) -> list[str]:
+    """A command without the settings before it; empty for what is none of the project's."""
+    if PLACEHOLDER.search(line.partition("#")[0]):
+        return []
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:  # part of a document between quotation marks
+        return []
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
+    words[:1] = [word.removeprefix(".venv/bin/") for word in words[:1]]
+    return words if words[:1] and words[0] in OURS and len(words) > 1 else []
+
+
+def accept(words: list[str]) -> None:
+    """Ends with an error where a command does not exist or does not take its options."""
+    match words:
+        case ["make", target, *settings]:
+            assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
+            for name, equals, _ in (setting.partition("=") for setting in settings):
+                assert equals, settings
+                assert f"$({name})" in MAKEFILE, name
+        case ["quartet", "--help" | "--version"]:
+            pass
+        case ["quartet", "train" | "inspect" as name, *rest] if rest:
+            command = read_data_command(name, rest)
+            tasks = [command.task] if command.task else list(RECIPES)
+            assert any(set(command.rest) & set(recipe_parser(task, "")._option_string_actions) for task in tasks)
+        case ["quartet", name] | ["python", "-m", "service" | "training", name] if name.isalpha():  # in a sentence
+            assert name in (*COMMANDS, *RECIPES)
+        case ["quartet", "evaluate" | "quantize", *_] | ["python", "-m", "training", _, *_]:
+            check(training_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:]))
+        case ["quartet", *rest] | ["python", "-m", "service", *rest]:
+            make_parser("").parse_args(rest)
+        case ["python", "-m", module, *rest]:
+            path = ROOT / module.replace(".", "/")
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+            # Their parsers are made together with what they measure; some options are added by what several share.
+            for option in (word for word in rest if word.startswith("--")):
+                assert f'"{option}"' in BENCHMARKS, option
+        case _:
+            raise AssertionError(f"{shlex.join(words)}: nothing here runs that")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_the_commands_exist_and_take_their_options(page: Path, capsys: pytest.CaptureFixture[str]):
+    for words in filter(None, printed(page.read_text())):
+        try:
+            accept(words)
+        except SystemExit as ended:
+            if ended.code:  # --help has none
+                pytest.fail(f"{shlex.join(words)}: {capsys.readouterr().err}")
+        except (AssertionError, ValueError) as error:
+            pytest.fail(f"{shlex.join(words)}: {error}")
+
+
+def test_commands_are_found_and_mistakes_in_them_as_well(capsys: pytest.CaptureFixture[str]):
+    page = 'Run `make serve`, or\n```sh\nx="python -m training text \\\n  --wide"\n$x --data y  # so\n```\n'
+    found = [words for words in printed(page) if words]
+    assert found[1] == ["python", "-m", "training", "text", "--wide", "--data", "y"]
+    assert found[2] == ["make", "serve"]
+    for wrong in ("make poem", "python -m benchmarks.poem", "python -m benchmarks.training --poem", "quartet poem"):
+        with pytest.raises(AssertionError):
+            accept(wrong.split())
+    for wrong in ("python -m training text --data x --target y", "quartet predict", "quartet train x --poem"):
+        with pytest.raises((SystemExit, AssertionError)):
+            accept([*wrong.split(), ""])
