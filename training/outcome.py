@@ -15,12 +15,13 @@ _URL = "http://127.0.0.1:8000"
 _LONGEST = 600
 
 
-def describe_published(models: Path, folders: Sequence[Path]) -> Iterator[str]:
+def describe_published(models: Path, folders: Sequence[Path], text: str = "") -> Iterator[str]:
     """The lines.
 
     Args:
         models: the folder of the models.
         folders: of the versions that were published.
+        text: to ask a model of texts about, such as those that it was trained on; an English one by default.
     """
     servers = find_servers(models)
     url = servers[0].url if servers else _URL
@@ -28,7 +29,7 @@ def describe_published(models: Path, folders: Sequence[Path]) -> Iterator[str]:
         manifest = read_manifest(folder)
         figures = ", ".join(_figure(name, value, manifest) for name, value in manifest.headline.items())
         yield f"published {folder}" + (f": {figures}" if figures else "")
-        yield f"ask it:   {ask(manifest, url)}"
+        yield f"ask it:   {ask(manifest, url, text)}"
         yield f"report:   {folder / 'report' / 'README.md'}"
     for server in servers:
         yield f"A server at {server.url} has these models: it takes the new version after kill -USR1 {server.pid}"
@@ -37,17 +38,22 @@ def describe_published(models: Path, folders: Sequence[Path]) -> Iterator[str]:
         yield f"No server has these models yet: quartet serve{where}"
 
 
-def ask(manifest: ManifestBase, url: str) -> str:
+def ask(manifest: ManifestBase, url: str, text: str = "") -> str:
     """A command that asks a model.
 
     Args:
         manifest: of its version.
         url: of the server.
+        text: see `describe_published`.
     """
     operation = BUILT_IN.tasks[manifest.task].operations[0]
     route = shlex.quote(f"{url}/v1/{operation.name}?model={manifest.name}")
     if isinstance(operation.reads, Images):
         return f"curl --data-binary @picture.jpg -H 'Content-Type: image/jpeg' {route}"
+    if text:
+        kind, body = "text/plain", " ".join(text.split())[:_LONGEST]
+        # What begins with @ would be taken for the name of a file.
+        return f"curl --data-raw {shlex.quote(body)} -H 'Content-Type: {kind}' {route}"
     kind, body = _document(operation.reads.formats, manifest)
     return f"curl -d {shlex.quote(body)} -H 'Content-Type: {kind}' {route}"
 

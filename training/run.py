@@ -55,6 +55,7 @@ class Run(Generic[Data]):
         data: what it is trained on, named as in the report.
         folder: for checkpoints, studies and drafts.
         accelerator: the device, the precision and the processes.
+        repeats: how many trainings of the same length follow, for a comparison.
     """
 
     arguments: Namespace
@@ -63,6 +64,7 @@ class Run(Generic[Data]):
     data: Data
     folder: Path
     accelerator: Accelerator
+    repeats: int = 0
 
     def announce(
         self, items: str, details: str, classes: Sequence[str], labels: Mapping[str, npt.NDArray[Any]]
@@ -126,6 +128,7 @@ class Run(Generic[Data]):
         Raises:
             Declined: no.
         """
+        seconds *= 1 + self.repeats
         if not self.reports or (seconds < _SOON and not self.arguments.ask):
             return
         self.console.print(f"The training will take about {duration(seconds)}.", highlight=False)
@@ -151,15 +154,16 @@ class Run(Generic[Data]):
             settings |= json.loads(json.dumps(dataclasses.asdict(part)))
         return settings
 
-    def deliver(self, *versions: tuple[str, Write]) -> None:
+    def deliver(self, *versions: tuple[str, Write], text: str = "") -> None:
         """Publishes the versions if `--publish` is given, all or none; otherwise leaves drafts in the run's folder.
 
         Args:
             versions: the name of each model, and what writes its version.
+            text: to ask a model of texts about.
         """
         if self.arguments.publish:
             folders = publish(self.arguments.models, versions)
-            for line in describe_published(self.arguments.models, folders):
+            for line in describe_published(self.arguments.models, folders, text):
                 self.console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
         for name, write in versions:
@@ -177,6 +181,7 @@ def begin(
     run: str,
     model: str,
     draw: Callable[[Data], Image],
+    repeats: int = 0,
 ) -> Run[Data]:
     """Checks what can be checked at once, then loads the data and says what was found in it.
 
@@ -187,6 +192,7 @@ def begin(
         run: what the run's folder is called by default, before the name of the data.
         model: what the model is called by default.
         draw: makes a picture of some samples, which goes into the run's folder.
+        repeats: see `Run`.
 
     Raises:
         Inspected: nothing more is asked for.
@@ -206,10 +212,12 @@ def begin(
         draw(data).save(folder / SAMPLES)
         console.print(f"samples: {folder / SAMPLES}", markup=False, highlight=False, soft_wrap=True)
     if arguments.inspect:
+        if data.inspection.dropped:
+            console.print("A training refuses what was left out here, unless --bad drop is given.")
         raise Inspected
     if arguments.publish:
         check_name(arguments.models, name, getattr(data, "classes", ()), given=arguments.name is not None)
-    return Run(arguments, console, name, data, folder, accelerator)
+    return Run(arguments, console, name, data, folder, accelerator, repeats)
 
 
 def make_accelerator(arguments: Namespace) -> Accelerator:

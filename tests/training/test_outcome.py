@@ -35,6 +35,14 @@ def test_three_lines_and_how_to_have_it_served(models, monkeypatch):
     assert "kill -USR1 42" in served
 
 
+def test_a_model_of_texts_is_asked_about_one_of_its_own(models):
+    words = shlex.split(
+        ask(read_manifest(models / "topics" / "1"), "http://127.0.0.1:8000", "배송이  빨라요,\n'최고'!")
+    )
+    assert words[:3] == ["curl", "--data-raw", "배송이 빨라요, '최고'!"]
+    assert "Content-Type: text/plain" in words
+
+
 @pytest.mark.parametrize("name", ["classifier", "tabular", "topics", "decoder", "encoder", "autoencoder"])
 def test_the_command_is_one_that_a_shell_takes(models, name):
     words = shlex.split(ask(read_manifest(models / name / "1"), "http://127.0.0.1:8000"))

@@ -82,8 +82,8 @@ def test_spreadsheets(tmp_path):
 
 def test_a_table_too_large_for_memory_is_kept_in_a_file(tmp_path, monkeypatch, data_cache):
     (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{row},{-row}\n" for row in range(50)))
-    monkeypatch.setattr("training.tables._IN_MEMORY", 0)
-    monkeypatch.setattr("training.tables._ROWS", 7)
+    monkeypatch.setattr("training.tables.table._IN_MEMORY", 0)
+    monkeypatch.setattr("training.tables.table._ROWS", 7)
     before = set(data_cache.iterdir())
     table, rows, _, _ = read(tmp_path / "x.csv")
     assert rows == [(str(row), str(-row)) for row in range(50)]

@@ -32,8 +32,10 @@ from training.evaluation import macro_f1
 from training.evaluator import run_in_batches
 from training.fit import fit
 from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
+from training.progress import track
 from training.settings import FitSettings
-from training.tabular.data import Floats, Kind, TabularData, TabularSplit
+from training.tabular.data import TabularData, TabularSplit
+from training.tabular.encoding import Floats, Kind
 from training.tabular.network import NetworkSettings, TabularNetwork, build
 from training.tabular.task import Rows, predict
 
@@ -89,7 +91,7 @@ def folds_of(rows: TabularSplit, kind: Kind, seed: int) -> list[tuple[npt.NDArra
 def cross_validate(methods: dict[str, Method], rows: TabularSplit, kind: Kind, seed: int) -> dict[str, CrossValidated]:
     """Accuracy, or R², over five folds of `rows`, the same for every method."""
     scores: dict[str, list[float]] = {name: [] for name in methods}
-    for train, held_out in folds_of(rows, kind, seed):
+    for train, held_out in track(folds_of(rows, kind, seed), "Cross-validation"):
         part, rest = rows.take(train), rows.take(held_out)
         for name, method in methods.items():
             scores[name].append(score(rest.targets, method(part, rest.rows), kind))

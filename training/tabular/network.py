@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from service.tasks.tabular.columns import ColumnCard
-from training.tabular.data import Floats, TabularSplit
+from training.tabular.data import TabularSplit
+from training.tabular.encoding import Floats
 
 _YEAR = 365.2425
 # The share of the known words that are taken for unknown in training.

@@ -21,7 +21,12 @@ DEFAULTS = FitSettings(
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The recipe's command line; options left out take their default."""
-    add_data_options(parser, "a table (CSV, xlsx, JSON lines, parquet), its URL, or a hub id", default=BREAST_CANCER)
+    add_data_options(
+        parser,
+        "a table (CSV, xlsx, JSON lines, parquet), its URL, or a hub id",
+        default=BREAST_CANCER,
+        limited="rows",
+    )
     add_reading_options(parser, "rows")
     parser.add_argument("--target", help="the column to predict (no default, but for scikit-learn's example)")
     parser.add_argument("--columns", type=names, default=(), help="use these alone, even if they look like ids")

@@ -24,6 +24,7 @@ from training.options import override
 from training.run import Run, as_served, begin
 from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
+    FOLDS,
     INPUT,
     NetworkMethod,
     answered,
@@ -60,6 +61,7 @@ def run(arguments: Namespace, console: Console) -> None:
             kind=arguments.kind,
             columns=arguments.columns,
             drop=arguments.drop,
+            limit=arguments.limit,
             bad=arguments.bad,
             encoding=arguments.encoding,
             seed=settings.seed,
@@ -67,6 +69,7 @@ def run(arguments: Namespace, console: Console) -> None:
         run="tabular",
         model="tabular",
         draw=draw_rows,
+        repeats=FOLDS,
     )
     data = run.data
     target = f"{len(data.classes)} classes" if data.classes else "a number"
@@ -85,6 +88,8 @@ def run(arguments: Namespace, console: Console) -> None:
         np.concatenate((data.train.rows, data.validation.rows)),
         np.concatenate((data.train.targets, data.validation.targets)),
     )
+    if run.reports:
+        console.print("Five-fold cross-validation of this network and of what it is compared with …")
     compared = cross_validate(
         {"this network": this, **baselines(data.kind, data.layout)}, rows, data.kind, settings.seed
     )

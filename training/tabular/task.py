@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from training.tabular.data import Floats, Kind, TabularSplit
+from training.tabular.data import TabularSplit
+from training.tabular.encoding import Floats, Kind
 from training.task import Draw, Task
 
 

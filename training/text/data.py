@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from training.capacity import check_fits
 from training.data import DataError, Inspection, stratified_sample
 from training.encodings import find_encoding
 from training.hub import SPLITS
@@ -28,7 +30,12 @@ _LABEL_COLUMNS = (
     "감성", "카테고리", "주제", "평가",
 )  # fmt: skip
 _SAMPLE = 1_000
+_DIGEST = 16
 _MOST_CLASSES = 200
+# What a training takes: the texts, their tokens, and the words and pairs of words of the linear baseline.
+_BYTES_PER_BYTE, _BYTES_PER_TEXT = 10, 500
+# Of a table, which tell how long its texts are.
+_FIRST_PARTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +73,16 @@ class _Rows:
     Attributes:
         table: that they are from.
         rows: int64, shape (n,); likewise `labels`.
-        digests: of their texts.
+        digests: of their texts, 16 bytes each, shape (n,).
     """
 
     table: Table
     rows: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
-    digests: list[bytes]
+    digests: npt.NDArray[np.void]
 
     def take(self, indices: npt.NDArray[np.int64]) -> "_Rows":
-        return _Rows(self.table, self.rows[indices], self.labels[indices], [self.digests[i] for i in indices])
+        return _Rows(self.table, self.rows[indices], self.labels[indices], self.digests[indices])
 
 
 def load_texts(
@@ -103,13 +110,14 @@ def load_texts(
         seed: of the splits that are held out from train.
 
     Raises:
-        DataError: a wrong path, a missing column, unusable rows, each of which is named.
+        DataError: a wrong path, a missing column, unusable rows, each of which is named; or more than fits into memory.
     """
     inspection, problems = Inspection(), Problems()
     tables = _open(source, inspection, problems, encoding)
     text_column, label_column = find_columns(source, tables["train"], text_column, label_column, inspection)
     for name in [name for name, table in tables.items() if not {text_column, label_column} <= set(table.columns)]:
         inspection.notes.append(f"{tables.pop(name).name}: has no column {label_column!r}, so it is not used")
+    _check_fits(source, tables, text_column, limit)
     names = tables["train"].classes.get(label_column) or _names(tables, label_column)
     read = {name: _read(table, text_column, label_column, names, problems) for name, table in tables.items()}
     problems.settle(source, bad, inspection)
@@ -136,7 +144,7 @@ def load_texts(
     every = np.concatenate([part.labels for part in read.values()])
     remedy = ", and try --balance 0.5"
     describe_classes(inspection, names, np.bincount(every, minlength=len(names)).tolist(), "texts", remedy=remedy)
-    describe_repeats(inspection, {name: read[name].digests for name in SPLITS}, "texts")
+    describe_repeats(inspection, {name: read[name].digests.tolist() for name in SPLITS}, "texts")
     splits = {name: TextSplit(_texts(part, text_column), part.labels) for name, part in read.items()}
     digest = hashlib.sha256()
     for name in SPLITS:
@@ -152,6 +160,14 @@ def load_texts(
         f"sha256:{digest.hexdigest()}",
         inspection,
     )
+
+
+def _check_fits(source: str, tables: dict[str, Table], column: str, limit: int | None) -> None:
+    """Refuses more texts than fit into memory, as long as the first ones are."""
+    first = list(islice(tables["train"].parts(column), _FIRST_PARTS))
+    size = sum(part.nbytes for part in first) / max(1, sum(map(len, first)))
+    used = sum(table.rows if limit is None else min(limit, table.rows) for table in tables.values())
+    check_fits(source, "texts", used, size * _BYTES_PER_BYTE + _BYTES_PER_TEXT)
 
 
 def _hold_out(
@@ -274,7 +290,7 @@ def _names(tables: dict[str, Table], column: str) -> tuple[str, ...]:
 def _read(table: Table, text_column: str, label_column: str, names: Sequence[str], problems: Problems) -> _Rows:
     """The rows that have a text and a label; the others are added to `problems`."""
     lookup = {name: index for index, name in enumerate(names)}
-    rows, labels, digests = [], [], []
+    rows, labels, digests = array("q"), array("q"), bytearray()
     is_index = label_column in table.classes
     pairs = zip(table.values(text_column), table.values(label_column), strict=True)
     for row, (text, label) in enumerate(pairs):
@@ -288,8 +304,10 @@ def _read(table: Table, text_column: str, label_column: str, names: Sequence[str
         else:
             rows.append(row)
             labels.append(index)
-            digests.append(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest())
-    return _Rows(table, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64), digests)
+            digests += hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
+    return _Rows(
+        table, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64), np.frombuffer(digests, f"V{_DIGEST}")
+    )
 
 
 def _texts(part: _Rows, column: str) -> tuple[str, ...]:

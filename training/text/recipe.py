@@ -105,7 +105,7 @@ def run(arguments: Namespace, console: Console) -> None:
         state=state,
         study=study,
     )
-    run.deliver((run.name, write))
+    run.deliver((run.name, write), text=data.test.texts[0])
 
 
 def _vocabulary(
