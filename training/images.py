@@ -68,6 +68,7 @@ def load_images(
     source: str,
     *,
     size: int | None = None,
+    largest: int = DEFAULT_SIZE,
     validation: float = 0.1,
     limit: int | None = None,
     labelled: bool = True,
@@ -79,8 +80,9 @@ def load_images(
 
     Args:
         source: as `training.image_sources.open_images` takes it.
-        size: the side of the square that images are resized to; by default they keep their size if all have the same
-            small one, and become 224 x 224 otherwise.
+        size: the side of the square that images are resized to; by default they keep their size if all have the same,
+            of at most `largest` pixels, and become squares of `largest` otherwise.
+        largest: see `size`.
         validation: the share of train that becomes the validation split if the source has none.
         limit: the most images of each split (stratified), for a trial.
         labelled: whether labels are needed; without labels all images are of one class.
@@ -110,7 +112,7 @@ def load_images(
             for name, part in splits.items()
         }
 
-    channels, height, width = _shape(source, splits["train"], size)
+    channels, height, width = _shape(source, splits["train"], size, largest)
     shape = (height, width, channels)
     lazy = sum(map(len, splits.values())) * height * width * channels > IN_MEMORY
     digest = hashlib.sha256()
@@ -179,7 +181,7 @@ def _check_classes(source: str, train: ImageItems, classes: Sequence[str], label
         raise DataError(f"{source}: has {len(classes)} class; classification needs two or more.")
 
 
-def _shape(source: str, train: ImageItems, size: int | None) -> tuple[int, int, int]:
+def _shape(source: str, train: ImageItems, size: int | None, largest: int) -> tuple[int, int, int]:
     """Channels, height and width of the images, judged by a sample of the training split."""
     sample = []
     for index in train.indices[:: max(1, len(train) // 64)]:
@@ -193,10 +195,10 @@ def _shape(source: str, train: ImageItems, size: int | None) -> tuple[int, int, 
     sizes = {pixels.shape[:2] for pixels in sample}
     if size is not None:
         height = width = size
-    elif len(sizes) == 1 and max(next(iter(sizes))) <= DEFAULT_SIZE:
+    elif len(sizes) == 1 and max(next(iter(sizes))) <= largest:
         height, width = sizes.pop()
     else:
-        height = width = DEFAULT_SIZE
+        height = width = largest
     return (1 if grey else 3), height, width
 
 

@@ -33,12 +33,20 @@ def add_data_options(
         )
 
 
-def add_labelled_image_options(parser: ArgumentParser, default: str) -> None:
-    """Adds which labelled images to train on; `default` is a hub id."""
+def add_labelled_image_options(parser: ArgumentParser, default: str, largest: int = 224) -> None:
+    """Adds which images to train on.
+
+    Args:
+        parser: the recipe's.
+        default: a hub id.
+        largest: the side in pixels of images that have no common size, or a larger one.
+    """
     accepts = "a hub id, a URL, or a folder or archive with parquet, class folders, or a table of labels"
     add_data_options(parser, accepts, default=default, limited="images")
     add_reading_options(parser, "images")
-    parser.add_argument("--image-size", type=int, help="side of the images in pixels (default: their own, or 224)")
+    parser.add_argument(
+        "--image-size", type=int, help=f"side of the images in pixels (default: their own, or {largest})"
+    )
 
 
 def add_reading_options(parser: ArgumentParser, items: str, *, text: bool = True) -> None:

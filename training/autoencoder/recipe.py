@@ -25,7 +25,7 @@ from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
 from training.autoencoder.network import Autoencoder, NetworkSettings, build
-from training.autoencoder.options import DEFAULTS
+from training.autoencoder.options import DEFAULTS, LARGEST
 from training.autoencoder.report import write_part_report, write_report
 from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
 from training.cards import data_card, training_card
@@ -36,6 +36,7 @@ from training.images import ImageData, common_background, load_images
 from training.options import override
 from training.run import Run, as_served, begin
 from training.samples import draw_images
+from training.settings import FitSettings
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
@@ -46,21 +47,23 @@ FEW = "few.json"
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes if that is asked for."""
     network = override(NetworkSettings(), arguments)
-    settings = override(DEFAULTS, arguments)
+    seed = DEFAULTS.seed if arguments.seed is None else arguments.seed
     learning = override(ReconstructionSettings(), arguments)
-    fitting = dataclasses.replace(override(DensitySettings(), arguments), seed=settings.seed)
+    fitting = dataclasses.replace(override(DensitySettings(), arguments), seed=seed)
     load = partial(
         load_images,
         arguments.data,
         size=arguments.image_size,
+        largest=LARGEST,
         limit=arguments.limit,
         labelled=False,
         bad=arguments.bad,
         encoding=arguments.encoding,
-        seed=settings.seed,
+        seed=seed,
     )
     run = begin(arguments, console, load, run="autoencoder", model="autoencoder", draw=draw_images)
     data = run.data
+    settings = override(fit_defaults(data, arguments.batch_size), arguments)
     labels = {"validation": data.validation.labels, "test": data.test.labels}
     run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
     if arguments.few:
@@ -95,6 +98,16 @@ def run(arguments: Namespace, console: Console) -> None:
         stated = run.stated(network, settings, learning, fitting) | {"judge_epochs": arguments.judge_epochs}
         write = partial(_write_version, run=run, findings=findings, stated=stated, state=state)
         run.deliver(*((part.name, partial(write, part=part)) for part in parts))
+
+
+def fit_defaults(data: ImageData, batch_size: int | None) -> FitSettings:
+    """The defaults, with batches of `batch_size`, or smaller ones if images are large or few."""
+    height, width, _ = data.shape
+    # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
+    most = min(DEFAULTS.batch_size * LARGEST**2 // (height * width), len(data.train) // 20)
+    batch_size = batch_size or max(8, min(DEFAULTS.batch_size, most))
+    lr = DEFAULTS.lr * (batch_size / DEFAULTS.batch_size) ** 0.5  # Malladi et al. 2022, arXiv:2205.10287
+    return dataclasses.replace(DEFAULTS, batch_size=batch_size, lr=lr)
 
 
 @dataclass(frozen=True, slots=True)
