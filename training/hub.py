@@ -4,6 +4,7 @@ The library's loaders raise whatever their parsers raise, and the conventions of
 of its public interface. Both are dealt with here; `tests/training/test_hub.py` fails if an upgrade changes them.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ def be_quiet() -> None:
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
+    # Which says of every operator what it does not optimise.
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
 
 
 def local_path(source: str, hint: str, *, folder: bool = False) -> Path | None:

@@ -1,5 +1,6 @@
 """What reading a data set found: facts, warnings, and the items that cannot be used, all named at once."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,8 +12,9 @@ from training.data import DataError, Inspection
 
 Bad = Literal["refuse", "drop"]
 
-# Problems that are named; the others are counted.
+# Problems that are named, and places with the same one; the others are counted.
 SHOWN = 20
+_PLACES = 8
 # From this share of one class on, accuracy says little.
 _DOMINANT = 0.9
 _RARE = 0.02
@@ -22,14 +24,28 @@ _RARE = 0.02
 class Problems:
     """Items that cannot be used, each with the file and the line or row where it is."""
 
-    shown: list[str] = field(default_factory=list)
     count: int = 0
+    _places: dict[str, list[str]] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, where: str, what: str) -> None:
         """Names one."""
         self.count += 1
-        if len(self.shown) < SHOWN:
-            self.shown.append(f"{where}: {what}")
+        if what in self._places or len(self._places) < SHOWN:
+            self._counts[what] += 1
+            places = self._places.setdefault(what, [])
+            if len(places) < _PLACES:
+                places.append(where)
+
+    @property
+    def shown(self) -> list[str]:
+        """A line for each kind of problem, in the order of their first places."""
+        lines = []
+        for what, (first, *others) in self._places.items():
+            more = self._counts[what] - 1 - len(others)
+            likewise = f"; likewise {', '.join(others)}" + (f" and {more:,} more" if more else "") if others else ""
+            lines.append(f"{first}: {what}{likewise}")
+        return lines
 
     def settle(self, source: str, bad: Bad, inspection: Inspection, option: str = "--bad drop") -> None:
         """Refuses the data set if there are any, or notes what is left out.
@@ -45,7 +61,8 @@ class Problems:
         """
         if not self.count:
             return
-        more = f"\n  … and {self.count - len(self.shown):,} more" if self.count > len(self.shown) else ""
+        unnamed = self.count - self._counts.total()
+        more = f"\n  … and {unnamed:,} more" if unnamed else ""
         items = "item" if self.count == 1 else "items"
         listed = f"{self.count:,} unusable {items} in {source}:\n  " + "\n  ".join(self.shown) + more
         if bad == "refuse":

@@ -49,7 +49,7 @@ def sheet_of(tiles: Sequence[tuple[Image.Image, str]], side: int, columns: int) 
         columns: pictures in a row.
     """
     rows = -(-len(tiles) // columns)
-    step_x, step_y = side + _GAP, side + _GAP + _LINE_HEIGHT
+    step_x, step_y = side + _GAP, max(picture.height for picture, _ in tiles) + _GAP + _LINE_HEIGHT
     sheet = Image.new("RGB", (min(columns, len(tiles)) * step_x + _GAP, rows * step_y + _GAP), _PAPER)
     canvas = ImageDraw.Draw(sheet)
     for number, (picture, caption) in enumerate(tiles):
@@ -57,6 +57,22 @@ def sheet_of(tiles: Sequence[tuple[Image.Image, str]], side: int, columns: int) 
         sheet.paste(picture, (x, y))
         write(canvas, x, y + picture.height + _LETTERS, _shortened(canvas, caption, side), _LETTERS, _INK)
     return sheet
+
+
+def with_legend(sheet: Image.Image, entries: Iterable[tuple[str, str]]) -> Image.Image:
+    """A sheet below a line of names in their colours; names that do not fit are left out."""
+    longer = Image.new("RGB", (sheet.width, sheet.height + _LINE_HEIGHT + _GAP), _PAPER)
+    longer.paste(sheet, (0, _LINE_HEIGHT + _GAP))
+    canvas = ImageDraw.Draw(longer)
+    x = float(_GAP)
+    for name, colour in entries:
+        width = text_box(canvas, name, _LETTERS)[2]
+        if x + 2 * _LETTERS + width > sheet.width:
+            break
+        canvas.rectangle((x, _GAP, x + _LETTERS, _GAP + _LETTERS), fill=colour)
+        write(canvas, x + 1.5 * _LETTERS, _GAP + _LETTERS, name, _LETTERS, _INK)
+        x += 3 * _LETTERS + width
+    return longer
 
 
 def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Image.Image:

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from service.tasks.palette import class_colour
 from training.detection.data import DetectionData
-from training.samples import sheet_of, to_picture
+from training.samples import sheet_of, to_picture, with_legend
 
 _COLUMNS, _ROWS, _TILE = 4, 3, 320
 
@@ -26,4 +26,5 @@ def draw_boxes(data: DetectionData) -> Image.Image:
         names = ", ".join(data.classes[label] for label in np.unique(labels))
         return picture, names or "nothing"
 
-    return sheet_of([tile(int(index)) for index in chosen], _TILE, _COLUMNS)
+    sheet = sheet_of([tile(int(index)) for index in chosen], _TILE, _COLUMNS)
+    return with_legend(sheet, ((name, class_colour(index)) for index, name in enumerate(data.classes)))

@@ -68,7 +68,9 @@ def choose_words(tokenizer: Tokenizer, vectors: Floats, data: TextData) -> Words
     share = present[np.arange(len(present)), common[topics]] / np.maximum(texts, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         information = np.nan_to_num(texts * share * np.log(share / prior))
-    typical = np.flatnonzero((texts >= min(_FEWEST_TEXTS, texts.max())) & (share >= _LIFT * prior))
+    # Of a class with most of the texts no word can be so much more frequent.
+    enough = np.minimum(_LIFT * prior, (1 + prior) / 2)
+    typical = np.flatnonzero((texts >= min(_FEWEST_TEXTS, texts.max())) & (share >= enough))
     order = typical[np.argsort(-information[typical], kind="stable")]
     chosen = vectors[order]
     return Words(
