@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 from argparse import ArgumentParser
@@ -16,6 +17,7 @@ from training.autoencoder import recipe
 from training.autoencoder.few import FewSettings
 from training.autoencoder.options import add_arguments
 from training.data import DataError
+from training.images import load_images
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
 TINY += ["--generated", 60, "--components", 2]
@@ -138,3 +140,22 @@ def test_pictures_without_labels_are_learned_and_drawn(tmp_path, colours):
     assert "no labels" in (tmp_path / "models" / "autoencoder" / "1" / "report" / "README.md").read_text()
     with pytest.raises(DataError, match="--few needs images with labels"):
         run(*TINY, "--data", tmp_path / "pictures", "--run-dir", tmp_path / "run", "--few")
+
+
+def test_batches_suit_images_that_are_few_or_large(colours, draw):
+    assert recipe.fit_defaults(colours, 10).batch_size == 10
+    few = recipe.fit_defaults(colours, None)
+    assert few.batch_size == 8  # 120 images
+    many = dataclasses.replace(colours, train=draw(1000))
+    assert recipe.fit_defaults(many, None) == recipe.DEFAULTS
+    large = dataclasses.replace(colours, train=draw(1000, size=128))
+    assert recipe.fit_defaults(large, None).batch_size == 32
+    assert recipe.fit_defaults(large, None).lr == pytest.approx(recipe.DEFAULTS.lr / 2)
+
+
+def test_photographs_are_shrunk_unless_a_size_is_asked_for(png, tmp_path):
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 255, (80 + number, 100, 3), dtype=np.uint8)
+        (tmp_path / f"{number}.png").write_bytes(png(pixels))
+    assert load_images(str(tmp_path), labelled=False, largest=64).shape == (64, 64, 3)
+    assert load_images(str(tmp_path), labelled=False, largest=64, size=96).shape == (96, 96, 3)

@@ -1,0 +1,26 @@
+import pytest
+
+from training.data import DataError, Inspection
+from training.inspection import SHOWN, Problems
+
+
+def test_each_kind_of_problem_is_named_once_with_its_places():
+    problems = Problems()
+    for line in range(2, 60):
+        problems.add(f"x.csv:{line}", "the target is missing")
+    problems.add("x.csv:99", "'k. A.' is no number")
+    first, second = problems.shown
+    assert first.startswith("x.csv:2: the target is missing; likewise x.csv:3, x.csv:4, ")
+    assert first.endswith(" and 50 more")
+    assert second == "x.csv:99: 'k. A.' is no number"
+    with pytest.raises(DataError, match=r"59 unusable items in x\.csv:\n.*\n.*\nCorrect them, or leave them out with"):
+        problems.settle("x.csv", "refuse", Inspection())
+
+
+def test_there_is_a_limit_to_the_kinds_that_are_named():
+    problems, inspection = Problems(), Inspection()
+    for number in range(SHOWN + 5):
+        problems.add(f"{number}.jpg", f"problem {number}")
+    problems.settle("folder", "drop", inspection)
+    assert inspection.dropped[0].count("\n") == SHOWN + 1
+    assert inspection.dropped[0].endswith("… and 5 more")
