@@ -59,13 +59,11 @@ def find_encoding(path: Path, stated: str | None) -> tuple[str, bool]:
         _check(path, "utf-8")
         return "utf-8", False
     except DataError as error:
-        matches = charset_normalizer.from_bytes(foreign, cp_isolation=_CANDIDATES)
-        best = matches.best()
+        best = charset_normalizer.from_bytes(foreign, cp_isolation=_CANDIDATES).best()
         if best is None:
             raise DataError(f"{error} Nor is it in another common encoding: name it with --encoding.") from None
         # Several may give the same text; Western European is the commonest of them.
-        same = {match.encoding for match in matches if str(match) == str(best)}
-        encoding = "cp1252" if "cp1252" in same else best.encoding
+        encoding = "cp1252" if foreign.decode("cp1252", errors="replace") == str(best) else best.encoding
         _check(path, encoding)
         return encoding, True
 

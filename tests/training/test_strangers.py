@@ -169,10 +169,7 @@ def test_the_command_that_a_training_ends_with_is_answered(
         timeout=60,
     )
     assert answer.returncode == 0, f"{command}\n{answer.stdout!r}{answer.stderr!r}"
-    if data == "scans":
-        PIL.Image.open(io.BytesIO(answer.stdout)).verify()
-    else:
-        assert json.loads(answer.stdout)["results"]
+    assert json.loads(answer.stdout)["results"]
 
 
 def test_what_was_found_is_said(said: dict[str, str]):

@@ -110,3 +110,10 @@ def test_a_file_for_each_split(tmp_path):
 )
 def test_splits_are_told_by_words(name, split):
     assert split_of(name) == split
+
+
+def test_german_is_said_to_be_western_european(tmp_path):
+    (tmp_path / "x.csv").write_bytes("Stadt;Größe\nKöln;groß\nMünchen;größer\n".encode("cp1252"))
+    _, rows, notes, _ = read(tmp_path / "x.csv")
+    assert rows == [("Köln", "groß"), ("München", "größer")]
+    assert "read as cp1252 (found; --encoding overrides it), separated by semicolons" in notes[0]
