@@ -27,6 +27,11 @@ from training.text.evaluation import Findings
 from training.text.words import Words, choose_words, draw_map, neighbour_table
 
 _CONFUSED = 12
+_VOCABULARIES = {
+    "words": "The vocabulary holds the {:,} most frequent words of the training texts",
+    "bpe": "They are divided into parts by byte-pair encoding, with a vocabulary of {:,} parts",
+    "unigram": "They are divided into parts by a unigram language model, with a vocabulary of {:,} parts",
+}
 
 
 def write_report(
@@ -87,8 +92,8 @@ def _card(
         f"pairs, support vector machine) reaches {findings.baseline:.4f}.",
         "## Tokenisation",
         f"Words are runs of letters{' and digits' if manifest.training.settings.get('digits') else ''} in lower case. "
-        f"The vocabulary holds the {manifest.words - 2:,} most frequent words of the training texts, which covers "
-        f"{known:.1%} of the words of the test texts. Texts are truncated to {manifest.max_length} words; "
+        f"{_VOCABULARIES[manifest.training.settings.get('vocabulary', 'words')].format(manifest.words - 2)}, which "
+        f"covers {known:.1%} of those of the test texts. Texts are truncated to {manifest.max_length} tokens; "
         f"{(findings.lengths <= manifest.max_length).mean():.1%} of the training texts are no longer.",
         "![Lengths of the training texts](lengths.png)",
         *_study_section(findings.study),
@@ -158,5 +163,5 @@ def _history(axes: Sequence[Axes], state: FitState) -> None:
 def _lengths(axis: Axes, findings: Findings, cut: int) -> None:
     axis.hist(findings.lengths, bins=50, color=ACCENT)
     axis.axvline(cut, color=MEASURED, linewidth=1, label=f"longer texts are truncated to {cut}")
-    axis.set(xlabel="words", ylabel="training texts", title="Length of the training texts")
+    axis.set(xlabel="tokens", ylabel="training texts", title="Length of the training texts")
     axis.legend()
