@@ -230,11 +230,17 @@ def _choose(source: str, found: dict[str, Profile], columns: Sequence[str], insp
     if not used:
         more = f": {'; '.join(left)}" if left else ""
         raise DataError(f"{source}: has no column beside the target that can be used{more}.")
-    plural = {"number": "numbers", "boolean": "yes or no", "category": "categories", "date": "dates"}
+    kinds = {
+        "number": ("number", "numbers"),
+        "boolean": ("yes or no", "yes or no"),
+        "category": ("category", "categories"),
+        "date": ("date", "dates"),
+    }
     parts = []
-    for kind, words in plural.items():
+    for kind, (singular, plural) in kinds.items():
         names = [card.name for card in used if card.kind == kind]
         if names:
+            words = singular if len(names) == 1 else plural
             parts.append(f"{len(names)} {words} ({', '.join(names[:8])}{', …' if len(names) > 8 else ''})")
     inspection.notes.append(f"columns: {'; '.join(parts)}")
     return used
