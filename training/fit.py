@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from training.interrupts import Interrupted, Interrupts
 from training.optimizer import Average, make_optimizer, schedule
-from training.progress import ProgressBar, describe_epoch
+from training.progress import ProgressBar, describe_epoch, validation_figures
 from training.settings import FitSettings
 from training.streams import begin_step, order_generator
 from training.task import Task
@@ -349,7 +349,8 @@ class _Training:
         """What the progress line shows."""
         figures = {"loss": self._sums["loss"].item() / self.state.items}
         if self.state.history:
-            figures[self._task.score] = self.state.history[-1][f"validation_{self._task.score}"]
+            name, value = next(iter(validation_figures(self.state.history[-1], self._task.score).items()))
+            figures["validation loss" if name == "loss" else name] = value
         return {**figures, f"{self._task.unit}/s": self._rate, "left": self._seconds_left}
 
     def _end_epoch(self, record: dict[str, float], figures: dict[str, float], keep: Literal["best", "last"]) -> None:

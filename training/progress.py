@@ -96,16 +96,27 @@ def describe_epoch(epoch: int, epochs: int, record: Mapping[str, float], score: 
         unit: what the items are.
     """
     parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {record['train_loss']:.4g}"]
-    figures = {name.removeprefix("validation_"): value for name, value in record.items() if "validation_" in name}
-    names = sorted(figures, key=lambda name: (name != score, name != "loss"))
+    figures = validation_figures(record, score)
     rate = f"{record[f'{unit}_per_second']:,.0f} {unit}/s"
     line = "  ".join(parts) + "  validation"
-    for name in names:
-        more = f" {_WORDS.get(name, name)} {figures[name]:.4g}"
-        if len(line) + len(more) + len(rate) + 2 > _WIDTH and name != score:
+    for number, (name, value) in enumerate(figures.items()):
+        more = f" {_WORDS.get(name, name)} {value:.4g}"
+        if len(line) + len(more) + len(rate) + 2 > _WIDTH and number:
             break
         line += more
     return f"{line}  {rate}"
+
+
+def validation_figures(record: Mapping[str, float], score: str) -> dict[str, float]:
+    """The validation figures of an epoch by their plain names, the most telling first.
+
+    Args:
+        record: of the epoch.
+        score: the figure that chooses the epoch; one that is called just that is a loss turned round.
+    """
+    figures = {name.removeprefix("validation_"): value for name, value in record.items() if "validation_" in name}
+    names = sorted(figures, key=lambda name: (name != score, name not in ("accuracy", "error"), name != "loss"))
+    return {name: figures[name] for name in names if name != "score"}
 
 
 def duration(seconds: float) -> str:

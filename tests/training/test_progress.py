@@ -26,6 +26,13 @@ def test_an_epochs_line_fits_a_terminal_whatever_there_is_to_say():
     assert len(line) <= 80
 
 
+def test_a_score_that_is_a_loss_turned_round_is_not_shown():
+    record = {"train_loss": 1, "rows_per_second": 9, "validation_loss": 0.5, "validation_score": 0.6}
+    assert describe_epoch(1, 2, record, "score", "rows") == "epoch 1/2  loss 1  validation loss 0.5  9 rows/s"
+    line = describe_epoch(1, 2, record | {"validation_accuracy": 0.75}, "score", "rows")
+    assert "validation accuracy 0.75 loss 0.5  9 rows/s" in line
+
+
 def test_the_bar_fits_a_terminal_too(accelerator):
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
     figures = {"loss": 0.123456, "accuracy": 0.987654, "images/s": 1234567.8, "left": 360_000}

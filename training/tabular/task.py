@@ -50,7 +50,10 @@ class Rows(Task):
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, self._validation.rows))
         loss = loss_of(outputs, torch.from_numpy(self._validation.targets), self._kind).item()
-        return {"loss": loss, "score": float(np.exp(-loss))}
+        figures = {"loss": loss, "score": float(np.exp(-loss))}
+        if self._kind == "classification":
+            figures["accuracy"] = float((outputs.argmax(1).numpy() == self._validation.targets).mean())
+        return figures
 
 
 def loss_of(outputs: Tensor, targets: Tensor, kind: Kind) -> Tensor:
