@@ -1,5 +1,6 @@
 """What is scored, item by item: a folder of images, or the rows of a parquet, CSV or JSON lines file."""
 
+import codecs
 import csv
 import itertools
 import json
@@ -17,6 +18,9 @@ from service.errors import InvalidRequest
 # What a folder is searched for.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 # The files whose rows are items.
+_DELIMITERS = (",", ";", "\t", "|")
+# Bytes of a line that tell the separator; fewer than the longest cell that is read.
+_LONGEST_LINE = 1 << 16
 TABLE_SUFFIXES = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 # Bytes of a file in which its lines are counted at once.
 _SLICE = 1 << 20
@@ -141,13 +145,14 @@ class _Parquet:
 
 
 class _Csv:
-    """The rows of a CSV file under a line of column names (RFC 4180, UTF-8)."""
+    """The rows of a CSV file under a line of column names (RFC 4180, UTF-8; other separators are found)."""
 
     def __init__(self, path: Path, cell: Callable[[str], Any]) -> None:
         self.base = path.parent
         self._path = path
         self._cell = cell
         self.total = max(0, _count_lines(path) - 1)
+        self._delimiter = _find_delimiter(path)
         self._header = next(self._lines(), None)
         if not isinstance(self._header, list):
             raise UnusableInput(f"{path}: has no line of column names ({self._header or 'it is empty'}).")
@@ -155,7 +160,7 @@ class _Csv:
 
     def _lines(self) -> Iterator[list[str] | csv.Error]:
         with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            lines = csv.reader(file)
+            lines = csv.reader(file, delimiter=self._delimiter)
             while True:
                 try:
                     line = next(lines, None)
@@ -177,6 +182,32 @@ class _Csv:
                 yield Item(row, InvalidRequest(f"The row has {len(line)} cells, not {len(header)}."))
             else:
                 yield Item(row, {name: self._cell(line[index]) for name, index in indices})
+
+
+def _find_delimiter(path: Path) -> str:
+    """The separator by which the first row has as many cells as the line of names, and that gives the most.
+
+    Raises:
+        UnusableInput: the line of names is not in UTF-8.
+    """
+    with path.open("rb") as file:
+        lines = [file.readline(_LONGEST_LINE) for _ in range(2)]
+    try:
+        # What is cut off may end within a character.
+        names = codecs.getincrementaldecoder("utf-8-sig")().decode(lines[0])
+    except UnicodeDecodeError:
+        raise UnusableInput(
+            f"{path}: is not in UTF-8. Save it as UTF-8, or convert it, from cp949 for instance: "
+            f"iconv -f cp949 -t utf-8 {path.name} > new.csv"
+        ) from None
+    widths = {}
+    for delimiter in _DELIMITERS:
+        head, first = (
+            next(csv.reader([line], delimiter=delimiter), []) for line in (names, lines[1].decode(errors="replace"))
+        )
+        if len(head) > 1 and len(first) in (0, len(head)):
+            widths[delimiter] = len(head)
+    return max(widths, key=widths.__getitem__, default=",")
 
 
 class _JsonLines:

@@ -38,6 +38,20 @@ def test_a_parquet_file_from_any_row_on(tmp_path: Path, start: int):
     assert [(item.row, item.record) for item in items] == [(row, {"text": f"t{row}"}) for row in range(start, 7)]
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+def test_the_separator_of_a_csv_file_is_found(tmp_path: Path, separator: str):
+    (tmp_path / "a.csv").write_text(f'이름{separator}"a, b"\n"1,5"{separator}x\n')
+    source = open_source(tmp_path / "a.csv", tmp_path / "listing", str)
+    assert source.columns == ["이름", "a, b"]
+    assert [item.record for item in source.items(0, ("이름",))] == [{"이름": "1,5"}]
+
+
+def test_a_csv_file_in_another_encoding_is_refused_with_the_command_that_converts_it(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes("이름,값\n하나,1\n".encode("cp949"))
+    with pytest.raises(UnusableInput, match=r"a\.csv: is not in UTF-8\. .* iconv -f cp949 -t utf-8 a\.csv > new\.csv"):
+        open_source(tmp_path / "a.csv", tmp_path / "listing", str)
+
+
 def test_a_csv_file(tmp_path: Path):
     text = '\ufeffa, b ,c\r\n1,2,3\r\n"4",,"x, ""y""\nz"\r\n\r\n5,6\r\n7,8,9'
     (tmp_path / "a.csv").write_bytes(text.encode())
