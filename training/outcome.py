@@ -55,7 +55,9 @@ def ask(manifest: ManifestBase, url: str, text: str = "") -> str:
         # What begins with @ would be taken for the name of a file.
         return f"curl --data-raw {shlex.quote(body)} -H 'Content-Type: {kind}' {route}"
     kind, body = _document(operation.reads.formats, manifest)
-    return f"curl -d {shlex.quote(body)} -H 'Content-Type: {kind}' {route}"
+    # A stream is a picture here, which no terminal shows.
+    saved = " -o answer.png" if operation.facts is not None else ""
+    return f"curl -d {shlex.quote(body)} -H 'Content-Type: {kind}' {route}{saved}"
 
 
 def _document(formats: Mapping[str, Format], manifest: ManifestBase) -> tuple[str, str]:
