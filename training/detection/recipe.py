@@ -77,8 +77,6 @@ def run(arguments: Namespace, console: Console) -> None:
         state=state,
     )
     run.deliver((run.name, write))
-    result = json.loads((run.folder / "result.json").read_text())
-    console.print(f"test mAP at 0.5 {result['map_50']:.4f}, at 0.5 to 0.95 {result['map']:.4f}")
 
 
 def _write_version(
@@ -105,6 +103,8 @@ def _write_version(
     write_golden(graph, images[:rows], target / GOLDEN, **names)
     evaluator = DetectionEvaluator(data)
     measured = evaluator.evaluate(target / MODEL)
+    metrics = measured.metrics
+    run.console.print(f"test mAP at 0.5 {metrics.map_50:.4f}, at 0.5 to 0.95 {metrics.map:.4f}")
     height, width = data.size
     manifest = DetectorManifest(
         name=run.name,
