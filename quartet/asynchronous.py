@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import httpx
 
@@ -25,6 +25,7 @@ from quartet.calls import Calls, json_body
 from quartet.errors import QuartetError
 from quartet.http import Connection
 from quartet.lists import Errors
+from quartet.options import Invert
 from quartet.results import Results
 
 if TYPE_CHECKING:
@@ -33,60 +34,10 @@ if TYPE_CHECKING:
     import pandas
 
     from quartet.inputs import Image, Images, Latents, Row
+    from quartet.options import DetectOptions, EncodeOptions, ModelOptions, PredictOptions, RowOptions, TextOptions
 
-Invert = Literal["auto", "never", "always"]
 # As many as the server explains in a request.
 _EXPLAINED = 8
-
-
-class ClientOptions(TypedDict, total=False):
-    """The options of a client."""
-
-    timeout: float
-    retry_for: float
-    concurrency: int
-    headers: Mapping[str, str] | None
-    transport: httpx.AsyncBaseTransport | None
-
-
-class _Options(TypedDict, total=False):
-    model: str | None
-    progress: bool | None
-
-
-class PredictOptions(_Options, total=False):
-    """The options of `predict`."""
-
-    top_k: int | None
-    coverage: float | None
-
-
-class DetectOptions(_Options, total=False):
-    """The options of `detect`."""
-
-    confidence: float | None
-    precision: float | None
-    recall: float | None
-    classes: Sequence[str] | None
-    max_detections: int | None
-
-
-class EncodeOptions(_Options, total=False):
-    """The options of `encode` and `reconstruct`."""
-
-    invert: Invert | None
-
-
-class TextOptions(PredictOptions, total=False):
-    """The options of `classify_text`."""
-
-    explain: bool | None
-
-
-class RowOptions(_Options, total=False):
-    """The options of `predict_tabular`."""
-
-    top_k: int | None
 
 
 class AsyncClient:
@@ -208,8 +159,8 @@ class AsyncClient:
             images: as for `predict`.
             model: `NAME` or `NAME/VERSION`.
             confidence: the lowest score of a detection.
-            precision: use the threshold that reached this precision on the test split.
-            recall: use the threshold that reached this recall on the test split.
+            precision: use the lowest threshold that reached this precision on the validation split.
+            recall: use the highest threshold that reached this recall on the validation split.
             classes: only these labels.
             max_detections: the most boxes of an image.
             errors: as for `predict`.
@@ -319,14 +270,14 @@ class AsyncClient:
         return await self._calls.draw("reconstruct", image, {"model": model, "invert": invert})
 
     @overload
-    async def decode(self, latents: "Latents", **options: "Unpack[_Options]") -> DecodedImage: ...
+    async def decode(self, latents: "Latents", **options: "Unpack[ModelOptions]") -> DecodedImage: ...
     @overload
     async def decode(
-        self, latents: "Iterable[Latents]", *, errors: Literal["raise"] = "raise", **options: "Unpack[_Options]"
+        self, latents: "Iterable[Latents]", *, errors: Literal["raise"] = "raise", **options: "Unpack[ModelOptions]"
     ) -> Results[DecodedImage]: ...
     @overload
     async def decode(
-        self, latents: "Iterable[Latents]", *, errors: Literal["return"], **options: "Unpack[_Options]"
+        self, latents: "Iterable[Latents]", *, errors: Literal["return"], **options: "Unpack[ModelOptions]"
     ) -> Results[DecodedImage | QuartetError]: ...
     async def decode(
         self, latents: Any, *, model: str | None = None, errors: Errors = "raise", progress: bool | None = None

@@ -7,11 +7,13 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from quartet.asynchronous import AsyncClient, ClientOptions
+from quartet.asynchronous import AsyncClient
 from quartet.background import background_loop, run
 
 if TYPE_CHECKING:
     from typing import Unpack
+
+    from quartet.options import ClientOptions
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
