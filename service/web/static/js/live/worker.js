@@ -3,19 +3,19 @@
 // While a frame is in flight the next one is drawn and encoded, so that the server never waits for the page; it is taken
 // as late as that allows, so that it is no older than it must be.
 
+import { span } from "./span.js";
+
 const QUALITY = 0.8;
 const REPORT_MS = 500;
-// The next frame is to be ready this long before the answer to the last one.
-const MARGIN_MS = 6;
 
 let options = null;
 let screen = null;
-let sheets = []; // one for the frame in flight, one for the next
+let sheets = []; // one for the frame that is drawn with its boxes, one for that in flight, one for the next
 let waiting = null; // the encoded frame that is next
 let inFlight = false;
 let wantedAt = performance.now();
-// Milliseconds, over about the last five frames: from asking for a frame until it is encoded, and for an answer.
-const usual = { encoding: 0, answer: 0 };
+const encoding = span(); // from asking for a frame until it is encoded
+const answering = span(); // from sending a frame until it is answered
 const seen = { since: performance.now(), frames: 0, delay: 0 };
 
 onmessage = ({ data }) => {
@@ -26,7 +26,7 @@ onmessage = ({ data }) => {
 function begin(data) {
   options = data;
   screen = data.screen.getContext("2d", { alpha: false });
-  sheets = [0, 1].map(() => {
+  sheets = [0, 1, 2].map(() => {
     const canvas = new OffscreenCanvas(data.width, data.height);
     // Every frame is read back to be encoded.
     return { canvas, context: canvas.getContext("2d", { alpha: false, willReadFrequently: true }) };
@@ -38,9 +38,10 @@ async function encode({ frame, at, confidence }) {
   sheets.push(sheet);
   sheet.context.drawImage(frame, 0, 0, options.width, options.height);
   frame.close();
-  const body = await sheet.canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
-  waiting = { canvas: sheet.canvas, at, confidence, body };
-  observe("encoding", performance.now() - wantedAt);
+  const data = await sheet.canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
+  // As bytes it goes out with the request; a blob would be asked for by the browser's other processes first.
+  waiting = { canvas: sheet.canvas, at, confidence, body: await data.arrayBuffer() };
+  encoding.observe(performance.now() - wantedAt);
   send();
 }
 
@@ -50,23 +51,22 @@ async function send() {
   waiting = null;
   inFlight = true;
   const sentAt = performance.now();
-  setTimeout(want, Math.max(0, usual.answer - usual.encoding - MARGIN_MS));
+  setTimeout(want, Math.max(0, answering.least - encoding.most));
   try {
     const response = await fetch(`${options.url}&confidence=${confidence}`, {
       method: "POST",
       headers: options.headers,
       body,
     });
-    const document = await response.json();
     if (!response.ok) {
-      refused(response, document);
+      await refused(response);
       return;
     }
-    observe("answer", performance.now() - sentAt);
-    const { boxes } = document.results[0];
-    draw(canvas, boxes);
+    answering.observe(performance.now() - sentAt);
     inFlight = false;
-    send();
+    send(); // before this answer is looked at, for the server has nothing to do
+    const { boxes } = (await response.json()).results[0];
+    draw(canvas, boxes);
     report(at, boxes.length);
   } catch {
     postMessage({ kind: "problem", status: 0 });
@@ -78,11 +78,8 @@ function want() {
   postMessage({ kind: "want" });
 }
 
-function observe(what, milliseconds) {
-  usual[what] += 0.2 * (milliseconds - usual[what]);
-}
-
-function refused(response, document) {
+async function refused(response) {
+  const document = await response.json().catch(() => ({})); // a proxy's page
   postMessage({
     kind: "problem",
     status: response.status,

@@ -26,22 +26,31 @@ export function liveView({ asked, detail, threshold, signal }) {
 
   async function begin(open) {
     end();
+    let wanted = true;
+    end = () => {
+      wanted = false;
+    };
     put(rate);
     status.busy();
     try {
       const { manifest } = await detail();
       const source = await open();
+      if (!wanted) {
+        source.close();
+        return;
+      }
       status.clear();
-      end = run(source, manifest);
+      end = run(source, manifest, () => begin(open));
       stop.hidden = false;
     } catch (error) {
+      if (!wanted) return;
       if (error instanceof Problem) status.show(error, () => begin(open));
       else status.say(t(open === fromCamera ? "camera.refused" : "live.unreadable"));
     }
   }
 
-  /** Feeds the worker until it is stopped; returns what stops it. */
-  function run({ video, close }, manifest) {
+  /** Feeds the worker until it is stopped; returns what stops it. `again` begins anew after a failure. */
+  function run({ video, close }, manifest, again) {
     const scale = Math.min(manifest.image.width / video.videoWidth, manifest.image.height / video.videoHeight);
     const width = Math.round(video.videoWidth * scale);
     const height = Math.round(video.videoHeight * scale);
@@ -63,29 +72,36 @@ export function liveView({ asked, detail, threshold, signal }) {
       [screen],
     );
     let running = true;
+    let sent = null; // the time of the frame that was sent last
     worker.onmessage = ({ data }) => {
       if (data.kind === "want") next();
       else if (data.kind === "rate") {
         put(rate, t("live.rate", { rate: number(data.rate, 1), delay: number(data.delay, 0), found: data.found }));
       } else {
         finish();
-        status.show(new Problem(kindOf(data.status), data));
+        status.show(new Problem(kindOf(data.status), data), again);
       }
     };
+    worker.onerror = () => {
+      finish();
+      status.say(t("problem.page"));
+    };
 
-    function next() {
-      // A frame that was sent already would say nothing new.
-      if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(capture);
-      else requestAnimationFrame(capture);
-    }
-
-    async function capture() {
+    async function next() {
       if (!running) return;
       const at = performance.now() + performance.timeOrigin;
       // The worker scales it while it draws it; a bitmap would be converted and copied once more.
       const frame = window.VideoFrame ? new VideoFrame(video) : await createImageBitmap(video);
-      if (!running) return frame.close();
-      worker.postMessage({ kind: "frame", frame, at, confidence: threshold() }, [frame]);
+      const time = frame.timestamp ?? video.currentTime;
+      if (running && time !== sent) {
+        sent = time;
+        worker.postMessage({ kind: "frame", frame, at, confidence: threshold() }, [frame]);
+        return;
+      }
+      frame.close();
+      // It was sent already and would say nothing new.
+      if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(next);
+      else requestAnimationFrame(next);
     }
 
     function finish() {
