@@ -96,8 +96,17 @@ def test_a_picture_of_ones_own_is_classified(open_page: OpenPage, server: Server
     assert "model=classifier-transfer" in page.url
 
 
-def test_the_threshold_trades_precision_for_recall(open_page: OpenPage):
+def test_the_threshold_trades_precision_for_recall(open_page: OpenPage, server: Server):
     page = open_panel(open_page, "detect")
+    with server.client() as client:
+        manifest = client.get("/v1/models/detector").json()["manifest"]
+    chosen, measured = (manifest[name] for name in ("curves", "test_curves"))
+    f1 = chosen["overall"]["f1"]
+    index = f1.index(max(f1))
+    # Validation chooses where the slider begins, and test says what that does.
+    expect(page.locator("output").first).to_have_text(f"{chosen['confidence'][index]:.3f}")
+    expect(page.locator("p.figures")).to_contain_text(f"Precision {measured['overall']['precision'][index]:.1%}"[:-1])
+    expect(page.get_by_text("Measured on the 72 test pictures of BCCD")).to_be_visible()
     slider = page.get_by_label("Least confidence")
     point = page.locator(".chart .point")
     before = (page.locator(".overlay rect").count(), float(point.get_attribute("cx") or 0))

@@ -1,6 +1,7 @@
 // Requests to the server that the page came from, below whatever path a proxy has put it.
 
 import { hasText, language, t } from "./i18n.js";
+import { ofTab } from "./storage.js";
 
 /** The server's root; this module lies three levels below it. */
 export const ROOT = new URL("../../../", import.meta.url);
@@ -8,8 +9,8 @@ export const ROOT = new URL("../../../", import.meta.url);
 const KEY = "quartet.key";
 
 /** The key, where one is needed; it is gone with the tab. */
-export const key = () => sessionStorage.getItem(KEY);
-export const setKey = (value) => sessionStorage.setItem(KEY, value);
+export const key = () => ofTab.get(KEY);
+export const setKey = (value) => ofTab.set(KEY, value);
 
 export const address = (path, query = {}) => {
   const url = new URL(path, ROOT);

@@ -1,5 +1,6 @@
 // The page's language: the one that was chosen, else the browser's first.
 
+import { lasting } from "./storage.js";
 import en from "./texts/en.js";
 import ko from "./texts/ko.js";
 
@@ -12,7 +13,7 @@ export const LANGUAGES = { en: "English", ko: "한국어" };
 export let language = initial();
 
 function initial() {
-  const chosen = localStorage.getItem(STORED);
+  const chosen = lasting.get(STORED);
   if (chosen in TEXTS) return chosen;
   const first = (navigator.languages ?? [navigator.language]).map((each) => each.slice(0, 2));
   return first.find((each) => each in TEXTS) ?? "en";
@@ -20,7 +21,7 @@ function initial() {
 
 export function setLanguage(chosen) {
   language = chosen;
-  localStorage.setItem(STORED, chosen);
+  lasting.set(STORED, chosen);
   document.documentElement.lang = chosen;
 }
 

@@ -27,7 +27,7 @@ function curl({ path, query, media, file, source, document, text, saveAs }) {
   const body = file
     ? `--data-binary @${quoted(file)}`
     : text !== undefined
-      ? `--data-binary ${quoted(text)}`
+      ? `--data-raw ${quoted(text)}`
       : `-d ${quoted(JSON.stringify(document))}`;
   lines.push(
     [

@@ -1,9 +1,11 @@
 // Light or dark: as the system has it, until somebody chooses.
 
+import { lasting } from "./storage.js";
+
 const STORED = "quartet.theme";
 
 export function applyTheme() {
-  const chosen = localStorage.getItem(STORED);
+  const chosen = lasting.get(STORED);
   if (chosen) document.documentElement.dataset.theme = chosen;
 }
 
@@ -15,5 +17,5 @@ export function isDark() {
 export function toggleTheme() {
   const next = isDark() ? "light" : "dark";
   document.documentElement.dataset.theme = next;
-  localStorage.setItem(STORED, next);
+  lasting.set(STORED, next);
 }

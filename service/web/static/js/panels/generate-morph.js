@@ -48,7 +48,11 @@ export function morphSection({ family: { encoder, decoder }, name, settings, sig
   async function begin() {
     try {
       samples = (await samplesOf(encoder)).items.slice(0, OFFERED);
-      if (signal.aborted || samples.length < 2) return;
+      if (signal.aborted) return;
+      if (samples.length < 2) {
+        status.say(t("samples.none"));
+        return;
+      }
       put(rows, pickRow("a", t("morph.from"), 0), pickRow("b", t("morph.to"), 1));
       run();
     } catch (error) {

@@ -14,6 +14,8 @@ import { sampleRow } from "../widgets/samples.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
 
+const SHOWN = 8; // labels
+
 export function render(root, { models, settings, signal, again }) {
   const model = chosenModel(models, settings);
   const asked = askedAs(model, models);
@@ -148,7 +150,7 @@ export function render(root, { models, settings, signal, again }) {
       h("h2", {}, document.target),
       familiarity(result),
       result.labels
-        ? bars(result.labels, new Set([result.labels[0].label]))
+        ? bars(result.labels.slice(0, SHOWN), new Set([result.labels[0].label]))
         : h("p", { class: "large-number" }, brief(result.value, 6)),
       h("h3", {}, t("numbers.moves")),
       h("p", { class: "quiet small" }, label ? t("numbers.probability", { label }) : t("numbers.value")),

@@ -5,15 +5,13 @@ import { freshId, h, put } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { askedAs, detailOf, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
-import { bars, share } from "../widgets/bars.js";
 import { codeView } from "../widgets/code.js";
-import { familiarity } from "../widgets/familiarity.js";
 import { chosenModel, heading } from "../widgets/frame.js";
-import { sampleRow } from "../widgets/samples.js";
+import { sampleIn, sampleRow } from "../widgets/samples.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
 import { words } from "../widgets/words.js";
-import { coverageSlider, labelSet } from "./coverage.js";
+import { labelAnswer } from "./labels.js";
 
 const SHOWN = 6;
 
@@ -31,7 +29,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   const samples = h("div");
   const code = codeView();
   const id = freshId("text");
-  const text = h("textarea", { id, rows: 10, maxlength: 100_000, ".value": memory.text ?? "" });
+  const text = h("textarea", { id, rows: 10, ".value": memory.text ?? "" });
   const run = createRunner(classify, status, signal);
   const explain = createRunner(weigh, explaining, signal);
   text.addEventListener("keydown", (event) => {
@@ -73,7 +71,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       if (signal.aborted) return;
       put(samples, sampleRow(found, pick));
       if (text.value) run(text.value);
-      else if (found.items.length) pick(found.items[settings.number("sample", 0)] ?? found.items[0]);
+      else if (found.items.length) pick(sampleIn(found, settings));
     } catch (error) {
       if (!signal.aborted) status.show(error, begin);
     }
@@ -111,25 +109,10 @@ export function render(root, { models, settings, memory, signal, again }) {
     const { manifest } = await detailOf(model);
     const answered = await ask({ top_k: Math.min(1000, manifest.labels.length) }, written);
     const document = await answered.response.json();
-    show(answered, document, manifest);
-    code.show({ path: "v1/classify-text", query: { model: asked, explain: true }, media: "text/plain", text: written });
-    explained.hidden = false;
-    explain(written);
-  }
-
-  function show(answered, document, manifest) {
     const [result] = document.results;
-    const list = h("div");
-    const set = h("div");
-    const cover = coverageSlider(manifest.conformal, settings, write);
-    const [first] = result.labels;
     put(
       answer,
-      h("h2", {}, t("classify.best", { label: first.label, probability: share(first.probability) })),
-      familiarity(result),
-      list,
-      cover.element,
-      set,
+      labelAnswer(result, { conformal: manifest.conformal, settings, shown: SHOWN }),
       h(
         "p",
         { class: "quiet small" },
@@ -137,20 +120,9 @@ export function render(root, { models, settings, memory, signal, again }) {
       ),
       timing(answered, document),
     );
-    write(cover.point);
-
-    function write(point) {
-      const labels = labelSet(result.labels, point.threshold);
-      put(list, bars(result.labels.slice(0, Math.max(SHOWN, labels.length)), new Set(labels)));
-      put(
-        set,
-        h(
-          "ul",
-          { class: "chips", "aria-label": t("coverage.set") },
-          labels.map((label) => h("li", {}, label)),
-        ),
-      );
-    }
+    code.show({ path: "v1/classify-text", query: { model: asked, explain: true }, media: "text/plain", text: written });
+    explained.hidden = false;
+    explain(written);
   }
 
   async function weigh(written) {

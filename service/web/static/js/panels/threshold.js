@@ -9,13 +9,23 @@ import { slider } from "../widgets/slider.js";
 const ALL = "";
 
 /**
- * @param manifest of a detector; its curves have figures for each threshold.
+ * @param manifest of a detector. Its `curves` are of the validation split and choose where the slider begins, as the
+ *   service does; its `test_curves` say what a threshold does. Older versions have only `curves`, of the test split.
  * @param onmove is called when the threshold has changed.
  */
-export function thresholdView({ curves, labels, data }, settings, onmove) {
+export function thresholdView({ curves: choosing, test_curves: measured, labels, data }, settings, onmove) {
+  const curves = measured ?? choosing;
   const confidences = curves.confidence;
-  let index = nearest(confidences, settings.number("confidence", confidences[best(curves.overall.f1)]));
+  const balanced = choosing.confidence[best(choosing.overall.f1)];
+  let index = nearest(confidences, settings.number("confidence", balanced));
   const figures = h("p", { class: "figures" });
+  const source = h(
+    "p",
+    { class: "quiet small" },
+    t("threshold.data", { data: data.name, count: number(data.test) }),
+    " ",
+    measured && t("threshold.chosen", { confidence: number(balanced, 3) }),
+  );
   const chart = precisionRecall((picked) => set(picked));
   const moved = slider({
     name: t("threshold.name"),
@@ -28,7 +38,7 @@ export function thresholdView({ curves, labels, data }, settings, onmove) {
   });
   const shown = choice(
     t("threshold.curve"),
-    [[ALL, t("threshold.all")], ...labels.filter((label) => label in curves.per_class).map((label) => [label, label])],
+    [[ALL, t("threshold.all")], ...labels.filter((label) => Object.hasOwn(curves.per_class, label)).map((label) => [label, label])],
     ALL,
     draw,
   );
@@ -55,14 +65,13 @@ export function thresholdView({ curves, labels, data }, settings, onmove) {
       t("threshold.figures", {
         precision: percent(curve.precision[index]),
         recall: percent(curve.recall[index]),
-        data: data.name,
       }),
     );
   }
 
   draw(ALL);
   return {
-    elements: [moved.element, figures, chart.element, shown],
+    elements: [moved.element, figures, chart.element, source, shown],
     get confidence() {
       return confidences[index];
     },

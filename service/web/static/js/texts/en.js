@@ -67,7 +67,7 @@ export default {
   "classify.picture": "Picture",
   "classify.answer": "Answer",
   "classify.empty": "Choose a picture to classify.",
-  "classify.best": "{label}, {probability}",
+  "labels.best": "{label}, {probability}",
   "familiarity.low": "Unfamiliar: only {share} of ordinary inputs are as unlike the training data",
 
   "detect.lead": "Where things are in a picture, and what a threshold costs.",
@@ -81,7 +81,10 @@ export default {
   "threshold.curve": "Curve of",
   "threshold.all": "All labels together",
   "threshold.figures":
-    "Precision {precision}: that share of the boxes is right. Recall {recall}: that share of the objects is found. Measured on {data}.",
+    "Precision {precision}: that share of the boxes is right. Recall {recall}: that share of the objects is found.",
+  "threshold.data": "Measured on the {count} test pictures of {data}.",
+  "threshold.chosen":
+    "The slider begins at {confidence}, where precision and recall are best balanced on validation pictures.",
   "curve.precision": "precision: boxes that are right",
   "curve.recall": "recall: objects that are found",
   "curve.label": "Precision over recall; now precision {precision} at recall {recall}",

@@ -77,7 +77,7 @@ export default {
   "classify.picture": "사진",
   "classify.answer": "결과",
   "classify.empty": "분류할 사진을 고르세요.",
-  "classify.best": "{label}, {probability}",
+  "labels.best": "{label}, {probability}",
   "familiarity.low": "낯선 입력입니다. 보통 입력 가운데 {share}만이 학습 데이터와 이만큼 다릅니다",
 
   "detect.lead": "사진의 어디에 무엇이 있는지, 임계값에 따라 무엇을 얻고 잃는지 봅니다.",
@@ -91,7 +91,10 @@ export default {
   "threshold.curve": "곡선 대상",
   "threshold.all": "모든 레이블",
   "threshold.figures":
-    "정밀도 {precision}: 상자 가운데 맞은 비율. 재현율 {recall}: 물체 가운데 찾은 비율. {data}에서 측정했습니다.",
+    "정밀도 {precision}: 상자 가운데 맞은 비율. 재현율 {recall}: 물체 가운데 찾은 비율.",
+  "threshold.data": "{data}의 테스트 사진 {count}장에서 측정했습니다.",
+  "threshold.chosen":
+    "슬라이더는 검증 사진에서 정밀도와 재현율의 균형이 가장 좋은 {confidence}에서 시작합니다.",
   "curve.precision": "정밀도: 맞은 상자의 비율",
   "curve.recall": "재현율: 찾은 물체의 비율",
   "curve.label": "재현율에 따른 정밀도. 지금은 정밀도 {precision}, 재현율 {recall}",

@@ -23,6 +23,9 @@ export function sampleRow(samples, onpick) {
   return samples.items.length ? h("div", { class: "stack" }, row, note) : h("p", { class: "quiet" }, t("samples.none"));
 }
 
+/** The sample that the address names, else the first. */
+export const sampleIn = ({ items }, settings) => items[settings.number("sample", 0)] ?? items[0];
+
 function button(sample, onpick) {
   const name = t("samples.one", { number: sample.index + 1 });
   const element = h("button", { type: "button", "aria-label": name, onclick: () => onpick(sample) });
