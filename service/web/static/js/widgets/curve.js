@@ -5,7 +5,7 @@ import { percent, t } from "../i18n.js";
 
 const WIDTH = 340;
 const HEIGHT = 240;
-const EDGE = { left: 54, right: 12, top: 10, bottom: 36 };
+const EDGE = { left: 54, right: 16, top: 10, bottom: 36 };
 const x = (recall) => EDGE.left + recall * (WIDTH - EDGE.left - EDGE.right);
 const y = (precision) => HEIGHT - EDGE.bottom - precision * (HEIGHT - EDGE.top - EDGE.bottom);
 
