@@ -63,6 +63,7 @@ def test_what_the_server_says_is_said_in_ones_language(open_page: OpenPage):
     )
     expect(page.locator(".problem")).to_contain_text("이미지를 읽을 수 없습니다")
     expect(page.locator(".problem [lang=en]")).to_contain_text("no image of a known format")
+    expect(page.locator(".bars")).to_have_count(0)  # the answer was about another picture
     forgive(page)
 
 

@@ -3,8 +3,9 @@
 /**
  * @param work what to run; is given whatever `run` was given, and a signal that ends with the panel.
  * @param status shows that it runs, and what went wrong.
+ * @param clear takes away the last answer, which is not one to what has failed.
  */
-export function createRunner(work, status, signal) {
+export function createRunner(work, status, signal, clear = () => {}) {
   let running = false;
   let next = null;
 
@@ -19,7 +20,10 @@ export function createRunner(work, status, signal) {
       await work(...given, signal);
       status.clear();
     } catch (error) {
-      if (error.name !== "AbortError" && !signal.aborted) status.show(error, () => run(...given));
+      if (error.name !== "AbortError" && !signal.aborted) {
+        clear();
+        status.show(error, () => run(...given));
+      }
     }
     running = false;
     if (next && !signal.aborted) {

@@ -17,13 +17,10 @@ export function render(root, { models, settings, memory, signal, again }) {
   const model = chosenModel(models, settings);
   const asked = askedAs(model, models);
   const status = createStatus();
-  const answer = h(
-    "section",
-    { class: "card stack", "aria-label": t("classify.answer") },
-    h("p", { class: "quiet" }, t("classify.empty")),
-  );
+  const answer = h("section", { class: "card stack", "aria-label": t("classify.answer") });
+  const clear = () => put(answer, h("p", { class: "quiet" }, t("classify.empty")));
   const code = codeView();
-  const run = createRunner(classify, status, signal);
+  const run = createRunner(classify, status, signal, clear);
   const input = pictureInput(model, { settings, memory, signal, onpick: run });
   put(
     root,
@@ -42,6 +39,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     ),
     code.element,
   );
+  clear();
   begin();
 
   function changeModel(name) {

@@ -25,7 +25,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   const where = h("div");
   const side = h("div", { class: "stack" });
   const code = codeView();
-  const run = createRunner(detect, status, signal);
+  const run = createRunner(detect, status, signal, clear);
   const input = pictureInput(model, { settings, memory, signal, onpick: run, compact: true });
   const listed = h("details", { class: "card", hidden: true }, h("summary", {}, t("detect.list")), view.list);
   const result = h(
@@ -73,6 +73,12 @@ export function render(root, { models, settings, memory, signal, again }) {
     } catch (error) {
       if (!signal.aborted) status.show(error, begin);
     }
+  }
+
+  function clear() {
+    boxes = [];
+    result.hidden = true;
+    listed.hidden = true;
   }
 
   async function detect(picked) {

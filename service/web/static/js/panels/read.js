@@ -20,17 +20,13 @@ export function render(root, { models, settings, memory, signal, again }) {
   const asked = askedAs(model, models);
   const status = createStatus();
   const explaining = createStatus();
-  const answer = h(
-    "section",
-    { class: "card stack", "aria-label": t("read.answer") },
-    h("p", { class: "quiet" }, t("read.empty")),
-  );
+  const answer = h("section", { class: "card stack", "aria-label": t("read.answer") });
   const explained = h("section", { class: "card stack", "aria-label": t("read.words"), hidden: true });
   const samples = h("div");
   const code = codeView();
   const id = freshId("text");
   const text = h("textarea", { id, rows: 10, ".value": memory.text ?? "" });
-  const run = createRunner(classify, status, signal);
+  const run = createRunner(classify, status, signal, clear);
   const explain = createRunner(weigh, explaining, signal);
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
@@ -58,7 +54,13 @@ export function render(root, { models, settings, memory, signal, again }) {
     ),
     code.element,
   );
+  clear();
   begin();
+
+  function clear() {
+    put(answer, h("p", { class: "quiet" }, t("read.empty")));
+    explained.hidden = true;
+  }
 
   function changeModel(name) {
     settings.set({ model: name });
@@ -102,8 +104,7 @@ export function render(root, { models, settings, memory, signal, again }) {
 
   async function classify(written) {
     if (!written.trim()) {
-      put(answer, h("p", { class: "quiet" }, t("read.empty")));
-      explained.hidden = true;
+      clear();
       return;
     }
     const { manifest } = await detailOf(model);
