@@ -153,7 +153,7 @@ class _Detecting:
             noted = page.evaluate("noted")
         if noted["hidden"]:
             raise RuntimeError("the browser took the page for hidden, so that it did not draw all frames")
-        return [text for at, text in noted["lines"] if at < now][-1]
+        return str([text for at, text in noted["lines"] if at < now][-1])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-// How long something usually takes: a running mean and mean deviation, as TCP keeps them of its round trips (Jacobson 1988).
+// How long something usually takes: a running mean and mean deviation, as TCP keeps of its round trips (Jacobson 1988).
 
 const GAIN = 1 / 8;
 const DEVIATION_GAIN = 1 / 4;
