@@ -112,6 +112,8 @@ class AsyncClient:
         model: str | None = None,
         top_k: int | None = None,
         coverage: float | None = None,
+        strict: bool | None = None,
+        level: float | None = None,
         errors: Errors = "raise",
         progress: bool | None = None,
     ) -> Any:
@@ -122,10 +124,12 @@ class AsyncClient:
             model: `NAME` or `NAME/VERSION`.
             top_k: the most labels in each answer.
             coverage: adds `label_set`, which contains the true label with this probability.
+            strict: names no label for an item that is unlike the training data: whose `unfamiliar` is below `level`.
+            level: for `strict`; the share of ordinary items that are refused too.
             errors: `raise`, or `return` in the place of an item that fails.
             progress: whether a bar is shown; None: on a terminal or in a notebook, from the second second on.
         """
-        options = {"model": model, "top_k": top_k, "coverage": coverage}
+        options = {"model": model, "top_k": top_k, "coverage": coverage, "strict": strict, "level": level}
         return await self._calls.images("predict", Prediction.read, images, options, errors, progress)
 
     @overload
@@ -319,6 +323,8 @@ class AsyncClient:
         model: str | None = None,
         top_k: int | None = None,
         coverage: float | None = None,
+        strict: bool | None = None,
+        level: float | None = None,
         explain: bool | None = None,
         errors: Errors = "raise",
         progress: bool | None = None,
@@ -330,12 +336,21 @@ class AsyncClient:
             model: `NAME` or `NAME/VERSION`.
             top_k: the most labels in each answer.
             coverage: adds `label_set`, which contains the true label with this probability.
+            strict: names no label for an item that is unlike the training data: whose `unfamiliar` is below `level`.
+            level: for `strict`; the share of ordinary items that are refused too.
             explain: adds `words`: what each word does to the likeliest label.
             errors: as for `predict`.
             progress: as for `predict`.
         """
         one = isinstance(texts, str | os.PathLike)
-        options = {"model": model, "top_k": top_k, "coverage": coverage, "explain": explain}
+        options = {
+            "model": model,
+            "top_k": top_k,
+            "coverage": coverage,
+            "strict": strict,
+            "level": level,
+            "explain": explain,
+        }
         most = {"most": _EXPLAINED} if explain else {}
         return await self._calls.documents(
             "classify-text", "texts", TextPrediction.read, texts, one, inputs.text, options, errors, progress, **most
@@ -361,6 +376,8 @@ class AsyncClient:
         *,
         model: str | None = None,
         top_k: int | None = None,
+        strict: bool | None = None,
+        level: float | None = None,
         errors: Errors = "raise",
         progress: bool | None = None,
     ) -> Any:
@@ -370,11 +387,13 @@ class AsyncClient:
             rows: a mapping from columns to values, where None and NaN are missing values; or several, or a frame.
             model: `NAME` or `NAME/VERSION`.
             top_k: the most labels in each answer.
+            strict: names no label for an item that is unlike the training data: whose `unfamiliar` is below `level`.
+            level: for `strict`; the share of ordinary items that are refused too.
             errors: as for `predict`.
             progress: as for `predict`.
         """
         one = inputs.is_one_row(rows)
-        options = {"model": model, "top_k": top_k}
+        options = {"model": model, "top_k": top_k, "strict": strict, "level": level}
         return await self._calls.documents(
             "predict-tabular", "rows", RowPrediction.read, rows, one, inputs.row, options, errors, progress
         )

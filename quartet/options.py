@@ -30,6 +30,8 @@ class PredictOptions(ModelOptions, total=False):
 
     top_k: int | None
     coverage: float | None
+    strict: bool | None
+    level: float | None
 
 
 class DetectOptions(ModelOptions, total=False):
@@ -58,3 +60,5 @@ class RowOptions(ModelOptions, total=False):
     """The options of `predict_tabular`."""
 
     top_k: int | None
+    strict: bool | None
+    level: float | None

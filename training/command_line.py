@@ -6,7 +6,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.published_options import add_evaluate_options, add_quantize_options
+from training.published_options import add_evaluate_options, add_familiarize_options, add_quantize_options
 
 RECIPES = {
     "classification": "images of classes",
@@ -18,6 +18,7 @@ RECIPES = {
 # What there is to do with a published model: a module each, and here its options.
 PUBLISHED = {
     "evaluate": ("measure a published model anew, and write its report", add_evaluate_options),
+    "familiarize": ("have a published model tell what is unlike its training data", add_familiarize_options),
     "quantize": (
         "add variants to a published model: smaller or faster graphs that are good enough",
         add_quantize_options,

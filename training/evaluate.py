@@ -31,7 +31,7 @@ from training.publish import publish
 from training.published import evaluator_of, find_version
 
 # What only the training knows is kept of the old report.
-_KEPT = ("## The effect of filters, layers and dropout", "## Variants")
+_KEPT = ("## The effect of filters, layers and dropout", "## What it does not know", "## Variants")
 _LAST = "## Provenance"
 
 

@@ -1,22 +1,30 @@
 """A published version and the data that it was trained on, for what is done to it afterwards."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from service.inference.cards import ManifestBase
 from service.inference.versions import versions_in
+from service.tasks.autoencoder.manifest import AutoencoderManifest, EncoderManifest
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.detection.manifest import DetectorManifest
+from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.text.manifest import TOKENIZER, TextManifest
+from training import parts
 from training.classification.evaluator import ClassificationEvaluator
 from training.detection.data import load_detection
 from training.detection.evaluator import DetectionEvaluator
 from training.evaluator import Evaluator
-from training.images import load_images
-from training.text.data import load_texts
+from training.familiarity import Parts
+from training.images import ImageData, load_images
+from training.tabular.data import load_table
+from training.tabular.parts import of_rows
+from training.text.data import TextData, load_texts
 from training.text.evaluator import TextEvaluator
+from training.text.parts import of_texts
 from training.text.tokenizer import to_ids
 
 
@@ -49,28 +57,19 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
         DataError: the data cannot be read.
         ValueError: they are other data than it was trained on, or its task has no evaluator.
     """
-    settings = manifest.training.settings
-    seed = int(settings["seed"])
-    reading = {"limit": arguments.limit, "bad": arguments.bad, "encoding": arguments.encoding}
     match manifest:
         case ClassifierManifest():
-            square = manifest.image.height if manifest.image.height == manifest.image.width else None
-            data = load_images(arguments.data, size=square, seed=seed, **reading)
+            data = _images(manifest, arguments)
             evaluator: Evaluator = ClassificationEvaluator(data, manifest.calibration.temperature)
             fingerprint = data.fingerprint
         case DetectorManifest():
             size = (manifest.image.height, manifest.image.width)
-            photographs = load_detection(arguments.data, size=size, bad=arguments.bad, limit=arguments.limit, seed=seed)
+            photographs = load_detection(
+                arguments.data, size=size, bad=arguments.bad, limit=arguments.limit, seed=_seed(manifest)
+            )
             evaluator, fingerprint = DetectionEvaluator(photographs), photographs.fingerprint
         case TextManifest():
-            texts = load_texts(
-                arguments.data,
-                text_column=arguments.text_column,
-                label_column=arguments.label_column,
-                validation=arguments.validation,
-                seed=seed,
-                **reading,
-            )
+            texts = _texts(manifest, arguments)
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
             train, validation, test = (
                 to_ids(tokenizer, part.texts) for part in (texts.train, texts.validation, texts.test)
@@ -79,9 +78,90 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
             fingerprint = texts.fingerprint
         case _:
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
+    _check(fingerprint, manifest, arguments)
+    return evaluator
+
+
+def parts_of(
+    manifest: ManifestBase, folder: Path, arguments: Namespace, sources: Mapping[str, str] | None = None
+) -> Parts:
+    """A version's data, as its familiarity is fitted and measured on them.
+
+    Args:
+        manifest: of the version.
+        folder: likewise.
+        arguments: of the command line, `training.published_options`.
+        sources: other data, by what they are; see `training.foreign`.
+
+    Raises:
+        DataError: the data cannot be read.
+        ValueError: they are other data than it was trained on, or models of its task cannot tell.
+    """
+    match manifest:
+        case ClassifierManifest():
+            images = _images(manifest, arguments)
+            _check(images.fingerprint, manifest, arguments)
+            return parts.of_images(images, sources)
+        case EncoderManifest() | AutoencoderManifest():
+            images = _images(manifest, arguments, labelled=False)
+            _check(images.fingerprint, manifest, arguments)
+            return parts.of_images(images, sources, parts.CODES)
+        case TextManifest():
+            texts = _texts(manifest, arguments)
+            _check(texts.fingerprint, manifest, arguments)
+            return of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
+        case TabularManifest():
+            if sources:
+                raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
+            rows = load_table(
+                arguments.data,
+                manifest.target,
+                kind=manifest.kind,
+                columns=[column.name for column in manifest.columns],
+                bad=arguments.bad,
+                encoding=arguments.encoding,
+                seed=_seed(manifest),
+            )
+            _check(rows.fingerprint, manifest, arguments)
+            return of_rows(rows)
+        case _:
+            raise ValueError(f"{manifest.name}: models of the task {manifest.task} cannot tell what is unfamiliar")
+
+
+def _seed(manifest: ManifestBase) -> int:
+    return int(manifest.training.settings["seed"])
+
+
+def _images(
+    manifest: ClassifierManifest | EncoderManifest | AutoencoderManifest, arguments: Namespace, labelled: bool = True
+) -> ImageData:
+    return load_images(
+        arguments.data,
+        size=manifest.image.height if manifest.image.height == manifest.image.width else None,
+        labelled=labelled,
+        limit=arguments.limit,
+        bad=arguments.bad,
+        encoding=arguments.encoding,
+        seed=_seed(manifest),
+    )
+
+
+def _texts(manifest: TextManifest, arguments: Namespace) -> TextData:
+    return load_texts(
+        arguments.data,
+        text_column=arguments.text_column,
+        label_column=arguments.label_column,
+        validation=arguments.validation,
+        limit=arguments.limit,
+        bad=arguments.bad,
+        encoding=arguments.encoding,
+        seed=_seed(manifest),
+    )
+
+
+def _check(fingerprint: str, manifest: ManifestBase, arguments: Namespace) -> None:
     if fingerprint != manifest.data.fingerprint:
         raise ValueError(
             f"--data {arguments.data}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split "
             "in the same way: its figures would say nothing. Give the data and the options that its recipe had."
         )
-    return evaluator

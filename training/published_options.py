@@ -17,12 +17,24 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
     )
 
 
+def add_familiarize_options(parser: ArgumentParser) -> None:
+    """The command line of `training.familiarize`."""
+    _add_version_options(parser, "items")
+    _add_text_options(parser)
+    parser.add_argument(
+        "--foreign",
+        metavar="NAME=DATA",
+        action="append",
+        default=[],
+        help="other data, to measure how well they are told: images below a folder or in a data set (with crops:DATA "
+        "squares out of large ones), or texts, one a line; may be given several times (default: made-up data alone)",
+    )
+
+
 def add_quantize_options(parser: ArgumentParser) -> None:
     """The command line of `training.quantize`."""
     _add_version_options(parser, "items")
-    parser.add_argument("--text-column", help="as its recipe took it, of texts (default: found)")
-    parser.add_argument("--label-column", help="likewise")
-    parser.add_argument("--validation", type=float, default=0.1, help="likewise, of texts (default: %(default)s)")
+    _add_text_options(parser)
     parser.add_argument(
         "--method", nargs="+", choices=(*METHODS, "all"), default=["all"], help="which variants to try (default: all)"
     )
@@ -35,3 +47,9 @@ def _add_version_options(parser: ArgumentParser, items: str) -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: models)")
     parser.add_argument("--limit", type=int, help="as its recipe took it (default: all)")
     add_reading_options(parser, items)
+
+
+def _add_text_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--text-column", help="as its recipe took it, of texts (default: found)")
+    parser.add_argument("--label-column", help="likewise")
+    parser.add_argument("--validation", type=float, default=0.1, help="likewise, of texts (default: %(default)s)")

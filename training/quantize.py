@@ -20,10 +20,12 @@ from service.inference.manifest import MANIFEST, MODEL, InvalidModel
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.evaluator import Evaluator
+from training.familiarity import Parts, remove
+from training.familiarize import add_familiarity
 from training.half import write_float16, write_half_vectors
 from training.int8 import PERCENTILE, Quantizer
 from training.publish import publish
-from training.published import evaluator_of, find_version
+from training.published import evaluator_of, find_version, parts_of
 from training.published_options import METHODS
 from training.speed import compare_speed
 from training.variants import Trial, write_golden, write_section
@@ -53,11 +55,12 @@ def run(arguments: Namespace, console: Console) -> None:
     folder = find_version(arguments.models, arguments.model)
     manifest = read_manifest(folder)
     evaluator = evaluator_of(manifest, folder, arguments)
+    parts = parts_of(manifest, folder, arguments) if getattr(manifest, "familiarity", None) else None
     methods = METHODS if "all" in arguments.method else [name for name in METHODS if name in arguments.method]
 
     def write(target: Path) -> ManifestBase:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        return add_variants(target, manifest, evaluator, console, methods)
+        return add_variants(target, manifest, evaluator, console, methods, parts)
 
     try:
         (version,) = publish(arguments.models, [(manifest.name, write)])
@@ -67,10 +70,12 @@ def run(arguments: Namespace, console: Console) -> None:
         console.print(f"published {version}")
 
 
-def with_variants(folder: Path, manifest: ManifestT, evaluator: Evaluator, console: Console) -> ManifestT:
+def with_variants(
+    folder: Path, manifest: ManifestT, evaluator: Evaluator, console: Console, parts: Parts | None = None
+) -> ManifestT:
     """The manifest of a version that is being written, with the variants that were worth keeping, if any."""
     try:
-        return add_variants(folder, manifest, evaluator, console)
+        return add_variants(folder, manifest, evaluator, console, parts=parts)
     except NothingKept:
         console.print("no variant is worth keeping")
         return manifest
@@ -82,6 +87,7 @@ def add_variants(
     evaluator: Evaluator,
     console: Console,
     methods: Sequence[str] = METHODS,
+    parts: Parts | None = None,
 ) -> ManifestT:
     """Tries variants of the version in `folder` and writes those that are kept into it.
 
@@ -91,6 +97,7 @@ def add_variants(
         evaluator: of its data.
         console: where progress goes.
         methods: which variants to try.
+        parts: of its data, where it tells what is unfamiliar: each graph does so by its own features.
 
     Returns:
         The manifest with the variants that were kept.
@@ -99,12 +106,14 @@ def add_variants(
         NothingKept: none was.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        trials = _try(folder / MODEL, evaluator, console, methods, Path(scratch), manifest.max_batch)
+        reference = Path(scratch) / MODEL
+        remove(folder / MODEL, reference)
+        trials = _try(reference, evaluator, console, methods, Path(scratch), manifest.max_batch)
         cards = []
         for index, trial in enumerate(trials):
             if trial.kept:
                 try:
-                    cards.append(_keep(trial, folder, manifest, evaluator))
+                    cards.append(_keep(trial, folder, manifest, evaluator, parts))
                 except Irreproducible as error:
                     trials[index] = trial.with_reason(str(error))
                     console.print(f"{trial.name}: {error}")
@@ -216,13 +225,15 @@ def _answers(graph: Path, inputs: Any, output: str) -> Any:
     return session.run(inputs)[session.outputs.index(output)]
 
 
-def _keep(trial: Trial, folder: Path, manifest: ManifestBase, evaluator: Evaluator) -> VariantCard:
+def _keep(trial: Trial, folder: Path, manifest: ManifestBase, evaluator: Evaluator, parts: Parts | None) -> VariantCard:
     """Measures a variant on test and writes its files.
 
     Raises:
         Irreproducible: its answers depend too much on what computes them.
     """
     fields = evaluator.finish(trial.path)
+    if parts is not None:
+        fields["familiarity"] = add_familiarity(trial.path, parts)
     card_type: Callable[..., VariantCard] = get_args(type(manifest).model_fields["variants"].annotation)[0]
     golden = write_golden(trial, folder, manifest, evaluator.examples(manifest.max_batch))
     tolerances = golden.lists.tolerances if golden.lists else golden.tolerances
@@ -237,7 +248,7 @@ def _keep(trial: Trial, folder: Path, manifest: ManifestBase, evaluator: Evaluat
         device=trial.device,
         method=trial.method,
         golden=golden,
-        size=trial.path.stat().st_size,  # with the temperature, which was fitted last
+        size=trial.path.stat().st_size,  # with what was fitted last
         validation=trial.validation,
         speed=trial.speed,
         **fields,

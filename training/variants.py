@@ -96,16 +96,23 @@ def write_golden(trial: Trial, folder: Path, manifest: ManifestBase, examples: I
         inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
     meant = as_defined(trial.path, inputs)
     np.savez_compressed(folder / file, allow_pickle=False, **inputs, **meant)
-    worst = 1.0
+    worst: dict[str, float] = {}
     for each, threads in ((inputs, 1), (inputs, 0), (examples, 0)):
         session = Session(trial.path, "cpu", threads)
         for count in (1, len(next(iter(each.values())))):
             some = {name: array[:count] for name, array in each.items()}
             answers = dict(zip(session.outputs, session.run(some), strict=True))
-            difference = compare(as_defined(trial.path, some), answers, manifest.golden)
-            worst = max(worst, _MARGIN * difference.value / difference.accepted)
+            for name, factor in _factors(as_defined(trial.path, some), answers, manifest.golden).items():
+                worst[name] = max(worst.get(name, 1.0), factor)
     integers = {spec.name for spec in manifest.outputs if spec.dtype == "int64"}
     return _widened(manifest.golden, worst, integers).model_copy(update={"file": file})
+
+
+def _factors(want: dict[str, Array], got: dict[str, Array], card: GoldenCard) -> dict[str, float]:
+    """How many times as large as the card's the tolerance of each output should be; of lists all alike."""
+    if card.lists is not None:
+        return dict.fromkeys(want, _MARGIN * compare(want, got, card).ratio)
+    return {name: _MARGIN * compare({name: array}, got, card).ratio for name, array in want.items()}
 
 
 def as_defined(path: Path, inputs: Inputs) -> dict[str, Array]:
@@ -118,20 +125,27 @@ def as_defined(path: Path, inputs: Inputs) -> dict[str, Array]:
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _widened(card: GoldenCard, factor: float, integers: set[str]) -> GoldenCard:
+def _widened(card: GoldenCard, factors: dict[str, float], integers: set[str]) -> GoldenCard:
     """The card with tolerances so many times as large, except of outputs that are integers."""
+    others = max((factor for name, factor in factors.items() if name not in card.tolerances), default=1.0)
 
     def widen(tolerance: float, name: str | None = None) -> float:
         if name in integers:
             return tolerance
-        digit = 10 ** math.floor(math.log10(tolerance * factor))
-        return float(f"{math.ceil(tolerance * factor / digit) * digit:.1g}")
+        factor = others if name is None else factors.get(name, others)
+        return rounded_up(tolerance * factor)
 
     lists = card.lists
     if lists is not None:
         lists = lists.model_copy(update={"tolerances": {k: widen(v, k) for k, v in lists.tolerances.items()}})
     tolerances = {name: widen(value, name) for name, value in card.tolerances.items()}
     return card.model_copy(update={"atol": widen(card.atol), "tolerances": tolerances, "lists": lists})
+
+
+def rounded_up(tolerance: float) -> float:
+    """The next number with one digit that is not smaller."""
+    digit = 10 ** math.floor(math.log10(tolerance))
+    return float(f"{math.ceil(tolerance / digit) * digit:.1g}")
 
 
 def write_section(folder: Path, manifest: ManifestBase, trials: list[Trial]) -> None:

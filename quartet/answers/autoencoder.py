@@ -15,15 +15,18 @@ class Encoding(ImageAnswer):
     Attributes:
         latents: a short vector.
         inverted: whether light and dark were inverted before.
+        unfamiliar: as of `Labelled`.
     """
 
     latents: tuple[float, ...]
     inverted: bool
+    unfamiliar: float | None = None
 
     @classmethod
     def read(cls, document: Document, served_by: ServedBy, **more: Any) -> Self:
         """From one result."""
-        return cls(served_by=served_by, latents=tuple(document["latents"]), inverted=document["inverted"], **more)
+        rest = {"inverted": document["inverted"], "unfamiliar": document.get("unfamiliar")}
+        return cls(served_by=served_by, latents=tuple(document["latents"]), **rest, **more)
 
     def rows(self) -> list[dict[str, Any]]:
         latents = {f"z{number}": value for number, value in enumerate(self.latents)}
@@ -53,15 +56,17 @@ class Reconstruction(Picture, ImageAnswer):
     Attributes:
         error: mean squared error, of pixels from 0 to 1.
         inverted: whether light and dark were inverted before.
+        unfamiliar: as of `Labelled`.
     """
 
     error: float
     inverted: bool
+    unfamiliar: float | None = None
 
     @classmethod
     def read(cls, document: Document, served_by: ServedBy, **more: Any) -> Self:
         """From one result."""
-        rest = {name: document[name] for name in ("error", "inverted")}
+        rest: dict[str, Any] = {name: document.get(name) for name in ("error", "inverted", "unfamiliar")}
         return cls(served_by=served_by, png=png_of(document), **rest, **more)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -22,26 +22,30 @@ class Labelled(Answer):
     """An answer that is a choice of labels.
 
     Attributes:
-        labels: the likeliest first.
+        labels: the likeliest first; none with `strict` for what is unlike the training data.
         label_set: with `coverage`, labels that together cover the truth so often.
+        unfamiliar: the share of inputs like the training data that are at least as unlike it (a p-value); None where
+            the model does not tell.
     """
 
     labels: tuple[Label, ...]
     label_set: tuple[str, ...] | None = None
+    unfamiliar: float | None = None
 
     @property
-    def label(self) -> str:
-        """The likeliest label."""
-        return self.labels[0].label
+    def label(self) -> str | None:
+        """The likeliest label; None if there is none."""
+        return self.labels[0].label if self.labels else None
 
     @property
-    def probability(self) -> float:
-        """Of the likeliest label."""
-        return self.labels[0].probability
+    def probability(self) -> float | None:
+        """Of the likeliest label; None likewise."""
+        return self.labels[0].probability if self.labels else None
 
     def _row(self) -> dict[str, Any]:
+        more = {"label_set": self.label_set, "unfamiliar": self.unfamiliar}
         row: dict[str, Any] = {"label": self.label, "probability": self.probability}
-        return row if self.label_set is None else {**row, "label_set": self.label_set}
+        return row | {name: value for name, value in more.items() if value is not None}
 
     def rows(self) -> list[dict[str, Any]]:
         return [{**self._row(), "model": self._model()}]
@@ -67,9 +71,10 @@ class Prediction(Labelled, ImageAnswer):
 
 
 def labels_of(document: Document) -> dict[str, Any]:
-    """The `labels` of a result, and its `label_set` where there is one."""
+    """The `labels` of a result, and where there are any its `label_set` and `unfamiliar`."""
     chosen: Sequence[str] | None = document.get("label_set")
     return {
         "labels": tuple(Label(**known(Label, label)) for label in document["labels"]),
         **({} if chosen is None else {"label_set": tuple(chosen)}),
+        "unfamiliar": document.get("unfamiliar"),
     }

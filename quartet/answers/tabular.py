@@ -14,18 +14,20 @@ class RowPrediction(Answer):
 
     Attributes:
         target: what is predicted.
-        labels: where it is a class.
+        labels: where it is a class; none with `strict` for a row that is unlike the training data.
         value: where it is a number.
+        unfamiliar: as of `Labelled`.
     """
 
     target: str
     labels: tuple[Label, ...] | None = None
     value: float | None = None
+    unfamiliar: float | None = None
 
     @classmethod
     def read(cls, document: Document, served_by: ServedBy, **more: Any) -> Self:
         """From one result, to which the answer's `target` was added."""
-        rest = {"target": document["target"], "value": document.get("value")}
+        rest: dict[str, Any] = {name: document.get(name) for name in ("target", "value", "unfamiliar")}
         labels = labels_of(document)["labels"] if document.get("labels") is not None else None
         return cls(served_by=served_by, labels=labels, **rest, **more)
 
@@ -38,6 +40,8 @@ class RowPrediction(Answer):
         row: dict[str, Any] = {self.target: self.prediction}
         if self.labels:
             row["probability"] = self.labels[0].probability
+        if self.unfamiliar is not None:
+            row["unfamiliar"] = self.unfamiliar
         return [{**row, "model": self._model()}]
 
     def _repr_html_(self) -> str:

@@ -73,9 +73,44 @@ class ClassifierMetrics(Card):
     per_class: tuple[ClassMetrics, ...]
 
 
+class ForeignFigures(Card):
+    """How well data that the model was not trained for are told from its test split.
+
+    Attributes:
+        data: what they are.
+        items: how many.
+        auroc: how often one of them is less familiar than a test item (0.5: as often as not).
+        false_alarms: the share of the test items below the level at which 95 % of them are caught.
+        caught: the share of them below the level 0.01.
+    """
+
+    data: str
+    items: int
+    auroc: Probability
+    false_alarms: Probability
+    caught: Probability
+
+
+class FamiliarityCard(Card):
+    """What `unfamiliar` was fitted on, and what it does.
+
+    Attributes:
+        method: how familiar an item is, in a line.
+        calibrated_on: validation items that the p-value counts, which chose nothing.
+        test_below: by level, the share of the test items whose p-value is below it; it should be the level.
+        foreign: what was measured on data that the model was not trained for.
+    """
+
+    method: str
+    calibrated_on: int = Field(gt=0)
+    test_below: dict[str, Probability]
+    foreign: tuple[ForeignFigures, ...] = ()
+
+
 class ClassifierVariant(VariantCard):
     """A variant of a classifier of images or texts, with what was measured and fitted on its own answers."""
 
     metrics: ClassifierMetrics
     calibration: Calibration
     conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+    familiarity: FamiliarityCard | None = Field(None, exclude_if=lambda card: card is None)

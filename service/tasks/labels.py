@@ -8,11 +8,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from service.errors import InvalidRequest
-from service.tasks.base import Options
 from service.tasks.cards import ConformalPoint
+from service.tasks.familiarity import StrictOptions, strict_bounds
 
 
-class LabelOptions(Options):
+class LabelOptions(StrictOptions):
     """The options of an operation that answers with labels."""
 
     top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer")
@@ -29,7 +29,10 @@ class Label(BaseModel):
 
     label: str = Field(examples=["cat"])
     index: int = Field(examples=[3], description="its index among the model's labels")
-    probability: float = Field(examples=[0.97], description="calibrated: of answers with 0.9, nine in ten are right")
+    probability: float = Field(
+        examples=[0.97],
+        description="calibrated: of answers with 0.9, nine in ten are right, for inputs like the training data",
+    )
 
 
 class LabelScore(TypedDict):
@@ -67,10 +70,10 @@ def conformal_point(points: Sequence[ConformalPoint], coverage: float, model: st
     return min(enough, key=lambda point: point.coverage)
 
 
-def coverage_bounds(manifest: Any) -> dict[str, Any]:
-    """What a model that was calibrated accepts for `coverage`; see `service.tasks.base.Operation.bounds`."""
+def label_bounds(manifest: Any) -> dict[str, Any]:
+    """What a calibrated model accepts for `coverage` and `strict`; see `service.tasks.base.Operation.bounds`."""
     best = max(point.coverage for point in manifest.conformal)
-    return {"coverage": {"type": "number", "exclusiveMinimum": 0, "maximum": best}}
+    return {"coverage": {"type": "number", "exclusiveMinimum": 0, "maximum": best}, **strict_bounds(manifest)}
 
 
 def label_set(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], threshold: float) -> list[str]:

@@ -39,6 +39,21 @@ def test_fields_of_a_newer_server_do_no_harm():
     assert Model.read({**entry, "metrics": {"f": 1.0}, "future": 1}).fields["future"] == 1
 
 
+def test_what_is_unlike_the_training_data_may_have_no_label():
+    assert prediction().unfamiliar is None
+    known = quartet.Prediction.read({"labels": LABELS, "unfamiliar": 0.4}, SERVED)
+    nothing = quartet.Prediction.read({"labels": [], "label_set": [], "unfamiliar": 0.001}, SERVED)
+    assert (nothing.label, nothing.probability, nothing.label_set) == (None, None, ())
+    frame = quartet.Results([known, nothing]).to_pandas()
+    assert list(frame["unfamiliar"]) == [0.4, 0.001]
+    assert list(frame["label"].isna()) == [False, True]
+    assert nothing._repr_html_()
+    row = quartet.RowPrediction.read({"target": "price", "value": None, "unfamiliar": 0.001}, SERVED)
+    assert (row.prediction, row.unfamiliar) == (None, 0.001)
+    encoded = quartet.Encoding.read({"latents": [1.0], "inverted": False, "unfamiliar": 0.2}, SERVED)
+    assert encoded.unfamiliar == 0.2
+
+
 def test_results_as_a_frame_have_the_index_of_what_came_in():
     error = quartet.InvalidItem("is missing")
     error.name = "c.jpg"

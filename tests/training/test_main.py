@@ -59,7 +59,7 @@ def test_published_manifest_loads_and_the_session_replays_its_golden_file(publis
 def test_published_graph_answers_as_well_as_the_manifest_says(published, source):
     manifest, data = read_manifest(published), load_images(source)
     assert manifest.data.fingerprint == data.fingerprint
-    (probabilities,) = Session(published / MODEL, "cpu").run({"images": data.test.images})
+    probabilities, _ = Session(published / MODEL, "cpu").run({"images": data.test.images})
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     assert (probabilities.argmax(1) == data.test.labels).mean() == pytest.approx(manifest.metrics.accuracy)
     assert manifest.metrics.accuracy > 0.8

@@ -31,9 +31,11 @@ from training.autoencoder.task import Reconstruction, ReconstructionSettings, re
 from training.cards import data_card, training_card
 from training.evaluator import run_in_batches
 from training.export import export, write_golden
+from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.images import ImageData, common_background, load_images
 from training.options import override
+from training.parts import CODES, of_images
 from training.run import Run, as_served, begin
 from training.samples import draw_images
 from training.settings import FitSettings
@@ -222,4 +224,6 @@ def _write_version(
         write_report(target / "report", manifest, model, data, findings, state, part.difference)
     else:
         write_part_report(target / "report", manifest, part.whole)
-    return manifest
+    if isinstance(manifest, DecoderManifest):
+        return manifest
+    return with_familiarity(target, manifest, of_images(data, method=CODES), run.console)

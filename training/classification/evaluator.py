@@ -64,5 +64,4 @@ class ClassificationEvaluator:
 
 def answers(graph: Path, images: Images) -> Floats:
     """The probabilities that a graph gives, shape (n, classes)."""
-    (probabilities,) = run_in_batches(graph, INPUT, images)
-    return probabilities
+    return run_in_batches(graph, INPUT, images)[0]

@@ -33,10 +33,12 @@ from training.classification.task import Classification, ClassificationSettings
 from training.data import halves
 from training.evaluation import milliseconds_per_image
 from training.export import check_export, export, write_golden
+from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.images import ImageData, load_images
 from training.inspection import missed_classes
 from training.options import override, short_name
+from training.parts import of_images
 from training.quantize import with_variants
 from training.rows import Row
 from training.run import Run, as_served, begin
@@ -247,7 +249,9 @@ def _write_version(
     shutil.copy(run.folder / RESULT, target / "report")
     if run.arguments.keep_weights:
         keep_weights(graph.network, target)
+    parts = of_images(data)
+    manifest = with_familiarity(target, manifest, parts, run.console)
     if run.arguments.quantize:
         evaluator = ClassificationEvaluator(data, graph.temperature)
-        return with_variants(target, manifest, evaluator, run.console)
+        return with_variants(target, manifest, evaluator, run.console, parts)
     return manifest

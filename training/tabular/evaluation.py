@@ -194,8 +194,7 @@ def intervals(predicted: npt.NDArray[Any], data: TabularData) -> dict[str, Inter
 
 def answers(graph: Path, rows: Floats) -> Floats:
     """What an exported graph answers: probabilities, shape (n, classes), or numbers, shape (n, 1)."""
-    (outputs,) = run_in_batches(graph, INPUT, rows, BATCH)
-    return outputs
+    return run_in_batches(graph, INPUT, rows, BATCH)[0]
 
 
 def answered(graph: Path, rows: Floats, kind: Kind) -> npt.NDArray[Any]:

@@ -18,6 +18,7 @@ from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.calibrate import fit_temperature
 from training.cards import data_card, training_card
 from training.export import export, write_golden
+from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.inspection import missed_classes
 from training.options import override
@@ -39,6 +40,7 @@ from training.tabular.evaluation import (
 )
 from training.tabular.network import NetworkSettings, TabularGraph, build
 from training.tabular.options import DEFAULTS
+from training.tabular.parts import of_rows
 from training.tabular.report import write_report
 from training.tabular.samples import draw_rows
 from training.tabular.task import Rows
@@ -165,4 +167,4 @@ def _write_version(
     )
     importance = permutation_importance(predict, data.test, data.kind, stated["seed"])
     write_report(target / "report", manifest, data, predicted.astype(np.float64), importance, state, difference.value)
-    return manifest
+    return with_familiarity(target, manifest, of_rows(data), run.console)

@@ -10,7 +10,7 @@ from service.inference.session import Session
 from training.calibrate import Floats, logits_of
 from training.data import halves
 from training.evaluation import Evaluation, evaluate
-from training.evaluator import Inputs, sample
+from training.evaluator import Array, Inputs, sample
 from training.temperature import calibrate
 from training.text.data import TextData
 from training.text.task import Ids, in_order_of_length, padded
@@ -80,9 +80,14 @@ class TextEvaluator:
 
 def answers(graph: Path, texts: Sequence[Ids]) -> Floats:
     """The probabilities that a graph gives, shape (texts, classes); those of similar length are computed together."""
+    probabilities: Floats = run_texts(graph, texts)[0]
+    return probabilities
+
+
+def run_texts(graph: Path, texts: Sequence[Ids]) -> list[Array]:
+    """What a graph answers to texts, in their order: an array for each output."""
     session = Session(graph, "cpu")
     parts = in_order_of_length(texts)
-    found = np.concatenate([session.run({INPUT: padded([texts[i] for i in part]).numpy()})[0] for part in parts])
-    in_order = np.empty_like(found)
-    in_order[np.concatenate(parts)] = found
-    return in_order
+    answered = [session.run({INPUT: padded([texts[i] for i in part]).numpy()}) for part in parts]
+    back = np.argsort(np.concatenate(parts))
+    return [np.concatenate(output)[back] for output in zip(*answered, strict=True)]

@@ -20,6 +20,7 @@ from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.cards import data_card, training_card
 from training.data import halves
 from training.export import check_export, export, write_golden
+from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.inspection import missed_classes
 from training.options import override
@@ -33,6 +34,7 @@ from training.text.graph import TextGraph
 from training.text.network import NetworkSettings, build
 from training.text.operators import TRANSLATIONS
 from training.text.options import DEFAULTS
+from training.text.parts import of_texts
 from training.text.report import write_report
 from training.text.samples import draw_texts
 from training.text.study import run_study
@@ -200,6 +202,8 @@ def _write_version(
         files={},
     )
     write_report(target / "report", manifest, evaluation, data, findings, state, difference.value)
+    parts = of_texts(data, tokenizer)
+    manifest = with_familiarity(target, manifest, parts, run.console)
     if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator.at(graph.temperature), run.console)
+        return with_variants(target, manifest, evaluator.at(graph.temperature), run.console, parts)
     return manifest

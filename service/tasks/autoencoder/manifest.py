@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, ManifestBase, Probability
+from service.inference.cards import Card, Probability
 from service.tasks.cards import ImageInput
+from service.tasks.familiarity import FamiliarManifest
 
 # What new latents are drawn from, beside a decoder.
 DENSITY = "density.npz"
@@ -43,7 +44,7 @@ def _known(**figures: float | None) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-class ImageCodeManifest(ManifestBase):
+class ImageCodeManifest(FamiliarManifest):
     """What an autoencoder and its two parts have in common: the images and the dimension of the latents."""
 
     labels: tuple[str, ...]
@@ -52,7 +53,7 @@ class ImageCodeManifest(ManifestBase):
     metrics: AutoencoderMetrics
 
     def _check_tensors(self, inputs: list[tuple[int, ...]], outputs: list[tuple[int, ...]]) -> None:
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
         if stated != (inputs, outputs):
             raise ValueError(f"its image and latent need tensors of {inputs} and {outputs}")
 

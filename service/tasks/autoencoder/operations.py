@@ -26,6 +26,7 @@ from service.tasks.base import (
 )
 from service.tasks.call import Call
 from service.tasks.documents import parse_model
+from service.tasks.familiarity import unfamiliar_field, with_familiarity
 from service.tasks.samples import SEVEN
 
 # Each pixel is shown as a square of 8 x 8, for people to see.
@@ -60,6 +61,7 @@ class EncodedImageAnswer(BaseModel):
     name: str | None = Field(examples=["seven.png"], description="the file's name, where the request gave one")
     inverted: bool = Field(examples=[False], description="whether light and dark were turned round")
     latents: list[float] = Field(description="as many numbers as the manifest says")
+    unfamiliar: float | None = unfamiliar_field()
 
 
 class EncodeAnswer(AnswerBase):
@@ -95,6 +97,7 @@ class RestoredImage(BaseModel):
     inverted: bool = Field(examples=[False], description="whether light and dark were turned round before")
     error: float = Field(examples=[0.004], description="mean squared error, pixels from 0 to 1")
     png: str = Field(description="the restored image, a PNG file in base64")
+    unfamiliar: float | None = unfamiliar_field()
 
 
 class ReconstructAnswer(AnswerBase):
@@ -108,8 +111,8 @@ async def encode(call: Call[EncoderManifest, EncodeOptions]) -> Results:
     rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))
     return Results(
         [
-            {"name": upload.name, "inverted": shown.inverted, "latents": latents.tolist()}
-            for upload, shown, (latents,) in zip(call.inputs, seen, rows, strict=True)
+            with_familiarity({"name": upload.name, "inverted": shown.inverted, "latents": latents.tolist()}, more)
+            for upload, shown, (latents, *more) in zip(call.inputs, seen, rows, strict=True)
         ]
     )
 
@@ -132,14 +135,15 @@ async def reconstruct(call: Call[AutoencoderManifest, ReconstructOptions]) -> Re
     if render:
         return Picture(to_png(side_by_side([seen[0].pixels, rows[0][0]], _SHOWN_SCALE)))
 
-    def describe(name: str | None, shown: Seen, row: tuple[Any, Any]) -> dict[str, Any]:
-        image, error = row
-        return {
+    def describe(name: str | None, shown: Seen, row: tuple[Any, ...]) -> dict[str, Any]:
+        image, error, *more = row
+        result = {
             "name": name,
             "inverted": shown.inverted,
             "error": round(float(error), 6),
             "png": _base64_png(image),
         }
+        return with_familiarity(result, more)
 
     names = [upload.name for upload in call.inputs]
     return Results(await call.in_background(lambda: list(map(describe, names, seen, rows))))

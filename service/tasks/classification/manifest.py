@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import ManifestBase
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint, ImageInput
+from service.tasks.familiarity import FamiliarManifest
 
 
-class ClassifierManifest(ManifestBase):
+class ClassifierManifest(FamiliarManifest):
     """An image classifier: uint8 pixels (batch, height, width, channels) to probabilities (batch, labels)."""
 
     task: Literal["classification"] = "classification"
@@ -26,7 +26,7 @@ class ClassifierManifest(ManifestBase):
 
     @model_validator(mode="after")
     def _agrees(self) -> "ClassifierManifest":
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
         image = (-1, self.image.height, self.image.width, self.image.channels)
         if stated != ([image], [(-1, len(self.labels))]):
             raise ValueError(f"its image and labels need tensors of {image} and (-1, {len(self.labels)})")

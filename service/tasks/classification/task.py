@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
 from service.tasks.call import Call, Upload
 from service.tasks.classification.manifest import ClassifierManifest
+from service.tasks.familiarity import check_strict, judged, unfamiliar_field
 from service.tasks.images import EncodedImage, UInt8Array, fit
-from service.tasks.labels import Label, LabelOptions, conformal_point, coverage_bounds, label_set, top
+from service.tasks.labels import Label, LabelOptions, conformal_point, label_bounds, label_set, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT, image_samples
 
@@ -24,10 +25,11 @@ class Prediction(BaseModel):
     """The answer for one image."""
 
     name: str | None = Field(examples=["cat.jpg"], description="the file's name, where the request gave one")
-    labels: list[Label] = Field(description="the likeliest first")
+    labels: list[Label] = Field(description="the likeliest first; none with `strict` for an unfamiliar image")
     label_set: list[str] | None = Field(
         None, examples=[["cat", "dog"]], description="only with `coverage`: labels that together cover the truth"
     )
+    unfamiliar: float | None = unfamiliar_field()
 
 
 class PredictAnswer(AnswerBase):
@@ -52,17 +54,18 @@ async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
     animation the first frame counts. The header `Server-Timing` tells where the time went.
     """
     manifest, options = call.manifest, call.options
+    check_strict(manifest, options)
     point = None
     if options.coverage is not None:
         point = conformal_point(manifest.conformal, options.coverage, manifest.name)
     rows, _ = await call.infer_images(partial(prepare, manifest=manifest))
 
-    def describe(upload: Upload, outputs: tuple[Any]) -> dict[str, Any]:
-        (probabilities,) = outputs
+    def describe(upload: Upload, outputs: tuple[Any, ...]) -> dict[str, Any]:
+        probabilities, *more = outputs
         result: dict[str, Any] = {"name": upload.name, "labels": top(probabilities, manifest.labels, options.top_k)}
         if point is not None:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
-        return result
+        return judged(result, more, options, {"labels": [], "label_set": []})
 
     return Results(await map_with_pauses(call.context, describe, call.inputs, rows))
 
@@ -78,7 +81,7 @@ CLASSIFICATION = Task(
             options=PredictOptions,
             reads=Images(CAT),
             answer=PredictAnswer,
-            bounds=coverage_bounds,
+            bounds=label_bounds,
         ),
     ),
     samples=image_samples,

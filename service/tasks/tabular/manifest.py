@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, ManifestBase, Probability
+from service.inference.cards import Card, Probability
 from service.tasks.cards import Calibration, ClassMetrics
+from service.tasks.familiarity import FamiliarManifest
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.rows import Columns
 
@@ -37,7 +38,7 @@ class TabularMetrics(Card):
     cross_validated: dict[str, CrossValidated]
 
 
-class TabularManifest(ManifestBase):
+class TabularManifest(FamiliarManifest):
     """Rows, float32 (batch, columns; NaN where a value is missing), to probabilities or to one number.
 
     What is not a number in the table is a number for the graph: see `ColumnCard`.
@@ -71,7 +72,7 @@ class TabularManifest(ManifestBase):
 
     @model_validator(mode="after")
     def _agrees(self) -> "TabularManifest":
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
         wanted = ([(-1, len(self.columns))], [(-1, len(self.labels) if self.kind == "classification" else 1)])
         if stated != wanted:
             raise ValueError(f"its columns and labels need tensors of {wanted}")

@@ -15,7 +15,6 @@ from service.tasks.base import (
     Documents,
     Format,
     Operation,
-    Options,
     Records,
     Results,
     Sample,
@@ -24,6 +23,7 @@ from service.tasks.base import (
 )
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
+from service.tasks.familiarity import StrictOptions, check_strict, judged, strict_bounds, unfamiliar_field
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.slices import count_bytes
@@ -36,7 +36,7 @@ _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
 _WORDS_SHOWN = 12
 
 
-class TabularOptions(Options):
+class TabularOptions(StrictOptions):
     """The options of `predict-tabular`."""
 
     model: str = model_option("tabular")
@@ -46,11 +46,14 @@ class TabularOptions(Options):
 class RowPrediction(BaseModel):
     """The answer for one row."""
 
-    labels: list[Label] | None = Field(None, description="where classes are predicted, the likeliest first")
-    value: float | None = Field(None, examples=[22.4], description="where a number is predicted")
+    labels: list[Label] | None = Field(
+        None, description="where classes are predicted, the likeliest first; none with `strict` for an unfamiliar row"
+    )
+    value: float | None = Field(None, examples=[22.4], description="where a number is predicted; null likewise")
     unknown: list[str] | None = Field(
         None, examples=[["city"]], description="columns with a word that no training row had, if there are any"
     )
+    unfamiliar: float | None = unfamiliar_field()
 
 
 class TabularAnswer(AnswerBase):
@@ -67,16 +70,20 @@ async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Result
     names (an empty cell where a value is missing), the columns in any order, with the words of the table that the
     model was trained on; `GET /v1/models/tabular` lists them.
     """
-    manifest = call.manifest
+    manifest, options = call.manifest, call.options
+    check_strict(manifest, options)
     rows = await call.infer(call.inputs)
 
-    def describe(answered: tuple[Floats, tuple[Any]]) -> dict[str, Any]:
-        row, outputs = answered
+    def describe(answered: tuple[Floats, tuple[Any, ...]]) -> dict[str, Any]:
+        row, (output, *more) = answered
         unknown = manifest.reading.unknown(row)
-        more = {"unknown": unknown} if unknown else {}
         if manifest.kind == "classification":
-            return {"labels": top(outputs[0], manifest.labels, call.options.top_k), **more}
-        return {"value": float(f"{outputs[0][0]:.7g}"), **more}
+            result: dict[str, Any] = {"labels": top(output, manifest.labels, options.top_k)}
+        else:
+            result = {"value": float(f"{output[0]:.7g}")}
+        if unknown:
+            result["unknown"] = unknown
+        return judged(result, more, options, {"labels": [], "value": None})
 
     answered = list(zip(call.inputs, rows, strict=True))
     return Results(await map_with_pauses(call.context, describe, answered), {"target": manifest.target})
@@ -206,6 +213,7 @@ TABULAR = Task(
                 records=Records(_columns, _read_records, strip_cell),
             ),
             answer=TabularAnswer,
+            bounds=strict_bounds,
         ),
     ),
     samples=row_samples,

@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import ManifestBase
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint
+from service.tasks.familiarity import FamiliarManifest
 
 # What makes token ids of a text, beside the graph.
 TOKENIZER = "tokenizer.json"
 
 
-class TextManifest(ManifestBase):
+class TextManifest(FamiliarManifest):
     """A text classifier: int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, labels).
 
     Beside it lies `tokenizer.json`, which makes token ids of a text.
@@ -47,7 +47,7 @@ class TextManifest(ManifestBase):
 
     @model_validator(mode="after")
     def _agrees(self) -> "TextManifest":
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs])
+        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
         if stated != ([(-1, -1)], [(-1, len(self.labels))]):
             raise ValueError(f"its labels need tensors of (-1, -1) and (-1, {len(self.labels)})")
         return self

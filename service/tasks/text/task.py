@@ -12,7 +12,8 @@ from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
-from service.tasks.labels import Label, LabelOptions, conformal_point, coverage_bounds, label_set, top
+from service.tasks.familiarity import check_strict, judged, unfamiliar_field
+from service.tasks.labels import Label, LabelOptions, conformal_point, label_bounds, label_set, top
 from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
@@ -51,13 +52,14 @@ class WordInfluence(BaseModel):
 class TextPrediction(BaseModel):
     """The answer for one text."""
 
-    labels: list[Label] = Field(description="the likeliest first")
+    labels: list[Label] = Field(description="the likeliest first; none with `strict` for an unfamiliar text")
     tokens: int = Field(examples=[12], description="words that were read")
     unknown: int = Field(examples=[1], description="of these, words that the model has never seen")
     cut_off: int = Field(examples=[0], description="words at the end that are beyond what the model reads")
     label_set: list[str] | None = Field(
         None, examples=[["crude"]], description="only with `coverage`: labels that together cover the truth"
     )
+    unfamiliar: float | None = unfamiliar_field()
     words: list[WordInfluence] | None = Field(None, description="only with `explain`, in the order of the text")
 
 
@@ -79,14 +81,15 @@ async def classify_text(call: TextCall) -> Results:
     manifest, options, texts = call.manifest, call.options, call.inputs
     if options.explain and len(texts) > _MOST_EXPLAINED:
         raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
+    check_strict(manifest, options)
     point = None
     if options.coverage is not None:
         point = conformal_point(manifest.conformal, options.coverage, manifest.name)
     readings = await _read(call, texts)
     rows = await call.infer([reading.ids for reading in readings])
 
-    def describe(reading: Reading, outputs: tuple[Any]) -> dict[str, Any]:
-        (probabilities,) = outputs
+    def describe(reading: Reading, outputs: tuple[Any, ...]) -> dict[str, Any]:
+        probabilities, *more = outputs
         result: dict[str, Any] = {
             "labels": top(probabilities, manifest.labels, options.top_k),
             "tokens": reading.tokens,
@@ -95,12 +98,12 @@ async def classify_text(call: TextCall) -> Results:
         }
         if point is not None:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
-        return result
+        return judged(result, more, options, {"labels": [], "label_set": []})
 
     results = await map_with_pauses(call.context, describe, readings, rows)
     if options.explain:
         _check_explanations(call, sum(reading.tokens for reading in readings))
-        for result, text, reading, (probabilities,) in zip(results, texts, readings, rows, strict=True):
+        for result, text, reading, (probabilities, *_) in zip(results, texts, readings, rows, strict=True):
             result["words"] = await _explain(call, text, reading, probabilities)
     return Results(results)
 
@@ -138,7 +141,7 @@ def _check_explanations(call: TextCall, items: int) -> None:
 async def _explain(call: TextCall, text: str, reading: Reading, probabilities: Any) -> list[Any]:
     """The influence of every word of a text on its likeliest label."""
     rows = await call.infer(without_each(reading.ids))
-    return influence(text, reading, probabilities, np.stack([row for (row,) in rows]))
+    return influence(text, reading, probabilities, np.stack([row for row, *_ in rows]))
 
 
 def _parse_plain(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
@@ -226,7 +229,7 @@ TEXT = Task(
                 records=Records(lambda _manifest: ("text",), _read_records),
             ),
             answer=ClassifyTextAnswer,
-            bounds=coverage_bounds,
+            bounds=label_bounds,
         ),
     ),
     read_companion=read_tokenizer,

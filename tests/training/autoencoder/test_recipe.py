@@ -68,8 +68,8 @@ def test_three_versions_that_can_be_served_are_one_set_of_weights(published, col
     assert len({manifest.task for manifest in manifests.values()}) == 3
     assert manifests["autoencoder"].metrics == manifests["decoder"].metrics
     images = colours.test.images
-    restored, errors = sessions["autoencoder"].run({"images": images})
-    (latents,) = sessions["encoder"].run({"images": images})
+    restored, errors, _ = sessions["autoencoder"].run({"images": images})
+    latents, _ = sessions["encoder"].run({"images": images})
     np.testing.assert_array_equal(sessions["decoder"].run({"latents": latents})[0], restored)
     assert errors.mean() == pytest.approx(manifests["autoencoder"].metrics.mse, rel=1e-3)
 

@@ -6,6 +6,7 @@ import { brief, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
 import { samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
+import { familiarity } from "../widgets/familiarity.js";
 import { section } from "../widgets/section.js";
 import { sampleRow } from "../widgets/samples.js";
 import { sketch } from "../widgets/sketch.js";
@@ -94,12 +95,14 @@ export function drawSection({ family, name, signal, code }) {
       put(numbers, latentBars(latents), h("figcaption", {}, t("draw.numbers", { numbers: latents.length })));
     }
     if (answer) {
-      const [{ png, error }] = answer.results;
+      const [result] = answer.results;
+      const { png, error } = result;
       const usual = autoencoder.manifest.metrics.mse;
       put(
         restored,
         h("img", { class: "pixelated large", src: pngUrl(png), alt: t("draw.restored") }),
         h("figcaption", {}, t("draw.error", { error: brief(error, 2), usual: brief(usual, 2) })),
+        familiarity(result),
       );
     }
     code.show({

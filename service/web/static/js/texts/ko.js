@@ -71,7 +71,8 @@ export default {
   "coverage.name": "집합에 정답이 들어 있을 비율",
   "coverage.set": "집합에 든 레이블",
   "coverage.measured":
-    "테스트 데이터에서 이런 집합은 {coverage}의 경우에 정답을 담았고, 레이블은 평균 {size}개였습니다.",
+    "테스트 데이터에서 이런 집합은 {coverage}의 경우에 정답을 담았고, 레이블은 평균 {size}개였습니다. " +
+    "학습 데이터와 비슷한 입력에만 해당하며, 그렇지 않은 입력에는 집합도 확률도 의미가 없습니다.",
 
   "classify.lead": "사진에 무엇이 있는지, 신경망이 얼마나 확신하는지 봅니다.",
   "classify.picture": "사진",

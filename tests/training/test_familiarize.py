@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from service.inference.manifest import GOLDEN, MODEL
+from service.inference.session import Session
+from service.inference.variants import graphs
+from service.tasks.registry import read_manifest
+from training import quantize
+from training.__main__ import main
+from training.classification.evaluator import ClassificationEvaluator
+from training.data import DataError
+from training.export import write_golden
+from training.foreign import made_up_rows, read_images, read_lines
+from training.images import load_images
+from training.publish import publish
+
+
+@pytest.fixture(scope="module")
+def source(write_class_folders, colours, tmp_path_factory):
+    splits = {name: getattr(colours, name) for name in ("train", "validation", "test")}
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    return write_class_folders(folder, **{name: (split.images, split.labels) for name, split in splits.items()})
+
+
+@pytest.fixture
+def models(exported_cnn, make_manifest, source, tmp_path):
+    """A models folder with the exported network as `colours/1`, whose data are those of `source`."""
+    data = load_images(source)
+
+    def write(folder):
+        (folder / MODEL).write_bytes(exported_cnn.path.read_bytes())
+        write_golden(exported_cnn.graph, data.test.images[:4], folder / GOLDEN, **exported_cnn.names)
+        (folder / "report").mkdir()
+        (folder / "report" / "README.md").write_text("# colours\n\n## Provenance\n\nhere\n")
+        return make_manifest(data)
+
+    publish(tmp_path, [("colours", write)])
+    return tmp_path
+
+
+def command(name, source, models, *more):
+    return [name, "colours", "--data", source, "--models", str(models), *more]
+
+
+def test_a_version_that_tells_and_its_variants(
+    models, source, write_class_folders, draw, monkeypatch, tmp_path, capsys
+):
+    split = draw(4, size=30, seed=7)
+    other = write_class_folders(tmp_path / "other", _=(split.images, split.labels))
+    foreign = ["--foreign", f"others={other}", "--foreign", f"cut={'crops:' + other}"]
+    assert main(command("familiarize", source, models, *foreign)) == 0
+    assert "noise: told from test items with AUROC" in " ".join(capsys.readouterr().out.split())
+    folder = models / "colours" / "2"
+    manifest, before = read_manifest(folder), read_manifest(models / "colours" / "1")
+    assert [spec.name for spec in manifest.outputs] == ["probabilities", "unfamiliar"]
+    assert manifest.metrics == before.metrics
+    card = manifest.familiarity
+    assert card.calibrated_on == 15
+    assert [(each.data, each.items) for each in card.foreign] == [
+        ("noise", 1000), ("smooth colours", 1000), ("others", 12), ("cut", 48)
+    ]  # fmt: skip
+    # Brightness alone is nothing that these colours have in common with noise.
+    assert card.foreign[0].auroc > 0.8
+    Session(folder / MODEL, "cpu").check(folder, manifest)
+    with np.load(folder / GOLDEN) as golden:
+        assert golden["unfamiliar"].shape == (4,)
+        assert ((golden["unfamiliar"] >= 1 / 16) & (golden["unfamiliar"] <= 1)).all()
+    report = (folder / "report" / "README.md").read_text()
+    assert "| others | 12 |" in report
+    assert report.endswith("## Provenance\n\nhere\n")
+
+    monkeypatch.setattr(quantize, "FASTER", 0.0)
+    monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
+    assert main(command("quantize", source, models, "--method", "int8")) == 0
+    assert main(command("familiarize", source, models)) == 0
+    for version in ("3", "4"):
+        folder = models / "colours" / version
+        manifest = read_manifest(folder)
+        (graph, _), _ = graphs(manifest, "int8", "cpu")
+        assert graph.manifest.familiarity.calibrated_on == 15
+        assert "unfamiliar" in graph.manifest.golden.tolerances
+        Session(folder / "int8.onnx", "cpu").check(folder, graph.manifest)
+        Session(folder / MODEL, "cpu").check(folder, manifest)
+        report = (folder / "report" / "README.md").read_text()
+        assert report.count("## What it does not know") == 1
+        assert report.count("## Variants") == report.count("## Provenance") == 1
+
+
+def test_what_cannot_be_used(models, source, tmp_path, capsys):
+    assert main(command("familiarize", source, models, "--foreign", "others")) == 1
+    assert "give NAME=DATA" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(command("familiarize", source, models, "--foreign", f"others={tmp_path / 'empty'}")) == 1
+    assert "empty" in capsys.readouterr().err
+    assert [path.name for path in (models / "colours").iterdir()] == ["1"]
+    (tmp_path / "blank.txt").write_text("\n\n")
+    with pytest.raises(DataError, match="holds no text"):
+        read_lines(str(tmp_path / "blank.txt"))
+
+
+def test_pictures_are_read_as_the_model_is_shown_them(write_class_folders, draw, tmp_path):
+    split = draw(2, size=40, seed=7)
+    folder = write_class_folders(tmp_path / "other", _=(split.images, split.labels))
+    assert read_images(folder, (12, 12, 1)).shape == (6, 12, 12, 1)
+    crops = read_images(f"crops:{folder}", (12, 12, 3))
+    assert crops.shape == (24, 12, 12, 3)
+    np.testing.assert_array_equal(crops, read_images(f"crops:{folder}", (12, 12, 3)))
+
+
+def test_made_up_rows():
+    rows = np.array([[1, 10, 0], [2, np.nan, 1], [3, 30, 0], [4, 40, 1]], np.float32)
+    made = made_up_rows(rows, {0: 0.5, 1: 2.0})
+    shifted, mixed, reordered = made.values()
+    np.testing.assert_array_equal(np.abs(shifted - rows)[:, 0], [0.5] * 4)
+    np.testing.assert_array_equal(shifted[:, 2], rows[:, 2])
+    assert np.isnan(shifted[1, 1])
+    np.testing.assert_array_equal(np.sort(mixed, 0), np.sort(rows, 0))
+    assert sorted(reordered[0]) == [0, 1, 10]

@@ -1,0 +1,194 @@
+"""Has a model tell how unlike its training data an input is; and the command that has a published one do so.
+
+The command publishes a new version whose graphs are the old ones with that added, without a training.
+"""
+
+import shutil
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+from rich.console import Console
+from sklearn.metrics import roc_auc_score
+
+from service.inference.cards import GoldenCard, ManifestBase, TensorSpec
+from service.inference.golden import compare
+from service.inference.manifest import MANIFEST, MODEL
+from service.inference.session import Session
+from service.tasks.cards import FamiliarityCard, ForeignFigures
+from service.tasks.familiarity import UNFAMILIAR, FamiliarManifest
+from service.tasks.registry import read_manifest
+from training.evaluator import Array
+from training.familiarity import Parts, append, measure, write_features
+from training.foreign import named
+from training.markdown import table
+from training.publish import publish
+from training.published import find_version, parts_of
+from training.variants import as_defined, rounded_up
+
+_LEVELS = (0.01, 0.05, 0.1)
+_CAUGHT = 0.95
+_HEADING, _LAST = "## What it does not know", "## Provenance"
+_SPEC = TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,))
+# Rounding on another machine may make so many held-out items change sides.
+_STEPS, _LEAST_TOLERANCE = 2, 0.002
+ManifestT = TypeVar("ManifestT", bound=FamiliarManifest)
+
+
+def run(arguments: Namespace, console: Console) -> None:
+    """Publishes a version that tells."""
+    folder = find_version(arguments.models, arguments.model)
+    manifest = read_manifest(folder)
+    if not isinstance(manifest, FamiliarManifest):
+        raise ValueError(f"{manifest.name}: models of the task {manifest.task} cannot tell what is unfamiliar")
+    parts = parts_of(manifest, folder, arguments, named(arguments.foreign))
+
+    def write(target: Path) -> ManifestBase:
+        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        return with_familiarity(target, manifest, parts, console)
+
+    (version,) = publish(arguments.models, [(manifest.name, write)])
+    console.print(f"published {version}")
+
+
+def with_familiarity(folder: Path, manifest: ManifestT, parts: Parts, console: Console) -> ManifestT:
+    """Has all graphs of the version in `folder` tell, in place of what they told before, and says so in its report.
+
+    Args:
+        folder: with graphs, golden files and, perhaps, a report.
+        manifest: of the version; its `files` are not looked at.
+        parts: the model's data.
+        console: where the figures go.
+
+    Returns:
+        The manifest of what `folder` holds then.
+    """
+    card = add_familiarity(folder / MODEL, parts)
+    outputs = (*manifest.answers, _SPEC)
+    changes: dict[str, Any] = {
+        "outputs": outputs,
+        "familiarity": card,
+        "golden": _complete_golden(folder, MODEL, manifest.golden, manifest, card),
+    }
+    if manifest.variants:
+        changes["variants"] = tuple(
+            _variant(folder, variant, manifest.model_copy(update={"outputs": outputs}), parts)
+            for variant in manifest.variants
+        )
+    for each in card.foreign:
+        console.print(
+            f"{each.data}: told from test items with AUROC {each.auroc:.3f}; {each.false_alarms:.1%} false alarms at "
+            f"{_CAUGHT:.0%} caught",
+            highlight=False,
+        )
+    write_section(folder / "report", card)
+    return manifest.model_copy(update=changes)
+
+
+def _variant(folder: Path, variant: Any, manifest: FamiliarManifest, parts: Parts) -> Any:
+    card = add_familiarity(folder / variant.file, parts)
+    golden = _complete_golden(folder, variant.file, variant.golden, manifest, card)
+    size = (folder / variant.file).stat().st_size
+    return variant.model_copy(update={"familiarity": card, "golden": golden, "size": size})
+
+
+def add_familiarity(graph: Path, parts: Parts) -> FamiliarityCard:
+    """Has the graph tell, by its own features, and measures what that is worth.
+
+    Args:
+        graph: which is changed.
+        parts: the model's data.
+    """
+    method = parts.method
+    layers = method.layers(onnx.load(graph))
+    with tempfile.TemporaryDirectory() as scratch:
+        bare = Path(scratch) / MODEL
+        write_features(graph, layers, bare)
+        distances = method.fit(layers, parts.run(bare, parts.train), parts.labels)
+        held_out = measure(distances, parts.run(bare, parts.held_out))
+    append(graph, distances, held_out)
+    known = parts.run(graph, parts.test)[-1]
+    return FamiliarityCard(
+        method=method.words,
+        calibrated_on=len(held_out),
+        test_below={f"{level:g}": float((known < level).mean()) for level in _LEVELS},
+        foreign=tuple(_figures(data, known, parts.run(graph, items)[-1]) for data, items in parts.foreign.items()),
+    )
+
+
+def _figures(data: str, known: Array, foreign: Array) -> ForeignFigures:
+    is_known = np.repeat((True, False), (len(known), len(foreign)))
+    return ForeignFigures(
+        data=data,
+        items=len(foreign),
+        auroc=float(roc_auc_score(is_known, np.concatenate((known, foreign)))),
+        false_alarms=float((known <= np.quantile(foreign, _CAUGHT, method="higher")).mean()),
+        caught=float((foreign < _LEVELS[0]).mean()),
+    )
+
+
+def _complete_golden(
+    folder: Path, graph: str, golden: GoldenCard, manifest: FamiliarManifest, card: FamiliarityCard
+) -> GoldenCard:
+    """Adds to a golden file what the graph means, as ONNX defines it, and to its card by how much that may be off."""
+    path = folder / golden.file
+    with np.load(path) as file:
+        arrays = dict(file)
+    inputs = {spec.name: arrays[spec.name] for spec in manifest.inputs}
+    arrays[UNFAMILIAR] = as_defined(folder / graph, inputs)[UNFAMILIAR]
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    tolerance = max(_LEAST_TOLERANCE, _STEPS / (card.calibrated_on + 1))
+    for threads in (1, 0):
+        session = Session(folder / graph, "cpu", threads)
+        for count in (1, golden.rows):
+            given = {name: array[:count] for name, array in inputs.items()}
+            found = dict(zip(session.outputs, session.run(given), strict=True))
+            want = {UNFAMILIAR: arrays[UNFAMILIAR][:count]}
+            tolerance = max(tolerance, 2 * compare(want, found, golden).value)
+    tolerances = golden.tolerances | {UNFAMILIAR: rounded_up(tolerance)}
+    return golden.model_copy(update={"tolerances": tolerances})
+
+
+def write_section(folder: Path, card: FamiliarityCard) -> None:
+    """Writes the report's section, in place of an earlier one."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "README.md"
+    text = path.read_text() if path.exists() else "# Model card\n"
+    before, found, rest = text.partition(f"\n{_HEADING}\n")
+    if found:
+        _, heading, after = rest.partition("\n## ")
+    else:
+        before, found, after = text.partition(f"\n{_LAST}\n")
+        heading, after = ("\n## ", f"{_LAST.removeprefix('## ')}\n{after}") if found else ("", "")
+    section = "\n\n".join(_section(card))
+    path.write_text(f"{before.rstrip()}\n\n{section}\n" + (f"{heading}{after}" if heading else ""))
+
+
+def _section(card: FamiliarityCard) -> Sequence[str]:
+    shares = ", ".join(f"{share:.1%} below {level}" for level, share in card.test_below.items())
+    lines = [
+        _HEADING,
+        "Probabilities and label sets hold for inputs like the training data, and say nothing about others. Every "
+        f"answer has a p-value, `unfamiliar`, for that: {card.method}; the p-value is the share of the "
+        f"{card.calibrated_on} held-out items that are at least as far. Of the test items {shares}.",
+    ]
+    if not card.foreign:
+        return lines
+    return [
+        *lines,
+        table(
+            ("other data", "items", "AUROC", "false alarms at 95 % caught", "caught below 0.01"),
+            [
+                (each.data, each.items, f"{each.auroc:.3f}", f"{each.false_alarms:.1%}", f"{each.caught:.1%}")
+                for each in card.foreign
+            ],
+        ),
+        "Training saw none of these data. An AUROC of 0.5 tells nothing, 1 everything; a false alarm is a test item "
+        "that looks as unfamiliar as 95 % of the other data do. Other kinds of data are told. What is near the "
+        "training data is not told: something of an unknown class that has much in common with a known one, and what "
+        "is mistaken for another class.",
+    ]

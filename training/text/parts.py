@@ -1,0 +1,46 @@
+"""What the familiarity of text classifiers is fitted and measured on, and which method tells most there."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from training import foreign
+from training.data import halves
+from training.familiarity import MOST_HELD_OUT, Method, Parts, ToClassMeans
+from training.layers import penultimate
+from training.parts import MOST_TEST, MOST_TRAINING, some
+from training.text.data import TextData
+from training.text.evaluator import run_texts
+from training.text.task import Ids
+from training.text.tokenizer import to_ids
+
+TEXTS = Method("how far the last layer's features are from those of the nearest class", ((ToClassMeans, penultimate),))
+
+
+def of_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str] | None = None) -> Parts:
+    """The parts of a data set of texts.
+
+    Args:
+        data: the texts.
+        tokenizer: of the model.
+        sources: files of other texts, by what they are; see `training.foreign.read_lines`.
+    """
+    train, (_, calibrating) = some(len(data.train), MOST_TRAINING), halves(data.validation.labels)
+    test = _ids(tokenizer, data.test.texts, some(len(data.test), MOST_TEST))
+    others = foreign.made_up_texts(tokenizer.get_vocab_size(), test)
+    others |= {name: to_ids(tokenizer, foreign.read_lines(source)) for name, source in (sources or {}).items()}
+    return Parts(
+        TEXTS,
+        _ids(tokenizer, data.train.texts, train),
+        data.train.labels[train],
+        _ids(tokenizer, data.validation.texts, calibrating[some(len(calibrating), MOST_HELD_OUT)]),
+        test,
+        others,
+        run_texts,
+    )
+
+
+def _ids(tokenizer: Tokenizer, texts: Sequence[str], chosen: npt.NDArray[np.int64]) -> list[Ids]:
+    return to_ids(tokenizer, [texts[index] for index in chosen])
