@@ -63,9 +63,19 @@ def test_a_cat_is_a_cat(client: httpx.Client):
 def test_the_answer_is_that_of_the_graph(client: httpx.Client):
     pixels = photograph(32, 32)
     document = client.post("/v1/predict?top_k=10", content=encode(pixels), headers={"content-type": "image/png"}).json()
-    (expected,) = Session(FOLDER / "model.onnx", "cpu", 1).run({"images": pixels[None]})
+    expected, unfamiliar = Session(FOLDER / "model.onnx", "cpu", 1).run({"images": pixels[None]})
     np.testing.assert_allclose(probabilities(document["results"][0]), expected[0], atol=1e-5)
     assert probabilities(document["results"][0]).sum() == pytest.approx(1, abs=1e-4)
+    assert document["results"][0]["unfamiliar"] == pytest.approx(unfamiliar[0], abs=0.002)
+
+
+def test_noise_is_none_of_these_and_a_photograph_is(client: httpx.Client):
+    noise = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    files = [("files", ("cat.jpg", CAT_JPEG)), ("files", ("noise.png", noise))]
+    cat, nothing = client.post("/v1/predict?strict=true&coverage=0.9", files=files).json()["results"]
+    assert cat["labels"][0]["label"] == "cat"
+    assert cat["unfamiliar"] > 0.01 > nothing["unfamiliar"]
+    assert (nothing["labels"], nothing["label_set"]) == ([], [])
 
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "application/x-www-form-urlencoded", "image/png"])
