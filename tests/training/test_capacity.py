@@ -25,7 +25,7 @@ def test_a_table_that_does_not_fit_is_refused_with_the_rows_that_do(tmp_path, me
     lines = ["a,b,c", *(f"{row},{row % 7 / 2},{row % 2}" for row in range(1000))]
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
     source = str(tmp_path / "x.csv")
-    memory(200_000)
+    memory(100_000)
     with pytest.raises(DataError, match=r"x\.csv: 1,000 rows take about .*: --limit 710 trains on so many of them"):
         load_table(source, "c", columns=("a", "b"))
     data = load_table(source, "c", columns=("a", "b"), limit=500)

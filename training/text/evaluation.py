@@ -16,6 +16,7 @@ from training.text.data import TextData
 from training.text.evaluator import answers
 from training.text.network import TextNetwork
 from training.text.task import Ids
+from training.text.tokenizer import encoded
 
 _MISTAKES = 8
 _WORDS_PER_MISTAKE = 5
@@ -83,7 +84,7 @@ def confident_mistakes(evaluation: Evaluation) -> list[int]:
 def _lengths(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Ids:
     """The number of words of each text without truncation; afterwards the tokenizer truncates to `length` again."""
     tokenizer.no_truncation()
-    lengths = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))])
+    lengths = np.array([len(encoding.ids) for encoding in encoded(tokenizer, texts)])
     tokenizer.enable_truncation(length)
     return lengths
 

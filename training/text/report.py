@@ -24,6 +24,7 @@ from training.plots import (
 )
 from training.text.data import TextData
 from training.text.evaluation import Findings
+from training.text.tokenizer import encoded
 from training.text.words import Words, choose_words, draw_map, neighbour_table
 
 _CONFUSED = 12
@@ -79,7 +80,7 @@ def _card(
     metrics, calibration = manifest.metrics, manifest.calibration
     predicted = evaluation.probabilities.argmax(1)
     weighted = f1_score(evaluation.labels, predicted, average="weighted", zero_division=0)
-    covered = [encoding.ids for encoding in findings.tokenizer.encode_batch(list(data.test.texts))]
+    covered = [encoding.ids for encoding in encoded(findings.tokenizer, data.test.texts)]
     known = 1 - sum(ids.count(UNKNOWN) for ids in covered) / max(1, sum(map(len, covered)))
     rows = sorted(metrics.per_class, key=lambda row: -row.support)
     parts = [

@@ -1,12 +1,12 @@
 """From text to token ids: a pipeline that is saved beside the model, so that the service tokenises as training did."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Regex, Tokenizer
+from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.models import BPE, Unigram, WordLevel
 from tokenizers.normalizers import NFKC, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
@@ -19,6 +19,7 @@ from service.tasks.text.reading import PAD, UNKNOWN
 _SPECIAL = {"[PAD]": PAD, "[UNK]": UNKNOWN}
 # Parts of words in a vocabulary, unless another size is asked for.
 _PARTS = 8_000
+_AT_ONCE = 1_000
 
 Vocabulary = Literal["words", "bpe", "unigram"]
 
@@ -75,13 +76,19 @@ def unknown_share(texts: Sequence[npt.NDArray[np.int64]]) -> float:
     return sum(int((ids == UNKNOWN).sum()) for ids in texts) / max(1, tokens)
 
 
+def encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Encoding]:
+    """The encoding of each text. One takes dozens of times the memory of its text, so there are never many at once."""
+    for start in range(0, len(texts), _AT_ONCE):
+        yield from tokenizer.encode_batch(list(texts[start : start + _AT_ONCE]))
+
+
 def to_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
     """Token ids of each text, truncated; a text without any word becomes one unknown word."""
-    return [np.array(encoding.ids or [UNKNOWN], dtype=np.int64) for encoding in tokenizer.encode_batch(list(texts))]
+    return [np.array(encoding.ids or [UNKNOWN], dtype=np.int64) for encoding in encoded(tokenizer, texts)]
 
 
 def choose_length(tokenizer: Tokenizer, texts: Sequence[str], share: float = 0.98, most: int = 512) -> int:
     """The length in words that this share of the texts does not exceed, but at most `most`."""
     tokenizer.no_truncation()
-    lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
+    lengths = [len(encoding.ids) for encoding in encoded(tokenizer, texts)]
     return int(min(most, max(1, np.quantile(lengths, share))))

@@ -14,6 +14,7 @@ from service.tasks.palette import COLOURS
 from training.markdown import table
 from training.plots import SMALL
 from training.text.data import TextData
+from training.text.tokenizer import encoded
 
 # What can be read on white, and is not the colour of something else.
 _COLOURS = tuple(colour for colour in COLOURS if colour not in ("#F0E442", "#7F7F7F"))
@@ -58,7 +59,7 @@ def choose_words(tokenizer: Tokenizer, vectors: Floats, data: TextData) -> Words
         data: its training texts are counted.
     """
     present = np.zeros((len(vectors), len(data.classes)))
-    for encoding, label in zip(tokenizer.encode_batch(list(data.train.texts)), data.train.labels, strict=True):
+    for encoding, label in zip(encoded(tokenizer, data.train.texts), data.train.labels, strict=True):
         present[np.unique(encoding.ids), label] += 1
     present[:2] = 0  # padding and the unknown word
     of_class, texts = np.bincount(data.train.labels, minlength=len(data.classes)), present.sum(1)
