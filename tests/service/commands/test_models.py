@@ -39,7 +39,7 @@ def test_a_version_that_cannot_be_served_says_why_and_the_next_one_is_listed(
     (folder / "classifier" / "2" / "golden.npz").unlink()
     assert main(["models", "--json"]) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert rows[0] == {"model": "classifier", "version": "1", "problem": "golden.npz: is missing"}
+    assert rows[0] == {"model": "classifier", "version": "2", "problem": "golden.npz: is missing"}
     assert (rows[1]["version"], rows[1]["task"]) == ("1", "classification")
 
 

@@ -143,7 +143,10 @@ async def test_what_cannot_be_done_is_said_before_anything_is(settings: Settings
         (Job("nobody"), "There is no model 'nobody'"),
         (Job("classifier/7"), "There is no version '7' of classifier: there are 1"),
         (Job("classifier", "generate"), "cannot generate; it can predict"),
-        (Job("topics", options=(("top", "1"),)), "top: Extra inputs are not permitted; the options are top_k"),
+        (
+            Job("topics", options=(("top", "1"),)),
+            "top: Extra inputs are not permitted; the options are strict, level, top_k",
+        ),
         (Job("topics"), "lacks the column text; it has a, b"),
         (Job("tabular", column="a"), "reads several columns"),
         (Job("classifier"), "lacks the column image"),

@@ -61,8 +61,7 @@ export default {
   "coverage.name": "The set holds the true label this often",
   "coverage.set": "Labels in the set",
   "coverage.measured":
-    "On test data, sets like this held the true label {coverage} of the time, with {size} labels on average. " +
-    "That holds for inputs like the training data; of others, neither sets nor probabilities say anything.",
+    "On test data, sets like this held the true label {coverage} of the time, with {size} labels on average. That holds for inputs like the training data; of others, neither sets nor probabilities say anything.",
 
   "classify.lead": "What is in a picture, and how sure the network is.",
   "classify.picture": "Picture",
