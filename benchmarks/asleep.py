@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.openloop import Outcome
-from benchmarks.simulation import LOADS, Costs, compare, simulate
+from benchmarks.simulation import LOADS, Costs, compare, figures, simulate
 from service.errors import Overloaded
 from service.inference.batcher import Batcher
 from service.inference.context import Context
@@ -60,7 +60,7 @@ def main() -> None:
         times = make(load * capacity, options.seconds, random)
         real = asyncio.run(_run(times))
         model = simulate(costs, times, random, _MAX_WAIT)
-        table.add_row(name, f"{len(times) / options.seconds:.0f}", *compare(real, model))
+        table.add_row(name, f"{len(times) / options.seconds:.0f}", *compare(figures(real), figures(model)))
     Console().print(table)
 
 
