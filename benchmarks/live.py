@@ -1,9 +1,9 @@
 """Live detection on the page compared with a plain client that sends the same frames to the same route.
 
-A real browser shows the page with a camera that gives thirty frames a second, as webcams do, which is the most that the
-page can show: photographs of the detector's golden file that drift, so that no frame is like another. The plain client
-sends frames of that camera, which the browser has encoded in the same size and quality, one after the other over one
-connection, while the browser is closed. Rounds are interleaved.
+A real browser shows the page with a camera that gives forty frames a second, more than webcams do: photographs of the
+detector's golden file that drift, so that no frame is like another. The plain client sends frames of that camera, which
+the browser has encoded in the same size and quality, one after the other over one connection, while the browser is
+closed. Rounds are interleaved.
 
 The browser draws in software and shares the machine's cores with the server. So there is a second comparison, in which
 the server has one half of the cores and whoever asks it the other, as where they are on different machines.

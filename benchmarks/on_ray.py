@@ -7,7 +7,6 @@ It needs the extra `ray`; HAProxy is compared where it is installed.
 
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -23,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.load import Load, measure
 from benchmarks.networks import networks
-from benchmarks.servers import service
+from benchmarks.servers import free_port, service
 from deploy.ray.serving import DEPLOYMENT
 
 _CONCURRENCY = 64
@@ -79,7 +78,7 @@ def main() -> None:
 @contextmanager
 def _haproxy(backends: list[int], scratch: Path) -> Iterator[int]:
     """A plain load balancer of one thread before some ports; gives its own."""
-    port = _free_port()
+    port = free_port()
     servers = "\n".join(f"  server s{each} 127.0.0.1:{each}" for each in backends)
     file = scratch / "haproxy.cfg"
     file.write_text(
@@ -100,7 +99,7 @@ def _haproxy(backends: list[int], scratch: Path) -> Iterator[int]:
 def _ray(replicas: int) -> Iterator[int]:
     """A local Ray with Serve; gives its port."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    port = _free_port()
+    port = free_port()
     path = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
     ray.init(num_cpus=replicas + 2, include_dashboard=False, log_to_driver=False, runtime_env=path)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -109,11 +108,6 @@ def _ray(replicas: int) -> Iterator[int]:
     finally:
         serve.shutdown()
         ray.shutdown()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Running:
 @contextmanager
 def service(models: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
     """This project's service with the models of a folder, and further settings by name."""
-    port = _free_port()
+    port = free_port()
     environment = {"QUARTET_PORT": str(port), "QUARTET_MODELS": str(models), "QUARTET_DEVICE": "cpu"}
     environment |= {f"QUARTET_{name.upper()}": value for name, value in (settings or {}).items()}
     with _run([sys.executable, "-m", "service"], environment, port, "/healthz/ready") as running:
@@ -46,7 +46,7 @@ def service(models: Path, settings: Mapping[str, str] | None = None) -> Iterator
 @contextmanager
 def handwritten(folder: Path) -> Iterator[Running]:
     """The hand-written app with one version's folder."""
-    port = _free_port()
+    port = free_port()
     with _run([sys.executable, "-m", "benchmarks.handwritten", str(folder), str(port)], {}, port, "/docs") as running:
         yield running
 
@@ -76,7 +76,8 @@ def _run(command: list[str], environment: Mapping[str, str], port: int, path: st
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

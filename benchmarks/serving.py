@@ -194,6 +194,12 @@ def _process_figures(models: Path) -> dict[str, float]:
     return {"seconds_to_ready": statistics.median(starts), "resident_mb": resident, "idle_cpu_percent": idle * 100}
 
 
+def golden_jpegs(folder: Path) -> list[bytes]:
+    """The images of a version's golden file, as JPEG."""
+    with np.load(folder / GOLDEN) as golden:
+        return [as_jpeg(pixels) for pixels in golden["images"]]
+
+
 def as_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
     """An image as a client sends it."""
     buffer = io.BytesIO()

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.openloop import Outcome, bursts, poisson, send
 from benchmarks.options import newest
 from benchmarks.servers import Running, service
-from benchmarks.serving import as_jpeg
+from benchmarks.serving import golden_jpegs
 from benchmarks.tiny import make_tiny
 from service.inference.device import available_cpus
 from service.inference.scheduler import LONG_SECONDS
@@ -220,8 +220,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="write what was measured of the model, for benchmarks.capacity")
     options = parser.parse_args()
     folder = newest(options.models, options.model)
-    with np.load(folder / "golden.npz") as golden:
-        images = [as_jpeg(pixels) for pixels in golden["images"]]
+    images = golden_jpegs(folder)
     console = Console()
     random = np.random.default_rng(0)
     settings = {"max_wait": f"{_MAX_WAIT:g}", "variant": "reference", "log_level": "warning"}

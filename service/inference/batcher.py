@@ -76,7 +76,6 @@ class Batcher:
         self._waiting: set[Submission] = set()
         self._sweeping = False
         self._waking = False
-        self._closed = False
         self._drained = asyncio.Event()
         self._failed_batches = 0
         self._probe = probe
@@ -144,9 +143,9 @@ class Batcher:
 
     async def close(self, timeout: float | None = None) -> None:
         """Refuses new items and finishes those accepted; gives up on a model that hangs after `timeout` seconds."""
-        if self._closed:
+        if self.admission.closed:
             return
-        self._closed = self.admission.closed = True
+        self.admission.closed = True
         if self._waiting or self.flow.in_flight:
             try:
                 await asyncio.wait_for(self._drained.wait(), timeout)
@@ -234,7 +233,7 @@ class Batcher:
             self._broken = False
             return
         self._failed_batches += 1
-        if self._failed_batches < _FAILURES or self._broken or self._probing or self._closed:
+        if self._failed_batches < _FAILURES or self._broken or self._probing or self.admission.closed:
             return
         if self._probe is None:
             self._broken = True
@@ -249,7 +248,7 @@ class Batcher:
         self._broken = answer.exception() is not None
 
     def _check_drained(self) -> None:
-        if self._closed and not self._waiting and not self.flow.in_flight:
+        if self.admission.closed and not self._waiting and not self.flow.in_flight:
             self._drained.set()
 
     @staticmethod

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from service.inference.cards import DataCard, GoldenCard, TensorSpec, TrainingCard
+from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from tests.training.quick import LEARNING, SETTINGS
@@ -19,9 +20,10 @@ from training.classification.graph import ClassifierGraph
 from training.classification.task import Classification
 from training.cnn import CNN, Normalize
 from training.evaluation import evaluate
-from training.export import export
+from training.export import export, write_golden
 from training.fit import fit
-from training.images import ImageData, ImageSplit
+from training.images import ImageData, ImageSplit, load_images
+from training.publish import publish
 
 # In alphabetical order, which is the order that class folders give.
 CLASSES = ("blue", "green", "red")
@@ -184,6 +186,33 @@ def exported_cnn(tiny_cnn, colours, tmp_path_factory):
     return SimpleNamespace(
         path=path, graph=graph, inputs=inputs, outputs=outputs[0], difference=worst.value, names=names
     )
+
+
+@pytest.fixture(scope="session")
+def colours_source(write_class_folders, colours, tmp_path_factory):
+    """The colours as class folders."""
+    splits = {name: getattr(colours, name) for name in ("train", "validation", "test")}
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    return write_class_folders(folder, **{name: (split.images, split.labels) for name, split in splits.items()})
+
+
+@pytest.fixture
+def publish_colours(exported_cnn, make_manifest, colours_source, tmp_path):
+    """Gives a models folder with the exported network as `colours/1`, whose data are those of `colours_source`."""
+    data = load_images(colours_source)
+
+    def publish_with(report):
+        def write(folder):
+            (folder / MODEL).write_bytes(exported_cnn.path.read_bytes())
+            write_golden(exported_cnn.graph, data.test.images[:4], folder / GOLDEN, **exported_cnn.names)
+            (folder / "report").mkdir()
+            (folder / "report" / "README.md").write_text(report)
+            return make_manifest(data)
+
+        publish(tmp_path, [("colours", write)])
+        return tmp_path
+
+    return publish_with
 
 
 @pytest.fixture

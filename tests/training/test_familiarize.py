@@ -9,46 +9,25 @@ from training import quantize
 from training.__main__ import main
 from training.classification.evaluator import ClassificationEvaluator
 from training.data import DataError
-from training.export import write_golden
 from training.foreign import made_up_rows, read_images, read_lines
-from training.images import load_images
-from training.publish import publish
-
-
-@pytest.fixture(scope="module")
-def source(write_class_folders, colours, tmp_path_factory):
-    splits = {name: getattr(colours, name) for name in ("train", "validation", "test")}
-    folder = tmp_path_factory.mktemp("data") / "colours"
-    return write_class_folders(folder, **{name: (split.images, split.labels) for name, split in splits.items()})
 
 
 @pytest.fixture
-def models(exported_cnn, make_manifest, source, tmp_path):
-    """A models folder with the exported network as `colours/1`, whose data are those of `source`."""
-    data = load_images(source)
-
-    def write(folder):
-        (folder / MODEL).write_bytes(exported_cnn.path.read_bytes())
-        write_golden(exported_cnn.graph, data.test.images[:4], folder / GOLDEN, **exported_cnn.names)
-        (folder / "report").mkdir()
-        (folder / "report" / "README.md").write_text("# colours\n\n## Provenance\n\nhere\n")
-        return make_manifest(data)
-
-    publish(tmp_path, [("colours", write)])
-    return tmp_path
+def models(publish_colours):
+    return publish_colours("# colours\n\n## Provenance\n\nhere\n")
 
 
-def command(name, source, models, *more):
-    return [name, "colours", "--data", source, "--models", str(models), *more]
+def command(name, colours_source, models, *more):
+    return [name, "colours", "--data", colours_source, "--models", str(models), *more]
 
 
 def test_a_version_that_tells_and_its_variants(
-    models, source, write_class_folders, draw, monkeypatch, tmp_path, capsys
+    models, colours_source, write_class_folders, draw, monkeypatch, tmp_path, capsys
 ):
     split = draw(4, size=30, seed=7)
     other = write_class_folders(tmp_path / "other", _=(split.images, split.labels))
     foreign = ["--foreign", f"others={other}", "--foreign", f"cut={'crops:' + other}"]
-    assert main(command("familiarize", source, models, *foreign)) == 0
+    assert main(command("familiarize", colours_source, models, *foreign)) == 0
     assert "noise: told from test items with AUROC" in " ".join(capsys.readouterr().out.split())
     folder = models / "colours" / "2"
     manifest, before = read_manifest(folder), read_manifest(models / "colours" / "1")
@@ -71,8 +50,8 @@ def test_a_version_that_tells_and_its_variants(
 
     monkeypatch.setattr(quantize, "FASTER", 0.0)
     monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
-    assert main(command("quantize", source, models, "--method", "int8")) == 0
-    assert main(command("familiarize", source, models)) == 0
+    assert main(command("quantize", colours_source, models, "--method", "int8")) == 0
+    assert main(command("familiarize", colours_source, models)) == 0
     for version in ("3", "4"):
         folder = models / "colours" / version
         manifest = read_manifest(folder)
@@ -86,11 +65,11 @@ def test_a_version_that_tells_and_its_variants(
         assert report.count("## Variants") == report.count("## Provenance") == 1
 
 
-def test_what_cannot_be_used(models, source, tmp_path, capsys):
-    assert main(command("familiarize", source, models, "--foreign", "others")) == 1
+def test_what_cannot_be_used(models, colours_source, tmp_path, capsys):
+    assert main(command("familiarize", colours_source, models, "--foreign", "others")) == 1
     assert "give NAME=DATA" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    assert main(command("familiarize", source, models, "--foreign", f"others={tmp_path / 'empty'}")) == 1
+    assert main(command("familiarize", colours_source, models, "--foreign", f"others={tmp_path / 'empty'}")) == 1
     assert "empty" in capsys.readouterr().err
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
     (tmp_path / "blank.txt").write_text("\n\n")

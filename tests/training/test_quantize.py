@@ -9,38 +9,18 @@ from service.tasks.registry import read_manifest
 from training import quantize
 from training.__main__ import main
 from training.classification.evaluator import ClassificationEvaluator, answers
-from training.export import write_golden
 from training.half import write_float16, write_half_vectors
 from training.images import load_images
 from training.int8 import Quantizer
-from training.publish import publish
-
-
-@pytest.fixture(scope="module")
-def source(write_class_folders, colours, tmp_path_factory):
-    splits = {name: getattr(colours, name) for name in ("train", "validation", "test")}
-    folder = tmp_path_factory.mktemp("data") / "colours"
-    return write_class_folders(folder, **{name: (split.images, split.labels) for name, split in splits.items()})
 
 
 @pytest.fixture
-def models(exported_cnn, make_manifest, source, tmp_path):
-    """A models folder with the exported network as `colours/1`, whose data are those of `source`."""
-    data = load_images(source)
-
-    def write(folder):
-        (folder / MODEL).write_bytes(exported_cnn.path.read_bytes())
-        write_golden(exported_cnn.graph, data.test.images[:4], folder / GOLDEN, **exported_cnn.names)
-        (folder / "report").mkdir()
-        (folder / "report" / "README.md").write_text("# colours\n\n## Variants\n\nold\n\n## Provenance\n\nhere\n")
-        return make_manifest(data)
-
-    publish(tmp_path, [("colours", write)])
-    return tmp_path
+def models(publish_colours):
+    return publish_colours("# colours\n\n## Variants\n\nold\n\n## Provenance\n\nhere\n")
 
 
-def command(source, models, *more):
-    return ["quantize", "colours", "--data", source, "--models", str(models), *more]
+def command(colours_source, models, *more):
+    return ["quantize", "colours", "--data", colours_source, "--models", str(models), *more]
 
 
 @pytest.fixture
@@ -50,8 +30,8 @@ def lenient(monkeypatch):
     monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
 
 
-def test_a_version_with_variants(models, source, lenient, capsys):
-    assert main(command(source, models, "--method", "int8")) == 0
+def test_a_version_with_variants(models, colours_source, lenient, capsys):
+    assert main(command(colours_source, models, "--method", "int8")) == 0
     folder = models / "colours" / "2"
     manifest, before = read_manifest(folder), read_manifest(models / "colours" / "1")
     (card,) = manifest.variants
@@ -61,7 +41,7 @@ def test_a_version_with_variants(models, source, lenient, capsys):
     assert manifest.files[MODEL] == before.files[MODEL]
     assert manifest.metrics == before.metrics
     # The figures are those of its own graph.
-    data = load_images(source)
+    data = load_images(colours_source)
     (variant, _), _ = graphs(manifest, "int8", "cpu")
     probabilities = answers(folder / "int8.onnx", data.test.images)
     assert variant.manifest.metrics.accuracy == pytest.approx((probabilities.argmax(1) == data.test.labels).mean())
@@ -81,16 +61,16 @@ def test_a_version_with_variants(models, source, lenient, capsys):
     assert (folder / "report" / "variants.png").exists()
 
 
-def test_nothing_that_is_not_worth_it(models, source, monkeypatch, capsys):
+def test_nothing_that_is_not_worth_it(models, colours_source, monkeypatch, capsys):
     monkeypatch.setattr(ClassificationEvaluator, "may_fall", -1.0)
-    assert main(command(source, models, "--method", "int8")) == 0
+    assert main(command(colours_source, models, "--method", "int8")) == 0
     assert "no variant" in " ".join(capsys.readouterr().out.split())
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
 
 
-def test_a_variant_whose_golden_file_would_catch_nothing(models, source, lenient, monkeypatch, capsys):
+def test_a_variant_whose_golden_file_would_catch_nothing(models, colours_source, lenient, monkeypatch, capsys):
     monkeypatch.setattr(quantize, "_MOST_TOLERATED", 1e-6)
-    assert main(command(source, models, "--method", "int8")) == 0
+    assert main(command(colours_source, models, "--method", "int8")) == 0
     assert "probabilities may be off by" in " ".join(capsys.readouterr().out.split())
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
 
@@ -103,8 +83,8 @@ def test_other_data_are_refused(models, write_class_folders, draw, tmp_path, cap
 
 
 @pytest.mark.parametrize("model", ["nothing", "colours/7", "colours/x"])
-def test_no_such_version(models, source, model, capsys):
-    assert main(["quantize", model, "--data", source, "--models", str(models)]) == 1
+def test_no_such_version(models, colours_source, model, capsys):
+    assert main(["quantize", model, "--data", colours_source, "--models", str(models)]) == 1
     assert "is no published version" in capsys.readouterr().err
 
 
