@@ -1,6 +1,7 @@
 """The classifier over HTTP, its reference and its int8 variant, compared with ONNX Runtime alone and an app by hand.
 
-Rounds are interleaved, so that noise on the machine affects every candidate alike; medians and ratios are of one run.
+Rounds are interleaved, and the bare session is measured just before and just after each load, so that noise on the
+machine affects both sides of a ratio alike; medians and ratios are of one run.
 """
 
 import io
@@ -12,7 +13,7 @@ import tempfile
 import time
 from argparse import Namespace
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import options
-from benchmarks.bare import bare_rate
+from benchmarks.bare import bare_load, bare_rate
 from benchmarks.load import Load, measure
 from benchmarks.servers import Running, handwritten, service
 from benchmarks.tiny import make_tiny
@@ -64,45 +65,76 @@ def main() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a service reached, and its bare session just before and just after, between which the machine's speed
+    hardly changes.
+    """
+
+    load: Load
+    before: Load
+    after: Load
+
+    @property
+    def of_bare(self) -> float:
+        """Images per second of the service, relative to the session's."""
+        return 2 * self.load.rate / (self.before.rate + self.after.rate)
+
+    @property
+    def over_bare_ms(self) -> float:
+        """By how much the service takes longer than the session."""
+        return self.load.median_ms - (self.before.median_ms + self.after.median_ms) / 2
+
+
+@dataclass(frozen=True, slots=True)
 class _Candidate:
     """A graph that is served, its bare session, and what both reached in each round.
 
     Attributes:
         running: the service with it.
         session: alone.
-        bare: images per second of the session, by batch size.
-        loads: what the clients of the service measured, by their number.
+        best_batch: with which the bare session is the fastest.
+        rounds: by the number of clients.
     """
 
     running: Running
     session: Session
-    bare: dict[int, list[float]] = field(default_factory=lambda: {batch: [] for batch in BATCHES})
-    loads: dict[int, list[Load]] = field(default_factory=lambda: {count: [] for count in CONCURRENCIES})
+    best_batch: int
+    rounds: dict[int, list[_Beside]] = field(default_factory=lambda: {count: [] for count in CONCURRENCIES})
 
-    @property
-    def best_batch(self) -> int:
-        """With which the bare session is the fastest."""
-        return max(BATCHES, key=lambda batch: statistics.median(self.bare[batch]))
+    def measure(self, golden: npt.NDArray[np.uint8], images: list[bytes], count: int, seconds: float) -> None:
+        """Adds a round with `count` clients; a lone one is compared with the session's batch of one."""
+        batch = 1 if count == 1 else self.best_batch
+        before = bare_load(self.session, golden, batch, seconds / 2)
+        load = measure(self.running.port, _ROUTE, images, count, seconds)
+        self.rounds[count].append(_Beside(load, before, bare_load(self.session, golden, batch, seconds / 2)))
 
     def rates(self, concurrency: int) -> list[float]:
         """Images per second of the service in each round."""
-        return [load.rate for load in self.loads[concurrency]]
+        return [each.load.rate for each in self.rounds[concurrency]]
 
-    def figures(self, concurrency: int, beside: list[float]) -> dict[str, float | None]:
-        """Medians; ratios are computed per round, because a disturbance affects both sides of the same round.
+    def bare(self, concurrency: int) -> Load:
+        """The medians of what the session reached in the rounds with so many clients."""
+        loads = [load for each in self.rounds[concurrency] for load in (each.before, each.after)]
+        return Load(*(statistics.median(values) for values in zip(*map(astuple, loads), strict=True)))
+
+    def figures(self, concurrency: int, beside: list[float]) -> dict[str, Any]:
+        """Medians, and what each round had.
 
         Args:
             concurrency: of the clients.
             beside: images per second, in the same rounds, of what it is compared with.
         """
-        loads = self.loads[concurrency]
-        over = [load.median_ms - 1000 / rate for load, rate in zip(loads, self.bare[1], strict=True)]
+        rounds = self.rounds[concurrency]
+        of_bare = [each.of_bare for each in rounds]
+        over = [each.over_bare_ms for each in rounds]
         return {
             "rate": statistics.median(self.rates(concurrency)),
-            "of_bare": _ratio(self.rates(concurrency), self.bare[self.best_batch]),
+            "of_bare": statistics.median(of_bare) if concurrency > 1 else None,
+            "of_bare_in_rounds": of_bare,
             "ratio": _ratio(self.rates(concurrency), beside),
-            "median_ms": statistics.median(load.median_ms for load in loads),
+            "median_ms": statistics.median(each.load.median_ms for each in rounds),
             "over_bare_ms": statistics.median(over) if concurrency == 1 else None,
+            "over_bare_ms_in_rounds": over,
         }
 
 
@@ -124,16 +156,15 @@ def _compare(
         candidates = {}
         for name, file in graphs.items():
             running = stack.enter_context(service(models, {"variant": name}))
-            candidates[name] = _Candidate(running, Session(folder / file, "cpu"))
+            session = Session(folder / file, "cpu")
+            best = max(BATCHES, key=lambda batch: bare_rate(session, golden, batch, arguments.seconds / 2))
+            candidates[name] = _Candidate(running, session, best)
         for port in (theirs.port, *(each.running.port for each in candidates.values())):
             measure(port, _ROUTE, images, 64, 1)  # warm
         for _ in range(arguments.rounds):
-            for each in candidates.values():
-                for batch in BATCHES:
-                    each.bare[batch].append(bare_rate(each.session, golden, batch, arguments.seconds / 3))
             for count in CONCURRENCIES:
                 for each in candidates.values():
-                    each.loads[count].append(measure(each.running.port, _ROUTE, images, count, arguments.seconds))
+                    each.measure(golden, images, count, arguments.seconds)
                 written[count].append(measure(theirs.port, _ROUTE, images, count, arguments.seconds).rate)
     found = {}
     for name, each in candidates.items():
@@ -149,10 +180,10 @@ def _print(
     console: Console, title: str, candidate: _Candidate, other: str, beside: dict[int, list[float]]
 ) -> dict[str, Any]:
     """Prints the figures of a candidate and returns them."""
-    bare = {batch: statistics.median(rates) for batch, rates in candidate.bare.items()}
-    best = candidate.best_batch
+    one, many = candidate.bare(1), candidate.bare(CONCURRENCIES[-1])
     table = Table(
-        title=f"{title}: bare session {bare[best]:.0f} images/s (batch {best}), {1000 / bare[1]:.2f} ms for one"
+        title=f"{title}: bare session {many.rate:.0f} images/s (batch {candidate.best_batch}), "
+        f"{one.median_ms:.2f} ms for one"
     )
     for column in ("concurrency", "service/s", "vs bare", f"{other}/s", f"vs {other}", "median ms", "ms over bare"):
         table.add_column(column, justify="right")
@@ -164,15 +195,18 @@ def _print(
             "beside": statistics.median(beside[count]),
         }
         rows.append(row)
-        over = row["over_bare_ms"]
+        of_bare, over = (
+            "" if row[name] is None else f"{row[name]:.2f} ({min(row[each]):.2f}–{max(row[each]):.2f})"
+            for name, each in (("of_bare", "of_bare_in_rounds"), ("over_bare_ms", "over_bare_ms_in_rounds"))
+        )
         table.add_row(
-            str(count), f"{row['rate']:.0f}", f"{row['of_bare']:.2f}", f"{row['beside']:.0f}", f"{row['ratio']:.2f}",
-            f"{row['median_ms']:.2f}", "" if over is None else f"{over:.2f}",
+            str(count), f"{row['rate']:.0f}", of_bare, f"{row['beside']:.0f}", f"{row['ratio']:.2f}",
+            f"{row['median_ms']:.2f}", over,
         )  # fmt: skip
     console.print(table)
     return {
-        "bare": {str(batch): rate for batch, rate in bare.items()},
-        "best_batch": best,
+        "bare": {"rate": many.rate, "alone_ms": one.median_ms},
+        "best_batch": candidate.best_batch,
         "beside": other,
         "rows": rows,
     }
