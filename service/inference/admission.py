@@ -161,9 +161,10 @@ class Admission:
             queued = min(queued, 2 * len(queue.lone))
             reserved = min(reserved, 2 * (self._reserved_lone - context.reserved) + unread)
         wait = (queued + reserved + flow.in_flight) * flow.seconds_per_item + reserved * self._seconds_to_prepare
-        if wait and self._scheduler:
-            wait += self._scheduler.seconds_for_others(flow, wait)
         left = min(self._max_wait, context.deadline - time.monotonic())
+        # Each of the others gets as long as this one at the most, so nearly always they need not be added up.
+        if self._scheduler and wait * self._scheduler.models > left / 2:
+            wait += self._scheduler.seconds_for_others(flow, wait)
         if left <= 0:
             context.check()
         if full:

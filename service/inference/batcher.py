@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
 _SWEEP_SECONDS = 0.05
+# A call that takes longer has its client watched, which takes a task of its own.
+_SLOW_SECONDS = 0.1
 # After this many consecutive failed batches the model itself is suspected.
 _FAILURES = 10
 
@@ -183,7 +185,7 @@ class Batcher:
             for submission in list(self._waiting):
                 context = submission.context
                 if not submission.over and now < context.deadline:
-                    if now - submission.submitted >= _SWEEP_SECONDS:
+                    if now - submission.submitted >= _SLOW_SECONDS:
                         context.slow()
                     continue
                 ended = True

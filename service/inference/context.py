@@ -16,7 +16,7 @@ class Context:
     Args:
         timeout: seconds.
         priority: lower goes first.
-        on_slow: called once, on the event loop, if the call takes longer than a twentieth of a second or so; whoever
+        on_slow: called once, on the event loop, if the call takes longer than a tenth of a second or so; whoever
             made the call begins to watch its client then, which would cost a fast call more than it gains.
 
     Attributes:

@@ -123,10 +123,12 @@ class Scheduler:
 
     def __init__(self, threads: int, name: str = "scheduler") -> None:
         self.threads = threads
-        self.lock = threading.Condition()
+        self.lock = threading.RLock()
         self._loop = asyncio.get_running_loop()
         self._flows: list[Flow] = []
         self._running: list[_Running] = []
+        # Threads that wait for work. The last one to go idle is woken first: its core still has the model in its cache.
+        self._idle: list[threading.Condition] = []
         self._clock = 0.0  # virtual time: what the flow that was served last had used
         self._closed = False
         self._workers = [
@@ -149,7 +151,12 @@ class Scheduler:
         """Says that items of a model wait; called on the event loop."""
         with self.lock:
             if self._may_start(flow)[0]:
-                self.lock.notify()
+                self._wake_thread()
+
+    @property
+    def models(self) -> int:
+        """How many are registered."""
+        return len(self._flows)
 
     def seconds_for_others(self, flow: Flow, seconds: float) -> float:
         """How long the device works for other models while it does `seconds` of work for `flow`.
@@ -168,7 +175,8 @@ class Scheduler:
         """Ends the threads, or leaves those whose model hangs after `timeout` seconds."""
         with self.lock:
             self._closed = True
-            self.lock.notify_all()
+            while self._idle:
+                self._wake_thread()
         end = math.inf if timeout is None else time.monotonic() + timeout
         for worker in self._workers:
             await asyncio.to_thread(worker.join, None if timeout is None else max(0.0, end - time.monotonic()))
@@ -182,7 +190,8 @@ class Scheduler:
             end_process(lost)
 
     def _run_batches(self) -> None:
-        while running := self._take():
+        work = threading.Condition(self.lock)
+        while running := self._take(work):
             flow, batch = running.flow, running.batch
             batch.run(flow.run if running.all_cores else flow.run_on_one_core or flow.run)
             with self.lock:
@@ -194,16 +203,26 @@ class Scheduler:
             # A thread that waits for its next batch must not keep a model alive that is served no longer.
             del running, flow, batch
 
-    def _take(self) -> _Running | None:
-        """The next batch, once one may start; None when the scheduler is closed."""
+    def _take(self, work: threading.Condition) -> _Running | None:
+        """The next batch, once one may start; None when the scheduler is closed.
+
+        Args:
+            work: this thread waits for it while there is nothing to do.
+        """
         with self.lock:
             while not self._closed:
                 if running := self._next():
                     if any(self._may_start(flow)[0] for flow in self._flows if len(flow.queue)):
-                        self.lock.notify()
+                        self._wake_thread()
                     return running
-                self.lock.wait()
+                self._idle.append(work)
+                work.wait()
         return None
+
+    def _wake_thread(self) -> None:
+        """Has an idle thread look for work, if there is one; called with the lock."""
+        if self._idle:
+            self._idle.pop().notify()
 
     def _next(self) -> _Running | None:
         """The batch that should start now: one of the model that has used the device least."""
