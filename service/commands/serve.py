@@ -90,6 +90,7 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
 
     def started() -> None:
         app.repository.on_closed = memory.settle
+        app.repository.one_client = lambda: len(connections) == 1
         memory.settle()
         if worker:
             worker.started()
@@ -108,6 +109,7 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server = Server(app, reload=reload, started=started, trim=memory.Trimmer(), tick=tick)
+    connections = server.server_state.connections
     try:
         server.run(sockets=[listener])
     except SystemExit:

@@ -208,6 +208,8 @@ class Repository:
         self.refused: dict[str, str] = {}
         # Called when a version that was replaced has been closed, and its memory can be had back.
         self.on_closed: Callable[[], None] | None = None
+        # Whether a single client is connected: only a server knows.
+        self.one_client: Callable[[], bool] = lambda: False
 
     @property
     def models(self) -> dict[str, Version]:
@@ -352,7 +354,9 @@ class Repository:
         """The scheduler of a device, whose threads begin with its first model."""
         if device not in self._schedulers:
             threads = self._threads if device == "cpu" else GPU_BATCHES
-            self._schedulers[device] = Scheduler(threads, name=f"scheduler-{device}")
+            self._schedulers[device] = Scheduler(
+                threads, name=f"scheduler-{device}", one_client=lambda: self.one_client()
+            )
         return self._schedulers[device]
 
     def _retire(self, version: Version) -> None:

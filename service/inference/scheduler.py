@@ -30,6 +30,8 @@ LONG_SECONDS = 0.005
 # A batch that was held up (by another process, say) counts as so many times as long as usual; taken for what it was, a
 # single one would have the requests after it refused for a wait that is not there.
 _MOST_TIMES = 4.0
+# An item that costs less may run on the event loop, while that holds up nobody.
+_SHORT_SECONDS = 0.005
 # Batches that a GPU works on at a time: one is copied while the other is computed.
 GPU_BATCHES = 2
 
@@ -116,13 +118,15 @@ class Scheduler:
     Args:
         threads: how many batches may run at a time: the cores of a CPU.
         name: of the threads.
+        one_client: whether a single client is connected, so that nobody else waits for the event loop.
 
     Attributes:
         lock: guards the queues of the models.
     """
 
-    def __init__(self, threads: int, name: str = "scheduler") -> None:
+    def __init__(self, threads: int, name: str = "scheduler", one_client: Callable[[], bool] = lambda: False) -> None:
         self.threads = threads
+        self._one_client = one_client
         self.lock = threading.RLock()
         self._loop = asyncio.get_running_loop()
         self._flows: list[Flow] = []
@@ -148,10 +152,18 @@ class Scheduler:
             self._flows.remove(flow)
 
     def wake(self, flow: Flow) -> None:
-        """Says that items of a model wait; called on the event loop."""
+        """Says that items of a model wait; called on the event loop.
+
+        A lone item of a lone client is run at once: handing it over to a thread, and its result back, would take longer
+        than all else that the service does for it.
+        """
         with self.lock:
-            if self._may_start(flow)[0]:
+            running = self._next() if self._may_run_here(flow) else None
+            if running is None and self._may_start(flow)[0]:
                 self._wake_thread()
+        if running is not None:
+            self._run(running)
+            flow.deliver(running.batch)
 
     @property
     def models(self) -> int:
@@ -192,16 +204,20 @@ class Scheduler:
     def _run_batches(self) -> None:
         work = threading.Condition(self.lock)
         while running := self._take(work):
-            flow, batch = running.flow, running.batch
-            batch.run(flow.run if running.all_cores else flow.run_on_one_core or flow.run)
-            with self.lock:
-                self._running.remove(running)
-                flow.in_flight -= len(batch.entries)
-                flow.used += batch.seconds * (self.threads if running.all_cores else 1) - running.charged
-                flow.learn(batch, 1 if running.all_cores else self.threads)
-            self._call_on_loop(flow.deliver, batch)
+            self._run(running)
+            self._call_on_loop(running.flow.deliver, running.batch)
             # A thread that waits for its next batch must not keep a model alive that is served no longer.
-            del running, flow, batch
+            del running
+
+    def _run(self, running: _Running) -> None:
+        """Runs a batch that was taken, and settles what it was charged."""
+        flow, batch = running.flow, running.batch
+        batch.run(flow.run if running.all_cores else flow.run_on_one_core or flow.run)
+        with self.lock:
+            self._running.remove(running)
+            flow.in_flight -= len(batch.entries)
+            flow.used += batch.seconds * (self.threads if running.all_cores else 1) - running.charged
+            flow.learn(batch, 1 if running.all_cores else self.threads)
 
     def _take(self, work: threading.Condition) -> _Running | None:
         """The next batch, once one may start; None when the scheduler is closed.
@@ -258,6 +274,17 @@ class Scheduler:
         # Beside its own batch on all cores, another one pays only if many items wait.
         may_start = crowded or not any(running.all_cores for running in own)
         return (limit if may_start else 0), False
+
+    def _may_run_here(self, flow: Flow) -> bool:
+        """Whether what waits is a single short item for an idle CPU, and its client the only one."""
+        return (
+            len(flow.queue) == 1
+            and flow.run_on_one_core is not None
+            and 0 < flow.seconds_per_item < _SHORT_SECONDS
+            and not self._running
+            and self._one_client()
+            and not any(len(other.queue) for other in self._flows if other is not flow)
+        )
 
     def _call_on_loop(self, callback: Callable[..., None], argument: Any) -> None:
         """Calls back on the event loop, which may have ended while a model was hanging."""

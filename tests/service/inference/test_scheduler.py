@@ -261,3 +261,24 @@ def test_one_batch_that_was_held_up_says_little_about_the_next():
     for _ in range(50):
         flow.learn(held_up)
     assert flow.seconds_per_item > 1
+
+
+@pytest.mark.parametrize(
+    ("clients", "items", "seconds", "here"),
+    [(1, 1, 0.001, True), (2, 1, 0.001, False), (1, 2, 0.001, False), (1, 1, 0.01, False)],
+    ids=["alone", "two clients", "two items", "a long item"],
+)
+async def test_a_lone_clients_short_item_runs_on_the_event_loop(clients: int, items: int, seconds: float, here: bool):
+    threads = []
+
+    def run(batch: list[int]) -> list[int]:
+        threads.append(threading.current_thread())
+        return batch
+
+    scheduler = Scheduler(2, one_client=lambda: clients == 1)
+    batcher = batcher_on(scheduler, run, run, seconds_per_item=seconds)
+    async with asyncio.timeout(PATIENCE):
+        assert await enqueue(batcher, list(range(items))).future == list(range(items))
+        await batcher.close()
+        await scheduler.close()
+    assert [thread is threading.current_thread() for thread in threads] == [here]
