@@ -1,16 +1,21 @@
 """Checks that the served models are as good as their manifests state, on the original test items over HTTP.
 
-python -m benchmarks.served --classifier ../data/cifar10 --detector ../data/bccd --topics ../data/reuters-r52
+python -m benchmarks.served --classifier ../data/cifar10 --detector ../data/bccd
+python -m benchmarks.served --topics ../data/reuters-r52 --digits ../data/mnist
 """
 
 import argparse
 import asyncio
+import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 from rich.console import Console
 
 from benchmarks.servers import service
@@ -23,6 +28,7 @@ def main() -> None:
     parser.add_argument("--classifier", metavar="DATA", help="the data set of the classifiers: a folder or hub id")
     parser.add_argument("--detector", metavar="DATA", help="the data set of the detector")
     parser.add_argument("--topics", metavar="DATA", help="the data set of the text classifier")
+    parser.add_argument("--digits", metavar="DATA", help="the data set of the autoencoder")
     parser.add_argument("--images", type=int, default=1000, help="maximum number of test images, evenly spread")
     arguments = parser.parse_args()
     console = Console()
@@ -31,13 +37,8 @@ def main() -> None:
         served = httpx.get(f"{url}/v1/models").json()["models"]
         for model in served:
             if arguments.classifier and model["task"] == "classification":
-                accuracy, count = _accuracy(url, model["name"], arguments.classifier, arguments.images)
-                error = (accuracy * (1 - accuracy) / count) ** 0.5
-                stated = model["metrics"]["accuracy"]
-                console.print(
-                    f"{model['name']}: accuracy {accuracy:.4f} on {count} test images over HTTP (standard error "
-                    f"{error:.4f}); stated {stated:.4f}"
-                )
+                answers, labels = _image_answers(url, model["name"], arguments.classifier, arguments.images)
+                _print_labelled(console, model, answers, labels)
             if arguments.detector and model["task"] == "detection":
                 map_50, mean = _average_precision(url, model["name"], arguments.detector)
                 stated = model["metrics"]
@@ -46,14 +47,40 @@ def main() -> None:
                     f"{stated['map_50']:.4f} and {stated['map']:.4f}"
                 )
             if arguments.topics and model["task"] == "text":
-                accuracy, count = _text_accuracy(url, model["name"], arguments.topics)
-                stated = model["metrics"]["accuracy"]
+                answers, labels = _text_answers(url, model["name"], arguments.topics)
+                _print_labelled(console, model, answers, labels)
+            if arguments.digits and model["task"] == "autoencoder":
+                noisy, restored, count = _denoising(url, model["name"], arguments.digits, arguments.images)
                 console.print(
-                    f"{model['name']}: accuracy {accuracy:.4f} on {count} test texts over HTTP; stated {stated:.4f}"
+                    f"{model['name']}: mean squared error {noisy:.4f} of {count} noisy test images, {restored:.4f} "
+                    "restored over HTTP"
                 )
 
 
-def _accuracy(url: str, model: str, source: str, most: int) -> tuple[float, int]:
+def _print_labelled(
+    console: Console, model: dict[str, Any], answers: list[dict[str, Any]], labels: npt.NDArray[np.int64]
+) -> None:
+    """Accuracy, macro F1 and expected calibration error of answers that hold the probability of every label."""
+    from sklearn.metrics import confusion_matrix
+
+    from training.calibrate import expected_calibration_error
+    from training.evaluation import macro_f1
+
+    probabilities = np.zeros((len(answers), len(answers[0]["results"][0]["labels"])), np.float32)
+    for row, answer in zip(probabilities, answers, strict=True):
+        for label in answer["results"][0]["labels"]:
+            row[label["index"]] = label["probability"]
+    found = probabilities.argmax(1)
+    accuracy = float((found == labels).mean())
+    console.print(
+        f"{model['name']}: accuracy {accuracy:.4f} of {len(labels)} test items over HTTP (standard error "
+        f"{(accuracy * (1 - accuracy) / len(labels)) ** 0.5:.4f}), stated {model['metrics']['accuracy']:.4f}; macro F1 "
+        f"{macro_f1(confusion_matrix(labels, found, labels=range(probabilities.shape[1]))):.4f}; "
+        f"expected calibration error {expected_calibration_error(probabilities, labels):.4f}"
+    )
+
+
+def _image_answers(url: str, model: str, source: str, most: int) -> tuple[list[dict[str, Any]], npt.NDArray[np.int64]]:
     import datasets
 
     part = datasets.load_dataset(source)["test"]
@@ -61,19 +88,37 @@ def _accuracy(url: str, model: str, source: str, most: int) -> tuple[float, int]
     label = next(name for name, kind in part.features.items() if isinstance(kind, datasets.ClassLabel))
     part = part.cast_column(image, datasets.Image(decode=False))
     part = part.select(range(0, len(part), max(1, -(-len(part) // most))))
-    answers = asyncio.run(_ask(f"{url}/v1/predict?top_k=1&model={model}", [item[image]["bytes"] for item in part]))
-    found = np.array([answer["results"][0]["labels"][0]["index"] for answer in answers])
-    return float((found == np.array(part[label])).mean()), len(part)
+    contents = [item[image]["bytes"] for item in part]
+    return asyncio.run(_ask(f"{url}/v1/predict?top_k=1000&model={model}", contents)), np.array(part[label])
 
 
-def _text_accuracy(url: str, model: str, source: str) -> tuple[float, int]:
+def _text_answers(url: str, model: str, source: str) -> tuple[list[dict[str, Any]], npt.NDArray[np.int64]]:
     from training.text.data import load_texts
 
     test = load_texts(source).test
     contents = [text.encode() for text in test.texts]
-    answers = asyncio.run(_ask(f"{url}/v1/classify-text?top_k=1&model={model}", contents, media_type="text/plain"))
-    found = np.array([answer["results"][0]["labels"][0]["index"] for answer in answers])
-    return float((found == test.labels).mean()), len(test)
+    answers = asyncio.run(_ask(f"{url}/v1/classify-text?top_k=1000&model={model}", contents, media_type="text/plain"))
+    return answers, np.asarray(test.labels)
+
+
+def _denoising(url: str, model: str, source: str, most: int) -> tuple[float, float, int]:
+    """Mean squared errors, pixels from 0 to 1, of noisy test images and of what is made of them; how many there are."""
+    from training.autoencoder.evaluation import add_noise, flat
+    from training.images import load_images
+
+    test = load_images(source).test
+    clean = test.images[:: max(1, -(-len(test) // most))]
+    noisy = add_noise(clean)
+    contents = []
+    for pixels in noisy:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.squeeze()).save(buffer, "PNG")
+        contents.append(buffer.getvalue())
+    answers = asyncio.run(_ask(f"{url}/v1/reconstruct?invert=never&model={model}", contents))
+    files = [base64.b64decode(answer["results"][0]["png"]) for answer in answers]
+    restored = np.stack([np.asarray(Image.open(io.BytesIO(file))).reshape(clean.shape[1:]) for file in files])
+    before, after = (float(np.square(flat(one) - flat(clean)).mean()) for one in (noisy, restored))
+    return before, after, len(clean)
 
 
 def _average_precision(url: str, model: str, source: str) -> tuple[float, float]:
