@@ -10,12 +10,21 @@ class TextGraph(nn.Module):
     Args:
         network: returns logits.
         temperature: the logits are divided by it before the softmax.
+        linear: returns decision values, which are added to the logits; None for the network alone.
+        share: the decision values are multiplied by it.
     """
 
-    def __init__(self, network: nn.Module, temperature: float) -> None:
+    def __init__(
+        self, network: nn.Module, temperature: float, linear: nn.Module | None = None, share: float = 0.0
+    ) -> None:
         super().__init__()
         self.network = network
         self.temperature = temperature
+        self.linear = linear if share else None
+        self.share = share
 
     def forward(self, ids: Tensor) -> Tensor:
-        return torch.softmax(self.network(ids) / self.temperature, dim=1)
+        logits = self.network(ids)
+        if self.linear is not None:
+            logits = logits + self.share * self.linear(ids)
+        return torch.softmax(logits / self.temperature, dim=1)

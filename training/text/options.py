@@ -40,6 +40,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument(
         "--wide", action="store_true", default=None, help="add a bag-of-words layer beside the encoders (default: off)"
     )
+    net.add_argument(
+        "--linear",
+        action="store_true",
+        help="after the training, add the votes of a linear support vector machine on tf-idf, which count as much as "
+        "validation says (default: off)",
+    )
     net.add_argument("--words", type=int, help="the most words in the vocabulary (default: all)")
     net.add_argument("--length", type=int, help="truncate texts to this many words (default: by the data)")
     net.add_argument(

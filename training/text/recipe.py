@@ -31,14 +31,15 @@ from training.text.data import TextData, load_texts
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator
 from training.text.graph import TextGraph
-from training.text.network import NetworkSettings, build
+from training.text.linear import LinearClassifier, choose_share, decide, fit_linear
+from training.text.network import NetworkSettings, TextNetwork, build
 from training.text.operators import TRANSLATIONS
 from training.text.options import DEFAULTS
 from training.text.parts import of_texts
 from training.text.report import write_report
 from training.text.samples import draw_texts
 from training.text.study import run_study
-from training.text.task import Ids, TextClassification, TextSettings, padded
+from training.text.task import Ids, TextClassification, TextSettings, padded, predict
 from training.text.tokenizer import to_ids
 from training.text.vocabulary import choose_vocabulary, make_tokenizer
 
@@ -95,19 +96,38 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     model = as_served(model)
+    graph = TextGraph(model, 1.0)
+    if arguments.linear:
+        linear = fit_linear(train, data.train.labels, words, len(data.classes))
+        graph = _with_votes(model, linear, [validation[i] for i in choosing], data.validation.labels[choosing], console)
     write = partial(
         _write_version,
         run=run,
-        graph=TextGraph(model, 1.0).eval(),
+        graph=graph.eval(),
         evaluator=TextEvaluator(data, train, validation, test),
         test=test,
         tokenizer=tokenizer,
         length=length,
-        stated=run.stated(network, settings, learning),
+        stated=run.stated(network, settings, learning) | {"linear": graph.share},
         state=state,
         study=study,
     )
     run.deliver((run.name, write), text=data.test.texts[0])
+
+
+def _with_votes(
+    network: TextNetwork, linear: LinearClassifier, texts: Sequence[Ids], labels: Ids, console: Console
+) -> TextGraph:
+    """The network with the votes of a linear classifier, which count as much as is best for these texts."""
+    logits, decisions = predict(network, texts), decide(linear, texts)
+    share = choose_share(logits, decisions, labels)
+    alone, both = ((votes.argmax(1) == labels).mean() for votes in (logits, logits + share * decisions))
+    console.print(
+        f"linear classifier: its decision values count {share:g} times; validation accuracy {both:.4f}, of the network "
+        f"alone {alone:.4f}",
+        highlight=False,
+    )
+    return TextGraph(network, 1.0, linear, share)
 
 
 def _vocabulary(
@@ -138,7 +158,8 @@ def _describe_network(stated: dict[str, Any]) -> str:
     kind = f"bidirectional {cell}" if encoders == 1 else f"{encoders} bidirectional {cell}s over shared word embeddings"
     if stated["vocabulary"] != "words":
         kind = kind.replace("word embeddings", "embeddings") + f", on parts of words ({stated['vocabulary']})"
-    return f"{kind}, plus a bag-of-words layer" if stated["wide"] else kind
+    more = ["a bag-of-words layer"] * stated["wide"] + ["a linear classifier on tf-idf"] * bool(stated["linear"])
+    return f"{kind}, plus {' and '.join(more)}" if more else kind
 
 
 def _write_version(
@@ -197,7 +218,7 @@ def _write_version(
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
-        training=training_card("python -m training text", stated, state, network),
+        training=training_card("python -m training text", stated, state, graph),
         golden=card,
         files={},
     )

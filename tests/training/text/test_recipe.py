@@ -37,7 +37,7 @@ def published(tmp_path_factory):
         patch.setattr("training.text.study.LENGTHS", (3,))
         patch.setattr("training.text.study.EPOCHS", 1)
         folders = ["--run-dir", folder / "run", "--models", folder / "models"]
-        said = run(*TINY, "--data", source, *folders, "--publish", "--study")
+        said = run(*TINY, "--data", source, *folders, "--publish", "--study", "--linear")
     return folder / "models" / "topics" / "1", said
 
 
@@ -49,6 +49,7 @@ def test_the_version_can_be_served_and_learned_something(published):
     assert manifest.metrics.accuracy > 0.9
     assert "tokenizer.json" in manifest.files
     Session(folder / MODEL, "cpu").check(folder, manifest)
+    assert "linear classifier: its decision values count" in said
     assert f"test accuracy {manifest.metrics.accuracy:.4f} (linear baseline" in said
 
 

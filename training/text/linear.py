@@ -1,0 +1,107 @@
+"""A linear support vector machine on tf-idf, whose votes are added to those of the network in the same graph."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.svm import LinearSVC
+from torch import Tensor, nn
+
+from service.tasks.text.reading import PAD, UNKNOWN
+from training.calibrate import Floats, fit_temperature
+
+Ids = npt.NDArray[np.int64]
+
+# How much a decision value counts beside a log-probability of the network; 0 leaves the linear classifier out.
+SHARES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+# Exponent of the classes' inverse frequency: rare classes would otherwise lose every vote.
+_BALANCE = 0.5
+# How much a mistake costs beside a large weight.
+_C = 0.5
+
+
+class LinearClassifier(nn.Module):
+    """Decision values of a linear classifier on tf-idf (Joachims 1998).
+
+    Args:
+        idf: inverse document frequency of each word, shape (words,); 0 for what does not count.
+        weights: of the tf-idf of each word for each class, shape (words, classes).
+        bias: shape (classes,).
+    """
+
+    idf: Tensor
+    bias: Tensor
+
+    def __init__(self, idf: Floats, weights: Floats, bias: Floats) -> None:
+        super().__init__()
+        self.register_buffer("idf", torch.from_numpy(idf))
+        self.register_buffer("bias", torch.from_numpy(bias))
+        self.votes = nn.Embedding.from_pretrained(torch.from_numpy(idf[:, None] * weights))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Shape (batch, classes), for token ids, int64, shape (batch, time), padded with 0 at the end."""
+        # Sublinear term frequency: a word that a text has n times counts 1 + ln n times, divided among its n places.
+        count = (ids[:, :, None] == ids[:, None, :]).float().sum(-1)
+        frequency = (1 + count.log()) / count
+        length = ((frequency * self.idf[ids]).square() * count).sum(1, keepdim=True).sqrt()
+        return (self.votes(ids) * (frequency / length.clamp_min(1e-6))[..., None]).sum(1) + self.bias
+
+
+def fit_linear(texts: Sequence[Ids], labels: Ids, words: int, classes: int) -> LinearClassifier:
+    """A support vector machine of the training texts, one class against the rest.
+
+    Args:
+        texts: token ids of each.
+        labels: shape (n,); every class has a text.
+        words: size of the vocabulary.
+        classes: how many.
+    """
+    tfidf = TfidfTransformer(sublinear_tf=True)
+    features = tfidf.fit_transform(_counts(texts, words))
+    idf = tfidf.idf_.copy()
+    idf[[PAD, UNKNOWN]] = 0
+    of_class = np.bincount(labels, minlength=classes)
+    weights = of_class**-_BALANCE
+    # The mean weight of a text is 1, so that C means the same for any number of classes.
+    weights *= len(labels) / (weights * of_class).sum()
+    machine = LinearSVC(C=_C, class_weight=dict(enumerate(weights)), random_state=0).fit(features, labels)
+    coefficients, bias = machine.coef_, machine.intercept_
+    if classes == 2:  # a single machine tells them apart
+        coefficients, bias = np.concatenate((-coefficients, coefficients)) / 2, np.concatenate((-bias, bias)) / 2
+    return LinearClassifier(*(array.astype(np.float32) for array in (idf, coefficients.T, bias)))
+
+
+@torch.no_grad()
+def decide(linear: LinearClassifier, texts: Sequence[Ids]) -> Floats:
+    """The decision values of texts of any length, shape (texts, classes)."""
+    return np.concatenate([linear(torch.from_numpy(ids)[None]).numpy() for ids in texts])
+
+
+def choose_share(logits: Floats, decisions: Floats, labels: Ids) -> float:
+    """The share of the decision values in the sum that makes the labels likeliest, at a temperature of its own.
+
+    Args:
+        logits: of the network, shape (n, classes).
+        decisions: of the linear classifier, shape (n, classes).
+        labels: shape (n,).
+    """
+
+    def loss(share: float) -> float:
+        both = logits + np.float32(share) * decisions
+        calibrated = torch.from_numpy(both) / fit_temperature(both, labels)
+        return F.cross_entropy(calibrated, torch.from_numpy(labels)).item()
+
+    return min(SHARES, key=loss)
+
+
+def _counts(texts: Sequence[Ids], words: int) -> csr_matrix:
+    """How often each text has each known word, shape (texts, words)."""
+    rows = np.repeat(np.arange(len(texts)), [len(ids) for ids in texts])
+    columns = np.concatenate(texts)
+    known = (columns != PAD) & (columns != UNKNOWN)
+    # Entries for the same place are added up.
+    return csr_matrix((known[known].astype(float), (rows[known], columns[known])), (len(texts), words))
