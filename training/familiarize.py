@@ -187,8 +187,8 @@ def _section(card: FamiliarityCard) -> Sequence[str]:
                 for each in card.foreign
             ],
         ),
-        "Training saw none of these data. An AUROC of 0.5 tells nothing, 1 everything; a false alarm is a test item "
-        "that looks as unfamiliar as 95 % of the other data do. Other kinds of data are told. What is near the "
-        "training data is not told: something of an unknown class that has much in common with a known one, and what "
-        "is mistaken for another class.",
+        "Training saw none of these data. An AUROC of 0.5 is that of a guess, 1 that of a score without mistakes; a "
+        "false alarm is a test item that looks as unfamiliar as 95 % of the other data do. The score recognises data "
+        "of another kind. It does not recognise what is near the training data: something of an unknown class that has "
+        "much in common with a known one, and what is mistaken for another class.",
     ]

@@ -81,14 +81,21 @@ def draw_curves(
         initial: the validation figures before the first step, if they are known.
     """
     ends = np.arange(1, len(history) + 1)
+    marker = "." if len(history) < 6 else ""  # a line through one point cannot be seen
     name = f"train_{curve.training or curve.figure}"
     if all(name in row for row in history):
-        axis.plot(ends - 0.5, [row[name] for row in history], color=TRAINING, label="training (mean of the epoch)")
+        axis.plot(
+            ends - 0.5,
+            [row[name] for row in history],
+            color=TRAINING,
+            marker=marker,
+            label="training (mean of the epoch)",
+        )
     name = f"validation_{curve.figure}"
     if all(name in row for row in history):
         known = [(0, initial[curve.figure])] if initial and curve.figure in initial else []
         known += [(int(end), row[name]) for end, row in zip(ends, history, strict=True)]
-        axis.plot(*zip(*known, strict=True), color=MEASURED, label="validation (after the epoch)")
+        axis.plot(*zip(*known, strict=True), color=MEASURED, marker=marker, label="validation (after the epoch)")
     axis.set(xlabel="epoch", ylabel=curve.label, xlim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if curve.logarithmic:

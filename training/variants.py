@@ -14,12 +14,14 @@ from service.inference.golden import compare
 from service.inference.session import Session
 from training.evaluator import Array, Inputs
 from training.markdown import table
-from training.plots import save_plot
+from training.plots import ACCENT, MEASURED, save_plot
 
 _HEADING = "## Variants"
 _PLOT = "variants.png"
 # A difference on another machine may be larger than any that was seen here.
 _MARGIN = 2.0
+# Of the vertical axis.
+_LEAST_RANGE = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +211,15 @@ def _plot(axis: Axes, trials: list[Trial]) -> None:
     points = {"reference": (measured[0].speed[-1].reference, measured[0].validation.reference)}
     points |= {trial.name: (trial.speed[-1].items_per_second, trial.validation.value) for trial in measured}
     for name, (speed, value) in points.items():
-        axis.scatter(speed, value)
+        axis.scatter(speed, value, color=MEASURED if name == "reference" else ACCENT)
         axis.annotate(name, (speed, value), xytext=(5, 5), textcoords="offset points")
     axis.set(
         xlabel=f"items per second in batches of {measured[0].speed[-1].batch}",
         ylabel=f"validation {measured[0].validation.figure}",
     )
     axis.margins(0.2)
+    # A smaller range would make much of differences that are chance.
+    low, high = axis.get_ylim()
+    if high - low < _LEAST_RANGE:
+        middle = (low + high) / 2
+        axis.set_ylim(middle - _LEAST_RANGE / 2, middle + _LEAST_RANGE / 2)

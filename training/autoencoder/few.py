@@ -90,13 +90,15 @@ def run_study(
         )
         real = data.train.take(chosen)
         model = Autoencoder(data.shape, network.latent, network.widths)
-        task = Reconstruction(real.images, real.images, ReconstructionSettings())
+        # What is generated is to help, not what is restored.
+        learning = ReconstructionSettings(denoise=0)
+        task = Reconstruction(real.images, real.images, learning)
         how = FitSettings(
             epochs=settings.autoencoder_epochs, batch_size=50, optimizer="adamw", lr=2e-3, ema=0.99, seed=seed
         )
         # With so few images there are none left to choose an epoch by, here and below.
         fit(model, task, how, folder, accelerator=accelerator, console=quiet, keep="last")
-        recompute_norms(model, real.images)
+        recompute_norms(model, real.images, learning.denoise)
         density = fit_density(encode(model, real.images), real.labels, len(data.classes), DensitySettings(seed=seed))
         count = settings.generated
         latents = [density.draw(count, seed=1000 * seed + label, label=label)[0] for label in range(len(data.classes))]

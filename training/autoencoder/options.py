@@ -26,6 +26,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=float,
         help="weight of the distance between the latents of an image and of it shifted (default: 0.04)",
     )
+    how.add_argument(
+        "--denoise",
+        type=float,
+        help="largest standard deviation of the noise that half of the images are encoded with (default: 0.5)",
+    )
     how.add_argument("--components", type=int, help="Gaussians per class in the density of the latents (default: 10)")
     how.add_argument(
         "--judge-epochs",

@@ -86,7 +86,7 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     model = as_served(model)
-    recompute_norms(model, data.train.images)
+    recompute_norms(model, data.train.images, learning.denoise)
     with tempfile.TemporaryDirectory() as scratch:
         parts = _export_parts(run.name, model, data, Path(scratch))
         findings = evaluate(Graphs(*(part.path for part in parts)), data, judge, fitting, arguments.generated, few)

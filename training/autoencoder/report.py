@@ -29,6 +29,7 @@ from training.plots import TRUE, Curve, draw_curves, save_plot, show_image
 Images = npt.NDArray[np.uint8]
 _COLUMNS = 12
 _MAPPED = 2000
+_COMPARED = 500
 # From here on the judge takes restored images for what they are.
 _RESTORED = 0.9
 _UNLABELLED = (
@@ -111,21 +112,20 @@ def write_report(
     rows = (*np.split(single, 2), *np.split(sampled, 2))
     names = ("one Gaussian", "one Gaussian", "mixture", "mixture")
     _strip(folder / "single-against-mixture.png", *zip(names, rows, strict=True))
-    indices, distances = nearest(sampled[:_COLUMNS], data.train.images)
+    indices, _ = nearest(sampled[:_COLUMNS], data.train.images)
     _strip(folder / "nearest.png", ("generated", sampled[:_COLUMNS]), ("nearest", data.train.images[indices]))
-    _, of_test = nearest(test[:500], data.train.images)
+    generated = decode(model, findings.density.draw(_COMPARED, seed=2)[0])
+    compared = (generated, findings.reconstructed[:_COMPARED], test[:_COMPARED])
+    gaps = [float(nearest(images, data.train.images)[1].mean()) for images in compared]
     save_plot(folder / "map.png", 8, 6.5, 1, lambda axes: _map(axes[0], findings, data))
-    (folder / "README.md").write_text(
-        _card(manifest, data, findings, float(distances.mean()), float(of_test.mean()), onnx_difference)
-    )
+    (folder / "README.md").write_text(_card(manifest, data, findings, gaps, onnx_difference))
 
 
 def _card(
     manifest: AutoencoderManifest,
     data: ImageData,
     findings: Findings,
-    generated_gap: float,
-    test_gap: float,
+    gaps: Sequence[float],
     onnx_difference: float,
 ) -> str:
     metrics = findings.metrics
@@ -142,26 +142,20 @@ def _card(
         "## Reconstruction",
         "Test images (above) and their reconstructions:",
         "![Reconstructed](reconstructed.png)",
-        *_denoising(findings.denoising),
+        *_denoising(findings.denoising, manifest.training.settings.get("denoise", 0)),
         "Interpolation between the latents of two images:",
         "![Interpolated](interpolated.png)",
         "## Generation",
         "Generated images, a row for each class, sampled from the density of its latents:",
         "![Generated](generated.png)",
-        "Latents sampled from a single Gaussian of the right mean and standard deviation do not decode to images (the "
-        "upper two rows); the mixture of Gaussians fitted to each class's latents after the training does (the lower "
-        "two):",
+        "The upper two rows decode latents that are sampled from a single Gaussian with the mean and the standard "
+        "deviation of each latent, the lower two those from the mixture of Gaussians that is fitted to each class's "
+        "latents after the training. Only the mixture knows which latents occur together:",
         "![Single Gaussian against mixture](single-against-mixture.png)",
         *_judgement(manifest),
         "Are they memorised? Generated images and the nearest training image of each:",
         "![Nearest training images](nearest.png)",
-        f"The mean squared difference from the nearest training image is {generated_gap:.4f} for generated images and "
-        f"{test_gap:.4f} for real test images"
-        + (
-            ": generated images are no nearer to the training images than real ones are."
-            if generated_gap >= test_gap
-            else ": generated images are nearer to the training images than real ones are, because they are smoother."
-        ),
+        _memory(gaps),
         "## The latents as features",
         (
             f"Logistic regression on the {manifest.latent} latents has a test accuracy of "
@@ -176,6 +170,22 @@ def _card(
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _memory(gaps: Sequence[float]) -> str:
+    """Whether generated images are copies: how near they and others are to the training images.
+
+    Args:
+        gaps: mean squared differences from the nearest training image, of generated images, of reconstructions of test
+            images, which are as smooth but no copies, and of test images themselves.
+    """
+    generated, reconstructed, real = gaps
+    return (
+        f"The mean squared difference from the nearest training image is {generated:.4f} for generated images, "
+        f"{reconstructed:.4f} for reconstructions of test images, which the same decoder draws, and "
+        f"{real:.4f} for the test images themselves. Generated images are "
+        + ("no nearer than the reconstructions." if generated >= reconstructed else "nearer than the reconstructions.")
+    )
 
 
 def _judgement(manifest: AutoencoderManifest) -> list[str]:
@@ -198,8 +208,8 @@ def _judgement(manifest: AutoencoderManifest) -> list[str]:
     ]
 
 
-def _denoising(found: Denoising) -> list[str]:
-    """What the reconstruction makes of noise, good or bad."""
+def _denoising(found: Denoising, strength: float) -> list[str]:
+    """What the reconstruction makes of noise, good or bad, and with how much of it the network was trained."""
     change = "less" if found.restored_mse < found.noisy_mse else "no less"
     said = (
         f"Test images, the same with noise of standard deviation {NOISE:g} added, and the reconstructions from that. "
@@ -213,6 +223,11 @@ def _denoising(found: Denoising) -> list[str]:
         )
         if found.judged_restored < _RESTORED:
             said += " This network does not restore noisy images."
+    if strength:
+        said += (
+            f" In training half of the images were encoded with noise of a random strength up to {strength:g}, and "
+            "were to be reconstructed without it."
+        )
     return [said, "![Denoised](denoised.png)"]
 
 

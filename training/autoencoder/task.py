@@ -30,11 +30,15 @@ class ReconstructionSettings:
         consistency: weight of the mean squared distance between the latents of an image and of the same image shifted
             by a few pixels: what does not change the content should hardly change the latents (the invariance term of
             Bardes et al. 2022, arXiv:2105.04906; it needs no labels, and the reconstruction prevents a collapse).
+        denoise: half of the images are encoded with noise added to their pixels, of a standard deviation between 0 and
+            this on the 0 to 1 scale, and are to be reconstructed without it (Vincent et al. 2008, "Extracting and
+            composing robust features with denoising autoencoders"); 0 for none.
     """
 
     shrink: float = 1e-4
     noise: float = 0.15
     consistency: float = 0.04
+    denoise: float = 0.5
 
 
 class Reconstruction(Task):
@@ -66,23 +70,41 @@ class Reconstruction(Task):
         pixels = to_pixels(images)
         inner: Any = getattr(network, "module", network)  # several GPUs wrap it
         noise = torch.randn((len(items), inner.latent), generator=draw.own, device=device) * self._settings.noise
-        reconstructed, latents = network(pixels, noise)
+        reconstructed, latents = network(corrupt(pixels, self._settings.denoise, draw.own), noise)
         error = F.mse_loss(reconstructed.float(), pixels)
         loss = error + self._settings.shrink * latents.float().square().mean()
         if self._settings.consistency:
-            shifted = inner.encoder(self._shift(images, items.to(device), epoch, draw.own))
-            loss = loss + self._settings.consistency * F.mse_loss(shifted.float(), latents.float())
+            # With noise of its own, so that batch normalisation sees the same kind of batch twice.
+            shifted = corrupt(self._shift(images, items.to(device), epoch, draw.own), self._settings.denoise, draw.own)
+            codes = inner.encoder(shifted)
+            loss = loss + self._settings.consistency * F.mse_loss(codes.float(), latents.float())
         return loss, {"error": error}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.task.Task`."""
+        """See `training.task.Task`; a part of the images has noise, the same every time, as in training."""
         assert isinstance(network, Autoencoder)  # noqa: S101 - only an autoencoder learns this
         with accelerator.autocast():
-            error = float(reconstruction_errors(network, self._validation).mean())
+            error = float(reconstruction_errors(network, self._validation, self._settings.denoise).mean())
         return {"error": error, "score": 1 - error}
 
 
-def recompute_norms(network: Autoencoder, images: Images) -> None:
+def corrupt(pixels: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """The pixels with noise added to about half of the images, of a strength drawn for each.
+
+    Args:
+        pixels: float, 0 to 1, shape (batch, channels, height, width).
+        most: the largest standard deviation of the noise.
+        generator: on the device of `pixels`.
+    """
+    if not most:
+        return pixels
+    strength = torch.rand((2, len(pixels), 1, 1, 1), generator=generator, device=pixels.device)
+    noise = torch.randn(pixels.shape, generator=generator, device=pixels.device)
+    deviation = torch.where(strength[0] < 0.5, most * strength[1], 0)
+    return (pixels + deviation * noise).clamp(0, 1)
+
+
+def recompute_norms(network: Autoencoder, images: Images, denoise: float) -> None:
     """Recomputes the statistics of batch normalisation for the final weights; leaves the network in evaluation mode.
 
     Those from training come partly from shifted images and noisy latents, and from earlier weights.
@@ -90,10 +112,12 @@ def recompute_norms(network: Autoencoder, images: Images) -> None:
     Args:
         network: trained.
         images: of the training split, uint8, shape (n, height, width, channels).
+        denoise: as it was trained (`ReconstructionSettings`).
     """
     device = next(network.parameters()).device
+    generator = torch.Generator(device).manual_seed(0)
     parts = (images[start : start + EVALUATION_BATCH] for start in range(0, len(images), EVALUATION_BATCH))
-    update_bn((to_pixels(torch.from_numpy(part).to(device)) for part in parts), network)
+    update_bn((corrupt(to_pixels(torch.from_numpy(part).to(device)), denoise, generator) for part in parts), network)
     network.eval()
 
 
@@ -122,14 +146,21 @@ def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArra
 
 
 @torch.no_grad()
-def reconstruction_errors(network: Autoencoder, images: Images) -> npt.NDArray[np.float32]:
-    """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes."""
+def reconstruction_errors(network: Autoencoder, images: Images, denoise: float = 0.0) -> npt.NDArray[np.float32]:
+    """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes.
+
+    Args:
+        network: is left in evaluation mode.
+        images: uint8, shape (n, height, width, channels).
+        denoise: as `ReconstructionSettings` has it; a part of the images is then encoded with noise.
+    """
     network.eval()
     device = next(network.parameters()).device
+    generator = torch.Generator(device).manual_seed(0)
     errors = []
     for start in range(0, len(images), EVALUATION_BATCH):
         pixels = to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))
-        reconstructed, _ = network(pixels)
+        reconstructed, _ = network(corrupt(pixels, denoise, generator))
         errors.append((reconstructed.float() - pixels).square().mean((1, 2, 3)).cpu())
     return torch.cat(errors).numpy()
 

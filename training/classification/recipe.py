@@ -151,7 +151,7 @@ def _study(run: Run[ImageData], network: NetworkSettings, learning: Classificati
     """The effect of filters, layers and dropout, with the learning rate of a training from scratch."""
     settings = dataclasses.replace(fit_defaults(network.arch, run.data), seed=seed)
     return run_study(
-        cnn_variants(network, run.data, seed),
+        cnn_variants(network, run.data),
         run.data,
         settings,
         learning,

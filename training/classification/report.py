@@ -9,6 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from service.tasks.classification.manifest import ClassifierManifest
+from training.classification.effects import write_study_section
 from training.evaluation import Evaluation
 from training.images import ImageData
 from training.markdown import figures, interval, label_set_table, provenance, table, training_section
@@ -65,7 +66,8 @@ def write_report(
     mistakes = _worst(evaluation)
     if len(mistakes):
         _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
-    (folder / "README.md").write_text(_card(manifest, evaluation, data, result, others, study, len(mistakes)))
+    section = write_study_section(folder, study) if study else []
+    (folder / "README.md").write_text(_card(manifest, evaluation, data, result, others, section, len(mistakes)))
 
 
 def _card(
@@ -74,7 +76,7 @@ def _card(
     data: ImageData,
     result: dict[str, Any],
     others: Sequence[dict[str, Any]],
-    study: Sequence[dict[str, Any]],
+    study: Sequence[str],
     mistakes: int,
 ) -> str:
     metrics, calibration = manifest.metrics, manifest.calibration
@@ -152,25 +154,7 @@ def _card(
         ),
         "Times are medians of the ONNX Runtime session without the service, on the CPUs of the machine that trained.",
     ]
-    if study:
-        parts += [
-            "## The effect of filters, layers and dropout",
-            f"Each row is {study[0]['epochs']} epochs on {study[0]['train']} training images, without a teacher and "
-            "without CutMix; accuracy on the validation split, so the rows are comparable only with each other, not "
-            "with the table above.",
-            table(
-                ("change", "parameters", "training accuracy", "validation accuracy", "seconds"),
-                [
-                    (
-                        row["change"],
-                        f"{row['parameters']:,}",
-                        *figures(row["train_accuracy"], row["validation_accuracy"]),
-                        f"{row['seconds']:.0f}",
-                    )
-                    for row in study
-                ],
-            ),
-        ]
+    parts += study
     parts += provenance(manifest, f"{result['onnx_difference']:.1g}")
     return "\n\n".join(parts) + "\n"
 

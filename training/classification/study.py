@@ -1,8 +1,8 @@
-"""What one change of a network gains: short trainings that differ in nothing else."""
+"""What one change of a network gains: short trainings that differ in nothing else, each with several seeds."""
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,43 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
+from training.augment import Augment
 from training.cards import count_parameters
 from training.classification.architectures import NetworkSettings, build
+from training.classification.options import DEFAULTS, Arch
 from training.classification.task import Classification, ClassificationSettings
 from training.fit import fit
-from training.images import ImageData
+from training.images import ImageData, ImageSplit
 from training.labels import predict
 from training.rows import Row, keep_rows, recall_rows
 from training.settings import FitSettings
 
-EPOCHS = 6
-IMAGES = 5000
+EPOCHS = 12
+IMAGES = 2500
+MEASURED = 2000
+SEEDS = 3
+# Of the validation images, while a training runs: nothing is chosen by them.
+_WATCHED = 50
+_PLAIN = Augment(flip=False, translate=0, cutout=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A network with one change.
+
+    Attributes:
+        build: makes it from a seed.
+        kind: of the change, which says why it matters (`training.classification.effects`); empty for none.
+        arch: whose learning rate it takes, compared with that of the CNN.
+    """
+
+    build: Callable[[int], nn.Module]
+    kind: str = ""
+    arch: Arch = "cnn"
 
 
 def run_study(
-    variants: Mapping[str, Callable[[], nn.Module]],
+    variants: Mapping[str, Variant],
     data: ImageData,
     settings: FitSettings,
     learning: ClassificationSettings,
@@ -35,13 +57,15 @@ def run_study(
     console: Console,
     network: Mapping[str, Any] | None = None,
 ) -> list[Row]:
-    """Trains each variant for a few epochs on the same part of the training split.
+    """Trains each variant a few times on the same part of the training split, long enough to learn it by heart.
+
+    Without augmentation, so that the few epochs suffice for that.
 
     Args:
-        variants: builds each network, by what is different in it.
+        variants: by what is different in them.
         data: its validation split measures; the test split is not used.
-        settings: of the training, except for the epochs, the batch size and the weight averaging.
-        learning: likewise, except for CutMix.
+        settings: of the training, except for the epochs, the batch size, the weight averaging and the seed.
+        learning: likewise, except for augmentation.
         path: the JSON file that keeps the rows; a variant that is already in it, measured with the same data and
             settings, is not trained again.
         accelerator: the device and the precision.
@@ -49,42 +73,58 @@ def run_study(
         network: the settings that are varied, in plain JSON types.
 
     Returns:
-        A row for each variant: `change`, `epochs`, `train` (images), `parameters`, `train_accuracy` (of the images
-        trained on, without augmentation), `validation_accuracy`, `seconds`.
+        A row for each variant: `change`, `kind`, `epochs`, `train` (images), `measured` (validation images),
+        `parameters`, `train_accuracy` (of the images trained on) and `validation_accuracy`, both a list with a value
+        for each seed, and `seconds` (of one training).
     """
     order = np.random.default_rng(settings.seed).permutation(len(data.train))
     part = data.train.take(order[:IMAGES])
-    # With so few images, batches of the usual size would make too few steps; and CutMix needs many.
+    order = np.random.default_rng(settings.seed).permutation(len(data.validation))
+    measured = data.validation.take(order[:MEASURED])
+    # With so few images, batches of the usual size would make too few steps.
     short = replace(settings, epochs=EPOCHS, batch_size=min(settings.batch_size, 64), ema=0.0)
-    plain = replace(learning, augment=replace(learning.augment, cutmix=0.0))
     short = replace(short, lr=settings.lr * short.batch_size / settings.batch_size)
+    plain = replace(learning, augment=_PLAIN)
     origin = {
         "data": data.fingerprint,
         "train": len(part),
+        "measured": len(measured),
+        "seeds": SEEDS,
         "network": network,
         "settings": asdict(short),
         "learning": asdict(plain),
         "precision": accelerator.mixed_precision,
     }
     rows = recall_rows(path, origin)
-    for change, make in variants.items():
+    for change, variant in variants.items():
         if change in (row["change"] for row in rows):
             continue
-        console.print(f"study: {change}")
-        model = make()
-        started = time.perf_counter()
-        task = Classification(part, data.validation, plain)
-        state = fit(model, task, short, path.parent / "study", accelerator=accelerator, console=console, keep="last")
-        seconds = time.perf_counter() - started
-        correct = predict(model, part.images, accelerator).argmax(1) == part.labels
+        rate = short.lr * DEFAULTS[variant.arch].lr / DEFAULTS["cnn"].lr
+        started, figures = time.perf_counter(), []
+        for seed in range(settings.seed, settings.seed + SEEDS):
+            model = variant.build(seed)
+            task = Classification(part, measured.take(np.arange(min(_WATCHED, len(measured)))), plain)
+            how = replace(short, lr=rate, seed=seed)
+            quiet, folder = Console(quiet=True), path.parent / "study"
+            fit(model, task, how, folder, accelerator=accelerator, console=quiet, keep="last")
+            figures.append([_accuracy(model, split, accelerator) for split in (part, measured)])
+        seconds = (time.perf_counter() - started) / SEEDS
+        known, unknown = (list(one) for one in zip(*figures, strict=True))
+        console.print(
+            f"study: {change}: accuracy {np.mean(known):.4f} on training, {np.mean(unknown):.4f} on validation images, "
+            f"{seconds:.0f} s",
+            highlight=False,
+        )
         rows.append(
             {
                 "change": change,
+                "kind": variant.kind,
                 "epochs": EPOCHS,
                 "train": len(part),
+                "measured": len(measured),
                 "parameters": count_parameters(model),
-                "train_accuracy": float(correct.mean()),
-                "validation_accuracy": state.history[-1]["validation_accuracy"],
+                "train_accuracy": known,
+                "validation_accuracy": unknown,
                 "seconds": seconds,
             }
         )
@@ -93,16 +133,29 @@ def run_study(
     return rows
 
 
-def cnn_variants(network: NetworkSettings, data: ImageData, seed: int) -> dict[str, Callable[[], nn.Module]]:
-    """The CNN as it is, and with one setting changed at a time."""
+def _accuracy(model: nn.Module, split: ImageSplit, accelerator: Accelerator) -> float:
+    return float((predict(model, split.images, accelerator).argmax(1) == split.labels).mean())
+
+
+def cnn_variants(network: NetworkSettings, data: ImageData) -> dict[str, Variant]:
+    """The CNN as it is, the dense network, and the CNN with one setting changed at a time."""
     half, more = (tuple(round(width * factor) for width in network.widths) for factor in (0.5, 1.5))
-    changes: dict[str, dict[str, Any]] = {
-        "unchanged": {},
-        f"half the filters {half}": {"widths": half},
-        f"1.5 times the filters {more}": {"widths": more},
-        **({f"{network.depth - 1} convolutions per group": {"depth": network.depth - 1}} if network.depth > 1 else {}),
-        f"{network.depth + 1} convolutions per group": {"depth": network.depth + 1},
-        "dropout 0.2": {"dropout": 0.2},
-        "dropout 0.5": {"dropout": 0.5},
+    changes: dict[str, tuple[str, dict[str, Any]]] = {
+        "unchanged": ("", {}),
+        "dense layers": ("dense", {"arch": "mlp"}),
+        f"half the filters {half}": ("fewer filters", {"widths": half}),
+        f"1.5 times the filters {more}": ("more filters", {"widths": more}),
+        _depth(network.depth - 1): ("fewer layers", {"depth": network.depth - 1}),
+        _depth(network.depth + 1): ("more layers", {"depth": network.depth + 1}),
+        "dropout 0.2": ("dropout", {"dropout": 0.2}),
+        "dropout 0.5": ("dropout", {"dropout": 0.5}),
     }
-    return {name: partial(build, replace(network, **change), data, seed) for name, change in changes.items()}
+    return {
+        name: Variant(partial(build, replace(network, **change), data), kind, change.get("arch", "cnn"))
+        for name, (kind, change) in changes.items()
+        if change.get("depth", 1) > 0
+    }
+
+
+def _depth(count: int) -> str:
+    return f"{count} convolution{'s' * (count != 1)} per group"

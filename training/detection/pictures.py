@@ -90,7 +90,7 @@ def overlap_examples(found: Sequence[Detections], split: DetectionSplit) -> list
 def draw_overlap(
     axes: Sequence[Axes], split: DetectionSplit, examples: Sequence[tuple[int, Box, Box, int, float]]
 ) -> None:
-    """Draws examples of `overlap_examples`: the true box dashed, the found one solid, what they share shaded."""
+    """Draws examples of `overlap_examples`: the true box dashed, the found one solid, shaded what both cover."""
     for axis in axes:
         axis.axis("off")
     for axis, (index, truth, box, label, overlap) in zip(axes, examples, strict=False):

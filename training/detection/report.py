@@ -110,7 +110,7 @@ def _card(
         "(right):",
         "![True and found boxes](samples.jpg)",
         *training_section(manifest, f"the {len(data.validation)} validation images", result["training_seconds"]),
-        "Training images after augmentation:",
+        "Training images as the network sees them, after augmentation, with their boxes:",
         "![Augmented training images](augmented.jpg)",
         "## Cost",
         table(
@@ -135,7 +135,8 @@ def _measure_section(overlap: bool) -> list[str]:
     return [
         "A found box is compared with a true one by their *intersection over union* (IoU): the area that both cover, "
         "divided by the area that either covers; 1 for the same box, 0 for boxes that do not touch. Where a detection "
-        "counts as right from an IoU of 0.5, these are right or wrong:",
+        "counts as right from an IoU of 0.5, these are right or wrong (the true box is dashed, the found one has the "
+        "colour of its class, and what both cover is shaded):",
         *(["![Intersection over union](overlap.jpg)"] if overlap else []),
         "Sort all detections of a class by their score and take in one after the other: *recall*, the share of the "
         "objects that are found, can only rise, while *precision*, the share of the detections that are right, falls "
@@ -196,7 +197,8 @@ def _mistake_section(wrong: Mistakes) -> str:
         f"{sum(wrong.kinds.values())} detections are wrong: {kinds}. {wrong.missed} objects are missed. "
         "*Wrong class*: the box matches an object of another class; *poor box*: it overlaps an object of its class, "
         "but with an IoU of less than 0.5; *found twice*: a better detection has already found the object; *nothing "
-        "there*: none of these."
+        "there*: none of these. In the matrix the row *background* holds the detections that match no object, and the "
+        "column *background* the objects that are missed."
     )
 
 
@@ -221,9 +223,9 @@ def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest, confidence: fl
         for index, (label, curve) in enumerate(curves.per_class.items()):
             axis.plot(*_found_part(curves.confidence, curve, figure), color=class_colour(index), label=label)
         axis.plot(*_found_part(curves.confidence, curves.overall, figure), color=MEASURED, linewidth=2.4, label="all")
-        axis.axvline(confidence, color=GUIDE, zorder=0)
+        axis.axvline(confidence, color=GUIDE, zorder=0, label=f"default: {confidence:g}")
         name = "F1" if figure == "f1" else figure
-        axis.set(xlabel="confidence threshold", ylabel=name, title=name, xlim=(0, 1), ylim=(0, 1.02))
+        axis.set(xlabel="confidence threshold", ylabel=name, title=f"{name} on test", xlim=(0, 1), ylim=(0, 1.02))
     axes[0].legend()
 
 

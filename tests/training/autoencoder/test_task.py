@@ -4,7 +4,13 @@ import torch.nn.functional as F
 
 from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms, reconstruction_errors
+from training.autoencoder.task import (
+    Reconstruction,
+    ReconstructionSettings,
+    corrupt,
+    recompute_norms,
+    reconstruction_errors,
+)
 from training.task import Draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
@@ -12,7 +18,7 @@ ITEMS = torch.tensor([3, 1, 7, 5])
 
 
 def loss_of(network, **settings):
-    task = Reconstruction(IMAGES, IMAGES, ReconstructionSettings(**settings))
+    task = Reconstruction(IMAGES, IMAGES, ReconstructionSettings(**{"denoise": 0, **settings}))
     draw = Draw(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
     with torch.no_grad():
         return task.loss(network, ITEMS, 0, draw, torch.device("cpu"))
@@ -39,11 +45,35 @@ def test_consistency_is_how_far_a_shift_moves_the_latents():
     torch.testing.assert_close(difference, 2 * moved, rtol=1e-4, atol=1e-6)
 
 
+def test_the_loss_is_measured_against_the_image_without_its_noise():
+    network = Autoencoder((16, 16, 1), latent=3, widths=(4,)).eval()
+    generator = torch.Generator().manual_seed(1)
+    torch.randn((4, 3), generator=generator)  # the noise of the latents is drawn first
+    pixels = to_pixels(torch.from_numpy(IMAGES)[ITEMS])
+    noisy = corrupt(pixels, 0.5, generator)
+    assert (noisy != pixels).any()
+    _, figures = loss_of(network, noise=0, consistency=0, denoise=0.5)
+    torch.testing.assert_close(figures["error"], F.mse_loss(network(noisy)[0], pixels))
+
+
+def test_half_of_the_images_get_noise_of_a_random_strength():
+    grey = torch.full((2000, 1, 8, 8), 0.5)
+    noisy = corrupt(grey, 0.2, torch.Generator().manual_seed(0))
+    deviations = (noisy - grey).flatten(1).std(1)
+    clean = (deviations == 0).float().mean()
+    assert 0.45 < clean < 0.55
+    strengths = deviations[deviations > 0]
+    assert abs(strengths.mean() - 0.1) < 0.01
+    assert strengths.max() < 0.3
+    assert 0 <= noisy.min() <= noisy.max() <= 1
+    assert corrupt(grey, 0, torch.Generator()) is grey
+
+
 def test_recomputed_statistics_are_those_of_the_images_themselves():
     network = Autoencoder((16, 16, 1), latent=3, widths=(4,))
     network(to_pixels(torch.from_numpy(255 - IMAGES)))  # of other images
     before = reconstruction_errors(network, IMAGES).mean()
-    recompute_norms(network, IMAGES)
+    recompute_norms(network, IMAGES, denoise=0)
     assert not network.training
     norm = network.encoder.body[1]
     outputs = network.encoder.body[0](to_pixels(torch.from_numpy(IMAGES)))

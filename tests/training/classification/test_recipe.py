@@ -12,6 +12,7 @@ from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.classification import recipe
 from training.classification.architectures import NetworkSettings
+from training.classification.network import MLP
 from training.classification.options import DEFAULTS, add_arguments
 from training.classification.study import cnn_variants
 from training.options import override
@@ -257,10 +258,11 @@ def test_a_teacher_that_is_not_a_model_is_refused(source, tmp_path):
 
 
 def test_the_study_varies_one_thing_at_a_time(colours):
-    variants = cnn_variants(NetworkSettings(widths=(8, 16)), colours, 0)
-    networks = {name: build_one() for name, build_one in variants.items()}
+    variants = cnn_variants(NetworkSettings(widths=(8, 16)), colours)
+    networks = {name: variant.build(0) for name, variant in variants.items()}
     weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
-    assert len(weights) == 7
+    assert len(weights) == 8
+    assert isinstance(networks["dense layers"], MLP)
     base = weights["unchanged"]
     assert weights["half the filters (4, 8)"] < base < weights["1.5 times the filters (12, 24)"]
     assert weights["2 convolutions per group"] < base < weights["4 convolutions per group"]
@@ -271,10 +273,13 @@ def test_the_study_varies_one_thing_at_a_time(colours):
 def test_the_study_goes_into_the_report(source, tmp_path, monkeypatch):
     monkeypatch.setattr("training.classification.study.EPOCHS", 1)
     monkeypatch.setattr("training.classification.study.IMAGES", 20)
+    monkeypatch.setattr("training.classification.study.SEEDS", 1)
     run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--study")
-    report = (tmp_path / "run" / "export" / "report" / "README.md").read_text()
+    folder = tmp_path / "run" / "export" / "report"
+    report = (folder / "README.md").read_text()
     assert "## The effect of filters, layers and dropout" in report
     assert "| dropout 0.5 |" in report
+    assert (folder / "study.png").is_file()
 
 
 def test_the_study_is_of_the_cnn(source, tmp_path):
