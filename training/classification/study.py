@@ -23,8 +23,8 @@ from training.labels import predict
 from training.rows import Row, keep_rows, recall_rows
 from training.settings import FitSettings
 
-EPOCHS = 12
-IMAGES = 2500
+EPOCHS = 16
+IMAGES = 1500
 MEASURED = 2000
 SEEDS = 3
 # Of the validation images, while a training runs: nothing is chosen by them.
