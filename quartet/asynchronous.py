@@ -154,6 +154,8 @@ class AsyncClient:
         recall: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        strict: bool | None = None,
+        level: float | None = None,
         errors: Errors = "raise",
         progress: bool | None = None,
     ) -> Any:
@@ -167,6 +169,8 @@ class AsyncClient:
             recall: use the highest threshold that reached this recall on the validation split.
             classes: only these labels.
             max_detections: the most boxes of an image.
+            strict: finds nothing in an image that is unlike the training data: whose `unfamiliar` is below `level`.
+            level: for `strict`; the share of ordinary images that are refused too.
             errors: as for `predict`.
             progress: as for `predict`.
         """
@@ -177,6 +181,8 @@ class AsyncClient:
             "recall": recall,
             "classes": None if classes is None else ",".join([classes] if isinstance(classes, str) else classes),
             "max_detections": max_detections,
+            "strict": strict,
+            "level": level,
         }
         return await self._calls.images("detect", Detections.read, images, options, errors, progress)
 

@@ -42,6 +42,8 @@ class DetectOptions(ModelOptions, total=False):
     recall: float | None
     classes: Sequence[str] | None
     max_detections: int | None
+    strict: bool | None
+    level: float | None
 
 
 class EncodeOptions(ModelOptions, total=False):

@@ -1,6 +1,7 @@
-"""Measures a published model anew and writes its report: a new version with the same graph, without a training.
+"""Measures a published model anew and writes its report: a new version with the same weights, without a training.
 
-For what has changed since it was published: how figures are measured, what chooses thresholds, how reports look.
+For what has changed since it was published: how figures are measured, what chooses thresholds, how reports look. What
+a detector keeps of its boxes is chosen anew too.
 """
 
 import json
@@ -10,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from service.inference.cards import ManifestBase
@@ -25,14 +27,19 @@ from training.detection.data import DetectionData
 from training.detection.evaluation import Detections
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.report import write_report as write_detection_report
+from training.detection.task import DetectionSettings
+from training.detection.tuning import choose, graph_outputs, replace_best
 from training.evaluation import milliseconds_per_image
 from training.evaluator import Evaluator
 from training.publish import publish
 from training.published import evaluator_of, find_version
+from training.variants import as_defined
 
 # What only the training knows is kept of the old report.
 _KEPT = ("## The effect of filters, layers and dropout", "## What it does not know", "## Variants")
 _LAST = "## Provenance"
+# The settings of a detector's training that say what it kept meanwhile.
+_SUPPRESSION = ("iou", "floor", "max_detections")
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -82,6 +89,7 @@ def _measure(target: Path, manifest: ManifestBase, evaluator: Evaluator, compare
             (target / "report" / RESULT).write_text(json.dumps(result, indent=1) + "\n")
             return card
         case DetectorManifest(), DetectionEvaluator():
+            manifest = _choose_suppression(target, manifest, evaluator.data)
             measured = evaluator.evaluate(target / MODEL)
             photographs = manifest.model_copy(update=measured.fields)
             _write_detection_report(target, photographs, evaluator.data, measured.found)
@@ -89,11 +97,28 @@ def _measure(target: Path, manifest: ManifestBase, evaluator: Evaluator, compare
     raise TypeError(f"{type(manifest).__name__} and {type(evaluator).__name__} are of two tasks")
 
 
+def _choose_suppression(target: Path, manifest: DetectorManifest, data: DetectionData) -> DetectorManifest:
+    """Chooses what the graph in `target` keeps of its boxes, and makes it and its golden file do so."""
+    settings = DetectionSettings(**{name: manifest.training.settings[name] for name in _SUPPRESSION})
+    base = settings.suppression.model_copy(update={"max_detections": manifest.suppression.max_detections})
+    graph = target / MODEL
+    suppression = choose(graph_outputs(graph, data.validation), data.validation, data.classes, base)
+    # Variants have a suppression of their own, which would stay.
+    if suppression == manifest.suppression or manifest.variants:
+        return manifest
+    replace_best(graph, suppression)
+    golden = target / manifest.golden.file
+    with np.load(golden) as file:
+        inputs = {spec.name: file[spec.name] for spec in manifest.inputs}
+    np.savez_compressed(golden, allow_pickle=False, **inputs, **as_defined(graph, inputs))
+    return manifest.model_copy(update={"suppression": suppression})
+
+
 def _write_detection_report(
     target: Path, manifest: DetectorManifest, data: DetectionData, found: Sequence[Detections]
 ) -> None:
     graph, training = target / MODEL, manifest.training
-    augment, some = dict(training.settings["augment"]), data.test.images[: manifest.max_batch]
+    some = data.test.images[: manifest.max_batch]
     result = {
         "parameters": training.parameters,
         "training_seconds": training.seconds,
@@ -103,8 +128,8 @@ def _write_detection_report(
         "history": [],
         "onnx_difference": "unknown",
     }
-    scaled = BoxAugment(**augment | {"scale": tuple(augment["scale"])})
-    write_detection_report(target / "report", manifest, found, data, scaled, result)
+    augment = BoxAugment.stated(training.settings)
+    write_detection_report(target / "report", manifest, found, data, augment, result)
 
 
 def _keep_sections(card: Path, before: str) -> None:

@@ -70,16 +70,8 @@ def export(
     )
     if program is None:  # the declared type allows it; but the exporter always returns a graph
         raise ExportMismatch("the exporter returned no graph")
-    # Everything in one file, without debug metadata, which contains paths of this machine.
-    model = program.model_proto
-    for node in model.graph.node:
-        del node.metadata_props[:]
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        del value.metadata_props[:]
-    del model.graph.metadata_props[:], model.metadata_props[:]
-    for node in model.graph.node:
-        node.doc_string = ""
-    onnx.save(model, path)
+    # Everything in one file.
+    onnx.save(without_debug_metadata(program.model_proto), path)
     onnx.checker.check_model(str(path), full_check=True)
 
     worst = check_export(
@@ -92,6 +84,17 @@ def export(
         tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
         worst,
     )
+
+
+def without_debug_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, from which what the exporter notes is removed: it contains paths of this machine."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:], model.metadata_props[:]
+    return model
 
 
 def check_export(

@@ -3,7 +3,7 @@
 None of it is trained on, nor does it choose anything.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +41,32 @@ def named(options: Sequence[str]) -> dict[str, str]:
     return {name: source for name, _, source in pairs}
 
 
-def made_up_images(shape: tuple[int, int, int]) -> dict[str, UInt8Array]:
-    """Noise and smooth colours, uint8, shape (n, height, width, channels)."""
+def made_up_images(shape: tuple[int, int, int], count: int = MOST) -> dict[str, UInt8Array]:
+    """Noise and smooth colours, uint8, each of shape (count, height, width, channels)."""
     height, width, channels = shape
     random = np.random.default_rng(0)
-    noise = random.integers(0, 256, (MOST, *shape), dtype=np.uint8)
-    coarse = random.integers(0, 256, (MOST, _COARSE, _COARSE, channels), dtype=np.uint8)
+    noise = random.integers(0, 256, (count, *shape), dtype=np.uint8)
+    coarse = random.integers(0, 256, (count, _COARSE, _COARSE, channels), dtype=np.uint8)
     smooth = [
         np.asarray(Image.fromarray(each.squeeze()).resize((width, height), Image.Resampling.BICUBIC)) for each in coarse
     ]
-    return {"noise": noise, "smooth colours": np.stack(smooth).reshape(MOST, *shape)}
+    return {"noise": noise, "smooth colours": np.stack(smooth).reshape(count, *shape)}
 
 
-def read_images(source: str, shape: tuple[int, int, int]) -> UInt8Array:
-    """Up to `MOST` images of any source, as the model would be shown them; what cannot be read is left out.
+def read_images(
+    source: str,
+    shape: tuple[int, int, int],
+    most: int = MOST,
+    place: Callable[[UInt8Array, int, int], UInt8Array] = fit,
+) -> UInt8Array:
+    """Images of any source, as the model would be shown them; what cannot be read is left out.
 
     Args:
         source: as `training.image_sources.open_images` takes it without labels; with `crops:` before it, some squares
             of a quarter to all of the short side are cut out of each image instead.
         shape: height, width and channels.
+        most: how many at most.
+        place: brings an image to the height and width.
 
     Raises:
         DataError: there is none.
@@ -71,19 +78,19 @@ def read_images(source: str, shape: tuple[int, int, int]) -> UInt8Array:
     def read() -> Iterator[UInt8Array]:
         opened = open_images(source.removeprefix(_CROPS), Inspection(), Problems(), labelled=False)
         for items in opened.splits.values():
-            for index in random.permutation(items.indices)[:MOST]:
+            for index in random.permutation(items.indices)[:most]:
                 try:
                     image = EncodedImage.open(items.read(int(index)))
                     pixels = image.decode(channels) if cut else image.decode(channels, 2 * height, 2 * width)
                 except (QuartetError, OSError):
                     continue
                 for part in _squares(pixels, random) if cut else (pixels,):
-                    yield fit(part, height, width)
+                    yield place(part, height, width)
 
     images = list(read())
     if not images:
         raise DataError(f"{source}: holds no image that can be read.")
-    return np.stack([images[index] for index in random.permutation(len(images))[:MOST]])
+    return np.stack([images[index] for index in random.permutation(len(images))[:most]])
 
 
 def _squares(pixels: UInt8Array, random: np.random.Generator) -> Iterator[UInt8Array]:

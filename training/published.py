@@ -15,8 +15,10 @@ from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training import parts
 from training.classification.evaluator import ClassificationEvaluator
-from training.detection.data import load_detection
+from training.detection.augment import BoxAugment
+from training.detection.data import DetectionData, load_detection
 from training.detection.evaluator import DetectionEvaluator
+from training.detection.parts import of_photographs
 from training.evaluator import Evaluator
 from training.familiarity import Parts
 from training.images import ImageData, load_images
@@ -63,10 +65,7 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
             evaluator: Evaluator = ClassificationEvaluator(data, manifest.calibration.temperature)
             fingerprint = data.fingerprint
         case DetectorManifest():
-            size = (manifest.image.height, manifest.image.width)
-            photographs = load_detection(
-                arguments.data, size=size, bad=arguments.bad, limit=arguments.limit, seed=_seed(manifest)
-            )
+            photographs = _photographs(manifest, arguments)
             evaluator, fingerprint = DetectionEvaluator(photographs), photographs.fingerprint
         case TextManifest():
             texts = _texts(manifest, arguments)
@@ -102,6 +101,10 @@ def parts_of(
             images = _images(manifest, arguments)
             _check(images.fingerprint, manifest, arguments)
             return parts.of_images(images, sources)
+        case DetectorManifest():
+            photographs = _photographs(manifest, arguments)
+            _check(photographs.fingerprint, manifest, arguments)
+            return of_photographs(photographs, BoxAugment.stated(manifest.training.settings), sources)
         case EncoderManifest() | AutoencoderManifest():
             images = _images(manifest, arguments, labelled=False)
             _check(images.fingerprint, manifest, arguments)
@@ -144,6 +147,11 @@ def _images(
         encoding=arguments.encoding,
         seed=_seed(manifest),
     )
+
+
+def _photographs(manifest: DetectorManifest, arguments: Namespace) -> DetectionData:
+    size = (manifest.image.height, manifest.image.width)
+    return load_detection(arguments.data, size=size, bad=arguments.bad, limit=arguments.limit, seed=_seed(manifest))
 
 
 def _texts(manifest: TextManifest, arguments: Namespace) -> TextData:

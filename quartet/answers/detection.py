@@ -35,11 +35,12 @@ class Detections(ImageAnswer):
     """The objects of an image, the surest first.
 
     Attributes:
-        boxes: of the objects.
+        boxes: of the objects; none with `strict` for an image that is unlike the training data.
         counts: objects of each label.
         width: of the image, in pixels after EXIF rotation.
         height: likewise.
         threshold: from which an object counts.
+        unfamiliar: as of `Labelled`.
     """
 
     boxes: tuple[Box, ...]
@@ -47,6 +48,7 @@ class Detections(ImageAnswer):
     width: int
     height: int
     threshold: Threshold
+    unfamiliar: float | None = None
 
     @classmethod
     def read(cls, document: Document, served_by: ServedBy, **more: Any) -> Self:
@@ -54,6 +56,7 @@ class Detections(ImageAnswer):
         boxes = tuple(Box(**known(Box, box)) for box in document["boxes"])
         threshold = Threshold(**known(Threshold, document["threshold"]))
         rest = {name: document[name] for name in ("counts", "width", "height")}
+        rest["unfamiliar"] = document.get("unfamiliar")
         return cls(served_by=served_by, boxes=boxes, threshold=threshold, **rest, **more)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -53,7 +53,8 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
     """The largest difference between two answers to the same inputs.
 
     Arrays are compared element by element. Where an answer is a list (of detections, say), two entries of nearly the
-    same rank may be swapped, so each entry is compared with the one that is nearest to it.
+    same rank may be swapped, so each entry is compared with the one that is nearest to it. An output beside the lists
+    has a tolerance of its own, by which it is known.
 
     Args:
         want: what PyTorch gave (a variant: what its graph means), by the name of the output.
@@ -68,16 +69,17 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
             raise ValueError(f"output {name} is {got[name].shape}, not {array.shape}")
     if card.lists is not None and card.lists.order not in want:
         raise ValueError(f"lists.order: {card.lists.order!r} is none of the outputs {', '.join(want)}")
-    if card.lists is None:
-        found = [
-            Difference(name, _largest(array, got[name]), card.tolerances.get(name, card.atol))
-            for name, array in want.items()
-        ]
-    else:
-        found = [
+    lists = {} if card.lists is None else {name: array for name, array in want.items() if name not in card.tolerances}
+    found = [
+        Difference(name, _largest(array, got[name]), card.tolerances.get(name, card.atol))
+        for name, array in want.items()
+        if name not in lists
+    ]
+    if card.lists is not None:
+        found += [
             difference
             for row in range(len(want[card.lists.order]))
-            for one, other in ((want, got), (got, want))
+            for one, other in ((lists, got), ({name: got[name] for name in lists}, want))
             if (difference := _farthest(one, other, row, card)) is not None
         ]
     return max(found, key=lambda difference: difference.ratio, default=Difference(next(iter(want)), 0.0, card.atol))

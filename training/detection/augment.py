@@ -1,7 +1,8 @@
 """Augmentation of images and their boxes, on the device: mirror, scale and crop, mosaics of four images, colour."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,12 @@ class BoxAugment:
     scale: tuple[float, float] = (0.7, 1.4)
     mosaic: float = 0.5
     colour: float = 0.2
+
+    @classmethod
+    def stated(cls, settings: Mapping[str, Any]) -> Self:
+        """As the settings in a manifest state it."""
+        augment = dict(settings["augment"])
+        return cls(**augment | {"scale": tuple(augment["scale"])})
 
     def __call__(
         self,

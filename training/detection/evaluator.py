@@ -7,6 +7,7 @@ from typing import Any
 from service.tasks.detection.manifest import DetectorMetrics, ThresholdCurves
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
+from training.detection.graph import OUTPUTS
 from training.detection.task import EVALUATION_BATCH, in_originals
 from training.evaluator import Inputs, run_in_batches, sample
 from training.intervals import Interval
@@ -104,4 +105,5 @@ class DetectionEvaluator:
 
 def answers(graph: Path, split: DetectionSplit) -> list[Detections]:
     """The detections in each image, in pixels of the originals."""
-    return in_originals(split, 0, run_in_batches(graph, INPUT, split.images, EVALUATION_BATCH))
+    outputs = run_in_batches(graph, INPUT, split.images, EVALUATION_BATCH)
+    return in_originals(split, 0, outputs[: len(OUTPUTS)])

@@ -8,12 +8,15 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from service.tasks.detection.manifest import Suppression
 from training.augment import to_pixels
-from training.detection.network import Detector
+from training.detection.network import BINS, Detector, decode, grid
 
 # Its declared types do not allow a constant as an argument.
 op: Any = onnxscript.opset20
 OUTPUTS = ("boxes", "scores", "classes")
+# Boxes of a class that overlap by more are the same box, whatever else is kept.
+_SAME = 0.9
 
 
 @torch.library.custom_op("quartet::suppress", mutates_args=())
@@ -64,6 +67,78 @@ def _onnx_suppress(boxes: Any, scores: Any, iou: float, floor: float, limit: int
 TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {torch.ops.quartet.suppress.default: _onnx_suppress}
 
 
+class Best(nn.Module):
+    """The best detections of each image, given the network's outputs.
+
+    Args:
+        size: height and width of the images.
+        suppression: what is kept.
+    """
+
+    points: Tensor
+    strides: Tensor
+
+    def __init__(self, size: tuple[int, int], suppression: Suppression) -> None:
+        super().__init__()
+        self.suppression = suppression
+        points, strides = grid(size)
+        self.register_buffer("points", points, persistent=False)
+        self.register_buffer("strides", strides, persistent=False)
+
+    def forward(self, logits: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`boxes`, `scores` and `classes` of `DetectorGraph`, of logits and edge logits of `Detector`."""
+        chosen = self.suppression
+        boxes = decode(edges, self.points, self.strides)
+        logits = logits.float()
+        if chosen.spread_penalty:
+            usual = torch.tensor(chosen.usual_spreads or [0.0], device=logits.device)
+            logits = logits - chosen.spread_penalty * (relative_spread(edges)[..., None] - usual)
+        scores = logits.sigmoid().transpose(1, 2).contiguous()
+        iou = max(_SAME, chosen.iou) if chosen.soft else chosen.iou
+        scores = scores * suppress(boxes, scores, iou, chosen.floor, chosen.max_detections)
+        cells = boxes.shape[1]
+        best, index = scores.flatten(1).topk(min(chosen.max_detections, scores.shape[1] * cells), dim=1)
+        corners = boxes.gather(1, (index % cells)[..., None].expand(-1, -1, 4))
+        classes = index // cells
+        if chosen.soft:
+            best = best * (1 - overlap_with_better(corners, classes, chosen.iou))
+            best = torch.where(best > chosen.floor, best, 0.0)
+            best, order = best.topk(best.shape[1], dim=1)
+            corners, classes = corners.gather(1, order[..., None].expand(-1, -1, 4)), classes.gather(1, order)
+        found = best > 0
+        # Ties at 0 come in any order, which zeros hide.
+        return corners * found[..., None], best, torch.where(found, classes, 0)
+
+
+def relative_spread(edges: Tensor) -> Tensor:
+    """How uncertain the edges of boxes are, shape (batch, cells), of edge logits; see `Suppression`."""
+    shares = edges.float().unflatten(-1, (4, BINS)).softmax(-1)
+    bins = torch.arange(BINS, dtype=shares.dtype, device=shares.device)
+    mean, square = (shares @ torch.stack((bins, bins.square()), 1)).unbind(-1)
+    spread = (square - mean.square()).clamp_min(0).sqrt().mean(-1)
+    area = (mean[..., 0] + mean[..., 2]) * (mean[..., 1] + mean[..., 3])
+    # Of boxes without an area everything is uncertain.
+    return spread / area.sqrt().clamp_min(0.1)
+
+
+def overlap_with_better(boxes: Tensor, classes: Tensor, iou: float) -> Tensor:
+    """The largest overlap of each box with a better one of its class, shape (batch, n); 0 up to `iou`.
+
+    Args:
+        boxes: the best first, shape (batch, n, 4).
+        classes: shape (batch, n).
+        iou: smaller overlaps do not count.
+    """
+    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+    both = (high - low).clamp_min(0).prod(-1)
+    overlaps = both / (area[:, :, None] + area[:, None] - both).clamp_min(1e-7)
+    rank = torch.arange(boxes.shape[1], device=boxes.device)
+    counts = (rank[:, None] > rank) & (classes[:, :, None] == classes[:, None]) & (overlaps > iou)
+    return (overlaps * counts).amax(2)
+
+
 class DetectorGraph(nn.Module):
     """uint8 pixels (batch, height, width, 3) to `boxes`, `scores` and `classes` of the best detections of each image.
 
@@ -72,27 +147,14 @@ class DetectorGraph(nn.Module):
 
     Args:
         network: a trained detector.
-        iou: see `suppress`.
-        floor: likewise.
-        limit: the most detections per image.
+        suppression: what is kept.
     """
 
-    def __init__(self, network: Detector, iou: float, floor: float, limit: int) -> None:
+    def __init__(self, network: Detector, suppression: Suppression) -> None:
         super().__init__()
         self.network = network
-        self.iou, self.floor, self.limit = iou, floor, limit
+        self.best = Best(network.size, suppression)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.best(*self.network(to_pixels(images)))
-
-    def best(self, logits: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best detections of each image, given the network's outputs."""
-        boxes = self.network.decode(edges)
-        scores = logits.float().sigmoid().transpose(1, 2).contiguous()
-        scores = scores * suppress(boxes, scores, self.iou, self.floor, self.limit)
-        cells = boxes.shape[1]
-        best, index = scores.flatten(1).topk(min(self.limit, scores.shape[1] * cells), dim=1)
-        found = best > 0
-        chosen = boxes.gather(1, (index % cells)[..., None].expand(-1, -1, 4))
-        # Ties at 0 come in any order, which zeros hide.
-        return chosen * found[..., None], best, torch.where(found, index // cells, 0)
+        best: tuple[Tensor, Tensor, Tensor] = self.best(*self.network(to_pixels(images)))
+        return best

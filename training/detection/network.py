@@ -114,6 +114,7 @@ class Detector(nn.Module):
         super().__init__()
         if any(side % STRIDES[-1] for side in size):
             raise ValueError(f"the image size {size[0]}x{size[1]} must be of multiples of {STRIDES[-1]}")
+        self.size = size
         config, info = backbone.pretrained_cfg, list(backbone.feature_info)
         self.normalize = Normalize(torch.tensor(config["mean"]), torch.tensor(config["std"]))
         reductions = [stage["reduction"] for stage in info]
@@ -149,10 +150,6 @@ class Detector(nn.Module):
         )
         outputs = [head(x) for head, x in zip(self.heads, self.pyramid(features), strict=True)]
         return torch.cat([logits for logits, _ in outputs], 1), torch.cat([edges for _, edges in outputs], 1)
-
-    def decode(self, edges: Tensor) -> Tensor:
-        """Boxes x_min, y_min, x_max, y_max in pixels, shape (batch, cells, 4), from edge logits."""
-        return decode(edges, self.points, self.strides)
 
 
 def build(network: NetworkSettings, size: tuple[int, int], classes: int, seed: int) -> Detector:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
-from service.tasks.detection.manifest import DetectorManifest, LetterboxInput, Suppression
+from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
 from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
 from training.detection.augment import BoxAugment
@@ -23,11 +23,14 @@ from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.network import Detector, NetworkSettings, build
 from training.detection.options import DEFAULTS
+from training.detection.parts import of_photographs
 from training.detection.report import write_report
 from training.detection.samples import draw_boxes
 from training.detection.task import Detection, DetectionSettings
+from training.detection.tuning import choose, network_outputs
 from training.evaluation import milliseconds_per_image
 from training.export import export, write_golden
+from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.options import override
 from training.quantize import with_variants
@@ -89,14 +92,16 @@ def _write_version(
     state: FitState,
 ) -> DetectorManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
-    graph = DetectorGraph(model, learning.iou, learning.floor, learning.max_detections)
     data, images = run.data, run.data.test.images[:MAX_BATCH]
+    outputs = network_outputs(model, data.validation)
+    suppression = choose(outputs, data.validation, data.classes, learning.suppression)
+    graph = DetectorGraph(model, suppression)
     max_batch = min(MAX_BATCH, len(images))
     names: dict[str, Any] = {"input_name": "images", "output_names": OUTPUTS}
     # On one machine's CPU the two agree far better than the golden file demands of every device.
     close = ListCard(order="scores", above=0.05, tolerances={"boxes": 0.1, "scores": 1e-3, "classes": 0.5})
     checked = GoldenCard(rows=max_batch, atol=1e-3, lists=close)
-    inputs, outputs, difference = export(
+    inputs, answers, difference = export(
         graph, images, target / MODEL, max_batch=max_batch, card=checked, translations=TRANSLATIONS, **names
     )
     rows = min(GOLDEN_ROWS, len(images))
@@ -111,11 +116,11 @@ def _write_version(
         description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {network.backbone}",
         labels=data.classes,
         inputs=(inputs,),
-        outputs=outputs,
+        outputs=answers,
         max_batch=max_batch,
         image=LetterboxInput(height=height, width=width),
         # A small frame may have fewer cells than detections are allowed.
-        suppression=Suppression(iou=learning.iou, floor=learning.floor, max_detections=outputs[1].shape[1]),
+        suppression=suppression.model_copy(update={"max_detections": answers[1].shape[1]}),
         data=data_card(data),
         **measured.fields,
         training=training_card("python -m training detection", stated, state, model),
@@ -138,6 +143,8 @@ def _write_version(
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     write_report(target / "report", manifest, measured.found, data, learning.augment, result)
+    parts = of_photographs(data, learning.augment)
+    manifest = with_familiarity(target, manifest, parts, run.console)
     if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator, run.console)
+        return with_variants(target, manifest, evaluator, run.console, parts)
     return manifest

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from service.tasks.detection.manifest import DetectorManifest, ThresholdCurve
+from service.tasks.detection.manifest import DetectorManifest, Suppression, ThresholdCurve
 from service.tasks.detection.thresholds import best_f1
 from service.tasks.palette import class_colour
 from training.detection.augment import BoxAugment
@@ -88,10 +88,11 @@ def _card(
         f"{manifest.description}. Input: uint8 pixels, {height} x {width} x 3 (height, width, channels); an image of "
         "another size is letterboxed (scaled to fit, centred, padded with grey). Output: up to "
         f"{manifest.suppression.max_detections} boxes with their scores and classes, the best first.",
+        _kept(manifest.suppression, len(data.validation)),
         f"**Mean average precision {metrics.map_50:.4f} at an overlap of 0.5**{interval(manifest, 'map_50')}, "
         f"{metrics.map_75:.4f} at 0.75, mean of 0.5 to 0.95: **{metrics.map:.4f}**{interval(manifest, 'map')}, on the "
-        f"{len(data.test)} test images of {data.name}; {metrics.validation_map:.4f} on the {len(data.validation)} "
-        "validation images.",
+        f"{len(data.test)} test images of {manifest.data.name}; {metrics.validation_map:.4f} on the "
+        f"{len(data.validation)} validation images.",
         "## Per class",
         table(
             ("class", "AP at 0.5", "AP at 0.75", "AP 0.5 to 0.95", "test objects"),
@@ -128,6 +129,27 @@ def _card(
         *provenance(manifest, result["onnx_difference"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _kept(suppression: Suppression, images: int) -> str:
+    """What becomes of the boxes of all cells, in words."""
+    others = (
+        "the others stay with their score times 1 - IoU, unless that exceeds 0.9 (soft non-maximum suppression)"
+        if suppression.soft
+        else "the others are dropped (non-maximum suppression)"
+    )
+    spread = (
+        f"The logits of scores are lowered by {suppression.spread_penalty:g} times what a box's spread exceeds that "
+        "usual for its class: how uncertain its edges are, the mean standard deviation of their distributions, divided "
+        "by the square root of the box's area. "
+        if suppression.spread_penalty
+        else ""
+    )
+    return (
+        f"{spread}Of boxes of a class with an IoU of more than {suppression.iou:g} the best counts as the object; "
+        f"{others}. Scores of {suppression.floor:g} and less are dropped. The {images} validation images chose all of "
+        "this by their mean average precision, which is therefore a little better than it would be on others."
+    )
 
 
 def _measure_section(overlap: bool) -> list[str]:

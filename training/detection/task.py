@@ -11,11 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from service.tasks.detection.manifest import Suppression
 from training.augment import to_pixels
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import Detections, average_precision
-from training.detection.graph import DetectorGraph
+from training.detection.graph import Best
 from training.detection.loss import LossWeights, detection_loss
 from training.detection.network import Detector
 from training.task import Draw, Task
@@ -31,8 +32,9 @@ class DetectionSettings:
         loss: weights of its parts, and the assignment.
         augment: what is done to the training images.
         calm: the fraction of the training, at its end, without mosaics (YOLOX, arXiv:2107.08430).
-        iou: threshold of the non-maximum suppression.
-        floor: detections need a higher score than this.
+        iou: threshold of the non-maximum suppression while it learns; what the published graph keeps is chosen on
+            the validation split afterwards (`training.detection.tuning`).
+        floor: detections need a higher score than this, likewise.
         max_detections: per image.
     """
 
@@ -42,6 +44,11 @@ class DetectionSettings:
     iou: float = 0.6
     floor: float = 0.01
     max_detections: int = 300
+
+    @property
+    def suppression(self) -> Suppression:
+        """What is kept while it learns."""
+        return Suppression(iou=self.iou, floor=self.floor, max_detections=self.max_detections)
 
 
 class Detection(Task):
@@ -140,14 +147,14 @@ def detect(
         accelerator: gives the precision; without one it is that of the network.
         see: is given the index of the first image of each batch, and the network's outputs for it.
     """
-    graph = DetectorGraph(network, settings.iou, settings.floor, settings.max_detections).eval()
     device = next(network.parameters()).device
+    best = Best(network.size, settings.suppression).to(device)
     found = []
     for start in range(0, len(split), EVALUATION_BATCH):
         batch = torch.from_numpy(split.images[start : start + EVALUATION_BATCH]).to(device)
         with accelerator.autocast() if accelerator else contextlib.nullcontext():
             raw = network(to_pixels(batch))
-            outputs = graph.best(*raw)
+            outputs = best(*raw)
             if see:
                 see(start, *raw)
         found += in_originals(split, start, [output.cpu().numpy() for output in outputs])

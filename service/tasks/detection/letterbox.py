@@ -82,12 +82,17 @@ def letterbox(image: EncodedImage, frame_height: int, frame_width: int) -> tuple
         # Pillow tells an image's orientation only by turning it, and decodes it whole.
         height, width = pixels.shape[:2]
         geometry = Letterbox.of(height, width, frame_height, frame_width)
+    return place(pixels, geometry, frame_height, frame_width), geometry
+
+
+def place(pixels: UInt8Array, geometry: Letterbox, frame_height: int, frame_width: int) -> UInt8Array:
+    """A frame, shape (frame_height, frame_width, 3), with an image in it, shape (height, width, 3)."""
     content = (geometry.content_height, geometry.content_width)
     if pixels.shape[:2] != content:
         resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(content[::-1], Image.Resampling.BILINEAR)
         pixels = np.asarray(resized)
     if content == (frame_height, frame_width):
-        return np.ascontiguousarray(pixels), geometry
+        return np.ascontiguousarray(pixels)
     frame = np.full((frame_height, frame_width, 3), FILL, dtype=np.uint8)
     frame[geometry.top : geometry.top + content[0], geometry.left : geometry.left + content[1]] = pixels
-    return frame, geometry
+    return frame

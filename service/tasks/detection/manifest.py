@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, ManifestBase, Probability, VariantCard
+from service.inference.cards import Card, Probability, VariantCard
+from service.tasks.cards import FamiliarityCard
+from service.tasks.familiarity import FamiliarManifest
 
 
 class LetterboxInput(Card):
@@ -65,11 +67,25 @@ class ThresholdCurves(Card):
 
 
 class Suppression(Card):
-    """What the graph keeps: of a class's boxes that overlap by more than `iou` the best, and no score below `floor`."""
+    """What the graph keeps of the boxes of all cells, and their scores; chosen on the validation split.
+
+    Attributes:
+        iou: boxes of a class that overlap by more than this are taken for one object: only the best is kept.
+        floor: scores of no more than this are dropped.
+        max_detections: the most boxes of an image.
+        soft: whether the others stay with a lower score, times 1 - IoU with the best (soft non-maximum suppression,
+            Bodla et al. 2017, arXiv:1704.04503), unless they overlap by more than 0.9.
+        spread_penalty: by how much the logit of a score is lowered for each unit of the box's spread beyond what is
+            usual: the mean standard deviation of its four edges, divided by the square root of its area.
+        usual_spreads: of each label; without them nothing is usual.
+    """
 
     iou: Probability
     floor: Probability
     max_detections: int = Field(gt=0)
+    soft: bool = False
+    spread_penalty: float = Field(0.0, ge=0)
+    usual_spreads: tuple[float, ...] = ()
 
 
 class DetectorVariant(VariantCard):
@@ -78,9 +94,10 @@ class DetectorVariant(VariantCard):
     metrics: DetectorMetrics
     curves: ThresholdCurves
     test_curves: ThresholdCurves | None = Field(None, exclude_if=lambda curves: curves is None)
+    familiarity: FamiliarityCard | None = Field(None, exclude_if=lambda card: card is None)
 
 
-class DetectorManifest(ManifestBase):
+class DetectorManifest(FamiliarManifest):
     """An object detector: uint8 pixels (batch, height, width, 3) to the best detections, the best first.
 
     The outputs are `boxes` (batch, detections, 4: x_min, y_min, x_max, y_max in pixels of the input), `scores`
@@ -116,7 +133,7 @@ class DetectorManifest(ManifestBase):
 
     @model_validator(mode="after")
     def _agrees(self) -> "DetectorManifest":
-        stated = ([spec.shape for spec in self.inputs], [(spec.name, spec.shape) for spec in self.outputs])
+        stated = ([spec.shape for spec in self.inputs], [(spec.name, spec.shape) for spec in self.answers])
         image = (-1, self.image.height, self.image.width, self.image.channels)
         most = self.suppression.max_detections
         outputs = [("boxes", (-1, most, 4)), ("scores", (-1, most)), ("classes", (-1, most))]

@@ -5,19 +5,20 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.tasks.base import AnswerBase, Images, Operation, Options, Picture, Results, Task, model_option
+from service.tasks.base import AnswerBase, Images, Operation, Picture, Results, Task, model_option
 from service.tasks.call import Call, Upload
 from service.tasks.detection.boxes import Box, count_labels, detections
 from service.tasks.detection.drawing import draw_detections
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import best_figures, choose_threshold, class_filter
+from service.tasks.familiarity import StrictOptions, check_strict, judged, strict_bounds, unfamiliar_field
 from service.tasks.images import EncodedImage, UInt8Array
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import SMEAR, image_samples
 
 
-class DetectOptions(Options):
+class DetectOptions(StrictOptions):
     """The options of `detect`."""
 
     model: str = model_option("detector")
@@ -67,7 +68,8 @@ class ImageDetections(BaseModel):
     width: int = Field(examples=[640], description="of the image, in pixels, after EXIF rotation")
     height: int = Field(examples=[480])
     counts: dict[str, int] = Field(examples=[{"RBC": 12}], description="boxes of each label")
-    boxes: list[DetectedBox] = Field(description="the best first")
+    boxes: list[DetectedBox] = Field(description="the best first; none with `strict` for an unfamiliar image")
+    unfamiliar: float | None = unfamiliar_field()
 
 
 class DetectAnswer(AnswerBase):
@@ -93,27 +95,30 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
     Send images as to `/v1/predict`.
     """
     manifest, options = call.manifest, call.options
+    check_strict(manifest, options)
     threshold = choose_threshold(manifest, options.confidence, options.precision, options.recall)
     classes = class_filter(manifest, options.classes)
     render = call.wants_picture(options.render)
     rows, geometries = await call.infer_images(partial(prepare, manifest=manifest))
 
-    def describe(upload: Upload, outputs: Any, geometry: Letterbox) -> dict[str, Any]:
+    def describe(upload: Upload, outputs: tuple[Any, ...], geometry: Letterbox) -> dict[str, Any]:
+        found, scores, indices, *more = outputs
         boxes = detections(
-            outputs,
+            (found, scores, indices),
             geometry,
             manifest.labels,
             confidence=threshold.confidence,
             classes=classes,
             most=options.max_detections,
         )
-        return {
+        result = {
             "name": upload.name,
             "width": geometry.width,
             "height": geometry.height,
             "counts": count_labels(boxes),
             "boxes": boxes,
         }
+        return judged(result, more, options, {"counts": {}, "boxes": []})
 
     results = await map_with_pauses(call.context, describe, call.inputs, rows, geometries)
     if render:
@@ -131,6 +136,7 @@ def _bounds(manifest: DetectorManifest) -> dict[str, Any]:
             name: {"type": "number", "exclusiveMinimum": 0, "maximum": best}
             for name, best in best_figures(manifest.curves).items()
         },
+        **strict_bounds(manifest),
         "classes": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(manifest.labels)}},
     }
 

@@ -57,6 +57,14 @@ def test_entries_of_nearly_equal_score_may_be_reordered():
     assert not compare(one, found((50, 50, 0.95), (10, 10, 0.9)), LISTS).acceptable
 
 
+def test_beside_lists_an_output_with_a_tolerance_of_its_own_is_compared_element_by_element():
+    card = LISTS.model_copy(update={"tolerances": {"unfamiliar": 0.01}})
+    want = {**found((10, 10, 0.9)), "unfamiliar": np.array([0.5])}
+    assert compare(want, {**want, "unfamiliar": np.array([0.505])}, card).acceptable
+    assert compare(want, {**want, "unfamiliar": np.array([0.6])}, card).output == "unfamiliar"
+    assert not compare(want, {**want, **found((50, 10, 0.9))}, card).acceptable
+
+
 @pytest.mark.parametrize(
     ("got", "output"),
     [

@@ -11,6 +11,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from tests.pictures import encode
 from tests.tiny import manifest, write_model
 from tests.tiny_autoencoder import write_autoencoder
+from tests.tiny_detector import write_detector
 from tests.tiny_familiar import CARD, make_familiar
 from tests.tiny_tabular import write_tabular
 from tests.tiny_text import write_topics
@@ -33,6 +34,7 @@ def models(tmp_path_factory):
     write_autoencoder(models)
     make_familiar(models / "encoder" / "1", 255)
     make_familiar(models / "autoencoder" / "1", 255)
+    make_familiar(write_detector(models), 255)
     return models
 
 
@@ -106,9 +108,24 @@ async def test_encoding_and_reconstruction(client):
         assert answer.json()["results"][0]["unfamiliar"] == 0.2
 
 
+async def test_objects(client):
+    red = np.zeros((64, 96, 3), np.uint8)
+    red[20:40, 30:60] = (204, 0, 0)
+    body = encode(red)
+    (known,) = (await client.post("/v1/detect?confidence=0.1", content=body, headers=PNG)).json()["results"]
+    assert 0 < known["unfamiliar"] < 1
+    assert known["boxes"]
+    query = "strict=true&confidence=0.1&level"
+    for level, counts in ((known["unfamiliar"] * 0.9, known["counts"]), (0.999, {})):
+        answer = (await client.post(f"/v1/detect?{query}={level}", content=body, headers=PNG)).json()
+        assert answer["threshold"]["confidence"] == 0.1
+        assert answer["results"] == [{**known, "counts": counts, "boxes": known["boxes"] if counts else []}]
+
+
 async def test_the_documentation(client):
     document = (await client.get("/openapi.json")).json()
-    for schema in ("Prediction", "TextPrediction", "RowPrediction", "EncodedImageAnswer", "RestoredImage"):
+    pictures = ("EncodedImageAnswer", "RestoredImage", "ImageDetections")
+    for schema in ("Prediction", "TextPrediction", "RowPrediction", *pictures):
         assert "p-value" in document["components"]["schemas"][schema]["properties"]["unfamiliar"]["description"]
     options = {option["name"]: option["schema"] for option in document["paths"]["/v1/predict"]["post"]["parameters"]}
     assert options["level"]["default"] == 0.01

@@ -6,7 +6,17 @@ from torch import nn
 
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.session import Session
-from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, suppress
+from service.tasks.detection.manifest import Suppression
+from training.detection.graph import (
+    OUTPUTS,
+    TRANSLATIONS,
+    Best,
+    DetectorGraph,
+    overlap_with_better,
+    relative_spread,
+    suppress,
+)
+from training.detection.network import BINS, decode
 from training.export import export, torch_outputs
 
 CARD = GoldenCard(
@@ -14,6 +24,7 @@ CARD = GoldenCard(
     atol=1e-3,
     lists=ListCard(order="scores", above=0.02, tolerances={"boxes": 0.1, "scores": 1e-3, "classes": 0.5}),
 )
+HARD = Suppression(iou=0.5, floor=0.01, max_detections=20)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +34,7 @@ def graph(tiny_detector):
     for head in network.heads:
         nn.init.normal_(head.classes[-1].weight, std=0.5)
         nn.init.zeros_(head.classes[-1].bias)
-    return DetectorGraph(network, iou=0.5, floor=0.01, limit=20).eval()
+    return DetectorGraph(network, HARD).eval()
 
 
 def test_suppression_keeps_the_best_of_boxes_that_overlap_a_class_at_a_time():
@@ -43,7 +54,7 @@ def test_torch_outputs_are_what_torchvision_would_suppress(graph, squares):
     assert (scores[:, :-1] >= scores[:, 1:]).all()
     for image in range(5):
         every = logits[image].sigmoid()
-        corners = graph.network.decode(edges)[image].repeat_interleave(2, 0)
+        corners = decode(edges, graph.network.points, graph.network.strides)[image].repeat_interleave(2, 0)
         kept = torchvision.ops.batched_nms(corners, every.flatten(), torch.arange(2).repeat(len(every)), 0.5)[:20]
         count = len(kept)
         assert count > 5
@@ -51,6 +62,43 @@ def test_torch_outputs_are_what_torchvision_would_suppress(graph, squares):
         torch.testing.assert_close(boxes[image, :count], corners[kept])
         assert torch.equal(classes[image, :count], kept % 2)
         assert not scores[image, count:].any()
+
+
+def test_a_box_overlaps_the_better_ones_of_its_class_by_more_than_a_threshold():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 9], [0, 0, 10, 4], [0, 0, 0, 0]]])
+    classes = torch.tensor([[0, 1, 0, 0, 0]])
+    torch.testing.assert_close(
+        overlap_with_better(boxes, classes, 0.5), torch.tensor([[0, 0, 0.9, 0, 0]]), atol=1e-6, rtol=0
+    )
+
+
+def test_edges_are_the_more_certain_the_sharper_they_are_for_the_size_of_the_box():
+    sure = torch.full((4, BINS), -30.0)
+    sure[:, 4] = 30
+    unsure = sure.clone()
+    unsure[:, (2, 6)] = 30  # equally likely: a standard deviation of 2 for a box of 8 x 8
+    unsure[:, 4] = -30
+    flat = torch.full((4, BINS), -30.0)
+    flat[:, 0] = 30
+    spread = relative_spread(torch.stack((sure, unsure, flat)).flatten(1)[None])
+    torch.testing.assert_close(spread, torch.tensor([[0, 2 / 8, 0]]), atol=1e-3, rtol=0)
+
+
+def test_soft_suppression_keeps_all_but_the_same_boxes_with_lower_scores(graph, squares):
+    soft = HARD.model_copy(update={"soft": True, "spread_penalty": 2.0, "max_detections": 200})
+    with torch.no_grad():
+        logits, edges = graph.network(torch.from_numpy(squares.test.images[:2]).permute(0, 3, 1, 2) / 255)
+        _, hard_scores, _ = Best(graph.network.size, HARD)(logits, edges)
+        boxes, scores, classes = Best(graph.network.size, soft)(logits, edges)
+    assert (scores[:, :-1] >= scores[:, 1:]).all()
+    assert ((scores == 0) | (scores > HARD.floor)).all()
+    for image in range(2):
+        found = scores[image] > 0
+        overlaps = torchvision.ops.box_iou(boxes[image, found], boxes[image, found]).fill_diagonal_(0)
+        alike = classes[image, found][:, None] == classes[image, found]
+        assert found.sum() > 20
+        assert 0.5 < (overlaps * alike).max() <= 0.9
+        assert scores[image, 0] <= hard_scores[image, 0]
 
 
 def test_the_exported_graph_agrees_at_every_batch_and_each_image_alone(graph, squares, tmp_path):
@@ -76,5 +124,5 @@ def test_nothing_found_is_all_zeros(tiny_detector, squares):
     network = tiny_detector()
     for head in network.heads:
         nn.init.constant_(head.classes[-1].bias, -20)
-    found = torch_outputs(DetectorGraph(network, 0.5, 0.01, 20).eval(), squares.test.images[:2], OUTPUTS)
+    found = torch_outputs(DetectorGraph(network, HARD).eval(), squares.test.images[:2], OUTPUTS)
     assert all((values == 0).all() for values in found.values())

@@ -6,6 +6,7 @@ import { askedAs, detailOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { boxView } from "../widgets/boxes.js";
 import { codeView } from "../widgets/code.js";
+import { familiarity } from "../widgets/familiarity.js";
 import { chosenModel, heading } from "../widgets/frame.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
@@ -22,6 +23,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   const status = createStatus();
   const view = boxView();
   const counts = h("ul", { class: "chips", "aria-label": t("detect.counts") });
+  const known = h("div");
   const where = h("div");
   const side = h("div", { class: "stack" });
   const code = codeView();
@@ -32,6 +34,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     "section",
     { class: "card stack", "aria-label": t("detect.answer"), hidden: true },
     view.element,
+    known,
     counts,
     where,
   );
@@ -87,11 +90,13 @@ export function render(root, { models, settings, memory, signal, again }) {
     const { manifest } = await detailOf(model);
     const query = { model: asked, confidence: manifest.suppression.floor, max_detections: MOST };
     const { answered, document, sent } = await askAbout(picture, picked, "v1/detect", query, signal);
-    const [{ width, height, boxes: all }] = document.results;
+    const [found] = document.results;
+    const { width, height, boxes: all } = found;
     boxes = all;
     result.hidden = false;
     listed.hidden = false;
     view.show(picture, width, height);
+    put(known, familiarity(found));
     put(where, timing(answered, document));
     filter();
     describe = () =>

@@ -1,0 +1,202 @@
+"""What is kept of a detector's boxes, chosen by average precision on the validation split; no weight changes.
+
+The choices are made one after the other, each with what the earlier ones chose.
+"""
+
+import copy
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import TensorProto, compose, helper
+from torch import Tensor
+
+from service.inference.manifest import MODEL
+from service.inference.session import Session
+from service.tasks.detection.manifest import Suppression
+from training.augment import to_pixels
+from training.detection.data import DetectionSplit
+from training.detection.evaluation import Detections, average_precision
+from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, relative_spread
+from training.detection.network import BINS, Detector
+from training.detection.task import EVALUATION_BATCH, in_originals
+from training.export import OPSET, without_debug_metadata
+from training.layers import shapes
+
+PENALTIES = (0.0, 4.0, 8.0, 12.0)
+OVERLAPS = tuple((soft, iou) for soft in (False, True) for iou in (0.5, 0.6, 0.7))
+# Scores that are lowered fall below a floor that was made for higher ones.
+FLOORS = (0.01, 0.002)
+# A more complicated choice has to be better by more than what rounding may change.
+_LEAST_GAIN = 5e-4
+# The outputs of the network for an image may take a megabyte.
+_MOST_IMAGES = 300
+_PREFIX = "best_"
+_LIKELY = 0.3
+
+Outputs = Sequence[tuple[Tensor, Tensor]]
+
+
+def choose(outputs: Outputs, split: DetectionSplit, classes: tuple[str, ...], base: Suppression) -> Suppression:
+    """What to keep.
+
+    Args:
+        outputs: of the network for batches of the first images of the split: logits and edge logits.
+        split: of the images; their number is that of the outputs, or more.
+        classes: their names.
+        base: what would be kept without a choice.
+    """
+    count = sum(len(logits) for logits, _ in outputs)
+    chosen = split.without_pixels(np.arange(count))
+    height, width = split.images.shape[1:3]
+
+    def score(suppression: Suppression) -> float:
+        best = Best((height, width), suppression)
+        found: list[Detections] = []
+        for logits, edges in outputs:
+            found += in_originals(chosen, len(found), [part.numpy() for part in best(logits, edges)])
+        return average_precision(found, chosen, classes).map
+
+    kept, reached = base, score(base)
+    usual = _usual_spreads(outputs, len(classes))
+    for changes in (
+        [{"spread_penalty": penalty, "usual_spreads": usual if penalty else ()} for penalty in PENALTIES],
+        [{"soft": soft, "iou": iou} for soft, iou in OVERLAPS],
+        [{"floor": floor} for floor in FLOORS],
+    ):
+        for candidate in [kept.model_copy(update=change) for change in changes]:
+            # Where nothing can be measured, nothing is better.
+            if (value := score(candidate)) > reached + _LEAST_GAIN:
+                kept, reached = candidate, value
+    return kept
+
+
+def _usual_spreads(outputs: Outputs, classes: int) -> tuple[float, ...]:
+    """The median spread of the boxes of each class that are likely to be right.
+
+    Small objects have a larger one, and average precision does not notice if all scores of a class are lower; a
+    threshold for all classes does.
+    """
+    spreads: list[list[Tensor]] = [[] for _ in range(classes)]
+    for logits, edges in outputs:
+        spread, likely = relative_spread(edges), logits.sigmoid() > _LIKELY
+        for index in range(classes):
+            spreads[index].append(spread[likely[..., index]])
+    joined = [torch.cat([*parts, torch.empty(0)]) for parts in spreads]
+    return tuple(round(float(part.median()), 3) if len(part) else 0.0 for part in joined)
+
+
+@torch.no_grad()
+def network_outputs(network: Detector, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
+    """The outputs of a network on the CPU for the first images of a split, in batches."""
+    return [network(to_pixels(torch.from_numpy(images))) for images in _batches(split)]
+
+
+def graph_outputs(graph: Path, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
+    """Likewise of an exported graph."""
+    model = onnx.load(graph)
+    ends = _network_ends(model)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ends)
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx.save(model, Path(scratch) / MODEL)
+        session = Session(Path(scratch) / MODEL, "cpu")
+        batches = [session.run({session.inputs[0]: images}) for images in _batches(split)]
+    return [(torch.from_numpy(logits), torch.from_numpy(edges)) for logits, edges in batches]
+
+
+def _batches(split: DetectionSplit) -> Iterable[npt.NDArray[np.uint8]]:
+    count = min(len(split), _MOST_IMAGES)
+    return (split.images[start : min(start + EVALUATION_BATCH, count)] for start in range(0, count, EVALUATION_BATCH))
+
+
+def replace_best(path: Path, suppression: Suppression) -> None:
+    """Has the graph at `path` keep what `suppression` says; the network in it, and its familiarity, stay."""
+    model = onnx.load(path)
+    graph, ends = model.graph, _network_ends(model)
+    height, width = (axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim[1:3])
+    best = _exported(Best((height, width), suppression), _classes(model, ends[0])).graph
+    names = {f"{_PREFIX}{name}": name for name in OUTPUTS} | {
+        value.name: end for value, end in zip(best.input, ends, strict=True)
+    }
+    for node in best.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    kept = _ancestors(model, [*ends, *(value.name for value in graph.output if value.name not in OUTPUTS)])
+    nodes = [*(node for node in graph.node if kept.intersection(node.output)), *best.node]
+    constants = [*(tensor for tensor in graph.initializer if tensor.name in kept), *best.initializer]
+    known = [value for value in graph.value_info if value.name in kept]
+    for field, values in ((graph.node, nodes), (graph.initializer, constants), (graph.value_info, known)):
+        copies = [copy.deepcopy(value) for value in values]
+        del field[:]
+        field.extend(copies)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _exported(best: Best, classes: int) -> onnx.ModelProto:
+    """`best` in ONNX, with names that no network has."""
+    cells = len(best.points)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.onnx.export(
+        best.eval(),
+        (torch.zeros(2, cells, classes), torch.zeros(2, cells, 4 * BINS)),
+        input_names=["logits", "edges"],
+        output_names=list(OUTPUTS),
+        dynamic_shapes=({0: batch}, {0: batch}),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        custom_translation_table=dict(TRANSLATIONS),
+    )
+    assert program is not None  # noqa: S101 - the declared type allows it
+    model = without_debug_metadata(program.model_proto)
+    return compose.add_prefix(model, _PREFIX)
+
+
+def _network_ends(model: onnx.ModelProto) -> tuple[str, str]:
+    """The tensors of a detector's graph that are its network's logits and edge logits.
+
+    Raises:
+        ValueError: it is built in another way.
+    """
+    nodes = [node for node in model.graph.node if node.op_type == "NonMaxSuppression"]
+    if len(nodes) != 1:
+        raise ValueError("the graph has no suppression that could be replaced")
+    boxes, scores = nodes[0].input[:2]
+    logits, softmax = _nearest(model, scores, "Sigmoid"), _nearest(model, boxes, "Softmax")
+    return logits.input[0], _nearest(model, softmax.input[0], "Reshape").input[0]
+
+
+def _nearest(model: onnx.ModelProto, name: str, kind: str) -> onnx.NodeProto:
+    """The first node of this kind that the tensor comes from, in order of their distance."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    waiting = [name]
+    for tensor in waiting:
+        node = producers.get(tensor)
+        if node is not None and node.op_type == kind:
+            return node
+        waiting.extend(node.input if node is not None else ())
+    raise ValueError(f"the graph has no {kind} before {name}: it is built in another way")
+
+
+def _classes(model: onnx.ModelProto, logits: str) -> int:
+    classes = shapes(model)[logits][-1]
+    assert isinstance(classes, int)  # noqa: S101 - only the batch is open
+    return classes
+
+
+def _ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[str]:
+    """The tensors, and all that they come from."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    found, waiting = set[str](), [*names]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(producers[name].input if name in producers else ())
+    return found
