@@ -44,9 +44,9 @@ class DetectOptions(StrictOptions):
 class ThresholdAnswer(BaseModel):
     """The threshold that was used, and the figures that it had on the test split, over all classes."""
 
-    confidence: float = Field(examples=[0.71])
-    precision: float = Field(examples=[0.904014], description="share of the detections that were right")
-    recall: float = Field(examples=[0.548148], description="share of the objects that were found")
+    confidence: float = Field(examples=[0.7])
+    precision: float = Field(examples=[0.902027], description="share of the detections that were right")
+    recall: float = Field(examples=[0.565079], description="share of the objects that were found")
 
 
 class DetectedBox(BaseModel):
