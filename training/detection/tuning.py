@@ -168,8 +168,10 @@ def _network_ends(model: onnx.ModelProto) -> tuple[str, str]:
     if len(nodes) != 1:
         raise ValueError("the graph has no suppression that could be replaced")
     boxes, scores = nodes[0].input[:2]
-    logits, softmax = _nearest(model, scores, "Sigmoid"), _nearest(model, boxes, "Softmax")
-    return logits.input[0], _nearest(model, softmax.input[0], "Reshape").input[0]
+    sigmoid, softmax = _nearest(model, scores, "Sigmoid"), _nearest(model, boxes, "Softmax")
+    # The scales joined: what comes between them and the sigmoid is the penalty of spread edges.
+    logits = _nearest(model, sigmoid.input[0], "Concat").output[0]
+    return logits, _nearest(model, softmax.input[0], "Reshape").input[0]
 
 
 def _nearest(model: onnx.ModelProto, name: str, kind: str) -> onnx.NodeProto:
