@@ -59,4 +59,5 @@ def of_photographs(data: DetectionData, augment: BoxAugment, sources: Mapping[st
 
 
 def _framed(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
-    return place(pixels, Letterbox.of(*pixels.shape[:2], height, width), height, width)
+    geometry = Letterbox.of(pixels.shape[0], pixels.shape[1], height, width)
+    return place(pixels, geometry, height, width)
