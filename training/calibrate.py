@@ -1,6 +1,7 @@
 """Calibration of probabilities: temperature scaling, calibration error, split conformal thresholds."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -32,17 +33,27 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
         labels: shape (n,).
     """
     outputs, target = torch.from_numpy(logits).double(), torch.from_numpy(labels)
-    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+    smoothing = 1 / (len(target) + 1)
+    log_temperature = minimise(
+        lambda value: F.cross_entropy(outputs / value.exp(), target, label_smoothing=smoothing),
+        torch.zeros((), dtype=torch.float64),
+    )
+    return float(log_temperature.exp().clamp(0.05, 20))
+
+
+def minimise(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor) -> torch.Tensor:
+    """The parameters of least loss, found from `start`."""
+    parameters = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(outputs / log_temperature.exp(), target, label_smoothing=1 / (len(target) + 1))
-        loss.backward()
-        return loss
+        value = loss(parameters)
+        value.backward()
+        return value
 
     optimizer.step(closure)
-    return float(log_temperature.detach().exp().clamp(0.05, 20))
+    return parameters.detach()
 
 
 def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:

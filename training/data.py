@@ -82,7 +82,7 @@ def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.ND
 def halves(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Divides a validation split in two, always in the same way and with about the same share of every class.
 
-    The first half chooses: the epoch, the temperature, the variants. The other chooses nothing, so that what is fitted
+    The first half chooses: the epoch, the calibration, the variants. The other chooses nothing, so that what is fitted
     on it (the thresholds of label sets, p-values) holds for new items as it does for its own.
 
     Args:

@@ -1,7 +1,7 @@
 """Measures a published model anew and writes its report: a new version with the same weights, without a training.
 
 For what has changed since it was published: how figures are measured, what chooses thresholds, how reports look. What
-a detector keeps of its boxes is chosen anew too.
+a detector keeps of its boxes is chosen anew too, and where that is asked for, how a classifier is calibrated.
 """
 
 import json
@@ -11,11 +11,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from service.inference.cards import ManifestBase
 from service.inference.manifest import MANIFEST, MODEL
+from service.inference.session import Session
+from service.tasks.cards import ClassifierVariant
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.registry import read_manifest
@@ -33,7 +34,8 @@ from training.evaluation import milliseconds_per_image
 from training.evaluator import Evaluator
 from training.publish import publish
 from training.published import evaluator_of, find_version
-from training.variants import as_defined
+from training.scaling import Scaling
+from training.variants import renew_golden, write_golden
 
 # What only the training knows is kept of the old report.
 _KEPT = ("## The effect of filters, layers and dropout", "## What it does not know", "## Variants")
@@ -46,6 +48,8 @@ def run(arguments: Namespace, console: Console) -> None:
     """Evaluates, and publishes the version."""
     folder = find_version(arguments.models, arguments.model)
     manifest = read_manifest(folder)
+    if arguments.calibrate and not isinstance(manifest, ClassifierManifest):
+        raise ValueError(f"--calibrate: {manifest.name} is no classifier of images; leave it out")
     if not isinstance(manifest, ClassifierManifest | DetectorManifest):
         # Their reports show what the graph does not tell, such as word vectors.
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
@@ -55,7 +59,7 @@ def run(arguments: Namespace, console: Console) -> None:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         card = target / "report" / "README.md"
         before = card.read_text() if card.exists() else ""
-        measured = _measure(target, manifest, evaluator, arguments.compare)
+        measured = _measure(target, manifest, evaluator, arguments.compare, fit=arguments.calibrate)
         _keep_sections(card, before)
         return measured
 
@@ -64,14 +68,17 @@ def run(arguments: Namespace, console: Console) -> None:
     console.print(f"published {version}: {figures}")
 
 
-def _measure(target: Path, manifest: ManifestBase, evaluator: Evaluator, compare: Sequence[Path]) -> ManifestBase:
-    """Measures the graph in `target` as it is, and writes the report beside it.
+def _measure(
+    target: Path, manifest: ManifestBase, evaluator: Evaluator, compare: Sequence[Path], *, fit: bool
+) -> ManifestBase:
+    """Measures the graphs in `target`, and writes the report beside them.
 
     Args:
         target: the new version.
         manifest: of the old one.
         evaluator: of its data.
         compare: other runs or versions, for the report of a classifier.
+        fit: whether its calibration is fitted anew first.
 
     Returns:
         The manifest with the new figures.
@@ -79,8 +86,14 @@ def _measure(target: Path, manifest: ManifestBase, evaluator: Evaluator, compare
     match manifest, evaluator:
         case ClassifierManifest(), ClassificationEvaluator():
             others = [read_result(folder) for folder in compare]
-            evaluation = evaluator.evaluate(target / MODEL, fit=False)
+            if fit:
+                Session(target / MODEL, "cpu").check(target, manifest)  # since its golden file is to be renewed
+            evaluation = evaluator.evaluate(target / MODEL, fit=fit)
+            if fit:
+                renew_golden(target / MODEL, target / manifest.golden.file, manifest)
             card = manifest.model_copy(update=evaluation.fields)
+            variants = tuple(_measure_variant(target, card, variant, evaluator, fit) for variant in manifest.variants)
+            card = card.model_copy(update={"variants": variants})
             result = read_result(target) | {
                 "accuracy": evaluation.metrics.accuracy,
                 "ece_after": evaluation.calibration.ece_after,
@@ -107,11 +120,24 @@ def _choose_suppression(target: Path, manifest: DetectorManifest, data: Detectio
     if suppression == manifest.suppression or manifest.variants:
         return manifest
     replace_best(graph, suppression)
-    golden = target / manifest.golden.file
-    with np.load(golden) as file:
-        inputs = {spec.name: file[spec.name] for spec in manifest.inputs}
-    np.savez_compressed(golden, allow_pickle=False, **inputs, **as_defined(graph, inputs))
+    renew_golden(graph, target / manifest.golden.file, manifest)
     return manifest.model_copy(update={"suppression": suppression})
+
+
+def _measure_variant(
+    target: Path,
+    manifest: ClassifierManifest,
+    variant: ClassifierVariant,
+    evaluator: ClassificationEvaluator,
+    fit: bool,
+) -> ClassifierVariant:
+    graph = target / variant.file
+    changes = evaluator.at(Scaling.of(variant.calibration)).evaluate(graph, fit=fit).fields
+    if fit:
+        examples = evaluator.examples(manifest.max_batch)
+        changes["golden"] = write_golden(graph, variant.name, target, manifest, examples)
+        changes["size"] = graph.stat().st_size
+    return variant.model_copy(update=changes)
 
 
 def _write_detection_report(

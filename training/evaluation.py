@@ -11,9 +11,10 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 
 from service.inference.session import Session
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
-from training.calibrate import bin_of, conformal_threshold, expected_calibration_error, fit_temperature, softmax
+from training.calibrate import bin_of, conformal_threshold, expected_calibration_error, softmax
 from training.data import halves
 from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
+from training.scaling import Scaling, fit_scaling
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -26,12 +27,12 @@ class Evaluation:
 
     Attributes:
         metrics: accuracy and figures per class.
-        calibration: the temperature and what it did.
+        calibration: how logits are scaled, and what that did.
         conformal: the table of label sets.
         intervals: 95 %, of the figures that are stated in one line, by their names.
         confusion: int, shape (classes, classes): rows are true, columns predicted.
         probabilities: calibrated, shape (n, classes), of the test split.
-        uncalibrated: the same at temperature 1.
+        uncalibrated: the same without scaling.
         labels: shape (n,), true.
     """
 
@@ -43,6 +44,11 @@ class Evaluation:
     probabilities: Floats
     uncalibrated: Floats
     labels: Ints
+
+    @property
+    def scaling(self) -> Scaling:
+        """Of the logits."""
+        return Scaling.of(self.calibration)
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -61,9 +67,9 @@ def evaluate(
     validation_labels: Ints,
     test_logits: Floats,
     test_labels: Ints,
-    temperature: float | None = None,
+    scaling: Scaling | None = None,
 ) -> Evaluation:
-    """Fits temperature and conformal thresholds on a half of validation each, and measures everything on test.
+    """Fits scaling and conformal thresholds on a half of validation each, and measures everything on test.
 
     The half that the thresholds are fitted on must not have chosen anything: see `training.data.halves`.
 
@@ -73,12 +79,12 @@ def evaluate(
         validation_labels: shape (n,).
         test_logits: shape (m, classes).
         test_labels: shape (m,).
-        temperature: that the graph divides the logits by already; None to fit it.
+        scaling: of the logits, in the graph already; None to fit it.
     """
     choosing, calibrating = halves(validation_labels)
-    if temperature is None:
-        temperature = fit_temperature(validation_logits[choosing], validation_labels[choosing])
-    uncalibrated, probabilities = softmax(test_logits), softmax(test_logits / temperature)
+    if scaling is None:
+        scaling = fit_scaling(validation_logits[choosing], validation_labels[choosing])
+    uncalibrated, probabilities = softmax(test_logits), scaling.probabilities(test_logits)
     predicted = probabilities.argmax(1)
     indices = np.arange(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -95,11 +101,12 @@ def evaluate(
         ),
     )
     calibration = Calibration(
-        temperature=temperature,
+        temperature=scaling.temperature,
+        exponent=scaling.exponent,
         ece_before=expected_calibration_error(uncalibrated, test_labels),
         ece_after=expected_calibration_error(probabilities, test_labels),
     )
-    held_out, held_out_labels = softmax(validation_logits[calibrating] / temperature), validation_labels[calibrating]
+    held_out, held_out_labels = scaling.probabilities(validation_logits[calibrating]), validation_labels[calibrating]
     confusion = confusion_matrix(test_labels, predicted, labels=indices)
     return Evaluation(
         metrics,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from service.inference.cards import ManifestBase
-from service.tasks.cards import ConformalPoint
+from service.inference.cards import ManifestBase, VariantCard
+from service.tasks.cards import Calibration, ConformalPoint
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
@@ -18,12 +18,24 @@ def figures(*values: float) -> tuple[str, ...]:
     return tuple(f"{value:.4f}" for value in values)
 
 
-def interval(manifest: ManifestBase, name: str) -> str:
+def interval(manifest: ManifestBase | VariantCard, name: str) -> str:
     """The 95 % interval of a figure in brackets; nothing where it is not known."""
     if name not in manifest.intervals:
         return ""
     low, high = manifest.intervals[name]
     return f" (95 % interval {low:.4f} to {high:.4f})"
+
+
+def calibrated_by(calibration: Calibration) -> str:
+    """What was done to the network's answers, as the end of a sentence."""
+    if calibration.exponent == 1:
+        return f"after dividing the logits by the temperature {calibration.temperature:.3f}"
+    return (
+        f"after dividing the log-probabilities by the temperature {calibration.temperature:.3f} and raising the "
+        f"quotients to the power {calibration.exponent:.3f}, which makes high confidences "
+        f"{'higher' if calibration.exponent > 1 else 'lower'} and those in the middle "
+        f"{'lower' if calibration.exponent > 1 else 'higher'} without changing the order of the labels"
+    )
 
 
 def label_set_table(points: Sequence[ConformalPoint]) -> str:

@@ -118,10 +118,10 @@ def draw_confusion(axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[st
 
 
 def draw_reliability(axes: Sequence[Axes], evaluation: Evaluation) -> None:
-    """Draws accuracy over confidence, before and after temperature scaling; an area is the share of the items."""
+    """Draws accuracy over confidence, before and after calibration; an area is the share of the items."""
     for axis, probabilities, title, error in (
         (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
-        (axes[1], evaluation.probabilities, "with the temperature", evaluation.calibration.ece_after),
+        (axes[1], evaluation.probabilities, "calibrated", evaluation.calibration.ece_after),
     ):
         bins = reliability(probabilities, evaluation.labels)
         axis.plot((0, 1), (0, 1), color=GUIDE, linewidth=1, zorder=0)

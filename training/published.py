@@ -22,6 +22,7 @@ from training.detection.parts import of_photographs
 from training.evaluator import Evaluator
 from training.familiarity import Parts
 from training.images import ImageData, load_images
+from training.scaling import Scaling
 from training.tabular.data import load_table
 from training.tabular.parts import of_rows
 from training.text.data import TextData, load_texts
@@ -62,7 +63,7 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
     match manifest:
         case ClassifierManifest():
             data = _images(manifest, arguments)
-            evaluator: Evaluator = ClassificationEvaluator(data, manifest.calibration.temperature)
+            evaluator: Evaluator = ClassificationEvaluator(data, Scaling.of(manifest.calibration))
             fingerprint = data.fingerprint
         case DetectorManifest():
             photographs = _photographs(manifest, arguments)
@@ -73,7 +74,7 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
             train, validation, test = (
                 to_ids(tokenizer, part.texts) for part in (texts.train, texts.validation, texts.test)
             )
-            evaluator = TextEvaluator(texts, train, validation, test, manifest.calibration.temperature)
+            evaluator = TextEvaluator(texts, train, validation, test, Scaling.of(manifest.calibration))
             fingerprint = texts.fingerprint
         case _:
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")

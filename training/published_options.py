@@ -13,6 +13,11 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
     """The command line of `training.evaluate`."""
     _add_version_options(parser, "images")
     parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="of a classifier: fit its calibration anew, that of every variant too (default: graphs stay as they are)",
+    )
+    parser.add_argument(
         "--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table (default: none)"
     )
 

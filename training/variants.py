@@ -80,7 +80,7 @@ def gain_of(speed: Speed) -> float:
     return speed.items_per_second / speed.reference
 
 
-def write_golden(trial: Trial, folder: Path, manifest: ManifestBase, examples: Inputs) -> GoldenCard:
+def write_golden(graph: Path, name: str, folder: Path, manifest: ManifestBase, examples: Inputs) -> GoldenCard:
     """Writes a variant's golden file: the inputs of the version's, and the answers that its graph means.
 
     They come from the graph as ONNX defines it, node by node without the runtime's fusions, so they hold whatever
@@ -88,26 +88,34 @@ def write_golden(trial: Trial, folder: Path, manifest: ManifestBase, examples: I
     reference may be.
 
     Args:
-        trial: the variant.
+        graph: of the variant.
+        name: likewise.
         folder: of the version, with the golden file of its reference.
         manifest: of the version.
         examples: further inputs, to see how far kernels are off.
     """
-    file = f"{trial.name}.npz"
+    file = f"{name}.npz"
     with np.load(folder / manifest.golden.file) as golden:
         inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
-    meant = as_defined(trial.path, inputs)
+    meant = as_defined(graph, inputs)
     np.savez_compressed(folder / file, allow_pickle=False, **inputs, **meant)
     worst: dict[str, float] = {}
     for each, threads in ((inputs, 1), (inputs, 0), (examples, 0)):
-        session = Session(trial.path, "cpu", threads)
+        session = Session(graph, "cpu", threads)
         for count in (1, len(next(iter(each.values())))):
             some = {name: array[:count] for name, array in each.items()}
             answers = dict(zip(session.outputs, session.run(some), strict=True))
-            for name, factor in _factors(as_defined(trial.path, some), answers, manifest.golden).items():
-                worst[name] = max(worst.get(name, 1.0), factor)
+            for output, factor in _factors(as_defined(graph, some), answers, manifest.golden).items():
+                worst[output] = max(worst.get(output, 1.0), factor)
     integers = {spec.name for spec in manifest.outputs if spec.dtype == "int64"}
     return _widened(manifest.golden, worst, integers).model_copy(update={"file": file})
+
+
+def renew_golden(graph: Path, golden: Path, manifest: ManifestBase) -> None:
+    """Writes into a golden file what its graph means, as ONNX defines it, for the inputs that are there."""
+    with np.load(golden) as file:
+        inputs = {spec.name: file[spec.name] for spec in manifest.inputs}
+    np.savez_compressed(golden, allow_pickle=False, **inputs, **as_defined(graph, inputs))
 
 
 def _factors(want: dict[str, Array], got: dict[str, Array], card: GoldenCard) -> dict[str, float]:

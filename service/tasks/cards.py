@@ -24,15 +24,22 @@ class ImageInput(Card):
 
 
 class Calibration(Card):
-    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599), fitted on validation, measured on test.
+    """How probabilities were calibrated, inside the graph; fitted on validation, measured on test.
+
+    With an exponent of 1 the logits are divided by the temperature (Guo et al. 2017, arXiv:1706.04599). Otherwise the
+    probabilities are proportional to exp(-(-log p / temperature) ** exponent), p being the softmax of the logits: an
+    increasing function of each log-probability, which keeps the order of the labels (Rahimi et al. 2020,
+    arXiv:2003.06820).
 
     Attributes:
-        temperature: the logits were divided by it (inside the graph).
-        ece_before: expected calibration error in 15 equal-width bins, without it.
+        temperature: what logits or log-probabilities are divided by.
+        exponent: what the quotients are raised to.
+        ece_before: expected calibration error in 15 equal-width bins, without calibration.
         ece_after: likewise, with it.
     """
 
     temperature: float = Field(gt=0)
+    exponent: float = Field(1.0, gt=0, exclude_if=lambda exponent: exponent == 1)
     ece_before: Probability
     ece_after: Probability
 

@@ -24,6 +24,7 @@ from training.export import export, write_golden
 from training.fit import fit
 from training.images import ImageData, ImageSplit, load_images
 from training.publish import publish
+from training.scaling import Scaling
 
 # In alphabetical order, which is the order that class folders give.
 CLASSES = ("blue", "green", "red")
@@ -179,7 +180,7 @@ def exported_cnn(tiny_cnn, colours, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     network = tiny_cnn()
     network.init_whiten(to_pixels(torch.from_numpy(colours.train.images)))
-    graph = ClassifierGraph(network.eval(), temperature=1.7)
+    graph = ClassifierGraph(network.eval(), Scaling(1.7))
     names = {"input_name": "images", "output_names": ("probabilities",)}
     card = GoldenCard(rows=4, atol=1e-4)
     inputs, outputs, worst = export(graph, colours.test.images, path, max_batch=16, card=card, **names)

@@ -53,11 +53,11 @@ def test_log_likelihood_is_that_of_the_calibrated_probabilities(evaluation):
     assert evaluation.metrics.negative_log_likelihood == pytest.approx(-np.log(truth).mean(), rel=1e-5)
 
 
-def test_probabilities_are_the_logits_divided_by_the_temperature(evaluation):
+def test_probabilities_are_those_of_the_scaled_logits(evaluation):
     logits, labels = noisy_logits(500, seed=2)
     np.testing.assert_array_equal(evaluation.labels, labels)
     np.testing.assert_allclose(evaluation.uncalibrated, softmax(logits), rtol=1e-6)
-    expected = softmax(logits / evaluation.calibration.temperature)
+    expected = evaluation.scaling.probabilities(logits)
     np.testing.assert_allclose(evaluation.probabilities, expected, rtol=1e-5)
 
 

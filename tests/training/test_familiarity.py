@@ -11,6 +11,7 @@ from training.familiarity import PREFIX, Mahalanobis, Method, ToClassMeans, appe
 from training.half import write_float16
 from training.int8 import Quantizer
 from training.layers import first_inputs, middle_map, penultimate
+from training.scaling import Scaling
 
 MEANS = Method("", ((ToClassMeans, penultimate),))
 GAUSSIAN = Method("", ((Mahalanobis, middle_map),))
@@ -92,7 +93,7 @@ def test_distances():
 
 def test_a_graph_that_looks_at_mirror_images_too(exported_cnn, colours, tmp_path):
     path = tmp_path / "mirrored.onnx"
-    graph = ClassifierGraph(exported_cnn.graph.network, 1.0, mirror=True)
+    graph = ClassifierGraph(exported_cnn.graph.network, Scaling(), mirror=True)
     card = GoldenCard(rows=4, atol=1e-4)
     export(graph, colours.test.images, path, max_batch=16, card=card, **exported_cnn.names)
     layers = BOTH.layers(onnx.load(path))

@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 
 import numpy as np
@@ -8,10 +9,15 @@ import pytest
 
 from service.inference.manifest import MODEL
 from service.inference.session import Session
+from service.inference.variants import graphs
 from service.tasks.registry import read_manifest
+from training import evaluation, quantize
 from training.__main__ import main
+from training.calibrate import logits_of
+from training.classification.evaluator import ClassificationEvaluator
 from training.classification.task import Classification
 from training.images import load_images
+from training.scaling import Scaling
 
 ARCHITECTURES = {
     "cnn": ["--widths", "8,8", "--depth", "2", "--lr", "0.2"],
@@ -114,6 +120,41 @@ def test_a_published_version_is_measured_anew_without_training(first_run, source
     card, before = ((path / "report" / "README.md").read_text() for path in (version, first_run))
     assert card.partition("## Provenance")[2] == before.partition("## Provenance")[2]
     assert card.count("| colours | cnn: ") == 2
+
+
+def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
+    first_run, source, folder, monkeypatch, tmp_path
+):
+    shutil.copytree(first_run, tmp_path / "classifier" / "1")
+    options = ["--data", source, "--models", str(tmp_path)]
+    monkeypatch.setattr(quantize, "FASTER", 0.0)
+    monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
+    assert main(["quantize", "classifier", *options, "--method", "int8"]) == 0
+    monkeypatch.setattr(evaluation, "fit_scaling", lambda *_: Scaling(1.3, 1.6))
+    assert main(["evaluate", "classifier", *options, "--calibrate"]) == 0
+    images = load_images(source).test.images
+    before, after = (read_manifest(tmp_path / "classifier" / version) for version in "23")
+    for name in ("reference", "int8"):
+        old, new = (graphs(manifest, name, "cpu")[0][0] for manifest in (before, after))
+        assert (new.manifest.calibration.temperature, new.manifest.calibration.exponent) == (1.3, 1.6)
+        assert new.manifest.metrics.accuracy == old.manifest.metrics.accuracy
+        assert new.manifest.conformal != old.manifest.conformal
+        was, found = (
+            Session(tmp_path / "classifier" / version / graph.file, "cpu").run({"images": images})
+            for version, graph in (("2", old), ("3", new))
+        )
+        # The temperature that was there is no more.
+        logits = logits_of(was[0]) * old.manifest.calibration.temperature
+        np.testing.assert_allclose(found[0], Scaling(1.3, 1.6).probabilities(logits), atol=1e-4)
+        np.testing.assert_array_equal(found[1], was[1])
+        Session(tmp_path / "classifier" / "3" / new.file, "cpu").check(tmp_path / "classifier" / "3", new.manifest)
+    card = (tmp_path / "classifier" / "3" / "report" / "README.md").read_text()
+    assert "to the power 1.600, which makes high confidences higher" in card
+    assert "`int8` has a calibration of its own" in card
+    assert main(["evaluate", "classifier", *options]) == 0
+    again = read_manifest(tmp_path / "classifier" / "4")
+    assert again.conformal == after.conformal
+    assert again.variants == after.variants
 
 
 def test_other_data_than_a_version_was_trained_on_are_refused(first_run, draw, write_class_folders, tmp_path, capsys):

@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from training.calibrate import Floats, logits_of
+from training.calibrate import Floats
 from training.data import halves
 from training.evaluation import Evaluation, evaluate
 from training.evaluator import BATCH, Inputs, run_in_batches, sample
 from training.images import ImageData
 from training.lazy import Images
-from training.temperature import calibrate
+from training.scaled_graph import logits_alone, write_scaling
+from training.scaling import Scaling
 
 INPUT = "images"
 
@@ -21,17 +20,21 @@ class ClassificationEvaluator:
 
     Args:
         data: the images.
-        temperature: that the graphs divide their logits by before `finish`.
+        scaling: that the graphs have before `finish`; None for graphs that have just been exported.
     """
 
     figure = "accuracy"
     may_fall = 0.002
     compared = "probabilities"
 
-    def __init__(self, data: ImageData, temperature: float = 1.0) -> None:
+    def __init__(self, data: ImageData, scaling: Scaling | None = None) -> None:
         self.data = data
         self._choosing = data.validation.take(halves(data.validation.labels)[0])
-        self._temperature = temperature
+        self._scaling = scaling or Scaling()
+
+    def at(self, scaling: Scaling) -> "ClassificationEvaluator":
+        """The same for graphs that scale their logits in this way already."""
+        return ClassificationEvaluator(self.data, scaling)
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `training.evaluator.Evaluator`."""
@@ -51,17 +54,18 @@ class ClassificationEvaluator:
         return self.evaluate(graph).fields
 
     def evaluate(self, graph: Path, *, fit: bool = True) -> Evaluation:
-        """Measures everything; first fits the temperature, unless the graph is to stay as it is."""
-        data, choosing = self.data, self._choosing
-        temperature = self._temperature
+        """Measures everything; first fits the scaling, unless the graph is to stay as it is."""
+        data, temperature = self.data, self._scaling.temperature
+        with logits_alone(graph, temperature) as bare:
+            validation, test = (answers(bare, split.images) for split in (data.validation, data.test))
+        labels = data.validation.labels, data.test.labels
+        scaling = None if fit else self._scaling
+        evaluation = evaluate(data.classes, validation, labels[0], test, labels[1], scaling)
         if fit:
-            temperature *= calibrate(graph, lambda path: answers(path, choosing.images), choosing.labels)
-        validation, test = (
-            logits_of(answers(graph, split.images)) * np.float32(temperature) for split in (data.validation, data.test)
-        )
-        return evaluate(data.classes, validation, data.validation.labels, test, data.test.labels, temperature)
+            write_scaling(graph, evaluation.scaling, temperature)
+        return evaluation
 
 
 def answers(graph: Path, images: Images) -> Floats:
-    """The probabilities that a graph gives, shape (n, classes)."""
+    """The first output of a graph, shape (n, classes)."""
     return run_in_batches(graph, INPUT, images)[0]

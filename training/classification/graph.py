@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from training.augment import to_pixels
 from training.labels import mirrored
+from training.scaling import Scaling
 
 
 class ClassifierGraph(nn.Module):
@@ -12,17 +13,17 @@ class ClassifierGraph(nn.Module):
 
     Args:
         network: takes float pixels (batch, channels, height, width) in 0 to 1, returns logits.
-        temperature: the logits are divided by it before the softmax.
+        scaling: of the logits, before the softmax.
         mirror: whether the logits are averaged over the image and its mirror image.
     """
 
-    def __init__(self, network: nn.Module, temperature: float, mirror: bool = False) -> None:
+    def __init__(self, network: nn.Module, scaling: Scaling, mirror: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.temperature = temperature
+        self.scaling = scaling
         self.mirror = mirror
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = to_pixels(images)
         logits = mirrored(self.network, pixels) if self.mirror else self.network(pixels)
-        return torch.softmax(logits / self.temperature, dim=1)
+        return torch.softmax(self.scaling.scale(logits), dim=1)

@@ -43,6 +43,7 @@ from training.quantize import with_variants
 from training.rows import Row
 from training.run import Run, as_served, begin
 from training.samples import draw_images
+from training.scaling import Scaling
 from training.weights import best_weights, fingerprint_of, keep_weights
 
 MAX_BATCH = 64
@@ -117,7 +118,7 @@ def run(arguments: Namespace, console: Console) -> None:
         if key not in _unused(arguments, network)
     }
     stated |= {"teacher": short_name(arguments.teacher), "mirror": arguments.mirror, "interpolated": share}
-    graph = ClassifierGraph(model, 1.0, arguments.mirror)
+    graph = ClassifierGraph(model, Scaling(), arguments.mirror)
     run.deliver(
         (
             run.name,
@@ -201,7 +202,7 @@ def _write_version(
     )
     if missed := missed_classes(evaluation.metrics.per_class):
         run.console.print(missed)
-    graph.temperature = evaluation.calibration.temperature
+    graph.scaling = evaluation.scaling
     difference = check_export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
     write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
@@ -252,6 +253,6 @@ def _write_version(
     parts = of_images(data)
     manifest = with_familiarity(target, manifest, parts, run.console)
     if run.arguments.quantize:
-        evaluator = ClassificationEvaluator(data, graph.temperature)
+        evaluator = ClassificationEvaluator(data, graph.scaling)
         return with_variants(target, manifest, evaluator, run.console, parts)
     return manifest

@@ -12,7 +12,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.classification.effects import write_study_section
 from training.evaluation import Evaluation
 from training.images import ImageData
-from training.markdown import figures, interval, label_set_table, provenance, table, training_section
+from training.markdown import calibrated_by, figures, interval, label_set_table, provenance, table, training_section
 from training.plots import (
     FOUND,
     GUIDE,
@@ -101,14 +101,21 @@ def _card(
     parts += [
         "## Calibration",
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
-        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} after dividing the logits by the "
-        f"temperature {calibration.temperature:.3f}, which was fitted on a half of the validation split and is "
-        "part of the graph. This holds for images like the training set; of others the probabilities say nothing.",
+        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} {calibrated_by(calibration)}. That was "
+        "fitted on a half of the validation split and is part of the graph. It holds for images like the training "
+        "set; of others the probabilities say nothing.",
+        *(
+            f"`{variant.name}` has a calibration of its own: {variant.calibration.ece_before:.4f} before, "
+            f"**{variant.calibration.ece_after:.4f}**{interval(variant, 'ece_after')} "
+            f"{calibrated_by(variant.calibration)}; negative log-likelihood "
+            f"{variant.metrics.negative_log_likelihood:.4f}."
+            for variant in manifest.variants
+        ),
         "![Reliability](calibration.png)",
         "## Label sets",
         "With `coverage`, a prediction is the set of all labels whose probability reaches a threshold (split conformal "
-        "prediction, calibrated on a half of the validation split that chose nothing else; the most likely label is "
-        "always included, so low coverages are exceeded). The actual coverage on the test split:",
+        "prediction, fitted on the other half of the validation split; the most likely label is always included, so "
+        "low coverages are exceeded). The actual coverage on the test split:",
         label_set_table(manifest.conformal),
         "![Coverage and set size](conformal.png)",
         *(

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from service.inference.session import Session
-from training.calibrate import Floats, logits_of
+from training.calibrate import Floats
 from training.data import halves
 from training.evaluation import Evaluation, evaluate
 from training.evaluator import Array, Inputs, sample
-from training.temperature import calibrate
+from training.scaled_graph import logits_alone, write_scaling
+from training.scaling import Scaling
 from training.text.data import TextData
 from training.text.task import Ids, in_order_of_length, padded
 
@@ -24,7 +25,7 @@ class TextEvaluator:
     Args:
         data: the texts.
         train: token ids of each training text; likewise `validation` and `test`.
-        temperature: that the graphs divide their logits by before `finish`.
+        scaling: that the graphs have before `finish`; None for graphs that have just been exported.
     """
 
     figure = "accuracy"
@@ -37,17 +38,17 @@ class TextEvaluator:
         train: Sequence[Ids],
         validation: Sequence[Ids],
         test: Sequence[Ids],
-        temperature: float = 1.0,
+        scaling: Scaling | None = None,
     ) -> None:
         self._data = data
         self._train, self._validation, self._test = train, validation, test
         choosing, _ = halves(data.validation.labels)
         self._choosing = ([validation[index] for index in choosing], data.validation.labels[choosing])
-        self._temperature = temperature
+        self._scaling = scaling or Scaling()
 
-    def at(self, temperature: float) -> "TextEvaluator":
-        """The same for graphs that divide their logits by this temperature already."""
-        return TextEvaluator(self._data, self._train, self._validation, self._test, temperature)
+    def at(self, scaling: Scaling) -> "TextEvaluator":
+        """The same for graphs that scale their logits in this way already."""
+        return TextEvaluator(self._data, self._train, self._validation, self._test, scaling)
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `training.evaluator.Evaluator`."""
@@ -68,20 +69,19 @@ class TextEvaluator:
         return self.evaluate(graph).fields
 
     def evaluate(self, graph: Path) -> Evaluation:
-        """Fits the temperature and measures everything."""
-        data = self._data
-        texts, labels = self._choosing
-        temperature = self._temperature * calibrate(graph, lambda path: answers(path, texts), labels)
-        validation, test = (
-            logits_of(answers(graph, part)) * np.float32(temperature) for part in (self._validation, self._test)
-        )
-        return evaluate(data.classes, validation, data.validation.labels, test, data.test.labels, temperature)
+        """Fits the scaling and measures everything."""
+        data, temperature = self._data, self._scaling.temperature
+        with logits_alone(graph, temperature) as bare:
+            validation, test = (answers(bare, part) for part in (self._validation, self._test))
+        evaluation = evaluate(data.classes, validation, data.validation.labels, test, data.test.labels)
+        write_scaling(graph, evaluation.scaling, temperature)
+        return evaluation
 
 
 def answers(graph: Path, texts: Sequence[Ids]) -> Floats:
-    """The probabilities that a graph gives, shape (texts, classes); those of similar length are computed together."""
-    probabilities: Floats = run_texts(graph, texts)[0]
-    return probabilities
+    """The first output of a graph, shape (texts, classes); those of similar length are computed together."""
+    first: Floats = run_texts(graph, texts)[0]
+    return first
 
 
 def run_texts(graph: Path, texts: Sequence[Ids]) -> list[Array]:

@@ -3,23 +3,25 @@
 import torch
 from torch import Tensor, nn
 
+from training.scaling import Scaling
+
 
 class TextGraph(nn.Module):
     """int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, classes).
 
     Args:
         network: returns logits.
-        temperature: the logits are divided by it before the softmax.
+        scaling: of the logits, before the softmax.
         linear: returns decision values, which are added to the logits; None for the network alone.
         share: the decision values are multiplied by it.
     """
 
     def __init__(
-        self, network: nn.Module, temperature: float, linear: nn.Module | None = None, share: float = 0.0
+        self, network: nn.Module, scaling: Scaling, linear: nn.Module | None = None, share: float = 0.0
     ) -> None:
         super().__init__()
         self.network = network
-        self.temperature = temperature
+        self.scaling = scaling
         self.linear = linear if share else None
         self.share = share
 
@@ -27,4 +29,4 @@ class TextGraph(nn.Module):
         logits = self.network(ids)
         if self.linear is not None:
             logits = logits + self.share * self.linear(ids)
-        return torch.softmax(logits / self.temperature, dim=1)
+        return torch.softmax(self.scaling.scale(logits), dim=1)

@@ -26,6 +26,7 @@ from training.inspection import missed_classes
 from training.options import override
 from training.quantize import with_variants
 from training.run import Run, as_served, begin
+from training.scaling import Scaling
 from training.settings import FitSettings
 from training.text.data import TextData, load_texts
 from training.text.evaluation import investigate
@@ -96,7 +97,7 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     model = as_served(model)
-    graph = TextGraph(model, 1.0)
+    graph = TextGraph(model, Scaling())
     if arguments.linear:
         linear = fit_linear(train, data.train.labels, words, len(data.classes))
         graph = _with_votes(model, linear, [validation[i] for i in choosing], data.validation.labels[choosing], console)
@@ -127,7 +128,7 @@ def _with_votes(
         f"alone {alone:.4f}",
         highlight=False,
     )
-    return TextGraph(network, 1.0, linear, share)
+    return TextGraph(network, Scaling(), linear, share)
 
 
 def _vocabulary(
@@ -195,7 +196,7 @@ def _write_version(
     evaluation = evaluator.evaluate(target / MODEL)
     if missed := missed_classes(evaluation.metrics.per_class):
         run.console.print(missed)
-    graph.temperature = evaluation.calibration.temperature
+    graph.scaling = evaluation.scaling
     difference = check_export(graph, mixed, target / MODEL, **checked)
     findings = investigate(target / MODEL, network, tokenizer, length, data, evaluation, study)
     run.console.print(
@@ -226,5 +227,5 @@ def _write_version(
     parts = of_texts(data, tokenizer)
     manifest = with_familiarity(target, manifest, parts, run.console)
     if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator.at(graph.temperature), run.console, parts)
+        return with_variants(target, manifest, evaluator.at(graph.scaling), run.console, parts)
     return manifest

@@ -12,7 +12,7 @@ from service.tasks.text.manifest import TextManifest
 from service.tasks.text.reading import UNKNOWN
 from training.evaluation import Evaluation
 from training.fit import FitState
-from training.markdown import figures, interval, label_set_table, provenance, table, training_section
+from training.markdown import calibrated_by, figures, interval, label_set_table, provenance, table, training_section
 from training.plots import (
     ACCENT,
     MEASURED,
@@ -107,9 +107,8 @@ def _card(
         "![Confusion matrix](confusion.png)",
         "## Calibration",
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
-        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} after dividing the logits by the "
-        f"temperature {calibration.temperature:.3f}, which was fitted on a half of the validation split. This "
-        "holds for texts like those of the training set.",
+        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} {calibrated_by(calibration)}. That was "
+        "fitted on a half of the validation split, and it holds for texts like those of the training set.",
         "![Reliability](calibration.png)",
         "Label sets (split conformal prediction, calibrated on the other half, which chose nothing):",
         label_set_table(manifest.conformal),

@@ -6,6 +6,7 @@ from training.calibrate import softmax
 from training.classification.graph import ClassifierGraph
 from training.export import export, torch_outputs
 from training.labels import predict
+from training.scaling import Scaling
 
 
 def test_graph_gives_the_softmax_of_the_scaled_logits(exported_cnn, colours):
@@ -16,7 +17,7 @@ def test_graph_gives_the_softmax_of_the_scaled_logits(exported_cnn, colours):
 
 def test_graph_of_a_network_without_state_in_training_mode_is_evaluated(tiny_cnn, colours, tmp_path):
     # Batch normalisation in training mode would make a row depend on its batch.
-    graph = ClassifierGraph(tiny_cnn().train(), 1.0)
+    graph = ClassifierGraph(tiny_cnn().train(), Scaling())
     export(
         graph,
         colours.test.images,

@@ -7,6 +7,7 @@ from sklearn.svm import LinearSVC
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.export import export
+from training.scaling import Scaling
 from training.text.graph import TextGraph
 from training.text.linear import LinearClassifier, choose_share, decide, fit_linear
 from training.text.network import TextNetwork
@@ -70,7 +71,7 @@ def test_the_exported_graph_adds_the_votes(tmp_path):
     batch = padded(texts[:16]).numpy()
     path = tmp_path / "topics.onnx"
     export(
-        TextGraph(network, 1.5, linear, 2.0).eval(), batch, path, input_name="ids", output_names=("p",), max_batch=16,
+        TextGraph(network, Scaling(1.5), linear, 2.0).eval(), batch, path, input_name="ids", output_names=("p",), max_batch=16,
         card=GoldenCard(rows=1, atol=1e-5), axes=("batch", "length"), translations=TRANSLATIONS,
     )  # fmt: skip
     logits = network(torch.from_numpy(batch)).detach() + 2 * torch.from_numpy(decide(linear, texts[:16]))
@@ -80,4 +81,4 @@ def test_the_exported_graph_adds_the_votes(tmp_path):
 
 def test_a_share_of_nothing_leaves_the_classifier_out_of_the_graph():
     linear = LinearClassifier(*(np.ones(shape, np.float32) for shape in (WORDS, (WORDS, 3), 3)))
-    assert TextGraph(TextNetwork(WORDS, 3), 1.0, linear, 0.0).linear is None
+    assert TextGraph(TextNetwork(WORDS, 3), Scaling(), linear, 0.0).linear is None

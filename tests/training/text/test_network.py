@@ -6,6 +6,7 @@ from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.export import export
+from training.scaling import Scaling
 from training.task import Draw
 from training.text.graph import TextGraph
 from training.text.network import TextNetwork
@@ -53,7 +54,7 @@ def test_the_exported_graph_agrees_at_every_batch_and_length(network, tmp_path):
     long = np.random.default_rng(1).integers(2, 40, (64, 90))
     path = tmp_path / "topics.onnx"
     inputs, outputs, worst = export(
-        TextGraph(network, 1.3), batch, path, input_name="ids", output_names=("p",), max_batch=64,
+        TextGraph(network, Scaling(1.3)), batch, path, input_name="ids", output_names=("p",), max_batch=64,
         card=GoldenCard(rows=1, atol=1e-5), axes=("batch", "length"), more=[batch[:, :1], long, long[:1]],
         translations=TRANSLATIONS,
     )  # fmt: skip
