@@ -39,7 +39,7 @@ from training.variants import renew_golden, write_golden
 
 # What only the training knows is kept of the old report.
 _KEPT = ("## The effect of filters, layers and dropout", "## What it does not know", "## Variants")
-_LAST = "## Provenance"
+_COMPARED, _LAST = "## Comparison of architectures", "## Provenance"
 # The settings of a detector's training that say what it kept meanwhile.
 _SUPPRESSION = ("iou", "floor", "max_detections")
 
@@ -60,7 +60,7 @@ def run(arguments: Namespace, console: Console) -> None:
         card = target / "report" / "README.md"
         before = card.read_text() if card.exists() else ""
         measured = _measure(target, manifest, evaluator, arguments.compare, fit=arguments.calibrate)
-        _keep_sections(card, before)
+        _keep_sections(card, before, compared=bool(arguments.compare))
         return measured
 
     (version,) = publish(arguments.models, [(manifest.name, write)])
@@ -158,9 +158,11 @@ def _write_detection_report(
     write_detection_report(target / "report", manifest, found, data, augment, result)
 
 
-def _keep_sections(card: Path, before: str) -> None:
+def _keep_sections(card: Path, before: str, *, compared: bool) -> None:
     """Puts what only a training knows back into a report, and removes the pictures that it no longer shows."""
     text = card.read_text()
+    if not compared and (comparison := _section(before, _COMPARED)):
+        text = text.replace(_section(text, _COMPARED), comparison)
     kept = [_section(before, heading) for heading in _KEPT if heading not in text]
     kept.append(_section(before, _LAST) or _section(text, _LAST))
     text = text.partition(f"{_LAST}\n")[0] + "\n".join(filter(None, kept))

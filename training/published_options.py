@@ -18,7 +18,11 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
         help="of a classifier: fit its calibration anew, that of every variant too (default: graphs stay as they are)",
     )
     parser.add_argument(
-        "--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table (default: none)"
+        "--compare",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="other runs or versions, for the table (default: it stays as it is)",
     )
 
 

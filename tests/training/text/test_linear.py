@@ -71,8 +71,8 @@ def test_the_exported_graph_adds_the_votes(tmp_path):
     batch = padded(texts[:16]).numpy()
     path = tmp_path / "topics.onnx"
     export(
-        TextGraph(network, Scaling(1.5), linear, 2.0).eval(), batch, path, input_name="ids", output_names=("p",), max_batch=16,
-        card=GoldenCard(rows=1, atol=1e-5), axes=("batch", "length"), translations=TRANSLATIONS,
+        TextGraph(network, Scaling(1.5), linear, 2.0).eval(), batch, path, input_name="ids", output_names=("p",),
+        max_batch=16, card=GoldenCard(rows=1, atol=1e-5), axes=("batch", "length"), translations=TRANSLATIONS,
     )  # fmt: skip
     logits = network(torch.from_numpy(batch)).detach() + 2 * torch.from_numpy(decide(linear, texts[:16]))
     (found,) = Session(path, "cpu").run({"ids": batch})
