@@ -9,6 +9,7 @@ import re
 import shutil
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -98,7 +99,8 @@ def _measure(
                 "accuracy": evaluation.metrics.accuracy,
                 "ece_after": evaluation.calibration.ece_after,
             }
-            write_classification_report(target / "report", card, evaluation, evaluator.data, result, others)
+            data = replace(evaluator.data, name=manifest.data.name)  # as its recipe was told
+            write_classification_report(target / "report", card, evaluation, data, result, others)
             (target / "report" / RESULT).write_text(json.dumps(result, indent=1) + "\n")
             return card
         case DetectorManifest(), DetectionEvaluator():

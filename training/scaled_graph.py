@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -62,7 +63,7 @@ def write_scaling(path: Path, scaling: Scaling, temperature: float = 1.0) -> Non
         if constant is not None:
             inputs.append(f"{name}_by")
             graph.initializer.append(numpy_helper.from_array(np.array(constant, np.float32), inputs[1]))
-        attributes = {"axis": 1} if kind == "LogSoftmax" else {}
+        attributes: dict[str, Any] = {"axis": 1} if kind == "LogSoftmax" else {}
         graph.node.insert(index, helper.make_node(kind, inputs, [name], name=name, **attributes))
         index += 1
         softmax = graph.node[index]
