@@ -53,9 +53,9 @@ def test_an_exponent_above_1_raises_high_confidences_and_lowers_those_in_the_mid
     def confidence(scaling, lead):
         return scaling.probabilities(np.array([[lead, 0, 0]], np.float32)).max()
 
-    scaling = Scaling(1.4, 2.0)
-    assert confidence(scaling, 3.0) > confidence(Scaling(), 3.0)
-    assert confidence(scaling, 0.4) < confidence(Scaling(), 0.4)
+    scaling = Scaling(2.2, 2.0)
+    assert confidence(scaling, 6.0) > confidence(Scaling(), 6.0)
+    assert confidence(scaling, 1.0) < confidence(Scaling(), 1.0)
 
 
 def test_a_split_without_a_mistake_leads_to_no_certainty():
