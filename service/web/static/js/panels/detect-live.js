@@ -89,6 +89,10 @@ export function liveView({ asked, detail, threshold, signal }) {
 
     async function next() {
       if (!running) return;
+      if (video.readyState < video.HAVE_CURRENT_DATA) {
+        awaitFrame(); // a file has none yet when it has just been opened, or begins anew
+        return;
+      }
       const at = performance.now() + performance.timeOrigin;
       // The worker scales it while it draws it; a bitmap would be converted and copied once more.
       const frame = window.VideoFrame ? new VideoFrame(video) : await createImageBitmap(video);
@@ -99,7 +103,10 @@ export function liveView({ asked, detail, threshold, signal }) {
         return;
       }
       frame.close();
-      // It was sent already and would say nothing new.
+      awaitFrame(); // it was sent already and would say nothing new
+    }
+
+    function awaitFrame() {
       if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(next);
       else requestAnimationFrame(next);
     }
