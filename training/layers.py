@@ -18,7 +18,7 @@ def penultimate(model: onnx.ModelProto) -> tuple[str, ...]:
     Raises:
         ValueError: no layer is before it.
     """
-    producers = {output: node for node in model.graph.node for output in node.output}
+    producers = producers_of(model)
     layers = {id(node) for node in _layers(model)}
     found: dict[str, None] = {}
     seen: set[str] = set()
@@ -75,6 +75,11 @@ def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
         value.name: tuple(axis.dim_value or axis.dim_param for axis in value.type.tensor_type.shape.dim)
         for value in values
     }
+
+
+def producers_of(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node that each tensor comes from, by the tensor's name; inputs and constants come from none."""
+    return {output: node for node in model.graph.node for output in node.output}
 
 
 def _weights(model: onnx.ModelProto) -> set[str]:

@@ -25,7 +25,7 @@ from training.images import ImageData, load_images
 from training.scaling import Scaling
 from training.tabular.data import load_table
 from training.tabular.parts import of_rows
-from training.text.data import TextData, load_texts
+from training.text.data import load_as_told
 from training.text.evaluator import TextEvaluator
 from training.text.parts import of_texts
 from training.text.tokenizer import to_ids
@@ -69,7 +69,7 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
             photographs = _photographs(manifest, arguments)
             evaluator, fingerprint = DetectionEvaluator(photographs), photographs.fingerprint
         case TextManifest():
-            texts = _texts(manifest, arguments)
+            texts = load_as_told(arguments, _seed(manifest))
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
             train, validation, test = (
                 to_ids(tokenizer, part.texts) for part in (texts.train, texts.validation, texts.test)
@@ -111,7 +111,7 @@ def parts_of(
             _check(images.fingerprint, manifest, arguments)
             return parts.of_images(images, sources, parts.CODES)
         case TextManifest():
-            texts = _texts(manifest, arguments)
+            texts = load_as_told(arguments, _seed(manifest))
             _check(texts.fingerprint, manifest, arguments)
             return of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
         case TabularManifest():
@@ -153,19 +153,6 @@ def _images(
 def _photographs(manifest: DetectorManifest, arguments: Namespace) -> DetectionData:
     size = (manifest.image.height, manifest.image.width)
     return load_detection(arguments.data, size=size, bad=arguments.bad, limit=arguments.limit, seed=_seed(manifest))
-
-
-def _texts(manifest: TextManifest, arguments: Namespace) -> TextData:
-    return load_texts(
-        arguments.data,
-        text_column=arguments.text_column,
-        label_column=arguments.label_column,
-        validation=arguments.validation,
-        limit=arguments.limit,
-        bad=arguments.bad,
-        encoding=arguments.encoding,
-        seed=_seed(manifest),
-    )
 
 
 def _check(fingerprint: str, manifest: ManifestBase, arguments: Namespace) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from training.layers import producers_of
 from training.scaling import Scaling
 
 PREFIX = "calibration_"
@@ -75,7 +76,7 @@ def write_scaling(path: Path, scaling: Scaling, temperature: float = 1.0) -> Non
 def _unscaled(model: onnx.ModelProto, temperature: float) -> onnx.NodeProto:
     """Takes a graph's scaling out of it; returns the softmax that gives its probabilities."""
     graph = model.graph
-    producers = {output: node for node in graph.node for output in node.output}
+    producers = producers_of(model)
     softmax = producers[graph.output[0].name]
     if softmax.op_type != "Softmax":
         raise ValueError(f"{graph.output[0].name} comes of a {softmax.op_type}, not of a softmax")

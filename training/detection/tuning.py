@@ -25,7 +25,7 @@ from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, relative_sprea
 from training.detection.network import BINS, Detector
 from training.detection.task import EVALUATION_BATCH, in_originals
 from training.export import OPSET, without_debug_metadata
-from training.layers import shapes
+from training.layers import producers_of, shapes
 
 PENALTIES = (0.0, 4.0, 8.0, 12.0)
 OVERLAPS = tuple((soft, iou) for soft in (False, True) for iou in (0.5, 0.6, 0.7))
@@ -176,7 +176,7 @@ def _network_ends(model: onnx.ModelProto) -> tuple[str, str]:
 
 def _nearest(model: onnx.ModelProto, name: str, kind: str) -> onnx.NodeProto:
     """The first node of this kind that the tensor comes from, in order of their distance."""
-    producers = {output: node for node in model.graph.node for output in node.output}
+    producers = producers_of(model)
     waiting = [name]
     for tensor in waiting:
         node = producers.get(tensor)
@@ -194,7 +194,7 @@ def _classes(model: onnx.ModelProto, logits: str) -> int:
 
 def _ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[str]:
     """The tensors, and all that they come from."""
-    producers = {output: node for node in model.graph.node for output in node.output}
+    producers = producers_of(model)
     found, waiting = set[str](), [*names]
     while waiting:
         name = waiting.pop()

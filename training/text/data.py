@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from argparse import Namespace
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,20 @@ class _Rows:
 
     def take(self, indices: npt.NDArray[np.int64]) -> "_Rows":
         return _Rows(self.table, self.rows[indices], self.labels[indices], self.digests[indices])
+
+
+def load_as_told(arguments: Namespace, seed: int) -> TextData:
+    """Loads the texts of a command line, as its options tell `load_texts`."""
+    return load_texts(
+        arguments.data,
+        text_column=arguments.text_column,
+        label_column=arguments.label_column,
+        validation=arguments.validation,
+        limit=arguments.limit,
+        bad=arguments.bad,
+        encoding=arguments.encoding,
+        seed=seed,
+    )
 
 
 def load_texts(

@@ -28,7 +28,7 @@ from training.quantize import with_variants
 from training.run import Run, as_served, begin
 from training.scaling import Scaling
 from training.settings import FitSettings
-from training.text.data import TextData, load_texts
+from training.text.data import TextData, load_as_told
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator
 from training.text.graph import TextGraph
@@ -56,17 +56,7 @@ def run(arguments: Namespace, console: Console) -> None:
     network = override(NetworkSettings(), arguments)
     settings = override(DEFAULTS, arguments)
     learning = override(TextSettings(), arguments)
-    load = partial(
-        load_texts,
-        arguments.data,
-        text_column=arguments.text_column,
-        label_column=arguments.label_column,
-        validation=arguments.validation,
-        limit=arguments.limit,
-        bad=arguments.bad,
-        encoding=arguments.encoding,
-        seed=settings.seed,
-    )
+    load = partial(load_as_told, arguments, settings.seed)
     run = begin(arguments, console, load, run="text", model="topics", draw=draw_texts)
     data = run.data
     network, tokenizer, length = _vocabulary(run, network, settings, learning)
