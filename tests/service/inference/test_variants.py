@@ -9,12 +9,14 @@ import pytest
 from service.inference import loading
 from service.inference.cards import ManifestBase
 from service.inference.device import DeviceUnavailable
+from service.inference.golden import compare, read_golden
 from service.inference.loading import Opened, open_version
 from service.inference.manifest import InvalidModel, sha256
 from service.inference.performance import Performance
 from service.inference.session import Session
 from service.inference.variants import Selection, graphs
 from service.tasks.registry import BUILT_IN, read_manifest
+from tests import saturating
 from tests.server import ROOT
 from tests.tiny import answer, solid, write_model, wrong_golden
 from tests.tiny_variants import int8_graph, write_slow_model, write_variant
@@ -174,6 +176,27 @@ def test_an_int8_graph_that_saturates_is_caught_by_its_golden_file(
 def test_the_emulated_saturation_is_the_only_fault(tmp_path: Path):
     """The same emulation is right with weights that cannot saturate."""
     assert open_tiny(write_slow_model(tmp_path, int8_graph(63, saturates=True)), "int8").variant == "int8"
+
+
+def test_the_golden_file_of_the_committed_int8_graph_catches_saturation():
+    """Its tolerance has to be narrow enough for that, and wide enough for what the graph means."""
+    folder = ROOT / "models" / "classifier" / "1"
+    found, _ = graphs(read_manifest(folder), "int8", "cpu")
+    int8 = next(graph for graph in found if graph.name == "int8")
+    inputs, expected = read_golden(folder, int8.manifest)
+    few = {name: array[:4] for name, array in inputs.items()}
+    differences = [
+        compare(
+            {name: array[:4] for name, array in expected.items()},
+            saturating.run(folder / int8.file, few, saturates=saturates),
+            int8.manifest.golden,
+        )
+        for saturates in (False, True)
+    ]
+    assert [difference.acceptable for difference in differences] == [True, False]
+    # By far: what is on either side of the tolerance does not depend on the machine.
+    assert differences[0].ratio < 0.01
+    assert differences[1].ratio > 10
 
 
 @pytest.mark.parametrize("fault", ["sha256", "missing", "graph", "golden"])
