@@ -25,6 +25,7 @@ from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
 from training.classification.interpolate import interpolate
+from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, check_arguments
 from training.classification.report import write_report
@@ -89,7 +90,14 @@ def run(arguments: Namespace, console: Console) -> None:
     model = build(network, data, settings.seed)
     if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
         console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
-    run.start(model)
+    if arguments.start_from and is_wider(model, arguments.start_from):
+        if arguments.interpolate:
+            raise ValueError(
+                f"--interpolate: {arguments.start_from} is of a wider network, which has no weights between"
+            )
+        start_narrower(model, arguments.start_from, data)
+    else:
+        run.start(model)
     trained = fold(model) if isinstance(model, Transfer) and network.freeze_norms else model
     choosing, _ = halves(data.validation.labels)
     choice = data.validation.take(choosing)

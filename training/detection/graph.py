@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from service.tasks.detection.manifest import Suppression
 from training.augment import to_pixels
-from training.detection.network import BINS, Detector, decode, grid
+from training.detection.network import Detector, boxes_around, grid, moments
 
 # Its declared types do not allow a constant as an argument.
 op: Any = onnxscript.opset20
@@ -88,11 +88,12 @@ class Best(nn.Module):
     def forward(self, logits: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`boxes`, `scores` and `classes` of `DetectorGraph`, of logits and edge logits of `Detector`."""
         chosen = self.suppression
-        boxes = decode(edges, self.points, self.strides)
+        mean, square = moments(edges)
+        boxes = boxes_around(self.points, mean * self.strides)
         logits = logits.float()
         if chosen.spread_penalty:
             usual = torch.tensor(chosen.usual_spreads or [0.0], device=logits.device)
-            logits = logits - chosen.spread_penalty * (relative_spread(edges)[..., None] - usual)
+            logits = logits - chosen.spread_penalty * (relative_spread(mean, square)[..., None] - usual)
         scores = logits.sigmoid().transpose(1, 2).contiguous()
         iou = max(_SAME, chosen.iou) if chosen.soft else chosen.iou
         scores = scores * suppress(boxes, scores, iou, chosen.floor, chosen.max_detections)
@@ -110,11 +111,8 @@ class Best(nn.Module):
         return corners * found[..., None], best, torch.where(found, classes, 0)
 
 
-def relative_spread(edges: Tensor) -> Tensor:
-    """How uncertain the edges of boxes are, shape (batch, cells), of edge logits; see `Suppression`."""
-    shares = edges.float().unflatten(-1, (4, BINS)).softmax(-1)
-    bins = torch.arange(BINS, dtype=shares.dtype, device=shares.device)
-    mean, square = (shares @ torch.stack((bins, bins.square()), 1)).unbind(-1)
+def relative_spread(mean: Tensor, square: Tensor) -> Tensor:
+    """How uncertain the edges of boxes are, shape (batch, cells), given the moments of the edges; see `Suppression`."""
     spread = (square - mean.square()).clamp_min(0).sqrt().mean(-1)
     area = (mean[..., 0] + mean[..., 2]) * (mean[..., 1] + mean[..., 3])
     # Of boxes without an area everything is uncertain.

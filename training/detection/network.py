@@ -171,7 +171,18 @@ def grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def decode(edges: Tensor, points: Tensor, strides: Tensor) -> Tensor:
-    """Boxes from edge logits: each distance is the mean of its distribution, in strides."""
+    """Boxes from edge logits: each distance is the mean of its distribution."""
+    return boxes_around(points, moments(edges)[0] * strides)
+
+
+def moments(edges: Tensor) -> tuple[Tensor, Tensor]:
+    """The means and mean squares of the distances to the four edges, in strides, each of shape (batch, cells, 4)."""
     shares = edges.float().unflatten(-1, (4, BINS)).softmax(-1)
-    distances = shares @ torch.arange(BINS, dtype=shares.dtype, device=shares.device) * strides
+    bins = torch.arange(BINS, dtype=shares.dtype, device=shares.device)
+    mean, square = (shares @ torch.stack((bins, bins.square()), 1)).unbind(-1)
+    return mean, square
+
+
+def boxes_around(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes whose edges lie at these distances, in pixels, from the points."""
     return torch.cat((points - distances[..., :2], points + distances[..., 2:]), -1)

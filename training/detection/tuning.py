@@ -22,7 +22,7 @@ from training.augment import to_pixels
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import Detections, average_precision
 from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, relative_spread
-from training.detection.network import BINS, Detector
+from training.detection.network import BINS, Detector, moments
 from training.detection.task import EVALUATION_BATCH, in_originals
 from training.export import OPSET, without_debug_metadata
 from training.layers import producers_of, shapes
@@ -83,7 +83,7 @@ def _usual_spreads(outputs: Outputs, classes: int) -> tuple[float, ...]:
     """
     spreads: list[list[Tensor]] = [[] for _ in range(classes)]
     for logits, edges in outputs:
-        spread, likely = relative_spread(edges), logits.sigmoid() > _LIKELY
+        spread, likely = relative_spread(*moments(edges)), logits.sigmoid() > _LIKELY
         for index in range(classes):
             spreads[index].append(spread[likely[..., index]])
     joined = [torch.cat([*parts, torch.empty(0)]) for parts in spreads]

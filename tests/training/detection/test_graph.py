@@ -16,7 +16,7 @@ from training.detection.graph import (
     relative_spread,
     suppress,
 )
-from training.detection.network import BINS, decode
+from training.detection.network import BINS, decode, moments
 from training.export import export, torch_outputs
 
 CARD = GoldenCard(
@@ -80,7 +80,7 @@ def test_edges_are_the_more_certain_the_sharper_they_are_for_the_size_of_the_box
     unsure[:, 4] = -30
     flat = torch.full((4, BINS), -30.0)
     flat[:, 0] = 30
-    spread = relative_spread(torch.stack((sure, unsure, flat)).flatten(1)[None])
+    spread = relative_spread(*moments(torch.stack((sure, unsure, flat)).flatten(1)[None]))
     torch.testing.assert_close(spread, torch.tensor([[0, 2 / 8, 0]]), atol=1e-3, rtol=0)
 
 
