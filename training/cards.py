@@ -24,7 +24,9 @@ def data_card(data: DataSet) -> DataCard:
     )
 
 
-def training_card(command: str, settings: dict[str, Any], state: FitState, network: nn.Module) -> TrainingCard:
+def training_card(
+    command: str, settings: dict[str, Any], state: FitState, network: nn.Module, chosen_on: int | None = None
+) -> TrainingCard:
     """How a model was made.
 
     Args:
@@ -32,12 +34,14 @@ def training_card(command: str, settings: dict[str, Any], state: FitState, netwo
         settings: all of its settings.
         state: of the finished training.
         network: whose parameters are counted.
+        chosen_on: how many validation items chose the epoch, if not all.
     """
     return TrainingCard(
         recipe=command,
         settings=settings,
         epochs_run=state.epoch,
         best_epoch=state.best_epoch,
+        chosen_on=chosen_on,
         seconds=round(state.seconds, 1),
         parameters=count_parameters(network),
         versions=library_versions(),

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.tasks.familiarity import UNFAMILIAR
 from training.evaluator import Array
-from training.layers import Find, shapes
+from training.layers import Find, answer_with, shapes
 
 PREFIX = "familiarity_"
 # Beyond so many held-out items a p-value gains nothing, and an answer is compared with each of them.
@@ -280,9 +280,7 @@ def write_features(path: Path, layers: Sequence[tuple[str, ...]], target: Path) 
     """Writes the graph at `path` to `target` with nothing but features for outputs, one for each of the `layers`."""
     model = without(onnx.load(path))
     writer = Writer(model)
-    del model.graph.output[:]
-    for index, each in enumerate(layers):
-        writer.answer(writer.features(each, f"features_{index}"), ["batch", None])
+    answer_with(model, [writer.features(each, f"features_{index}") for index, each in enumerate(layers)])
     onnx.save(model, target)
 
 

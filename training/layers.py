@@ -1,8 +1,9 @@
-"""Finds layers in an exported graph by its structure, whatever its tensors are called."""
+"""Finds layers in an exported graph by its structure, whatever its tensors are called, and cuts the graph there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import onnx
+from onnx import TensorProto, helper
 
 from training.int8 import LAYERS
 
@@ -75,6 +76,12 @@ def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
         value.name: tuple(axis.dim_value or axis.dim_param for axis in value.type.tensor_type.shape.dim)
         for value in values
     }
+
+
+def answer_with(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
+    """Has the graph answer with these float32 tensors, whose first axis is the batch, and with nothing else."""
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
 
 
 def producers_of(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:

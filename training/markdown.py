@@ -50,15 +50,19 @@ def label_set_table(points: Sequence[ConformalPoint]) -> str:
     )
 
 
-def training_section(manifest: ManifestBase, chosen_on: str, seconds: float) -> list[str]:
+def training_section(manifest: ManifestBase, items: str, seconds: float, origin: str = "") -> list[str]:
     """How it was trained: duration, learning curves, every setting.
 
     Args:
         manifest: of the version.
-        chosen_on: a phrase for the data that the best epoch was chosen on.
+        items: what the data consists of, in the plural.
         seconds: the duration of the training.
+        origin: a clause that says where the validation items come from, if they had to be held out.
     """
-    training = manifest.training
+    training, count = manifest.training, manifest.data.validation
+    chosen_on = f"the {count:,} validation {items}{origin}"
+    if training.chosen_on is not None:
+        chosen_on = f"{training.chosen_on:,} of {chosen_on}; the others calibrate"
     duration = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     return [
         "## Training",

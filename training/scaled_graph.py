@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from training.layers import producers_of
+from training.layers import answer_with, producers_of
 from training.scaling import Scaling
 
 PREFIX = "calibration_"
@@ -33,8 +33,7 @@ def logits_alone(path: Path, temperature: float = 1.0) -> Iterator[Path]:
     """
     model = onnx.load(path)
     softmax = _unscaled(model, temperature)
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(softmax.input[0], TensorProto.FLOAT, ["batch", None]))
+    answer_with(model, softmax.input[:1])
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / path.name
         onnx.save(model, target)

@@ -57,6 +57,7 @@ class TrainingCard(Card):
         settings: every setting of the recipe, the seed among them.
         epochs_run: epochs trained.
         best_epoch: the epoch that was kept, chosen on the validation split.
+        chosen_on: how many items of that split chose it, where the others were kept for the calibration.
         seconds: wall-clock time of the training.
         parameters: how many the network has, trainable and frozen.
         versions: of the libraries that made it.
@@ -66,6 +67,7 @@ class TrainingCard(Card):
     settings: dict[str, Any]
     epochs_run: int
     best_epoch: int
+    chosen_on: int | None = Field(None, exclude_if=lambda chosen_on: chosen_on is None)
     seconds: float
     parameters: int
     versions: dict[str, str]

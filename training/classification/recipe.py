@@ -137,6 +137,7 @@ def run(arguments: Namespace, console: Console) -> None:
                 network=network,
                 stated=stated,
                 state=state,
+                chosen_on=len(choice),
                 others=others,
                 study=study,
             ),
@@ -194,6 +195,7 @@ def _write_version(
     network: NetworkSettings,
     stated: dict[str, Any],
     state: FitState,
+    chosen_on: int,
     others: list[dict[str, Any]],
     study: list[Row],
 ) -> ClassifierManifest:
@@ -233,7 +235,7 @@ def _write_version(
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
         training=training_card(
-            f"python -m training classification --arch {network.arch}", stated, state, graph.network
+            f"python -m training classification --arch {network.arch}", stated, state, graph.network, chosen_on
         ),
         golden=card,
         files={},

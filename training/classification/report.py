@@ -129,10 +129,10 @@ def _card(
         ),
         *training_section(
             manifest,
-            f"the {len(data.validation)} validation images"
-            + (", which were held out from the training split (stratified)" if "validation" in data.held_out else "")
-            + (", as were the test images" if "test" in data.held_out else ""),
+            "images",
             result["training_seconds"],
+            (", which were held out from the training split (stratified)" if "validation" in data.held_out else "")
+            + (", as were the test images" if "test" in data.held_out else ""),
         ),
     ]
     rows = [result, *others]

@@ -110,7 +110,7 @@ def _card(
         f"Test images from the worst to the best, with the true boxes (left) and the detections at {confidence:g} "
         "(right):",
         "![True and found boxes](samples.jpg)",
-        *training_section(manifest, f"the {len(data.validation)} validation images", result["training_seconds"]),
+        *training_section(manifest, "images", result["training_seconds"]),
         "Training images as the network sees them, after augmentation, with their boxes:",
         "![Augmented training images](augmented.jpg)",
         "## Cost",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from onnx import TensorProto, compose, helper
+from onnx import compose
 from torch import Tensor
 
 from service.inference.manifest import MODEL
@@ -25,7 +25,7 @@ from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, relative_sprea
 from training.detection.network import BINS, Detector, moments
 from training.detection.task import EVALUATION_BATCH, in_originals
 from training.export import OPSET, without_debug_metadata
-from training.layers import producers_of, shapes
+from training.layers import answer_with, producers_of, shapes
 
 PENALTIES = (0.0, 4.0, 8.0, 12.0)
 OVERLAPS = tuple((soft, iou) for soft in (False, True) for iou in (0.5, 0.6, 0.7))
@@ -99,9 +99,7 @@ def network_outputs(network: Detector, split: DetectionSplit) -> list[tuple[Tens
 def graph_outputs(graph: Path, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
     """Likewise of an exported graph."""
     model = onnx.load(graph)
-    ends = _network_ends(model)
-    del model.graph.output[:]
-    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ends)
+    answer_with(model, _network_ends(model))
     with tempfile.TemporaryDirectory() as scratch:
         onnx.save(model, Path(scratch) / MODEL)
         session = Session(Path(scratch) / MODEL, "cpu")

@@ -101,6 +101,7 @@ def run(arguments: Namespace, console: Console) -> None:
         length=length,
         stated=run.stated(network, settings, learning) | {"linear": graph.share},
         state=state,
+        chosen_on=len(choosing),
         study=study,
     )
     run.deliver((run.name, write), text=data.test.texts[0])
@@ -163,6 +164,7 @@ def _write_version(
     length: int,
     stated: dict[str, Any],
     state: FitState,
+    chosen_on: int,
     study: list[dict[str, Any]],
 ) -> TextManifest:
     """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
@@ -209,7 +211,7 @@ def _write_version(
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
-        training=training_card("python -m training text", stated, state, graph),
+        training=training_card("python -m training text", stated, state, graph, chosen_on),
         golden=card,
         files={},
     )

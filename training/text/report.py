@@ -120,7 +120,7 @@ def _card(
         *neighbour_table(words, data.classes),
         "## The most confident mistakes",
         *_mistakes(evaluation, data, findings),
-        *training_section(manifest, f"the {len(data.validation)} validation texts", manifest.training.seconds),
+        *training_section(manifest, "texts", manifest.training.seconds),
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
     return "\n\n".join(parts) + "\n"

@@ -89,6 +89,9 @@ def test_manifest_says_what_was_done(source, tmp_path):
     assert manifest.training.settings["seed"] == 5
     assert manifest.training.settings["widths"] == [8, 8]
     assert manifest.training.epochs_run == manifest.training.best_epoch == 1
+    assert 0 < manifest.training.chosen_on < manifest.data.validation
+    card = (tmp_path / "models" / "tiny" / "1" / "report" / "README.md").read_text()
+    assert f"{manifest.training.chosen_on} of the 21 validation images; the others calibrate" in card
     assert manifest.golden.rows == 16
     assert str(tmp_path) not in manifest.model_dump_json()
 
@@ -169,6 +172,15 @@ def test_kept_statistics_are_those_that_training_began_with(source, tmp_path):
     assert means
     assert not torch.cat(means).any()
     assert (tmp_path / "run" / "export" / MODEL).is_file()
+
+
+def test_a_narrower_network_starts_from_the_filters_of_a_wider_one(source, first, tmp_path):
+    options = ["--data", source, "--run-dir", tmp_path / "run", "--start-from", first[0], "--widths", "4,8"]
+    run(*TINY, *options)
+    settings = read_manifest(tmp_path / "run" / "export").training.settings
+    assert (settings["widths"], settings["start_from"]) == ([4, 8], "first")
+    with pytest.raises(ValueError, match=r"--interpolate: .* is of a wider network"):
+        run(*TINY, *options, "--interpolate")
 
 
 def test_a_run_to_start_from_must_be_one_of_the_same_network(source, first, tmp_path):
