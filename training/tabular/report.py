@@ -78,11 +78,12 @@ def _card(
             f"{interval(manifest, 'mae')}."
         )
         figure = "R²"
+    unused = [name for name in manifest.ignored if name != manifest.target]
     parts = [
         f"# {manifest.name}",
         f"{manifest.description}. Input: {len(manifest.columns)} numbers per row, float32, NaN for a missing value. "
         "Standardisation, the imputation of missing numbers by their mean, and the vectors of words are part of the "
-        "graph." + (f" Not used: {', '.join(manifest.ignored)}." if manifest.ignored else ""),
+        "graph." + (f" Not used: {', '.join(unused)}." if unused else ""),
         headline,
         f"## Compared with other methods ({figure}, five-fold cross-validation on all but the test rows)",
         table(
