@@ -12,9 +12,9 @@ from training.data import DataError, Inspection
 
 Bad = Literal["refuse", "drop"]
 
-# Problems that are named, and places with the same one; the others are counted.
+# Problems that are named, and locations with the same one; the others are counted.
 SHOWN = 20
-_PLACES = 8
+_MOST_LOCATIONS = 8
 # From this share of one class on, accuracy says little.
 _DOMINANT = 0.9
 _RARE = 0.02
@@ -25,23 +25,23 @@ class Problems:
     """Items that cannot be used, each with the file and the line or row where it is."""
 
     count: int = 0
-    _places: dict[str, list[str]] = field(default_factory=dict)
+    _locations: dict[str, list[str]] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, where: str, what: str) -> None:
         """Names one."""
         self.count += 1
-        if what in self._places or len(self._places) < SHOWN:
+        if what in self._locations or len(self._locations) < SHOWN:
             self._counts[what] += 1
-            places = self._places.setdefault(what, [])
-            if len(places) < _PLACES:
-                places.append(where)
+            locations = self._locations.setdefault(what, [])
+            if len(locations) < _MOST_LOCATIONS:
+                locations.append(where)
 
     @property
     def shown(self) -> list[str]:
-        """A line for each kind of problem, in the order of their first places."""
+        """A line for each kind of problem, in the order of their first locations."""
         lines = []
-        for what, (first, *others) in self._places.items():
+        for what, (first, *others) in self._locations.items():
             more = self._counts[what] - 1 - len(others)
             likewise = f"; likewise {', '.join(others)}" + (f" and {more:,} more" if more else "") if others else ""
             lines.append(f"{first}: {what}{likewise}")

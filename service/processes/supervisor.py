@@ -18,7 +18,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from service.inference.device import available_cpus
 from service.processes.board import Board, State
-from service.processes.worker import Place, board_file
+from service.processes.worker import Assignment, board_file
 from service.settings import PREFIX, Settings
 
 logger = logging.getLogger("service")
@@ -172,13 +172,13 @@ class Supervisor:
 
     async def _run_worker(self, index: int) -> int:
         """The exit code of a worker's process, once it has ended."""
-        place = Place(index, self._workers, str(self._folder), self._lifeline[0], self._cores[index])
+        assignment = Assignment(index, self._workers, str(self._folder), self._lifeline[0], self._cores[index])
         process = self._processes[index] = await asyncio.create_subprocess_exec(
             *self._command,
             env={
                 **os.environ,
                 **gpu_of(index, os.environ),
-                **place.environment(),
+                **assignment.environment(),
                 **self._shares[index],
                 f"{PREFIX}HOST": self._host,
                 f"{PREFIX}PORT": str(self._port),

@@ -25,7 +25,7 @@ _BOARD = "board"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Assignment:
     """What a supervisor tells a worker.
 
     Attributes:
@@ -51,18 +51,18 @@ class Worker:
     """This process as one of several.
 
     Attributes:
-        place: as the supervisor tells.
+        assignment: as the supervisor tells.
         board: of all workers.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.board = Board(Path(place.folder) / _BOARD, place.workers)
-        if place.cores:
-            os.sched_setaffinity(0, place.cores)
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.board = Board(Path(assignment.folder) / _BOARD, assignment.workers)
+        if assignment.cores:
+            os.sched_setaffinity(0, assignment.cores)
         # One file of counts for each worker rather than each process: what is counted goes on where a worker that died
         # left off, and no files gather.
-        values.ValueClass = MultiProcessValue(lambda: place.index)  # type: ignore[no-untyped-call]
+        values.ValueClass = MultiProcessValue(lambda: assignment.index)  # type: ignore[no-untyped-call]
 
     @classmethod
     def join(cls) -> Self | None:
@@ -70,12 +70,12 @@ class Worker:
         told = os.environ.pop(_VARIABLE, None)
         if told is None:
             return None
-        place = json.loads(told)
-        return cls(Place(**{**place, "cores": place["cores"] and tuple(place["cores"])}))
+        assignment = json.loads(told)
+        return cls(Assignment(**{**assignment, "cores": assignment["cores"] and tuple(assignment["cores"])}))
 
     def exposed(self) -> CollectorRegistry:
         """The metrics of all workers as one."""
-        return registry_of(self.board, Path(self.place.folder))
+        return registry_of(self.board, Path(self.assignment.folder))
 
     def all_wanted(self) -> bool:
         """Whether requests are wanted of all workers: they have started, and none has been told to end."""
@@ -83,8 +83,8 @@ class Worker:
 
     def started(self) -> None:
         """Says that the worker answers, and ends it when the supervisor is gone; called on the event loop."""
-        self.board.set_state(self.place.index, State.READY)
-        asyncio.get_running_loop().add_reader(self.place.lifeline, self._orphaned)
+        self.board.set_state(self.assignment.index, State.READY)
+        asyncio.get_running_loop().add_reader(self.assignment.lifeline, self._orphaned)
 
     def beat(self, broken: bool) -> None:
         """Says that the worker's event loop turns; called once a second.
@@ -92,15 +92,15 @@ class Worker:
         Args:
             broken: whether only a restart helps.
         """
-        self.board.beat(self.place.index)
+        self.board.beat(self.assignment.index)
         if broken:
-            self.board.set_state(self.place.index, State.BROKEN)
+            self.board.set_state(self.assignment.index, State.BROKEN)
 
     def _orphaned(self) -> None:
         with suppress(ValueError):
-            asyncio.get_running_loop().remove_reader(self.place.lifeline)
+            asyncio.get_running_loop().remove_reader(self.assignment.lifeline)
         # Nobody else is left to do so; what is mapped stays until the last worker has ended.
-        shutil.rmtree(self.place.folder, ignore_errors=True)
+        shutil.rmtree(self.assignment.folder, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
 

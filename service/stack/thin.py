@@ -120,7 +120,7 @@ def parse_query(model: type[BaseModel], query: bytes) -> BaseModel:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, strict_parsing=bool(query))
         values = dict(pairs)
         if len(values) < len(pairs):
-            twice = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+            twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
             raise InvalidRequest(f"The parameter {shown(twice)!r} is given twice.")
         return model.model_validate(values)
     except ValidationError as error:

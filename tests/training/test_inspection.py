@@ -4,7 +4,7 @@ from training.data import DataError, Inspection
 from training.inspection import SHOWN, Problems
 
 
-def test_each_kind_of_problem_is_named_once_with_its_places():
+def test_each_kind_of_problem_is_named_once_with_its_locations():
     problems = Problems()
     for line in range(2, 60):
         problems.add(f"x.csv:{line}", "the target is missing")

@@ -37,7 +37,7 @@ class Table:
         lines: where each row begins, int64; None if rows have no lines.
         classes: the names of class labels that are stored as numbers, by column.
         delimiter: of a CSV file, otherwise empty.
-        places: what to call each row in messages, if neither line nor row says it.
+        locations: what to call each row in messages, if neither line nor row says it.
         origins: the tables that were joined into this one, in order.
     """
 
@@ -48,7 +48,7 @@ class Table:
     lines: npt.NDArray[np.int64] | None = None
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     delimiter: str = ""
-    places: Sequence[str] | None = field(default=None, repr=False)
+    locations: Sequence[str] | None = field(default=None, repr=False)
     origins: "tuple[Table, ...]" = ()
 
     def values(self, column: str) -> Iterator[Any]:
@@ -72,7 +72,7 @@ class Table:
                 start += len(part)
 
         return dataclasses.replace(
-            self, rows=len(rows), parts=parts, lines=None, places=_PlacesOf(self, rows), origins=()
+            self, rows=len(rows), parts=parts, lines=None, locations=_LocationsOf(self, rows), origins=()
         )
 
     def where(self, row: int) -> str:
@@ -81,12 +81,12 @@ class Table:
             if row < table.rows:
                 return table.where(row)
             row -= table.rows
-        if self.places is not None:
-            return self.places[row]
+        if self.locations is not None:
+            return self.locations[row]
         return f"{self.name} row {row}" if self.lines is None else f"{self.name}:{self.lines[row]}"
 
 
-class _PlacesOf(Sequence[str]):
+class _LocationsOf(Sequence[str]):
     """What some rows of a table are called there."""
 
     def __init__(self, table: Table, rows: npt.NDArray[np.int64]) -> None:

@@ -177,10 +177,10 @@ def _vocabulary(column: Encoded, known: npt.NDArray[np.int64]) -> tuple[tuple[st
     counts = np.bincount(known, minlength=len(column.words))
     order = sorted(range(len(counts)), key=lambda index: (-counts[index], column.words[index]))
     kept = [index for index in order if counts[index] >= _FEWEST_ROWS_PER_WORD][:_MOST_WORDS]
-    places = np.full(len(column.words) + 1, UNKNOWN, dtype=np.float32)
-    places[kept] = np.arange(len(kept))
+    indices = np.full(len(column.words) + 1, UNKNOWN, dtype=np.float32)
+    indices[kept] = np.arange(len(kept))
     missing = np.isnan(column.values)
-    values = places[np.where(missing, -1, column.values).astype(np.int64)]
+    values = indices[np.where(missing, -1, column.values).astype(np.int64)]
     values[missing] = np.nan
     return tuple(column.words[index] for index in kept), values
 
@@ -195,9 +195,9 @@ def classes_in_order(
         if unknown:
             raise DataError(f"{source} [{name}]: no training row is of the class {', '.join(unknown)}.")
     order = sorted(used, key=lambda index: _sorted_by(classes[index]))
-    places = np.full(len(classes) + 1, -1, dtype=np.int64)
-    places[order] = np.arange(len(order))
-    return tuple(classes[index] for index in order), places[targets]
+    indices = np.full(len(classes) + 1, -1, dtype=np.int64)
+    indices[order] = np.arange(len(order))
+    return tuple(classes[index] for index in order), indices[targets]
 
 
 def _sorted_by(word: str) -> tuple[bool, float, str]:

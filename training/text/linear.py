@@ -44,7 +44,7 @@ class LinearClassifier(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Shape (batch, classes), for token ids, int64, shape (batch, time), padded with 0 at the end."""
-        # Sublinear term frequency: a word that a text has n times counts 1 + ln n times, divided among its n places.
+        # Sublinear term frequency: a word that a text has n times counts 1 + ln n times, divided among its n positions.
         count = (ids[:, :, None] == ids[:, None, :]).float().sum(-1)
         frequency = (1 + count.log()) / count
         length = ((frequency * self.idf[ids]).square() * count).sum(1, keepdim=True).sqrt()
@@ -103,5 +103,5 @@ def _counts(texts: Sequence[Ids], words: int) -> csr_matrix:
     rows = np.repeat(np.arange(len(texts)), [len(ids) for ids in texts])
     columns = np.concatenate(texts)
     known = (columns != PAD) & (columns != UNKNOWN)
-    # Entries for the same place are added up.
+    # Entries for the same position are added up.
     return csr_matrix((known[known].astype(float), (rows[known], columns[known])), (len(texts), words))

@@ -106,7 +106,7 @@ def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: in
 
 def any_of(schemas: Sequence[Any]) -> Any:
     """The schema of what any of some schemas accepts."""
-    different = [schema for place, schema in enumerate(schemas) if schema not in schemas[:place]]
+    different = [schema for index, schema in enumerate(schemas) if schema not in schemas[:index]]
     return different[0] if len(different) == 1 else {"anyOf": different}
 
 
