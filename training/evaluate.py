@@ -136,8 +136,7 @@ def _measure_variant(
     graph = target / variant.file
     changes = evaluator.at(Scaling.of(variant.calibration)).evaluate(graph, fit=fit).fields
     if fit:
-        examples = evaluator.examples(manifest.max_batch)
-        changes["golden"] = write_golden(graph, variant.name, target, manifest, examples)
+        changes["golden"] = write_golden(graph, variant.name, target, manifest)
         changes["size"] = graph.stat().st_size
     return variant.model_copy(update=changes)
 

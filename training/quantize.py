@@ -235,7 +235,7 @@ def _keep(trial: Trial, folder: Path, manifest: ManifestBase, evaluator: Evaluat
     if parts is not None:
         fields["familiarity"] = add_familiarity(trial.path, parts)
     card_type: Callable[..., VariantCard] = get_args(type(manifest).model_fields["variants"].annotation)[0]
-    golden = write_golden(trial.path, trial.name, folder, manifest, evaluator.examples(manifest.max_batch))
+    golden = write_golden(trial.path, trial.name, folder, manifest)
     tolerances = golden.lists.tolerances if golden.lists else golden.tolerances
     tolerance = tolerances.get(evaluator.compared, golden.atol)
     if tolerance > _MOST_TOLERATED:

@@ -52,8 +52,9 @@ def test_a_version_with_variants(models, colours_source, lenient, capsys):
     # It replays its golden file, which holds other answers than the reference's.
     Session(folder / "int8.onnx", "cpu").check(folder, variant.manifest)
     with np.load(folder / "int8.npz") as own, np.load(folder / GOLDEN) as reference:
-        np.testing.assert_array_equal(own["images"], reference["images"])
-        assert (own["probabilities"] != reference["probabilities"]).any()
+        rows = [np.flatnonzero((reference["images"] == image).all((1, 2, 3)))[0] for image in own["images"]]
+        assert len(rows) == card.golden.rows == manifest.golden.rows // 2
+        assert (own["probabilities"] != reference["probabilities"][rows]).any()
     report = (folder / "report" / "README.md").read_text()
     assert "| int8 | cpu |" in report
     assert "old" not in report
