@@ -132,6 +132,11 @@ def add_quantize_option(out: Any) -> None:
     out.add_argument("--quantize", action="store_true", help="also try smaller and faster variants, and keep the good")
 
 
+def add_keep_weights_option(out: Any) -> None:
+    """Adds to the group of the result whether the weights are published beside the graph."""
+    out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
+
+
 def integers(text: str) -> tuple[int, ...]:
     """The type of an option such as `--widths 64,256,256`."""
     return tuple(int(part) for part in text.split(","))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from training.options import (
+    add_keep_weights_option,
     add_labelled_image_options,
     add_quantize_option,
     add_result_options,
@@ -85,7 +86,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     out.add_argument(
         "--interpolate", action="store_true", help="move the weights back towards --start-from if validation gains"
     )
-    out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
+    add_keep_weights_option(out)
     out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
     out.add_argument("--study", action="store_true", help="cnn: also measure the effect of filters, layers and dropout")
 

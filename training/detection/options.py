@@ -5,6 +5,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 
 from training.options import (
     add_data_options,
+    add_keep_weights_option,
     add_quantize_option,
     add_reading_options,
     add_result_options,
@@ -63,7 +64,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--scale", type=_range, metavar="LEAST,MOST", help="range that images are scaled by (default: 0.7,1.4)"
     )
     how.add_argument("--colour", type=float, help="strength of the colour jitter (default: 0.2)")
-    add_quantize_option(add_result_options(parser, "detector"))
+    out = add_result_options(parser, "detector")
+    add_quantize_option(out)
+    add_keep_weights_option(out)
 
 
 def _size(text: str) -> tuple[int, int]:

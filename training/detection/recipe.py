@@ -35,6 +35,7 @@ from training.fit import FitState
 from training.options import override
 from training.quantize import with_variants
 from training.run import Run, as_served, begin
+from training.weights import keep_weights
 
 MAX_BATCH = 16
 GOLDEN_ROWS = 4
@@ -142,6 +143,8 @@ def _write_version(
     }
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    if run.arguments.keep_weights:
+        keep_weights(model, target)
     write_report(target / "report", manifest, measured.found, data, learning.augment, result)
     parts = of_photographs(data, learning.augment)
     manifest = with_familiarity(target, manifest, parts, run.console)

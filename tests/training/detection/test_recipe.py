@@ -34,9 +34,8 @@ def published(tmp_path_factory):
     """A version that the recipe published, and its console output."""
     folder = tmp_path_factory.mktemp("detector")
     source = write_parquet(folder / "data", train=range(16), validation=range(100, 104), test=range(200, 208))
-    said = run(
-        *TINY, "--data", source, "--run-dir", folder / "run", "--models", folder / "models", "--publish", "--flip"
-    )
+    options = ["--publish", "--keep-weights", "--flip"]
+    said = run(*TINY, *options, "--data", source, "--run-dir", folder / "run", "--models", folder / "models")
     return folder / "models" / "detector" / "1", said
 
 
@@ -96,11 +95,14 @@ def test_the_version_is_measured_anew_without_training(published, tmp_path):
     assert {path.name for path in (again / "report").iterdir()} == {path.name for path in (folder / "report").iterdir()}
 
 
-def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
+def test_without_publishing_a_draft_lies_in_the_run(published, tmp_path):
+    """It starts from a version that kept its weights."""
     source = write_parquet(tmp_path / "data", train=range(8), validation=range(100, 103), test=range(200, 203))
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
+    options = ["--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models"]
+    run(*TINY, *options, "--start-from", published[0])
     assert not (tmp_path / "models").exists()
-    assert json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["task"] == "detection"
+    manifest = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())
+    assert (manifest["task"], manifest["training"]["settings"]["start_from"]) == ("detection", "detector/1")
 
 
 @pytest.mark.parametrize(("option", "value"), [("--image-size", "60"), ("--scale", "1"), ("--bad", "keep")])
