@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.backbones import BatchNormAct2d, Conv2dSame, pad_same
-from training.classification.depthwise import DepthwiseConv
 from training.classification.network import Transfer
+from training.depthwise import DepthwiseConv, is_depthwise
 
 
 class FoldedNorm(nn.Module):
@@ -60,13 +60,7 @@ class FoldedConv(nn.Module):
         self._same = isinstance(conv, Conv2dSame)
         self._geometry: Any = (conv.stride, (0, 0) if self._same else conv.padding, conv.dilation)
         self._groups = conv.groups
-        self._depthwise = (
-            conv.groups == conv.in_channels == conv.out_channels
-            and conv.kernel_size[0] == conv.kernel_size[1] in (3, 5, 7)
-            and conv.stride[0] == conv.stride[1]
-            and conv.padding in ((0, 0), (conv.kernel_size[0] // 2,) * 2)
-            and conv.dilation == (1, 1)
-        )
+        self._depthwise = is_depthwise(conv)
 
     def forward(self, x: Tensor) -> Tensor:
         scale, shift = self._norm[0].affine()

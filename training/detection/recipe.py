@@ -5,6 +5,7 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 
 import json
 from argparse import Namespace
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
 from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
+from training.depthwise import fast_depthwise
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluator import DetectionEvaluator
@@ -66,7 +68,9 @@ def run(arguments: Namespace, console: Console) -> None:
     model = build(network, data.size, len(data.classes), settings.seed)
     run.start(model)
     task = Detection(data.train, data.validation, data.classes, learning)
-    state = run.fit(model, task, settings, network=network, learning=learning)
+    slow = run.accelerator.device.type == "cpu" and arguments.precision == "bfloat16"
+    with fast_depthwise(model) if slow else nullcontext():
+        state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:
         return
 

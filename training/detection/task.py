@@ -97,7 +97,9 @@ class Detection(Task):
         truth, names, real = padded(boxes, labels)
         logits, edges = network(pixels.contiguous(memory_format=torch.channels_last))
         inner: Any = getattr(network, "module", network)  # several GPUs wrap it
-        return detection_loss(logits, edges, inner.points, inner.strides, truth, names, real, self._settings.loss)
+        # Distances are means of distributions, which bfloat16 would round to a sixteenth of a stride.
+        with torch.autocast(logits.device.type, enabled=False):
+            return detection_loss(logits, edges, inner.points, inner.strides, truth, names, real, self._settings.loss)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """See `training.task.Task`."""
