@@ -132,9 +132,22 @@ def add_quantize_option(out: Any) -> None:
     out.add_argument("--quantize", action="store_true", help="also try smaller and faster variants, and keep the good")
 
 
-def add_keep_weights_option(out: Any) -> None:
-    """Adds to the group of the result whether the weights are published beside the graph."""
+def add_weights_options(out: Any) -> None:
+    """Adds to the group of the result which weights are taken, and whether they are published beside the graph."""
+    out.add_argument(
+        "--interpolate", action="store_true", help="move the weights back towards --start-from if validation gains"
+    )
     out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
+
+
+def check_interpolation(arguments: Namespace) -> None:
+    """Refuses an interpolation that has no start.
+
+    Raises:
+        ValueError: says so.
+    """
+    if arguments.interpolate and not arguments.start_from:
+        raise ValueError("--interpolate moves back towards the weights of --start-from: name them")
 
 
 def integers(text: str) -> tuple[int, ...]:

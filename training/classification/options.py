@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from training.options import (
-    add_keep_weights_option,
     add_labelled_image_options,
     add_quantize_option,
     add_result_options,
     add_training_options,
+    add_weights_options,
+    check_interpolation,
     integers,
 )
 from training.settings import FitSettings
@@ -83,10 +84,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
     add_quantize_option(out)
     out.add_argument("--mirror", action="store_true", help="average over an image and its mirror image when serving")
-    out.add_argument(
-        "--interpolate", action="store_true", help="move the weights back towards --start-from if validation gains"
-    )
-    add_keep_weights_option(out)
+    add_weights_options(out)
     out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
     out.add_argument("--study", action="store_true", help="cnn: also measure the effect of filters, layers and dropout")
 
@@ -104,8 +102,7 @@ def check_arguments(arguments: Namespace) -> None:
                 raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
     if arguments.distill is not None and not arguments.teacher:
         raise ValueError("--distill weights the predictions of a --teacher: name one")
-    if arguments.interpolate and not arguments.start_from:
-        raise ValueError("--interpolate moves back towards the weights of --start-from: name them")
+    check_interpolation(arguments)
     if arguments.backbone_lr is not None and arguments.freeze == -1:
         raise ValueError("--backbone-lr is for a backbone that learns; --freeze without a number freezes all of it")
     if arguments.lr is None and arguments.optimizer not in (None, DEFAULTS[arguments.arch].optimizer):

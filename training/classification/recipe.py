@@ -24,7 +24,7 @@ from training.classification.distill import teach
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
-from training.classification.interpolate import interpolate
+from training.classification.likelihood import log_likelihood
 from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, check_arguments
@@ -38,6 +38,7 @@ from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.images import ImageData, load_images
 from training.inspection import missed_classes
+from training.interpolate import interpolate
 from training.options import override, short_name
 from training.parts import of_images
 from training.quantize import with_variants
@@ -116,7 +117,11 @@ def run(arguments: Namespace, console: Console) -> None:
     model = as_served(model)
     share = 1.0
     if arguments.interpolate:
-        share = interpolate(model, best_weights(arguments.start_from), choice, mirror=arguments.mirror)
+        share = interpolate(
+            model,
+            best_weights(arguments.start_from),
+            partial(log_likelihood, images=choice, mirror=arguments.mirror),
+        )
         console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
     if isinstance(model, Transfer):  # the sizes that were in fact used for these images
         network = dataclasses.replace(network, network_size=model.size, start_size=model.start_size)

@@ -5,11 +5,11 @@ from argparse import ArgumentParser, ArgumentTypeError
 
 from training.options import (
     add_data_options,
-    add_keep_weights_option,
     add_quantize_option,
     add_reading_options,
     add_result_options,
     add_training_options,
+    add_weights_options,
 )
 from training.settings import FitSettings
 
@@ -66,7 +66,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--colour", type=float, help="strength of the colour jitter (default: 0.2)")
     out = add_result_options(parser, "detector")
     add_quantize_option(out)
-    add_keep_weights_option(out)
+    add_weights_options(out)
 
 
 def _size(text: str) -> tuple[int, int]:

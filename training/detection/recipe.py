@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from torch import nn
 
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
@@ -21,6 +22,7 @@ from training.cards import count_parameters, data_card, training_card
 from training.depthwise import fast_depthwise
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
+from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.network import Detector, NetworkSettings, build
@@ -28,16 +30,17 @@ from training.detection.options import DEFAULTS
 from training.detection.parts import of_photographs
 from training.detection.report import write_report
 from training.detection.samples import draw_boxes
-from training.detection.task import Detection, DetectionSettings
+from training.detection.task import Detection, DetectionSettings, detect
 from training.detection.tuning import choose, network_outputs
 from training.evaluation import milliseconds_per_image
 from training.export import export, write_golden
 from training.familiarize import with_familiarity
 from training.fit import FitState
-from training.options import override
+from training.interpolate import interpolate
+from training.options import check_interpolation, override
 from training.quantize import with_variants
 from training.run import Run, as_served, begin
-from training.weights import keep_weights
+from training.weights import best_weights, keep_weights
 
 MAX_BATCH = 16
 GOLDEN_ROWS = 4
@@ -47,6 +50,7 @@ GOLDEN_LISTS = ListCard(order="scores", above=0.3, tolerances={"boxes": 2.0, "sc
 
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes if that is asked for."""
+    check_interpolation(arguments)
     network = override(NetworkSettings(), arguments)
     check_weights(network.backbone, network.weights)
     settings = override(DEFAULTS, arguments)
@@ -75,16 +79,26 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     model = as_served(model)
+    share = 1.0
+    if arguments.interpolate:
+        score = partial(_validation_map, data=data, learning=learning)
+        share = interpolate(model, best_weights(arguments.start_from), score)
+        console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
     write = partial(
         _write_version,
         run=run,
         model=model,
         network=network,
         learning=learning,
-        stated=run.stated(network, settings, learning),
+        stated=run.stated(network, settings, learning) | {"interpolated": share},
         state=state,
     )
     run.deliver((run.name, write))
+
+
+def _validation_map(network: nn.Module, data: DetectionData, learning: DetectionSettings) -> float:
+    assert isinstance(network, Detector)  # noqa: S101 - only detectors are trained here
+    return average_precision(detect(network, data.validation, learning), data.validation, data.classes).map
 
 
 def _write_version(

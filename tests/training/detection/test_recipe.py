@@ -95,14 +95,17 @@ def test_the_version_is_measured_anew_without_training(published, tmp_path):
     assert {path.name for path in (again / "report").iterdir()} == {path.name for path in (folder / "report").iterdir()}
 
 
-def test_without_publishing_a_draft_lies_in_the_run(published, tmp_path):
-    """It starts from a version that kept its weights."""
+def test_without_publishing_a_draft_lies_in_the_run(published, tmp_path, monkeypatch):
+    """It starts from a version that kept its weights, and ends half of the way from there."""
+    monkeypatch.setattr("training.interpolate.SHARES", (0.5,))
     source = write_parquet(tmp_path / "data", train=range(8), validation=range(100, 103), test=range(200, 203))
     options = ["--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models"]
-    run(*TINY, *options, "--start-from", published[0])
+    run(*TINY, *options, "--start-from", published[0], "--interpolate")
     assert not (tmp_path / "models").exists()
     manifest = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())
-    assert (manifest["task"], manifest["training"]["settings"]["start_from"]) == ("detection", "detector/1")
+    settings = manifest["training"]["settings"]
+    assert manifest["task"] == "detection"
+    assert (settings["start_from"], settings["interpolated"]) == ("detector/1", 0.5)
 
 
 @pytest.mark.parametrize(("option", "value"), [("--image-size", "60"), ("--scale", "1"), ("--bad", "keep")])

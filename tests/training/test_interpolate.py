@@ -1,10 +1,13 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from training.classification.interpolate import SHARES, interpolate
+from training.classification.likelihood import log_likelihood
 from training.images import ImageSplit
+from training.interpolate import SHARES, interpolate
 
 
 class Scaled(nn.Module):
@@ -30,12 +33,12 @@ def validation():
 @pytest.mark.parametrize(("end", "share"), [(1.0, 1.0), (2.0, 0.5), (5.0, 0.2)])
 def test_interpolation_ends_at_the_lowest_validation_loss(validation, end, share):
     model = Scaled(end).eval()
-    assert interpolate(model, Scaled(0.0).state_dict(), validation) == share
+    assert interpolate(model, Scaled(0.0).state_dict(), partial(log_likelihood, images=validation)) == share
     assert model.weight.item() == pytest.approx(1.0)
     assert model.steps.item() == 7
 
 
 def test_interpolating_all_the_way_leaves_the_weights_unchanged(validation):
     model = Scaled(0.75).eval()
-    assert interpolate(model, Scaled(0.25).state_dict(), validation) == SHARES[-1]
+    assert interpolate(model, Scaled(0.25).state_dict(), partial(log_likelihood, images=validation)) == SHARES[-1]
     assert model.weight.item() == 0.75
