@@ -62,7 +62,7 @@ def test_base64_of_a_large_file_is_sent_as_well(everything: Server, tmp_path: Pa
 
 
 def test_the_detectors_example_has_figures_of_one_of_its_thresholds():
-    curves = read_manifest(ROOT / "models" / "detector" / "1").curves
+    curves = read_manifest(ROOT / "models" / "detector" / "1").measured_curves
     stated = json.loads(re.findall(r'"threshold": (\{.*?\})', API)[0])
     index = curves.confidence.index(stated["confidence"])
     assert stated["precision"] == curves.overall.precision[index]

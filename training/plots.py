@@ -57,7 +57,7 @@ class Curve:
         figure: its name in the history, without `train_` or `validation_`.
         label: of the vertical axis.
         training: another name in the training's part of the history, where the two differ.
-        logarithmic: whether the vertical axis is.
+        logarithmic: whether the vertical axis is, where the values span a power of ten.
     """
 
     figure: str
@@ -98,7 +98,9 @@ def draw_curves(
         axis.plot(*zip(*known, strict=True), color=MEASURED, marker=marker, label="validation (after the epoch)")
     axis.set(xlabel="epoch", ylabel=curve.label, xlim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if curve.logarithmic:
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
+    # On a logarithmic axis of less than that there is hardly a number to read.
+    if curve.logarithmic and drawn.max() > 10 * drawn.min() > 0:
         axis.set_yscale("log")
     axis.legend()
 
