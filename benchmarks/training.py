@@ -1,7 +1,8 @@
 """The effect of each optimisation of training steps: images per second with and without it, and their ratio.
 
 Freed memory is reused (training/memory.py); matrices are multiplied in bfloat16; batch normalisation of a pretrained
-network is folded into its convolutions (training/classification/folding.py).
+network is folded into its convolutions (training/classification/folding.py); depthwise convolutions have gradients of
+our own (training/depthwise.py).
 
 Each measurement runs in its own process, because the allocator can be configured only once; rounds are interleaved.
 """
@@ -12,24 +13,26 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 
-IMAGES = {"mlp": 45_000, "cnn": 4096, "transfer": 1024}
+IMAGES = {"mlp": 45_000, "cnn": 4096, "transfer": 1024, "detector": 48}
 
 
 @dataclass(frozen=True)
 class Case:
     """An architecture with its recipe's settings, and the optimisations that are switched on."""
 
-    arch: Literal["mlp", "cnn", "transfer"]
+    arch: Literal["mlp", "cnn", "transfer", "detector"]
     keep: bool = True
     precision: Literal["no", "bf16"] = "no"
     fold: bool = False
+    fast: bool = False
 
 
 COMPARISONS = {
@@ -40,6 +43,8 @@ COMPARISONS = {
     "transfer, bfloat16": (Case("transfer"), Case("transfer", precision="bf16")),
     "transfer, folded": (Case("transfer"), Case("transfer", fold=True)),
     "transfer, bfloat16 and folded": (Case("transfer"), Case("transfer", precision="bf16", fold=True)),
+    "detector, bfloat16": (Case("detector"), Case("detector", precision="bf16")),
+    "detector, bfloat16 and gradients": (Case("detector"), Case("detector", precision="bf16", fast=True)),
 }
 
 
@@ -65,20 +70,39 @@ def _measure(case: Case) -> float:
 
 
 def images_per_second(case: Case) -> float:
-    """Images per second of one epoch of training with the recipe's settings, on random images of CIFAR-10's size."""
+    """Images per second of one epoch of training with the recipe's settings, on random images.
+
+    They are of CIFAR-10's size, and photographs of 384 x 512 pixels with twelve boxes for the detector.
+    """
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
-    from training.classification.architectures import LEARNING, NetworkSettings, build
-    from training.classification.folding import fold
-    from training.classification.options import DEFAULTS
-    from training.classification.task import Classification
+    from training.depthwise import fast_depthwise
     from training.fit import fit
-    from training.images import ImageData, ImageSplit
     from training.memory import keep_freed_memory
 
     if case.keep:
         keep_freed_memory()
+    model, task, settings = _detector() if case.arch == "detector" else _classifier(case)
+    with tempfile.TemporaryDirectory() as folder, fast_depthwise(model) if case.fast else nullcontext():
+        state = fit(
+            model,
+            task,
+            replace(settings, epochs=1),
+            Path(folder),
+            accelerator=Accelerator(cpu=True, mixed_precision=case.precision),
+            console=Console(quiet=True),
+        )
+    return state.history[-1]["images_per_second"]
+
+
+def _classifier(case: Case) -> tuple[Any, Any, Any]:
+    from training.classification.architectures import LEARNING, NetworkSettings, build
+    from training.classification.folding import fold
+    from training.classification.options import DEFAULTS
+    from training.classification.task import Classification
+    from training.images import ImageData, ImageSplit
+
     random = np.random.default_rng(0)
     count = IMAGES[case.arch]
     train = ImageSplit(random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), np.arange(count) % 10)
@@ -86,16 +110,33 @@ def images_per_second(case: Case) -> float:
     data = ImageData("random", tuple("abcdefghij"), train, few, few, "")
     # At the image size of its last epochs.
     model = build(NetworkSettings(arch=case.arch, start_size=0), data, 0)
-    with tempfile.TemporaryDirectory() as folder:
-        state = fit(
-            fold(model) if case.fold else model,  # type: ignore[arg-type]
-            Classification(train, few, LEARNING[case.arch]),
-            replace(DEFAULTS[case.arch], epochs=1),
-            Path(folder),
-            accelerator=Accelerator(cpu=True, mixed_precision=case.precision),
-            console=Console(quiet=True),
+    task = Classification(train, few, LEARNING[case.arch])
+    return fold(model) if case.fold else model, task, DEFAULTS[case.arch]  # type: ignore[arg-type]
+
+
+def _detector() -> tuple[Any, Any, Any]:
+    from service.tasks.detection.letterbox import Letterbox
+    from training.detection.data import DetectionSplit
+    from training.detection.network import NetworkSettings, build
+    from training.detection.options import DEFAULTS
+    from training.detection.task import Detection, DetectionSettings
+
+    random = np.random.default_rng(0)
+    size, classes = (384, 512), ("a", "b", "c")
+
+    def split(count: int) -> DetectionSplit:
+        corners = random.integers(0, 300, (count, 12, 2))
+        boxes = np.concatenate((corners, corners + random.integers(20, 80, (count, 12, 2))), 2)
+        return DetectionSplit(
+            random.integers(0, 256, (count, *size, 3), dtype=np.uint8),
+            tuple(boxes.astype(np.float32)),
+            tuple(random.integers(0, len(classes), (count, 12))),
+            (Letterbox.of(*size, *size),) * count,
+            tuple(map(str, range(count))),
         )
-    return state.history[-1]["images_per_second"]
+
+    model = build(NetworkSettings(), size, len(classes), 0)
+    return model, Detection(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
 
 
 if __name__ == "__main__":
