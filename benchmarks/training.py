@@ -52,12 +52,15 @@ def main() -> None:
     """Runs the comparisons; prints images per second and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", metavar="NAME", help="comparisons whose name begins so (default: all)")
     parser.add_argument("--one", type=lambda text: Case(**json.loads(text)), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(images_per_second(arguments.one))
         return
     for name, (before, after) in COMPARISONS.items():
+        if not name.startswith(arguments.only):
+            continue
         pairs = [(_measure(before), _measure(after)) for _ in range(arguments.rounds)]
         without, with_it = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(b / a for a, b in pairs)
