@@ -45,6 +45,9 @@ _WHY = {
         "no unit may rely on another, so less is learned by heart",
     ),
 }
+# Where training accuracy itself falls by so much, that is why; dropout may do so.
+_MUCH = 0.1
+_UNDERFITS = "so many units are missing at each step that even the training images are not learned: it underfits"
 
 
 def write_study_section(folder: Path, rows: Sequence[Row]) -> list[str]:
@@ -87,11 +90,13 @@ def _sentence(row: Row, base: Row) -> str:
     before, after = base["validation_accuracy"], row["validation_accuracy"]
     side = int(min(after) > max(before)) - int(max(after) < min(before))
     outcome = ("lower", "not clearly different", "higher")[side + 1]
+    fall = float(np.mean(base["train_accuracy"]) - np.mean(row["train_accuracy"]))
+    why = _UNDERFITS if row["kind"] == "dropout" and side <= 0 and fall > _MUCH else _WHY[row["kind"]][side + 1]
     gap, change = (float(np.mean(one["train_accuracy"]) - np.mean(one["validation_accuracy"])) for one in (base, row))
     return (
         f"**{row['change']}**: validation accuracy is {outcome} ({np.mean(after):.3f} instead of "
         f"{np.mean(before):.3f}), and training accuracy is above it by {change:.3f} instead of {gap:.3f}; "
-        f"{_WHY[row['kind']][side + 1]}."
+        f"{why}."
     )
 
 
