@@ -86,7 +86,7 @@ def images_per_second(case: Case) -> float:
 
     if case.keep:
         keep_freed_memory()
-    model, task, settings = _detector() if case.arch == "detector" else _classifier(case)
+    model, task, settings = _detector() if case.arch == "detector" else _classifier(case.arch, fold=case.fold)
     with tempfile.TemporaryDirectory() as folder, fast_depthwise(model) if case.fast else nullcontext():
         state = fit(
             model,
@@ -99,22 +99,22 @@ def images_per_second(case: Case) -> float:
     return state.history[-1]["images_per_second"]
 
 
-def _classifier(case: Case) -> tuple[Any, Any, Any]:
+def _classifier(arch: Literal["mlp", "cnn", "transfer"], *, fold: bool) -> tuple[Any, Any, Any]:
     from training.classification.architectures import LEARNING, NetworkSettings, build
-    from training.classification.folding import fold
+    from training.classification.folding import fold as folded
     from training.classification.options import DEFAULTS
     from training.classification.task import Classification
     from training.images import ImageData, ImageSplit
 
     random = np.random.default_rng(0)
-    count = IMAGES[case.arch]
+    count = IMAGES[arch]
     train = ImageSplit(random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), np.arange(count) % 10)
     few = ImageSplit(train.images[:64], train.labels[:64])
     data = ImageData("random", tuple("abcdefghij"), train, few, few, "")
     # At the image size of its last epochs.
-    model = build(NetworkSettings(arch=case.arch, start_size=0), data, 0)
-    task = Classification(train, few, LEARNING[case.arch])
-    return fold(model) if case.fold else model, task, DEFAULTS[case.arch]  # type: ignore[arg-type]
+    model = build(NetworkSettings(arch=arch, start_size=0), data, 0)
+    task = Classification(train, few, LEARNING[arch])
+    return folded(model) if fold else model, task, DEFAULTS[arch]  # type: ignore[arg-type]
 
 
 def _detector() -> tuple[Any, Any, Any]:

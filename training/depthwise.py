@@ -130,7 +130,7 @@ class _FastConvSame(Conv2dSame):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        return _fast(self, pad_same(x, list(self.weight.shape[2:]), self.stride, self.dilation), 0)
+        return _fast(self, pad_same(x, list(self.weight.shape[2:]), list(self.stride), list(self.dilation)), 0)
 
 
 _FAST: dict[type[nn.Module], type[nn.Conv2d]] = {nn.Conv2d: _FastConv, Conv2dSame: _FastConvSame}

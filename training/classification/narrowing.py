@@ -23,14 +23,12 @@ from training.weights import best_weights, start_from
 _IMAGES, _BATCH = 2048, 128
 
 
-def is_wider(model: nn.Module, folder: Path) -> bool:
+def is_wider(model: CNN, folder: Path) -> bool:
     """Whether the run or version in `folder` is of a CNN with at least the filters of `model`, and more in a group.
 
     Raises:
         ValueError: `folder` holds no weights.
     """
-    if not isinstance(model, CNN):
-        return False
     before, now = _widths(best_weights(folder)), _widths(model.state_dict())
     return len(before) == len(now) and before != now and all(b >= n for b, n in zip(before, now, strict=True))
 
@@ -46,7 +44,7 @@ def start_narrower(model: CNN, folder: Path, data: ImageData) -> None:
     Raises:
         ValueError: the wider network differs in more than its widths.
     """
-    depth = len(next(model.groups.children()).convs)
+    depth = len(_groups(model)[0].convs)
     wide = CNN(copy.deepcopy(model.normalize), data.shape, len(data.classes), _widths(best_weights(folder)), depth)
     start_from(wide, folder)
     take_filters(wide, model, importance(wide, data.train))
@@ -55,7 +53,7 @@ def start_narrower(model: CNN, folder: Path, data: ImageData) -> None:
 def importance(model: CNN, split: ImageSplit) -> list[list[Tensor]]:
     """How much the loss depends on each filter: for each convolution of each group a tensor of shape (filters,)."""
     model = model.eval()
-    norms = [list(group.norms) for group in _groups(model)]
+    norms = [_norms(group) for group in _groups(model)]
     sums = [[torch.zeros_like(norm.weight) for norm in group] for group in norms]
     # Evenly spaced, so that every class is among them however they are ordered.
     indices = np.linspace(0, len(split) - 1, min(_IMAGES, len(split))).astype(np.int64)
@@ -81,13 +79,13 @@ def take_filters(wide: CNN, narrow: CNN, importance: list[list[Tensor]]) -> None
         joint = counts[0] / counts[0].sum().clamp_min(1e-12)
         if len(counts) > 1:
             joint = joint + counts[-1] / counts[-1].sum().clamp_min(1e-12)
-        for layer, conv in enumerate(after.convs):
+        for layer, (source, conv) in enumerate(zip(_convs(before), _convs(after), strict=True)):
             shared = layer in (0, len(counts) - 1)
             kept = (joint if shared else counts[layer]).topk(conv.out_channels).indices.sort().values
-            conv.weight.copy_(before.convs[layer].weight[kept][:, inputs])
-            for name, value in after.norms[layer].state_dict().items():
-                source = before.norms[layer].state_dict()[name]
-                value.copy_(source[kept] if source.ndim else source)
+            conv.weight.copy_(source.weight[kept][:, inputs])
+            statistics = _norms(before)[layer].state_dict()
+            for name, value in _norms(after)[layer].state_dict().items():
+                value.copy_(statistics[name][kept] if value.ndim else statistics[name])
             inputs = kept
     narrow.head.weight.copy_(wide.head.weight[:, inputs])
     narrow.head.bias.copy_(wide.head.bias)
@@ -95,6 +93,14 @@ def take_filters(wide: CNN, narrow: CNN, importance: list[list[Tensor]]) -> None
 
 def _groups(model: CNN) -> list[ConvGroup]:
     return [group for group in model.groups if isinstance(group, ConvGroup)]
+
+
+def _convs(group: ConvGroup) -> list[nn.Conv2d]:
+    return [conv for conv in group.convs if isinstance(conv, nn.Conv2d)]
+
+
+def _norms(group: ConvGroup) -> list[nn.BatchNorm2d]:
+    return [norm for norm in group.norms if isinstance(norm, nn.BatchNorm2d)]
 
 
 def _widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:

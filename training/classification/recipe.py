@@ -31,6 +31,7 @@ from training.classification.options import DEFAULTS, ONLY, check_arguments
 from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
+from training.cnn import CNN
 from training.data import halves
 from training.evaluation import milliseconds_per_image
 from training.export import check_export, export, write_golden
@@ -91,7 +92,7 @@ def run(arguments: Namespace, console: Console) -> None:
     model = build(network, data, settings.seed)
     if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
         console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
-    if arguments.start_from and is_wider(model, arguments.start_from):
+    if arguments.start_from and isinstance(model, CNN) and is_wider(model, arguments.start_from):
         if arguments.interpolate:
             raise ValueError(
                 f"--interpolate: {arguments.start_from} is of a wider network, which has no weights between"

@@ -59,7 +59,6 @@ def test_a_version_of_a_wider_network_is_started_from(tmp_path: Path, data: Imag
 def test_no_wider_network(tmp_path: Path, widths: tuple[int, ...]):
     keep_weights(network((8, 12), 3), tmp_path)
     assert not is_wider(network(widths, 3), tmp_path)
-    assert not is_wider(torch.nn.Linear(3, 3), tmp_path)
 
 
 def test_a_network_of_another_depth_is_refused(tmp_path: Path, data: ImageData):
