@@ -120,7 +120,7 @@ def test_the_threshold_trades_precision_for_recall(open_page: OpenPage, server: 
     value = slider.input_value()
     box = page.locator(".chart").bounding_box()
     assert box
-    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.15 * box["height"])
+    page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.15 * box["height"])
     assert int(slider.input_value()) > int(value)
     assert page.locator(".overlay rect").count() < after[0]
     # A box can be chosen with the keyboard.
@@ -356,7 +356,8 @@ def test_the_theme_and_the_language_are_kept(open_page: OpenPage):
 def test_the_samples_are_what_was_said(server: Server):
     with server.client() as client:
         sample = client.get("/v1/models/detector/1/samples/0")
-        assert EncodedImage.open(sample.content).upright_size == (384, 512)
+        image = client.get("/v1/models/detector").json()["manifest"]["image"]
+    assert EncodedImage.open(sample.content).upright_size == (image["height"], image["width"])
 
 
 def test_the_first_paint(open_page: OpenPage):
