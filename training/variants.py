@@ -10,7 +10,7 @@ import onnxruntime as ort
 from matplotlib.axes import Axes
 
 from service.inference.cards import GoldenCard, Kept, ManifestBase, Speed
-from service.inference.golden import compare
+from service.inference.golden import compare, read_golden
 from service.inference.session import Session
 from training.evaluator import Array, Inputs
 from training.markdown import table
@@ -95,8 +95,7 @@ def write_golden(graph: Path, name: str, folder: Path, manifest: ManifestBase) -
         manifest: of the version.
     """
     file = f"{name}.npz"
-    with np.load(folder / manifest.golden.file) as golden:
-        inputs = {spec.name: golden[spec.name] for spec in manifest.inputs}
+    inputs, _ = read_golden(folder, manifest)
     meant = as_defined(graph, inputs)
     factors = _factors_by_row(graph, inputs, meant, manifest.golden)
     rows = np.sort(np.max([*factors.values()], axis=0).argsort(kind="stable")[: (manifest.golden.rows + 1) // 2])
