@@ -1,8 +1,8 @@
 """The effect of each optimisation of training steps: images per second with and without it, and their ratio.
 
 Freed memory is reused (training/memory.py); matrices are multiplied in bfloat16; batch normalisation of a pretrained
-network is folded into its convolutions (training/classification/folding.py); depthwise convolutions have gradients of
-our own (training/depthwise.py).
+network is folded into its convolutions (training/classification/folding.py); depthwise convolutions and
+wide ones over small maps have gradients of our own (training/gradients.py).
 
 Each measurement runs in its own process, because the allocator can be configured only once; rounds are interleaved.
 """
@@ -40,6 +40,7 @@ COMPARISONS = {
     "cnn, freed memory reused": (Case("cnn", keep=False), Case("cnn")),
     "transfer, freed memory reused": (Case("transfer", keep=False), Case("transfer")),
     "cnn, bfloat16": (Case("cnn"), Case("cnn", precision="bf16")),
+    "cnn, bfloat16 and gradients": (Case("cnn", precision="bf16"), Case("cnn", precision="bf16", fast=True)),
     "transfer, bfloat16": (Case("transfer"), Case("transfer", precision="bf16")),
     "transfer, folded": (Case("transfer"), Case("transfer", fold=True)),
     "transfer, bfloat16 and folded": (Case("transfer"), Case("transfer", precision="bf16", fold=True)),
@@ -80,14 +81,14 @@ def images_per_second(case: Case) -> float:
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
-    from training.depthwise import fast_depthwise
     from training.fit import fit
+    from training.gradients import fast_gradients
     from training.memory import keep_freed_memory
 
     if case.keep:
         keep_freed_memory()
     model, task, settings = _detector() if case.arch == "detector" else _classifier(case.arch, fold=case.fold)
-    with tempfile.TemporaryDirectory() as folder, fast_depthwise(model) if case.fast else nullcontext():
+    with tempfile.TemporaryDirectory() as folder, fast_gradients(model) if case.fast else nullcontext():
         state = fit(
             model,
             task,

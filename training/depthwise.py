@@ -5,15 +5,11 @@ oneDNN's gradients of depthwise convolutions in bfloat16 are slow for strides ov
 the effect on a whole training step.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from training.backbones import Conv2dSame, pad_same
 
 
 class DepthwiseConv(torch.autograd.Function):
@@ -97,46 +93,3 @@ def is_depthwise(conv: nn.Conv2d) -> bool:
         and conv.padding in ((0, 0), (conv.kernel_size[0] // 2,) * 2)
         and conv.dilation == (1, 1)
     )
-
-
-@contextmanager
-def fast_depthwise(network: nn.Module) -> Iterator[None]:
-    """Has the depthwise convolutions of a network compute their gradients fast meanwhile; weights and copies stay.
-
-    Args:
-        network: is trained on a CPU in bfloat16.
-    """
-    swapped = [
-        (conv, type(conv))
-        for conv in network.modules()
-        if type(conv) in _FAST and isinstance(conv, nn.Conv2d) and is_depthwise(conv) and conv.weight.requires_grad
-    ]
-    # Another class and not another module: the network may be copied, and its state dict stays as it is.
-    for conv, kind in swapped:
-        conv.__class__ = _FAST[kind]
-    try:
-        yield
-    finally:
-        for conv, kind in swapped:
-            conv.__class__ = kind
-
-
-class _FastConv(nn.Conv2d):
-    def forward(self, x: Tensor) -> Tensor:
-        return _fast(self, x, self.padding[0]) if self.training else super().forward(x)
-
-
-class _FastConvSame(Conv2dSame):
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        return _fast(self, pad_same(x, list(self.weight.shape[2:]), list(self.stride), list(self.dilation)), 0)
-
-
-_FAST: dict[type[nn.Module], type[nn.Conv2d]] = {nn.Conv2d: _FastConv, Conv2dSame: _FastConvSame}
-
-
-def _fast(conv: nn.Conv2d, x: Tensor, padding: Any) -> Tensor:
-    bias = conv.weight.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias
-    convolved: Tensor = DepthwiseConv.apply(x, conv.weight, bias, conv.stride[0], padding)
-    return convolved

@@ -1,12 +1,8 @@
-import copy
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from training.backbones import Conv2dSame
-from training.depthwise import DepthwiseConv, fast_depthwise
+from training.depthwise import DepthwiseConv
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 12), (8, 8)])
@@ -40,32 +36,3 @@ def test_under_autocast_it_computes_in_bfloat16_and_gives_gradients_in_the_preci
     F.conv2d(x, plain, bias, 2, 2, groups=4).sum().backward()
     assert weight.grad.dtype == torch.float32
     torch.testing.assert_close(weight.grad, plain.grad, rtol=2e-2, atol=0)
-
-
-def test_a_network_computes_the_same_with_fast_gradients():
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1),
-        nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False),
-        Conv2dSame(6, 6, 3, stride=2, groups=6),
-        nn.Conv2d(6, 6, 3, groups=3),
-    ).train()
-    kinds = [type(module) for module in network]
-    frozen = nn.Conv2d(3, 3, 3, groups=3).requires_grad_(False)
-    pixels = torch.rand(2, 3, 11, 12)
-
-    def gradients(network):
-        network.zero_grad()
-        network(pixels).square().sum().backward()
-        return [parameter.grad.clone() for parameter in network.parameters()]
-
-    expected, answer = gradients(network), network.eval()(pixels)
-    network.train()
-    with fast_depthwise(nn.ModuleList([network, frozen])):
-        assert [type(module) is kind for module, kind in zip(network, kinds, strict=True)] == [True, False, False, True]
-        assert type(frozen) is nn.Conv2d
-        copied = copy.deepcopy(network)
-        for found, plain in zip(gradients(copied), expected, strict=True):
-            torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(network.eval()(pixels), answer)
-    assert [type(module) for module in network] == kinds

@@ -5,7 +5,6 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 
 import json
 from argparse import Namespace
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
 from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
-from training.depthwise import fast_depthwise
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import average_precision
@@ -36,6 +34,7 @@ from training.evaluation import milliseconds_per_image
 from training.export import export, write_golden
 from training.familiarize import with_familiarity
 from training.fit import FitState
+from training.gradients import gradients_for
 from training.interpolate import interpolate
 from training.options import check_interpolation, override
 from training.quantize import with_variants
@@ -72,8 +71,7 @@ def run(arguments: Namespace, console: Console) -> None:
     model = build(network, data.size, len(data.classes), settings.seed)
     run.start(model)
     task = Detection(data.train, data.validation, data.classes, learning)
-    slow = run.accelerator.device.type == "cpu" and arguments.precision == "bfloat16"
-    with fast_depthwise(model) if slow else nullcontext():
+    with gradients_for(model, run.accelerator.device, arguments.precision):
         state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:
         return
