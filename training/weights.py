@@ -11,6 +11,8 @@ from service.tasks.registry import read_manifest
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
+# What a module calls the network that it holds together with something that only the training needs.
+INNER = "inner"
 
 
 def best_weights(folder: Path) -> dict[str, Tensor]:
@@ -27,7 +29,13 @@ def best_weights(folder: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["best"]
     if not weights:
         raise ValueError(f"{folder}: the run was stopped before its first epoch ended: --resume it first")
-    return weights
+    return inner_weights(weights)
+
+
+def inner_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state dict that is the network's own, if it holds more than that, or all of it."""
+    prefix = f"{INNER}."
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)} or weights
 
 
 def start_from(model: nn.Module, folder: Path) -> None:

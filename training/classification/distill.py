@@ -1,34 +1,58 @@
-"""Knowledge distillation (Hinton et al. 2015, arXiv:1503.02531): a teacher's predictions, and the loss with them."""
+"""Knowledge distillation: what a teacher makes of the training images, and the losses with it.
+
+Its predictions (Hinton et al. 2015, arXiv:1503.02531) say how alike the classes are. Its features, if it was pretrained
+on other data, tell much more of each image; a network learns them through a linear map of its own (Romero et al. 2014,
+arXiv:1412.6550; Chen et al. 2022, arXiv:2210.15274), which is only there during the training.
+"""
 
 import hashlib
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.inference.manifest import MODEL, sha256
 from service.inference.session import Session
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.registry import read_manifest
+from training.cnn import CNN
+from training.familiarity import Writer, without
 from training.images import ImageData
+from training.layers import answer_with, penultimate
 from training.progress import track
 
 
-def teach(version: Path, data: ImageData, cache: Path) -> npt.NDArray[np.float32]:
-    """The teacher's probabilities for every training image, as it is and mirrored.
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """What a teacher makes of every training image, as it is and mirrored.
 
     Two views instead of every augmented one: to run the teacher at each step would cost more than the training.
+
+    Attributes:
+        probabilities: float32, shape (2, images, classes): of the images as they are, and mirrored.
+        features: float16, shape (2, images, features): what the teacher's last layer gets, less its mean over the
+            images; None if they were not asked for.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float16] | None = None
+
+
+def teach(version: Path, data: ImageData, cache: Path, *, features: bool = False) -> Teaching:
+    """Shows a teacher every training image.
 
     Args:
         version: the folder of a published classifier of the same classes and image size.
         data: the images.
-        cache: a folder that keeps the predictions for a resumed run.
-
-    Returns:
-        float32, shape (2, images, classes): as they are, and mirrored.
+        cache: a folder that keeps the answers for a resumed run.
+        features: whether the teacher's features are wanted too.
 
     Raises:
         ValueError: the model does not fit the data.
@@ -43,22 +67,37 @@ def teach(version: Path, data: ImageData, cache: Path) -> npt.NDArray[np.float32
             f"{version}: was made for {len(manifest.labels)} classes and images of {shape}; the data has "
             f"{len(data.classes)} classes and images of {data.shape}"
         )
-    key = hashlib.sha256(f"{sha256(version / MODEL)} {data.fingerprint} {len(data.train)}".encode()).hexdigest()
-    path = cache / f"teacher-{key[:12]}.npy"
-    if path.is_file():
-        predictions: npt.NDArray[np.float32] = np.load(path)
-        return predictions
-    session = Session(version / MODEL, "auto")
+    seen = f"{sha256(version / MODEL)} {data.fingerprint} {len(data.train)} {features}"
+    path = cache / f"teacher-{hashlib.sha256(seen.encode()).hexdigest()[:12]}.npz"
+    if not path.is_file():
+        answers = _ask(version, manifest, data, features)
+        if features:
+            answers[1] = (answers[1] - answers[1].mean((0, 1))).astype(np.float16)
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez(path, *answers)
+    with np.load(path) as saved:
+        return Teaching(*saved.values())
+
+
+def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features: bool) -> list[npt.NDArray[Any]]:
+    """The probabilities, and the features if they are wanted, each for both views."""
+    model = without(onnx.load(version / MODEL))
+    wanted = [model.graph.output[0].name]
+    if features:
+        wanted.append(Writer(model).features(penultimate(model), "features"))
+    answer_with(model, wanted)
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx.save(model, Path(scratch) / MODEL)
+        session = Session(Path(scratch) / MODEL, "auto")
     name = session.inputs[0]
+    views: list[list[list[npt.NDArray[Any]]]] = [[], []]
     starts = range(0, len(data.train), manifest.max_batch)
-    predictions = np.empty((2, len(data.train), len(data.classes)), dtype=np.float32)
     for start in track(starts, f"Predictions of {manifest.name} {version.name}"):
         images = data.train.images[start : start + manifest.max_batch]
-        for view, pixels in enumerate((images, np.ascontiguousarray(images[:, :, ::-1]))):
-            predictions[view, start : start + len(images)] = session.run({name: pixels})[0]
-    cache.mkdir(parents=True, exist_ok=True)
-    np.save(path, predictions)
-    return predictions
+        for view, pixels in zip(views, (images, np.ascontiguousarray(images[:, :, ::-1])), strict=True):
+            view.append(session.run({name: pixels}))
+    outputs = range(len(session.outputs))
+    return [np.stack([np.concatenate([answer[output] for answer in view]) for view in views]) for output in outputs]
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
@@ -91,3 +130,32 @@ def distillation_loss(
     # The gradient of softened predictions shrinks with the square of the temperature.
     soft = F.cross_entropy(logits / temperature, softened) * temperature**2
     return (1 - weight) * hard + weight * soft
+
+
+class Guided(nn.Module):
+    """A CNN in training, with a linear map from its features to those of a teacher.
+
+    In training mode it returns logits, shape (batch, classes), and mapped features, shape (batch, features); in
+    evaluation mode the logits alone, as the CNN does.
+
+    Args:
+        network: the CNN.
+        features: how many the teacher has.
+    """
+
+    def __init__(self, network: CNN, features: int) -> None:
+        super().__init__()
+        self.inner = network  # as `training.weights.INNER` says
+        self.map = nn.Linear(network.head.in_features, features)
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if not self.training:
+            logits: Tensor = self.inner(pixels)
+            return logits
+        features = self.inner.features(pixels)
+        return self.inner.head(self.inner.dropout(features)), self.map(features)
+
+
+def feature_loss(mapped: Tensor, features: Tensor) -> Tensor:
+    """One less the cosine between the mapped features and the teacher's, both of shape (batch, features); the mean."""
+    return 1 - F.cosine_similarity(mapped, features).mean()

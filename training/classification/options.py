@@ -27,7 +27,7 @@ DEFAULTS: dict[Arch, FitSettings] = {
 }
 # Options that only one architecture has.
 ONLY: dict[Arch, frozenset[str]] = {
-    "cnn": frozenset({"widths", "depth", "study"}),
+    "cnn": frozenset({"widths", "depth", "study", "distill_features"}),
     "transfer": frozenset(
         {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
     ),
@@ -81,6 +81,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
     how.add_argument("--distill", type=float, help="weight of the teacher's prediction in the loss (default: 0.7)")
+    how.add_argument(
+        "--distill-features", type=float, help="cnn: weight of the teacher's features in the loss (default: 0)"
+    )
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
     add_quantize_option(out)
     out.add_argument("--mirror", action="store_true", help="average over an image and its mirror image when serving")
@@ -100,8 +103,9 @@ def check_arguments(arguments: Namespace) -> None:
         for name in sorted(names & given):
             if arguments.arch != arch:
                 raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
-    if arguments.distill is not None and not arguments.teacher:
-        raise ValueError("--distill weights the predictions of a --teacher: name one")
+    for option, part in (("distill", "predictions"), ("distill_features", "features")):
+        if getattr(arguments, option) is not None and not arguments.teacher:
+            raise ValueError(f"--{option.replace('_', '-')} weights the {part} of a --teacher: name one")
     check_interpolation(arguments)
     if arguments.backbone_lr is not None and arguments.freeze == -1:
         raise ValueError("--backbone-lr is for a backbone that learns; --freeze without a number freezes all of it")

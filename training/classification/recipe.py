@@ -20,7 +20,7 @@ from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
 from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result
-from training.classification.distill import teach
+from training.classification.distill import Guided, teach
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
@@ -37,6 +37,7 @@ from training.evaluation import milliseconds_per_image
 from training.export import check_export, export, write_golden
 from training.familiarize import with_familiarity
 from training.fit import FitState
+from training.gradients import gradients_for
 from training.images import ImageData, load_images
 from training.inspection import missed_classes
 from training.interpolate import interpolate
@@ -47,7 +48,7 @@ from training.rows import Row
 from training.run import Run, as_served, begin
 from training.samples import draw_images
 from training.scaling import Scaling
-from training.weights import best_weights, fingerprint_of, keep_weights
+from training.weights import best_weights, fingerprint_of, inner_weights, keep_weights
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
@@ -88,7 +89,9 @@ def run(arguments: Namespace, console: Console) -> None:
     _warn_of_leaks(run)
 
     study = _study(run, network, learning, settings.seed) if arguments.study else []
-    teacher = teach(arguments.teacher, data, run.folder) if arguments.teacher else None
+    teacher = None
+    if arguments.teacher:
+        teacher = teach(arguments.teacher, data, run.folder, features=learning.distill_features > 0)
     model = build(network, data, settings.seed)
     if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
         console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
@@ -100,21 +103,26 @@ def run(arguments: Namespace, console: Console) -> None:
         start_narrower(model, arguments.start_from, data)
     else:
         run.start(model)
-    trained = fold(model) if isinstance(model, Transfer) and network.freeze_norms else model
+    trained = model
+    if isinstance(model, Transfer) and network.freeze_norms:
+        trained = fold(model)
+    if isinstance(model, CNN) and teacher and teacher.features is not None:
+        trained = Guided(model, teacher.features.shape[2])
     choosing, _ = halves(data.validation.labels)
     choice = data.validation.take(choosing)
-    state = run.fit(
-        trained,
-        Classification(data.train, choice, learning, teacher),
-        settings,
-        network=network,
-        learning=learning,
-        teacher=arguments.teacher and f"{short_name(arguments.teacher)}, {sha256(arguments.teacher / MODEL)}",
-    )
+    with gradients_for(trained, run.accelerator.device, arguments.precision):
+        state = run.fit(
+            trained,
+            Classification(data.train, choice, learning, teacher),
+            settings,
+            network=network,
+            learning=learning,
+            teacher=arguments.teacher and f"{short_name(arguments.teacher)}, {sha256(arguments.teacher / MODEL)}",
+        )
     if not run.reports:
         return
 
-    model.load_state_dict(trained.state_dict())
+    model.load_state_dict(inner_weights(trained.state_dict()))
     model = as_served(model)
     share = 1.0
     if arguments.interpolate:
@@ -188,7 +196,7 @@ def _unused(arguments: Namespace, network: NetworkSettings) -> set[str]:
     """The settings that had no effect on this training."""
     unused = {name for arch, names in ONLY.items() if arch != network.arch for name in names}
     if not arguments.teacher:
-        unused |= {"distill", "distill_temperature"}
+        unused |= {"distill", "distill_temperature", "distill_features"}
     if network.freeze < 0:
         unused |= {"backbone_lr"}
     return unused

@@ -1,15 +1,14 @@
-"""What an image classifier learns: labels, and the predictions of a larger network if there is one."""
+"""What an image classifier learns: labels, and what a larger network makes of the images if there is one."""
 
+import math
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.augment import Augment, cutmix
-from training.classification.distill import distillation_loss, soften
+from training.classification.distill import Teaching, distillation_loss, feature_loss, soften
 from training.classification.network import Transfer
 from training.images import ImageSplit
 from training.labels import LabelledImages, label_figures
@@ -24,6 +23,7 @@ class ClassificationSettings:
     Attributes:
         label_smoothing: probability mass that is spread over all classes.
         distill: the weight of the teacher's prediction in the loss, if there is a teacher; the label has the rest.
+        distill_features: the weight of the loss of the teacher's features, which is added to that of the predictions.
         distill_temperature: what softens the teacher's prediction and the network's before they are compared.
         augment: what is done to the training images.
 
@@ -33,6 +33,7 @@ class ClassificationSettings:
 
     label_smoothing: float = 0.1
     distill: float = 0.7
+    distill_features: float = 0.0
     distill_temperature: float = 2.0
     augment: Augment = field(default_factory=Augment)
 
@@ -44,6 +45,8 @@ class ClassificationSettings:
         ):
             if not 0 <= fraction <= 1:
                 raise ValueError(f"--{option} {fraction:g}: must be at least 0 and at most 1")
+        if not 0 <= self.distill_features < math.inf:
+            raise ValueError(f"--distill-features {self.distill_features:g}: must be at least 0")
 
 
 class Classification(LabelledImages):
@@ -53,8 +56,8 @@ class Classification(LabelledImages):
         train: the images to learn from.
         validation: the images that choose the epoch.
         settings: of the loss and the augmentation.
-        teacher: probabilities, shape (2, images, classes), that another network predicts for each training image as
-            it is and mirrored; see `training.classification.distill`.
+        teacher: what another network makes of the training images; its features are learned by a network that is
+            `training.classification.distill.Guided`.
     """
 
     def __init__(
@@ -62,11 +65,15 @@ class Classification(LabelledImages):
         train: ImageSplit,
         validation: ImageSplit,
         settings: ClassificationSettings,
-        teacher: npt.NDArray[np.float32] | None = None,
+        teacher: Teaching | None = None,
     ) -> None:
         super().__init__(train, validation, settings.augment, settings.label_smoothing)
         self._settings = settings
-        self._soft = None if teacher is None else soften(torch.from_numpy(teacher), settings.distill_temperature)
+        self._soft = self._features = None
+        if teacher:
+            self._soft = soften(torch.from_numpy(teacher.probabilities), settings.distill_temperature)
+        if teacher and teacher.features is not None:
+            self._features = torch.from_numpy(teacher.features)
 
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
         """Enlarges the images of a network that starts with small ones."""
@@ -77,18 +84,25 @@ class Classification(LabelledImages):
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `training.task.Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
-        settings, soft = self._settings, self._soft
+        settings = self._settings
         pixels = self.augment(batch_of(self.images, items).to(device), items.to(device), epoch, draw.own)
         target = self.labels[items].to(device)
-        softened = None if soft is None else soft[self.augment.mirrored(items, epoch).long(), items].to(device)
+        view = self.augment.mirrored(items, epoch).long()
+        softened, features = (
+            None if told is None else told[view, items].to(device).float() for told in (self._soft, self._features)
+        )
         partner, kept = None, 1.0
         if self.augment.cutmix and torch.rand((), generator=draw.shared) < self.augment.cutmix:
             pixels, partner, kept = cutmix(pixels, draw.own)
-        logits = network(pixels).float()
+        answer = network(pixels)
+        logits, mapped = answer if isinstance(answer, tuple) else (answer, None)
+        logits = logits.float()
         truth = F.one_hot(target, logits.shape[1]).float()
         if partner is not None:
             truth = truth.lerp(truth[partner], 1 - kept)
-            softened = None if softened is None else softened.lerp(softened[partner], 1 - kept)
+            softened, features = (
+                None if told is None else told.lerp(told[partner], 1 - kept) for told in (softened, features)
+            )
         loss = distillation_loss(
             logits,
             truth,
@@ -97,4 +111,6 @@ class Classification(LabelledImages):
             weight=settings.distill,
             temperature=settings.distill_temperature,
         )
+        if mapped is not None and features is not None:
+            loss = loss + settings.distill_features * feature_loss(mapped.float(), features)
         return loss, label_figures(logits.detach(), target)

@@ -1,14 +1,17 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import numpy_helper
 
 from service.inference.session import Session
 from tests.tiny import LABELS, SIZE, answer, write_model
-from training.classification.distill import distillation_loss, soften, teach
+from training.classification.distill import Guided, distillation_loss, feature_loss, soften, teach
 from training.images import ImageData, ImageSplit
+from training.weights import inner_weights
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def test_teacher_predicts_every_image_and_its_mirror_image(data, tmp_path, monke
     version, seen = write_model(tmp_path / "models"), []
     run = Session.run
     monkeypatch.setattr(Session, "run", lambda self, inputs: seen.append(inputs["images"]) or run(self, inputs))
-    answers = teach(version, data, tmp_path / "run")
+    answers = teach(version, data, tmp_path / "run").probabilities
     assert answers.shape == (2, 37, 3)
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers[0], answer(data.train.images), atol=1e-6)
@@ -35,14 +38,15 @@ def test_teacher_predicts_every_image_and_its_mirror_image(data, tmp_path, monke
 
 def test_predictions_are_cached_until_the_data_changes(data, tmp_path, monkeypatch):
     version = write_model(tmp_path / "models")
-    first = teach(version, data, tmp_path / "run")
+    first = teach(version, data, tmp_path / "run").probabilities
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", lambda *_: pytest.fail("asked again"))
-        np.testing.assert_array_equal(teach(version, data, tmp_path / "run"), first)
+        np.testing.assert_array_equal(teach(version, data, tmp_path / "run").probabilities, first)
     other = dataclasses.replace(
         data, train=ImageSplit(data.train.images[::-1], data.train.labels[::-1]), fingerprint="sha256:2"
     )
-    np.testing.assert_allclose(teach(version, other, tmp_path / "run"), first[:, ::-1], atol=1e-6)
+    again = teach(version, other, tmp_path / "run").probabilities
+    np.testing.assert_allclose(again, first[:, ::-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("change", [{"classes": ("a", "b", "c")}, {"classes": LABELS[:2]}])
@@ -57,6 +61,50 @@ def test_a_teacher_of_another_image_size_is_refused(data, tmp_path):
     small = ImageSplit(data.train.images[:, :4], data.train.labels)
     with pytest.raises(ValueError, match=r"images of \(8, 8, 3\).*images of \(4, 8, 3\)"):
         teach(version, dataclasses.replace(data, train=small), tmp_path / "run")
+
+
+def with_a_layer(folder):
+    """Gives the tiny model, which scales the mean colours, a layer that multiplies them by a matrix instead."""
+    model = onnx.load(folder / "model.onnx")
+    scale = numpy_helper.to_array(model.graph.initializer[1])
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(scale * np.eye(3, dtype=np.float32), "scale"))
+    model.graph.node[2].op_type = "MatMul"
+    onnx.save(model, folder / "model.onnx")
+
+
+def test_features_are_those_of_the_last_layer_less_their_mean(data, tmp_path):
+    version = write_model(tmp_path / "models", change=with_a_layer)
+    plain = teach(version, data, tmp_path / "run")
+    assert plain.features is None
+    teaching = teach(version, data, tmp_path / "run", features=True)
+    np.testing.assert_array_equal(teaching.probabilities, plain.probabilities)
+    # An image and its mirror image have the same mean colours.
+    colours = data.train.images.mean((1, 2), dtype=np.float64)
+    assert teaching.features.shape == (2, 37, 3)
+    assert teaching.features.dtype == np.float16
+    for view in teaching.features:
+        np.testing.assert_allclose(view, colours - colours.mean(0), rtol=2e-3, atol=1e-2)
+
+
+def test_a_guided_network_maps_its_features_in_training_alone(tiny_cnn):
+    torch.manual_seed(0)
+    network, pixels = tiny_cnn(), torch.rand(4, 3, 12, 12)
+    guided = Guided(network, 5)
+    logits, mapped = guided.train()(pixels)
+    assert logits.shape == (4, 3)
+    torch.testing.assert_close(mapped, guided.map(network.features(pixels)))
+    torch.testing.assert_close(guided.eval()(pixels), network.eval()(pixels))
+    inner = inner_weights(guided.state_dict())
+    assert inner.keys() == network.state_dict().keys()
+    assert inner_weights(inner) == inner
+
+
+def test_features_are_compared_by_their_direction():
+    features = torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
+    torch.testing.assert_close(feature_loss(7 * features, features), torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(feature_loss(-features, features), torch.tensor(2.0))
+    turned = torch.stack((-features[:, 1], features[:, 0]), 1)
+    torch.testing.assert_close(feature_loss(turned, features), torch.tensor(1.0))
 
 
 def test_softening_divides_the_logits():

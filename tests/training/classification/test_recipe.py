@@ -108,7 +108,19 @@ def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_p
     run(*options, "--run-dir", tmp_path / "run", "--name", "small", "--teacher", tmp_path / "models" / "large" / "1")
     assert read_manifest(tmp_path / "models" / "small" / "1").training.settings["teacher"] == "large/1"
     assert read_manifest(tmp_path / "models" / "large" / "1").training.settings["teacher"] is None
-    assert list((tmp_path / "run").glob("teacher-*.npy"))
+    assert list((tmp_path / "run").glob("teacher-*.npz"))
+
+
+def test_a_network_learns_a_teachers_features_and_another_run_starts_from_it(source, tmp_path):
+    options = [*TINY, "--data", source, "--models", tmp_path / "models"]
+    run(*options, "--run-dir", tmp_path / "teacher", "--name", "large", "--publish")
+    guided = [*options, "--teacher", tmp_path / "models" / "large" / "1", "--distill-features", 10]
+    run(*guided, "--run-dir", tmp_path / "guided", "--name", "small", "--publish")
+    settings = read_manifest(tmp_path / "models" / "small" / "1").training.settings
+    assert settings["distill_features"] == 10
+    assert sum("map" in name for name in torch.load(tmp_path / "guided" / "checkpoint.pt")["best"]) == 2
+    run(*options, "--run-dir", tmp_path / "next", "--start-from", tmp_path / "guided")
+    assert best_weights(tmp_path / "next").keys() == best_weights(tmp_path / "teacher").keys()
 
 
 def test_training_starts_from_the_best_weights_of_another_run(source, first, tmp_path):
@@ -198,6 +210,8 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(source, first, tmp_
         (["--arch", "transfer", "--widths", "8,8"], "--widths is for --arch cnn, not transfer"),
         (["--arch", "mlp", "--network-size", 160], "--network-size is for --arch transfer"),
         (["--arch", "cnn", "--distill", 0.5], "--distill weights the predictions of a --teacher"),
+        (["--arch", "cnn", "--distill-features", 5], "--distill-features weights the features of a --teacher"),
+        (["--arch", "mlp", "--distill-features", 5], "--distill-features is for --arch cnn"),
         (["--arch", "cnn", "--no-flip", "--mirror"], "--mirror predicts mirror images"),
         (["--arch", "cnn", "--interpolate"], "--interpolate moves back towards the weights of --start-from"),
         (["--arch", "cnn", "--warmup", 5], "--warmup 5: must be at least 0"),

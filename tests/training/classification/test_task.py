@@ -1,12 +1,14 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 import training.classification.task
 from tests.training.quick import LEARNING, SETTINGS, score
-from training.augment import Augment
+from training.augment import Augment, to_pixels
 from training.backbones import load_backbone
+from training.classification.distill import Guided, Teaching, feature_loss
 from training.classification.network import Transfer
 from training.classification.task import Classification, ClassificationSettings
 from training.labels import predict
@@ -29,7 +31,7 @@ def test_the_distillation_weight_balances_teacher_and_labels(tiny_cnn, train_on,
     wrong = np.eye(3, dtype=np.float32)[(colours.train.labels + 1) % 3] * 0.9 + 1 / 30
     settings, learning = dataclasses.replace(SETTINGS, epochs=3), dataclasses.replace(LEARNING, distill=0.95)
     model = tiny_cnn()
-    train_on(model, tmp_path / "with", settings, learning, teacher=np.stack((wrong, wrong)))
+    train_on(model, tmp_path / "with", settings, learning, teacher=Teaching(np.stack((wrong, wrong))))
     answers = predict(model, colours.test.images).argmax(1)
     assert (answers == (colours.test.labels + 1) % 3).mean() > 0.9
 
@@ -49,7 +51,7 @@ def test_mirrored_images_are_trained_with_the_teachers_prediction_for_the_mirror
 
     monkeypatch.setattr("training.classification.task.distillation_loss", spy)
     settings = dataclasses.replace(SETTINGS, epochs=1)
-    train_on(tiny_cnn(), tmp_path, settings, teacher=views)
+    train_on(tiny_cnn(), tmp_path, settings, teacher=Teaching(views))
     order = torch.randperm(len(colours.train), generator=order_generator(settings.seed, 0))
     assert torch.equal(torch.cat(seen), LEARNING.augment.mirrored(order, 0).long()[: len(torch.cat(seen))])
 
@@ -70,3 +72,21 @@ def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours,
     torch.testing.assert_close(rows.sum(1), torch.ones(len(rows)))
     assert ((rows > 0.01) & (rows < 0.99)).any(1).float().mean() > 0.3
     assert score(model, colours.test)[1] > 0.9
+
+
+@pytest.mark.parametrize("mixed", [0.0, 1.0])
+def test_features_are_learned_with_their_weight(tiny_cnn, train_on, colours, tmp_path, mixed):
+    """The teacher's features are the mean colours: linear in the pixels, so mixed images have mixed ones."""
+    seen = colours.train.images.mean((1, 2)) / 255
+    centred = np.stack((seen - seen.mean(0),) * 2).astype(np.float16)
+    teacher = Teaching(np.full((2, len(seen), 3), 1 / 3, np.float32), centred)
+    losses = {}
+    for weight in (0.0, 5.0):
+        torch.manual_seed(0)
+        learning = ClassificationSettings(distill_features=weight, augment=Augment(translate=1, cutout=0, cutmix=mixed))
+        guided = Guided(tiny_cnn(), 3)
+        train_on(guided, tmp_path / str(weight), dataclasses.replace(SETTINGS, epochs=4), learning, teacher=teacher)
+        mapped = guided.map(guided.inner.features(to_pixels(torch.from_numpy(colours.test.images))))
+        told = torch.from_numpy(colours.test.images.mean((1, 2)) / 255 - seen.mean(0)).float()
+        losses[weight] = feature_loss(mapped, told).item()
+    assert losses[5.0] < losses[0.0] / 2
