@@ -72,7 +72,7 @@ def teach(version: Path, data: ImageData, cache: Path, *, features: bool = False
     if not path.is_file():
         answers = _ask(version, manifest, data, features)
         if features:
-            answers[1] = (answers[1] - answers[1].mean((0, 1))).astype(np.float16)
+            answers[1] -= answers[1].mean((0, 1), dtype=np.float32).astype(np.float16)
         cache.mkdir(parents=True, exist_ok=True)
         np.savez(path, *answers)
     with np.load(path) as saved:
@@ -80,7 +80,7 @@ def teach(version: Path, data: ImageData, cache: Path, *, features: bool = False
 
 
 def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features: bool) -> list[npt.NDArray[Any]]:
-    """The probabilities, and the features if they are wanted, each for both views."""
+    """The probabilities, and the features in half precision if they are wanted, each for both views."""
     model = without(onnx.load(version / MODEL))
     wanted = [model.graph.output[0].name]
     if features:
@@ -95,7 +95,8 @@ def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features:
     for start in track(starts, f"Predictions of {manifest.name} {version.name}"):
         images = data.train.images[start : start + manifest.max_batch]
         for view, pixels in zip(views, (images, np.ascontiguousarray(images[:, :, ::-1])), strict=True):
-            view.append(session.run({name: pixels}))
+            probabilities, *others = session.run({name: pixels})
+            view.append([probabilities, *(array.astype(np.float16) for array in others)])
     outputs = range(len(session.outputs))
     return [np.stack([np.concatenate([answer[output] for answer in view]) for view in views]) for output in outputs]
 

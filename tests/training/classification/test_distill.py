@@ -78,12 +78,12 @@ def test_features_are_those_of_the_last_layer_less_their_mean(data, tmp_path):
     assert plain.features is None
     teaching = teach(version, data, tmp_path / "run", features=True)
     np.testing.assert_array_equal(teaching.probabilities, plain.probabilities)
-    # An image and its mirror image have the same mean colours.
+    # An image and its mirror image have the same mean colours; half precision rounds them to an eighth.
     colours = data.train.images.mean((1, 2), dtype=np.float64)
     assert teaching.features.shape == (2, 37, 3)
     assert teaching.features.dtype == np.float16
     for view in teaching.features:
-        np.testing.assert_allclose(view, colours - colours.mean(0), rtol=2e-3, atol=1e-2)
+        np.testing.assert_allclose(view, colours - colours.mean(0), rtol=0, atol=0.15)
 
 
 def test_a_guided_network_maps_its_features_in_training_alone(tiny_cnn):
