@@ -82,7 +82,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
     how.add_argument("--distill", type=float, help="weight of the teacher's prediction in the loss (default: 0.7)")
     how.add_argument(
-        "--distill-features", type=float, help="cnn: weight of the teacher's features in the loss (default: 0)"
+        "--distill-features", type=float, help="cnn: weight of the teacher's features in the loss (default: 0.0)"
     )
     out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
     add_quantize_option(out)
