@@ -1,8 +1,8 @@
 """The effect of each optimisation of training steps: images per second with and without it, and their ratio.
 
 Freed memory is reused (training/memory.py); matrices are multiplied in bfloat16; batch normalisation of a pretrained
-network is folded into its convolutions (training/classification/folding.py); depthwise convolutions and
-wide ones over small maps have gradients of our own (training/gradients.py).
+network is folded into its convolutions (training/classification/folding.py); depthwise convolutions, and wide ones over
+small maps, have gradients of our own (training/gradients.py).
 
 Each measurement runs in its own process, because the allocator can be configured only once; rounds are interleaved.
 """
