@@ -43,7 +43,7 @@ class WideConv(torch.autograd.Function):
             gradient,
             x,
             weight,
-            None if ctx.needs_input_grad[2] is False else [len(weight)],
+            [len(weight)] if of_bias else None,
             [1, 1],
             [ctx.padding] * 2,
             [1, 1],

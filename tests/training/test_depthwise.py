@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.training.convolutions import assert_same_with_gradients, leaves
 from training.depthwise import DepthwiseConv
 
 
@@ -10,20 +11,10 @@ from training.depthwise import DepthwiseConv
 @pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (3, 0), (5, 2), (5, 0), (5, 4), (7, 3)])
 def test_gradients_are_those_of_a_plain_convolution(kernel, padding, stride, height, width):
     random = torch.Generator().manual_seed(0)
-    x, weight, bias = (
-        torch.randn(shape, generator=random, dtype=torch.float64, requires_grad=True)
-        for shape in ((3, 4, height, width), (4, 1, kernel, kernel), (4,))
-    )
+    x, weight, bias = leaves(random, (3, 4, height, width), (4, 1, kernel, kernel), (4,))
     ours = DepthwiseConv.apply(x, weight, bias, stride, padding)
     plain = F.conv2d(x, weight, bias, stride, padding, groups=4)
-    torch.testing.assert_close(ours, plain)
-    gradient = torch.randn(plain.shape, generator=random, dtype=torch.float64)
-    for found, expected in zip(
-        torch.autograd.grad(ours, (x, weight, bias), gradient),
-        torch.autograd.grad(plain, (x, weight, bias), gradient),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, expected)
+    assert_same_with_gradients(ours, plain, (x, weight, bias), random)
 
 
 def test_under_autocast_it_computes_in_bfloat16_and_gives_gradients_in_the_precision_of_its_inputs():

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.training.convolutions import assert_same_with_gradients, leaves
 from training.wide import WideConv, is_wide
 
 
@@ -11,19 +12,9 @@ from training.wide import WideConv, is_wide
 def test_gradients_are_those_of_a_plain_convolution(kernel, padding, height, width):
     """Over maps of up to 64 pixels, which have a gradient of our own, and over larger ones."""
     random = torch.Generator().manual_seed(0)
-    x, weight, bias = (
-        torch.randn(shape, generator=random, dtype=torch.float64, requires_grad=True)
-        for shape in ((3, 5, height + kernel, width + kernel), (4, 5, kernel, kernel), (4,))
-    )
+    x, weight, bias = leaves(random, (3, 5, height + kernel, width + kernel), (4, 5, kernel, kernel), (4,))
     ours, plain = WideConv.apply(x, weight, bias, padding), F.conv2d(x, weight, bias, padding=padding)
-    torch.testing.assert_close(ours, plain)
-    gradient = torch.randn(plain.shape, generator=random, dtype=torch.float64)
-    for found, expected in zip(
-        torch.autograd.grad(ours, (x, weight, bias), gradient),
-        torch.autograd.grad(plain, (x, weight, bias), gradient),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, expected)
+    assert_same_with_gradients(ours, plain, (x, weight, bias), random)
 
 
 def test_under_autocast_it_computes_in_bfloat16_and_gives_gradients_in_the_precision_of_its_inputs():
