@@ -91,7 +91,7 @@ def _measure(
                 Session(target / MODEL, "cpu").check(target, manifest)  # since its golden file is to be renewed
             evaluation = evaluator.evaluate(target / MODEL, fit=fit)
             if fit:
-                renew_golden(target / MODEL, target / manifest.golden.file, manifest)
+                renew_golden(target / MODEL, target, manifest)
             card = manifest.model_copy(update=evaluation.fields)
             variants = tuple(_measure_variant(target, card, variant, evaluator, fit) for variant in manifest.variants)
             card = card.model_copy(update={"variants": variants})
@@ -122,7 +122,7 @@ def _choose_suppression(target: Path, manifest: DetectorManifest, data: Detectio
     if suppression == manifest.suppression or manifest.variants:
         return manifest
     replace_best(graph, suppression)
-    renew_golden(graph, target / manifest.golden.file, manifest)
+    renew_golden(graph, target, manifest)
     return manifest.model_copy(update={"suppression": suppression})
 
 

@@ -106,11 +106,10 @@ def write_golden(graph: Path, name: str, folder: Path, manifest: ManifestBase) -
     return _widened(manifest.golden, worst, integers).model_copy(update={"file": file, "rows": len(rows)})
 
 
-def renew_golden(graph: Path, golden: Path, manifest: ManifestBase) -> None:
-    """Writes into a golden file what its graph means, as ONNX defines it, for the inputs that are there."""
-    with np.load(golden) as file:
-        inputs = {spec.name: file[spec.name] for spec in manifest.inputs}
-    np.savez_compressed(golden, allow_pickle=False, **inputs, **as_defined(graph, inputs))
+def renew_golden(graph: Path, folder: Path, manifest: ManifestBase) -> None:
+    """Writes into a version's golden file what the graph means, as ONNX defines it, for the inputs that are there."""
+    inputs, _ = read_golden(folder, manifest)
+    np.savez_compressed(folder / manifest.golden.file, allow_pickle=False, **inputs, **as_defined(graph, inputs))
 
 
 def _factors_by_row(graph: Path, inputs: Inputs, meant: Inputs, card: GoldenCard) -> dict[str, Array]:
