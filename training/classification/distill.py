@@ -90,15 +90,14 @@ def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features:
         onnx.save(model, Path(scratch) / MODEL)
         session = Session(Path(scratch) / MODEL, "auto")
     name = session.inputs[0]
-    views: list[list[list[npt.NDArray[Any]]]] = [[], []]
+    parts = []
     starts = range(0, len(data.train), manifest.max_batch)
     for start in track(starts, f"Predictions of {manifest.name} {version.name}"):
         images = data.train.images[start : start + manifest.max_batch]
-        for view, pixels in zip(views, (images, np.ascontiguousarray(images[:, :, ::-1])), strict=True):
-            probabilities, *others = session.run({name: pixels})
-            view.append([probabilities, *(array.astype(np.float16) for array in others)])
-    outputs = range(len(session.outputs))
-    return [np.stack([np.concatenate([answer[output] for answer in view]) for view in views]) for output in outputs]
+        views = [session.run({name: pixels}) for pixels in (images, np.ascontiguousarray(images[:, :, ::-1]))]
+        probabilities, *others = (np.stack(both) for both in zip(*views, strict=True))
+        parts.append([probabilities, *(array.astype(np.float16) for array in others)])
+    return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
