@@ -65,6 +65,13 @@ class UnsupportedMediaType(QuartetError):
     slug = "unsupported-media-type"
 
 
+class UriTooLong(QuartetError):
+    """A path with its query string over the limit."""
+
+    status = HTTPStatus.REQUEST_URI_TOO_LONG
+    slug = "uri-too-long"
+
+
 class BodyTooLarge(QuartetError):
     """A body, or a number of items, over the limit."""
 

@@ -11,7 +11,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
-from service.errors import BodyTooLarge, QuartetError, shown
+from service.errors import Abandoned, BodyTooLarge, InvalidRequest, QuartetError, shown
+
+# The stable names of failures that Starlette raises; the phrases of http.HTTPStatus differ between versions of Python.
+_SLUGS = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: BodyTooLarge.slug,
+    422: InvalidRequest.slug,
+}
+# A client that hung up gets no response; this one is for the log (nginx's convention).
+_CLIENT_CLOSED_REQUEST = 499
 
 # The response to an internal error.
 INTERNAL = QuartetError("Something failed inside the server; its log has the details under this request's id.")
@@ -103,16 +114,22 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        status = HTTPStatus(error.status_code)
+        status = error.status_code
         headers = {name.lower(): value for name, value in (error.headers or {}).items()}
         path = shown(request.url.path)
         details = {
             404: f"There is nothing at {path}: /docs lists the routes.",
             405: f"{path} does not take {shown(request.method)}, but {headers.get('allow', '')}.",
         }
-        slug = status.phrase.lower().replace(" ", "-")
+        slug = _SLUGS.get(status, f"http-{status:d}")
+        title = slug.replace("-", " ").capitalize()
         detail = details.get(status, str(error.detail))
-        return answer(request, Failure(status, slug, status.phrase, detail, headers=headers))
+        return answer(request, Failure(status, slug, title, detail, headers=headers))
+
+    @app.exception_handler(Abandoned)
+    async def _abandoned(request: Request, _: Abandoned) -> Response:
+        request.scope.setdefault("quartet.facts", {})["client"] = "gone"
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, _: Exception) -> Response:

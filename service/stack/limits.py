@@ -1,4 +1,4 @@
-"""What all requests together may hold in memory, and how fast a body has to come.
+"""How long a request's target may be, and how many bytes of bodies all requests together may hold in memory.
 
 The budget of bytes is shared by dynamic thresholds (Choudhury and Hahne 1998): a request may hold as much as is still
 free. So few large bodies get far, many of them get little each, and there is always room for a small one.
@@ -8,11 +8,19 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Overloaded
+from service.errors import Overloaded, UriTooLong
 from service.stack.exchange import SMALL_BYTES, stated_length
 from service.stack.failures import send_failure
 
 _RETRY_SECONDS = 2.0
+# Parsing a target takes time on the event loop. RFC 9110 (4.1) recommends at least 8,000 bytes for everybody; the
+# routes here have short paths and a dozen options.
+_MAX_TARGET_BYTES = 8000
+
+
+_TOO_LONG = UriTooLong(
+    f"The path and the query string are over {_MAX_TARGET_BYTES} bytes: send the input in the body.", hang_up=True
+)
 
 
 class BodyBudget:
@@ -42,7 +50,7 @@ class BodyBudget:
 
 
 class Limits:
-    """Counts what the bodies of requests hold, from the first byte until the request has been answered.
+    """Refuses targets that are too long, and counts what the bodies of requests hold until they have been answered.
 
     Bodies of a stated length of at most 64 kB are not counted: the server holds that much of each connection anyway,
     and there are not so many connections. The stated length is in the scope from here on (`quartet.length`).
@@ -59,8 +67,12 @@ class Limits:
         self._max_body = max_body
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # Handed on rather than awaited, which would cost time: what needs no counting.
-        if scope["type"] != "http" or scope["method"] == "GET":
+        # The coroutine is returned rather than awaited here: another one would cost time.
+        if scope["type"] != "http":
+            return self._app(scope, receive, send)
+        if len(scope["path"]) + len(scope["query_string"]) > _MAX_TARGET_BYTES:
+            return send_failure(_TOO_LONG, scope, send)
+        if scope["method"] == "GET":
             return self._app(scope, receive, send)
         declared = scope["quartet.length"] = stated_length(scope)
         if 0 <= declared <= SMALL_BYTES:

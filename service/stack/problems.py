@@ -45,6 +45,7 @@ _RETRY_AFTER = {
 _MEANINGS = {
     404: "No such model is served",
     413: "The body is too large, or holds too many items",
+    414: "The path and the query string are too long",
     415: "The content type is not read here",
     422: "The input cannot be used, or the model is for another task; data that the schema allows may be refused too",
     429: "There is more work than fits the queue or the deadline",

@@ -21,8 +21,10 @@ from service.errors import Abandoned, InvalidRequest, QuartetError, shown
 from service.stack.exchange import Answer, Exchange, Stream
 from service.stack.failures import send_failure
 
-# Queries that are remembered are no longer than this, so that a stranger cannot fill the memory with them.
-_REMEMBERED_BYTES = 256
+# Longer query strings are not cached: clients choose them, and the cache must stay small.
+_CACHED_BYTES = 256
+# Far more than any operation has options.
+_MAX_PARAMETERS = 64
 
 
 class ThinRoute(APIRoute):
@@ -47,7 +49,7 @@ class ThinRoute(APIRoute):
         self._parse_again = functools.lru_cache(maxsize=256)(self._parse)
 
     def _query(self, query: bytes) -> BaseModel:
-        return (self._parse_again if len(query) <= _REMEMBERED_BYTES else self._parse)(query)
+        return (self._parse_again if len(query) <= _CACHED_BYTES else self._parse)(query)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
@@ -117,11 +119,14 @@ def parse_query(model: type[BaseModel], query: bytes) -> BaseModel:
         InvalidRequest: an unknown parameter, or an unusable value; names it.
     """
     try:
-        pairs = parse_qsl(query.decode(), keep_blank_values=True, strict_parsing=bool(query))
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
-            raise InvalidRequest(f"The parameter {shown(twice)!r} is given twice.")
+        pairs = parse_qsl(
+            query.decode(), keep_blank_values=True, strict_parsing=bool(query), max_num_fields=_MAX_PARAMETERS
+        )
+        values: dict[str, str] = {}
+        for name, value in pairs:
+            if name in values:
+                raise InvalidRequest(f"The parameter {shown(name)!r} is given twice.")
+            values[name] = value
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]

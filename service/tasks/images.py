@@ -25,11 +25,20 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MEDIA_TYPES = tuple(f"image/{name.lower()}" for name in FORMATS)
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112  # the EXIF tag
+_JPEG_START, _SCAN, _EXIF = b"\xff\xd8\xff", b"\xff\xda", b"Exif\x00\x00"
+# Color spaces that Pillow converts.
+_INVERTED = ("CMYK", "YCCK")
+# A progressive JPEG has about ten scans.
+_PLAIN_SCANS = 16
 # Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
 Image.MAX_IMAGE_PIXELS = None
 # What else Pillow warns of (damaged EXIF, say) is a stranger's doing, and would be a line of the log for each file.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+class NotPlain(Exception):
+    """A JPEG that `EncodedImage.open_plain` opened is not one that simplejpeg decodes."""
 
 
 @dataclass(slots=True)
@@ -42,6 +51,8 @@ class EncodedImage:
     orientation: int = 1
     # Pillow's lazy image for whatever simplejpeg does not decode (all but ordinary JPEG).
     pillow: Image.Image | None = None
+    # Whether `decode` raises `NotPlain` where simplejpeg fails, instead of trying Pillow.
+    plain: bool = False
 
     @classmethod
     def open(cls, data: bytes, max_pixels: int = MAX_PIXELS) -> "EncodedImage":
@@ -62,6 +73,27 @@ class EncodedImage:
             )
         return image
 
+    @classmethod
+    def open_plain(cls, data: bytes, max_pixels: int) -> "EncodedImage | None":
+        """Reads the header of a JPEG whose decoding costs little more than its pixels do.
+
+        Everything that libjpeg reads here and in `decode` is bounded by the size of `data` and by `max_pixels`; Pillow,
+        whose parsers are in Python, is not used.
+
+        Returns:
+            None for any other file, also a damaged one: `open` says what is wrong with it.
+        """
+        if data[:3] != _JPEG_START or data.find(_EXIF) >= 0:
+            return None
+        try:
+            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            return None
+        scans = data.count(_SCAN)
+        if colorspace in _INVERTED or width * height > max_pixels or scans > _PLAIN_SCANS:
+            return None
+        return cls(data, width, height, plain=True)
+
     @property
     def upright_size(self) -> tuple[int, int]:
         """Height and width after EXIF rotation, as far as the header tells it (`pillow` tells it by decoding)."""
@@ -69,18 +101,18 @@ class EncodedImage:
 
     @classmethod
     def _open_jpeg(cls, data: bytes) -> "EncodedImage | None":
-        if data[:3] != b"\xff\xd8\xff":
+        if data[:3] != _JPEG_START:
             return None
         try:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return None
         check_scans(data, width * height)
-        if colorspace in ("CMYK", "YCCK"):
+        if colorspace in _INVERTED:
             return None
         # Parsing EXIF takes longer than decoding a thumbnail, so look whether there is any first.
         orientation = 1
-        if data.find(b"Exif\x00\x00", 0, 1 << 16) >= 0:
+        if data.find(_EXIF, 0, 1 << 16) >= 0:
             orientation = _stated_orientation(cls._open_pillow(data).pillow)
         return cls(data, width, height, orientation)
 
@@ -110,6 +142,7 @@ class EncodedImage:
 
         Raises:
             UndecodableImage: the data is truncated or damaged.
+            NotPlain: the same, for an image that `open_plain` gave.
         """
         pixels = self._decode_jpeg(channels, min_height, min_width) if self.pillow is None else None
         return self._decode_pillow(channels) if pixels is None else _upright(pixels, self.orientation)
@@ -128,6 +161,8 @@ class EncodedImage:
             )
             return pixels
         except ValueError:
+            if self.plain:
+                raise NotPlain from None
             return None  # Pillow forgives harmless oddities and names the others
 
     def _decode_pillow(self, channels: int) -> UInt8Array:

@@ -1,7 +1,7 @@
-"""Image files that are small and yet take seconds to decode are told by their structure, before anything is decoded.
+"""Refuses image files that take long to decode for their size, by their structure, before anything is decoded.
 
-Decoders walk a file's parts one by one, some of them in Python, and some in time that grows with the square of their
-number. Encoders write a few dozen parts; the limits here are far above that.
+Pillow parses the parts of a file in Python, holding the GIL, and some in time that grows with the square of their
+number. Encoders write a few dozen parts; the limits here are far above that and keep parsing below 10 ms or so.
 """
 
 import struct
@@ -9,12 +9,17 @@ import struct
 from service.errors import UndecodableImage
 from service.tasks.slices import count_bytes
 
-# Files so small cost little, however they are made.
-_SMALL_BYTES = 1 << 15
-_MOST_PARTS = 20_000
 _MOST_JPEG_SEGMENTS = 500
+# Small chunks, and one more for each so many bytes of the file: encoders write 8 kB or more of pixels into a chunk.
+_MOST_SMALL_PNG_CHUNKS, _PNG_CHUNK_BYTES = 2_000, 2_048
+# Each may decompress to 1 MB.
+_MOST_PNG_COMPRESSED = 8
+_PNG_COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
+# As for PNG: encoders fill sub-blocks, which hold 255 bytes.
+_MOST_SMALL_GIF_BLOCKS, _GIF_BLOCK_BYTES = 2_000, 128
+_MOST_GIF_EXTENSIONS = 1_000
 _MOST_TIFF_TAGS = 256
-_MOST_TIFF_VALUES = 1_000_000
+_MOST_TIFF_VALUES = 200_000
 # Encoders write ten scans or so; each is a pass over all pixels, and one that says nothing takes a dozen bytes.
 _MOST_SCANS = 100
 _MOST_SCANNED_PIXELS = 500_000_000
@@ -40,8 +45,6 @@ def check_structure(data: bytes) -> None:
     Raises:
         UndecodableImage: says which.
     """
-    if len(data) <= _SMALL_BYTES:
-        return
     if data.startswith(b"\xff\xd8"):
         _check_jpeg(data)
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -73,19 +76,26 @@ def _check_jpeg(data: bytes) -> None:
 
 def _check_png(data: bytes) -> None:
     """Chunks (ISO/IEC 15948)."""
-    position = 8
-    for _ in range(_MOST_PARTS):
+    position, compressed = 8, 0
+    limit = _MOST_SMALL_PNG_CHUNKS + len(data) // _PNG_CHUNK_BYTES
+    for _ in range(limit):
         if position + 12 > len(data):
             return
+        compressed += data[position + 4 : position + 8] in _PNG_COMPRESSED
+        if compressed > _MOST_PNG_COMPRESSED:
+            raise _too_many("PNG", "compressed texts and profiles", _MOST_PNG_COMPRESSED)
         position += 12 + int.from_bytes(data[position : position + 4], "big")
-    raise _too_many("PNG", "chunks", _MOST_PARTS)
+    raise _too_many("PNG", "chunks", limit)
 
 
 def _check_gif(data: bytes) -> None:
-    """Blocks before the first image, and the sub-blocks in them (GIF89a specification)."""
+    """Extensions before the first image, and the sub-blocks in them (GIF89a specification)."""
+    if len(data) < 13:
+        return
     position = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
-    inside = False
-    for _ in range(_MOST_PARTS):
+    inside, extensions = False, 0
+    limit = _MOST_SMALL_GIF_BLOCKS + len(data) // _GIF_BLOCK_BYTES
+    for _ in range(limit):
         if position + 2 > len(data):
             return
         if inside:
@@ -93,14 +103,19 @@ def _check_gif(data: bytes) -> None:
             position += 1 + data[position]
         elif data[position] == 0x21:  # an extension: a label, then sub-blocks until an empty one
             inside = True
+            extensions += 1
+            if extensions > _MOST_GIF_EXTENSIONS:
+                raise _too_many("GIF", "extensions", _MOST_GIF_EXTENSIONS)
             position += 2
         else:
             return
-    raise _too_many("GIF", "blocks", _MOST_PARTS)
+    raise _too_many("GIF", "blocks", limit)
 
 
 def _check_tiff(data: bytes, order: str) -> None:
     """Tags of the first image, and how many values they have (TIFF 6.0)."""
+    if len(data) < 8:
+        return
     (position,) = struct.unpack_from(f"{order}I", data, 4)
     if position + 2 > len(data):
         return

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from service.errors import Abandoned, DeadlineExceeded, Overloaded, QuartetError
 from service.inference.context import Context
-from service.tasks.images import EncodedImage, UInt8Array
+from service.tasks.images import EncodedImage, NotPlain, UInt8Array
 from service.tasks.pauses import Pauses
 
 Result = TypeVar("Result")
@@ -16,12 +16,15 @@ Result = TypeVar("Result")
 # From an image to what the model takes, and whatever its results have to be read with.
 Prepare = Callable[[EncodedImage], tuple[UInt8Array, Any]]
 
-# Up to here decoding takes less than a millisecond or so, which the event loop can spare; a thread would cost more.
+# A plain JPEG of up to this size is decoded on the event loop: that takes a millisecond at most, and handing it to a
+# thread would cost a lone client more. All other files are opened and decoded on threads.
 _INLINE_PIXELS = 320 * 320
-# And only of so few bytes: metadata costs time in proportion to the file's size.
 _INLINE_BYTES = 1 << 16
-# So many small images are decoded on the event loop; more go to a thread together.
+# So many images are decoded on the event loop; more go to a thread together.
 _FEW = 2
+# What one call decodes on a thread before others get their turn.
+_SMALL_PIXELS = 320 * 320
+_SMALL_BYTES = 1 << 16
 # From here on an image takes tens of milliseconds, and up to seconds.
 _LARGE_PIXELS = 4_000_000
 
@@ -121,15 +124,10 @@ class Workers:
             started = time.perf_counter()
             busy = 0.0
             try:
-                small = len(data) <= _INLINE_BYTES
-                image = EncodedImage.open(data, max_pixels) if small else await self._open(data, max_pixels, context)
-                if small and image.width * image.height <= _INLINE_PIXELS:
-                    pixels, note = prepare(image)
-                else:
-                    pool = self._large if image.width * image.height > _LARGE_PIXELS else self._small
-                    if index == 0:
-                        _admit(pool, context)
-                    busy, (pixels, note) = await pool.run(context, prepare, image)
+                prepared = _prepare_inline(data, prepare, max_pixels)
+                if prepared is None:
+                    busy, prepared = await self._prepare(data, prepare, max_pixels, context, may_refuse=index == 0)
+                pixels, note = prepared
             except QuartetError as error:
                 error.index = index
                 raise
@@ -142,12 +140,37 @@ class Workers:
                 await pauses.take()
         return items, notes
 
-    async def _open(self, data: bytes, max_pixels: int, context: Context) -> EncodedImage:
-        """An image whose header has been read and whose structure has been checked."""
-        context.check()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._small.executor, EncodedImage.open, data, max_pixels
-        )
+    async def _prepare(
+        self, data: bytes, prepare: Prepare, max_pixels: int, context: Context, *, may_refuse: bool
+    ) -> tuple[float, tuple[UInt8Array, Any]]:
+        """The seconds of a core that an image took on threads, and what `prepare` gave for it."""
+        if may_refuse:
+            _admit(self._small, context)
+        busy, done = await self._small.run(context, _open_and_prepare, data, prepare, max_pixels)
+        if not isinstance(done, EncodedImage):
+            return busy, done
+        if may_refuse:
+            _admit(self._large, context)
+        return await self._large.run(context, prepare, done)
+
+
+def _prepare_inline(data: bytes, prepare: Prepare, max_pixels: int) -> tuple[UInt8Array, Any] | None:
+    """What `prepare` gives for an image that the event loop can spare the time for; None for any other."""
+    if len(data) > _INLINE_BYTES:
+        return None
+    image = EncodedImage.open_plain(data, min(max_pixels, _INLINE_PIXELS))
+    if image is None:
+        return None
+    try:
+        return prepare(image)
+    except NotPlain:
+        return None
+
+
+def _open_and_prepare(data: bytes, prepare: Prepare, max_pixels: int) -> tuple[UInt8Array, Any] | EncodedImage:
+    """What `prepare` gives for an image; of a large one only the header is read."""
+    image = EncodedImage.open(data, max_pixels)
+    return image if image.width * image.height > _LARGE_PIXELS else prepare(image)
 
 
 def _prepare_small(
@@ -157,11 +180,11 @@ def _prepare_small(
     done: list[tuple[UInt8Array, Any, float]] = []
     for index, data in enumerate(images, first):
         started = time.perf_counter()
-        if len(data) > _INLINE_BYTES:
+        if len(data) > _SMALL_BYTES:
             break
         try:
             image = EncodedImage.open(data, max_pixels)
-            if image.width * image.height > _INLINE_PIXELS:
+            if image.width * image.height > _SMALL_PIXELS:
                 break
             pixels, note = prepare(image)
         except QuartetError as error:

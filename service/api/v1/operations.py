@@ -25,7 +25,7 @@ from service.tasks.call import Call
 from service.tasks.registry import Registry
 
 _PNG = "image/png"
-_FAILURES = (404, 413, 415, 422, 429, 500, 503, 504)
+_FAILURES = (404, 413, 414, 415, 422, 429, 500, 503, 504)
 # Results that are written before the event loop gets to serve others.
 _FEW = 64
 _TIMING = {

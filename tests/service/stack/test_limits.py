@@ -54,7 +54,7 @@ class App:
 
 
 def scope_of_small(length: int) -> dict[str, Any]:
-    return {"type": "http", "method": "POST", "headers": [(b"content-length", b"%d" % length)]}
+    return scope("POST", (b"content-length", b"%d" % length))
 
 
 async def test_a_small_body_of_a_stated_length_is_not_counted():
@@ -67,7 +67,7 @@ async def test_a_small_body_of_a_stated_length_is_not_counted():
 
 
 def scope(method: str = "POST", *headers: tuple[bytes, bytes]) -> dict[str, Any]:
-    return {"type": "http", "method": method, "headers": list(headers)}
+    return {"type": "http", "method": method, "headers": list(headers), "path": "/", "query_string": b""}
 
 
 def receiver(*bodies: bytes) -> Any:

@@ -47,6 +47,7 @@ def test_a_query(query: bytes, expected: Options):
         (b"count=many", "count=many"),
         (b"count", "name=value"),
         (b"count=1&name=x&count=1", "'count' is given twice"),
+        (b"&".join(b"a%d=" % i for i in range(65)), "Max number of fields exceeded"),
         (b"&&", "name=value"),
         (b"\xff=1", "cannot be read"),
     ],
@@ -140,7 +141,7 @@ async def test_openapi_describes_it(client: httpx.AsyncClient):
     content = operation["requestBody"]["content"]
     assert {"application/json", "multipart/form-data", "image/jpeg"} <= set(content)
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictAnswer")
-    assert set(operation["responses"]) == {"200", "404", "413", "415", "422", "429", "500", "503", "504"}
+    assert set(operation["responses"]) == {"200", "404", "413", "414", "415", "422", "429", "500", "503", "504"}
     for status, response in operation["responses"].items():
         if status != "200":
             assert list(response["content"]) == ["application/problem+json"]

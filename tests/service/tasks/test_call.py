@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-import zlib
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from PIL import Image
 
-from service.tasks.images import EncodedImage
 from tests.gated import Gated, rerun
 from tests.pictures import encode, photograph
 from tests.tiny import LABELS, answer, solid
@@ -112,19 +112,22 @@ async def test_images_are_not_decoded_if_the_queue_is_full(app: FastAPI, client:
     assert response.status_code == 422
 
 
-async def test_many_bytes_of_few_pixels_are_read_beside_the_event_loop(app: FastAPI, client: httpx.AsyncClient):
-    empty = b"\x00\x00\x00\x00teSt" + zlib.crc32(b"teSt").to_bytes(4)
-    small = encode(solid("green"))
-    large = small[:33] + empty * 8_000 + small[33:]  # behind the header
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG with EXIF", "truncated JPEG"])
+async def test_whatever_pillow_parses_is_read_beside_the_event_loop(kind: str, client: httpx.AsyncClient):
     threads = set()
-    opened = EncodedImage.open
+    opened = Image.open
 
-    def spy(*arguments: object) -> EncodedImage:
+    def spy(*arguments: Any, **options: Any) -> Image.Image:
         threads.add(threading.current_thread().name)
-        return opened(*arguments)
+        return opened(*arguments, **options)
 
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    jpeg = encode(solid("green"), "JPEG", quality=95, **({"exif": exif.tobytes()} if kind == "JPEG with EXIF" else {}))
+    data = {"JPEG with EXIF": jpeg, "truncated JPEG": jpeg[:-40]}.get(kind) or encode(solid("green"), kind)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EncodedImage, "open", spy)
-        response = await client.post("/v1/predict?top_k=1", content=large)
-    assert response.json()["results"][0]["labels"][0]["label"] == "green"
+        patch.setattr(Image, "open", spy)
+        response = await client.post("/v1/predict?top_k=1", content=data)
+    assert response.status_code == (422 if kind == "truncated JPEG" else 200)
+    assert threads
     assert all(name.startswith("decode") for name in threads)

@@ -18,7 +18,7 @@ from tests.pictures import encode, photograph
 from tests.tiny import solid
 
 LARGE = encode(photograph(400, 400))
-SMALL = encode(solid("red"))
+SMALL = encode(solid("red"), "JPEG")
 PIXELS = 1_000_000
 
 
@@ -56,7 +56,7 @@ async def test_work_runs_on_a_thread(workers: Workers):
     assert thread is not threading.main_thread()
 
 
-async def test_large_images_are_decoded_on_threads_and_small_ones_where_they_are(workers: Workers):
+async def test_large_images_are_decoded_on_threads_and_small_jpegs_where_they_are(workers: Workers):
     took: list[tuple[float, float]] = []
     context = Context()
     images, threads = await workers.prepare([SMALL, LARGE], size, PIXELS, context, note_to(took))
