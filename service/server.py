@@ -35,6 +35,8 @@ _BODY_BYTES, _BODY_SECONDS = 10_000, 10.0
 _FRAMING_SHARE, _MOST_FRAMING = 1 / 8, 1 << 14
 # What is parsed at once, before the limits are looked at again.
 _SLICE = 1 << 16
+# Of a chunked body, whose end only the parser finds: requests that follow it in the same slice are parsed ahead.
+_CHUNKED_SLICE = 1 << 10
 # Seconds since the last request after which a connection is idle.
 _IDLE_SECONDS = 1.0
 # Seconds after which a client that is waited for gives way where there are too many.
@@ -43,6 +45,8 @@ _WAITED_FOR_SECONDS = 5.0
 _KEEP_ALIVE_SECONDS = 75
 # Seconds for which a client may take nothing of its answer.
 _STALL_SECONDS = 120.0
+# Seconds after which a request ends that still waits for its client; until then it holds a lease on a version.
+_REQUEST_SECONDS = 900.0
 # Seconds for which an answer is still made for a client that has closed its sending side.
 _HALF_CLOSED_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0
@@ -91,10 +95,10 @@ class Guard:
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol on a coalescing transport, for clients that may mean ill.
+    """Uvicorn's HTTP protocol on a coalescing transport, safe against hostile clients.
 
-    The parser sees a head only when it is complete and of a bounded length. `check` ends connections that have not
-    sent what they began.
+    The parser sees a head only when it is complete and of a bounded length, and the next request only when the one
+    before has been answered. `check` ends connections that have not sent what they began.
 
     Attributes:
         guard: of the server's connections.
@@ -109,6 +113,9 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(self._out)  # type: ignore[arg-type]
         self._head = bytearray()
         self._in_body = False
+        self._body_left: int | None = 0  # bytes of the body that have not come; None where only the parser knows
+        self._ahead = b""  # what was received behind the request that is being answered, and where parsing goes on
+        self._ahead_at = 0
         self.since = time.monotonic()
         self._received = self._marked = 0  # bytes so far, and at the last mark
         self._marked_at = self.since
@@ -128,53 +135,78 @@ class Protocol(HttpToolsProtocol):
         """Called when the client has closed its sending side: it may still wait for its answer, or have gone."""
         if self.cycle is None or self.cycle.response_complete or self._in_body:
             return False
+        if self._ahead:
+            return True
         self.cycle.keep_alive = False
         self.loop.call_later(_HALF_CLOSED_SECONDS, self.transport.close)
         return True
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with what has come."""
-        if len(data) > _SLICE:
-            for start in range(0, len(data), _SLICE):
-                if not self.transport.is_closing():
-                    self.data_received(data[start : start + _SLICE])
-            return
         self._received += len(data)
-        if self._in_body:
-            self._framing += len(data)
-            super().data_received(data)
-            if self._framing > _MOST_FRAMING and self._in_body:
-                self.end_request(400, "the body of the request has too little in its chunks, or too much around them")
-            return
-        # A head is due; the parser would keep whatever comes, however much, until it ends.
+        if self._ahead:
+            # The application waits for a message, and has resumed reading.
+            self._ahead = self._ahead[self._ahead_at :] + data
+            self._ahead_at = 0
+            self.flow.pause_reading()
+        else:
+            self._parse(data, 0)
+
+    def _parse(self, data: bytes, at: int) -> None:
+        """Parses from an index on, up to the end of a request; keeps the rest until that has been answered."""
+        while at < len(data) and not self.transport.is_closing():
+            if self._in_body:
+                most = min(_SLICE, self._body_left or _CHUNKED_SLICE)
+                self._parse_body(data[at : at + most])
+                at += most
+            elif self.cycle is None or self.cycle.response_complete:
+                data, at = self._parse_head(data, at)
+            else:
+                self._ahead, self._ahead_at = data, at
+                self.flow.pause_reading()
+                return
+
+    def _parse_body(self, part: bytes) -> None:
+        if self._body_left:
+            self._body_left -= len(part)
+        self._framing += len(part)
+        super().data_received(part)
+        if self._framing > _MOST_FRAMING and self._in_body:
+            self.end_request(400, "the body of the request has too little in its chunks, or too much around them")
+
+    def _parse_head(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """Parses a head, or keeps its beginning; returns the data, and the index of what follows in it."""
         if not self._head:
             self.since = time.monotonic()
-        head = bytes(self._head + data) if self._head else data
-        end = head.find(b"\n\r\n")
-        if end < 0:
-            end = head.find(b"\n\n")
-        if end > _MOST_HEAD or (end < 0 and len(head) > _MOST_HEAD):
-            self._refuse(431, f"the head of the request is over {_MOST_HEAD} bytes")
-        elif end < 0:
-            self._head += data
-            self._unset_keepalive_if_required()
-        else:
+        if self._head:
+            data, at = bytes(self._head) + data[at:], 0
             self._head.clear()
-            self._framing = 0.0
-            self._marked, self._marked_at = self._received, self.since
-            self.guard.idle.pop(self, None)
-            # No other protocol is spoken here, which a server says by ignoring the offer; the parser would stop.
-            if b"pgrade" in head[:end] and _UPGRADE.search(head, 0, end + 1):
-                head = _UPGRADE.sub(b"\nx-upgrade:", head[: end + 1]) + head[end + 1 :]
-            super().data_received(head)
-            if self._in_body and self.cycle is not None and not self.transport.is_closing():
-                # Until the application asks for it: of a body that is refused no more is taken in, and what the kernel
-                # of a client on this machine sends meanwhile would cost this process's time.
-                self.flow.pause_reading()
+        end = _end_of_head(data, at, at + _MOST_HEAD + 3)
+        if end - at > _MOST_HEAD or (end < 0 and len(data) - at > _MOST_HEAD):
+            self._refuse(431, f"the head of the request is over {_MOST_HEAD} bytes")
+            return data, len(data)
+        if end < 0:
+            self._head += data[at:]
+            self._unset_keepalive_if_required()
+            return data, len(data)
+        self._framing = 0.0
+        self._marked, self._marked_at = self._received, self.since
+        self.guard.idle.pop(self, None)
+        head = data[at:end]
+        # HTTP/1.1 is the only protocol here, which a server says by ignoring the offer; the parser would stop.
+        if b"pgrade" in head:
+            head = _UPGRADE.sub(b"\nx-upgrade:", head)
+        super().data_received(head)
+        if self._in_body and self.cycle is not None and not self.transport.is_closing():
+            # Until the application asks for the body: no more is taken in of one that is refused, and what the kernel
+            # of a client on this machine sends meanwhile would cost this process's time.
+            self.flow.pause_reading()
+        return data, end
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._in_body = self._out.unread = True
+        self._body_left = _stated_length(self.headers)
         super().on_headers_complete()
         if self.guard.draining:
             self.cycle.keep_alive = False
@@ -192,7 +224,11 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Called when an answer has been sent."""
         super().on_response_complete()
-        if self._out.lingering or not (self.pipeline or self.transport.is_closing()):
+        if self._ahead and not self.pipeline:
+            data, at = self._ahead, self._ahead_at
+            self._ahead = b""
+            self._parse(data, at)
+        elif self._out.lingering or not (self.pipeline or self.transport.is_closing()):
             self.guard.idle[self] = None
 
     def idle_seconds(self, now: float) -> float:
@@ -206,16 +242,22 @@ class Protocol(HttpToolsProtocol):
 
     def end_request(self, status: int, why: str) -> None:
         """Ends a request that waits for its client, with an answer if there is none yet."""
-        if self.cycle is None or self.cycle.response_started:
+        if self.cycle is None:
             self.transport.abort()
         else:
             self._refuse(status, why)
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where the parser finds no HTTP; unlike uvicorn's, it does not write into an answer under way."""
+        self._refuse(400, msg)
 
     def check(self, now: float) -> None:
         """Ends the connection if its client does not go on; called once a second or so."""
         if self.transport.is_closing():
             return
-        if self._in_body:
+        if self.waits_for_client and now - self.since > _REQUEST_SECONDS:
+            self.end_request(408, f"the request has taken over {_REQUEST_SECONDS:g} s")
+        elif self._in_body:
             # Where nobody reads what comes, its pace is not the client's.
             if not self.flow.read_paused:
                 self._check_body(now)
@@ -246,11 +288,14 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _refuse(self, status: int, why: str) -> None:
-        """Answers a client that never gets to the application, and ends the connection."""
+        """Answers instead of the application, and ends the connection; only ends it where an answer has begun."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()
+            return
         body = why.encode()
         head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: text/plain\r\n"
         self._head.clear()
-        self._out.unread = False  # whoever waits for the rest of the body has to hear at once that it will not come
+        self._out.unread = False  # wakes the reader of a body that will never arrive
         self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
         self.transport.close()
 
@@ -339,11 +384,14 @@ class Server(uvicorn.Server):
         """Looks after the connections, and measures how late the event loop calls back."""
         now = time.monotonic()
         self._application.metrics.loop_lag.observe(max(0.0, now - due))
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, Protocol):
-                connection.check(now)
-        self._tick()
-        self._trim(busy=bool(self.server_state.tasks))
+        try:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.check(now)
+            self._tick()
+            self._trim(busy=bool(self.server_state.tasks))
+        except Exception:  # without file descriptors or threads, say; the limits must hold all the same
+            logger.exception("the periodic check of the connections failed; it is repeated in %g s", _SWEEP_SECONDS)
         asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep, time.monotonic() + _SWEEP_SECONDS)
 
     def _note_reload(self, *_: object) -> None:
@@ -361,6 +409,26 @@ class Server(uvicorn.Server):
             self._reload_again = False
             await self._reload()
         self._reloading = None
+
+
+def _end_of_head(data: bytes, start: int, stop: int) -> int:
+    """The index behind the first empty line, which ends a head; -1 where there is none before `stop`."""
+    usual = data.find(b"\n\r\n", start, stop)
+    bare = data.find(b"\n\n", start, stop if usual < 0 else usual)
+    if bare >= 0:
+        return bare + 2
+    return usual + 3 if usual >= 0 else -1
+
+
+def _stated_length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """The length of a body by its headers, which the parser has checked; None where it comes in chunks."""
+    length = 0
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length":
+            length = int(value)
+    return length
 
 
 def _raise_file_limit(connections: int) -> int:

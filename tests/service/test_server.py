@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 import time
+from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
@@ -12,27 +14,93 @@ from service.transport import CoalescingTransport
 from tests.service.test_transport import Wire
 
 
+class Socketless(Wire):
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": scope["path"].encode()[:0]})
+
+
+def protocol_of(wire: Wire, loop: asyncio.AbstractEventLoop) -> Protocol:
+    config = uvicorn.Config(application, http=Protocol, log_config=None)
+    protocol = Protocol(config, ServerState(), {}, _loop=loop)
+    protocol.connection_made(wire)  # type: ignore[arg-type]
+    return protocol
+
+
 def test_the_internals_of_uvicorn_that_it_uses_still_exist():
     """If this fails, an upgrade of uvicorn has changed undocumented internals that `service.server` depends on."""
-
-    async def application(scope: object, receive: object, send: object) -> None: ...
-
-    class Socketless(Wire):
-        def get_extra_info(self, name: str) -> None:
-            return None
-
-    config = uvicorn.Config(application, http=Protocol, log_config=None)
-    state = ServerState()
-    protocol = Protocol(config, state, {}, _loop=asyncio.new_event_loop())
+    loop = asyncio.new_event_loop()
     try:
-        assert protocol.tasks is state.tasks
-        protocol.connection_made(Socketless())  # type: ignore[arg-type]
+        protocol = protocol_of(Socketless(), loop)
+        assert protocol.tasks is protocol.server_state.tasks
         assert isinstance(protocol.transport, CoalescingTransport)
-        assert protocol in state.connections
+        assert protocol in protocol.server_state.connections
     finally:
-        protocol.loop.close()
+        loop.close()
     for method, parameters in (("startup", ["self", "sockets"]), ("handle_exit", ["self", "sig", "frame"])):
         assert list(inspect.signature(getattr(uvicorn.Server, method)).parameters) == parameters
+
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "ahead"),
+    [(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1), (POST, 1), (CHUNKED, 16)],
+    ids=["get", "body", "chunks"],
+)
+async def test_few_requests_of_a_connection_are_parsed_before_they_are_answered(request_: bytes, ahead: int):
+    wire = Socketless()
+    protocol = protocol_of(wire, asyncio.get_running_loop())
+    most = 0
+
+    def counted(cycle: Any, app: Any) -> None:
+        nonlocal most
+        most = max(most, 1 + len(protocol.pipeline))
+        begin(cycle, app)
+
+    begin, protocol._start_asgi_task = protocol._start_asgi_task, counted  # type: ignore[method-assign]
+    data = request_ * 200
+    for start in range(0, len(data), 1 << 16):  # as the event loop would read it
+        protocol.data_received(data[start : start + (1 << 16)])
+    most = max(most, 1 + len(protocol.pipeline))
+    assert wire.paused
+    for _ in range(2_000):
+        await asyncio.sleep(0)
+    assert b"".join(wire.written).count(b"HTTP/1.1 200") == 200
+    assert most <= ahead
+    assert not wire.paused
+
+
+async def test_a_body_that_is_no_http_does_not_write_into_an_answer_under_way():
+    wire = Socketless()
+    protocol = protocol_of(wire, asyncio.get_running_loop())
+    protocol.data_received(CHUNKED[:-5])
+    await asyncio.sleep(0)
+    protocol.cycle.response_complete = False  # as if more of the answer were to come
+    written = len(wire.written)
+    assert written
+    protocol.data_received(b"this is no chunk\r\n")
+    assert len(wire.written) == written
+    assert wire.aborted
+
+
+async def test_a_request_that_waits_for_its_client_ends_after_a_while_whatever_its_pace():
+    wire = Socketless()
+    protocol = protocol_of(wire, asyncio.get_running_loop())
+    protocol.data_received(POST[:-1])
+    now = time.monotonic()
+    for second in range(890):
+        protocol._received += 5_000
+        protocol.check(now + second)
+        assert not wire.closed
+    protocol.check(now + 901)
+    assert b"408" in wire.written[0]
 
 
 class Busy:

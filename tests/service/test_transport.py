@@ -12,7 +12,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
-        self.closed = self.ended = self.paused = False
+        self.closed = self.ended = self.paused = self.aborted = False
 
     def write(self, data: bytes) -> None:
         assert not self.closed
@@ -20,6 +20,9 @@ class Wire:
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
     def is_closing(self) -> bool:
         return self.closed
