@@ -1,5 +1,6 @@
 """Prometheus metrics, and the observer that feeds them from a batcher."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -10,6 +11,8 @@ from prometheus_client.process_collector import ProcessCollector
 from service.inference.queue import DropReason
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# Labels of what is measured of a loaded version.
+_VERSION = ("model", "version")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -36,23 +39,23 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.decode = Histogram(
-            "quartet_decode_seconds", "Decoding one item", ("model",), buckets=_SECONDS, registry=registry
+            "quartet_decode_seconds", "Decoding one item", _VERSION, buckets=_SECONDS, registry=registry
         )
         self.queue_depth = Gauge(
-            "quartet_queue_depth", "Items that wait for a model", ("model",), registry=registry,
+            "quartet_queue_depth", "Items that wait for a model", _VERSION, registry=registry,
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.batch_size = Histogram(
-            "quartet_batch_size", "Items in a batch", ("model",), buckets=_SIZES, registry=registry
+            "quartet_batch_size", "Items in a batch", _VERSION, buckets=_SIZES, registry=registry
         )
         self.queue_time = Histogram(
-            "quartet_queue_seconds", "An item's wait for its batch", ("model",), buckets=_SECONDS, registry=registry
+            "quartet_queue_seconds", "An item's wait for its batch", _VERSION, buckets=_SECONDS, registry=registry
         )
         self.inference = Histogram(
-            "quartet_inference_seconds", "Running one batch", ("model",), buckets=_SECONDS, registry=registry
+            "quartet_inference_seconds", "Running one batch", _VERSION, buckets=_SECONDS, registry=registry
         )
         self.dropped = Counter(
-            "quartet_dropped", "Items that left the queue without being run", ("model", "reason"), registry=registry
+            "quartet_dropped", "Items that left the queue without being run", (*_VERSION, "reason"), registry=registry
         )
         self.loop_lag = Histogram(
             "quartet_event_loop_lag_seconds", "How late the event loop calls back, once a second",
@@ -73,6 +76,8 @@ class Metrics:
                 continue
             if self.exposed is self.registry:
                 self.device.remove(*gone.values())
+                with contextlib.suppress(KeyError):  # nobody has asked for the metrics yet
+                    self.queue_depth.remove(gone["model"], gone["version"])
             else:  # what several processes count cannot be removed
                 self.device.labels(**gone).set(0)
         for signature in served:
@@ -81,16 +86,16 @@ class Metrics:
 
 
 class BatchObserver:
-    """Counts one model's batches. Labels are resolved once, not for every batch."""
+    """Counts the batches of a version of a model. Labels are resolved once, not for every batch."""
 
-    def __init__(self, metrics: Metrics, model: str) -> None:
-        self._size = metrics.batch_size.labels(model)
-        self._queue = metrics.queue_time.labels(model)
-        self._inference = metrics.inference.labels(model)
-        self._prepared = metrics.decode.labels(model)
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        self._size = metrics.batch_size.labels(model, version)
+        self._queue = metrics.queue_time.labels(model, version)
+        self._inference = metrics.inference.labels(model, version)
+        self._prepared = metrics.decode.labels(model, version)
         self._dropped = {
-            "abandoned": metrics.dropped.labels(model, "abandoned"),
-            "expired": metrics.dropped.labels(model, "expired"),
+            "abandoned": metrics.dropped.labels(model, version, "abandoned"),
+            "expired": metrics.dropped.labels(model, version, "expired"),
         }
 
     def prepared(self, seconds: float) -> None:

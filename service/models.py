@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def repository_of(
     settings: Settings,
     registry: Registry,
-    observer: Callable[[str], Observer],
+    observer: Callable[[str, str], Observer],
     *,
     only: Collection[str] = (),
     policy: Newest | None = None,
@@ -31,7 +31,7 @@ def repository_of(
     Args:
         settings: of the service.
         registry: the tasks of the models.
-        observer: makes the observer of a model's batcher, given its name.
+        observer: makes the observer of a version's batcher, given the model's name and the version.
         only: names of the models that are wanted; all, where there are none.
         policy: which versions are loaded and which of them answers.
         patient: whether calls wait however long it takes, instead of being refused.

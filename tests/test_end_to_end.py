@@ -169,10 +169,10 @@ def test_models_health_and_metrics(client: httpx.Client):
     for name in (
         'quartet_requests_total{method="POST",route="/v1/predict",status="200"}',
         'quartet_request_seconds_count{route="/v1/predict"}',
-        'quartet_batch_size_count{model="classifier"}',
-        'quartet_queue_seconds_count{model="classifier"}',
-        'quartet_inference_seconds_count{model="classifier"}',
-        'quartet_decode_seconds_count{model="classifier"}',
+        'quartet_batch_size_count{model="classifier",version="1"}',
+        'quartet_queue_seconds_count{model="classifier",version="1"}',
+        'quartet_inference_seconds_count{model="classifier",version="1"}',
+        'quartet_decode_seconds_count{model="classifier",version="1"}',
     ):
         (value,) = re.findall(re.escape(name) + r" (\S+)", metrics)
         assert float(value) >= 1

@@ -38,7 +38,7 @@ async def ready(request: Request) -> Health:
 
 
 def _check_models(request: Request) -> None:
-    """Raises `ModelBroken` for a model that answers nothing any more."""
+    """Raises `ModelBroken` for a model that is not responding."""
     if trouble := request.app.trouble():
         raise ModelBroken(f"{trouble} Restart the server.")
 

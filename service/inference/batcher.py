@@ -37,6 +37,16 @@ class Observer(Protocol):
         """`count` items left the queue without being run."""
 
 
+class NullObserver:
+    """An observer that keeps no metrics."""
+
+    def prepared(self, seconds: float) -> None: ...
+
+    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None: ...
+
+    def dropped(self, reason: DropReason, count: int) -> None: ...
+
+
 class Batcher:
     """Groups the items of many calls into batches for one model.
 

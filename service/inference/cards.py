@@ -11,6 +11,8 @@ REFERENCE = "reference"
 AUTO = "auto"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+# A tolerance of infinity or NaN would accept anything, or nothing.
+Tolerance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Card(BaseModel):
@@ -84,7 +86,7 @@ class ListCard(Card):
 
     order: str
     above: float
-    tolerances: dict[str, Annotated[float, Field(gt=0)]]
+    tolerances: dict[str, Tolerance]
 
 
 class GoldenCard(Card):
@@ -100,8 +102,8 @@ class GoldenCard(Card):
 
     file: str = Field("golden.npz", exclude_if=lambda file: file == "golden.npz")
     rows: int
-    atol: float
-    tolerances: dict[str, Annotated[float, Field(gt=0)]] = Field({}, exclude_if=lambda tolerances: not tolerances)
+    atol: Tolerance
+    tolerances: dict[str, Tolerance] = Field({}, exclude_if=lambda tolerances: not tolerances)
     lists: ListCard | None = Field(None, exclude_if=lambda lists: lists is None)
 
 

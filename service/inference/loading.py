@@ -120,18 +120,32 @@ def open_version(
     may_answer, others = graphs(manifest, wanted, "cpu" if serving == "cpu" else "cuda")
     batch = min(max_batch, manifest.max_batch)
 
-    def run(graph: Graph) -> Running:
-        # A variant runs on the device that it is meant for, or not at all.
-        where = device if graph.name == REFERENCE or serving == "cpu" else serving
-        if graph.name != REFERENCE:  # the files of the reference have been checked with the manifest
-            check_files(folder, graph.manifest, graph.files)
+    def run_on(where: str, graph: Graph) -> Running:
         opened = Session(folder / graph.file, where, threads, Shapes.of(manifest, batch), gpu_memory_mb)
         return _run(folder, graph, opened, batch, known(graph.sha256), quiet)
+
+    def run(graph: Graph) -> Running:
+        # A variant runs on the device that it is meant for, or not at all.
+        if graph.name != REFERENCE:
+            check_files(folder, graph.manifest, graph.files)
+            return run_on(device if serving == "cpu" else serving, graph)
+        # The files of the reference have been checked with the manifest.
+        try:
+            return run_on(device, graph)
+        except InvalidModel as error:
+            if device != "auto" or serving == "cpu":
+                raise
+            running = run_on("cpu", graph)  # without the memory for it, say, the GPU is no better than an absent one
+            running.session.fallback = str(error)
+            return running
+
+    def check(graph: Graph) -> None:
+        Session(folder / graph.file, "cpu", 1).check(folder, graph.manifest)
 
     best = _fastest(may_answer, known)
     if best is None and not quiet:
         best = _recommended(may_answer, predecessor)
-    running, beaten = _choose(may_answer, run, best, by_speed=wanted == AUTO)
+    running, beaten = _choose(may_answer, run, check, best, by_speed=wanted == AUTO)
     others |= beaten
     if wanted in others:
         logger.warning("%s/%s: the variant %s was asked for: %s", name, folder.name, wanted, others[wanted])
@@ -178,18 +192,24 @@ def read_version(folder: Path, name: str, kinds: Mapping[str, Kind]) -> tuple[Ma
 
 
 def _choose(
-    may_answer: Sequence[Graph], run: Callable[[Graph], Running], fastest: Graph | None, *, by_speed: bool
+    may_answer: Sequence[Graph],
+    run: Callable[[Graph], Running],
+    check: Callable[[Graph], None],
+    fastest: Graph | None,
+    *,
+    by_speed: bool,
 ) -> tuple[Running, dict[str, str]]:
     """The graph that answers, and why the others that were tried do not.
 
     Args:
         may_answer: the reference last; it answers where no other is good.
         run: opens a graph.
+        check: checks a graph that is not going to answer as long as another one does.
         fastest: of them, where that need not be measured.
         by_speed: whether the fastest shall answer; otherwise the first that is good.
 
     Raises:
-        InvalidModel: the reference was tried and is no good.
+        InvalidModel: the reference is not valid, whichever graph would answer.
         DeviceUnavailable: likewise.
     """
     *variants, reference = may_answer
@@ -201,6 +221,8 @@ def _choose(
         else:  # the others need not even be opened
             others = {graph.name: _SLOWER for graph in variants if graph is not fastest}
             variants = [graph for graph in variants if graph is fastest]
+    if best is None and variants:
+        check(reference)
     for graph in variants:
         others[graph.name] = _SLOWER
         try:

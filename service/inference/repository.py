@@ -156,7 +156,7 @@ class Repository:
         max_queue: the most items that wait for a model.
         max_wait: seconds of work that may wait for a model.
         gpu_memory_mb: as `Session` takes it.
-        observer: makes the observer of a model's batcher, given its name.
+        observer: makes the observer of a version's batcher, given the model's name and the version.
         selection: which variants answer.
         policy: which versions are loaded and which of them answers.
         read_known: reads what is known of graphs' performance; called before anything is loaded, and again before a
@@ -174,7 +174,7 @@ class Repository:
         max_batch: int,
         max_queue: int,
         max_wait: float,
-        observer: Callable[[str], Observer],
+        observer: Callable[[str, str], Observer],
         gpu_memory_mb: float = 0,
         selection: Selection | None = None,
         policy: Newest | None = None,
@@ -224,6 +224,11 @@ class Repository:
     def versions(self) -> list[Version]:
         """Every version that is loaded, in the order of names; those that are retired are not among them."""
         return [version for _, loaded in sorted(self._loaded.items()) for version in loaded.values()]
+
+    @property
+    def open_versions(self) -> list[Version]:
+        """Every version that is loaded, and those that were replaced and still have to answer calls or to close."""
+        return [*self.versions, *self._retired]
 
     def lease(self, model: str) -> Lease:
         """The right to use a model.
@@ -282,8 +287,7 @@ class Repository:
     async def close(self, timeout: float | None = None) -> None:
         """Finishes what was accepted and closes every version; gives up on one that hangs after `timeout` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
-        every = {*self.versions, *self._retired}
-        await asyncio.gather(*(version.batcher.close(timeout) for version in every))
+        await asyncio.gather(*(version.batcher.close(timeout) for version in self.open_versions))
         left = None if end is None else max(0.1, end - time.monotonic())
         await asyncio.gather(*(scheduler.close(left) for scheduler in self._schedulers.values()))
 
@@ -316,6 +320,7 @@ class Repository:
                 )
                 opened = await _on_daemon_thread(work)
             except DeviceUnavailable:
+                await asyncio.gather(*(new.batcher.close() for key, new in good.items() if key not in before))
                 raise
             except InvalidModel as error:
                 self._refuse(f"{name}/{version}", str(error))
@@ -341,7 +346,7 @@ class Repository:
             max_batch=performance.max_batch,
             max_queue=self._max_queue,
             max_wait=self._max_wait,
-            observer=self._observer(name),
+            observer=self._observer(name, version),
             scheduler=None if inline else self._scheduler(opened.session.device),
             run_on_one_core=run_on_one_core,
             cores=self._threads,
@@ -367,14 +372,14 @@ class Repository:
             self._close_version(version)
 
     def _close_version(self, version: Version) -> None:
-        self._retired.discard(version)
         task = asyncio.get_running_loop().create_task(version.batcher.close())
         self._closing.add(task)
-        task.add_done_callback(partial(self._closed, version.label))
+        task.add_done_callback(partial(self._closed, version))
 
-    def _closed(self, label: str, task: asyncio.Task[None]) -> None:
+    def _closed(self, version: Version, task: asyncio.Task[None]) -> None:
         self._closing.discard(task)
-        logger.info("closed %s, which was replaced", label)
+        self._retired.discard(version)
+        logger.info("closed %s, which was replaced", version.label)
         if self.on_closed:
             self.on_closed()
 

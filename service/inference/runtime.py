@@ -1,5 +1,6 @@
 """ONNX Runtime as the service uses it: how sessions are opened, on a CPU and on a GPU."""
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -25,7 +26,7 @@ def open_on_cpu(graph: bytes, name: str, threads: int) -> ort.InferenceSession:
     """A session on the CPU.
 
     Args:
-        graph: an ONNX file's bytes: a graph that reads further files, which no sha256 covers, is refused so.
+        graph: an ONNX file's bytes; external data is refused.
         name: of the file, for messages.
         threads: of the session.
 
@@ -121,6 +122,9 @@ def _share_memory() -> None:
 def _options(threads: int) -> ort.SessionOptions:
     _share_memory()
     options = ort.SessionOptions()
+    # A graph that is opened from bytes would read its external data from anywhere below the working directory, and no
+    # sha256 covers them: nothing lies below this folder.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.use_env_allocators", "1")
     # A spinning pool would burn the CPU of an idle server, and of the event loop beside a busy one.

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.batcher import Batcher
+from service.inference.batcher import Batcher, NullObserver
 from service.inference.cards import ManifestBase
 from service.inference.context import Context
 from service.inference.golden import read_golden
 from service.inference.performance import INLINE_SECONDS, Performance, seconds_per_batch
-from service.inference.queue import DropReason
 from service.inference.scheduler import GPU_BATCHES, Scheduler
 from service.inference.session import Session
 from service.inference.shapes import Shapes
@@ -46,16 +45,6 @@ class Trial:
     rate: float
     median: float
     p99: float
-
-
-class _Silent:
-    """An observer that looks away."""
-
-    def prepared(self, seconds: float) -> None: ...
-
-    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None: ...
-
-    def dropped(self, reason: DropReason, count: int) -> None: ...
 
 
 class Bench:
@@ -143,7 +132,7 @@ class Bench:
             single or run if inline else run,
             max_batch=max_batch,
             max_queue=1_000_000_000,
-            observer=_Silent(),
+            observer=NullObserver(),
             scheduler=scheduler,
             run_on_one_core=single,
         )

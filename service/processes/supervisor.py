@@ -152,7 +152,11 @@ class Supervisor:
         delay = _FIRST_DELAY
         while not self._ending.is_set():
             started = time.monotonic()
-            code = await self._run_worker(index)
+            try:
+                code = await self._run_worker(index)
+            except OSError as error:  # the system allows no further process, say
+                logger.error("worker %d cannot be started: %s", index + 1, error.strerror)
+                code = 1
             if self._ending.is_set():
                 # Signals end a worker that has not got as far as to handle them.
                 self._code = self._code or (0 if code in (-signal.SIGTERM, -signal.SIGINT) else abs(code))
@@ -212,7 +216,7 @@ class Supervisor:
                 logger.error("worker %d did not end in time and is killed", index + 1)
                 self._kill(process)
         elif state == State.BROKEN and index not in self._doomed:
-            logger.error("a model of worker %d answers nothing any more: the worker is ended", index + 1)
+            logger.error("a model of worker %d is not responding: the worker is terminated", index + 1)
             self._doomed.add(index)
             process.terminate()
         elif state == State.READY:

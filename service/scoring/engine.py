@@ -11,9 +11,9 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
+from service.inference.batcher import NullObserver
 from service.inference.context import Context
 from service.inference.device import available_cpus
-from service.inference.queue import DropReason
 from service.inference.repository import Lease, Repository
 from service.inference.versions import Exactly, Newest, versions_in
 from service.models import repository_of
@@ -32,18 +32,6 @@ _IMAGE_COLUMNS = ("image", "path")
 
 class UnusableJob(Exception):
     """The model cannot do what it is asked to; the message says what it can do."""
-
-
-class _Silent:
-    """Nobody watches the metrics of a model that scores."""
-
-    def __init__(self, model: str) -> None: ...
-
-    def prepared(self, seconds: float) -> None: ...
-
-    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None: ...
-
-    def dropped(self, reason: DropReason, count: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +101,9 @@ class Engine:
         name, _, wanted = job.model.partition("/")
         _check_folder(settings.models, name, wanted)
         policy = Exactly(version=wanted) if wanted else Newest()
-        repository = repository_of(settings, registry, _Silent, only=(name,), policy=policy, patient=True)
+        repository = repository_of(
+            settings, registry, lambda *_: NullObserver(), only=(name,), policy=policy, patient=True
+        )
         try:
             await repository.load_all()
             lease = repository.lease(job.model)
@@ -221,7 +211,7 @@ class Engine:
             if error.index is None:
                 raise
             if trouble := self._lease.version.batcher.trouble(math.inf):
-                raise InferenceFailed(f"The model answers nothing any more: {trouble}.") from error
+                raise InferenceFailed(f"The model is not responding: {trouble}.") from error
             if len(inputs) == 1:
                 return [error]
         # The others are fine, perhaps; the batcher puts them together again.

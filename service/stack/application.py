@@ -59,16 +59,16 @@ class Application(FastAPI):
         self._layers = tuple(layers)
 
     def trouble(self) -> str | None:
-        """What is wrong with a model that answers nothing any more, in a sentence; None where all are well."""
-        for version in self.repository.versions:
+        """What is wrong with a model that does not respond, in a sentence; None where all are well."""
+        for version in self.repository.open_versions:
             if trouble := version.batcher.trouble(self.settings.timeout):
-                return f"The model {version.name!r} answers nothing: {trouble}."
+                return f"The model {version.label!r} is not responding: {trouble}."
         return None
 
     def measure_queues(self) -> None:
         """Sets the metric of what waits for each model."""
         for version in self.repository.versions:
-            self.metrics.queue_depth.labels(version.name).set(version.batcher.depth)
+            self.metrics.queue_depth.labels(version.name, version.version).set(version.batcher.depth)
 
     def build_middleware_stack(self) -> ASGIApp:
         """See `Starlette.build_middleware_stack`, which would put the layers around FastAPI's routes alone."""

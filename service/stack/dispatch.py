@@ -57,6 +57,10 @@ class ThinTable:
         return None
 
 
+# Probes cost little, and must not wait behind the page's files.
+_PROBES = "/healthz/"
+
+
 class Dispatch:
     """Answers thin routes by themselves.
 
@@ -74,8 +78,10 @@ class Dispatch:
         self._turn = asyncio.Lock()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        route = self._table.find(scope) if scope["type"] == "http" else None
-        # Handed on rather than awaited: a coroutine of its own would only cost time.
+        if scope["type"] != "http" or scope["path"].startswith(_PROBES):
+            return self._app(scope, receive, send)
+        route = self._table.find(scope)
+        # The coroutine is returned rather than awaited here: another one would only cost time.
         return (route.handle if route else self._in_turn)(scope, receive, send)
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:

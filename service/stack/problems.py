@@ -50,7 +50,7 @@ _MEANINGS = {
     422: "The input cannot be used, or the model is for another task; data that the schema allows may be refused too",
     429: "There is more work than fits the queue or the deadline",
     500: "The model failed on this input, or the server has a fault",
-    503: "The server is shutting down, or a model answers nothing any more",
+    503: "The server is shutting down, or a model is not responding",
     504: "The answer would have come too late",
 }
 

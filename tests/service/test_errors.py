@@ -15,6 +15,7 @@ STATUS = {
     "InvalidRequest": 422,
     "UnsupportedMediaType": 415,
     "BodyTooLarge": 413,
+    "UriTooLong": 414,
     "UnknownModel": 404,
     "WrongTask": 422,
     "Overloaded": 429,

@@ -17,28 +17,28 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_a_batch():
     metrics = Metrics()
-    observer = BatchObserver(metrics, "m")
+    observer = BatchObserver(metrics, "m", "1")
     observer.batch(3, [0.001, 0.002, 0.003], 0.5)
     observer.batch(1, [0.0], 0.25)
-    assert value(metrics, "quartet_batch_size_count", model="m") == 2
-    assert value(metrics, "quartet_batch_size_sum", model="m") == 4
-    assert value(metrics, "quartet_queue_seconds_count", model="m") == 4
-    assert value(metrics, "quartet_queue_seconds_sum", model="m") == pytest.approx(0.006)
-    assert value(metrics, "quartet_inference_seconds_sum", model="m") == 0.75
+    assert value(metrics, "quartet_batch_size_count", model="m", version="1") == 2
+    assert value(metrics, "quartet_batch_size_sum", model="m", version="1") == 4
+    assert value(metrics, "quartet_queue_seconds_count", model="m", version="1") == 4
+    assert value(metrics, "quartet_queue_seconds_sum", model="m", version="1") == pytest.approx(0.006)
+    assert value(metrics, "quartet_inference_seconds_sum", model="m", version="1") == 0.75
 
 
 def test_drops_are_there_from_the_start():
     metrics = Metrics()
-    observer = BatchObserver(metrics, "m")
-    assert value(metrics, "quartet_dropped_total", model="m", reason="expired") == 0
+    observer = BatchObserver(metrics, "m", "1")
+    assert value(metrics, "quartet_dropped_total", model="m", version="1", reason="expired") == 0
     observer.dropped("abandoned", 3)
-    assert value(metrics, "quartet_dropped_total", model="m", reason="abandoned") == 3
+    assert value(metrics, "quartet_dropped_total", model="m", version="1", reason="abandoned") == 3
 
 
 def test_two_applications_have_separate_metrics():
     first, second = Metrics(), Metrics()
-    BatchObserver(first, "m").dropped("expired", 1)
-    assert value(second, "quartet_dropped_total", model="m", reason="expired") is None
+    BatchObserver(first, "m", "1").dropped("expired", 1)
+    assert value(second, "quartet_dropped_total", model="m", version="1", reason="expired") is None
     assert b"process_resident_memory_bytes" in generate_latest(second.registry)
 
 
@@ -52,10 +52,10 @@ async def test_the_page(app: FastAPI, client: httpx.AsyncClient):
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
     }
-    assert samples["quartet_batch_size_sum", ("classifier",)] == 3
-    assert samples["quartet_decode_seconds_count", ("classifier",)] == 3
-    assert samples["quartet_queue_seconds_count", ("classifier",)] == 3
-    assert samples["quartet_queue_depth", ("classifier",)] == 0
+    assert samples["quartet_batch_size_sum", ("classifier", "1")] == 3
+    assert samples["quartet_decode_seconds_count", ("classifier", "1")] == 3
+    assert samples["quartet_queue_seconds_count", ("classifier", "1")] == 3
+    assert samples["quartet_queue_depth", ("classifier", "1")] == 0
     openmetrics = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 
 from service.api.v1.bodies import holds_one, reader_of
 from service.api.v1.default import default_model
-from service.errors import UnknownModel
+from service.errors import InferenceFailed, UnknownModel
 from service.inference.context import Context
 from service.inference.repository import Lease, Repository
 from service.stack.exchange import Answer, Exchange, Stream
@@ -82,7 +82,7 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         if isinstance(answer, Results):
             document = {**version.signature, **answer.common, "results": answer.items}
             few = len(answer.items) <= _FEW
-            return Answer(pydantic_core.to_json(document) if few else await _write(document), timing=_timing(context))
+            return Answer(_to_json(document) if few else await _write(document), timing=_timing(context))
         if isinstance(answer, Picture):
             return Answer(answer.data, _PNG.encode(), _timing(context))
         return _stream(answer)
@@ -104,11 +104,25 @@ def _lease(repository: Repository, task: Task, operation: Operation, query: Opti
 async def _write(document: dict[str, Any]) -> bytes:
     """A document that ends with many results, written in slices."""
     results = document["results"]
-    parts = [pydantic_core.to_json({**document, "results": results[:_FEW]})[:-2]]
+    parts = [_to_json({**document, "results": results[:_FEW]})[:-2]]
     for start in range(_FEW, len(results), _FEW):
         await asyncio.sleep(0)
-        parts.append(pydantic_core.to_json(results[start : start + _FEW])[1:-1])
+        parts.append(_to_json(results[start : start + _FEW])[1:-1])
     return b",".join(parts) + b"]}"
+
+
+def _to_json(answer: Any) -> bytes:
+    """An answer in JSON.
+
+    Raises:
+        InferenceFailed: a number in it is infinite or NaN, which JSON cannot express.
+    """
+    written = pydantic_core.to_json(answer)
+    # A text may hold these words too.
+    suspect = b"NaN" in written or b"Infinity" in written
+    if suspect and written != pydantic_core.to_json(answer, inf_nan_mode="null"):
+        raise InferenceFailed("The model gave a number that is infinite or NaN: the input may be too extreme for it.")
+    return written
 
 
 def _stream(answer: Streamed) -> Stream:

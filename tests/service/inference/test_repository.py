@@ -7,6 +7,7 @@ import shutil
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ async def repository_of() -> AsyncIterator[MakeRepository]:
 
     def make(folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, **changes: object) -> Repository:
         options = {"device": "cpu", "threads": 1, "max_batch": 64, "max_queue": 100, "max_wait": 60.0, **changes}
-        made.append(Repository(folder, kinds, observer=lambda name: BatchObserver(metrics, name), **options))
+        made.append(Repository(folder, kinds, observer=partial(BatchObserver, metrics), **options))
         return made[-1]
 
     yield make

@@ -199,7 +199,7 @@ async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI
     batcher._failed_batches, batcher._broken = 11, True
     for probe in ("live", "ready"):
         document = check(await client.get(f"/healthz/{probe}"), 503, "model-broken")
-        assert "'classifier' answers nothing: the last 11 batches failed whole" in document.detail
+        assert "'classifier/1' is not responding: the last 11 batches failed whole" in document.detail
 
 
 async def test_every_problem_is_counted_and_logged(app: FastAPI, client: httpx.AsyncClient):
