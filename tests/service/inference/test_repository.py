@@ -22,6 +22,7 @@ from service.inference.repository import NothingToServe, Repository
 from service.inference.versions import Newest, versions_in
 from service.metrics import BatchObserver, Metrics
 from service.tasks.registry import BUILT_IN
+from tests.cuda import fake_cuda
 from tests.gated import rerun, submit
 from tests.tiny import answer, solid, write_model, wrong_golden
 
@@ -369,3 +370,55 @@ async def test_a_version_that_was_replaced_is_freed(tmp_path: Path, repository_o
     await repository.settled()
     gc.collect()
     assert old() is None
+
+
+async def test_a_retired_version_that_hangs_is_still_watched(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    lease = repository.lease("classifier")
+    write_model(tmp_path, version="2")
+    await repository.load_all()
+    assert [version.label for version in repository.versions] == ["classifier/2"]
+    assert [version.label for version in repository.open_versions] == ["classifier/2", "classifier/1"]
+    lease.release()
+    await repository.settled()
+    assert [version.label for version in repository.open_versions] == ["classifier/2"]
+
+
+async def test_a_device_that_fails_leaves_no_half_loaded_version_open(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
+    write_model(tmp_path, version="1")
+    write_model(tmp_path, version="2")
+    repository = repository_of(tmp_path, policy=Newest(count=2))
+    opened, made = repository._open, []
+
+    def fails_later(folder: Path, *arguments: object, **options: object) -> object:
+        if folder.name == "1":
+            raise DeviceUnavailable("gone")
+        return opened(folder, *arguments, **options)
+
+    serve = repository._serve
+    monkeypatch.setattr(repository, "_open", fails_later)
+    monkeypatch.setattr(repository, "_serve", lambda *arguments: made.append(serve(*arguments)) or made[-1])
+    with pytest.raises(DeviceUnavailable):
+        await repository.load_all()
+    with pytest.raises(Draining):
+        made[0].batcher.submit([solid("red")], Context())
+
+
+async def test_auto_takes_the_cpu_where_the_gpu_cannot_run_a_model(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    with fake_cuda() as cuda:
+        cuda.errors = [RuntimeError("Failed to allocate memory for requested buffer of size 123")] * 20
+        strict = repository_of(tmp_path, device="cuda")
+        with pytest.raises(NothingToServe, match="Failed to allocate memory"):
+            await strict.load_all()
+        cuda.errors = [RuntimeError("Failed to allocate memory for requested buffer of size 123")] * 20
+        repository = repository_of(tmp_path, device="auto")
+        await repository.load_all()
+        version = repository.models["classifier"]
+        assert version.device == "cpu"
+        assert "Failed to allocate memory" in (version.session.fallback or "")
+        assert (await submit(version.batcher, [solid("green")]))[0][0][0].argmax() == 1

@@ -1,10 +1,14 @@
 """Which graph of a version answers: the fastest that is good here, the one that was asked for, or the reference."""
 
+import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from service.inference import loading
 from service.inference.cards import ManifestBase
@@ -262,3 +266,50 @@ def test_the_committed_int8_variant_answers_or_its_golden_file_says_why():
         assert opened.manifest.metrics != read_manifest(folder).metrics
     else:  # a CPU without VNNI
         assert "differs from int8.npz's by" in opened.others["int8"]
+
+
+def corrupt(folder: Path, name: str, data: bytes) -> None:
+    """Replaces a file, and states its sha256 in the manifest, as whoever publishes a version can."""
+    stated = read_manifest(folder).files[name]
+    (folder / name).write_bytes(data)
+    card = folder / "manifest.json"
+    card.write_text(card.read_text().replace(stated, sha256(folder / name)))
+
+
+@pytest.mark.parametrize("fault", ["graph", "other answers", "pickle", "infinite tolerance", "external data"])
+@pytest.mark.parametrize("wanted", ["auto", "int8"])
+def test_a_variant_does_not_hide_a_damaged_reference(
+    tmp_path: Path, wanted: str, fault: str, monkeypatch: pytest.MonkeyPatch
+):
+    folder = write_model(tmp_path, change=wrong_golden if fault == "other answers" else lambda _: None)
+    write_variant(folder, int8_graph())
+    if fault == "graph":
+        corrupt(folder, "model.onnx", b"rubbish")
+    elif fault == "pickle":
+        buffer = io.BytesIO()
+        np.savez(buffer, images=np.array([object()]), probabilities=np.zeros(1))
+        corrupt(folder, "golden.npz", buffer.getvalue())
+    elif fault == "infinite tolerance":
+        card = folder / "manifest.json"
+        card.write_text(re.sub(r'("atol": )[^,}]+', r"\1Infinity", card.read_text(), count=1))
+    elif fault == "external data":
+        monkeypatch.chdir(tmp_path)
+        corrupt(folder, "model.onnx", with_external_data(folder / "model.onnx", tmp_path / "weights.bin"))
+    files = {} if fault == "infinite tolerance" else read_manifest(folder).files
+    known = {files[name]: speed for name, speed in (("int8.onnx", FAST), ("model.onnx", SLOW)) if files}
+    with pytest.raises(InvalidModel, match=r"model\.onnx|golden"):
+        open_tiny(folder, wanted, known=known)
+
+
+def with_external_data(model: Path, weights: Path) -> bytes:
+    """The graph with its largest weights in another file, where onnxruntime looks for those of a graph of bytes."""
+    graph = onnx.load(model)
+    tensor = graph.graph.initializer.add()
+    tensor.CopyFrom(numpy_helper.from_array(np.zeros(1 << 20, np.float32), "unused"))
+    weights.write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", weights.name), ("offset", "0"), ("length", str(4 << 20))):
+        tensor.external_data.add(key=key, value=value)
+    graph.graph.node.add(op_type="Identity", input=["unused"], output=["copied"])
+    return graph.SerializeToString()

@@ -1,5 +1,7 @@
 """How the machine is shared out between workers, and which of them are ended."""
 
+import asyncio
+import errno
 import os
 import signal
 import socket
@@ -101,3 +103,24 @@ def test_what_is_written_on_the_board_is_read_by_others(tmp_path: Path):
     assert read.state(0) == State.STARTING
     written.end(1)
     assert (read.state(1), read.pid(1), read.starts(1)) == (State.STARTING, 0, 2)
+
+
+async def test_a_worker_that_cannot_be_started_for_now_is_tried_again(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(supervisor, "_FIRST_DELAY", 0.01)
+    starts = 0
+
+    async def run_worker(index: int) -> int:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        supervised._ending.set()
+        return 0
+
+    monkeypatch.setattr(supervised, "_run_worker", run_worker)
+    supervised._board.wanted = True  # all have been ready before
+    await asyncio.wait_for(supervised._keep(1), 10)
+    assert starts == 2
+    assert "worker 2 cannot be started: Resource temporarily unavailable" in caplog.text

@@ -1,18 +1,22 @@
 """The thin route: its query, its answers, and its description in OpenAPI."""
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, Any
 
 import httpx
+import numpy as np
 import pytest
 from fastapi import FastAPI, Query
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict
 
-from service.errors import InvalidRequest
+from service.errors import Abandoned, InvalidRequest
+from service.stack.dispatch import Dispatch
 from service.stack.problems import Problem
 from service.stack.thin import parse_query, query_model
 from service.tasks.classification.task import PredictAnswer, PredictOptions
 from service.tasks.samples import CAT
+from tests.gated import rerun
 from tests.pictures import encode
 from tests.tiny import LABELS, solid
 
@@ -177,3 +181,43 @@ async def test_every_reference_of_openapi_leads_somewhere(client: httpx.AsyncCli
         node = document
         for step in reference.removeprefix("#/").split("/"):
             node = node[step]
+
+
+async def test_a_number_that_json_does_not_have_is_an_error(app: FastAPI, client: httpx.AsyncClient):
+    batcher = app.repository.models["classifier"].batcher
+    rerun(batcher, lambda items: [(np.full(3, np.nan, np.float32),) for _ in items])
+    answer = await client.post("/v1/predict", content=encode(solid("red")), headers=PNG)
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:quartet:problem:inference-failed")
+    rerun(batcher, lambda items: [(np.full(3, 1 / 3, np.float32),) for _ in items])
+    named = await client.post("/v1/predict", files=[("files", ("NaN and Infinity.png", encode(solid("red"))))])
+    assert named.json()["results"][0]["name"] == "NaN and Infinity.png"
+
+
+async def test_an_ordinary_route_whose_client_hangs_up_is_no_internal_error(app: FastAPI, client: httpx.AsyncClient):
+    async def leave() -> None:
+        raise Abandoned
+
+    app.add_api_route("/leave", leave)
+    assert (await client.get("/leave")).status_code == 499
+
+
+async def test_probes_do_not_wait_for_other_routes(app: FastAPI, client: httpx.AsyncClient):
+    stack = app.build_middleware_stack()
+    while not isinstance(stack, Dispatch):
+        stack = stack._app
+    async with stack._turn:
+        waiting = asyncio.ensure_future(stack(scope_of("/openapi.json"), None, None))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await stack(scope_of("/healthz/live") | {"app": app}, None, send)  # type: ignore[arg-type]
+        assert sent[0]["status"] == 200
+        waiting.cancel()
+
+
+def scope_of(path: str) -> dict[str, Any]:
+    return {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "root_path": ""}

@@ -1,0 +1,55 @@
+"""What is derived from a version is made once, however many ask for it, and again after a failure."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from service.api.v1.derived import Derived
+from service.tasks.workers import Workers
+
+
+class Version:
+    """Anything that can be referred to weakly."""
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    made = Workers(2)
+    yield made
+    made.close()
+
+
+async def test_concurrent_callers_share_the_work(workers: Workers):
+    gate, calls = threading.Event(), []
+
+    def make(version: Any) -> str:
+        calls.append(version)
+        gate.wait(10)
+        return "made"
+
+    derived, version = Derived(make), Version()
+    asking = [asyncio.ensure_future(derived.of(version, workers)) for _ in range(20)]  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    asking.pop().cancel()
+    gate.set()
+    assert await asyncio.gather(*asking) == ["made"] * 19
+    assert await derived.of(version, workers) == "made"  # type: ignore[arg-type]
+    assert calls == [version]
+
+
+async def test_a_failure_is_not_kept(workers: Workers):
+    outcomes = iter([OSError("gone"), "made"])
+
+    def make(version: Any) -> str:
+        outcome = next(outcomes)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    derived, version = Derived(make), Version()
+    with pytest.raises(OSError, match="gone"):
+        await derived.of(version, workers)  # type: ignore[arg-type]
+    assert await derived.of(version, workers) == "made"  # type: ignore[arg-type]
