@@ -149,8 +149,7 @@ class Admission:
             raise Draining("The server is shutting down: send the request to another one.")
         flow = self._flow
         queue = flow.queue
-        # Not by `len`, which would cost a call more.
-        queued, reserved = len(queue.lone) + len(queue.others), self._reserved - context.reserved + unread
+        queued, reserved = len(queue), self._reserved - context.reserved + unread
         full = queued + reserved + count > self._max_queue
         # Far from every bound, as nearly always: what follows costs more than a small network.
         each = flow.seconds_per_item + self._seconds_to_prepare

@@ -15,6 +15,9 @@ from service.inference.context import Context
 
 DropReason = Literal["abandoned", "expired"]
 
+# The share of each batch that is kept for calls of low priority while others wait.
+_BACKGROUND_SHARE = 1 / 4
+
 
 @dataclass(slots=True, eq=False)
 class Submission:
@@ -61,8 +64,8 @@ class Queue:
     """Entries by priority, then by round, then by arrival.
 
     A call fills at most a quarter of a batch in a round, and a call of one item does not wait for the rounds at all:
-    half of each batch is for such items. So a lone item never waits for large calls, however many there are, and
-    however many lone items there are, the large calls go on.
+    half of each batch is for such items. A lone item never waits for large calls, and lone items do not starve large
+    calls. Calls of low priority (above 0) get a quarter of each batch, and what the others leave.
 
     Args:
         max_batch: the most items in a batch.
@@ -70,7 +73,8 @@ class Queue:
 
     Attributes:
         lone: the items of calls that have no other, as a heap.
-        others: all other items, likewise.
+        others: all other items, as a heap.
+        background: the items of calls of low priority, as a heap.
     """
 
     def __init__(self, max_batch: int, lock: AbstractContextManager[Any]) -> None:
@@ -78,12 +82,14 @@ class Queue:
         self._share = max(1, max_batch // 4)
         self.lone: list[Entry] = []
         self.others: list[Entry] = []
+        self.background: list[Entry] = []
+        self._credit = 0.0  # items of low priority whose turn it is
         self._order = itertools.count()
         self._round = 0
         self._odd = False
 
     def __len__(self) -> int:
-        return len(self.lone) + len(self.others)
+        return len(self.lone) + len(self.others) + len(self.background)
 
     def push(self, submission: Submission, items: Sequence[Any]) -> None:
         """Adds the items of a submission."""
@@ -91,7 +97,7 @@ class Queue:
         with self._lock:
             # After the call's earlier items.
             first = max(self._round, context.next_round)
-            heap = self.lone if context.single and context.priority <= 0 else self.others
+            heap = self.background if context.priority > 0 else self.lone if context.single else self.others
             for index, item in enumerate(items):
                 entry = (context.priority, first + index // self._share, next(self._order), submission, index, item)
                 heapq.heappush(heap, entry)
@@ -104,22 +110,24 @@ class Queue:
         """
         entries: list[Entry] = []
         dropped: Counter[DropReason] = Counter()
-        # Half of them rounded up and down in turn, so that batches of one item are shared too.
+        if self.background:
+            self._credit += limit * _BACKGROUND_SHARE
+            self._take(self.background, min(limit, int(self._credit)), entries, dropped)
+            self._credit = min(self._credit - len(entries), limit) if self.background else 0.0
+        # Half of the rest, rounded up and down in turn so that batches of one item are shared too.
         self._odd = not self._odd
-        self._take(self.lone, (limit + self._odd) // 2, entries, dropped)
-        self._take(self.others, limit, entries, dropped, self.lone[0][0] if self.lone else math.inf)
-        self._take(self.lone, limit, entries, dropped)
+        self._take(self.lone, len(entries) + (limit - len(entries) + self._odd) // 2, entries, dropped)
         self._take(self.others, limit, entries, dropped)
+        self._take(self.lone, limit, entries, dropped)
+        self._take(self.background, limit, entries, dropped)
         if entries:
             self._round = max(self._round, max(entry[1] for entry in entries)) + 1
         return entries, dropped
 
     @staticmethod
-    def _take(
-        heap: list[Entry], limit: int, entries: list[Entry], dropped: Counter[DropReason], last: float = math.inf
-    ) -> None:
-        """Moves entries from a heap until there are `limit`, or those left have a lower priority than `last`."""
-        while heap and len(entries) < limit and heap[0][0] <= last:
+    def _take(heap: list[Entry], limit: int, entries: list[Entry], dropped: Counter[DropReason]) -> None:
+        """Moves entries from a heap until there are `limit`."""
+        while heap and len(entries) < limit:
             entry = heapq.heappop(heap)
             submission = entry[3]
             if submission.context.cancelled or submission.future.done():
@@ -134,7 +142,7 @@ class Queue:
         """
         dropped: Counter[DropReason] = Counter()
         with self._lock:
-            for heap in (self.lone, self.others):
+            for heap in (self.lone, self.others, self.background):
                 over = [entry for entry in heap if entry[3].over]
                 if over:
                     dropped.update(_reason(entry[3]) for entry in over)

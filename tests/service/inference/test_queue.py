@@ -77,7 +77,7 @@ async def test_priority_goes_first_and_equals_in_order_of_arrival():
         ]
         model.release(4)
         await asyncio.gather(*(submission.future for submission in submissions))
-        assert model.seen == ["plug", "urgent", "first", "second", "late", "later"]
+        assert model.batches == [["plug"], ["urgent", "first"], ["late", "second"], ["later"]]
 
 
 async def test_a_small_call_waits_for_no_more_than_the_batch_that_runs():
@@ -110,3 +110,34 @@ async def test_items_of_a_call_run_in_the_order_of_submission():
             ["first", "second", "second", "second"],
             ["second"],
         ]
+
+
+async def test_low_priority_gets_a_quarter_of_each_batch_while_others_keep_the_model_busy():
+    model = Gated()
+    async with batcher_of(model, max_batch=8) as (batcher, _):
+        enqueue(batcher, ["plug"])
+        await model.entered()
+        background = enqueue(batcher, ["late"] * 16, priority=1)
+        for _ in range(8):
+            for _ in range(3):
+                enqueue(batcher, ["large"] * 4)
+            model.release()
+            await model.entered()
+        assert [batch.count("late") for batch in model.batches[1:9]] == [2] * 8
+        model.release(100)
+        assert await background.future == [late * 10 for late in ["late"] * 16]
+
+
+async def test_batches_of_one_item_are_shared_with_low_priority_too():
+    model = Gated()
+    async with batcher_of(model, max_batch=1) as (batcher, _):
+        enqueue(batcher, ["plug"])
+        await model.entered()
+        enqueue(batcher, ["late"] * 2, priority=1)
+        for _ in range(20):
+            enqueue(batcher, ["soon"])
+        model.release(12)
+        for _ in range(12):
+            await model.entered()
+        assert [index for index, item in enumerate(model.seen) if item == "late"] == [4, 8]
+        model.release(100)
