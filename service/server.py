@@ -21,12 +21,14 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.stack.application import Application
-from service.transport import CoalescingTransport, Turns
+from service.transport import CoalescingTransport, StepLimit
 
 logger = logging.getLogger("service")
 
 # The most bytes of a request's line and headers.
 _MOST_HEAD = 65_536
+# Everything that looks for a header goes through all of them.
+_MOST_HEADERS = 256
 # Seconds in which a head has to come.
 _HEAD_SECONDS = 10.0
 # A body has to bring so many bytes in so many seconds, for as long as it is wanted.
@@ -37,6 +39,10 @@ _FRAMING_SHARE, _MOST_FRAMING = 1 / 8, 1 << 14
 _SLICE = 1 << 16
 # Of a chunked body, whose end only the parser finds: requests that follow it in the same slice are parsed ahead.
 _CHUNKED_SLICE = 1 << 10
+# Bodies that are read in one step of the event loop, which takes two milliseconds or so.
+_READS_PER_STEP = 8
+# Pipelined requests that begin in one step: clients that wait for their answers do not wait for these.
+_PIPELINED_PER_STEP = 4
 # Seconds since the last request after which a connection is idle.
 _IDLE_SECONDS = 1.0
 # Seconds after which a client that is waited for gives way where there are too many.
@@ -62,13 +68,15 @@ class Guard:
         most: connections at a time.
 
     Attributes:
-        turns: to read bodies.
+        reads: of bodies.
+        pipelined: requests that had been received before the one before them was answered.
         draining: whether clients are to open their next connection, which another server will get.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.turns = Turns()
+        self.reads = StepLimit(_READS_PER_STEP)
+        self.pipelined = StepLimit(_PIPELINED_PER_STEP)
         self.draining = False
         self.idle: dict[Protocol, None] = {}
 
@@ -109,7 +117,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop for each new connection."""
-        self._out = CoalescingTransport(transport, self.tasks, self.loop, self.guard.turns)
+        self._out = CoalescingTransport(transport, self.tasks, self.loop, self.guard.reads)
         super().connection_made(self._out)  # type: ignore[arg-type]
         self._head = bytearray()
         self._in_body = False
@@ -129,6 +137,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop when a connection has ended."""
         self.guard.idle.pop(self, None)
+        self.guard.pipelined.leave(self)
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -166,6 +175,10 @@ class Protocol(HttpToolsProtocol):
                 self.flow.pause_reading()
                 return
 
+    def _parse_ahead(self) -> None:
+        data, self._ahead = self._ahead, b""
+        self._parse(data, self._ahead_at)
+
     def _parse_body(self, part: bytes) -> None:
         if self._body_left:
             self._body_left -= len(part)
@@ -193,6 +206,9 @@ class Protocol(HttpToolsProtocol):
         self._marked, self._marked_at = self._received, self.since
         self.guard.idle.pop(self, None)
         head = data[at:end]
+        if head.count(b"\n") > _MOST_HEADERS + 2:
+            self._refuse(431, f"the request has over {_MOST_HEADERS} headers")
+            return data, len(data)
         # HTTP/1.1 is the only protocol here, which a server says by ignoring the offer; the parser would stop.
         if b"pgrade" in head:
             head = _UPGRADE.sub(b"\nx-upgrade:", head)
@@ -225,9 +241,7 @@ class Protocol(HttpToolsProtocol):
         """Called when an answer has been sent."""
         super().on_response_complete()
         if self._ahead and not self.pipeline:
-            data, at = self._ahead, self._ahead_at
-            self._ahead = b""
-            self._parse(data, at)
+            self.guard.pipelined.ask(self, self._parse_ahead)
         elif self._out.lingering or not (self.pipeline or self.transport.is_closing()):
             self.guard.idle[self] = None
 

@@ -3,43 +3,44 @@ event loop.
 """
 
 import asyncio
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Any
 
-# Bodies that are read in one step, which takes two milliseconds or so.
-_BODIES_AT_A_TIME = 8
 # Seconds for which a client may read an answer that came before the end of its body.
 _LINGER_SECONDS = 2.0
 
 
-class Turns:
-    """Lets a few bodies be read in each step of the event loop, for which everyone else waits."""
+class StepLimit:
+    """Starts a few pieces of work in each step of the event loop, for which everyone else waits; the rest queue up.
 
-    def __init__(self) -> None:
-        self._waiting: dict[asyncio.Transport, None] = {}
-        self._given = 0
+    Args:
+        per_step: how many are started in a step.
+    """
 
-    def ask(self, transport: asyncio.Transport) -> None:
-        """Has a transport go on reading, in this step or in one of the next."""
-        if not self._given:
+    def __init__(self, per_step: int) -> None:
+        self._per_step = per_step
+        self._waiting: dict[object, Callable[[], None]] = {}
+        self._started = 0
+
+    def ask(self, who: object, start: Callable[[], None]) -> None:
+        """Has `start` called, in this step or in one of the next; once for each `who`."""
+        if not self._started:
             asyncio.get_running_loop().call_soon(self._next_step)
-        if self._given < _BODIES_AT_A_TIME:
-            self._given += 1
-            transport.resume_reading()
+        if self._started < self._per_step:
+            self._started += 1
+            start()
         else:
-            self._waiting[transport] = None
+            self._waiting[who] = start
 
-    def leave(self, transport: asyncio.Transport) -> None:
+    def leave(self, who: object) -> None:
         """Takes back what was asked."""
-        self._waiting.pop(transport, None)
+        self._waiting.pop(who, None)
 
     def _next_step(self) -> None:
-        self._given = 0
-        while self._waiting and self._given < _BODIES_AT_A_TIME:
-            transport = next(iter(self._waiting))
-            del self._waiting[transport]
-            if not transport.is_closing():
-                self.ask(transport)
+        self._started = 0
+        while self._waiting and self._started < self._per_step:
+            who = next(iter(self._waiting))
+            self.ask(who, self._waiting.pop(who))
 
 
 class CoalescingTransport:
@@ -57,7 +58,7 @@ class CoalescingTransport:
         transport: the connection's.
         tasks: one for each request that is being answered, of all connections.
         loop: the event loop.
-        turns: of the server's connections, to read.
+        reads: limits how many of the server's connections read in a step.
 
     Attributes:
         unread: whether a body is coming that has not been taken in.
@@ -65,10 +66,10 @@ class CoalescingTransport:
     """
 
     def __init__(
-        self, transport: asyncio.Transport, tasks: Sized, loop: asyncio.AbstractEventLoop, turns: Turns
+        self, transport: asyncio.Transport, tasks: Sized, loop: asyncio.AbstractEventLoop, reads: StepLimit
     ) -> None:
         self._transport = transport
-        self._turns = turns
+        self._reads = reads
         self._tasks = tasks
         self._call_soon = loop.call_soon
         self._call_later = loop.call_later
@@ -82,11 +83,15 @@ class CoalescingTransport:
         return self.lingering or self._transport.is_closing()
 
     def pause_reading(self) -> None:
-        self._turns.leave(self._transport)
+        self._reads.leave(self)
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        self._turns.ask(self._transport)
+        self._reads.ask(self, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if not self.is_closing():
+            self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
         if self.lingering:

@@ -146,6 +146,18 @@ async def png_chunks(strike: Strike) -> None:
 
 
 @attack()
+async def png_texts(strike: Strike) -> None:
+    """Eight clients send a PNG of 59 kB with 56 compressed texts of 1 MB all the time."""
+    await _repeat(strike, _PREDICT, payloads.png_texts(56), "image/png", clients=8)
+
+
+@attack()
+async def png_texts_allowed(strike: Strike) -> None:
+    """Eight clients send a PNG of 9 kB with as many compressed texts of 1 MB as are accepted, all the time."""
+    await _repeat(strike, _PREDICT, payloads.png_texts(8), "image/png", clients=8)
+
+
+@attack()
 async def jpeg_exif(strike: Strike) -> None:
     """A small JPEG with 20 MB of short segments of Exif, again and again."""
     await _repeat(strike, _PREDICT, payloads.jpeg_exif(), "image/jpeg")

@@ -10,6 +10,8 @@ from benchmarks.torture.strike import Strike, attack
 from benchmarks.torture.wire import Connection, Gone, head, unread
 
 _PREDICT = "/v1/predict"
+# What 200 connections that pipeline may cost: little more than the 64 kB that each has sent.
+_PIPELINES_MB = 20
 
 
 async def _open_many(strike: Strike, count: int, hold: Callable[[Connection], Coroutine[None, None, None]]) -> None:
@@ -114,6 +116,39 @@ async def uploads_slow(strike: Strike) -> None:
 
     await strike.begin()
     await asyncio.gather(_open_many(strike, 1100, hold), newcomer())
+
+
+@attack(seconds=10)
+async def pipelines(strike: Strike) -> None:
+    """200 connections that each send 64 kB of pipelined requests, and as many again when they have been answered."""
+    request = head("/v1/predict", 0)
+    count = 65_536 // len(request)
+    await strike.begin()
+    before = strike.resident_mb()
+    most = before
+
+    async def one() -> None:
+        try:
+            connection = await Connection.open(strike.port)
+            while strike.left > 0:
+                await connection.send(request * count)
+                for _ in range(count):
+                    strike.count((await connection.answer()).status)
+                    if strike.left <= 0:
+                        break
+            connection.close()
+        except Gone:
+            strike.count("closed")
+
+    async def watch() -> None:
+        nonlocal most
+        while strike.left > 0:
+            most = max(most, strike.resident_mb())
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(strike.together(200, one), watch())
+    strike.note(f"the server's memory grew by {most - before:.0f} MB")
+    strike.require(most - before < _PIPELINES_MB, f"the server's memory grew by over {_PIPELINES_MB} MB")
 
 
 @attack(seconds=20)

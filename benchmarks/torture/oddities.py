@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import signal
+import string
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -82,6 +84,44 @@ async def queries(strike: Strike) -> None:
     image = payloads.CAT_JPEG
     long = "a" * 60_000
     await _each(strike, (head(f"{_PREDICT}?model={i}{long}", len(image), "image/jpeg") + image for i in range(5000)))
+
+
+@attack()
+async def query_repeats(strike: Strike) -> None:
+    """Queries of 12,001 names, of which the last one is there twice, and of 900 names below the limit of length."""
+    image = payloads.CAT_JPEG
+    names = ["".join(letters) for letters in itertools.product(string.ascii_letters, repeat=3)]
+    queries = ["&".join(f"{name}=" for name in [*names[:count], names[0]]) for count in (12_000, 900)]
+    requests = [head(f"{_PREDICT}?{query}", len(image), "image/jpeg") + image for query in queries]
+    await strike.begin()
+    for status, request in zip((414, 422), requests, strict=True):
+
+        async def one(status: int = status, request: bytes = request) -> None:
+            answer = await strike.ask(request)
+            strike.require(answer is not None and answer.status == status, f"a long query is not answered {status}")
+
+        await strike.together(200, one)
+
+
+@attack(seconds=5)
+async def files_and_probes(strike: Strike) -> None:
+    """200 clients ask for the page's files all the time; a probe is answered within a second."""
+    page, probe = head("/", method="GET"), head("/healthz/ready", method="GET")
+    slowest = 0.0
+    await strike.begin()
+
+    async def probing() -> None:
+        nonlocal slowest
+        while strike.left > 0:
+            began = time.perf_counter()
+            answer = await strike.ask(probe)
+            slowest = max(slowest, time.perf_counter() - began)
+            strike.require(answer is not None and answer.status == 200, "a probe is not answered 200")
+            await asyncio.sleep(0.2)
+
+    await asyncio.gather(strike.again(200, lambda: strike.ask(page)), probing())
+    strike.note(f"a probe took {1000 * slowest:.0f} ms at most")
+    strike.require(slowest < 1, "a probe took over a second")
 
 
 async def _each(strike: Strike, requests: Iterator[bytes], clients: int = 16) -> None:

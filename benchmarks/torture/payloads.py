@@ -91,6 +91,21 @@ def png_chunks(size: int = LARGE) -> bytes:
     )
 
 
+def png_texts(count: int) -> bytes:
+    """A small PNG with compressed texts of 1 MB each, which a reader decompresses to find out what they say."""
+    text = zlib.compress(bytes(1_000_000), 9)
+    header, pixels = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), zlib.compress(bytes(8 * (1 + 3 * 8)))
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            _chunk(b"IHDR", header),
+            *(_chunk(b"zTXt", b"%d\0\0" % number + text) for number in range(count)),
+            _chunk(b"IDAT", pixels),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

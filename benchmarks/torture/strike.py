@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 
+import psutil
+
 from benchmarks.torture.wire import Answer, Connection, Gone, head
 
 # However long an attack takes, it is over so many seconds after its time.
@@ -65,6 +67,10 @@ class Strike:
     def left(self) -> float:
         """Seconds that are left of its time."""
         return self._end - time.perf_counter()
+
+    def resident_mb(self) -> float:
+        """Megabytes of the server's process."""
+        return float(psutil.Process(self.pid).memory_info().rss) / 1e6
 
     def count(self, outcome: int | str) -> None:
         """Counts an answer's status, or what there was instead."""

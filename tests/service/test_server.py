@@ -77,6 +77,15 @@ async def test_few_requests_of_a_connection_are_parsed_before_they_are_answered(
     assert not wire.paused
 
 
+async def test_too_many_headers_are_refused():
+    wire = Socketless()
+    protocol = protocol_of(wire, asyncio.get_running_loop())
+    protocol.data_received(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 256 + b"\r\n")
+    await asyncio.sleep(0)
+    protocol.data_received(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 257 + b"\r\n")
+    assert [written[:12] for written in wire.written if written] == [b"HTTP/1.1 200", b"HTTP/1.1 431"]
+
+
 async def test_a_body_that_is_no_http_does_not_write_into_an_answer_under_way():
     wire = Socketless()
     protocol = protocol_of(wire, asyncio.get_running_loop())

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.transport import CoalescingTransport, Turns
+from service.transport import CoalescingTransport, StepLimit
 
 
 class Wire:
@@ -46,7 +46,7 @@ async def wire() -> Wire:
 
 
 def coalescing(wire: Wire, requests: int) -> CoalescingTransport:
-    return CoalescingTransport(wire, range(requests), asyncio.get_running_loop(), Turns())  # type: ignore[arg-type]
+    return CoalescingTransport(wire, range(requests), asyncio.get_running_loop(), StepLimit(8))  # type: ignore[arg-type]
 
 
 async def test_a_lone_request_is_answered_immediately(wire: Wire):
@@ -70,7 +70,7 @@ async def test_concurrent_answers_are_written_in_one_piece_at_the_end_of_the_ste
 
 async def test_held_data_keeps_its_order_when_the_other_requests_are_done(wire: Wire):
     tasks = [1, 2]
-    transport = CoalescingTransport(wire, tasks, asyncio.get_running_loop(), Turns())  # type: ignore[arg-type]
+    transport = CoalescingTransport(wire, tasks, asyncio.get_running_loop(), StepLimit(8))  # type: ignore[arg-type]
     transport.write(b"head")
     tasks.pop()
     transport.write(b"body")
@@ -120,10 +120,10 @@ async def test_a_client_that_is_gone_gets_nothing(wire: Wire):
 
 
 async def test_a_few_bodies_are_read_in_each_step_and_each_has_its_turn():
-    turns = Turns()
+    reads = StepLimit(8)
     wires = [Wire() for _ in range(20)]
     transports = [
-        CoalescingTransport(wire, [1], asyncio.get_running_loop(), turns)  # type: ignore[arg-type]
+        CoalescingTransport(wire, [1], asyncio.get_running_loop(), reads)  # type: ignore[arg-type]
         for wire in wires
     ]
     for transport in transports:
@@ -136,7 +136,7 @@ async def test_a_few_bodies_are_read_in_each_step_and_each_has_its_turn():
     for _ in range(4):
         read.append([number for number, wire in enumerate(wires) if not wire.paused])
         await asyncio.sleep(0)
-    assert read == [[*range(8)], [*range(8), *range(10, 18)], read[2], read[2]]
+    assert read == [[*range(8)], [*range(8), *range(10, 17)], read[2], read[2]]
     assert read[2] == [*range(8), *range(10, 20)]
     transports[8].resume_reading()
     assert not wires[8].paused
