@@ -15,13 +15,11 @@ from quartet.extras import needs
 from service.errors import QuartetError
 from service.inference.device import DeviceUnavailable
 from service.inference.repository import NothingToServe
+from service.scoring.engine import Job, UnusableJob
+from service.scoring.score import Summary, score
+from service.scoring.sources import UnusableInput
 from service.settings import InvalidSettings, Settings, read_settings
 from service.tasks.registry import Registry
-
-with needs("score"):
-    from service.scoring.engine import Job, UnusableJob
-    from service.scoring.score import Summary, score
-    from service.scoring.sources import UnusableInput
 
 # Characters of a cell of a CSV file, which may hold a long text.
 _LONGEST_CELL = 1 << 26

@@ -1,20 +1,15 @@
-"""How rows of results are written: parquet, whose schema follows from what the operation answers, or JSON lines."""
+"""The formats that results are written in: JSON Lines, and Parquet where pyarrow is installed."""
 
 import shutil
-import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Union, get_args, get_origin
+from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pydantic_core
-from pydantic import BaseModel
 
+from quartet.extras import needs
 from service.scoring.sources import UnusableInput
 from service.tasks.base import Operation
-
-_PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 class Format(Protocol):
@@ -49,6 +44,8 @@ def format_of(path: Path, operation: Operation, facts: Mapping[str, str]) -> For
     """
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
+        with needs("score"):
+            from service.scoring.parquet import Parquet
         return Parquet(operation, facts)
     if suffix in (".jsonl", ".ndjson"):
         return JsonLines()
@@ -72,46 +69,3 @@ class JsonLines:
             for part in parts:
                 with part.open("rb") as opened:
                     shutil.copyfileobj(opened, file, 1 << 20)
-
-
-class Parquet:
-    """A table with a column for every field of a result."""
-
-    suffix = ".parquet"
-
-    def __init__(self, operation: Operation, facts: Mapping[str, str]) -> None:
-        result = get_args(operation.answer.model_fields["results"].annotation)[0]
-        fields = [pa.field("row", pa.int64(), nullable=False), *_fields(result), pa.field("error", pa.string())]
-        self.schema = pa.schema(fields, metadata={f"quartet.{name}": value for name, value in facts.items()})
-
-    def encode(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-        return pa.RecordBatch.from_pylist(list(rows), schema=self.schema)
-
-    def write(self, path: Path, encoded: Sequence[pa.RecordBatch]) -> None:
-        pq.write_table(pa.Table.from_batches(encoded, self.schema), path, compression="zstd")
-
-    def join(self, parts: Sequence[Path], path: Path) -> None:
-        with pq.ParquetWriter(path, self.schema, compression="zstd") as writer:
-            for part in parts:
-                writer.write_table(pq.read_table(part, schema=self.schema))
-
-
-def _fields(model: type[BaseModel]) -> list[pa.Field]:
-    return [pa.field(name, _arrow_type(field.annotation)) for name, field in model.model_fields.items()]
-
-
-def _arrow_type(annotation: Any) -> pa.DataType:
-    """The Arrow type of a field of an answer."""
-    if annotation in _PLAIN:
-        return _PLAIN[annotation]
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        (inner,) = (each for each in arguments if each is not types.NoneType)
-        return _arrow_type(inner)
-    if origin is list:
-        return pa.list_(_arrow_type(arguments[0]))
-    if origin is dict:
-        return pa.map_(_arrow_type(arguments[0]), _arrow_type(arguments[1]))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return pa.struct(_fields(annotation))
-    raise TypeError(f"a result of type {annotation} has no place in a table")

@@ -13,7 +13,7 @@ import pytest
 from service.app import create_app
 from service.scoring import score as module
 from service.scoring.engine import Job, UnusableJob
-from service.scoring.outputs import Parquet
+from service.scoring.parquet import Parquet
 from service.scoring.score import Summary, score
 from service.settings import Settings
 from service.tasks.base import Images
