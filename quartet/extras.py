@@ -1,4 +1,4 @@
-"""The parts of Quartet that a plain `pip install quartet` leaves out, and the line that installs each."""
+"""The commands need more than the client does: one line says what is missing, and how to install it."""
 
 import sys
 from collections.abc import Iterator
@@ -9,18 +9,21 @@ _OWN = ("quartet", "service", "training")
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Ends the program with one line where an import inside the block finds a library of an extra missing.
+    """Ends the program with one line on Windows, or if an import inside the block fails.
 
     Args:
-        extra: as in `pip install 'quartet[extra]'`.
+        extra: the extra in pyproject.toml that the imports belong to.
     """
+    if sys.platform == "win32":
+        sys.exit("error: only the client runs on Windows. The service and the training need Linux, macOS or WSL.")
     try:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in _OWN:
             raise
+        # Not from the package index: `quartet` is another project there.
         sys.exit(
-            f"error: {missing} is not installed here: pip install 'quartet[{extra}]', or in a clone "
-            f"{sys.executable} -m pip install -c constraints.txt -e '.[{extra}]'."
+            f"error: {missing} is not installed. In the clone of Quartet, run: "
+            f"{sys.executable} -m pip install -c constraints.txt -e '.[{extra}]'"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from quartet.command_line import main
 from tests.server import ROOT, Server
 
 BASE = ["httpx", "tqdm"]
@@ -93,7 +94,15 @@ def test_a_missing_extra_is_named_in_one_line(python: Path, tmp_path: Path, comm
     ended = run(python, "-m", *command.split(), folder=tmp_path)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert f"pip install 'quartet[{extra}]'" in line
+    assert f"pip install -c constraints.txt -e '.[{extra}]'" in line
+    assert "quartet[" not in line  # another project's name on the package index
+
+
+def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    for command in ("serve", "train"):
+        with pytest.raises(SystemExit, match="need Linux, macOS or WSL"):
+            main([command, "x"] if command == "train" else [command])
 
 
 def test_the_client_needs_nothing_else(python: Path, server: Server, tmp_path: Path):

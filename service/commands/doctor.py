@@ -136,8 +136,7 @@ def advise(
     advice = []
     if driver and driver.gpus and problem:
         advice.append(
-            "There is a GPU, but it cannot serve. In a clone, `make install-gpu` installs the CUDA libraries; "
-            "elsewhere `pip install 'quartet[cuda]'` does."
+            "There is a GPU, but it cannot serve: in the clone, `make install-gpu` installs the CUDA libraries."
         )
     if driver and not problem and settings.device == "auto":
         advice.append("With QUARTET_DEVICE=cuda the service refuses to start without its GPU; auto would use the CPU.")
