@@ -49,13 +49,14 @@ class AsyncClient:
 
     All methods raise `Problem` (in the class of the failure) for what the server refuses, `Unreachable` where there is
     no answer, and `InvalidItem` for what cannot be sent. An item that fails ends the call, or with `errors="return"`
-    stands as an error in its place. What is answered 429, 502, 503 or 504, and what breaks off, is sent again until
-    `retry_for` has passed, not before `Retry-After`, and at a time that differs by chance.
+    stands as an error in its place. A request is retried with backoff and jitter until `retry_for` has passed, and not
+    before `Retry-After`, if it is answered 429, 502, 503 or 504, if no connection is made, or if the connection breaks.
+    A host name that does not exist and an invalid certificate fail at once.
 
     Args:
         url: where the server answers.
-        timeout: seconds without a sign of life after which an answer is given up.
-        retry_for: seconds for which a request that may succeed later is sent again; 0 for never.
+        timeout: seconds without any data from the server after which a request times out.
+        retry_for: seconds for which a request that may succeed later is retried; 0 disables retries.
         concurrency: the most requests under way at a time.
         headers: sent with every request.
         transport: of httpx, carries the requests instead of the network.

@@ -1,8 +1,11 @@
-"""One request to the service: sent again where that helps, and failures as typed errors."""
+"""One request to the service: retries, and failures as typed errors."""
 
 import asyncio
 import json
+import logging
 import random
+import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -14,14 +17,18 @@ import httpx
 from quartet import __version__
 from quartet.errors import Problem, QuartetError, Unreachable, problem
 
+logger = logging.getLogger("quartet")
+
 _T = TypeVar("_T")
-# 502 is a proxy's word for a server that is being replaced.
+# 502 is what a proxy answers while the server behind it restarts.
 _TRY_AGAIN = {
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.BAD_GATEWAY,
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
+# Failures of the request itself, which is never sent.
+_PERMANENT = (httpx.LocalProtocolError, httpx.ProxyError, httpx.UnsupportedProtocol)
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 8.0
 
 
@@ -30,8 +37,8 @@ class Connection:
 
     Args:
         url: where it answers; a path before `/v1` is kept.
-        timeout: seconds without a sign of life after which an answer is given up.
-        retry_for: seconds for which a request that may succeed later is sent again.
+        timeout: seconds without any data from the server after which a request times out.
+        retry_for: seconds for which a request that may succeed later is retried, connection failures included.
         concurrency: the most requests at a time.
         headers: for every request.
         transport: carries the requests instead of the network.
@@ -73,7 +80,9 @@ class Connection:
         params: Mapping[str, Any] | None = None,
         **body: Any,
     ) -> _T:
-        """Sends a request, again where there may be an answer later, and gives what `receive` makes of the answer.
+        """Sends a request, retries it if it may succeed later, and returns what `receive` makes of the answer.
+
+        Every request of the API is idempotent, so it is also retried if the server may have received it.
 
         Args:
             method: of HTTP.
@@ -88,6 +97,7 @@ class Connection:
         """
         query = {name: _query_value(value) for name, value in (params or {}).items() if value is not None}
         backoff = _Backoff(self._retry_for)
+        warned = False
         while True:
             try:
                 async with self._http.stream(method, path, params=query, **body) as response:
@@ -100,23 +110,34 @@ class Connection:
             except httpx.TransportError as error:
                 failure = Unreachable(self._explain(error))
                 failure.__cause__ = error
-                # Where there has never been a server, nobody waits for it to come back.
-                again = self._reached and not isinstance(error, httpx.UnsupportedProtocol | httpx.ProxyError)
+                again = self._may_pass(error)
             delay = backoff.delay(failure.retry_after if isinstance(failure, Problem) else None)
             if not again or delay is None:
                 raise failure
+            if isinstance(failure, Unreachable) and not warned:
+                warned = True
+                logger.warning("%s Retrying for up to %g s.", failure, self._retry_for)
             await asyncio.sleep(delay)
+
+    def _may_pass(self, error: httpx.TransportError) -> bool:
+        """Whether the request may succeed when it is sent again."""
+        if isinstance(error, _PERMANENT) or isinstance(_system_error(error), ssl.SSLCertVerificationError):
+            return False
+        # A container's name may disappear while it restarts; a name that has never worked is probably misspelt.
+        return self._reached or not _is_unknown_host(error)
 
     def _explain(self, error: httpx.TransportError) -> str:
         if isinstance(error, httpx.TimeoutException):
-            return f"{self.url} gave no sign of life for {self._timeout:g} s."
+            return f"{self.url} timed out after {self._timeout:g} s."
+        if _is_unknown_host(error):
+            return f"{self.url}: there is no such host ({error})."
         if isinstance(error, httpx.ConnectError):
             return f"{self.url} cannot be reached ({error}): is the server running there?"
         return f"{self.url} broke off ({error or type(error).__name__})."
 
 
 class _Backoff:
-    """The pauses before a request is sent again, which differ by chance: those refused together come back apart."""
+    """Exponential backoff with jitter."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -126,15 +147,34 @@ class _Backoff:
         """The seconds to wait.
 
         Args:
-            stated: the least that the server asks for.
+            stated: the shortest delay that the server asks for.
 
         Returns:
-            None where that would be too late.
+            None if the time is up, or would be up before the stated delay.
         """
+        remaining = self._end - time.monotonic()
         least = self._next if stated is None else stated
         self._next = min(2 * self._next, _LONGEST_DELAY)
         wait = least * random.uniform(1, 1.5)  # noqa: S311 - not for cryptography
-        return wait if time.monotonic() + wait <= self._end else None
+        if stated is None:
+            wait = min(wait, remaining)
+        return wait if remaining > 0 and wait <= remaining else None
+
+
+def _system_error(error: httpx.TransportError) -> OSError | None:
+    """The error of the operating system or of TLS behind a failure, if there is one."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _is_unknown_host(error: httpx.TransportError) -> bool:
+    """Whether the name server has answered that there is no such host."""
+    cause = _system_error(error)
+    return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
 
 
 def _query_value(value: Any) -> str:

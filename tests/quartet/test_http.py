@@ -2,10 +2,16 @@
 
 import json
 import os
-from collections.abc import AsyncIterator
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -90,16 +96,106 @@ async def test_what_cannot_change_is_not_sent_again(pauses: list[float]):
     assert len(sent) == 1
 
 
-async def test_a_server_that_goes_away_is_waited_for_but_not_one_that_never_was(pauses: list[float]):
-    gone = httpx.ConnectError("refused")
-    client, sent = answering(gone)
+async def test_a_connection_that_fails_or_breaks_is_retried(pauses: list[float], caplog: pytest.LogCaptureFixture):
+    refused = httpx.ConnectError("refused")
+    client, sent = answering(refused, refused, httpx.ReadError(""), MODELS)
+    assert await client.models() == []
+    assert len(sent) == 4
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "http://quartet cannot be reached (refused): is the server running there? Retrying for up to 30 s."
+    )
+
+
+async def test_the_last_attempt_comes_when_the_time_is_up(pauses: list[float]):
+    client, sent = answering(httpx.ConnectError("refused"))
     with pytest.raises(quartet.Unreachable, match="is the server running there"):
         await client.models()
-    assert len(sent) == 1
-    client, sent = answering(MODELS, gone, httpx.ReadError(""), MODELS)
+    assert sum(pauses) == pytest.approx(30)
+    assert len(sent) == len(pauses) + 1
+
+
+@pytest.fixture
+def late_server() -> Iterator[str]:
+    """The URL of a server whose port opens after half a second."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "14")
+            self.end_headers()
+            self.wfile.write(b'{"models": []}')
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+    server.server_bind()  # keeps the port; connections are refused until it listens
+
+    def serve() -> None:
+        time.sleep(0.5)
+        server.server_activate()
+        server.serve_forever(0.01)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_a_server_that_starts_is_waited_for(late_server: str):
+    async with quartet.AsyncClient(late_server) as client:
+        assert await client.models() == []
+
+
+def test_a_server_that_starts_is_waited_for_without_a_loop(late_server: str):
+    with quartet.Client(late_server) as client:
+        assert client.models() == []
+
+
+async def test_without_retries_a_refused_connection_fails_at_once(late_server: str):
+    async with quartet.AsyncClient(late_server, retry_for=0) as client:
+        with pytest.raises(quartet.Unreachable, match="is the server running there"):
+            await client.models()
+        async with quartet.AsyncClient(late_server) as patient:  # until the port is open, for the fixture
+            await patient.models()
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "there is no such host"),
+        (ssl.SSLCertVerificationError("self-signed certificate"), "cannot be reached .*self-signed"),
+    ],
+)
+async def test_an_unknown_host_and_an_invalid_certificate_fail_at_once(
+    failure: OSError, words: str, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise failure
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    async with quartet.AsyncClient("http://quartet.example") as client:
+        with pytest.raises(quartet.Unreachable, match=words):
+            await client.models()
+    assert pauses == []
+
+
+async def test_the_name_of_a_server_that_has_answered_may_disappear_for_a_while(pauses: list[float]):
+    unknown = httpx.ConnectError("unknown")
+    unknown.__cause__ = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    client, sent = answering(MODELS, unknown, MODELS)
     await client.models()
     await client.models()
-    assert len(sent) == 4
+    assert len(sent) == 3
+
+
+async def test_a_request_that_cannot_be_sent_is_not_retried(pauses: list[float]):
+    client, sent = answering(httpx.LocalProtocolError("Illegal header value"))
+    with pytest.raises(quartet.Unreachable, match="Illegal header value"):
+        await client.models()
+    assert (len(sent), pauses) == (1, [])
 
 
 async def test_a_problem_has_its_fields(pauses: list[float]):
