@@ -1,5 +1,6 @@
 """The manifests fit Kubernetes' schemas, one another, and the service."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,15 +24,24 @@ CUSTOM = {"ServiceMonitor", "ScaledObject"}
 Resource = dict[str, Any]
 
 
-def rendered(overlay: str) -> list[Resource]:
+def rendered(folder: Path) -> list[Resource]:
     """What `kubectl apply -k` would send."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
-    done = subprocess.run(
-        ["kubectl", "kustomize", FOLDER / "overlays" / overlay], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True)
     assert not done.stderr
     return list(yaml.safe_load_all(done.stdout))
+
+
+def with_component(name: str, folder: Path) -> list[Resource]:
+    """The base, in the namespace of the overlays, and a component."""
+    kustomization = {
+        "namespace": yaml.safe_load((FOLDER / "overlays" / "cpu" / "kustomization.yaml").read_text())["namespace"],
+        "resources": [os.path.relpath(FOLDER / "base", folder)],
+        "components": [os.path.relpath(FOLDER / "components" / name, folder)],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return rendered(folder)
 
 
 def plain(path: Path) -> list[Resource]:
@@ -68,9 +78,12 @@ def test_a_slip_would_be_noticed():
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])
 def test_an_overlay(overlay: str):
-    resources = rendered(overlay)
+    resources = rendered(FOLDER / "overlays" / overlay)
     for resource in resources:
+        assert resource["kind"] not in CUSTOM  # would need a CRD
         validate(resource)
+    namespace = only(resources, "Namespace")["metadata"]["name"]
+    assert {each["metadata"].get("namespace", namespace) for each in resources} == {namespace}
     deployment = only(resources, "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -83,6 +96,8 @@ def test_an_overlay(overlay: str):
     assert settings.device == ("cuda" if overlay == "gpu" else "cpu")
     assert pod["terminationGracePeriodSeconds"] >= settings.drain_seconds + settings.shutdown_timeout + 10
     readiness = container["readinessProbe"]
+    assert readiness["failureThreshold"] >= 3
+    assert readiness["timeoutSeconds"] >= 2
     assert settings.drain_seconds > 2 * readiness["periodSeconds"] * readiness["failureThreshold"]
     assert container["ports"] == [{"name": "http", "containerPort": settings.port}]
     assert {"name": "models", "mountPath": str(settings.models), "readOnly": True} in container["volumeMounts"]
@@ -91,11 +106,7 @@ def test_an_overlay(overlay: str):
     probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     assert {probe["path"] for probe in probes} <= routes
     assert {probe["port"] for probe in probes} == {"http"}
-    monitor = only(resources, "ServiceMonitor")["spec"]
-    assert monitor["endpoints"][0]["path"] in routes
     service = only(resources, "Service")
-    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     for selector in (
         deployment["spec"]["selector"]["matchLabels"],
@@ -114,14 +125,26 @@ def test_an_overlay(overlay: str):
         assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_the_autoscalers_ask_for_a_metric_that_there_is(tiny_models: Path):
+def test_the_monitor_selects_the_service(tmp_path: Path):
+    resources = with_component("monitoring", tmp_path)
+    monitor = only(resources, "ServiceMonitor")["spec"]
+    assert monitor["endpoints"][0]["path"] in {
+        route.path for route in health.router.routes if isinstance(route, APIRoute)
+    }
+    labels = only(resources, "Service")["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_autoscalers_ask_for_a_metric_that_there_is(tiny_models: Path, tmp_path: Path):
     exposed = {metric.name for metric in create_app(Settings(models=tiny_models)).metrics.registry.collect()}
-    autoscaler = only(rendered("cpu"), "HorizontalPodAutoscaler")
+    autoscaler = only(rendered(FOLDER / "overlays" / "cpu"), "HorizontalPodAutoscaler")
     names = [metric["pods"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"] if metric["type"] == "Pods"]
     (rule,) = yaml.safe_load((FOLDER / "components" / "autoscaling" / "prometheus-adapter.yaml").read_text())["rules"][
         "custom"
     ]
     assert names == [rule["name"]["as"]]
-    query = only(rendered("gpu"), "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+    scaled = only(with_component("keda", tmp_path), "ScaledObject")
+    query = scaled["spec"]["triggers"][0]["metadata"]["query"]
+    assert f'namespace="{scaled["metadata"]["namespace"]}"' in query
     for text in (*names, rule["metricsQuery"], query):
         assert set(re.findall(r"quartet_\w+", text)) <= exposed
