@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOWEST := .venv-lowest
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help serve install-gpu doctor gpu-check test test-ray lint format bench torture training train-classification clean
+.PHONY: help serve install-gpu doctor gpu-check test test-lowest test-ray lint format bench torture training train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -23,6 +24,9 @@ gpu-check: $(VENV)/.test $(VENV)/.gpu ## check and measure the GPU of this machi
 
 test: $(VENV)/.test ## install what the tests need and run them all
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-lowest: $(LOWEST)/.installed ## run the tests of the service with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/service
 
 test-ray: $(VENV)/.test ## install Ray and run the tests on a local one
 	@$(PIP) --editable '.[test,ray]'
@@ -53,7 +57,7 @@ train-classification: $(VENV)/.training ## train the CNN on CIFAR-10 and publish
 	$(BIN)/python -m training classification --data "$(DATA)" --precision bfloat16 --publish --resume
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -79,3 +83,14 @@ $(VENV)/.test: $(FILES) | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"
 	@$(PIP) --editable '.[test,lint]'
 	@touch $(VENV)/.serve $(VENV)/.training $@
+
+# The service's direct dependencies in their lowest versions; the tools of the tests as they are pinned.
+TOOLS = $(shell grep -E '^(hypothesis|onnx|psutil|pytest|pytest-asyncio|pytest-xdist)==' constraints.txt)
+$(LOWEST)/.installed: $(FILES) | $(BIN)/python
+	@echo "installing the lowest versions of what the service needs into $(LOWEST) …"
+	@$(BIN)/python -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra score \
+	  --python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt pyproject.toml
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/versions.txt $(TOOLS)
+	@touch $@

@@ -1,0 +1,81 @@
+"""Every package that the code imports is declared in pyproject.toml, in the extra that the code needs."""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.server import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FOLDERS = {
+    "quartet": None,
+    "service": "server",
+    "training": "training",
+    "deploy": "ray",
+    "benchmarks": "test",
+    "tests": "test",
+}
+# Modules that need a further extra.
+EXTRAS = {
+    "service/scoring/parquet.py": "score",
+    "service/scoring/sources.py": "score",
+    "service/scoring/on_ray.py": "ray",
+    "benchmarks/on_ray.py": "ray",
+    "tests/deploy/test_ray.py": "ray",
+}
+# The client takes and returns their objects in programs that have them.
+OPTIONAL = {"quartet": {"numpy", "pandas", "pillow"}}
+DISTRIBUTIONS = packages_distributions()
+
+
+def declared(extra: str | None) -> set[str]:
+    """The names of what is installed with an extra."""
+    lines = PROJECT["dependencies"] + (PROJECT["optional-dependencies"][extra] if extra else [])
+    names = set()
+    for requirement in map(Requirement, lines):
+        if requirement.name == PROJECT["name"]:
+            names |= set().union(*map(declared, requirement.extras))
+        else:
+            names.add(canonicalize_name(requirement.name))
+    return names
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The packages of others that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                modules = [alias.name for alias in names]
+            case ast.ImportFrom(module=str(module), level=0):
+                modules = [module]
+            case _:
+                continue
+        tops = {module.partition(".")[0] for module in modules}
+        yield from tops - sys.stdlib_module_names - FOLDERS.keys()
+
+
+def undeclared(folder: str) -> Iterator[str]:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        allowed = declared(FOLDERS[folder]) | declared(EXTRAS.get(name)) | OPTIONAL.get(folder, set())
+        for package in imported(path):
+            distributions = set(map(canonicalize_name, DISTRIBUTIONS.get(package, [package])))
+            if not distributions & allowed:
+                yield f"{name}: {package}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_import_is_declared(folder: str):
+    assert list(undeclared(folder)) == []
+
+
+def test_an_extra_brings_those_that_it_names():
+    assert {"httpx", "fastapi", "torch"} <= declared("test")
+    assert "pyarrow" not in declared("server")
