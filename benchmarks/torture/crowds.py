@@ -12,6 +12,15 @@ from benchmarks.torture.wire import Connection, Gone, head
 # Clients that are no crowd; what they reach alone is what the service can do.
 _FEW = 8
 _FEW_SECONDS = 3.0
+# What a storm of retries must leave of that, and the longest wait that a refusal may ask for.
+_LEAST_SHARE = 0.95
+_LONGEST_RETRY_AFTER = 30.0
+# Clients that honour Retry-After among a storm, and how many of their requests must be served in the end.
+_POLITE = 16
+_LEAST_SERVED = 0.9
+# Clients that keep a model busy beside an explanation, and the longest that one may take.
+_BUSY = 24
+_LONGEST_EXPLANATION = 2.0
 
 
 @dataclass(slots=True)
@@ -22,6 +31,7 @@ class _Crowd:
         waits: seconds of each answered request, from its sending.
         in_time: how many of them were answered within the crowd's time.
         came_back: requests that were sent again when a refusal said so; `served`: of these, how many were answered.
+        longest_retry_after: seconds that a refusal asked for at most.
     """
 
     waits: list[float] = field(default_factory=list)
@@ -29,13 +39,37 @@ class _Crowd:
     came_back: int = 0
     served: int = 0
     refusals: int = 0
+    longest_retry_after: float = 0.0
 
 
-async def _crowd(strike: Strike, clients: int, seconds: float, path: str, body: bytes, *, counted: bool) -> _Crowd:
-    """Clients that each send at once again what was answered, and what was refused when they were told to."""
+async def _crowd(
+    strike: Strike,
+    clients: int,
+    seconds: float,
+    path: str,
+    body: bytes,
+    *,
+    counted: bool,
+    media_type: str = "application/json",
+    retries_at_once: bool = False,
+    reconnects: bool = False,
+) -> _Crowd:
+    """Clients that each send at once again what was answered, and what was refused when they were told to.
+
+    Args:
+        strike: of which they are a part.
+        clients: how many.
+        seconds: for which they go on.
+        path: of the route.
+        body: of each request.
+        counted: whether their answers are the attack's.
+        media_type: of the body.
+        retries_at_once: whether they do not wait after a refusal.
+        reconnects: whether each request has a connection of its own.
+    """
     crowd = _Crowd()
     end = time.perf_counter() + seconds
-    request = head(path, len(body), "application/json") + body
+    request = head(path, len(body), media_type) + body
 
     async def client() -> None:
         connection: Connection | None = None
@@ -49,7 +83,8 @@ async def _crowd(strike: Strike, clients: int, seconds: float, path: str, body: 
                 outcome = answer.status
                 if outcome != 200:
                     pause = float(answer.headers.get("retry-after", 1))
-                if answer.headers.get("connection", "").lower() == "close":
+                    crowd.longest_retry_after = max(crowd.longest_retry_after, pause)
+                if reconnects or answer.headers.get("connection", "").lower() == "close":
                     connection.close()
                     connection = None
             except Gone:
@@ -65,7 +100,7 @@ async def _crowd(strike: Strike, clients: int, seconds: float, path: str, body: 
                 crowd.served += refused
             refused = outcome == 429
             crowd.refusals += refused
-            await asyncio.sleep(min(pause, max(0.0, end - now)))
+            await asyncio.sleep(0.001 if retries_at_once else min(pause, max(0.0, end - now)))
         if connection:
             connection.close()
 
@@ -104,3 +139,66 @@ async def crowd_predict(strike: Strike) -> None:
 async def crowd_detect(strike: Strike) -> None:
     """320 clients with 4 photographs of 640 x 480 each on /v1/detect."""
     await _too_many(strike, 320, "/v1/detect", payloads.photographs(4))
+
+
+async def _storm(strike: Strike, *, reconnects: bool) -> None:
+    (image,) = payloads.photographs(1)
+
+    async def crowd(clients: int, seconds: float, *, polite: bool, counted: bool = False) -> _Crowd:
+        return await _crowd(
+            strike, clients, seconds, "/v1/detect", image, counted=counted, media_type="image/jpeg",
+            retries_at_once=not polite, reconnects=reconnects and not polite,
+        )  # fmt: skip
+
+    rates = [(await crowd(_FEW, _FEW_SECONDS, polite=True)).in_time / _FEW_SECONDS for _ in range(2)]
+    await strike.begin()
+    storm, polite = await asyncio.gather(
+        crowd(400, strike.seconds, polite=False, counted=True), crowd(_POLITE, strike.seconds, polite=True)
+    )
+    rate, best = (storm.in_time + polite.in_time) / strike.seconds, max(rates)
+    share = rate / best if best else 0.0
+    longest = max(storm.longest_retry_after, polite.longest_retry_after)
+    strike.note(f"{rate:.1f} images/s answered, {share:.0%} of the {best:.1f} of {_FEW} clients alone")
+    strike.note(f"Retry-After was {longest:.0f} s at most")
+    strike.note(
+        f"{_POLITE} clients that honour it got {len(polite.waits)} answers; of {polite.came_back} requests that came "
+        f"back after a refusal {polite.served} were served"
+    )
+    strike.require(share >= _LEAST_SHARE, f"less than {_LEAST_SHARE:.0%} of the throughput of {_FEW} clients")
+    strike.require(longest <= _LONGEST_RETRY_AFTER, f"Retry-After is over {_LONGEST_RETRY_AFTER:g} s")
+    strike.require(polite.came_back > 0, "no client that honours Retry-After came back")
+    strike.require(polite.served >= _LEAST_SERVED * polite.came_back, "clients that honour Retry-After are not served")
+
+
+@attack(seconds=60)
+async def retries(strike: Strike) -> None:
+    """400 clients on /v1/detect that retry at once when they are refused, and 16 that honour Retry-After."""
+    await _storm(strike, reconnects=False)
+
+
+@attack(seconds=60)
+async def retries_reconnecting(strike: Strike) -> None:
+    """The same, but each retry has a connection of its own."""
+    await _storm(strike, reconnects=True)
+
+
+@attack(seconds=20)
+async def explain_busy(strike: Strike) -> None:
+    """24 clients keep the model of /v1/classify-text busy, and another one has a text of 100 words explained."""
+    text, explained = payloads.texts_json(1, 100), payloads.texts_json(1, 100)
+    request = head("/v1/classify-text?explain=true", len(explained), "application/json") + explained
+    waits = []
+    await strike.begin()
+
+    async def explaining() -> None:
+        while strike.left > 0:
+            began = time.perf_counter()
+            await strike.ask(request)
+            waits.append(time.perf_counter() - began)
+
+    busy = _crowd(strike, _BUSY, strike.seconds, "/v1/classify-text", text, counted=False)
+    crowd, _ = await asyncio.gather(busy, explaining())
+    longest = max(waits, default=float("inf"))
+    strike.note(f"{len(waits)} explanations took {statistics.median(waits):.2f} s (median), {longest:.2f} s (longest)")
+    strike.note(f"{len(crowd.waits)} texts took {1000 * statistics.median(crowd.waits):.0f} ms (median)")
+    strike.require(longest < _LONGEST_EXPLANATION, f"an explanation took over {_LONGEST_EXPLANATION:g} s")

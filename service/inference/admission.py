@@ -1,17 +1,22 @@
-"""Admission to one model's queue: who may wait, who is refused, and when those who were refused shall come back."""
+"""Admission to one model's queue: which calls may wait, which are refused, and when those should be retried."""
 
 import asyncio
 import math
 import random
 import time
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Hashable
 
 from service.errors import Draining, Overloaded
 from service.inference.context import Context
 from service.inference.scheduler import Flow, Scheduler
 
-# Those who were refused are told to come back so much further apart than the model would need for them.
+# Retries are spaced by so many times what the model would need for them.
 _SPACING = 2.0
+# The longest wait that a refusal asks for, in seconds.
+MAX_RETRY_AFTER = 30.0
+# Refused callers that are remembered with the time of their retry.
+_MAX_RETRIES = 4096
 # A wait so short needs no thought.
 _NEGLIGIBLE_SECONDS = 0.005
 # A call is admitted with all its items up to two batches or so many; those after them wait for room.
@@ -50,10 +55,10 @@ class Admission:
         # Items of calls whose bodies are being read, and since when.
         self._unread = 0
         self._reading: deque[tuple[float, Context]] = deque()
-        # Until when those that were refused have been told to stay away, and how many items a call has whose body did
-        # not tell.
-        self._promised = 0.0
-        self._items_per_call = 1.0
+        # The time of the last retry that was asked for, and the times of those that have not come yet, by their owners.
+        self._last_retry = 0.0
+        self._retries: OrderedDict[Hashable, float] = OrderedDict()
+        self._items_per_call = 1.0  # of calls whose bodies have not come
 
     def prepared(self, busy: float) -> None:
         """Learns what an item costs before it is queued: a core was busy with it for so many seconds."""
@@ -167,19 +172,31 @@ class Admission:
         if left <= 0:
             context.check()
         if full:
-            raise self._refusal(
-                f"{len(queue)} items wait already and at most {self._max_queue} may", wait - left, count
-            )
+            why = f"{len(queue)} items wait already and at most {self._max_queue} may"
+            raise self._refusal(why, wait - left, count, context)
         if wait > left:
             why = f"The wait would be about {wait:.1f} s, longer than the {left:.1f} s that this request may wait"
-            raise self._refusal(why, wait - left, count)
-        # Near a bound chance decides about new calls (random early detection; Floyd and Jacobson 1993). Otherwise
-        # those who ask again at once would take all that becomes free, and nothing would be left for those who come
-        # back when they were told to.
+            raise self._refusal(why, wait - left, count, context)
         filled = max(wait / left, (queued + reserved) / self._max_queue)
-        new = not context.admitted and not context.reserved and not context.next_round
-        if new and filled > 0.5 and random.random() < 2 * filled - 1:  # noqa: S311 - chance, no secret
-            raise self._refusal(f"Others wait for {wait:.1f} s already, and not all requests can be let in", 0.0, count)
+        if filled > 0.5 and not context.admitted and not context.reserved and not context.next_round:
+            self._ration(filled, wait, count, context)
+
+    def _ration(self, filled: float, wait: float, count: int, context: Context) -> None:
+        """Decides about a new call near a bound.
+
+        Callers that retry when they were asked to are let in, those that retry sooner are not, and of the others chance
+        picks some (random early detection; Floyd and Jacobson 1993). Otherwise callers that retry at once would take
+        all the room that becomes free.
+        """
+        due = self._retries.get(context.owner)
+        if due is None:
+            if random.random() < 2 * filled - 1:  # noqa: S311 - chance, no secret
+                why = f"Others wait for {wait:.1f} s already, and not all requests can be let in"
+                raise self._refusal(why, 0.0, count, context)
+        elif due > time.monotonic():
+            raise self._refusal("This client was asked to retry later", 0.0, count, context)
+        else:
+            del self._retries[context.owner]
 
     def _reserve(self, count: int, context: Context) -> None:
         """Makes `count` the number of items that room is kept for."""
@@ -189,14 +206,26 @@ class Admission:
             self._reserved_lone += more
         context.reserved = count
 
-    def _refusal(self, why: str, seconds: float, count: int) -> Overloaded:
-        """A refusal of `count` items that says when to come back: in `seconds` at the earliest.
+    def _refusal(self, why: str, seconds: float, count: int, context: Context) -> Overloaded:
+        """A refusal of `count` items that says when to retry: in `seconds` at the earliest, each call at another time.
 
-        Those who are refused are told different times, as far apart as the model needs for twice as many.
+        A caller that comes too early is told the same time again, and one that came in time does not queue up anew.
         """
         now = time.monotonic()
-        self._promised = max(self._promised, now + max(0.0, seconds))
-        retry_after = self._promised - now
-        each = self._flow.seconds_per_item + self._seconds_to_prepare
-        self._promised += _SPACING * count * each
-        return Overloaded(f"{why}: try again later.", retry_after=retry_after)
+        due = self._retries.get(context.owner)
+        if due is not None and due <= now:
+            due = self._retries[context.owner] = now + min(max(1.0, seconds), MAX_RETRY_AFTER)
+        elif due is None:
+            latest = now + MAX_RETRY_AFTER
+            self._last_retry = max(self._last_retry, now + max(0.0, seconds))
+            due = self._last_retry
+            if due >= latest:  # more than can be told apart by then
+                due = now + random.uniform(MAX_RETRY_AFTER / 2, MAX_RETRY_AFTER)  # noqa: S311 - chance, no secret
+            each = self._flow.seconds_per_item + self._seconds_to_prepare
+            self._last_retry = min(self._last_retry + _SPACING * count * each, latest)
+            if context.owner is not None:
+                self._retries[context.owner] = due
+                self._retries.move_to_end(context.owner)
+                if len(self._retries) > _MAX_RETRIES:
+                    self._retries.popitem(last=False)
+        return Overloaded(f"{why}: try again later.", retry_after=due - now)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from service.errors import Abandoned, DeadlineExceeded
 
@@ -16,12 +16,14 @@ class Context:
     Args:
         timeout: seconds.
         priority: lower goes first.
+        owner: tells the callers apart: whoever is refused is known again by it; None where that does not matter.
         on_slow: called once, on the event loop, if the call takes longer than a tenth of a second or so; whoever
             made the call begins to watch its client then, which would cost a fast call more than it gains.
 
     Attributes:
         timeout: seconds that it may go without progress.
         priority: lower goes first.
+        owner: see above.
         single: whether it is known to have one item, which does not wait behind the calls of many.
         fixed: whether the deadline holds for the whole call, whatever progress it makes.
         deadline: when the call has gone without progress for too long, on the monotonic clock.
@@ -44,6 +46,7 @@ class Context:
         "fixed",
         "inference_seconds",
         "next_round",
+        "owner",
         "priority",
         "queue_seconds",
         "reserved",
@@ -53,10 +56,16 @@ class Context:
     )
 
     def __init__(
-        self, timeout: float = math.inf, *, priority: int = 0, on_slow: Callable[[], None] | None = None
+        self,
+        timeout: float = math.inf,
+        *,
+        priority: int = 0,
+        owner: Hashable = None,
+        on_slow: Callable[[], None] | None = None,
     ) -> None:
         self.timeout = timeout
         self.priority = priority
+        self.owner = owner
         self.deadline = time.monotonic() + timeout
         self.cancelled = self.fixed = self.single = self.admitted = False
         self.reserved = self.unread = 0

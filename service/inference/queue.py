@@ -16,7 +16,7 @@ from service.inference.context import Context
 DropReason = Literal["abandoned", "expired"]
 
 # The share of each batch that is kept for calls of low priority while others wait.
-_BACKGROUND_SHARE = 1 / 4
+_BACKGROUND_SHARE = 1 / 3
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +65,7 @@ class Queue:
 
     A call fills at most a quarter of a batch in a round, and a call of one item does not wait for the rounds at all:
     half of each batch is for such items. A lone item never waits for large calls, and lone items do not starve large
-    calls. Calls of low priority (above 0) get a quarter of each batch, and what the others leave.
+    calls. Calls of low priority (above 0) get a third of each batch, and what the others leave.
 
     Args:
         max_batch: the most items in a batch.

@@ -61,7 +61,8 @@ class Exchange(Request):
         self._media_type: str | None = None
         # Looked up once a request: it is asked for three times.
         self._declared: int = scope["quartet.length"] if "quartet.length" in scope else stated_length(scope)
-        self.context = Context(self.settings.timeout, on_slow=self.watch)
+        # The client's address and port: its connection, as far as this process can tell.
+        self.context = Context(self.settings.timeout, owner=scope.get("client"), on_slow=self.watch)
         self._lease: Lease | None = None
         self._watcher: asyncio.Task[None] | None = None
 

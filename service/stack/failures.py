@@ -1,5 +1,6 @@
 """How failures are answered: each family of routes has a format of its own for all of them."""
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ _SLUGS = {
 }
 # A client that hung up gets no response; this one is for the log (nginx's convention).
 _CLIENT_CLOSED_REQUEST = 499
+
+# The longest time for which a refusal is held back, in seconds.
+_LONGEST_HOLD = 1.0
 
 # The response to an internal error.
 INTERNAL = QuartetError("Something failed inside the server; its log has the details under this request's id.")
@@ -91,7 +95,13 @@ class ErrorFormats:
 
 
 async def send_failure(error: QuartetError, scope: Scope, send: Send) -> None:
-    """Sends the answer to an error, in the format of the request's family."""
+    """Sends the answer to an error, in the format of the request's family.
+
+    A refusal is held back for a part of the wait that it asks for, up to a second: so clients that retry at once cost
+    little.
+    """
+    if error.retry_after is not None:
+        await asyncio.sleep(min(_LONGEST_HOLD, error.retry_after / 4))
     failure = Failure.of(error)
     headers, body = scope["app"].errors.write(failure, scope)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -69,6 +69,7 @@ class ThinRoute(APIRoute):
             if exchange.streaming:
                 exchange.facts["problem"] = error.slug
                 raise
+            exchange.end()  # the version's lease and the queue's room are for others while the refusal is held back
             await send_failure(error, scope, send)
             return
         finally:

@@ -139,7 +139,11 @@ async def _read_images(exchange: Exchange, _manifest: Any, workers: Workers) -> 
             return _images_of_json(body, limit)
         return await workers.run(_images_of_json, body, limit)
     if media_type == "multipart/form-data":
-        return await read_form(exchange.headers, await exchange.read(), limit)
+        content_type, body = exchange.header(b"content-type"), await exchange.read()
+        if len(body) <= _INLINE_BYTES:
+            return read_form(content_type, body, limit)
+        # On a thread, of which there are few: a form and its files are twice in memory meanwhile.
+        return await workers.run(read_form, content_type, body, limit)
     raise UnsupportedMediaType(
         f"Content-Type {shown(media_type)} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
         'a multipart/form-data form with files, or application/json {"images": ["<base64>"]}.'

@@ -112,9 +112,9 @@ async def test_items_of_a_call_run_in_the_order_of_submission():
         ]
 
 
-async def test_low_priority_gets_a_quarter_of_each_batch_while_others_keep_the_model_busy():
+async def test_low_priority_gets_a_third_of_each_batch_while_others_keep_the_model_busy():
     model = Gated()
-    async with batcher_of(model, max_batch=8) as (batcher, _):
+    async with batcher_of(model, max_batch=6) as (batcher, _):
         enqueue(batcher, ["plug"])
         await model.entered()
         background = enqueue(batcher, ["late"] * 16, priority=1)
@@ -139,5 +139,5 @@ async def test_batches_of_one_item_are_shared_with_low_priority_too():
         model.release(12)
         for _ in range(12):
             await model.entered()
-        assert [index for index, item in enumerate(model.seen) if item == "late"] == [4, 8]
+        assert [index for index, item in enumerate(model.seen) if item == "late"] == [3, 6]
         model.release(100)
