@@ -28,6 +28,8 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _JPEG_START, _SCAN, _EXIF = b"\xff\xd8\xff", b"\xff\xda", b"Exif\x00\x00"
 # Color spaces that Pillow converts.
 _INVERTED = ("CMYK", "YCCK")
+# Pillow's WebP decoder holds the GIL for about 4 ms per megapixel while it copies the pixels.
+_MAX_WEBP_PIXELS = 16_000_000
 # A progressive JPEG has about ten scans.
 _PLAIN_SCANS = 16
 # Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
@@ -60,7 +62,7 @@ class EncodedImage:
 
         Raises:
             UndecodableImage: `data` is empty, no image of a known format, or a JPEG of too many scans.
-            ImageTooLarge: the header declares more than `max_pixels` pixels.
+            ImageTooLarge: the header declares more than `max_pixels` pixels, or more than are read of its format.
         """
         if not data:
             raise UndecodableImage("The image is empty: send the bytes of a file.")
@@ -126,6 +128,11 @@ class EncodedImage:
             ) from None
         except Exception as error:  # a plug-in may raise anything on a damaged header
             raise UndecodableImage(f"The image's header cannot be read ({error}): check the file.") from error
+        if image.format == "WEBP" and image.width * image.height > _MAX_WEBP_PIXELS:
+            raise ImageTooLarge(
+                f"The WebP image has {image.width} x {image.height} pixels; at most {_MAX_WEBP_PIXELS} are accepted in "
+                "this format. Send a smaller one, or a JPEG."
+            )
         return cls(data, image.width, image.height, pillow=image)
 
     def decode(self, channels: int, min_height: int = 0, min_width: int = 0) -> UInt8Array:

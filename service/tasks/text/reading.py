@@ -12,6 +12,8 @@ PAD, UNKNOWN = 0, 1
 
 # Characters that are tokenised at once; the encoding of a character takes some hundred bytes.
 _PART = 20_000
+# Characters of a text that are tokenised at most, which takes up to a second; of the rest only the words are counted.
+_MOST_TOKENISED = 100_000
 _SPACE = re.compile(r"\s")
 
 
@@ -23,7 +25,7 @@ class Reading:
         ids: int64, shape (tokens,); at least one.
         tokens: words that were read.
         unknown: of these, how many are not in the vocabulary.
-        cut_off: words beyond the length that the model reads.
+        cut_off: words beyond the length that the model reads; of a long text those between white space.
         offsets: where each word that was read begins and ends in the text.
     """
 
@@ -46,7 +48,10 @@ def read_text(tokenizer: Tokenizer, text: str, length: int) -> Reading:
     offsets: list[tuple[int, int]] = []
     words = 0
     for start, part in _parts(text):
-        # Of the two, this one lets other threads work meanwhile.
+        if len(ids) >= length or start >= _MOST_TOKENISED:
+            words += len(part.split())
+            continue
+        # Unlike `encode`, this releases the GIL.
         (encoding,) = tokenizer.encode_batch([part])
         words += len(encoding.ids)
         room = length - len(ids)

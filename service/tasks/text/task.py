@@ -1,5 +1,6 @@
 """The task `text`: classify-text."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 from tokenizers import Tokenizer
 
-from service.errors import BodyTooLarge, InvalidRequest
+from service.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
@@ -18,9 +19,9 @@ from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
 
-# Characters that are tokenised on the event loop; a longer text goes to a thread.
-_INLINE_CHARACTERS = 20_000
-# A text that is longer would keep that thread for seconds, and the model reads its beginning alone.
+# Characters that are tokenised on the event loop, which takes a millisecond or two; a longer text goes to a thread.
+# Outside of ASCII a single character may be normalised to twenty.
+_INLINE_ASCII, _INLINE_CHARACTERS = 4_000, 500
 _MOST_CHARACTERS = 4_000_000
 # An explanation runs the model once for every word.
 _MOST_EXPLAINED = 8
@@ -103,8 +104,11 @@ async def classify_text(call: TextCall) -> Results:
     results = await map_with_pauses(call.context, describe, readings, rows)
     if options.explain:
         _check_explanations(call, sum(reading.tokens for reading in readings))
+        began, explained, total = time.monotonic(), 0, sum(reading.tokens for reading in readings)
         for result, text, reading, (probabilities, *_) in zip(results, texts, readings, rows, strict=True):
             result["words"] = await _explain(call, text, reading, probabilities)
+            explained += reading.tokens
+            _check_pace(call, total - explained, (time.monotonic() - began) / explained)
     return Results(results)
 
 
@@ -114,7 +118,7 @@ async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
     length = call.manifest.max_length
     pauses = Pauses(call.context)
     for index, text in enumerate(texts):
-        if len(text) > _INLINE_CHARACTERS:
+        if len(text) > (_INLINE_ASCII if text.isascii() else _INLINE_CHARACTERS):
             reading = await call.in_background(read_text, call.companion, text, length)
         else:
             reading = read_text(call.companion, text, length)
@@ -135,6 +139,15 @@ def _check_explanations(call: TextCall, items: int) -> None:
         raise InvalidRequest(
             f"Explaining {items} words would take about {seconds:.0f} s, longer than the {left:g} s that a request "
             "may take: send fewer or shorter texts."
+        )
+
+
+def _check_pace(call: TextCall, words: int, seconds_per_word: float) -> None:
+    """Ends a call whose other explanations would not be ready in time; the estimate beforehand was too low."""
+    if words * seconds_per_word > call.context.deadline - time.monotonic():
+        raise DeadlineExceeded(
+            f"Explaining {words} more words would take about {words * seconds_per_word:.0f} s, longer than this "
+            "request may take: send fewer or shorter texts."
         )
 
 

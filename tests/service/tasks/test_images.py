@@ -203,6 +203,9 @@ def test_any_flipped_byte_is_an_image_or_undecodable():
 def test_a_png_is_refused_by_its_header_before_it_is_decoded():
     process = psutil.Process()
     before = process.memory_info().rss
+    webp = encode(np.zeros((4096, 4096), np.uint8), "WEBP", lossless=True, method=0)
+    with pytest.raises(ImageTooLarge, match="4096 x 4096 pixels; at most 16000000"):
+        EncodedImage.open(webp)
     with pytest.raises(ImageTooLarge, match="60000 x 60000"):
         EncodedImage.open(png_header(60_000, 60_000), 50_000_000)
     assert process.memory_info().rss - before < 20_000_000

@@ -1,11 +1,14 @@
 """POST /v1/classify-text with a model that counts words."""
 
+import time
+
 import httpx
 import pytest
 
 from service.app import create_app
 from service.settings import Settings
 from service.tasks.text.task import ClassifyTextAnswer
+from tests.gated import rerun
 from tests.tiny_text import LONGEST, write_topics
 
 
@@ -118,3 +121,27 @@ async def test_explanations_of_many_texts_are_refused(client):
     response = await classify(client, ["cat"] * 9, explain="true")
     assert response.status_code == 422
     assert "at most 8 texts" in response.json()["detail"]
+
+
+async def test_explanations_that_turn_out_too_slow_end_early(models):
+    app = create_app(Settings(models=models, device="cpu", threads=1, timeout=3))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        batcher = app.repository.models["topics"].batcher
+        run = batcher.flow.run
+        explained = 0
+
+        def slow(items):
+            nonlocal explained
+            explained += len(items)
+            time.sleep(0.05 * len(items))
+            return run(items)
+
+        rerun(batcher, slow)
+        batcher.flow.seconds_per_item = 1e-6  # what an item cost until now
+        response = await classify(client, ["cat " * LONGEST] * 8, explain="true")
+    assert response.status_code == 504
+    assert "more words would take about" in response.json()["detail"]
+    assert explained < 4 * LONGEST  # of eight texts
