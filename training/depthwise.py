@@ -85,11 +85,12 @@ def _of_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Whether `DepthwiseConv` computes the same as this convolution, apart from padding of its own kind."""
+    """Whether `DepthwiseConv` computes the same as this convolution, once a subclass has done its own padding."""
     return (
         conv.groups == conv.in_channels == conv.out_channels
         and conv.kernel_size[0] == conv.kernel_size[1] in (3, 5, 7)
         and conv.stride[0] == conv.stride[1]
         and conv.padding in ((0, 0), (conv.kernel_size[0] // 2,) * 2)
         and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
     )

@@ -1,9 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tests.training.convolutions import assert_same_with_gradients, leaves
-from training.depthwise import DepthwiseConv
+from training.depthwise import DepthwiseConv, is_depthwise
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 12), (8, 8)])
@@ -27,3 +28,18 @@ def test_under_autocast_it_computes_in_bfloat16_and_gives_gradients_in_the_preci
     F.conv2d(x, plain, bias, 2, 2, groups=4).sum().backward()
     assert weight.grad.dtype == torch.float32
     torch.testing.assert_close(weight.grad, plain.grad, rtol=2e-2, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("conv", "depthwise"),
+    [
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4), True),
+        (nn.Conv2d(4, 4, 5, stride=2, groups=4, bias=False), True),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=2), False),
+        (nn.Conv2d(4, 8, 3, padding=1, groups=4), False),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4, dilation=2), False),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="circular"), False),
+    ],
+)
+def test_only_convolutions_that_compute_the_same_count_as_depthwise(conv, depthwise):
+    assert is_depthwise(conv) is depthwise
