@@ -114,21 +114,23 @@ def describe_splits(inspection: Inspection, splits: dict[str, int], held_out: Se
 
 
 def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes]], items: str) -> None:
-    """Warns of items that are in train as well as in another split.
+    """Warns of items that are in several splits.
 
     Args:
-        inspection: gets the warning.
-        splits: a digest of each item.
+        inspection: gets the warnings.
+        splits: a digest of each item, by the names of the splits: `train`, `validation`, `test`.
         items: what they are, in the plural.
     """
-    known = set(splits["train"])
-    for name, digests in splits.items():
-        if name == "train":
-            continue
-        repeated = sum(digest in known for digest in digests)
+    for name, other, kind in (
+        ("validation", "train", "training"),
+        ("test", "train", "training"),
+        ("test", "validation", "validation"),
+    ):
+        known = set(splits[other])
+        repeated = sum(digest in known for digest in splits[name])
         if repeated:
             inspection.warnings.append(
-                f"{repeated:,} of the {len(digests):,} {name} {items} are also training {items}: the figures for "
+                f"{repeated:,} of the {len(splits[name]):,} {name} {items} are also {kind} {items}: the figures for "
                 f"{name} will be too good"
             )
 
