@@ -21,6 +21,7 @@ from training.image_sources import class_folders
 from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.sources import is_clutter, locate, name_of
 from training.tables import Table, read_tables
+from training.text.tokenizer import word_normalizer
 
 _TEXT_COLUMNS = (
     "text", "content", "sentence", "document", "review", "comment", "body", "message", "title", "내용", "본문", "문장",
@@ -32,6 +33,8 @@ _LABEL_COLUMNS = (
 )  # fmt: skip
 _SAMPLE = 1_000
 _DIGEST = 16
+# Characters of a text that is quoted.
+_SHOWN = 40
 _MOST_CLASSES = 200
 # What a training takes: the texts, their tokens, and above all the words and pairs of words of the linear baseline.
 # 39,192 texts of 648 bytes took about 24 times their size.
@@ -87,7 +90,7 @@ class _Rows:
         return _Rows(self.table, self.rows[indices], self.labels[indices], self.digests[indices])
 
 
-def load_as_told(arguments: Namespace, seed: int) -> TextData:
+def load_as_told(arguments: Namespace, seed: int, digits: bool = False) -> TextData:
     """Loads the texts of a command line, as its options tell `load_texts`."""
     return load_texts(
         arguments.data,
@@ -97,6 +100,7 @@ def load_as_told(arguments: Namespace, seed: int) -> TextData:
         limit=arguments.limit,
         bad=arguments.bad,
         encoding=arguments.encoding,
+        digits=digits,
         seed=seed,
     )
 
@@ -110,6 +114,7 @@ def load_texts(
     limit: int | None = None,
     bad: Bad = "refuse",
     encoding: str | None = None,
+    digits: bool = False,
     seed: int = 0,
 ) -> TextData:
     """Loads a data set of labelled texts.
@@ -123,6 +128,7 @@ def load_texts(
         limit: the most texts of each split, for a trial, or for a source whose texts do not fit into memory.
         bad: what to do with rows without a text or a label.
         encoding: of text files; found by default.
+        digits: whether digits belong to words, for the warning of texts without words.
         seed: of the splits that are held out from train.
 
     Raises:
@@ -162,6 +168,7 @@ def load_texts(
     describe_classes(inspection, names, np.bincount(every, minlength=len(names)).tolist(), "texts", remedy=remedy)
     describe_repeats(inspection, {name: read[name].digests.tolist() for name in SPLITS}, "texts")
     splits = {name: TextSplit(_texts(part, text_column), part.labels) for name, part in read.items()}
+    _warn_of_texts_without_words(inspection, [text for part in splits.values() for text in part.texts], digits)
     digest = hashlib.sha256()
     for name in SPLITS:
         for text in splits[name].texts:
@@ -176,6 +183,17 @@ def load_texts(
         f"sha256:{digest.hexdigest()}",
         inspection,
     )
+
+
+def _warn_of_texts_without_words(inspection: Inspection, texts: Sequence[str], digits: bool) -> None:
+    normalizer = word_normalizer(digits)
+    empty = [text for text in texts if not normalizer.normalize_str(text).strip()]
+    if empty:
+        examples = ", ".join(repr(text[:_SHOWN]) for text in list(dict.fromkeys(empty))[:3])
+        inspection.warnings.append(
+            f"{len(empty):,} of the {len(texts):,} texts have no letters{' or digits' if digits else ''} ({examples}): "
+            "the network reads each as one unknown word"
+        )
 
 
 def _check_fits(source: str, tables: dict[str, Table], column: str, limit: int | None) -> None:

@@ -56,7 +56,7 @@ def run(arguments: Namespace, console: Console) -> None:
     network = override(NetworkSettings(), arguments)
     settings = override(DEFAULTS, arguments)
     learning = override(TextSettings(), arguments)
-    load = partial(load_as_told, arguments, settings.seed)
+    load = partial(load_as_told, arguments, settings.seed, network.digits)
     run = begin(arguments, console, load, run="text", model="topics", draw=draw_texts)
     data = run.data
     network, tokenizer, length = _vocabulary(run, network, settings, learning)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.models import BPE, Unigram, WordLevel
-from tokenizers.normalizers import NFKC, Lowercase, Replace
+from tokenizers.normalizers import NFKC, Lowercase, Normalizer, Replace
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import Metaspace, WhitespaceSplit
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
@@ -41,8 +41,7 @@ def build_tokenizer(
         digits: whether digits belong to words.
         vocabulary: `words`, `bpe` or `unigram`.
     """
-    keep = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
-    normalizer = Normalizers([NFKC(), Lowercase(), Replace(Regex(keep), " ")])
+    normalizer = word_normalizer(digits)
     if vocabulary == "words":
         counts = Counter(word for text in texts for word in normalizer.normalize_str(text).split())
         # Words of the same frequency in alphabetical order, so that the same texts give the same vocabulary.
@@ -68,6 +67,12 @@ def build_tokenizer(
         tokenizer.train_from_iterator(texts, trainer)
     tokenizer.enable_truncation(length)
     return tokenizer
+
+
+def word_normalizer(digits: bool) -> Normalizer:
+    """What turns a text into its words, in lower case and separated by spaces; see `build_tokenizer`."""
+    separators = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
+    return Normalizers([NFKC(), Lowercase(), Replace(Regex(separators), " ")])
 
 
 def unknown_share(texts: Sequence[npt.NDArray[np.int64]]) -> float:

@@ -60,7 +60,7 @@ def choose_words(tokenizer: Tokenizer, vectors: Floats, data: TextData) -> Words
     """
     present = np.zeros((len(vectors), len(data.classes)))
     for encoding, label in zip(encoded(tokenizer, data.train.texts), data.train.labels, strict=True):
-        present[np.unique(encoding.ids), label] += 1
+        present[list(set(encoding.ids)), label] += 1
     present[:2] = 0  # padding and the unknown word
     of_class, texts = np.bincount(data.train.labels, minlength=len(data.classes)), present.sum(1)
     common = np.argsort(-of_class, kind="stable")[:_TOPICS]

@@ -120,3 +120,16 @@ def test_a_trial_takes_some_of_every_class_however_they_are_sorted(tmp_path):
     data = load_texts(str(path), limit=10)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [10, 5, 10]
     assert set(data.train.labels) == set(data.test.labels) == {0, 1}
+
+
+def test_texts_without_letters_are_pointed_out(tmp_path):
+    path = tmp_path / "x.csv"
+    write_csv(path)
+    path.write_text(path.read_text() + "!!!,crude\n!!!,grain\n8.5,grain\n")
+    (said,) = (line for line in load_texts(str(path)).inspection.warnings if "letters" in line)
+    assert said.startswith("3 of the 63 texts have no letters (")
+    assert "'!!!'" in said
+    assert "'8.5'" in said
+    assert said.count("!!!") == 1
+    (said,) = (line for line in load_texts(str(path), digits=True).inspection.warnings if "letters" in line)
+    assert said.startswith("2 of the 63 texts have no letters or digits ('!!!')")

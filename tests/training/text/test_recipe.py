@@ -92,3 +92,11 @@ def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
     draft = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())
     assert draft["description"].endswith("bidirectional LSTM")
     assert not (tmp_path / "models").exists()
+
+
+def test_training_texts_without_letters_do_not_lose_the_training(tmp_path):
+    path = tmp_path / "x.csv"
+    write_csv(path, count=100)
+    path.write_text(path.read_text() + "!!!,crude\n8.5,grain\n" * 8)
+    run(*TINY, "--data", path, "--epochs", 1, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
+    assert (tmp_path / "run" / "export" / "report" / "words.png").exists()
