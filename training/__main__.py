@@ -6,6 +6,7 @@ Options are read before anything else is imported, so that help and mistakes are
 import importlib
 import shlex
 import sys
+import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
@@ -25,8 +26,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         prog: what is typed before them.
 
     Returns:
-        0; 1 if the data or a setting cannot be used (one line says why), or if the user does not want to go on; 130
-        after Ctrl-C, which evaluates and publishes nothing.
+        0; 1 if the data or a setting cannot be used (one line says why), if the user does not want to go on, or if
+        anything fails after the training (a line says where its weights are); 130 after Ctrl-C, which evaluates and
+        publishes nothing.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if prog == "quartet" and given[0] in ("train", "inspect"):
@@ -75,15 +77,31 @@ def _run(options: Namespace, again: str) -> int:
         return 0
     except Declined:
         return _fail("nothing was trained.")
-    except _failures() as error:
-        return _fail(str(error))
     except KeyboardInterrupt as error:
         where = str(error) or "stopped"
-        if not getattr(options, "resume", True):
-            again += " --resume"
-        print(f"{where}; nothing was published. To go on: {again}", file=sys.stderr)
+        print(f"{where}; nothing was published. To go on: {_resumed(options, again)}", file=sys.stderr)
         return 130
+    except Exception as error:
+        trained = getattr(options, "trained", None)
+        if isinstance(error, _failures()):
+            _fail(str(error))
+        elif trained:
+            traceback.print_exc()
+        else:
+            raise
+        if trained:
+            print(
+                f"The training itself is complete, and {trained} keeps its weights. To evaluate and export them: "
+                f"{_resumed(options, again)}",
+                file=sys.stderr,
+            )
+        return 1
     return 0
+
+
+def _resumed(options: Namespace, again: str) -> str:
+    """The command that was given, with `--resume` if the recipe has it."""
+    return again if getattr(options, "resume", True) else f"{again} --resume"
 
 
 def _failures() -> tuple[type[Exception], ...]:

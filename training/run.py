@@ -26,7 +26,7 @@ from training.publish import Write, check_name, publish, write_draft
 from training.settings import FitSettings
 from training.task import Task
 from training.tracking import begin_tracking, tracker
-from training.weights import start_from
+from training.weights import CHECKPOINT, start_from
 
 Data = TypeVar("Data", bound=DataSet)
 Network = TypeVar("Network", bound=nn.Module)
@@ -93,7 +93,7 @@ class Run(Generic[Data]):
             start_from(model, self.arguments.start_from)
 
     def fit(self, model: nn.Module, task: Task, settings: FitSettings, **origin: Any) -> FitState:
-        """Trains `model`; with `--resume` from its checkpoint.
+        """Trains `model`, with `--resume` from its checkpoint, and notes its checkpoint in `arguments.trained`.
 
         Args:
             model: the network; see `training.fit.fit`.
@@ -120,6 +120,7 @@ class Run(Generic[Data]):
             watch=self,
         )
         self.accelerator.end_training()
+        self.arguments.trained = self.folder / CHECKPOINT
         return state
 
     def estimate(self, seconds: float) -> None:

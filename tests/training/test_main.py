@@ -200,6 +200,32 @@ def test_ctrl_c_publishes_nothing_and_says_how_to_go_on(source, tmp_path, capsys
     assert read_manifest(tmp_path / "models" / "classifier-mlp" / "1").training.epochs_run == 3
 
 
+@pytest.mark.parametrize(
+    ("error", "first_line"),
+    [(IndexError("out of range"), "Traceback (most recent call last):"), (ValueError("no"), "error: no")],
+)
+def test_a_failure_after_the_training_says_how_to_go_on_without_training_again(
+    source, tmp_path, capsys, monkeypatch, forget_accelerator, error, first_line
+):
+    def fail(*_):
+        raise error
+
+    arguments = command("mlp", source, tmp_path, "--publish", "--data-name", "a name")
+    with monkeypatch.context() as patch:
+        patch.setattr("training.classification.recipe.write_report", fail)
+        assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[0] == first_line
+    assert f"The training itself is complete, and {tmp_path / 'mlp' / 'checkpoint.pt'} keeps its weights" in said
+    assert not any((tmp_path / "models").iterdir())
+    again = shlex.split(said.rpartition("python -m training ")[2])
+    assert again == [*arguments, "--resume"]
+    forget_accelerator()
+    monkeypatch.setattr(Classification, "loss", lambda *_: pytest.fail("trained again"))
+    assert main(again) == 0
+    assert read_manifest(tmp_path / "models" / "classifier-mlp" / "1").training.epochs_run == 3
+
+
 def test_a_class_that_the_test_split_lacks_is_named_and_all_else_goes_on(write_class_folders, draw, tmp_path, capsys):
     train, test = draw(20, seed=1), draw(10, seed=2)
     splits = {"train": train, "validation": test.take(np.arange(10, 30)), "test": test.take(np.arange(20))}
