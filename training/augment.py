@@ -1,9 +1,12 @@
 """Augmentation as batched tensor code: a whole batch at once, on the device that trains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+# The side in pixels of the images that the defaults are meant for.
+_SIDE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class Augment:
         flip: mirror left to right: each image in every other epoch, starting at random, which shows more different
             views than an independent choice in each epoch (Jordan 2024, arXiv:2404.00498, section 3.6).
         translate: shift by up to this many pixels, with mirrored borders.
-        cutout: blank a square of this side at a random position (DeVries and Taylor 2017, arXiv:1708.04552).
+        cutout: blank a square of this side in pixels at a random position (DeVries and Taylor 2017, arXiv:1708.04552).
         cutmix: the fraction of batches whose images get a rectangle of another one; see `cutmix`.
     """
 
@@ -22,6 +25,15 @@ class Augment:
     translate: int = 4
     cutout: int = 8
     cutmix: float = 0.0
+
+    def scaled_to(self, shape: tuple[int, ...]) -> "Augment":
+        """The same for images of this shape (height, width, channels).
+
+        Shifts and squares keep their proportion to the shorter side. Their pixels are meant for 32 pixels and are not
+        reduced for smaller images.
+        """
+        factor = max(1.0, min(shape[:2]) / _SIDE)
+        return replace(self, translate=round(self.translate * factor), cutout=round(self.cutout * factor))
 
     def mirrored(self, indices: Tensor, epoch: int) -> Tensor:
         """Which images are mirrored in an epoch: bool, shape of `indices`."""

@@ -130,3 +130,12 @@ def test_cutmix_pastes_one_rectangle_of_the_partner_into_each_image_and_returns_
         shares.append(kept)
     assert min(shares) < 0.3
     assert max(shares) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("shape", "translate", "cutout"),
+    [((28, 28, 1), 4, 8), ((32, 32, 3), 4, 8), ((128, 128, 3), 16, 32), ((224, 224, 3), 28, 56), ((96, 64, 3), 8, 16)],
+)
+def test_shifts_and_squares_keep_their_proportion_in_larger_images(shape, translate, cutout):
+    scaled = Augment(flip=False, cutmix=0.5).scaled_to(shape)
+    assert scaled == Augment(flip=False, translate=translate, cutout=cutout, cutmix=0.5)

@@ -126,7 +126,7 @@ def _accuracy(
         epochs=max(1, round(steps * batch / len(train))), batch_size=batch, lr=0.05, ema=0.0, seed=seed
     )
     network = make_network(data, train, seed)
-    task = LabelledImages(train, train.take(np.arange(min(50, len(train)))), AUGMENT)
+    task = LabelledImages(train, train.take(np.arange(min(50, len(train)))), AUGMENT.scaled_to(data.shape))
     quiet = Console(quiet=True)
     fit(network, task, settings, folder, accelerator=accelerator, console=quiet, keep="last")
     return float((predict(network, data.test.images).argmax(1) == data.test.labels).mean())

@@ -45,7 +45,7 @@ def train_judge(
         seed: of the training.
     """
     network = make_network(data, data.train, seed)
-    task = LabelledImages(data.train, data.validation, AUGMENT)
+    task = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=seed)
     # A folder for each data set, so that only a training on the same data is resumed.
     run = folder / f"{data.fingerprint.removeprefix('sha256:')[:16]}-{epochs}"

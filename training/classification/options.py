@@ -75,7 +75,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         action=BooleanOptionalAction,
         help="mirror images left to right; not for digits, letters (default: on)",
     )
-    how.add_argument("--cutout", type=int, help="side in pixels of the square that is blanked (default: 8; 0 for mlp)")
+    how.add_argument(
+        "--cutout",
+        type=int,
+        help="side in pixels of the square that is blanked (default: 8, more in images over 32 pixels; 0 for mlp)",
+    )
     how.add_argument(
         "--cutmix", type=float, help="fraction of batches whose images get a rectangle of another one (default: 0.0)"
     )

@@ -83,6 +83,8 @@ def run(arguments: Namespace, console: Console) -> None:
         draw=draw_images,
     )
     data = run.data
+    # An option gives pixels of these very images; the defaults are for small ones.
+    learning = dataclasses.replace(learning, augment=override(learning.augment.scaled_to(data.shape), arguments))
     settings = override(fit_defaults(network.arch, data, arguments.batch_size), arguments)
     labels = {"validation": data.validation.labels, "test": data.test.labels}
     run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)

@@ -74,6 +74,16 @@ def test_without_publishing_a_draft_that_can_be_read_lies_in_the_run(first):
     assert manifest.max_batch == 30
 
 
+@pytest.mark.parametrize(("options", "cutout"), [([], 16), (["--cutout", 3], 3)])
+def test_augmentation_grows_with_the_images_unless_an_option_gives_its_pixels(source, tmp_path, options, cutout):
+    run(
+        "--arch", "cnn", "--widths", "4,4", "--epochs", 1, "--batch-size", 10, "--device", "cpu", "--limit", 10,
+        "--data", source, "--image-size", 64, "--run-dir", tmp_path, *options,
+    )  # fmt: skip
+    augment = read_manifest(tmp_path / "export").training.settings["augment"]
+    assert (augment["translate"], augment["cutout"]) == (8, cutout)
+
+
 def test_manifest_says_what_was_done(source, tmp_path):
     run(
         *TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models", "--publish",
