@@ -5,7 +5,6 @@ What a network learns is a `Task`; how it learns is here.
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor, nn
 
+from training.atomic import replacing
 from training.interrupts import Interrupted, Interrupts
 from training.optimizer import Average, make_optimizer, schedule
 from training.progress import ProgressBar, describe_epoch, validation_figures
@@ -223,7 +223,8 @@ class _Training:
             "state": asdict(self.state),
             "best": self.best,
         }
-        _save(path, content)
+        with replacing(path) as partial:
+            torch.save(content, partial)
 
     def resume(self, path: Path, described: Mapping[str, Any]) -> None:
         """Continues from a checkpoint, if there is one.
@@ -383,11 +384,3 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Which settings differ, in words; empty if none do."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    """Writes a new file and then replaces the old checkpoint, so that a crash never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)

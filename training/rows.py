@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training.atomic import replacing
+
 Row = dict[str, Any]
 
 
@@ -25,5 +27,5 @@ def keep_rows(path: Path, origin: Mapping[str, Any], rows: list[Row]) -> None:
         origin: what determines the outcome (data, network, settings), in plain JSON types.
         rows: of the study so far.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"origin": origin, "rows": rows}, indent=1) + "\n")
+    with replacing(path) as partial:
+        partial.write_text(json.dumps({"origin": origin, "rows": rows}, indent=1) + "\n")

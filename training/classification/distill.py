@@ -7,6 +7,7 @@ arXiv:1412.6550; Chen et al. 2022, arXiv:2210.15274), which is only there during
 
 import hashlib
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import numpy.typing as npt
 import onnx
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor, nn
 
 from service.inference.manifest import MODEL, sha256
 from service.inference.session import Session
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.registry import read_manifest
+from training.atomic import replacing
 from training.cnn import CNN
 from training.familiarity import Writer, without
 from training.images import ImageData
@@ -45,13 +48,14 @@ class Teaching:
     features: npt.NDArray[np.float16] | None = None
 
 
-def teach(version: Path, data: ImageData, cache: Path, *, features: bool = False) -> Teaching:
+def teach(version: Path, data: ImageData, cache: Path, console: Console, *, features: bool = False) -> Teaching:
     """Shows a teacher every training image.
 
     Args:
         version: the folder of a published classifier of the same classes and image size.
         data: the images.
         cache: a folder that keeps the answers for a resumed run.
+        console: is told of a damaged cache.
         features: whether the teacher's features are wanted too.
 
     Raises:
@@ -69,14 +73,18 @@ def teach(version: Path, data: ImageData, cache: Path, *, features: bool = False
         )
     seen = f"{sha256(version / MODEL)} {data.fingerprint} {len(data.train)} {features}"
     path = cache / f"teacher-{hashlib.sha256(seen.encode()).hexdigest()[:12]}.npz"
-    if not path.is_file():
-        answers = _ask(version, manifest, data, features)
-        if features:
-            answers[1] -= answers[1].mean((0, 1), dtype=np.float32).astype(np.float16)
-        cache.mkdir(parents=True, exist_ok=True)
-        np.savez(path, *answers)
-    with np.load(path) as saved:
-        return Teaching(*saved.values())
+    if path.is_file():
+        try:
+            with path.open("rb") as file, np.load(file) as saved:
+                return Teaching(*saved.values())
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            console.print(f"[yellow]{path} is damaged: the teacher is asked again.")
+    answers = _ask(version, manifest, data, features)
+    if features:
+        answers[1] -= answers[1].mean((0, 1), dtype=np.float32).astype(np.float16)
+    with replacing(path) as partial, partial.open("wb") as written:
+        np.savez(written, *answers)
+    return Teaching(*answers)
 
 
 def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features: bool) -> list[npt.NDArray[Any]]:

@@ -93,7 +93,8 @@ def run(arguments: Namespace, console: Console) -> None:
     study = _study(run, network, learning, settings.seed) if arguments.study else []
     teacher = None
     if arguments.teacher:
-        teacher = teach(arguments.teacher, data, run.folder, features=learning.distill_features > 0)
+        with run.accelerator.main_process_first():  # the others read what it keeps
+            teacher = teach(arguments.teacher, data, run.folder, console, features=learning.distill_features > 0)
     model = build(network, data, settings.seed)
     if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
         console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")

@@ -22,11 +22,11 @@ def data():
     return ImageData("colours", LABELS, split, split, split, "sha256:1")
 
 
-def test_teacher_predicts_every_image_and_its_mirror_image(data, tmp_path, monkeypatch):
+def test_teacher_predicts_every_image_and_its_mirror_image(data, console, tmp_path, monkeypatch):
     version, seen = write_model(tmp_path / "models"), []
     run = Session.run
     monkeypatch.setattr(Session, "run", lambda self, inputs: seen.append(inputs["images"]) or run(self, inputs))
-    answers = teach(version, data, tmp_path / "run").probabilities
+    answers = teach(version, data, tmp_path / "run", console).probabilities
     assert answers.shape == (2, 37, 3)
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers[0], answer(data.train.images), atol=1e-6)
@@ -36,31 +36,57 @@ def test_teacher_predicts_every_image_and_its_mirror_image(data, tmp_path, monke
         np.testing.assert_array_equal(plain[:, :, ::-1], mirrored)
 
 
-def test_predictions_are_cached_until_the_data_changes(data, tmp_path, monkeypatch):
+def test_predictions_are_cached_until_the_data_changes(data, console, tmp_path, monkeypatch):
     version = write_model(tmp_path / "models")
-    first = teach(version, data, tmp_path / "run").probabilities
+    first = teach(version, data, tmp_path / "run", console).probabilities
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", lambda *_: pytest.fail("asked again"))
-        np.testing.assert_array_equal(teach(version, data, tmp_path / "run").probabilities, first)
+        np.testing.assert_array_equal(teach(version, data, tmp_path / "run", console).probabilities, first)
     other = dataclasses.replace(
         data, train=ImageSplit(data.train.images[::-1], data.train.labels[::-1]), fingerprint="sha256:2"
     )
-    again = teach(version, other, tmp_path / "run").probabilities
+    again = teach(version, other, tmp_path / "run", console).probabilities
     np.testing.assert_allclose(again, first[:, ::-1], atol=1e-6)
 
 
+def test_a_damaged_cache_is_made_again_and_that_is_said(data, console, tmp_path):
+    version = write_model(tmp_path / "models")
+    first = teach(version, data, tmp_path / "run", console).probabilities
+    (cache,) = (tmp_path / "run").iterdir()
+    whole = cache.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b""):
+        cache.write_bytes(damaged)
+        np.testing.assert_array_equal(teach(version, data, tmp_path / "run", console).probabilities, first)
+        assert f"{cache} is damaged: the teacher is asked again." in console.file.getvalue().replace("\n", "")
+        console.file.truncate(0)
+        assert cache.read_bytes() == whole
+
+
+def test_an_interrupted_write_leaves_no_cache(data, console, tmp_path, monkeypatch):
+    def interrupt(file, *arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    version = write_model(tmp_path / "models")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            teach(version, data, tmp_path / "run", console)
+    assert not any((tmp_path / "run").iterdir())
+
+
 @pytest.mark.parametrize("change", [{"classes": ("a", "b", "c")}, {"classes": LABELS[:2]}])
-def test_a_teacher_of_other_classes_is_refused(data, tmp_path, change):
+def test_a_teacher_of_other_classes_is_refused(data, console, tmp_path, change):
     version = write_model(tmp_path / "models")
     with pytest.raises(ValueError, match="was made for 3 classes"):
-        teach(version, dataclasses.replace(data, **change), tmp_path / "run")
+        teach(version, dataclasses.replace(data, **change), tmp_path / "run", console)
 
 
-def test_a_teacher_of_another_image_size_is_refused(data, tmp_path):
+def test_a_teacher_of_another_image_size_is_refused(data, console, tmp_path):
     version = write_model(tmp_path / "models")
     small = ImageSplit(data.train.images[:, :4], data.train.labels)
     with pytest.raises(ValueError, match=r"images of \(8, 8, 3\).*images of \(4, 8, 3\)"):
-        teach(version, dataclasses.replace(data, train=small), tmp_path / "run")
+        teach(version, dataclasses.replace(data, train=small), tmp_path / "run", console)
 
 
 def with_a_layer(folder):
@@ -72,11 +98,11 @@ def with_a_layer(folder):
     onnx.save(model, folder / "model.onnx")
 
 
-def test_features_are_those_of_the_last_layer_less_their_mean(data, tmp_path):
+def test_features_are_those_of_the_last_layer_less_their_mean(data, console, tmp_path):
     version = write_model(tmp_path / "models", change=with_a_layer)
-    plain = teach(version, data, tmp_path / "run")
+    plain = teach(version, data, tmp_path / "run", console)
     assert plain.features is None
-    teaching = teach(version, data, tmp_path / "run", features=True)
+    teaching = teach(version, data, tmp_path / "run", console, features=True)
     np.testing.assert_array_equal(teaching.probabilities, plain.probabilities)
     # An image and its mirror image have the same mean colours; half precision rounds them to an eighth.
     colours = data.train.images.mean((1, 2), dtype=np.float64)
