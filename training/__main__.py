@@ -63,6 +63,7 @@ def _run(options: Namespace, again: str) -> int:
 
         from training.hub import be_quiet
         from training.memory import keep_freed_memory
+        from training.processes import end_processes, is_main_process
         from training.run import Declined, Inspected
 
         module = f"training.{options.task}.recipe" if options.task in RECIPES else f"training.{options.task}"
@@ -72,7 +73,7 @@ def _run(options: Namespace, again: str) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_QUIET)
-            command.run(options, Console())
+            command.run(options, Console(quiet=not is_main_process()))
     except Inspected:
         return 0
     except Declined:
@@ -96,6 +97,7 @@ def _run(options: Namespace, again: str) -> int:
                 file=sys.stderr,
             )
         return 1
+    end_processes()
     return 0
 
 

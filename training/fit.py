@@ -13,12 +13,14 @@ from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from rich.console import Console
 from torch import Tensor, nn
 
 from training.atomic import replacing
 from training.interrupts import Interrupted, Interrupts
 from training.optimizer import Average, make_optimizer, schedule
+from training.processes import from_main
 from training.progress import ProgressBar, describe_epoch, validation_figures
 from training.settings import FitSettings
 from training.streams import begin_step, order_generator
@@ -93,6 +95,10 @@ def fit(
     the training. With several processes, which would wait for each other, it ends them at once, and the checkpoint of
     the last epoch remains. The model is left in evaluation mode.
 
+    Several processes share each batch. The gradient is that of the mean over the whole batch, also where it does not
+    divide evenly; batch normalisation sees the process's own part. All take the main process's validation figures, so
+    they agree on the best epoch and on the last one, and all end with its weights.
+
     Args:
         model: the network.
         task: what it learns.
@@ -107,10 +113,14 @@ def fit(
         watch: is told how it goes.
 
     Raises:
-        ValueError: the checkpoint to resume was made with other settings or has another origin.
+        ValueError: the checkpoint to resume was made with other settings or has another origin; or a batch has fewer
+            items than there are processes.
         FloatingPointError: the loss is no longer a number.
         Stopped: Ctrl-C.
     """
+    smallest = min(settings.batch_size, len(task))
+    if smallest < accelerator.num_processes:
+        raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
     model.to(accelerator.device).to(memory_format=torch.channels_last)
     # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
     average = Average(model, settings.ema)
@@ -130,7 +140,9 @@ def fit(
                 raise Stopped(training.position) from None
     finally:
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-    model.load_state_dict(training.best)
+        # It would keep every model and optimizer that it has prepared.
+        accelerator.free_memory()
+    model.load_state_dict(broadcast(training.best))
     model.eval()
     return training.state
 
@@ -268,7 +280,7 @@ class _Training:
     def _validate(self) -> dict[str, float]:
         """The figures on the validation split of the weights that would be kept now."""
         started = time.perf_counter()
-        figures = self._task.validate(self._evaluated.eval(), self._accelerator)
+        figures = from_main(self._accelerator, self._task.validate(self._evaluated.eval(), self._accelerator))
         self._validation_seconds = time.perf_counter() - started
         return figures
 
@@ -292,7 +304,8 @@ class _Training:
                 # The time in which somebody thinks about the estimate is none of the training's.
                 started += self._estimate()
                 advance(self._status)
-        means = {f"train_{name}": value.item() / state.items for name, value in self._sums.items()}
+        sums: dict[str, Tensor] = accelerator.reduce(self._sums, "mean")
+        means = {f"train_{name}": value.item() / state.items for name, value in sums.items()}
         if not math.isfinite(means["train_loss"]):
             raise FloatingPointError(f"the loss became {means['train_loss']} in epoch {state.epoch + 1}: lower --lr")
         lr = settings.lr * schedule((state.epoch + 1) / settings.epochs, settings.warmup)
@@ -302,15 +315,17 @@ class _Training:
         """One step of the optimizer."""
         task, settings, state, accelerator = self._task, self._settings, self.state, self._accelerator
         done = state.epoch * self._steps + state.step
-        batch = order[state.step * settings.batch_size :][: settings.batch_size]
-        batch = batch[accelerator.process_index :: accelerator.num_processes]
+        whole = order[state.step * settings.batch_size :][: settings.batch_size]
+        batch = whole[accelerator.process_index :: accelerator.num_processes]
+        # Gradients are averaged over the processes; with this weight their mean is that of the whole batch.
+        weight = len(batch) * accelerator.num_processes / len(whole)
         draw = begin_step(settings.seed, state.epoch, state.step, accelerator.process_index, accelerator.device)
         factor = schedule(done / (settings.epochs * self._steps), settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         with accelerator.autocast():
             loss, figures = task.loss(self._wrapped, batch, state.epoch, draw, accelerator.device)
-        accelerator.backward(loss)
+        accelerator.backward(loss * weight)
         if settings.clip:
             accelerator.clip_grad_norm_(self._model.parameters(), settings.clip)
         self._optimizer.step()
@@ -318,15 +333,15 @@ class _Training:
         if settings.ema:
             self._average.update(self._model, done)
         for name, value in {"loss": loss, **figures}.items():
-            total = value.detach().float() * len(batch)
+            total = value.detach().float() * (weight * len(whole))
             self._sums[name] = self._sums[name] + total if name in self._sums else total
-        state.items += len(batch)
+        state.items += len(whole)
         state.step += 1
 
     @property
     def _rate(self) -> float:
         """Items a second, of all processes."""
-        return self.state.items * self._accelerator.num_processes / max(self.state.step_seconds, 1e-9)
+        return self.state.items / max(self.state.step_seconds, 1e-9)
 
     def _estimate(self) -> float:
         """Says once how long it will take, after a few steps; returns the seconds that this took."""

@@ -119,7 +119,9 @@ class Run(Generic[Data]):
             },
             watch=self,
         )
-        self.accelerator.end_training()
+        # Not `end_training`, which also ends the process group: other trainings may follow, of folds or of a study.
+        for each in self.accelerator.trackers:
+            each.finish()
         self.arguments.trained = self.folder / CHECKPOINT
         return state
 

@@ -15,6 +15,7 @@ from training.data import DataError
 from training.fit import fit
 from training.images import ImageData, ImageSplit
 from training.labels import LabelledImages, predict
+from training.processes import from_main
 from training.rows import Row, keep_rows, recall_rows
 from training.settings import FitSettings
 
@@ -76,7 +77,7 @@ def run_study(
         A row for each seed: `real`, and `with_generated`.
     """
     origin = {"data": data.fingerprint, "network": asdict(network), "settings": asdict(settings)}
-    rows = recall_rows(path, origin)
+    rows = from_main(accelerator, recall_rows(path, origin))
     if rows:
         return rows
     quiet, folder = Console(quiet=True), path.parent / "few"

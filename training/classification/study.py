@@ -20,6 +20,7 @@ from training.classification.task import Classification, ClassificationSettings
 from training.fit import fit
 from training.images import ImageData, ImageSplit
 from training.labels import predict
+from training.processes import from_main
 from training.rows import Row, keep_rows, recall_rows
 from training.settings import FitSettings
 
@@ -95,7 +96,7 @@ def run_study(
         "learning": asdict(plain),
         "precision": accelerator.mixed_precision,
     }
-    rows = recall_rows(path, origin)
+    rows = from_main(accelerator, recall_rows(path, origin))
     for change, variant in variants.items():
         if change in (row["change"] for row in rows):
             continue

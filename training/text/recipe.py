@@ -24,6 +24,7 @@ from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.inspection import missed_classes
 from training.options import override
+from training.processes import from_main
 from training.quantize import with_variants
 from training.run import Run, as_served, begin
 from training.scaling import Scaling
@@ -133,12 +134,12 @@ def _vocabulary(
         network = dataclasses.replace(network, vocabulary=chosen)
     kind: Any = network.vocabulary
     path = run.folder / TOKENIZER
-    if run.arguments.resume and path.is_file():
+    kept = Tokenizer.from_file(str(path)) if run.arguments.resume and path.is_file() else None
+    if tokenizer := from_main(run.accelerator, kept):
         # Parts of words may come out in another order if they are learned again.
-        tokenizer = Tokenizer.from_file(str(path))
         truncation: Any = tokenizer.truncation
         return network, tokenizer, truncation["max_length"]
-    tokenizer, length = make_tokenizer(network, run.data, kind)
+    tokenizer, length = make_tokenizer(network, run.data, kind, run.accelerator)
     run.folder.mkdir(parents=True, exist_ok=True)
     if run.reports:
         tokenizer.save(str(path))

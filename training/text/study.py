@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from training.fit import fit
+from training.processes import from_main
 from training.rows import Row, keep_rows, recall_rows
 from training.settings import FitSettings
 from training.text.data import TextData
@@ -52,7 +53,7 @@ def run_study(
         "settings": dataclasses.asdict(short),
         "learning": dataclasses.asdict(learning),
     }
-    quiet, rows = Console(quiet=True), recall_rows(path, measured)
+    quiet, rows = Console(quiet=True), from_main(accelerator, recall_rows(path, measured))
     wanted = [(words, full) for words in WORDS]
     wanted += [(network.words or None, length) for length in LENGTHS if length < full]
     for words, length in wanted:

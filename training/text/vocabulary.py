@@ -2,12 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
 from tokenizers import Tokenizer
 
 from training.fit import fit
+from training.processes import from_main
 from training.rows import keep_rows, recall_rows
 from training.settings import FitSettings
 from training.text.data import TextData
@@ -54,9 +56,9 @@ def choose_vocabulary(
         "settings": dataclasses.asdict(short),
         "learning": dataclasses.asdict(learning),
     }
-    rows = recall_rows(path, origin)
+    rows = from_main(accelerator, recall_rows(path, origin))
     for kind in _KINDS[len(rows) :]:
-        tokenizer, _ = make_tokenizer(network, data, kind)
+        tokenizer, _ = make_tokenizer(network, data, kind, accelerator)
         train, validation = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation))
         model = build(network, tokenizer.get_vocab_size(), len(data.classes), settings.seed)
         task = TextClassification(
@@ -72,9 +74,18 @@ def choose_vocabulary(
     return max(_KINDS, key=lambda kind: next(row["accuracy"] for row in rows if row["vocabulary"] == kind))
 
 
-def make_tokenizer(network: NetworkSettings, data: TextData, kind: Vocabulary) -> tuple[Tokenizer, int]:
-    """The tokenizer of the training texts, and the length that it truncates to."""
-    tokenizer = build_tokenizer(data.train.texts, network.words or None, 1, digits=network.digits, vocabulary=kind)
-    length = network.length or choose_length(tokenizer, data.train.texts)
-    tokenizer.enable_truncation(length)
-    return tokenizer, length
+def make_tokenizer(
+    network: NetworkSettings, data: TextData, kind: Vocabulary, accelerator: Accelerator
+) -> tuple[Tokenizer, int]:
+    """The tokenizer of the training texts, and the length that it truncates to.
+
+    The main process makes it for all: learned again, parts of words may come out in another order.
+    """
+    made = None
+    if accelerator.is_main_process:
+        tokenizer = build_tokenizer(data.train.texts, network.words or None, 1, digits=network.digits, vocabulary=kind)
+        length = network.length or choose_length(tokenizer, data.train.texts)
+        tokenizer.enable_truncation(length)
+        made = tokenizer, length
+    shared: Any = from_main(accelerator, made)
+    return shared
