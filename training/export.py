@@ -13,6 +13,7 @@ from torch import nn
 from service.inference.cards import GoldenCard, TensorSpec
 from service.inference.golden import Difference, compare
 from service.inference.session import Session
+from training.lazy import cycled
 
 OPSET = 20
 CHECKED_BATCHES = (1, 2, 7)
@@ -39,7 +40,7 @@ def export(
 
     Args:
         graph: maps one tensor to one or to a tuple; on the CPU, in float32.
-        examples: at least `max_batch` real inputs.
+        examples: real inputs; they are repeated where a batch is larger.
         path: of the ONNX file.
         input_name: of its input.
         output_names: of its outputs.
@@ -58,7 +59,7 @@ def export(
     graph.eval()
     program = torch.onnx.export(
         graph,
-        (torch.from_numpy(examples[:2]),),
+        (torch.from_numpy(cycled(examples, 2)),),
         input_names=[input_name],
         output_names=list(output_names),
         dynamic_shapes=({axis: torch.export.Dim(name, min=1) for axis, name in enumerate(axes)},),
@@ -118,7 +119,7 @@ def check_export(
     """
     session = Session(path, "cpu")
     seen: list[Difference] = []
-    for inputs in (*(examples[:batch] for batch in (*CHECKED_BATCHES, max_batch)), *more):
+    for inputs in (*(cycled(examples, batch) for batch in (*CHECKED_BATCHES, max_batch)), *more):
         want = torch_outputs(graph, inputs, output_names)
         got = dict(zip(output_names, session.run({input_name: inputs}), strict=True))
         try:

@@ -66,6 +66,11 @@ def select(images: Images, indices: npt.NDArray[np.int64]) -> Images:
     return images.select(indices) if isinstance(images, LazyImages) else images[indices]
 
 
+def cycled(items: Any, count: int) -> Any:
+    """The first `count` items of an array or of `LazyImages`, in memory; from the start again where there are fewer."""
+    return items[np.arange(count) % len(items)]
+
+
 def batch_of(images: Images, items: Tensor) -> Tensor:
     """The images of a batch, uint8, shape (batch, height, width, channels)."""
     if isinstance(images, LazyImages):

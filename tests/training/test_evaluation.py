@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from service.inference.session import Session
 from training.calibrate import softmax
 from training.data import halves
 from training.evaluation import COVERAGES, evaluate, milliseconds_per_image
@@ -106,9 +107,20 @@ def test_class_without_a_test_image_counts_as_zero_and_not_as_an_error():
     assert metrics.macro_f1 == 1
 
 
-def test_time_of_an_image_is_positive_at_every_batch(exported_cnn, colours):
-    for batch in (1, 8):
-        assert milliseconds_per_image(exported_cnn.path, colours.test.images, batch, repeats=2) > 0
+@pytest.mark.parametrize(("batch", "expected"), [(1, 8.0), (8, 1.0), (40, 0.2)])
+def test_time_of_an_image_is_the_median_of_batches_after_the_first_three(
+    exported_cnn, colours, monkeypatch, batch, expected
+):
+    def run(self, inputs):
+        sizes.append(len(inputs["images"]))
+        clock[0] += durations[len(sizes) - 1]
+
+    clock, sizes, durations = [0.0], [], [5.0, 5.0, 5.0, 0.008, 0.001, 0.008, 0.9, 0.008]
+    monkeypatch.setattr(Session, "run", run)
+    monkeypatch.setattr("training.evaluation.time.perf_counter", lambda: clock[0])
+    found = milliseconds_per_image(exported_cnn.path, colours.test.images, batch, repeats=5)
+    assert found == pytest.approx(expected)
+    assert sizes == [batch] * 8  # there are 30 images
 
 
 def test_every_interval_holds_its_figure(evaluation):

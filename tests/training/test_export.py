@@ -91,6 +91,23 @@ def test_graph_that_disagrees_with_torch_is_refused(colours, tmp_path):
         )
 
 
+class Limited(nn.Module):
+    """Answers a batch of up to seven, and something else for a larger one, which no exported graph does."""
+
+    def forward(self, images):
+        limit = torch.tensor(7.0 if torch.compiler.is_exporting() or len(images) <= 7 else 0.0)
+        return to_pixels(images).mean((2, 3)).minimum(limit)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_largest_batch_is_checked_with_repeated_items_where_there_are_fewer(colours, tmp_path, count):
+    how = {"input_name": "images", "output_names": ("means",), "card": GoldenCard(rows=1, atol=1e-4)}
+    images = colours.test.images[:count]
+    export(Limited(), images, tmp_path / "m.onnx", max_batch=7, **how)
+    with pytest.raises(ExportMismatch, match="batch of 64: output means differs by"):
+        export(Limited(), images, tmp_path / "m.onnx", max_batch=64, **how)
+
+
 def test_golden_file_holds_inputs_and_what_torch_answers(exported_cnn, colours, tmp_path):
     write_golden(exported_cnn.graph, colours.test.images[:4], tmp_path / GOLDEN, **exported_cnn.names)
     with np.load(tmp_path / GOLDEN) as golden:

@@ -144,11 +144,6 @@ class _Part:
     words: str
     whole: str
 
-    @property
-    def max_batch(self) -> int:
-        """The largest batch that was checked."""
-        return min(MAX_BATCH, len(self.examples))
-
 
 def _export_parts(name: str, model: Autoencoder, data: ImageData, folder: Path) -> tuple[_Part, _Part, _Part]:
     """The whole, the encoder and the decoder, exported to `folder`."""
@@ -163,9 +158,7 @@ def _export_parts(name: str, model: Autoencoder, data: ImageData, folder: Path) 
         tolerances = {output: ERROR_ATOL for output in tensors[1] if output == "error"}
         card = GoldenCard(rows=min(GOLDEN_ROWS, len(examples)), atol=atol, tolerances=tolerances)
         names: dict[str, Any] = dict(zip(("input_name", "output_names"), tensors, strict=True))
-        inputs, outputs, difference = export(
-            graph, examples, path, max_batch=min(MAX_BATCH, len(examples)), card=card, **names
-        )
+        inputs, outputs, difference = export(graph, examples, path, max_batch=MAX_BATCH, card=card, **names)
         return _Part(
             path, name_of_part, kind, graph, network, examples, names, card, (inputs, outputs), difference.value,
             words, name,
@@ -204,7 +197,7 @@ def _write_version(
         labels=data.classes,
         inputs=(part.specs[0],),
         outputs=part.specs[1],
-        max_batch=part.max_batch,
+        max_batch=MAX_BATCH,
         image=ImageInput(
             height=height,
             width=width,

@@ -219,9 +219,8 @@ def _write_version(
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, images = run.data, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
-    max_batch = min(MAX_BATCH, len(images))
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
-    inputs, outputs, _ = export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
+    inputs, outputs, _ = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     evaluation = ClassificationEvaluator(data).evaluate(target / MODEL)
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
@@ -230,7 +229,7 @@ def _write_version(
     if missed := missed_classes(evaluation.metrics.per_class):
         run.console.print(missed)
     graph.scaling = evaluation.scaling
-    difference = check_export(graph, images, target / MODEL, max_batch=max_batch, card=card, **names)
+    difference = check_export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
     description = {
@@ -244,7 +243,7 @@ def _write_version(
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,
-        max_batch=max_batch,
+        max_batch=MAX_BATCH,
         image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
         data=data_card(data),
         metrics=evaluation.metrics,
@@ -265,8 +264,8 @@ def _write_version(
         "ece_after": evaluation.calibration.ece_after,
         "training_seconds": round(state.seconds, 1),
         "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
-        "ms_batch_max": milliseconds_per_image(target / MODEL, images, max_batch),
-        "max_batch": max_batch,
+        "ms_batch_max": milliseconds_per_image(target / MODEL, images, MAX_BATCH),
+        "max_batch": MAX_BATCH,
         "onnx_difference": difference.value,
         "history": state.history,
         "initial": state.initial,

@@ -113,13 +113,12 @@ def _write_version(
     outputs = network_outputs(model, data.validation)
     suppression = choose(outputs, data.validation, data.classes, learning.suppression)
     graph = DetectorGraph(model, suppression)
-    max_batch = min(MAX_BATCH, len(images))
     names: dict[str, Any] = {"input_name": "images", "output_names": OUTPUTS}
     # On one machine's CPU the two agree far better than the golden file demands of every device.
     close = ListCard(order="scores", above=0.05, tolerances={"boxes": 0.1, "scores": 1e-3, "classes": 0.5})
-    checked = GoldenCard(rows=max_batch, atol=1e-3, lists=close)
+    checked = GoldenCard(rows=MAX_BATCH, atol=1e-3, lists=close)
     inputs, answers, difference = export(
-        graph, images, target / MODEL, max_batch=max_batch, card=checked, translations=TRANSLATIONS, **names
+        graph, images, target / MODEL, max_batch=MAX_BATCH, card=checked, translations=TRANSLATIONS, **names
     )
     rows = min(GOLDEN_ROWS, len(images))
     write_golden(graph, images[:rows], target / GOLDEN, **names)
@@ -134,7 +133,7 @@ def _write_version(
         labels=data.classes,
         inputs=(inputs,),
         outputs=answers,
-        max_batch=max_batch,
+        max_batch=MAX_BATCH,
         image=LetterboxInput(height=height, width=width),
         # A small frame may have fewer cells than detections are allowed.
         suppression=suppression.model_copy(update={"max_detections": answers[1].shape[1]}),
@@ -151,8 +150,8 @@ def _write_version(
         "map": measured.metrics.map,
         "training_seconds": round(state.seconds, 1),
         "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
-        "ms_batch_max": milliseconds_per_image(target / MODEL, images, max_batch, repeats=5),
-        "max_batch": max_batch,
+        "ms_batch_max": milliseconds_per_image(target / MODEL, images, MAX_BATCH, repeats=5),
+        "max_batch": MAX_BATCH,
         "onnx_difference": f"{difference.value:.1g} ({difference.output})",
         "history": state.history,
         "initial": state.initial,

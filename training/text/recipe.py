@@ -171,14 +171,13 @@ def _write_version(
     """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
     data = run.data
     network: Any = graph.network
-    max_batch = min(MAX_BATCH, len(test))
     names: dict[str, Any] = {"input_name": "ids", "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(test)), atol=ATOL)
-    mixed = padded(test[:max_batch]).numpy()
+    mixed = padded(test[:MAX_BATCH]).numpy()
     # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
-    longest = np.resize(np.concatenate(test), (max_batch, length))
+    longest = np.resize(np.concatenate(test), (MAX_BATCH, length))
     checked = {
-        "max_batch": max_batch,
+        "max_batch": MAX_BATCH,
         "card": card,
         "more": [mixed[:, :1], mixed[:, :5], longest, longest[:1]],
         **names,
@@ -204,7 +203,7 @@ def _write_version(
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,
-        max_batch=max_batch,
+        max_batch=MAX_BATCH,
         max_length=length,
         words=findings.tokenizer.get_vocab_size(),
         data=data_card(data),
