@@ -36,6 +36,9 @@ class DetectionSplit:
         labels: of each image, int64, shape (k,).
         letterboxes: how each original is placed in its image.
         names: of the files.
+        crowds: of each image, the boxes and labels of regions with many objects that are not annotated one by one, in
+            the form of `boxes` and `labels`; empty if no image has any. They are not trained on, and detections in them
+            are not counted.
     """
 
     images: Images
@@ -43,6 +46,7 @@ class DetectionSplit:
     labels: tuple[IntArray, ...]
     letterboxes: tuple[Letterbox, ...]
     names: tuple[str, ...]
+    crowds: tuple[tuple[FloatArray, IntArray], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -56,7 +60,8 @@ class DetectionSplit:
         boxes, labels, frames, names = (
             tuple(part[index] for index in indices) for part in (self.boxes, self.labels, self.letterboxes, self.names)
         )
-        return DetectionSplit(np.empty((len(indices), 0, 0, 3), np.uint8), boxes, labels, frames, names)
+        crowds = tuple(self.crowds[index] for index in indices) if self.crowds else ()
+        return DetectionSplit(np.empty((len(indices), 0, 0, 3), np.uint8), boxes, labels, frames, names, crowds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,10 @@ def load_detection(
     describe_classes(inspection, raw.classes, np.bincount(labels, minlength=len(raw.classes)).tolist(), "boxes")
     describe_repeats(inspection, digests, "images")
     empty = sum(not len(boxes) for boxes in parts["train"].boxes)
+    if crowds := sum(len(boxes) for part in parts.values() for boxes, _ in part.crowds):
+        inspection.notes.append(
+            f"crowds (iscrowd): {crowds:,}; they are not trained on, and detections in them are not counted"
+        )
     if empty:
         inspection.notes.append(f"{empty:,} training images have no box: they teach what is background")
     return DetectionData(
@@ -189,7 +198,7 @@ def _load(
             return str(error)
 
     kept: list[int] = []
-    boxes, labels, letterboxes = [], [], []
+    boxes, labels, letterboxes, crowds = [], [], [], []
     pixels = np.empty((0 if lazy else len(images), *size, 3), dtype=np.uint8)
     every = decode_all(decode, range(len(images)))
     for row, decoded in enumerate(track(every, "Decoding", total=len(images))):
@@ -198,15 +207,18 @@ def _load(
             problems.add(_where(image), decoded)
             continue
         canvas, frame = decoded
-        corners, indices = _checked(image.boxes, (frame.height, frame.width), classes, problems)
+        size_here = (frame.height, frame.width)
+        corners, indices = _checked([box for box in image.boxes if not box.crowd], size_here, classes, problems)
+        crowd = _checked([box for box in image.boxes if box.crowd], size_here, classes, problems)
         if not lazy:
             pixels[len(kept)] = canvas
         kept.append(row)
         boxes.append(corners)
         labels.append(indices)
+        crowds.append(crowd)
         letterboxes.append(frame)
         digests.append(hashlib.blake2b(canvas, digest_size=16).digest())
-        for part in (canvas, corners, indices):
+        for part in (canvas, corners, indices, *crowd):
             digest.update(part.tobytes())
     return DetectionSplit(
         LazyImages(lambda index: letterbox(_open(images[index]), *size)[0], np.array(kept, np.int64), (*size, 3))
@@ -216,6 +228,7 @@ def _load(
         tuple(labels),
         tuple(letterboxes),
         tuple(images[row].name for row in kept),
+        tuple(crowds),
     )
 
 

@@ -1,7 +1,8 @@
 """How good a detector is: average precision, precision and recall by threshold, and the kinds of mistakes.
 
 Overlap, matching and average precision are computed by faster-coco-eval as for COCO (Lin et al. 2014,
-arXiv:1405.0312).
+arXiv:1405.0312). A detection that matches no object and lies in a crowd of its class is ignored: it is neither right
+nor wrong.
 """
 
 import math
@@ -103,7 +104,7 @@ def precision_by_recall(
 def threshold_curves(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> ThresholdCurves:
     """Precision, recall and F1 at each confidence threshold, over all classes and of each, at an overlap of 0.5."""
     evaluation = _run(found, split, classes, overlap=0.5)
-    hits = _hits(evaluation, sum(len(image.scores) for image in found))
+    hits, found = _counted(evaluation, found)
     scores = np.concatenate([image.scores for image in found]) if found else np.empty(0, np.float32)
     labels = np.concatenate([image.classes for image in found]) if found else np.empty(0, np.int64)
     truth = np.concatenate([*split.labels, np.empty(0, np.int64)])
@@ -150,16 +151,16 @@ def mistakes(
     found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], confidence: float
 ) -> Mistakes:
     """The mistakes among the detections with at least this confidence, at an overlap of 0.5."""
-    kept = [_above(image, confidence) for image in found]
-    total = sum(len(image.scores) for image in kept)
-    right = _hits(_run(kept, split, classes, overlap=0.5), total)
+    kept = [_select(image, image.scores >= confidence) for image in found]
+    right, kept = _counted(_run(kept, split, classes, overlap=0.5), kept)
+    total = len(right)
     any_class = _run(kept, split, classes, overlap=0.5, use_classes=False)
     predicted = np.concatenate([image.classes for image in kept]) if total else np.empty(0, np.int64)
     truth = np.concatenate([*split.labels, np.empty(0, np.int64)])
 
     background = len(classes)
     confusion = np.zeros((background + 1, background + 1), dtype=np.int64)
-    matched = _pairs(any_class)
+    matched, _ = _pairs(any_class)
     for detection, thing in matched.items():
         confusion[truth[thing], predicted[detection]] += 1
     for detection in set(range(total)) - matched.keys():
@@ -195,8 +196,7 @@ def box_iou(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.float64]:
     return overlaps
 
 
-def _above(image: Detections, confidence: float) -> Detections:
-    keep = image.scores >= confidence
+def _select(image: Detections, keep: npt.NDArray[np.bool_]) -> Detections:
     return Detections(image.boxes[keep], image.scores[keep], image.classes[keep])
 
 
@@ -212,9 +212,14 @@ def _run(
     overlap: float | None = None,
     use_classes: bool = True,
 ) -> Any:
-    """An evaluation that has run, at COCO's overlaps or at one. Ids count from 1, in the order of the images."""
+    """An evaluation that has run, at COCO's overlaps or at one.
+
+    Ids count from 1, in the order of the images; those of crowds follow those of objects.
+    """
+    objects = [(*parts, 0) for parts in zip(range(len(split)), split.boxes, split.labels, strict=True)]
+    crowds = [(image, *parts, 1) for image, parts in enumerate(split.crowds)]
     truth: list[dict[str, Any]] = []
-    for image, (boxes, labels) in enumerate(zip(split.boxes, split.labels, strict=True)):
+    for image, boxes, labels, crowd in objects + crowds:
         for box, label in zip(_xywh(boxes).tolist(), labels.tolist(), strict=True):
             truth.append(
                 {
@@ -223,7 +228,7 @@ def _run(
                     "category_id": label,
                     "bbox": box,
                     "area": box[2] * box[3],
-                    "iscrowd": 0,
+                    "iscrowd": crowd,
                 }
             )
     predicted = [
@@ -252,13 +257,27 @@ def _run(
     return evaluation
 
 
-def _pairs(evaluation: Any) -> dict[int, int]:
-    """The object that each detection was matched with, both counted from 0."""
-    pairs = (key.split("_", 1) for key in evaluation.eval["matched"])
-    return {int(detection) - 1: int(thing) - 1 for detection, thing in pairs}
+def _pairs(evaluation: Any) -> tuple[dict[int, int], set[int]]:
+    """The object that each detection was matched with, both counted from 0, and the detections in crowds."""
+    pairs, in_crowds = {}, set()
+    for key in evaluation.eval["matched"]:
+        detection, thing = (int(number) for number in key.split("_", 1))
+        if evaluation.cocoGt.anns[thing]["iscrowd"]:
+            in_crowds.add(detection - 1)
+        else:
+            pairs[detection - 1] = thing - 1
+    return pairs, in_crowds
 
 
-def _hits(evaluation: Any, count: int) -> npt.NDArray[np.bool_]:
-    hits = np.zeros(count, dtype=np.bool_)
-    hits[list(_pairs(evaluation))] = True
-    return hits
+def _counted(evaluation: Any, found: Sequence[Detections]) -> tuple[npt.NDArray[np.bool_], list[Detections]]:
+    """Which detections match an object, and the detections themselves, without those that are ignored in crowds."""
+    pairs, in_crowds = _pairs(evaluation)
+    total = sum(len(image.scores) for image in found)
+    hits, counted = np.zeros(total, np.bool_), np.ones(total, np.bool_)
+    hits[list(pairs)] = True
+    counted[list(in_crowds)] = False
+    kept, start = [], 0
+    for image in found:
+        kept.append(_select(image, counted[start : start + len(image.scores)]))
+        start += len(image.scores)
+    return hits[counted], kept

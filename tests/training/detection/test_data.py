@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -125,3 +127,20 @@ def test_images_too_many_for_memory_are_decoded_on_demand(source, monkeypatch):
     assert isinstance(data.train.images, LazyImages)
     assert data.fingerprint == expected.fingerprint
     np.testing.assert_array_equal(data.train.images[2:5], expected.train.images[2:5])
+
+
+def test_crowds_are_kept_apart_from_the_objects(tmp_path):
+    plain = load_detection(write_coco(tmp_path / "plain", train=range(12), test=range(100, 104)))
+    source = write_coco(tmp_path / "crowds", train=range(12), test=range(100, 104))
+    path = tmp_path / "crowds" / "test" / "_annotations.coco.json"
+    document = json.loads(path.read_text())
+    document["annotations"][0]["iscrowd"] = 1
+    path.write_text(json.dumps(document))
+    data = load_detection(source)
+    boxes, labels = data.test.crowds[0]
+    np.testing.assert_array_equal(boxes, plain.test.boxes[0][:1])
+    np.testing.assert_array_equal(labels, plain.test.labels[0][:1])
+    np.testing.assert_array_equal(data.test.boxes[0], plain.test.boxes[0][1:])
+    assert [len(boxes) for boxes, _ in data.test.crowds] == [1, 0, 0, 0]
+    assert any(note.startswith("crowds (iscrowd): 1;") for note in data.inspection.notes)
+    assert not any("crowds" in note for note in plain.inspection.notes)

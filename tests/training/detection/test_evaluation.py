@@ -68,7 +68,7 @@ def random_boxes(random, count):
     return np.concatenate((corners, corners + random.uniform(8, 60, (count, 2))), 1).astype(np.float32)
 
 
-def make_split(boxes, labels):
+def make_split(boxes, labels, crowds=()):
     count = len(boxes)
     return DetectionSplit(
         np.zeros((count, 32, 32, 3), np.uint8),
@@ -76,6 +76,7 @@ def make_split(boxes, labels):
         tuple(np.asarray(one, np.int64) for one in labels),
         (Letterbox.of(SIDE, SIDE, 32, 32),) * count,
         tuple(str(i) for i in range(count)),
+        tuple((np.asarray(b, np.float32).reshape(-1, 4), np.asarray(one, np.int64)) for b, one in crowds),
     )
 
 
@@ -201,3 +202,29 @@ def test_the_kinds_of_mistakes_are_distinguished():
         wrong.confusion,
         [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [2, 1, 0, 0]],
     )
+
+
+def test_detections_in_a_crowd_of_their_class_are_neither_right_nor_wrong():
+    boxes = [(110, 110, 130, 130), (0, 0, 40, 40), (130, 130, 150, 150), (140, 110, 160, 130)]
+    scores = np.array([0.95, 0.9, 0.8, 0.7], np.float32)
+    found = [Detections(np.array(boxes, np.float32), scores, np.array([0, 0, 0, 1]))] * 2
+    things = [[(0, 0, 40, 40)]] * 2, [[0]] * 2
+    crowd = ([(100, 100, 190, 190)], [0])
+    split, without = make_split(*things, [crowd, crowd]), make_split(*things)
+
+    assert average_precision(found, without, CLASSES).map_50 == pytest.approx(0.5)
+    result = average_precision(found, split, CLASSES)
+    assert result.map_50 == pytest.approx(1.0)
+    assert [row.support for row in result.per_class] == [2, 0, 0]
+    again = average_precision(found, split.without_pixels(np.array([1, 1])), CLASSES)
+    assert again.map_50 == pytest.approx(1.0)
+
+    curves = threshold_curves(found, split, CLASSES)
+    at = curves.confidence.index(0.5)
+    # The detection of class 1 is wrong: the crowd is of another class.
+    assert (curves.overall.precision[at], curves.overall.recall[at]) == (0.5, 1.0)
+    assert curves.per_class["a"].precision[at] == 1.0
+    wrong = mistakes(found, split, CLASSES, 0.5)
+    assert wrong.kinds == {"wrong class": 0, "poor box": 0, "found twice": 0, "nothing there": 2}
+    assert wrong.missed == 0
+    np.testing.assert_array_equal(wrong.confusion, [[2, 0, 0, 0], [0] * 4, [0] * 4, [0, 2, 0, 0]])

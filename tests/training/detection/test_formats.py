@@ -69,13 +69,14 @@ def test_an_image_without_labels_has_no_boxes(tmp_path):
     assert read(str(tmp_path)).splits["train"][0].boxes == ()
 
 
-def test_crowds_are_left_out(tmp_path):
+def test_crowds_are_marked(tmp_path):
     write_coco(tmp_path, train=range(1))
     path = tmp_path / "train" / "_annotations.coco.json"
     document = json.loads(path.read_text())
     document["annotations"][0]["iscrowd"] = 1
     path.write_text(json.dumps(document))
-    assert len(read(str(tmp_path)).splits["train"][0].boxes) == len(scene(0)[1]) - 1
+    crowds = [box.crowd for box in read(str(tmp_path)).splits["train"][0].boxes]
+    assert crowds == [True] + [False] * (len(scene(0)[1]) - 1)
 
 
 def edit_json(folder, change):

@@ -82,12 +82,11 @@ def _read_file(tree: Tree, path: Path, split: str, document: dict[str, Any], dat
         except (KeyError, TypeError, ValueError) as error:
             data.problems.add(origin, f"needs bbox, category_id and image_id ({error!r})")
             continue
-        if annotation.get("iscrowd"):
-            continue
         if image not in boxes:
             data.problems.add(origin, f"image_id {image} is none of the images")
             continue
-        boxes[image].append(RawBox((x, y, x + w, y + h), names.get(category, f"category_id {category}"), origin))
+        label, crowd = names.get(category, f"category_id {category}"), bool(annotation.get("iscrowd"))
+        boxes[image].append(RawBox((x, y, x + w, y + h), label, origin, crowd=crowd))
     for image, name in files.items():
         found = tree.find(name, path)
         if found is None:

@@ -1,4 +1,7 @@
-"""Parquet with `image` and `objects` {`bbox` (x, y, width, height), `category`}, as `rishitdagli/cppe-5`."""
+"""Parquet with `image` and `objects` {`bbox` (x, y, width, height), `category`}, as `rishitdagli/cppe-5`.
+
+Objects may have COCO's `iscrowd` too.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,14 @@ def read_hub(source: str) -> RawData:
         images = []
         for row, item in enumerate(part):
             origin = f"{source} [{split}] row {row}"
+            found = item["objects"]
+            crowds = found.get("iscrowd") or [0] * len(found["bbox"])
             boxes = tuple(
-                RawBox((x, y, x + w, y + h), lookup.get(value, str(value)), f"{origin} object {number}")
-                for number, ((x, y, w, h), value) in enumerate(
-                    zip(item["objects"]["bbox"], item["objects"]["category"], strict=True)
+                RawBox(
+                    (x, y, x + w, y + h), lookup.get(value, str(value)), f"{origin} object {number}", crowd=bool(crowd)
+                )
+                for number, ((x, y, w, h), value, crowd) in enumerate(
+                    zip(found["bbox"], found["category"], crowds, strict=True)
                 )
             )
             image = item["image"]

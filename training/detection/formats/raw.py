@@ -16,12 +16,14 @@ class RawBox:
         relative: whether `corners` are fractions.
         label: the class's name, or what was given instead.
         origin: file and line, or row and object.
+        crowd: whether it holds many objects that are not annotated one by one (COCO's `iscrowd`).
     """
 
     corners: tuple[float, float, float, float]
     label: str
     origin: str
     relative: bool = False
+    crowd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
