@@ -1,6 +1,8 @@
 import dataclasses
+import gc
 import math
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -367,6 +369,15 @@ def test_validation_begins_before_the_first_step_and_training_has_a_loss_of_the_
     assert state.initial == {"loss": pytest.approx(loss, rel=1e-5), "accuracy": pytest.approx(accuracy)}
     # The loss that is trained on has smoothed labels, so it is larger than the one that can be compared.
     assert state.history[-1]["train_cross_entropy"] < state.history[-1]["train_loss"]
+
+
+def test_a_trained_model_is_freed_when_nothing_uses_it(tiny_cnn, train_on, tmp_path):
+    model = tiny_cnn()
+    train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=1))
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
 
 
 def test_infinite_loss_stops_with_advice(tiny_cnn, train_on, tmp_path):
