@@ -15,7 +15,7 @@ from training.cnn import CNN, Normalize
 from training.fit import fit
 from training.images import ImageSplit
 from training.labels import LabelledImages
-from training.processes import end_processes
+from training.processes import end_processes, is_main_process
 from training.run import Run
 from training.settings import FitSettings
 from training.tabular.data import load_table
@@ -94,6 +94,7 @@ def learn_vocabulary(accelerator):
 def main(folder):
     accelerator = Accelerator(cpu=True)
     results = {
+        "prints": is_main_process(),
         "even": train_dense(accelerator, folder / "even", 8),
         "odd": train_dense(accelerator, folder / "odd", 7),
         "whole": train_dense(accelerator, folder / "whole", 100),

@@ -76,3 +76,7 @@ def test_all_have_the_vocabulary_of_the_main_process(results):
 def test_a_batch_that_leaves_a_process_without_items_is_refused(results):
     for result in results:
         assert result["small"] == "a batch of 1 is too small for 2 processes"
+
+
+def test_one_process_prints(results):
+    assert [result["prints"] for result in results] == [True, False]
