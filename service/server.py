@@ -25,8 +25,8 @@ from service.transport import CoalescingTransport, StepLimit
 
 logger = logging.getLogger("service")
 
-# The most bytes of a request's line and headers.
-_MOST_HEAD = 65_536
+# The most bytes of a request's line and headers, and of the line alone.
+_MOST_HEAD, _MOST_LINE = 65_536, 16_384
 # Everything that looks for a header goes through all of them.
 _MOST_HEADERS = 256
 # Seconds in which a head has to come.
@@ -201,6 +201,9 @@ class Protocol(HttpToolsProtocol):
         if end < 0:
             self._head += data[at:]
             self._unset_keepalive_if_required()
+            return data, len(data)
+        if data.find(b"\n", at, at + _MOST_LINE) < 0:
+            self._refuse(414, f"the request line is over {_MOST_LINE} bytes")
             return data, len(data)
         self._framing = 0.0
         self._marked, self._marked_at = self._received, self.since

@@ -55,8 +55,8 @@ class Admission:
         # Items of calls whose bodies are being read, and since when.
         self._unread = 0
         self._reading: deque[tuple[float, Context]] = deque()
-        # The time of the last retry that was asked for, and the times of those that have not come yet, by their owners.
-        self._last_retry = 0.0
+        # When the next retry may be due, and when those are due that have not come yet, by their owners.
+        self._next_retry = 0.0
         self._retries: OrderedDict[Hashable, float] = OrderedDict()
         self._items_per_call = 1.0  # of calls whose bodies have not come
 
@@ -190,7 +190,8 @@ class Admission:
         """
         due = self._retries.get(context.owner)
         if due is None:
-            if random.random() < 2 * filled - 1:  # noqa: S311 - chance, no secret
+            # None of them get the last tenth of the room.
+            if random.random() < (filled - 0.5) / 0.4:  # noqa: S311 - chance, no secret
                 why = f"Others wait for {wait:.1f} s already, and not all requests can be let in"
                 raise self._refusal(why, 0.0, count, context)
         elif due > time.monotonic():
@@ -216,13 +217,12 @@ class Admission:
         if due is not None and due <= now:
             due = self._retries[context.owner] = now + min(max(1.0, seconds), MAX_RETRY_AFTER)
         elif due is None:
-            latest = now + MAX_RETRY_AFTER
-            self._last_retry = max(self._last_retry, now + max(0.0, seconds))
-            due = self._last_retry
-            if due >= latest:  # more than can be told apart by then
+            due = max(self._next_retry, now + max(0.0, seconds))
+            after = due + _SPACING * count * (self._flow.seconds_per_item + self._seconds_to_prepare)
+            if after <= now + MAX_RETRY_AFTER:
+                self._next_retry = after
+            else:  # more than can be told apart by then
                 due = now + random.uniform(MAX_RETRY_AFTER / 2, MAX_RETRY_AFTER)  # noqa: S311 - chance, no secret
-            each = self._flow.seconds_per_item + self._seconds_to_prepare
-            self._last_retry = min(self._last_retry + _SPACING * count * each, latest)
             if context.owner is not None:
                 self._retries[context.owner] = due
                 self._retries.move_to_end(context.owner)

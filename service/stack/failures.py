@@ -25,7 +25,7 @@ _SLUGS = {
 _CLIENT_CLOSED_REQUEST = 499
 
 # The longest time for which a refusal is held back, in seconds.
-_LONGEST_HOLD = 1.0
+_LONGEST_HOLD = 2.0
 
 # The response to an internal error.
 INTERNAL = QuartetError("Something failed inside the server; its log has the details under this request's id.")
@@ -97,11 +97,12 @@ class ErrorFormats:
 async def send_failure(error: QuartetError, scope: Scope, send: Send) -> None:
     """Sends the answer to an error, in the format of the request's family.
 
-    A refusal is held back for a part of the wait that it asks for, up to a second: so clients that retry at once cost
-    little.
+    A refusal is held back for a part of the wait that it asks for, so that clients which retry at once cost little.
     """
     if error.retry_after is not None:
-        await asyncio.sleep(min(_LONGEST_HOLD, error.retry_after / 4))
+        held = min(_LONGEST_HOLD, error.retry_after / 4)
+        await asyncio.sleep(held)
+        error.retry_after -= held
     failure = Failure.of(error)
     headers, body = scope["app"].errors.write(failure, scope)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from service.errors import Overloaded
+from service.inference import admission
+from service.inference.admission import MAX_RETRY_AFTER
 from service.inference.batcher import Batcher
 from service.inference.context import Context
 from service.inference.scheduler import Scheduler
@@ -115,7 +117,7 @@ async def test_an_item_counts_with_its_decoding_until_it_is_queued(monkeypatch: 
 
 
 async def test_lone_items_do_not_wait_behind_large_calls_but_behind_each_other(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("random.random", lambda: 1.0)
+    monkeypatch.setattr("random.random", lambda: 2.0)  # chance refuses nobody
     async with batcher_of(Gated(), max_batch=2) as (batcher, _):
         batcher.admission._max_wait = 1.0
         batcher.flow.seconds_per_item = 0.1
@@ -149,7 +151,9 @@ async def test_a_body_that_takes_its_time_keeps_nobody_out(monkeypatch: pytest.M
         assert batcher.admission._unread == batcher.admission._reserved == 0
 
 
-@pytest.mark.parametrize(("waiting", "chance", "refused"), [(4, 0.0, False), (8, 0.5, True), (8, 0.7, False)])
+@pytest.mark.parametrize(
+    ("waiting", "chance", "refused"), [(4, 0.0, False), (8, 0.7, True), (8, 0.8, False), (9, 0.99, True)]
+)
 async def test_near_the_longest_wait_chance_decides(
     waiting: int, chance: float, refused: bool, monkeypatch: pytest.MonkeyPatch
 ):
@@ -215,3 +219,84 @@ async def test_those_who_are_refused_are_told_to_come_back_one_after_the_other()
     await waiting.future
     await batcher.close()
     await scheduler.close()
+
+
+def full() -> tuple[Gated, Scheduler, Batcher]:
+    model, scheduler = Gated(), Scheduler(1)
+    batcher = Batcher(
+        model,
+        max_batch=2,
+        max_queue=1000,
+        max_wait=1.0,
+        observer=Recorder(),
+        scheduler=scheduler,
+        seconds_per_item=0.5,
+    )
+    enqueue(batcher, [1] * 4)
+    return model, scheduler, batcher
+
+
+def refused(batcher: Batcher, owner: object = None) -> float:
+    """Seconds after which a caller is to retry."""
+    with pytest.raises(Overloaded) as refusal:
+        batcher.admission.admit(2, Context(owner=owner))
+    assert refusal.value.retry_after is not None
+    return refusal.value.retry_after
+
+
+async def test_nobody_is_asked_to_wait_for_longer_than_half_a_minute():
+    model, scheduler, batcher = full()
+    waits = [refused(batcher) for _ in range(200)]
+    assert max(waits) <= MAX_RETRY_AFTER
+    late = waits[100:]
+    assert min(late) >= MAX_RETRY_AFTER / 2
+    assert len(set(late)) == len(late)  # they do not come back together
+    model.release(100)
+    await batcher.close()
+    await scheduler.close()
+
+
+async def test_whoever_comes_too_early_is_told_the_same_time_again_and_whoever_is_in_time_is_let_in(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    model, scheduler, batcher = full()
+    monkeypatch.setattr("random.random", lambda: 0.0)  # chance would refuse all others
+    first = refused(batcher, "a")
+    for _ in range(50):
+        assert refused(batcher, "a") == pytest.approx(first, abs=0.1)
+    assert refused(batcher, "b") == pytest.approx(first + 2.0, abs=0.1)  # the impatient caller has pushed nobody back
+    forward(batcher, first - 0.1)
+    assert refused(batcher, "a") == pytest.approx(0.1, abs=0.09)
+    forward(batcher, 0.2)
+    assert refused(batcher, "a") == pytest.approx(1.0, abs=0.1)  # there is no room yet: it keeps its place
+    model.release(1)
+    await model.entered()
+    batcher.flow.seconds_per_item = 0.45
+    with pytest.raises(Overloaded, match="asked to retry later"):
+        batcher.admission.admit(1, Context(owner="a"))
+    forward(batcher, 1.1)
+    with pytest.raises(Overloaded, match="not all requests"):
+        batcher.admission.admit(1, Context(owner="stranger"))
+    batcher.admission.admit(1, Context(owner="a"))
+    model.release(100)
+    await batcher.close()
+    await scheduler.close()
+
+
+async def test_few_callers_are_remembered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(admission, "_MAX_RETRIES", 10)
+    model, scheduler, batcher = full()
+    for owner in range(100):
+        refused(batcher, owner)
+    assert list(batcher.admission._retries) == list(range(90, 100))
+    model.release(100)
+    await batcher.close()
+    await scheduler.close()
+
+
+def forward(batcher: Batcher, seconds: float) -> None:
+    """Lets time pass for those who were asked to retry."""
+    room = batcher.admission
+    room._next_retry -= seconds
+    for owner in room._retries:
+        room._retries[owner] -= seconds
