@@ -15,6 +15,7 @@ class QuartetError(Exception):
         status: the HTTP status that answers it.
         slug: the stable end of the problem's `type` URI (RFC 9457).
         retry_after: seconds to wait before trying again, where that helps.
+        early: whether the client was told so before, and did not wait.
         index: which item of a request with several it is about, from 0.
         hang_up: whether the connection is to end with the answer, since nobody will read the rest of the request.
     """
@@ -23,12 +24,19 @@ class QuartetError(Exception):
     slug: str = "internal-error"
 
     def __init__(
-        self, detail: str, *, index: int | None = None, retry_after: float | None = None, hang_up: bool = False
+        self,
+        detail: str,
+        *,
+        index: int | None = None,
+        retry_after: float | None = None,
+        early: bool = False,
+        hang_up: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.index = index
         self.retry_after = retry_after
+        self.early = early
         self.hang_up = hang_up
 
     @classmethod

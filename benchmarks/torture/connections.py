@@ -123,13 +123,13 @@ async def pipelines(strike: Strike) -> None:
     """200 connections that each send 64 kB of pipelined requests, and as many again when they have been answered."""
     request = head("/v1/predict", 0)
     count = 65_536 // len(request)
+    connections = [await Connection.open(strike.port) for _ in range(200)]
+    before = most = strike.resident_mb()
     await strike.begin()
-    before = strike.resident_mb()
-    most = before
 
     async def one() -> None:
+        connection = connections.pop()
         try:
-            connection = await Connection.open(strike.port)
             while strike.left > 0:
                 await connection.send(request * count)
                 for _ in range(count):

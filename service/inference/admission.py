@@ -214,7 +214,8 @@ class Admission:
         """
         now = time.monotonic()
         due = self._retries.get(context.owner)
-        if due is not None and due <= now:
+        early = due is not None and due > now
+        if due is not None and not early:
             due = self._retries[context.owner] = now + min(max(1.0, seconds), MAX_RETRY_AFTER)
         elif due is None:
             due = max(self._next_retry, now + max(0.0, seconds))
@@ -228,4 +229,4 @@ class Admission:
                 self._retries.move_to_end(context.owner)
                 if len(self._retries) > _MAX_RETRIES:
                     self._retries.popitem(last=False)
-        return Overloaded(f"{why}: try again later.", retry_after=due - now)
+        return Overloaded(f"{why}: try again later.", retry_after=due - now, early=early)

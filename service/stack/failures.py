@@ -24,8 +24,8 @@ _SLUGS = {
 # A client that hung up gets no response; this one is for the log (nginx's convention).
 _CLIENT_CLOSED_REQUEST = 499
 
-# The longest time for which a refusal is held back, in seconds.
-_LONGEST_HOLD = 2.0
+# The longest time for which a refusal is held back, in seconds; that of a client which ignores Retry-After.
+_LONGEST_HOLD, _LONGEST_HOLD_IF_EARLY = 2.0, 5.0
 
 # The response to an internal error.
 INTERNAL = QuartetError("Something failed inside the server; its log has the details under this request's id.")
@@ -100,7 +100,7 @@ async def send_failure(error: QuartetError, scope: Scope, send: Send) -> None:
     A refusal is held back for a part of the wait that it asks for, so that clients which retry at once cost little.
     """
     if error.retry_after is not None:
-        held = min(_LONGEST_HOLD, error.retry_after / 4)
+        held = min(_LONGEST_HOLD_IF_EARLY if error.early else _LONGEST_HOLD, error.retry_after / 4)
         await asyncio.sleep(held)
         error.retry_after -= held
     failure = Failure.of(error)
