@@ -5,6 +5,7 @@ on.
 """
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 
@@ -155,6 +156,39 @@ async def png_texts(strike: Strike) -> None:
 async def png_texts_allowed(strike: Strike) -> None:
     """Eight clients send a PNG of 9 kB with as many compressed texts of 1 MB as are accepted, all the time."""
     await _repeat(strike, _PREDICT, payloads.png_texts(8), "image/png", clients=8)
+
+
+@attack()
+async def webp_pixels(strike: Strike) -> None:
+    """Four clients send a WebP of a few hundred bytes and as many pixels as are accepted, all the time."""
+    await _repeat(strike, _PREDICT, payloads.webp(4000, 4000), "image/webp", clients=4)
+
+
+@attack()
+async def unicode(strike: Strike) -> None:
+    """Eight clients send texts of a ligature that stands for 18 characters: 1,500 bytes each, 16 kB, and 1 MB."""
+    bodies = itertools.cycle(("\ufdfa" * characters).encode() for characters in (500, 5_300, 333_000))
+    await strike.begin()
+    await strike.again(8, lambda: strike.post("/v1/classify-text", next(bodies), "text/plain"))
+
+
+@attack(seconds=15, beside=("predict", "generate"))
+async def generate_many(strike: Strike) -> None:
+    """Four clients ask for 10,000 images as a zip all the time."""
+    body = json.dumps({"count": 10_000, "format": "zip"}).encode()
+    await _repeat(strike, "/v1/generate", body, _JSON, clients=4)
+
+
+@attack(seconds=5)
+async def first_visitors(strike: Strike) -> None:
+    """300 clients ask for samples and model cards that nobody has asked for before."""
+    paths = [
+        f"/v1/models/{model}/1/{what}"
+        for model in ("classifier", "detector", "autoencoder", "topics", "tabular")
+        for what in ("samples", "report")
+    ]
+    await strike.begin()
+    await asyncio.gather(*(strike.ask(head(path, method="GET")) for path in paths for _ in range(30)))
 
 
 @attack()

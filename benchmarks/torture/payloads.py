@@ -110,6 +110,13 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def webp(width: int, height: int) -> bytes:
+    """A WebP of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (1, 2, 3)).save(buffer, "WEBP", lossless=True, method=0)
+    return buffer.getvalue()
+
+
 def jpeg_exif(size: int = 20_000_000) -> bytes:
     """A small JPEG with segments of Exif of ten bytes each: a reader that appends them one by one copies the most."""
     data = b"Exif\x00\x00" + bytes(10)

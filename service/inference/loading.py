@@ -140,7 +140,7 @@ def open_version(
             return running
 
     def check(graph: Graph) -> None:
-        Session(folder / graph.file, "cpu", 1).check(folder, graph.manifest)
+        Session(folder / graph.file, "cpu", threads).check(folder, graph.manifest)
 
     best = _fastest(may_answer, known)
     if best is None and not quiet:
