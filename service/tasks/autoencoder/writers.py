@@ -99,7 +99,7 @@ async def write_zip(job: Job, parts: Parts) -> Chunks:
             file.write(_csv_lines(zip(files, names, *latents.T, strict=True)))
             yield archive.take()
             await asyncio.sleep(0)
-    yield archive.close()
+    yield await job.in_background(archive.close)  # lists every member, which takes long
 
 
 async def write_npz(job: Job, parts: Parts) -> Chunks:
