@@ -3,12 +3,15 @@
 import asyncio
 import inspect
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from service import server
+from service.metrics import Metrics
 from service.server import Guard, Protocol
 from service.transport import CoalescingTransport
 from tests.service.test_transport import Wire
@@ -157,3 +160,24 @@ def test_where_no_connection_is_idle_the_slowest_client_gives_way():
     assert Guard(2).make_room(connections)
     assert [each.ended for each in connections] == [[], [], [408]]
     assert not Guard(0).make_room([Busy(90, False), Busy(1, True)])  # nobody is to blame
+
+
+async def test_a_check_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(server, "_SWEEP_SECONDS", 0.001)
+    repeated = asyncio.Event()
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 3:
+            repeated.set()
+        raise OSError("Too many open files")
+
+    sweeping = server.Server.__new__(server.Server)
+    sweeping._application = SimpleNamespace(metrics=Metrics())  # type: ignore[assignment]
+    sweeping.server_state, sweeping._tick, sweeping._trim = ServerState(), tick, lambda busy: None
+    sweeping._sweep(time.monotonic())
+    await asyncio.wait_for(repeated.wait(), 10)
+    monkeypatch.setattr(sweeping, "_sweep", lambda due: None)
+    assert "periodic check of the connections failed" in caplog.text
