@@ -150,7 +150,7 @@ def test_sigterm_finishes_a_request_whose_images_wait_and_run(tmp_path: Path):
     with server.client() as client:
         end = time.monotonic() + PATIENCE
         while "quartet_batch_size_count" not in (text := client.get("/metrics").text) or (
-            'quartet_batch_size_count{model="classifier"} 0.0' in text
+            'quartet_batch_size_count{model="classifier",version="1"} 0.0' in text
         ):
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -178,7 +178,7 @@ def test_a_request_that_outlasts_the_shutdown_timeout_is_answered_503(tmp_path: 
     sender.start()
     with server.client() as client:
         end = time.monotonic() + PATIENCE
-        while 'quartet_batch_size_count{model="classifier"} 0.0' in client.get("/metrics").text:
+        while 'quartet_batch_size_count{model="classifier",version="1"} 0.0' in client.get("/metrics").text:
             assert time.monotonic() < end
             time.sleep(0.01)
     server.process.send_signal(signal.SIGTERM)
