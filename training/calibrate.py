@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from scipy.stats import betabinom
+from sklearn.model_selection import KFold
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -97,6 +99,38 @@ def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) ->
         coverage: between 0 and 1.
     """
     scores = np.sort(probabilities[np.arange(len(labels)), labels])
-    # All but the k - 1 lowest of the n scores pass; the + 1 counts the new example (the finite-sample correction).
-    k = math.floor((len(scores) + 1) * (1 - coverage) + 1e-9)
+    k = _rank(coverage, len(scores))
     return float(scores[k - 1]) if k >= 1 else 0.0
+
+
+def expected_coverage(coverage: float, calibrated_on: int, tested_on: int) -> tuple[float, float]:
+    """The 95 % range of the share of test items whose label has at least the threshold of `conformal_threshold`.
+
+    It holds if calibration and test items are exchangeable and no two scores are equal: the share then has a
+    beta-binomial distribution (Vovk 2012, arXiv:1209.2673).
+
+    Args:
+        coverage: that the threshold was fitted for.
+        calibrated_on: how many items the threshold was fitted on.
+        tested_on: how many test items there are.
+    """
+    k = _rank(coverage, calibrated_on)
+    if k < 1:
+        return 1.0, 1.0
+    low, high = betabinom(tested_on, calibrated_on + 1 - k, k).interval(0.95)
+    return float(low) / tested_on, float(high) / tested_on
+
+
+def cross_fitting(count: int) -> list[tuple[Ints, Ints]]:
+    """Divides so many items into ten random folds: for each, the indices of the other items and its own.
+
+    There are fewer folds of fewer items, and none of a single one.
+    """
+    if count < 2:
+        return []
+    return list(KFold(min(10, count), shuffle=True, random_state=0).split(np.arange(count)))
+
+
+def _rank(coverage: float, count: int) -> int:
+    # All but the k - 1 lowest of the n scores pass; the + 1 counts the new example (the finite-sample correction).
+    return math.floor((count + 1) * (1 - coverage) + 1e-9)

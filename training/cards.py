@@ -9,6 +9,7 @@ from torch import nn
 from service.inference.cards import DataCard, TrainingCard
 from training.data import DataSet
 from training.fit import FitState
+from training.splits import division_digest
 
 _LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "datasets")
 
@@ -21,11 +22,12 @@ def data_card(data: DataSet) -> DataCard:
         train=len(data.train),
         validation=len(data.validation),
         test=len(data.test),
+        division=division_digest(data.division[1]),
     )
 
 
 def training_card(
-    command: str, settings: dict[str, Any], state: FitState, network: nn.Module, chosen_on: int | None = None
+    command: str, settings: dict[str, Any], state: FitState, network: nn.Module, data: DataSet
 ) -> TrainingCard:
     """How a model was made.
 
@@ -34,14 +36,14 @@ def training_card(
         settings: all of its settings.
         state: of the finished training.
         network: whose parameters are counted.
-        chosen_on: how many validation items chose the epoch, if not all.
+        data: whose selection half chose the epoch.
     """
     return TrainingCard(
         recipe=command,
         settings=settings,
         epochs_run=state.epoch,
         best_epoch=state.best_epoch,
-        chosen_on=chosen_on,
+        chosen_on=len(data.division[0]),
         seconds=round(state.seconds, 1),
         parameters=count_parameters(network),
         versions=library_versions(),

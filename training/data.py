@@ -53,6 +53,8 @@ class DataSet(Protocol):
     def validation(self) -> Sized: ...
     @property
     def test(self) -> Sized: ...
+    @property
+    def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
 
 
 def absent_classes(classes: Sequence[str], labels: npt.NDArray[Any]) -> list[str]:
@@ -63,6 +65,8 @@ def absent_classes(classes: Sequence[str], labels: npt.NDArray[Any]) -> list[str
 
 def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.NDArray[np.int64]:
     """The indices of up to `limit` items: about the same share of every class, and one of each if `limit` allows it.
+
+    Rare classes are drawn too often: this is for trials and samples; see `training.splits.draw_stratified`.
 
     Args:
         labels: of all items, shape (n,).
@@ -77,19 +81,3 @@ def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.ND
         rank[members] = np.arange(len(members)) / len(members)
     chosen: npt.NDArray[np.int64] = order[np.argsort(rank[order], kind="stable")[:limit]]
     return chosen
-
-
-def halves(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Divides a validation split in two, always in the same way and with about the same share of every class.
-
-    The first half chooses: the epoch, the calibration, the variants. The other chooses nothing, so that what is fitted
-    on it (the thresholds of label sets, p-values) holds for new items as it does for its own.
-
-    Args:
-        labels: of the split, shape (n,).
-
-    Returns:
-        The indices of both halves, sorted.
-    """
-    chosen = np.sort(stratified_sample(labels, (len(labels) + 1) // 2, seed=0))
-    return chosen, np.setdiff1d(np.arange(len(labels)), chosen)

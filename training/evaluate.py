@@ -36,6 +36,7 @@ from training.evaluator import Evaluator
 from training.publish import publish
 from training.published import evaluator_of, find_version
 from training.scaling import Scaling
+from training.splits import division_digest
 from training.variants import renew_golden, write_golden
 
 # What only the training knows is kept of the old report.
@@ -93,6 +94,9 @@ def _measure(
             if fit:
                 renew_golden(target / MODEL, target, manifest)
             card = manifest.model_copy(update=evaluation.fields)
+            if fit:
+                division = division_digest(evaluator.data.division[1])
+                card = card.model_copy(update={"data": card.data.model_copy(update={"division": division})})
             variants = tuple(_measure_variant(target, card, variant, evaluator, fit) for variant in manifest.variants)
             card = card.model_copy(update={"variants": variants})
             result = read_result(target) | {

@@ -11,11 +11,18 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 
 from service.inference.session import Session
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
-from training.calibrate import bin_of, conformal_threshold, expected_calibration_error, softmax
-from training.data import halves
-from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
+from training.calibrate import (
+    bin_of,
+    conformal_threshold,
+    cross_fitting,
+    expected_calibration_error,
+    expected_coverage,
+    softmax,
+)
+from training.intervals import Interval, bootstrap, bootstrap_confusion, clopper_pearson, wilson
 from training.lazy import cycled
 from training.scaling import Scaling, fit_scaling
+from training.splits import split_validation
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -72,7 +79,7 @@ def evaluate(
 ) -> Evaluation:
     """Fits scaling and conformal thresholds on a half of validation each, and measures everything on test.
 
-    The half that the thresholds are fitted on must not have chosen anything: see `training.data.halves`.
+    The half that the thresholds are fitted on must not have chosen anything: see `training.splits.split_validation`.
 
     Args:
         classes: names, in the order of the logits.
@@ -82,9 +89,9 @@ def evaluate(
         test_labels: shape (m,).
         scaling: of the logits, in the graph already; None to fit it.
     """
-    choosing, calibrating = halves(validation_labels)
+    selection, calibration_half = split_validation(validation_labels)
     if scaling is None:
-        scaling = fit_scaling(validation_logits[choosing], validation_labels[choosing])
+        scaling = fit_scaling(validation_logits[selection], validation_labels[selection])
     uncalibrated, probabilities = softmax(test_logits), scaling.probabilities(test_logits)
     predicted = probabilities.argmax(1)
     indices = np.arange(len(classes))
@@ -107,7 +114,8 @@ def evaluate(
         ece_before=expected_calibration_error(uncalibrated, test_labels),
         ece_after=expected_calibration_error(probabilities, test_labels),
     )
-    held_out, held_out_labels = scaling.probabilities(validation_logits[calibrating]), validation_labels[calibrating]
+    held_out = scaling.probabilities(validation_logits[calibration_half])
+    held_out_labels = validation_labels[calibration_half]
     confusion = confusion_matrix(test_labels, predicted, labels=indices)
     return Evaluation(
         metrics,
@@ -163,14 +171,31 @@ def _conformal_point(
     coverage: float, validation: Floats, validation_labels: Ints, test: Floats, test_labels: Ints
 ) -> ConformalPoint:
     threshold = conformal_threshold(validation, validation_labels, coverage)
-    inside = test >= threshold
-    inside[np.arange(len(test)), test.argmax(1)] = True  # as served: the most likely label is always in the set
+    covered = _in_set(test, test_labels, threshold)
     return ConformalPoint(
         coverage=coverage,
         threshold=threshold,
-        test_coverage=float(inside[np.arange(len(test)), test_labels].mean()),
-        mean_set_size=float(inside.sum(1).mean()),
+        test_coverage=float(covered.mean()),
+        test_interval=clopper_pearson(int(covered.sum()), len(covered)),
+        expected=expected_coverage(coverage, len(validation), len(test)),
+        cross_fitted=_cross_fitted_coverage(coverage, validation, validation_labels),
+        # As served: the likeliest label is always in the set.
+        mean_set_size=float((test >= threshold).sum(1).clip(min=1).mean()),
     )
+
+
+def _in_set(probabilities: Floats, labels: Ints, threshold: float) -> npt.NDArray[np.bool_]:
+    """Whether the label set of each item holds its label; the likeliest label is always in the set."""
+    reached: npt.NDArray[np.bool_] = probabilities[np.arange(len(labels)), labels] >= threshold
+    return reached | (probabilities.argmax(1) == labels)
+
+
+def _cross_fitted_coverage(coverage: float, probabilities: Floats, labels: Ints) -> float | None:
+    covered = [
+        _in_set(probabilities[fold], labels[fold], conformal_threshold(probabilities[others], labels[others], coverage))
+        for others, fold in cross_fitting(len(labels))
+    ]
+    return float(np.concatenate(covered).mean()) if covered else None
 
 
 def milliseconds_per_image(model: Path, images: npt.NDArray[np.uint8], batch: int, repeats: int = 30) -> float:

@@ -32,10 +32,10 @@ class Evaluator(Protocol):
         """Batches of `count` training inputs, or of fewer if they are large; always the same."""
 
     def examples(self, count: int) -> Inputs:
-        """The first inputs of the validation split: `count` of them, or fewer if they are large."""
+        """The first inputs of the selection half of validation: `count` of them, or fewer if they are large."""
 
     def score(self, graph: Path) -> float:
-        """How good a graph is on the validation split; more is better."""
+        """How good a graph is on the selection half of validation; more is better."""
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """Fits anew what is part of the graph, changing its file, and measures it on the test split.

@@ -1,9 +1,11 @@
 """How unlike the training data an item is, told inside an exported graph: distances of its features, and a p-value.
 
 The features are what layers of the network make of the item, and the distances are those from the features of training
-items. What a graph answers is a conformal p-value: the share of held-out items that are at least as far (Vovk et al.
-2005; Bates et al. 2023, arXiv:2104.08279). Whatever the distances, a familiar item has a p-value below 0.01 once in a
-hundred times.
+items. What a graph answers is a conformal p-value: the share of calibration items that are at least as far, the item
+itself included (Vovk et al. 2005; Bates et al. 2023, arXiv:2104.08279). If an item is exchangeable with the calibration
+items, its p-value is at most alpha with a probability of at most alpha. This is a mean over calibration sets: with one
+set the probability may be higher. It says nothing about items from another distribution, such as later ones, and with n
+calibration items no p-value is below 1 / (n + 1).
 
 Nothing else in the graph depends on these nodes, whose names begin with `familiarity_`.
 """
@@ -19,11 +21,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from service.tasks.familiarity import UNFAMILIAR
+from training.calibrate import cross_fitting
 from training.evaluator import Array
 from training.layers import Find, answer_with, shapes
 
 PREFIX = "familiarity_"
-# Beyond so many held-out items a p-value gains nothing, and an answer is compared with each of them.
+# Beyond so many calibration items a p-value gains nothing, and an answer is compared with each of them.
 MOST_HELD_OUT = 2000
 _SHRINKAGE = 0.01
 _TINY = 1e-12
@@ -203,11 +206,13 @@ class Method:
 
     Attributes:
         words: for people, in a line.
+        chosen_on: the data that the method was chosen on, for people, in a line.
         distances: each with what finds the layers whose features it is measured in; of several, each divided by its
             standard deviation over the training items, the sum counts.
     """
 
     words: str
+    chosen_on: str
     distances: tuple[tuple[type[Distance], Find], ...]
 
     def layers(self, model: onnx.ModelProto) -> list[tuple[str, ...]]:
@@ -238,10 +243,12 @@ class Parts:
         method: how it is measured how unlike the training data an item is.
         train: items that the network learned from.
         labels: their class indices, shape (n,); all alike where there are no classes.
-        held_out: items that neither trained what the features come of nor chose anything.
+        held_out: distinct items that the p-values are calibrated on, which neither trained nor chose what the features
+            come of.
         test: items of the test split.
         foreign: items that the model is not for, by what they are.
         run: what a graph answers to items, in their order: an array for each output.
+        chose_epoch: whether the held-out items chose the epoch nevertheless, as in older versions.
     """
 
     method: Method
@@ -251,12 +258,32 @@ class Parts:
     test: Any
     foreign: Mapping[str, Any]
     run: Callable[[Path, Any], list[Array]]
+    chose_epoch: bool = False
 
 
 def measure(distances: Sequence[Distance], features: Sequence[Floats]) -> Floats:
     """The sum of the distances of items, shape (n,), given their features for each."""
     total: Floats = np.sum([one.measure(own) for one, own in zip(distances, features, strict=True)], axis=0)
     return total
+
+
+def p_values(distances: Floats, held_out: Floats) -> npt.NDArray[np.float64]:
+    """The share of held-out items that are at least as far, the item itself included.
+
+    Args:
+        distances: of items, shape (n,).
+        held_out: distances of the held-out items, shape (m,).
+    """
+    farther = len(held_out) - np.searchsorted(np.sort(held_out), distances)
+    return (1 + farther) / (len(held_out) + 1)
+
+
+def cross_fitted(held_out: Floats) -> npt.NDArray[np.float64]:
+    """The p-value of each held-out item, by the held-out items of other folds."""
+    told = np.ones(len(held_out))
+    for others, fold in cross_fitting(len(held_out)):
+        told[fold] = p_values(held_out[fold], held_out[others])
+    return told
 
 
 def without(model: onnx.ModelProto) -> onnx.ModelProto:

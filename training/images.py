@@ -10,18 +10,20 @@ import numpy.typing as npt
 
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
-from training.data import DataError, Inspection, stratified_sample
+from training.data import DataError, Inspection
 from training.hub import SPLITS
 from training.image_sources import ImageItems, open_images
 from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all, select
 from training.progress import track
-from training.splits import hold_out
+from training.splits import hold_out, limited, split_validation
 
 # Photographs of any size are resized to the size that ImageNet backbones are trained at.
 DEFAULT_SIZE = 224
 _SAME_BACKGROUND = 0.05
 _BACKGROUND_SAMPLE = 10_000
+# Of a class: below this, rounding its share the same way every time would matter.
+_FEW_HELD_OUT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class ImageData:
     fingerprint: str
     held_out: frozenset[str] = frozenset()
     inspection: Inspection = field(default_factory=Inspection)
+
+    @property
+    def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The indices of the selection half and of the calibration half of validation."""
+        return split_validation(self.validation.labels)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,7 +115,7 @@ def load_images(
             splits["train"], splits[name] = train.take(kept), train.take(taken)
     if limit is not None:
         splits = {
-            name: part.take(stratified_sample(part.labels, limit, seed)) if len(part) > limit else part
+            name: part.take(limited(name, part.labels, limit, seed)) if len(part) > limit else part
             for name, part in splits.items()
         }
 
@@ -146,17 +153,18 @@ def _held_out(
     source: str, name: str, train: ImageItems, share: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The training images that stay, and those that are held out."""
-    # The split of `datasets`, in its order, is the one that the committed models were trained with.
+    of_class = np.unique(train.labels, return_counts=True)[1]
+    if of_class.min() * share < _FEW_HELD_OUT:
+        return hold_out(source, name, len(train), share, seed, train.labels)
+    # The split of `datasets`, in its order, is the one that the committed models were trained with. It always rounds
+    # the same classes down, which matters for small ones only.
     features = datasets.Features(
         {"row": datasets.Value("int64"), "label": datasets.ClassLabel(num_classes=int(train.labels.max()) + 1)}
     )
     rows = {"row": np.arange(len(train)), "label": train.labels}
-    try:
-        divided = datasets.Dataset.from_dict(rows, features=features).train_test_split(
-            share, seed=seed, stratify_by_column="label", load_from_cache_file=False
-        )
-    except ValueError:  # a class with a single image
-        return hold_out(source, name, len(train), share, seed, train.labels)
+    divided = datasets.Dataset.from_dict(rows, features=features).train_test_split(
+        share, seed=seed, stratify_by_column="label", load_from_cache_file=False
+    )
     return np.asarray(divided["train"]["row"]), np.asarray(divided["test"]["row"])
 
 

@@ -5,6 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -23,6 +24,12 @@ def wilson(right: int, count: int) -> Interval:
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def clopper_pearson(right: int, count: int) -> Interval:
+    """The exact binomial interval of a share of `count` items, of which `right` have a property."""
+    interval = binomtest(right, count).proportion_ci(LEVEL)
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap(

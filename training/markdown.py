@@ -40,14 +40,62 @@ def calibrated_by(calibration: Calibration) -> str:
 
 def label_set_table(points: Sequence[ConformalPoint]) -> str:
     """The actual coverage and the mean size of the label sets, for some of the requested coverages."""
+    shown = [point for point in points if round(point.coverage * 100) % 5 == 0 or point.coverage > 0.95]
     return table(
-        ("requested coverage", "threshold", "coverage on test", "labels per set"),
+        (
+            "requested coverage",
+            "threshold",
+            "coverage on test",
+            "95 % interval",
+            "requested lies in it",
+            "expected if exchangeable",
+            "on calibration items, cross-fitted",
+            "labels per set",
+        ),
         [
-            (f"{p.coverage:.2f}", f"{p.threshold:.4f}", f"{p.test_coverage:.4f}", f"{p.mean_set_size:.2f}")
-            for p in points
-            if round(p.coverage * 100) % 5 == 0 or p.coverage > 0.95
+            (
+                f"{p.coverage:.2f}",
+                f"{p.threshold:.4f}",
+                f"{p.test_coverage:.4f}",
+                _range(p.test_interval),
+                _position(p.coverage, p.test_interval),
+                _range(p.expected),
+                "–" if p.cross_fitted is None else f"{p.cross_fitted:.4f}",
+                f"{p.mean_set_size:.2f}",
+            )
+            for p in shown
         ],
     )
+
+
+def label_set_notes(points: Sequence[ConformalPoint]) -> str:
+    """What the columns of `label_set_table` mean, and at which requests the test split differs from validation."""
+    if not all(point.expected for point in points):
+        return "The coverage that is expected was not recorded."
+    lacking = [f"{p.coverage:.2f}" for p in points if p.expected and p.test_coverage < p.expected[0]]
+    differs = (
+        f"At {', '.join(lacking)} the coverage on test is below the expected range, which is evidence that the test "
+        "split differs from the validation split; compare the cross-fitted coverage."
+        if lacking
+        else "The coverage on test is nowhere below the expected range."
+    )
+    return (
+        "The interval is Clopper and Pearson's, of the coverage on test with the threshold as it is. The expected "
+        "range holds 95 % of the coverages on test splits of this size with thresholds fitted on as many calibration "
+        "items, if both are exchangeable. The likeliest label, which is always in the set, may lead above it. "
+        "Cross-fitted, each tenth of the calibration items gets the threshold of the other nine tenths. " + differs
+    )
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def _position(coverage: float, interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return "–"
+    low, high = interval
+    return "yes" if low <= coverage <= high else "no, exceeded" if coverage < low else "no, not reached"
 
 
 def training_section(manifest: ManifestBase, items: str, seconds: float, origin: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""What the familiarity of models of images is fitted and measured on, and which method tells most there."""
+"""What the familiarity of models of images is fitted and measured on, and the method for them."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from training import foreign
-from training.data import halves
 from training.evaluator import run_in_batches, sample
 from training.familiarity import MOST_HELD_OUT, Mahalanobis, Method, Parts, ToClassMeans
 from training.images import ImageData
@@ -17,14 +16,19 @@ MOST_TRAINING, MOST_TEST = 5000, 2000
 # Images of more pixels take long; a fifth of them has to do.
 _LARGE = 128 * 128
 
+# The committed models' cards measure on the same kinds of data.
+CHOSEN_ON = "the made-up and foreign data that the cards of the committed models measure on"
+
 IMAGES = Method(
     "how far the means of the channels in the middle of the network are from those of training images (Mahalanobis "
     "distance), and the last layer's features from those of the nearest class",
+    CHOSEN_ON,
     ((Mahalanobis, middle_map), (ToClassMeans, penultimate)),
 )
 CODES = Method(
     "how far the means of the channels in the middle of the network are from those of training images (Mahalanobis "
     "distance)",
+    CHOSEN_ON,
     ((Mahalanobis, middle_map),),
 )
 
@@ -39,14 +43,14 @@ def of_images(data: ImageData, sources: Mapping[str, str] | None = None, method:
     """
     share = 1 if data.shape[0] * data.shape[1] <= _LARGE else 5
     train = data.train.take(some(len(data.train), MOST_TRAINING // share))
-    _, calibrating = halves(data.validation.labels)
+    _, calibration = data.division
     others = foreign.made_up_images(data.shape)
     others |= {name: foreign.read_images(source, data.shape) for name, source in (sources or {}).items()}
     return Parts(
         method,
         train.images,
         train.labels,
-        data.validation.take(calibrating[some(len(calibrating), MOST_HELD_OUT // share)]).images,
+        data.validation.take(calibration[some(len(calibration), MOST_HELD_OUT // share)]).images,
         data.test.take(some(len(data.test), MOST_TEST // share)).images,
         {name: images[: foreign.MOST // share] for name, images in others.items()},
         lambda graph, images: run_in_batches(graph, "images", images),

@@ -2,8 +2,11 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from service.inference.cards import ManifestBase
@@ -15,7 +18,7 @@ from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training import parts
 from training.classification.evaluator import ClassificationEvaluator
-from training.detection.augment import BoxAugment
+from training.data import DataSet, stratified_sample
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.parts import of_photographs
@@ -23,6 +26,7 @@ from training.evaluator import Evaluator
 from training.familiarity import Parts
 from training.images import ImageData, load_images
 from training.scaling import Scaling
+from training.splits import division_digest
 from training.tabular.data import load_table
 from training.tabular.parts import of_rows
 from training.text.data import load_as_told
@@ -62,24 +66,23 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
     """
     match manifest:
         case ClassifierManifest():
-            data = _images(manifest, arguments)
-            evaluator: Evaluator = ClassificationEvaluator(data, Scaling.of(manifest.calibration))
-            fingerprint = data.fingerprint
+            images = _images(manifest, arguments)
+            _check(images, manifest, arguments)
+            return ClassificationEvaluator(images, Scaling.of(manifest.calibration))
         case DetectorManifest():
             photographs = _photographs(manifest, arguments)
-            evaluator, fingerprint = DetectionEvaluator(photographs), photographs.fingerprint
+            _check(photographs, manifest, arguments)
+            return DetectionEvaluator(photographs)
         case TextManifest():
             texts = load_as_told(arguments, _seed(manifest))
+            _check(texts, manifest, arguments)
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
             train, validation, test = (
                 to_ids(tokenizer, part.texts) for part in (texts.train, texts.validation, texts.test)
             )
-            evaluator = TextEvaluator(texts, train, validation, test, Scaling.of(manifest.calibration))
-            fingerprint = texts.fingerprint
+            return TextEvaluator(texts, train, validation, test, Scaling.of(manifest.calibration))
         case _:
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
-    _check(fingerprint, manifest, arguments)
-    return evaluator
 
 
 def parts_of(
@@ -100,20 +103,20 @@ def parts_of(
     match manifest:
         case ClassifierManifest():
             images = _images(manifest, arguments)
-            _check(images.fingerprint, manifest, arguments)
-            return parts.of_images(images, sources)
+            _check(images, manifest, arguments)
+            found = parts.of_images(images, sources)
         case DetectorManifest():
             photographs = _photographs(manifest, arguments)
-            _check(photographs.fingerprint, manifest, arguments)
-            return of_photographs(photographs, BoxAugment.stated(manifest.training.settings), sources)
+            _check(photographs, manifest, arguments)
+            found = of_photographs(photographs, sources)
         case EncoderManifest() | AutoencoderManifest():
             images = _images(manifest, arguments, labelled=False)
-            _check(images.fingerprint, manifest, arguments)
-            return parts.of_images(images, sources, parts.CODES)
+            _check(images, manifest, arguments)
+            found = parts.of_images(images, sources, parts.CODES)
         case TextManifest():
             texts = load_as_told(arguments, _seed(manifest))
-            _check(texts.fingerprint, manifest, arguments)
-            return of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
+            _check(texts, manifest, arguments)
+            found = of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
         case TabularManifest():
             if sources:
                 raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
@@ -126,10 +129,11 @@ def parts_of(
                 encoding=arguments.encoding,
                 seed=_seed(manifest),
             )
-            _check(rows.fingerprint, manifest, arguments)
-            return of_rows(rows)
+            _check(rows, manifest, arguments)
+            found = of_rows(rows)
         case _:
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} cannot tell what is unfamiliar")
+    return replace(found, chose_epoch=manifest.training.chosen_on is None)
 
 
 def _seed(manifest: ManifestBase) -> int:
@@ -155,9 +159,24 @@ def _photographs(manifest: DetectorManifest, arguments: Namespace) -> DetectionD
     return load_detection(arguments.data, size=size, bad=arguments.bad, limit=arguments.limit, seed=_seed(manifest))
 
 
-def _check(fingerprint: str, manifest: ManifestBase, arguments: Namespace) -> None:
-    if fingerprint != manifest.data.fingerprint:
+def _check(data: DataSet, manifest: ManifestBase, arguments: Namespace) -> None:
+    """Refuses other data, and a calibration half that is not the one which chose nothing in the training."""
+    if data.fingerprint != manifest.data.fingerprint:
         raise ValueError(
             f"--data {arguments.data}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split "
             "in the same way: its figures would say nothing. Give the data and the options that its recipe had."
         )
+    if not _is_divided_alike(data, manifest):
+        raise ValueError(
+            f"{manifest.name}: its validation split was divided differently when it was trained, so items that chose "
+            "its epoch would calibrate it. Train it again."
+        )
+
+
+def _is_divided_alike(data: DataSet, manifest: ManifestBase) -> bool:
+    selection, calibration = data.division
+    if manifest.data.division is not None:
+        return manifest.data.division == division_digest(calibration)
+    chosen_on, validation = manifest.training.chosen_on, cast(Any, data.validation)
+    # Versions that do not record a division chose by all of validation, or by the lowest ranks of every class.
+    return chosen_on is None or np.array_equal(np.sort(stratified_sample(validation.labels, chosen_on, 0)), selection)

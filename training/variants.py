@@ -86,7 +86,8 @@ def write_golden(graph: Path, name: str, folder: Path, manifest: ManifestBase) -
     They come from the graph as ONNX defines it, node by node without the runtime's fusions, so they hold whatever
     kernels compute it. How far those may be off is four times what they are on this machine, and at least what the
     reference may be. Rounding to 8 bits may turn into much where the network is unsure of an input, and a file with
-    such inputs would have to accept nearly any answer: so the half is taken for which kernels are off the least.
+    such inputs would have to accept nearly any answer: so the half is taken for which kernels are off the least, and
+    the card says of how many inputs (`chosen_from`).
 
     Args:
         graph: of the variant.
@@ -103,7 +104,9 @@ def write_golden(graph: Path, name: str, folder: Path, manifest: ManifestBase) -
     np.savez_compressed(folder / file, allow_pickle=False, **chosen)
     worst = {output: max(1.0, _MARGIN * factor[rows].max()) for output, factor in factors.items()}
     integers = {spec.name for spec in manifest.outputs if spec.dtype == "int64"}
-    return _widened(manifest.golden, worst, integers).model_copy(update={"file": file, "rows": len(rows)})
+    return _widened(manifest.golden, worst, integers).model_copy(
+        update={"file": file, "rows": len(rows), "chosen_from": manifest.golden.rows}
+    )
 
 
 def renew_golden(graph: Path, folder: Path, manifest: ManifestBase) -> None:
@@ -218,9 +221,19 @@ def _section(manifest: ManifestBase, trials: list[Trial]) -> list[str]:
              f"times as fast, at batches of {batches}", ""),
             rows,
         ),
-        *(f"- {trial.name}: {trial.method}." for trial in trials),
+        *(f"- {trial.name}: {trial.method}.{_golden_rows(manifest, trial.name)}" for trial in trials),
         f"![{figure} against speed]({_PLOT})" if measured else "",
     ]  # fmt: skip
+
+
+def _golden_rows(manifest: ManifestBase, name: str) -> str:
+    golden = next((card.golden for card in manifest.variants if card.name == name), None)
+    if golden is None or golden.chosen_from is None:
+        return ""
+    return (
+        f" Its golden file holds {golden.rows} of {golden.chosen_from} inputs, those for which the kernels of the "
+        "machine that wrote it differ least."
+    )
 
 
 def _numbers(headline: dict[str, float]) -> list[str]:

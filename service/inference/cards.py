@@ -42,6 +42,8 @@ class DataCard(Card):
         name: the data set, with whatever sets this copy apart.
         fingerprint: sha256 over all pixels and labels in order.
         train: how many items trained it; likewise `validation` and `test`.
+        division: sha256 of the indices of the validation items that chose nothing (int64, little-endian, ascending);
+            None for versions from before it was recorded.
     """
 
     name: str
@@ -49,6 +51,7 @@ class DataCard(Card):
     train: int
     validation: int
     test: int
+    division: str | None = Field(None, exclude_if=lambda division: division is None)
 
 
 class TrainingCard(Card):
@@ -95,6 +98,7 @@ class GoldenCard(Card):
     Attributes:
         file: its name.
         rows: how many inputs it holds.
+        chosen_from: of how many inputs these are the ones on which kernels differ least; None if none were left out.
         atol: the largest absolute difference from the outputs in it that is accepted.
         tolerances: likewise for single outputs, by name.
         lists: how the outputs are compared if they are lists.
@@ -102,6 +106,7 @@ class GoldenCard(Card):
 
     file: str = Field("golden.npz", exclude_if=lambda file: file == "golden.npz")
     rows: int
+    chosen_from: int | None = Field(None, exclude_if=lambda chosen_from: chosen_from is None)
     atol: Tolerance
     tolerances: dict[str, Tolerance] = Field({}, exclude_if=lambda tolerances: not tolerances)
     lists: ListCard | None = Field(None, exclude_if=lambda lists: lists is None)

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from service.inference.cards import Card, Probability, VariantCard
 
+# Of p-values, in ascending order.
+LEVELS = (0.01, 0.05, 0.1)
+
 
 class ImageInput(Card):
     """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
@@ -51,12 +54,20 @@ class ConformalPoint(Card):
         coverage: how often the label set shall hold the truth.
         threshold: a label is in the set if its probability is at least this (the likeliest always is).
         test_coverage: how often it did on the test split.
-        mean_set_size: labels in a set on average, likewise.
+        test_interval: Clopper and Pearson's 95 % interval of `test_coverage`.
+        expected: the 95 % range of coverages on a test split of this size, over thresholds fitted on as many items, if
+            test items are exchangeable with the calibration items (beta-binomial distribution); the likeliest label,
+            which is always in the set, may lead beyond it.
+        cross_fitted: coverage of the calibration items themselves, each tenth by the threshold of the others.
+        mean_set_size: labels in a set on average on the test split.
     """
 
     coverage: Probability
     threshold: Probability
     test_coverage: Probability
+    test_interval: tuple[Probability, Probability] | None = Field(None, exclude_if=lambda value: value is None)
+    expected: tuple[Probability, Probability] | None = Field(None, exclude_if=lambda value: value is None)
+    cross_fitted: Probability | None = Field(None, exclude_if=lambda value: value is None)
     mean_set_size: float
 
 
@@ -88,7 +99,7 @@ class ForeignFigures(Card):
         items: how many.
         auroc: how often one of them is less familiar than a test item (0.5: as often as not).
         false_alarms: the share of the test items below the level at which 95 % of them are caught.
-        caught: the share of them below the level 0.01.
+        caught: the share of them below the card's `level`.
     """
 
     data: str
@@ -103,15 +114,31 @@ class FamiliarityCard(Card):
 
     Attributes:
         method: how familiar an item is, in a line.
-        calibrated_on: validation items that the p-value counts, which chose nothing.
-        test_below: by level, the share of the test items whose p-value is below it; it should be the level.
+        method_chosen_on: data that the method was chosen on, in a line; None if that is not recorded.
+        calibrated_on: distinct validation items that the p-value counts.
+        chose_epoch: whether these items also chose the epoch of the weights, and so may look a little too familiar.
+        test_below: by level, the share of the test items whose p-value is below it.
+        cross_fitted_below: likewise of the calibration items, each tenth by the p-values that the others give.
         foreign: what was measured on data that the model was not trained for.
     """
 
     method: str
+    method_chosen_on: str | None = Field(None, exclude_if=lambda value: value is None)
     calibrated_on: int = Field(gt=0)
+    chose_epoch: bool = Field(False, exclude_if=lambda value: not value)
     test_below: dict[str, Probability]
+    cross_fitted_below: dict[str, Probability] = Field({}, exclude_if=lambda value: not value)
     foreign: tuple[ForeignFigures, ...] = ()
+
+    @property
+    def smallest(self) -> float:
+        """The smallest p-value that so many calibration items can produce."""
+        return 1 / (self.calibrated_on + 1)
+
+    @property
+    def level(self) -> float:
+        """The lowest of the levels 0.01, 0.05 and 0.1 that a p-value can be below."""
+        return next((level for level in LEVELS if level > self.smallest), LEVELS[-1])
 
 
 class ClassifierVariant(VariantCard):

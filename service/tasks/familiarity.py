@@ -43,7 +43,11 @@ class StrictOptions(Options):
         False, description="names nothing for an input that is unlike the training data: `unfamiliar` below `level`"
     )
     level: float = Field(
-        0.01, gt=0, lt=1, description="for `strict`: this share of inputs like the training data is refused too"
+        0.01,
+        gt=0,
+        lt=1,
+        description="for `strict`: on average over calibration sets at most this share of inputs like the calibration "
+        "items is refused too; a level up to `1 / (calibrated_on + 1)` refuses nothing",
     )
 
 
@@ -54,9 +58,9 @@ def unfamiliar_field() -> Any:
         ge=0,
         le=1,
         examples=[0.41],
-        description="a p-value: the share of inputs like the training data that are at least as unlike it; 0.003 means "
-        "that this is probably nothing the model was trained for, whatever the rest says. Absent where the model does "
-        "not tell",
+        description="a p-value: the share of the model's calibration items, this input included, that are at least as "
+        "unlike the training data; 0.003 means that this is probably nothing the model was trained for, whatever the "
+        "rest says. Never below `1 / (calibrated_on + 1)`. Absent where the model does not tell",
     )
 
 

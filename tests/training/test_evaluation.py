@@ -5,9 +5,9 @@ import pytest
 
 from service.inference.session import Session
 from training.calibrate import softmax
-from training.data import halves
 from training.evaluation import COVERAGES, evaluate, milliseconds_per_image
 from training.intervals import wilson
+from training.splits import split_validation
 
 CLASSES = ("a", "b", "c")
 
@@ -123,6 +123,24 @@ def test_time_of_an_image_is_the_median_of_batches_after_the_first_three(
     assert sizes == [batch] * 8  # there are 30 images
 
 
+def test_coverage_comes_with_what_to_compare_it_with(evaluation):
+    for point in evaluation.conformal:
+        assert point.test_interval[0] <= point.test_coverage <= point.test_interval[1]
+        assert point.test_coverage >= point.expected[0]
+        assert point.cross_fitted >= point.coverage - 0.02
+    assert evaluation.conformal[-1].expected[0] < 0.99 < evaluation.conformal[-1].expected[1]
+
+
+def test_a_shifted_test_split_shows_beside_the_cross_fitted_coverage():
+    logits, labels = noisy_logits(600, seed=2)
+    shifted = labels.copy()
+    shifted[:60] = (shifted[:60] + 1) % 3
+    point = evaluate(CLASSES, *noisy_logits(600, seed=1), logits, shifted).conformal[-1]
+    assert point.test_interval[1] < point.coverage
+    assert point.test_coverage < point.expected[0]
+    assert point.cross_fitted >= 0.98
+
+
 def test_every_interval_holds_its_figure(evaluation):
     figures = {
         "accuracy": evaluation.metrics.accuracy,
@@ -140,7 +158,7 @@ def test_temperature_and_label_sets_come_of_different_halves():
     (logits, labels), test = noisy_logits(600, seed=1), noisy_logits(500, seed=2)
     before = evaluate(CLASSES, logits, labels, *test)
     worse = []
-    for half in halves(labels):
+    for half in split_validation(labels):
         wrong = logits.copy()
         wrong[half[:60]] = np.roll(wrong[half[:60]], 1, axis=1)
         worse.append(evaluate(CLASSES, wrong, labels, *test))

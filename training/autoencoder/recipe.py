@@ -77,7 +77,8 @@ def run(arguments: Namespace, console: Console) -> None:
         console.print(f"the judge's test accuracy is {judge.accuracy:.4f}")
     model = build(network, data.shape, settings.seed)
     run.start(model)
-    task = Reconstruction(data.train.images, data.validation.images, learning)
+    selection, _ = data.division
+    task = Reconstruction(data.train.images, data.validation.take(selection).images, learning)
     state = run.fit(model, task, settings, network=network, learning=learning)
     few = []
     if arguments.few:
@@ -208,7 +209,7 @@ def _write_version(
         metrics=findings.metrics,
         intervals=findings.intervals,
         data=data_card(data),
-        training=training_card("python -m training autoencoder", stated, state, part.network),
+        training=training_card("python -m training autoencoder", stated, state, part.network, data),
         golden=card,
         files={},
     )

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from training.calibrate import Floats
-from training.data import halves
 from training.evaluation import Evaluation, evaluate
 from training.evaluator import BATCH, Inputs, run_in_batches, sample
 from training.images import ImageData
@@ -29,7 +28,7 @@ class ClassificationEvaluator:
 
     def __init__(self, data: ImageData, scaling: Scaling | None = None) -> None:
         self.data = data
-        self._choosing = data.validation.take(halves(data.validation.labels)[0])
+        self._choice = data.validation.take(data.division[0])
         self._scaling = scaling or Scaling()
 
     def at(self, scaling: Scaling) -> "ClassificationEvaluator":
@@ -43,11 +42,11 @@ class ClassificationEvaluator:
 
     def examples(self, count: int) -> Inputs:
         """See `training.evaluator.Evaluator`."""
-        return {INPUT: self.data.validation.images[:count]}
+        return {INPUT: self._choice.images[:count]}
 
     def score(self, graph: Path) -> float:
-        """See `training.evaluator.Evaluator`; the half of validation that chooses tells."""
-        return float((answers(graph, self._choosing.images).argmax(1) == self._choosing.labels).mean())
+        """See `training.evaluator.Evaluator`; on the selection half."""
+        return float((answers(graph, self._choice.images).argmax(1) == self._choice.labels).mean())
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """See `training.evaluator.Evaluator`."""

@@ -32,7 +32,6 @@ from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
 from training.cnn import CNN
-from training.data import halves
 from training.evaluation import milliseconds_per_image
 from training.export import check_export, export, write_golden
 from training.familiarize import with_familiarity
@@ -90,7 +89,11 @@ def run(arguments: Namespace, console: Console) -> None:
     run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
     _warn_of_leaks(run)
 
-    study = _study(run, network, learning, settings.seed) if arguments.study else []
+    selection, _ = data.division
+    choice = data.validation.take(selection)
+    study = []
+    if arguments.study:
+        study = _study(run, dataclasses.replace(data, validation=choice), network, learning, settings.seed)
     teacher = None
     if arguments.teacher:
         with run.accelerator.main_process_first():  # the others read what it keeps
@@ -111,8 +114,6 @@ def run(arguments: Namespace, console: Console) -> None:
         trained = fold(model)
     if isinstance(model, CNN) and teacher and teacher.features is not None:
         trained = Guided(model, teacher.features.shape[2])
-    choosing, _ = halves(data.validation.labels)
-    choice = data.validation.take(choosing)
     with gradients_for(trained, run.accelerator.device, arguments.precision):
         state = run.fit(
             trained,
@@ -154,7 +155,6 @@ def run(arguments: Namespace, console: Console) -> None:
                 network=network,
                 stated=stated,
                 state=state,
-                chosen_on=len(choice),
                 others=others,
                 study=study,
             ),
@@ -174,12 +174,14 @@ def _warn_of_leaks(run: Run[ImageData]) -> None:
             )
 
 
-def _study(run: Run[ImageData], network: NetworkSettings, learning: ClassificationSettings, seed: int) -> list[Row]:
+def _study(
+    run: Run[ImageData], data: ImageData, network: NetworkSettings, learning: ClassificationSettings, seed: int
+) -> list[Row]:
     """The effect of filters, layers and dropout, with the learning rate of a training from scratch."""
-    settings = dataclasses.replace(fit_defaults(network.arch, run.data), seed=seed)
+    settings = dataclasses.replace(fit_defaults(network.arch, data), seed=seed)
     return run_study(
-        cnn_variants(network, run.data),
-        run.data,
+        cnn_variants(network, data),
+        data,
         settings,
         learning,
         run.folder / STUDY,
@@ -212,7 +214,6 @@ def _write_version(
     network: NetworkSettings,
     stated: dict[str, Any],
     state: FitState,
-    chosen_on: int,
     others: list[dict[str, Any]],
     study: list[Row],
 ) -> ClassifierManifest:
@@ -251,7 +252,7 @@ def _write_version(
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
         training=training_card(
-            f"python -m training classification --arch {network.arch}", stated, state, graph.network, chosen_on
+            f"python -m training classification --arch {network.arch}", stated, state, graph.network, data
         ),
         golden=card,
         files={},

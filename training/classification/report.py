@@ -12,7 +12,16 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.classification.effects import write_study_section
 from training.evaluation import Evaluation
 from training.images import ImageData
-from training.markdown import calibrated_by, figures, interval, label_set_table, provenance, table, training_section
+from training.markdown import (
+    calibrated_by,
+    figures,
+    interval,
+    label_set_notes,
+    label_set_table,
+    provenance,
+    table,
+    training_section,
+)
 from training.plots import (
     FOUND,
     GUIDE,
@@ -117,6 +126,7 @@ def _card(
         "prediction, fitted on the other half of the validation split; the most likely label is always included, so "
         "low coverages are exceeded). The actual coverage on the test split:",
         label_set_table(manifest.conformal),
+        label_set_notes(manifest.conformal),
         "![Coverage and set size](conformal.png)",
         *(
             [

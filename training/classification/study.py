@@ -64,7 +64,7 @@ def run_study(
 
     Args:
         variants: by what is different in them.
-        data: its validation split measures; the test split is not used.
+        data: its validation split measures, which is the selection half; the test split is not used.
         settings: of the training, except for the epochs, the batch size, the weight averaging and the seed.
         learning: likewise, except for augmentation.
         path: the JSON file that keeps the rows; a variant that is already in it, measured with the same data and

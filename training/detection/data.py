@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ from training.data import DataError, Inspection
 from training.detection.formats import RawBox, RawData, RawImage, read
 from training.hub import SPLITS
 from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.lazy import IN_MEMORY, Images, LazyImages, decode_all
+from training.lazy import IN_MEMORY, Images, LazyImages, decode_all, select
 from training.progress import track
 from training.sources import name_of
+from training.splits import split_validation
 
 # Annotation tools round to whole pixels; what protrudes by less than that is silently clipped.
 _TOLERANCE = 1.0
@@ -55,6 +56,10 @@ class DetectionSplit:
         """The boxes of an image in pixels of the letterboxed one."""
         return self.letterboxes[index].to_frame(self.boxes[index])
 
+    def take(self, indices: IntArray) -> "DetectionSplit":
+        """The images at `indices`, in that order, with their boxes."""
+        return replace(self.without_pixels(indices), images=select(self.images, indices))
+
     def without_pixels(self, indices: IntArray) -> "DetectionSplit":
         """The boxes of the images at `indices`, in that order, for what only looks at boxes."""
         boxes, labels, frames, names = (
@@ -75,6 +80,11 @@ class DetectionData:
     test: DetectionSplit
     fingerprint: str
     inspection: Inspection = field(default_factory=Inspection)
+
+    @property
+    def division(self) -> tuple[IntArray, IntArray]:
+        """The indices of the selection half and of the calibration half of validation."""
+        return split_validation(np.zeros(len(self.validation), np.int64))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -60,6 +60,7 @@ class DetectionEvaluator:
 
     def __init__(self, data: DetectionData) -> None:
         self.data = data
+        self._choice = data.validation.take(data.division[0])
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `training.evaluator.Evaluator`."""
@@ -71,12 +72,11 @@ class DetectionEvaluator:
 
     def examples(self, count: int) -> Inputs:
         """See `training.evaluator.Evaluator`."""
-        return {INPUT: self.data.validation.images[: min(count, _MOST_EXAMPLES)]}
+        return {INPUT: self._choice.images[: min(count, _MOST_EXAMPLES)]}
 
     def score(self, graph: Path) -> float:
         """See `training.evaluator.Evaluator`."""
-        split = self.data.validation
-        return average_precision(answers(graph, split), split, self.data.classes).map
+        return average_precision(answers(graph, self._choice), self._choice, self.data.classes).map
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """See `training.evaluator.Evaluator`."""

@@ -7,13 +7,12 @@ import numpy as np
 from service.tasks.detection.letterbox import Letterbox, place
 from service.tasks.images import UInt8Array
 from training import foreign
-from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData
 from training.detection.task import EVALUATION_BATCH
 from training.evaluator import run_in_batches
 from training.familiarity import Mahalanobis, Method, Parts
 from training.layers import middle_map
-from training.parts import some
+from training.parts import CHOSEN_ON, some
 
 # A photograph takes as long as hundreds of small images.
 _MOST_TRAINING, _MOST_OTHERS = 1000, 400
@@ -22,27 +21,22 @@ _MOST_FOREIGN = 100
 PHOTOGRAPHS = Method(
     "how far the means of the channels in the middle of the network are from those of training images (Mahalanobis "
     "distance)",
+    CHOSEN_ON,
     ((Mahalanobis, middle_map),),
 )
 
 
-def of_photographs(data: DetectionData, augment: BoxAugment, sources: Mapping[str, str] | None = None) -> Parts:
+def of_photographs(data: DetectionData, sources: Mapping[str, str] | None = None) -> Parts:
     """The parts of a data set of images with boxes.
 
-    All validation images are held out: they chose the epoch, by its boxes, but not by these distances. Where training
-    mirrored images, their mirror images are as likely, and count too.
+    The thresholds of boxes, which all of validation chooses, have no part in the distance.
 
     Args:
         data: the images.
-        augment: of the training.
         sources: other images, by what they are; see `training.foreign.read_images`.
     """
     shape = (*data.size, 3)
-    held_out = data.validation.images[some(len(data.validation), _MOST_OTHERS)]
-    if augment.mirror:
-        held_out = np.concatenate((held_out, held_out[:, :, ::-1]))
-    if augment.flip:
-        held_out = np.concatenate((held_out, held_out[:, ::-1]))
+    _, calibration = data.division
     others = foreign.made_up_images(shape, _MOST_FOREIGN)
     others |= {
         name: foreign.read_images(source, shape, _MOST_FOREIGN, _framed) for name, source in (sources or {}).items()
@@ -51,7 +45,7 @@ def of_photographs(data: DetectionData, augment: BoxAugment, sources: Mapping[st
         PHOTOGRAPHS,
         data.train.images[some(len(data.train), _MOST_TRAINING)],
         np.zeros(min(len(data.train), _MOST_TRAINING), np.int64),
-        held_out,
+        data.validation.images[calibration[some(len(calibration), _MOST_OTHERS)]],
         data.test.images[some(len(data.test), _MOST_OTHERS)],
         others,
         lambda graph, images: run_in_batches(graph, "images", images, EVALUATION_BATCH),

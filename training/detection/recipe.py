@@ -19,7 +19,7 @@ from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
 from training.backbones import check_weights
 from training.cards import count_parameters, data_card, training_card
 from training.detection.augment import BoxAugment
-from training.detection.data import DetectionData, load_detection
+from training.detection.data import DetectionData, DetectionSplit, load_detection
 from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
@@ -70,7 +70,9 @@ def run(arguments: Namespace, console: Console) -> None:
 
     model = build(network, data.size, len(data.classes), settings.seed)
     run.start(model)
-    task = Detection(data.train, data.validation, data.classes, learning)
+    selection, _ = data.division
+    choice = data.validation.take(selection)
+    task = Detection(data.train, choice, data.classes, learning)
     with gradients_for(model, run.accelerator.device, arguments.precision):
         state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:
@@ -79,7 +81,7 @@ def run(arguments: Namespace, console: Console) -> None:
     model = as_served(model)
     share = 1.0
     if arguments.interpolate:
-        score = partial(_validation_map, data=data, learning=learning)
+        score = partial(_validation_map, choice=choice, classes=data.classes, learning=learning)
         share = interpolate(model, best_weights(arguments.start_from), score)
         console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
     write = partial(
@@ -94,9 +96,11 @@ def run(arguments: Namespace, console: Console) -> None:
     run.deliver((run.name, write))
 
 
-def _validation_map(network: nn.Module, data: DetectionData, learning: DetectionSettings) -> float:
+def _validation_map(
+    network: nn.Module, choice: DetectionSplit, classes: tuple[str, ...], learning: DetectionSettings
+) -> float:
     assert isinstance(network, Detector)  # noqa: S101 - only detectors are trained here
-    return average_precision(detect(network, data.validation, learning), data.validation, data.classes).map
+    return average_precision(detect(network, choice, learning), choice, classes).map
 
 
 def _write_version(
@@ -139,7 +143,7 @@ def _write_version(
         suppression=suppression.model_copy(update={"max_detections": answers[1].shape[1]}),
         data=data_card(data),
         **measured.fields,
-        training=training_card("python -m training detection", stated, state, model),
+        training=training_card("python -m training detection", stated, state, model, data),
         golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
         files={},
     )
@@ -161,7 +165,7 @@ def _write_version(
     if run.arguments.keep_weights:
         keep_weights(model, target)
     write_report(target / "report", manifest, measured.found, data, learning.augment, result)
-    parts = of_photographs(data, learning.augment)
+    parts = of_photographs(data)
     manifest = with_familiarity(target, manifest, parts, run.console)
     if run.arguments.quantize:
         return with_variants(target, manifest, evaluator, run.console, parts)

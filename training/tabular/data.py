@@ -15,7 +15,7 @@ from training.capacity import check_fits
 from training.data import DataError, Inspection
 from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.sources import name_of
-from training.splits import Indices, hold_out
+from training.splits import Indices, hold_out, split_validation
 from training.tables import Table, joined, read_tables
 from training.tabular.encoding import (
     Floats,
@@ -78,6 +78,11 @@ class TabularData:
     fingerprint: str
     ignored: tuple[str, ...] = ()
     inspection: Inspection = field(default_factory=Inspection)
+
+    @property
+    def division(self) -> tuple[Indices, Indices]:
+        """The indices of the selection half and of the calibration half of validation."""
+        return split_validation(self.validation.targets if self.classes else np.zeros(len(self.validation), np.int64))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -81,7 +81,9 @@ def run(arguments: Namespace, console: Console) -> None:
     model = build(network, data.layout, data.train, len(data.classes) or 1, settings.seed)
     run.start(model)
     scale = target_scale(data.train, data.kind)
-    task = Rows(standardised(data.train, scale), standardised(data.validation, scale), data.kind)
+    selection, _ = data.division
+    choice = standardised(data.validation.take(selection), scale)
+    task = Rows(standardised(data.train, scale), choice, data.kind)
     state = run.fit(model, task, settings, network=network)
 
     model = as_served(model)
@@ -161,7 +163,7 @@ def _write_version(
         calibration=calibration,
         intervals=intervals(predicted, data),
         data=data_card(data),
-        training=training_card("python -m training tabular", stated, state, network),
+        training=training_card("python -m training tabular", stated, state, network, data),
         golden=card,
         files={},
     )

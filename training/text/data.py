@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from training.capacity import check_fits
-from training.data import DataError, Inspection, stratified_sample
+from training.data import DataError, Inspection
 from training.encodings import find_encoding
 from training.hub import SPLITS
 from training.image_sources import class_folders
 from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.sources import is_clutter, locate, name_of
+from training.splits import hold_out, limited, split_validation
 from training.tables import Table, read_tables
 from training.text.tokenizer import word_normalizer
 
@@ -69,6 +70,11 @@ class TextData:
     test: TextSplit
     fingerprint: str
     inspection: Inspection = field(default_factory=Inspection)
+
+    @property
+    def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The indices of the selection half and of the calibration half of validation."""
+        return split_validation(self.validation.labels)
 
 
 @dataclass(slots=True)
@@ -153,10 +159,11 @@ def load_texts(
     held_out = [name for name in ("test", "validation") if name not in read]
     for name, share in (("test", 0.2), ("validation", validation)):
         if name in held_out:
-            taken, kept = _hold_out(source, name, read["train"].labels, share, seed)
+            labels = read["train"].labels
+            kept, taken = hold_out(source, name, len(labels), share, seed, labels)
             read[name], read["train"] = read["train"].take(taken), read["train"].take(kept)
     if limit is not None:
-        read = {name: part.take(np.sort(stratified_sample(part.labels, limit, seed))) for name, part in read.items()}
+        read = {name: part.take(limited(name, part.labels, limit, seed)) for name, part in read.items()}
     empty = [name for index, name in enumerate(names) if not (read["train"].labels == index).any()]
     if empty:
         raise DataError(f"{source} [train]: no text of the class {', '.join(empty[:10])}.")
@@ -202,21 +209,6 @@ def _check_fits(source: str, tables: dict[str, Table], column: str, limit: int |
     size = sum(part.nbytes for part in first) / max(1, sum(map(len, first)))
     used = sum(table.rows if limit is None else min(limit, table.rows) for table in tables.values())
     check_fits(source, "texts", used, size * _BYTES_PER_BYTE + _BYTES_PER_TEXT)
-
-
-def _hold_out(
-    source: str, name: str, labels: npt.NDArray[np.int64], share: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """A fraction of every class, and the rest; a class with a single text stays in the rest."""
-    random = np.random.default_rng(seed)
-    taken = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        count = min(len(members) - 1, round(share * len(members)))
-        taken[members[:count]] = True
-    if not taken.any():
-        raise DataError(f"{source}: too few texts ({len(labels)}) to hold out a {name} split.")
-    return np.flatnonzero(taken), np.flatnonzero(~taken)
 
 
 def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from service.inference.session import Session
 from training.calibrate import Floats
-from training.data import halves
 from training.evaluation import Evaluation, evaluate
 from training.evaluator import Array, Inputs, sample
 from training.scaled_graph import logits_alone, write_scaling
@@ -42,8 +41,8 @@ class TextEvaluator:
     ) -> None:
         self._data = data
         self._train, self._validation, self._test = train, validation, test
-        choosing, _ = halves(data.validation.labels)
-        self._choosing = ([validation[index] for index in choosing], data.validation.labels[choosing])
+        selection, _ = data.division
+        self._choice = ([validation[index] for index in selection], data.validation.labels[selection])
         self._scaling = scaling or Scaling()
 
     def at(self, scaling: Scaling) -> "TextEvaluator":
@@ -57,11 +56,11 @@ class TextEvaluator:
 
     def examples(self, count: int) -> Inputs:
         """See `training.evaluator.Evaluator`."""
-        return {INPUT: padded(self._validation[:count]).numpy()}
+        return {INPUT: padded(self._choice[0][:count]).numpy()}
 
     def score(self, graph: Path) -> float:
-        """See `training.evaluator.Evaluator`; the half of validation that chooses tells."""
-        texts, labels = self._choosing
+        """See `training.evaluator.Evaluator`; on the selection half."""
+        texts, labels = self._choice
         return float((answers(graph, texts).argmax(1) == labels).mean())
 
     def finish(self, graph: Path) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.calibrate import Floats, fit_temperature
+from training.calibrate import Floats, cross_fitting, fit_temperature
 
 Ids = npt.NDArray[np.int64]
 
 # How much a decision value counts beside a log-probability of the network; 0 leaves the linear classifier out.
-SHARES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+SHARES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 # Exponent of the classes' inverse frequency: rare classes would otherwise lose every vote.
 _BALANCE = 0.5
 # How much a mistake costs beside a large weight.
@@ -84,6 +84,8 @@ def decide(linear: LinearClassifier, texts: Sequence[Ids]) -> Floats:
 def choose_share(logits: Floats, decisions: Floats, labels: Ids) -> float:
     """The share of the decision values in the sum that makes the labels likeliest, at a temperature of its own.
 
+    The temperature is cross-fitted: the labels of each fold are scored at the temperature of the others.
+
     Args:
         logits: of the network, shape (n, classes).
         decisions: of the linear classifier, shape (n, classes).
@@ -92,8 +94,10 @@ def choose_share(logits: Floats, decisions: Floats, labels: Ids) -> float:
 
     def loss(share: float) -> float:
         both = logits + np.float32(share) * decisions
-        calibrated = torch.from_numpy(both) / fit_temperature(both, labels)
-        return F.cross_entropy(calibrated, torch.from_numpy(labels)).item()
+        temperatures = np.ones((len(labels), 1), np.float32)
+        for others, fold in cross_fitting(len(labels)):
+            temperatures[fold] = fit_temperature(both[others], labels[others])
+        return F.cross_entropy(torch.from_numpy(both / temperatures), torch.from_numpy(labels)).item()
 
     return min(SHARES, key=loss)
 

@@ -1,4 +1,4 @@
-"""What the familiarity of text classifiers is fitted and measured on, and which method tells most there."""
+"""What the familiarity of text classifiers is fitted and measured on, and the method for them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,16 +7,17 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from training import foreign
-from training.data import halves
 from training.familiarity import MOST_HELD_OUT, Method, Parts, ToClassMeans
 from training.layers import penultimate
-from training.parts import MOST_TEST, MOST_TRAINING, some
+from training.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
 from training.text.data import TextData
 from training.text.evaluator import run_texts
 from training.text.task import Ids
 from training.text.tokenizer import to_ids
 
-TEXTS = Method("how far the last layer's features are from those of the nearest class", ((ToClassMeans, penultimate),))
+TEXTS = Method(
+    "how far the last layer's features are from those of the nearest class", CHOSEN_ON, ((ToClassMeans, penultimate),)
+)
 
 
 def of_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str] | None = None) -> Parts:
@@ -27,7 +28,7 @@ def of_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str] | 
         tokenizer: of the model.
         sources: files of other texts, by what they are; see `training.foreign.read_lines`.
     """
-    train, (_, calibrating) = some(len(data.train), MOST_TRAINING), halves(data.validation.labels)
+    train, (_, calibration) = some(len(data.train), MOST_TRAINING), data.division
     test = _ids(tokenizer, data.test.texts, some(len(data.test), MOST_TEST))
     others = foreign.made_up_texts(tokenizer.get_vocab_size(), test)
     others |= {name: to_ids(tokenizer, foreign.read_lines(source)) for name, source in (sources or {}).items()}
@@ -35,7 +36,7 @@ def of_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str] | 
         TEXTS,
         _ids(tokenizer, data.train.texts, train),
         data.train.labels[train],
-        _ids(tokenizer, data.validation.texts, calibrating[some(len(calibrating), MOST_HELD_OUT)]),
+        _ids(tokenizer, data.validation.texts, calibration[some(len(calibration), MOST_HELD_OUT)]),
         test,
         others,
         run_texts,

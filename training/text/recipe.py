@@ -18,7 +18,6 @@ from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.cards import data_card, training_card
-from training.data import halves
 from training.export import check_export, export, write_golden
 from training.familiarize import with_familiarity
 from training.fit import FitState
@@ -33,7 +32,7 @@ from training.text.data import TextData, load_as_told
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator
 from training.text.graph import TextGraph
-from training.text.linear import LinearClassifier, choose_share, decide, fit_linear
+from training.text.linear import SHARES, LinearClassifier, choose_share, decide, fit_linear
 from training.text.network import NetworkSettings, TextNetwork, build
 from training.text.operators import TRANSLATIONS
 from training.text.options import DEFAULTS
@@ -60,7 +59,9 @@ def run(arguments: Namespace, console: Console) -> None:
     load = partial(load_as_told, arguments, settings.seed, network.digits)
     run = begin(arguments, console, load, run="text", model="topics", draw=draw_texts)
     data = run.data
-    network, tokenizer, length = _vocabulary(run, network, settings, learning)
+    selection, _ = data.division
+    choice = dataclasses.replace(data, validation=data.validation.take(selection))
+    network, tokenizer, length = _vocabulary(run, choice, network, settings, learning)
     words = tokenizer.get_vocab_size()
     kind = "words" if network.vocabulary == "words" else f"parts of words ({network.vocabulary})"
     labels = {"validation": data.validation.labels, "test": data.test.labels}
@@ -71,18 +72,11 @@ def run(arguments: Namespace, console: Console) -> None:
     train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
     study = []
     if arguments.study:
-        study = run_study(network, data, settings, learning, run.folder / STUDY, run.accelerator, console)
+        study = run_study(network, choice, settings, learning, run.folder / STUDY, run.accelerator, console)
     model = build(network, words, len(data.classes), settings.seed)
     run.start(model)
-    choosing, _ = halves(data.validation.labels)
-    task = TextClassification(
-        train,
-        data.train.labels,
-        [validation[index] for index in choosing],
-        data.validation.labels[choosing],
-        len(data.classes),
-        learning,
-    )
+    chosen_by = [validation[index] for index in selection], choice.validation.labels
+    task = TextClassification(train, data.train.labels, *chosen_by, len(data.classes), learning)
     state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:
         return
@@ -91,7 +85,7 @@ def run(arguments: Namespace, console: Console) -> None:
     graph = TextGraph(model, Scaling())
     if arguments.linear:
         linear = fit_linear(train, data.train.labels, words, len(data.classes))
-        graph = _with_votes(model, linear, [validation[i] for i in choosing], data.validation.labels[choosing], console)
+        graph = _with_votes(model, linear, *chosen_by, console)
     write = partial(
         _write_version,
         run=run,
@@ -102,7 +96,6 @@ def run(arguments: Namespace, console: Console) -> None:
         length=length,
         stated=run.stated(network, settings, learning) | {"linear": graph.share},
         state=state,
-        chosen_on=len(choosing),
         study=study,
     )
     run.deliver((run.name, write), text=data.test.texts[0])
@@ -120,16 +113,18 @@ def _with_votes(
         f"alone {alone:.4f}",
         highlight=False,
     )
+    if share == SHARES[-1]:
+        console.print(f"[yellow]{share:g} is the largest weight that was tried: a larger one may be better")
     return TextGraph(network, Scaling(), linear, share)
 
 
 def _vocabulary(
-    run: Run[TextData], network: NetworkSettings, settings: FitSettings, learning: TextSettings
+    run: Run[TextData], data: TextData, network: NetworkSettings, settings: FitSettings, learning: TextSettings
 ) -> tuple[NetworkSettings, Tokenizer, int]:
     """The settings with the vocabulary that was chosen, its tokenizer, and the length that texts are truncated to."""
     if network.vocabulary == "auto":
         chosen = choose_vocabulary(
-            network, run.data, settings, learning, run.folder / VOCABULARY, run.accelerator, run.console
+            network, data, settings, learning, run.folder / VOCABULARY, run.accelerator, run.console
         )
         network = dataclasses.replace(network, vocabulary=chosen)
     kind: Any = network.vocabulary
@@ -139,7 +134,7 @@ def _vocabulary(
         # Parts of words may come out in another order if they are learned again.
         truncation: Any = tokenizer.truncation
         return network, tokenizer, truncation["max_length"]
-    tokenizer, length = make_tokenizer(network, run.data, kind, run.accelerator)
+    tokenizer, length = make_tokenizer(network, data, kind, run.accelerator)
     run.folder.mkdir(parents=True, exist_ok=True)
     if run.reports:
         tokenizer.save(str(path))
@@ -165,7 +160,6 @@ def _write_version(
     length: int,
     stated: dict[str, Any],
     state: FitState,
-    chosen_on: int,
     study: list[dict[str, Any]],
 ) -> TextManifest:
     """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
@@ -211,7 +205,7 @@ def _write_version(
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
-        training=training_card("python -m training text", stated, state, graph, chosen_on),
+        training=training_card("python -m training text", stated, state, graph, data),
         golden=card,
         files={},
     )

@@ -12,7 +12,16 @@ from service.tasks.text.manifest import TextManifest
 from service.tasks.text.reading import UNKNOWN
 from training.evaluation import Evaluation
 from training.fit import FitState
-from training.markdown import calibrated_by, figures, interval, label_set_table, provenance, table, training_section
+from training.markdown import (
+    calibrated_by,
+    figures,
+    interval,
+    label_set_notes,
+    label_set_table,
+    provenance,
+    table,
+    training_section,
+)
 from training.plots import (
     ACCENT,
     MEASURED,
@@ -112,6 +121,7 @@ def _card(
         "![Reliability](calibration.png)",
         "Label sets (split conformal prediction, calibrated on the other half, which chose nothing):",
         label_set_table(manifest.conformal),
+        label_set_notes(manifest.conformal),
         "## Word embeddings",
         "The words that are typical of the most common topics, projected by t-SNE: a map in which near words have "
         "similar embeddings. The network was never told which words belong together; it learnt what it needs to tell "

@@ -33,7 +33,7 @@ def run_study(
 
     Args:
         network: what is varied.
-        data: its validation split measures; the test split is not used.
+        data: its validation split measures, which is the selection half; the test split is not used.
         settings: of the training, except for the epochs and the weight averaging.
         learning: likewise.
         path: the JSON file that keeps the rows; what is already in it, measured with the same data and settings, is

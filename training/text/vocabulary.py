@@ -36,7 +36,7 @@ def choose_vocabulary(
 
     Args:
         network: of which one encoder is trained.
-        data: its validation split decides; the test split is not used.
+        data: its validation split decides, which is the selection half; the test split is not used.
         settings: of the training, except for the epochs and the weight averaging.
         learning: likewise.
         path: the JSON file that keeps what was measured.
