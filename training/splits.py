@@ -1,6 +1,7 @@
 """Divides items at random so that every class keeps its share, rare classes included."""
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def hold_out(
     """
     labels = np.zeros(count, np.int64) if labels is None else labels
     taken = np.zeros(count, dtype=bool)
-    taken[draw_stratified(labels, max(1, round(share * count)), seed)] = True
+    taken[draw_stratified(labels, math.ceil(round(share * count, 9)), seed)] = True
     for label in np.setdiff1d(labels, labels[~taken]):
         taken[np.flatnonzero(labels == label)[0]] = False
     if not taken.any():

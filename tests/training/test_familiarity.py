@@ -7,15 +7,26 @@ from service.inference.session import Session
 from training.classification.graph import ClassifierGraph
 from training.evaluator import run_in_batches
 from training.export import export
-from training.familiarity import PREFIX, Mahalanobis, Method, ToClassMeans, append, measure, without, write_features
+from training.familiarity import (
+    PREFIX,
+    Mahalanobis,
+    Method,
+    ToClassMeans,
+    append,
+    cross_fitted,
+    measure,
+    p_values,
+    without,
+    write_features,
+)
 from training.half import write_float16
 from training.int8 import Quantizer
 from training.layers import first_inputs, middle_map, penultimate
 from training.scaling import Scaling
 
-MEANS = Method("", ((ToClassMeans, penultimate),))
-GAUSSIAN = Method("", ((Mahalanobis, middle_map),))
-BOTH = Method("", (*GAUSSIAN.distances, *MEANS.distances))
+MEANS = Method("", "", ((ToClassMeans, penultimate),))
+GAUSSIAN = Method("", "", ((Mahalanobis, middle_map),))
+BOTH = Method("", "", (*GAUSSIAN.distances, *MEANS.distances))
 
 
 def features_of(path, layers, images, folder):
@@ -65,7 +76,8 @@ def test_p_values_are_shares_of_the_held_out_items(exported_cnn, colours, tmp_pa
     )
     append(path, distances, held_out)
     probabilities, told = run_in_batches(path, "images", colours.test.images)
-    expected = (1 + (held_out[None] >= test[:, None]).sum(1)) / (len(held_out) + 1)
+    expected = p_values(test, held_out)
+    np.testing.assert_allclose(expected, (1 + (held_out[None] >= test[:, None]).sum(1)) / (len(held_out) + 1))
     # An item that is as far as a held-out one, but for rounding, may count on either side.
     np.testing.assert_allclose(told, expected, atol=1.5 / (len(held_out) + 1))
     assert told.dtype == np.float32
@@ -132,8 +144,33 @@ def test_graphs_in_8_and_16_bits_tell_by_their_own_features(exported_cnn, colour
         distances, layers = fit_to(tmp_path / name, BOTH, colours.train, tmp_path)
         features = features_of(tmp_path / name, layers, colours.train.images, tmp_path)
         assert {array.dtype for array in features} == {np.dtype(np.float32)}
-        append(tmp_path / name, distances, measure(distances, features))
+        held_out, test = (
+            measure(distances, features_of(tmp_path / name, layers, split.images, tmp_path))
+            for split in (colours.validation, colours.test)
+        )
+        append(tmp_path / name, distances, held_out)
         session = Session(tmp_path / name, "cpu")
-        told = session.run({"images": colours.train.images})[session.outputs.index("unfamiliar")]
-        # Of the items that it is calibrated on, half are below the middle.
-        assert (told <= 0.5).mean() == pytest.approx(0.5, abs=0.05)
+        told = session.run({"images": colours.test.images})[session.outputs.index("unfamiliar")]
+        np.testing.assert_allclose(told, p_values(test, held_out), atol=1.5 / (len(held_out) + 1))
+        # The features of the float graph would tell something else.
+        layers = BOTH.layers(onnx.load(exported_cnn.path))
+        others = measure(distances, features_of(exported_cnn.path, layers, colours.test.images, tmp_path))
+        assert (others != test).any()
+
+
+@pytest.mark.parametrize("count", [43, 163])
+def test_new_items_are_below_a_level_as_often_as_it_says_on_average_over_calibration_sets(count):
+    random = np.random.default_rng(0)
+    told = np.concatenate([p_values(random.normal(size=1), random.normal(size=count)) for _ in range(4000)])
+    assert told.min() == pytest.approx(1 / (count + 1))
+    for level in (0.01, 0.05, 0.1):
+        exact = np.floor(level * (count + 1)) / (count + 1)
+        assert (told <= level).mean() == pytest.approx(exact, abs=4 * np.sqrt(max(exact, 1e-9) * (1 - exact) / 4000))
+
+
+def test_cross_fitted_p_values_are_fair_even_where_new_items_lie_elsewhere():
+    random = np.random.default_rng(0)
+    held_out, elsewhere = random.normal(size=500), random.normal(1, size=500)
+    assert (cross_fitted(held_out) <= 0.1).mean() == pytest.approx(0.1, abs=0.01)
+    assert (p_values(elsewhere, held_out) <= 0.1).mean() > 0.2
+    assert cross_fitted(held_out[:1]).tolist() == [1.0]

@@ -1,15 +1,20 @@
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from service.inference.manifest import GOLDEN, MODEL
+from service.inference.manifest import GOLDEN, MANIFEST, MODEL
 from service.inference.session import Session
 from service.inference.variants import graphs
 from service.tasks.registry import read_manifest
-from training import quantize
+from training import familiarize, published, quantize
 from training.__main__ import main
+from training.cards import data_card
 from training.classification.evaluator import ClassificationEvaluator
 from training.data import DataError
 from training.foreign import made_up_rows, read_images, read_lines
+from training.images import load_images
 
 
 @pytest.fixture
@@ -34,7 +39,12 @@ def test_a_version_that_tells_and_its_variants(
     assert [spec.name for spec in manifest.outputs] == ["probabilities", "unfamiliar"]
     assert manifest.metrics == before.metrics
     card = manifest.familiarity
-    assert card.calibrated_on == 15
+    # Half of validation, which chose the epoch of this version too, since its manifest names no half that did.
+    assert (card.calibrated_on, card.chose_epoch) == (15, True)
+    assert card.smallest == 1 / 16
+    assert card.level == 0.1
+    assert card.test_below.keys() == card.cross_fitted_below.keys() == {"0.01", "0.05", "0.1"}
+    assert card.method_chosen_on
     assert [(each.data, each.items) for each in card.foreign] == [
         ("noise", 1000), ("smooth colours", 1000), ("others", 12), ("cut", 48)
     ]  # fmt: skip
@@ -46,6 +56,9 @@ def test_a_version_that_tells_and_its_variants(
         assert ((golden["unfamiliar"] >= 1 / 16) & (golden["unfamiliar"] <= 1)).all()
     report = (folder / "report" / "README.md").read_text()
     assert "| others | 12 |" in report
+    assert "caught below 0.1" in report
+    assert "The smallest p-value that so many items can produce is 0.062." in report
+    assert "which also chose the epoch of the weights" in report
     assert report.endswith("## Provenance\n\nhere\n")
 
     monkeypatch.setattr(quantize, "FASTER", 0.0)
@@ -75,6 +88,48 @@ def test_what_cannot_be_used(models, colours_source, tmp_path, capsys):
     (tmp_path / "blank.txt").write_text("\n\n")
     with pytest.raises(DataError, match="holds no text"):
         read_lines(str(tmp_path / "blank.txt"))
+
+
+def test_kernels_that_differ_too_much_for_a_golden_file(models, colours_source, monkeypatch, capsys):
+    monkeypatch.setattr(familiarize, "compare", lambda *_: SimpleNamespace(value=0.3))
+    assert main(command("familiarize", colours_source, models)) == 1
+    assert "its unfamiliar may be off by 0.6 from one kernel to another" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in (models / "colours").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("name", ["familiarize", "quantize"])
+def test_a_version_whose_validation_was_divided_otherwise_is_refused(name, models, colours_source, capsys):
+    path = models / "colours" / "1" / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["data"]["division"] = "sha256:0"
+    path.write_text(json.dumps(manifest))
+    assert main(command(name, colours_source, models)) == 1
+    assert "its validation split was divided differently" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_version_from_before_divisions_were_recorded_is_refused_if_its_own_was_another(
+    make_manifest, draw, write_class_folders, tmp_path
+):
+    def divided(*counts):
+        part = draw(max(counts), seed=2)
+        keep = np.concatenate([np.flatnonzero(part.labels == label)[:count] for label, count in enumerate(counts)])
+        validation = part.take(keep)
+        source = write_class_folders(
+            tmp_path / str(counts),
+            train=(draw(10, seed=1).images, draw(10, seed=1).labels),
+            validation=(validation.images, validation.labels),
+            test=(draw(4, seed=3).images, draw(4, seed=3).labels),
+        )
+        data = load_images(source)
+        manifest = make_manifest(data)
+        training = manifest.training.model_copy(update={"chosen_on": (len(data.validation) + 1) // 2})
+        return data, manifest.model_copy(update={"training": training})
+
+    assert published._is_divided_alike(*divided(10, 10, 10))
+    assert not published._is_divided_alike(*divided(11, 1, 1))
+    data, manifest = divided(11, 1, 1)
+    recorded = manifest.model_copy(update={"data": data_card(data)})
+    assert published._is_divided_alike(data, recorded)
 
 
 def test_pictures_are_read_as_the_model_is_shown_them(write_class_folders, draw, tmp_path):

@@ -111,6 +111,15 @@ def test_held_out_splits_are_stratified(train_only):
     assert np.bincount(data.train.labels).tolist() == [18, 12, 6]
 
 
+def test_classes_of_a_few_images_are_held_out_by_chance(write_parquet, draw, tmp_path):
+    split = draw(20)
+    keep = np.concatenate((np.arange(20), np.arange(20, 24), np.arange(40, 44)))
+    source = write_parquet(tmp_path / "set", train=(split.images[keep], split.labels[keep]))
+    counts = [np.bincount(load_images(source, seed=seed).validation.labels, minlength=3) for seed in range(8)]
+    assert len({tuple(count) for count in counts}) > 1
+    assert {0, 1} <= {int(count[1]) for count in counts}
+
+
 def test_held_out_splits_follow_the_seed(train_only):
     first, again, other = (load_images(train_only[0], seed=seed) for seed in (7, 7, 8))
     for name in ("train", "validation", "test"):

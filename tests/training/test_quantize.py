@@ -36,7 +36,8 @@ def test_a_version_with_variants(models, colours_source, lenient, capsys):
     manifest, before = read_manifest(folder), read_manifest(models / "colours" / "1")
     (card,) = manifest.variants
     assert (card.name, card.device, card.size) == ("int8", "cpu", (folder / "int8.onnx").stat().st_size)
-    assert [speed.batch for speed in card.speed] == [1, 8, 16]
+    # The selection half of validation holds no more than 15.
+    assert [speed.batch for speed in card.speed] == [1, 8, 15]
     # The reference is the very same.
     assert manifest.files[MODEL] == before.files[MODEL]
     assert manifest.metrics == before.metrics
@@ -54,9 +55,11 @@ def test_a_version_with_variants(models, colours_source, lenient, capsys):
     with np.load(folder / "int8.npz") as own, np.load(folder / GOLDEN) as reference:
         rows = [np.flatnonzero((reference["images"] == image).all((1, 2, 3)))[0] for image in own["images"]]
         assert len(rows) == card.golden.rows == manifest.golden.rows // 2
+        assert card.golden.chosen_from == manifest.golden.rows
         assert (own["probabilities"] != reference["probabilities"][rows]).any()
     report = (folder / "report" / "README.md").read_text()
     assert "| int8 | cpu |" in report
+    assert "Its golden file holds 2 of 4 inputs, those for which" in report
     assert "old" not in report
     assert report.rstrip().endswith("## Provenance\n\nhere")
     assert (folder / "report" / "variants.png").exists()

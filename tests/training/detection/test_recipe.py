@@ -49,8 +49,9 @@ def test_the_version_can_be_served_and_says_what_was_done(published):
     assert manifest.training.settings["backbone"] == "test_efficientnet"
     assert manifest.training.settings["augment"]["flip"] is True
     assert manifest.outputs[-1].name == "unfamiliar"
-    # Validation images, and their mirror images in both directions.
-    assert manifest.familiarity.calibrated_on == 16
+    # Of the four validation images, two choose the epoch and the others calibrate, each of them once.
+    assert manifest.training.chosen_on == manifest.familiarity.calibrated_on == 2
+    assert not manifest.familiarity.chose_epoch
     assert (manifest.data.train, manifest.data.validation, manifest.data.test) == (16, 4, 8)
     Session(folder / MODEL, "cpu").check(folder, manifest)
     assert "published" in said

@@ -29,6 +29,18 @@ def test_one_file_is_a_data_set(tmp_path, write):
         assert data.classes[label] == ("좋다" if good else "나쁘다")
 
 
+def test_classes_of_a_few_texts_reach_validation_and_never_leave_training(tmp_path):
+    names = ["common"] * 70 + [f"rare {number}" for number in range(10) for _ in range(3)]
+    (tmp_path / "x.csv").write_text("\n".join(["text,label", *(f"text {i},{name}" for i, name in enumerate(names))]))
+    rare = 0
+    for seed in range(8):
+        data = load_texts(str(tmp_path / "x.csv"), seed=seed)
+        assert len(set(data.train.labels)) == 11
+        rare += (data.validation.labels > 0).sum()
+    # A tenth of what is left of 30 texts, eight times.
+    assert 9 <= rare <= 36
+
+
 def test_columns_of_other_names_are_found_or_asked_for(tmp_path):
     path = write_csv(tmp_path / "x.csv", columns=("words", "kind"))
     data = load_texts(path)
@@ -97,7 +109,7 @@ def test_a_folder_of_text_files_for_each_class(tmp_path):
 
 def test_imbalance_and_repeated_texts_are_pointed_out(tmp_path):
     lines = ["text,label", *(f"word number {i},{'rare' if i == 7 else 'common'}" for i in range(50))]
-    lines += ["word number 8,common"] * 5
+    lines += ["word number 8,common"] * 15
     (tmp_path / "x.csv").write_text("\n".join(lines))
     data = load_texts(str(tmp_path / "x.csv"))
     assert (data.train.labels == 1).sum() == 1
