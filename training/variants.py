@@ -231,7 +231,7 @@ def _golden_rows(manifest: ManifestBase, name: str) -> str:
     if golden is None or golden.chosen_from is None:
         return ""
     return (
-        f" Its golden file holds {golden.rows} of {golden.chosen_from} inputs, those for which the kernels of the "
+        f" Its golden file has {golden.rows} of {golden.chosen_from} inputs, those for which the kernels of the "
         "machine that wrote it differ least."
     )
 

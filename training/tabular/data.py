@@ -293,7 +293,7 @@ def _stack(arrays: list[Floats], rows: Indices) -> Floats:
 
 
 def _fingerprint(splits: dict[str, TabularSplit], parts: dict[str, Indices]) -> str:
-    """Of all rows in the order of the table, whichever split they are in."""
+    """Of all rows in the order of the table, and of the split that each is in."""
     order = np.argsort(np.concatenate(list(parts.values())), kind="stable")
     rows = np.concatenate([part.rows for part in splits.values()])
     targets = np.concatenate([part.targets for part in splits.values()])
@@ -301,4 +301,6 @@ def _fingerprint(splits: dict[str, TabularSplit], parts: dict[str, Indices]) -> 
     for start in range(0, len(order), _ROWS):
         digest.update(rows[order[start : start + _ROWS]].tobytes())
     digest.update(targets[order].tobytes())
+    for indices in parts.values():
+        digest.update(np.sort(indices).astype("<i8").tobytes() + b"\0")
     return f"sha256:{digest.hexdigest()}"

@@ -34,6 +34,8 @@ def test_a_csv_with_classes(tmp_path):
     for part in (data.train, data.validation, data.test):
         np.testing.assert_array_equal(part.targets, part.rows[:, 0] > 170)
     assert load_table(write(tmp_path / "people.csv", people()), "kind").fingerprint == data.fingerprint
+    # Other splits of the same rows are other data: what is trained on one is measured on another.
+    assert load_table(str(tmp_path / "people.csv"), "kind", seed=1).fingerprint != data.fingerprint
 
 
 def test_numeric_targets_with_many_values_are_regression_unless_a_kind_is_chosen(tmp_path):
