@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 from argparse import ArgumentParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +9,16 @@ import torch
 
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.registry import read_manifest
+from tests.training.detection.conftest import write_parquet as write_boxes
 from tests.training.quick import LEARNING, SETTINGS
+from tests.training.text.conftest import write_parquet as write_texts
+from training.__main__ import main
 from training.export import write_golden
 from training.labels import LabelledImages
 from training.options import add_labelled_image_options, add_result_options, add_training_options, integers, short_name
 from training.run import as_served, begin
 from training.samples import draw_images
+from training.text.data import load_texts
 from training.weights import best_weights
 
 
@@ -137,3 +142,53 @@ def test_versions_and_runs_are_called_by_the_end_of_their_path(tmp_path):
     assert short_name(tmp_path / "models" / "classifier" / "12") == "classifier/12"
     assert short_name(tmp_path / "runs" / "second") == "second"
     assert short_name(None) is None
+
+
+class _Stopped(BaseException):
+    """Ends a recipe that has said all that a test asks."""
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "autoencoder", "text", "tabular"])
+def test_an_epoch_is_chosen_by_the_selection_half_alone(task, colours_source, tmp_path, monkeypatch):
+    seen = {}
+
+    def fit(run, model, task, settings, **origin):
+        seen["data"], seen["validation"] = run.data, task._validation
+        raise _Stopped
+
+    monkeypatch.setattr("training.run.Run.fit", fit)
+    monkeypatch.setattr("training.autoencoder.recipe.train_judge", lambda *_: SimpleNamespace(accuracy=1.0))
+    command = [task, "--device", "cpu", "--run-dir", str(tmp_path / "run")]
+    match task:
+        case "classification" | "autoencoder":
+            command += ["--data", colours_source]
+        case "detection":
+            splits = {"train": range(16), "validation": range(100, 107), "test": range(200, 202)}
+            command += ["--data", write_boxes(tmp_path / "data", **splits), "--backbone", "test_efficientnet"]
+            command += ["--weights", "none", "--image-size", "64x96"]
+        case "text":
+            command += ["--data", write_texts(tmp_path / "data", train=160, test=60)]
+    with pytest.raises(_Stopped):
+        main(command)
+    data = seen["data"]
+    selection, calibration = data.division
+    validation = seen["validation"][1] if task == "text" else seen["validation"]  # texts, and their labels
+    assert len(validation) == len(selection) == (len(data.validation) + 1) // 2
+    if task in ("classification", "detection"):
+        np.testing.assert_array_equal(validation.images, data.validation.images[selection])
+    assert len(calibration) == len(data.validation) // 2
+
+
+def test_a_vocabulary_is_chosen_by_the_selection_half_alone(tmp_path, monkeypatch):
+    seen = []
+
+    def choose(network, data, *_):
+        seen.append(data)
+        raise _Stopped
+
+    monkeypatch.setattr("training.text.recipe.choose_vocabulary", choose)
+    source = write_texts(tmp_path / "data", train=160, test=60)
+    with pytest.raises(_Stopped):
+        main(["text", "--data", source, "--device", "cpu", "--run-dir", str(tmp_path / "run")])
+    data = load_texts(source)
+    assert list(seen[0].validation.texts) == [data.validation.texts[index] for index in data.division[0]]
