@@ -62,6 +62,7 @@ def test_the_share_is_the_one_that_makes_the_labels_likeliest():
     assert choose_share(0.01 * noise, right + noise, labels) == SHARES[-1]
     other = random.normal(scale=0.4, size=(300, 3)).astype(np.float32)
     assert choose_share(right + noise, (right + other) / 2, labels) == 2
+    assert choose_share(8 * (right + noise), (right + other) / 2, labels) == 12
 
 
 def test_the_exported_graph_adds_the_votes(tmp_path):

@@ -3,6 +3,7 @@ import json
 from argparse import ArgumentParser
 
 import httpx
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from service.settings import Settings
 from service.tasks.registry import read_manifest
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_parquet
 from training.text import recipe
+from training.text.linear import SHARES
 from training.text.options import add_arguments
 
 TINY = ["--embedding", 16, "--hidden", 12, "--epochs", 6, "--batch-size", 16, "--lr", "0.02", "--ema", "0.8"]
@@ -100,3 +102,15 @@ def test_training_texts_without_letters_do_not_lose_the_training(tmp_path):
     path.write_text(path.read_text() + "!!!,crude\n8.5,grain\n" * 8)
     run(*TINY, "--data", path, "--epochs", 1, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
     assert (tmp_path / "run" / "export" / "report" / "words.png").exists()
+
+
+def test_a_weight_at_the_end_of_the_grid_is_pointed_out(monkeypatch):
+    votes = np.eye(2, dtype=np.float32)
+    monkeypatch.setattr(recipe, "predict", lambda *_: votes)
+    monkeypatch.setattr(recipe, "decide", lambda *_: votes)
+    monkeypatch.setattr(recipe, "TextGraph", lambda *_: None)
+    for share, said in ((SHARES[-1], True), (SHARES[-2], False)):
+        monkeypatch.setattr(recipe, "choose_share", lambda *_, share=share: share)
+        console = Console(file=io.StringIO(), width=200)
+        recipe._with_votes(None, None, [], np.arange(2), console)
+        assert ("is the largest weight that was tried" in console.file.getvalue()) == said
