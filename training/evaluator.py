@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.inference.cards import Use
 from service.inference.session import Session
 from training.lazy import LazyImages
 
@@ -36,6 +37,12 @@ class Evaluator(Protocol):
 
     def score(self, graph: Path) -> float:
         """How good a graph is on the selection half of validation; more is better."""
+
+    def scored(self, *purposes: str) -> tuple[Use, ...]:
+        """The record of choices by what `score` measures, for these purposes."""
+
+    def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
+        """The record of what `finish` fits and measures; without `fit`, of that with the calibration as it is."""
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """Fits anew what is part of the graph, changing its file, and measures it on the test split.

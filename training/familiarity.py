@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from service.inference.cards import Use
 from service.tasks.familiarity import UNFAMILIAR
 from training.calibrate import cross_fitting
 from training.evaluator import Array
@@ -248,6 +249,7 @@ class Parts:
         test: items of the test split.
         foreign: items that the model is not for, by what they are.
         run: what a graph answers to items, in their order: an array for each output.
+        uses: the record of `train` and `held_out`.
         chose_epoch: whether the held-out items chose the epoch nevertheless, as in older versions.
     """
 
@@ -258,6 +260,7 @@ class Parts:
     test: Any
     foreign: Mapping[str, Any]
     run: Callable[[Path, Any], list[Array]]
+    uses: tuple[Use, ...]
     chose_epoch: bool = False
 
 

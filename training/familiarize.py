@@ -5,6 +5,7 @@ The command publishes a new version whose graphs are the old ones with that adde
 
 import shutil
 import tempfile
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ import onnx
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from service.inference.cards import GoldenCard, ManifestBase, TensorSpec
+from service.inference.cards import GoldenCard, ManifestBase, TensorSpec, Use
 from service.inference.golden import compare
 from service.inference.manifest import MANIFEST, MODEL
 from service.inference.session import Session
 from service.tasks.cards import LEVELS, FamiliarityCard, ForeignFigures
 from service.tasks.familiarity import UNFAMILIAR, FamiliarManifest
 from service.tasks.registry import read_manifest
+from training import history
 from training.evaluator import Array
 from training.familiarity import Parts, append, cross_fitted, measure, write_features
 from training.foreign import named
@@ -46,11 +48,14 @@ def run(arguments: Namespace, console: Console) -> None:
     manifest = read_manifest(folder)
     if not isinstance(manifest, FamiliarManifest):
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} cannot tell what is unfamiliar")
+    started = time.perf_counter()
     parts = parts_of(manifest, folder, arguments, named(arguments.foreign))
+    step = history.begun("familiarize", arguments, manifest.data.fingerprint)
 
     def write(target: Path) -> ManifestBase:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        return with_familiarity(target, manifest, parts, console)
+        told = with_familiarity(target, history.with_step(manifest, step), parts, console)
+        return history.with_end(told, time.perf_counter() - started)
 
     (version,) = publish(arguments.models, [(manifest.name, write)])
     console.print(f"published {version}")
@@ -87,7 +92,11 @@ def with_familiarity(folder: Path, manifest: ManifestT, parts: Parts, console: C
             highlight=False,
         )
     write_section(folder / "report", card)
-    return manifest.model_copy(update=changes)
+    return history.with_uses(
+        manifest.model_copy(update=changes),
+        *parts.uses,
+        Use(split="test", purpose=history.FIGURES, items=len(parts.test)),
+    )
 
 
 def _variant(folder: Path, variant: Any, manifest: FamiliarManifest, parts: Parts) -> Any:

@@ -46,6 +46,7 @@ class FitState:
         step: how many steps of the next epoch are done.
         items: how many items these steps had; `step_seconds`: how long they took.
         sums: of each of their figures, weighted by items.
+        resumed: after which epochs it was continued from a checkpoint.
     """
 
     epoch: int = 0
@@ -59,6 +60,7 @@ class FitState:
     items: int = 0
     step_seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
+    resumed: list[int] = field(default_factory=list)
 
 
 class Watch(Protocol):
@@ -267,6 +269,7 @@ class _Training:
         if self._accelerator.scaler and saved.get("scaler"):
             self._accelerator.scaler.load_state_dict(saved["scaler"])
         state = self.state = FitState(**{"improved_epoch": saved["state"]["best_epoch"], **saved["state"]})
+        state.resumed.append(state.epoch)
         self._sums = {name: torch.tensor(value, device=device) for name, value in state.sums.items()}
         self.best = saved["best"]
         within = f", {state.step} steps into the next" if state.step else ""

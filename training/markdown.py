@@ -1,4 +1,4 @@
-"""The text that all model cards share: tables, and what they say about a training."""
+"""The text that all model cards share: tables, figures, and how a network was trained."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -98,27 +98,26 @@ def _position(coverage: float, interval: tuple[float, float] | None) -> str:
     return "yes" if low <= coverage <= high else "no, exceeded" if coverage < low else "no, not reached"
 
 
-def training_section(manifest: ManifestBase, items: str, seconds: float, origin: str = "") -> list[str]:
-    """How it was trained: duration, learning curves, every setting.
-
-    Args:
-        manifest: of the version.
-        items: what the data consists of, in the plural.
-        seconds: the duration of the training.
-        origin: a clause that says where the validation items come from, if they had to be held out.
-    """
-    training, count = manifest.training, manifest.data.validation
-    chosen_on = f"the {count:,} validation {items}{origin}"
-    if training.chosen_on is not None:
-        chosen_on = f"{training.chosen_on:,} of {chosen_on}; the others calibrate"
-    duration = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+def training_section(manifest: ManifestBase) -> list[str]:
+    """How the network was trained: epochs, duration, learning curves, every setting."""
+    training = manifest.training
     return [
         "## Training",
-        f"`{training.recipe}`, {training.epochs_run} epochs in {duration}; epoch "
-        f"{training.best_epoch} was the best on {chosen_on}. The test split was only used for the figures here.",
+        f"`{training.recipe}`: {count(training.epochs_run, 'epoch')} in {lasted(training.seconds)}; the weights are "
+        f"those of epoch {training.best_epoch}. The section History says what chose it.",
         "![Learning curves](learning-curves.png)",
         table(("setting", "value"), [(key, f"`{value}`") for key, value in training.settings.items()]),
     ]
+
+
+def lasted(seconds: float) -> str:
+    """A duration in words."""
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def provenance(manifest: ManifestBase, onnx_difference: str) -> list[str]:

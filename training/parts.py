@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from service.inference.cards import Use
 from training import foreign
 from training.evaluator import run_in_batches, sample
 from training.familiarity import MOST_HELD_OUT, Mahalanobis, Method, Parts, ToClassMeans
+from training.history import DISTANCES, P_VALUES, halves_used
 from training.images import ImageData
 from training.layers import middle_map, penultimate
 
@@ -54,6 +56,10 @@ def of_images(data: ImageData, sources: Mapping[str, str] | None = None, method:
         data.test.take(some(len(data.test), MOST_TEST // share)).images,
         {name: images[: foreign.MOST // share] for name, images in others.items()},
         lambda graph, images: run_in_batches(graph, "images", images),
+        (
+            Use(split="train", purpose=DISTANCES, items=len(train)),
+            *halves_used(data.division, calibration=(P_VALUES,)),
+        ),
     )
 
 

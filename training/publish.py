@@ -14,6 +14,7 @@ from service.inference.session import Session
 from service.inference.variants import graphs
 from service.inference.versions import versions_in
 from service.tasks.registry import read_manifest
+from training.history_section import CARD, write_history
 from training.weights import WEIGHTS
 
 # Fills a folder with everything but the manifest, which it returns with its `files` still empty.
@@ -45,8 +46,13 @@ def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) ->
 
 
 def write_draft(folder: Path, write: Write) -> None:
-    """Fills `folder` with what `write` puts there and the manifest, which names the sha256 of every served file."""
+    """Fills `folder` with what `write` puts there and the manifest, which names the sha256 of every served file.
+
+    The model card, if there is one, gets the history of the manifest.
+    """
     manifest = write(folder)
+    if (card := folder / CARD).is_file():
+        write_history(card, manifest)
     served = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (MANIFEST, WEIGHTS))
     complete = manifest.model_copy(update={"files": {path.name: sha256(path) for path in served}})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n")

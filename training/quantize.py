@@ -6,6 +6,7 @@ test. The result is a new version with the same reference.
 
 import shutil
 import tempfile
+import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 from rich.console import Console
 
-from service.inference.cards import Kept, ManifestBase, VariantCard
+from service.inference.cards import Kept, ManifestBase, Use, VariantCard
 from service.inference.cuda import cuda_problem
 from service.inference.manifest import MANIFEST, MODEL, InvalidModel
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
+from training import history
 from training.evaluator import Evaluator
 from training.familiarity import Parts, remove
 from training.familiarize import add_familiarity
@@ -54,13 +56,16 @@ def run(arguments: Namespace, console: Console) -> None:
     """Tries variants, and publishes a version with those that are kept."""
     folder = find_version(arguments.models, arguments.model)
     manifest = read_manifest(folder)
+    started = time.perf_counter()
     evaluator = evaluator_of(manifest, folder, arguments)
+    step = history.begun("quantize", arguments, manifest.data.fingerprint)
     parts = parts_of(manifest, folder, arguments) if getattr(manifest, "familiarity", None) else None
     methods = METHODS if "all" in arguments.method else [name for name in METHODS if name in arguments.method]
 
     def write(target: Path) -> ManifestBase:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        return add_variants(target, manifest, evaluator, console, methods, parts)
+        varied = add_variants(target, history.with_step(manifest, step), evaluator, console, methods, parts)
+        return history.with_end(varied, time.perf_counter() - started)
 
     try:
         (version,) = publish(arguments.models, [(manifest.name, write)])
@@ -121,7 +126,13 @@ def add_variants(
             raise NothingKept
     names = {trial.name for trial in trials}
     variants = (*(card for card in manifest.variants if card.name not in names), *cards)
-    complete = manifest.model_copy(update={"variants": variants})
+    complete = history.with_uses(
+        manifest.model_copy(update={"variants": variants}),
+        Use(split="train", purpose=history.RANGES, items=min(CALIBRATION, manifest.data.train)),
+        *evaluator.scored(history.VARIANTS),
+        *evaluator.measured(),
+        *(parts.uses if parts else ()),
+    )
     write_section(folder / "report", complete, trials)
     for card in cards:
         figures = complete.as_variant(card).headline

@@ -16,9 +16,12 @@ from PIL.Image import Image
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import NAME_PATTERN
+from service.inference.cards import NAME_PATTERN, Step, Use
+from service.tasks.registry import read_manifest
+from training import history
 from training.data import DataSet, absent_classes
 from training.fit import FitState, fit
+from training.history import Lineage
 from training.options import PRECISIONS, short_name
 from training.outcome import describe_published
 from training.progress import duration
@@ -55,6 +58,7 @@ class Run(Generic[Data]):
         data: what it is trained on, named as in the report.
         folder: for checkpoints, studies and drafts.
         accelerator: the device, the precision and the processes.
+        lineage: what it starts from.
         repeats: how many trainings of the same length follow, for a comparison.
     """
 
@@ -64,6 +68,7 @@ class Run(Generic[Data]):
     data: Data
     folder: Path
     accelerator: Accelerator
+    lineage: Lineage
     repeats: int = 0
 
     def announce(
@@ -157,6 +162,29 @@ class Run(Generic[Data]):
             settings |= json.loads(json.dumps(dataclasses.asdict(part)))
         return settings
 
+    def history(self, settings: Mapping[str, Any], state: FitState, *uses: Use) -> tuple[Step, ...]:
+        """The history of the version that this training makes.
+
+        Args:
+            settings: all settings of the training.
+            state: of the finished training.
+            uses: of the splits, beside the training of the weights.
+        """
+        begun = history.begun(history.TRAIN, self.arguments, self.data.fingerprint, self.accelerator.device.type)
+        weights = Use(split="train", purpose=history.WEIGHTS, items=len(self.data.train))
+        step = history.ended(begun, state.seconds).model_copy(
+            update={
+                "settings": dict(settings),
+                "epochs": state.epoch,
+                "best_epoch": state.best_epoch,
+                "resumed": tuple(state.resumed),
+                "initial": self.lineage.initial,
+                "teacher": self.lineage.teacher,
+                "uses": (weights, *uses),
+            }
+        )
+        return (*self.lineage.before, step)
+
     def deliver(self, *versions: tuple[str, Write], text: str = "") -> None:
         """Publishes the versions if `--publish` is given, all or none; otherwise leaves drafts in the run's folder.
 
@@ -166,6 +194,7 @@ class Run(Generic[Data]):
         """
         if self.arguments.publish:
             folders = publish(self.arguments.models, versions)
+            history.save(self.folder, read_manifest(folders[0]).history)
             for line in describe_published(self.arguments.models, folders, text):
                 self.console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
@@ -173,6 +202,7 @@ class Run(Generic[Data]):
             folder = self.folder / "export" if len(versions) == 1 else self.folder / "export" / name
             folder.mkdir(parents=True, exist_ok=True)
             write_draft(folder, write)
+            history.save(self.folder, read_manifest(folder).history)
             self.console.print(f"exported to {folder}; --publish writes a version below {self.arguments.models}")
 
 
@@ -209,6 +239,7 @@ def begin(
     data = load()
     data = dataclasses.replace(data, name=arguments.data_name or data.name)
     folder = arguments.run_dir or Path("runs") / f"{run}-{data.name.replace('/', '-')}"
+    lineage = Lineage.of(arguments, folder)
     if accelerator.is_main_process:
         data.inspection.print(console)
         folder.mkdir(parents=True, exist_ok=True)
@@ -220,7 +251,7 @@ def begin(
         raise Inspected
     if arguments.publish:
         check_name(arguments.models, name, getattr(data, "classes", ()), given=arguments.name is not None)
-    return Run(arguments, console, name, data, folder, accelerator, repeats)
+    return Run(arguments, console, name, data, folder, accelerator, lineage, repeats)
 
 
 def make_accelerator(arguments: Namespace) -> Accelerator:

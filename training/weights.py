@@ -15,17 +15,27 @@ WEIGHTS = "weights.safetensors"
 INNER = "inner"
 
 
+def weights_file(folder: Path) -> str:
+    """The name of the file with the weights of a run or of a published version.
+
+    Raises:
+        ValueError: `folder` holds none.
+    """
+    for name in (WEIGHTS, CHECKPOINT):
+        if (folder / name).is_file():
+            return name
+    raise ValueError(f"{folder}: holds neither a run's {CHECKPOINT} nor a version's {WEIGHTS}")
+
+
 def best_weights(folder: Path) -> dict[str, Tensor]:
     """The state dict of a run's best epoch so far, or the one that a published version was told to keep.
 
     Raises:
         ValueError: `folder` holds neither, or the run has not completed an epoch.
     """
-    if (folder / WEIGHTS).is_file():
+    if weights_file(folder) == WEIGHTS:
         state = load_file(folder / WEIGHTS)
         return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    if not (folder / CHECKPOINT).is_file():
-        raise ValueError(f"{folder}: holds neither a run's {CHECKPOINT} nor a version's {WEIGHTS}")
     weights: dict[str, Tensor] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["best"]
     if not weights:
         raise ValueError(f"{folder}: the run was stopped before its first epoch ended: --resume it first")

@@ -1,5 +1,6 @@
 """What every manifest says, whatever the task."""
 
+import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -44,6 +45,7 @@ class DataCard(Card):
         train: how many items trained it; likewise `validation` and `test`.
         division: sha256 of the indices of the validation items that chose nothing (int64, little-endian, ascending);
             None for versions from before it was recorded.
+        held_out: the splits whose items were taken from the training split; None if that was not recorded.
     """
 
     name: str
@@ -52,6 +54,7 @@ class DataCard(Card):
     validation: int
     test: int
     division: str | None = Field(None, exclude_if=lambda division: division is None)
+    held_out: tuple[str, ...] | None = Field(None, exclude_if=lambda held_out: held_out is None)
 
 
 class TrainingCard(Card):
@@ -62,7 +65,7 @@ class TrainingCard(Card):
         settings: every setting of the recipe, the seed among them.
         epochs_run: epochs trained.
         best_epoch: the epoch that was kept, chosen on the validation split.
-        chosen_on: how many items of that split chose it, where the others were kept for the calibration.
+        chosen_on: how many items of that split chose it. Only in manifests without a `history`, which says it now.
         seconds: wall-clock time of the training.
         parameters: how many the network has, trainable and frozen.
         versions: of the libraries that made it.
@@ -76,6 +79,82 @@ class TrainingCard(Card):
     seconds: float
     parameters: int
     versions: dict[str, str]
+
+
+class Origin(Card):
+    """A file that a step read beside the data: the weights that it started from, or its teacher.
+
+    Attributes:
+        name: `NAME/VERSION`, or the name of a run.
+        file: which file of it.
+        sha256: of the file; None if it was not recorded.
+    """
+
+    name: str
+    file: str
+    sha256: str | None
+
+
+class Use(Card):
+    """What a step used items of a split for.
+
+    Attributes:
+        split: that the items are from.
+        purpose: what they determined; of the test split, what was measured.
+        items: how many.
+        part: which part of the split, such as `selection`; `all` for the whole split.
+        partition: identifies the division of the split that `part` belongs to. Parts of different divisions overlap.
+    """
+
+    split: Literal["train", "validation", "test"]
+    purpose: str
+    items: int = Field(ge=0)
+    part: str = Field("all", exclude_if=lambda part: part == "all")
+    partition: str = Field("", exclude_if=lambda partition: not partition)
+
+    def overlaps(self, other: "Use") -> bool:
+        """Whether both may have used the same items."""
+        if self.split != other.split:
+            return False
+        return "all" in (self.part, other.part) or self.partition != other.partition or self.part == other.part
+
+
+class Step(Card):
+    """One command that trained, changed or measured a version, or a version whose weights it started from.
+
+    Attributes:
+        kind: what the command is called: `train`, or the name of one for published versions.
+        command: as it was given; None if it was not recorded.
+        date: of its end.
+        settings: of a training.
+        epochs: of a training, in total.
+        best_epoch: the one whose weights were kept.
+        resumed: after which epochs a training was continued from its checkpoint.
+        seconds: wall-clock time.
+        machine: the processor or the GPU.
+        threads: of PyTorch.
+        data: the fingerprint.
+        initial: the weights that it started from.
+        teacher: the model that it learned from.
+        uses: of the splits; None if they were not recorded.
+        note: what else is known.
+    """
+
+    kind: str
+    command: str | None = None
+    date: datetime.date | None = None
+    settings: dict[str, Any] = Field({}, exclude_if=lambda settings: not settings)
+    epochs: int | None = Field(None, exclude_if=lambda value: value is None)
+    best_epoch: int | None = Field(None, exclude_if=lambda value: value is None)
+    resumed: tuple[int, ...] = Field((), exclude_if=lambda resumed: not resumed)
+    seconds: float | None = None
+    machine: str | None = None
+    threads: int | None = None
+    data: str | None = None
+    initial: Origin | None = Field(None, exclude_if=lambda value: value is None)
+    teacher: Origin | None = Field(None, exclude_if=lambda value: value is None)
+    uses: tuple[Use, ...] | None = None
+    note: str = Field("", exclude_if=lambda note: not note)
 
 
 class ListCard(Card):
@@ -187,6 +266,9 @@ class ManifestBase(Card):
     max_batch: int = Field(gt=0, description="the largest batch that was checked against PyTorch")
     data: DataCard
     training: TrainingCard
+    history: tuple[Step, ...] = Field(
+        (), exclude_if=lambda history: not history, description="how it was made, step by step; empty if unknown"
+    )
     golden: GoldenCard
     intervals: dict[str, tuple[float, float]] = Field(
         {}, exclude_if=lambda intervals: not intervals, description="95 % intervals of test figures, by their names"

@@ -19,7 +19,7 @@ from training.options import add_labelled_image_options, add_result_options, add
 from training.run import as_served, begin
 from training.samples import draw_images
 from training.text.data import load_texts
-from training.weights import best_weights
+from training.weights import WEIGHTS, best_weights
 
 
 @pytest.fixture
@@ -104,7 +104,10 @@ def test_a_run_starts_from_another(trained, tmp_path):
 
 
 def test_the_settings_are_stated_in_plain_types(start, tmp_path):
-    run = start("--start-from", tmp_path / "models" / "classifier" / "3")
+    version = tmp_path / "models" / "classifier" / "3"
+    version.mkdir(parents=True)
+    (version / WEIGHTS).touch()
+    run = start("--start-from", version)
     stated = run.stated(SETTINGS, LEARNING)
     assert stated["precision"] == "float32"
     assert stated["start_from"] == "classifier/3"

@@ -15,10 +15,11 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import GoldenCard, ManifestBase, TensorSpec
+from service.inference.cards import GoldenCard, ManifestBase, TensorSpec, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.cards import ImageInput
+from training import history
 from training.autoencoder.density import DensitySettings
 from training.autoencoder.evaluation import Findings, Graphs, evaluate
 from training.autoencoder.few import FewSettings, check_few, run_study
@@ -209,7 +210,14 @@ def _write_version(
         metrics=findings.metrics,
         intervals=findings.intervals,
         data=data_card(data),
-        training=training_card("python -m training autoencoder", stated, state, part.network, data),
+        training=training_card("python -m training autoencoder", stated, state, part.network),
+        history=run.history(
+            stated,
+            state,
+            Use(split="train", purpose=history.DENSITY, items=len(data.train)),
+            *history.halves_used(data.division, selection=(history.EPOCH,)),
+            Use(split="test", purpose=history.FIGURES, items=len(data.test)),
+        ),
         golden=card,
         files={},
     )

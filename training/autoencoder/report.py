@@ -166,7 +166,7 @@ def _card(
         + f"The latents of {_MAPPED} test images, projected by t-SNE and coloured by class:",
         "![Map of the latents](map.png)",
         *_few_section(findings.few),
-        *training_section(manifest, "images", manifest.training.seconds),
+        *training_section(manifest),
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
     return "\n\n".join(parts) + "\n"

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from service.inference.cards import Use
 from training.calibrate import Floats
 from training.evaluation import Evaluation, evaluate
 from training.evaluator import BATCH, Inputs, run_in_batches, sample
+from training.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
 from training.images import ImageData
 from training.lazy import Images
 from training.scaled_graph import logits_alone, write_scaling
@@ -47,6 +49,18 @@ class ClassificationEvaluator:
     def score(self, graph: Path) -> float:
         """See `training.evaluator.Evaluator`; on the selection half."""
         return float((answers(graph, self._choice.images).argmax(1) == self._choice.labels).mean())
+
+    def scored(self, *purposes: str) -> tuple[Use, ...]:
+        """See `training.evaluator.Evaluator`."""
+        return halves_used(self.data.division, selection=purposes)
+
+    def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
+        """See `training.evaluator.Evaluator`."""
+        return (
+            *(self.scored(TEMPERATURE) if fit else ()),
+            *halves_used(self.data.division, calibration=(LABEL_SETS,)),
+            Use(split="test", purpose=FIGURES, items=len(self.data.test)),
+        )
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """See `training.evaluator.Evaluator`."""

@@ -37,6 +37,7 @@ from training.export import check_export, export, write_golden
 from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.gradients import gradients_for
+from training.history import EPOCH, INTERPOLATION
 from training.images import ImageData, load_images
 from training.inspection import missed_classes
 from training.interpolate import interpolate
@@ -222,7 +223,8 @@ def _write_version(
     names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
     inputs, outputs, _ = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
-    evaluation = ClassificationEvaluator(data).evaluate(target / MODEL)
+    evaluator = ClassificationEvaluator(data)
+    evaluation = evaluator.evaluate(target / MODEL)
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
         f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
@@ -252,7 +254,13 @@ def _write_version(
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
         training=training_card(
-            f"python -m training classification --arch {network.arch}", stated, state, graph.network, data
+            f"python -m training classification --arch {network.arch}", stated, state, graph.network
+        ),
+        history=run.history(
+            stated,
+            state,
+            *evaluator.scored(EPOCH, *([INTERPOLATION] if run.arguments.interpolate else [])),
+            *evaluator.measured(),
         ),
         golden=card,
         files={},
@@ -280,6 +288,5 @@ def _write_version(
     parts = of_images(data)
     manifest = with_familiarity(target, manifest, parts, run.console)
     if run.arguments.quantize:
-        evaluator = ClassificationEvaluator(data, graph.scaling)
-        return with_variants(target, manifest, evaluator, run.console, parts)
+        return with_variants(target, manifest, evaluator.at(graph.scaling), run.console, parts)
     return manifest

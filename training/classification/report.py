@@ -110,8 +110,8 @@ def _card(
     parts += [
         "## Calibration",
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
-        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} {calibrated_by(calibration)}. That was "
-        "fitted on a half of the validation split and is part of the graph. It holds for images like the training "
+        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} {calibrated_by(calibration)}. That is "
+        "part of the graph, and the section History says what it was fitted on. It holds for images like the training "
         "set; of others the probabilities say nothing.",
         *(
             f"`{variant.name}` has a calibration of its own: {variant.calibration.ece_before:.4f} before, "
@@ -123,8 +123,8 @@ def _card(
         "![Reliability](calibration.png)",
         "## Label sets",
         "With `coverage`, a prediction is the set of all labels whose probability reaches a threshold (split conformal "
-        "prediction, fitted on the other half of the validation split; the most likely label is always included, so "
-        "low coverages are exceeded). The actual coverage on the test split:",
+        "prediction; the most likely label is always included, so low coverages are exceeded). The actual coverage on "
+        "the test split:",
         label_set_table(manifest.conformal),
         label_set_notes(manifest.conformal),
         "![Coverage and set size](conformal.png)",
@@ -137,13 +137,7 @@ def _card(
             if mistakes
             else []
         ),
-        *training_section(
-            manifest,
-            "images",
-            result["training_seconds"],
-            (", which were held out from the training split (stratified)" if "validation" in data.held_out else "")
-            + (", as were the test images" if "test" in data.held_out else ""),
-        ),
+        *training_section(manifest),
     ]
     rows = [result, *others]
     parts += [

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.inference.cards import Use
 from service.tasks.detection.manifest import DetectorMetrics, ThresholdCurves
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
 from training.detection.graph import OUTPUTS
 from training.detection.task import EVALUATION_BATCH, in_originals
 from training.evaluator import Inputs, run_in_batches, sample
+from training.history import FIGURES, THRESHOLDS, halves_used
 from training.intervals import Interval
 
 INPUT = "images"
@@ -77,6 +79,19 @@ class DetectionEvaluator:
     def score(self, graph: Path) -> float:
         """See `training.evaluator.Evaluator`."""
         return average_precision(answers(graph, self._choice), self._choice, self.data.classes).map
+
+    def scored(self, *purposes: str) -> tuple[Use, ...]:
+        """See `training.evaluator.Evaluator`."""
+        return halves_used(self.data.division, selection=purposes)
+
+    def tuned(self, *purposes: str) -> tuple[Use, ...]:
+        """The record of choices by all of validation."""
+        count = len(self.data.validation)
+        return tuple(Use(split="validation", purpose=purpose, items=count) for purpose in purposes)
+
+    def measured(self, *, fit: bool = True) -> tuple[Use, ...]:  # noqa: ARG002 - there is no calibration
+        """See `training.evaluator.Evaluator`."""
+        return (*self.tuned(THRESHOLDS), Use(split="test", purpose=FIGURES, items=len(self.data.test)))
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """See `training.evaluator.Evaluator`."""

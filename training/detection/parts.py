@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from service.inference.cards import Use
 from service.tasks.detection.letterbox import Letterbox, place
 from service.tasks.images import UInt8Array
 from training import foreign
@@ -11,6 +12,7 @@ from training.detection.data import DetectionData
 from training.detection.task import EVALUATION_BATCH
 from training.evaluator import run_in_batches
 from training.familiarity import Mahalanobis, Method, Parts
+from training.history import DISTANCES, P_VALUES, halves_used
 from training.layers import middle_map
 from training.parts import CHOSEN_ON, some
 
@@ -49,6 +51,10 @@ def of_photographs(data: DetectionData, sources: Mapping[str, str] | None = None
         data.test.images[some(len(data.test), _MOST_OTHERS)],
         others,
         lambda graph, images: run_in_batches(graph, "images", images, EVALUATION_BATCH),
+        (
+            Use(split="train", purpose=DISTANCES, items=min(len(data.train), _MOST_TRAINING)),
+            *halves_used(data.division, calibration=(P_VALUES,)),
+        ),
     )
 
 

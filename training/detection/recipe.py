@@ -35,6 +35,7 @@ from training.export import export, write_golden
 from training.familiarize import with_familiarity
 from training.fit import FitState
 from training.gradients import gradients_for
+from training.history import EPOCH, INTERPOLATION, SUPPRESSION
 from training.interpolate import interpolate
 from training.options import check_interpolation, override
 from training.quantize import with_variants
@@ -143,7 +144,14 @@ def _write_version(
         suppression=suppression.model_copy(update={"max_detections": answers[1].shape[1]}),
         data=data_card(data),
         **measured.fields,
-        training=training_card("python -m training detection", stated, state, model, data),
+        training=training_card("python -m training detection", stated, state, model),
+        history=run.history(
+            stated,
+            state,
+            *evaluator.scored(EPOCH, *([INTERPOLATION] if run.arguments.interpolate else [])),
+            *evaluator.tuned(SUPPRESSION),
+            *evaluator.measured(),
+        ),
         golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
         files={},
     )

@@ -110,7 +110,7 @@ def _card(
         f"Test images from the worst to the best, with the true boxes (left) and the detections at {confidence:g} "
         "(right):",
         "![True and found boxes](samples.jpg)",
-        *training_section(manifest, "images", result["training_seconds"]),
+        *training_section(manifest),
         "Training images as the network sees them, after augmentation, with their boxes:",
         "![Augmented training images](augmented.jpg)",
         "## Cost",
@@ -147,8 +147,8 @@ def _kept(suppression: Suppression, images: int) -> str:
     )
     return (
         f"{spread}Of boxes of a class with an IoU of more than {suppression.iou:g} the best counts as the object; "
-        f"{others}. Scores of {suppression.floor:g} and less are dropped. The {images} validation images chose all of "
-        "this by their mean average precision, which is therefore a little better than it would be on others."
+        f"{others}. Scores of {suppression.floor:g} and less are dropped. All of this maximises the mean average "
+        f"precision on the {images} validation images, which is therefore a little better than it would be on others."
     )
 
 
@@ -185,7 +185,7 @@ def _threshold_section(manifest: DetectorManifest, at: int) -> list[str]:
         "A detection counts if its score reaches the threshold. A low threshold misses few objects but gives many "
         f"false detections; a high one the opposite: {say(low)}; {say(high)}. The validation images choose: their "
         f"highest F1 ({chosen.f1[at]:.4f}) is at {confidence[at]:g}, which is the service's default (see its options "
-        f"`confidence`, `precision` and `recall`). On the test images, which chose nothing, it has an F1 of "
+        f"`confidence`, `precision` and `recall`). On the test images it has an F1 of "
         f"**{measured.f1[at]:.4f}**. A detection is right if the class is right and the boxes have an IoU of at least "
         "0.5. The table and the curves are of the test images, but for the last column:",
         table(

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from service.inference.cards import Use
 from training import foreign
 from training.evaluator import run_in_batches
 from training.familiarity import MOST_HELD_OUT, Mahalanobis, Method, Parts
+from training.history import DISTANCES, P_VALUES, halves_used
 from training.layers import first_inputs
 from training.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
 from training.tabular.data import TabularData
@@ -29,4 +31,8 @@ def of_rows(data: TabularData) -> Parts:
         test,
         foreign.made_up_rows(test, deviations),
         lambda graph, rows: run_in_batches(graph, "rows", rows, 1024),
+        (
+            Use(split="train", purpose=DISTANCES, items=len(fitted)),
+            *halves_used(data.division, calibration=(P_VALUES,)),
+        ),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from service.inference.cards import GoldenCard
+from service.inference.cards import GoldenCard, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.tabular.columns import UNKNOWN
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
@@ -20,6 +20,7 @@ from training.cards import data_card, training_card
 from training.export import export, write_golden
 from training.familiarize import with_familiarity
 from training.fit import FitState
+from training.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, halves_used
 from training.inspection import missed_classes
 from training.options import override
 from training.run import Run, as_served, begin
@@ -118,6 +119,17 @@ def run(arguments: Namespace, console: Console) -> None:
     run.deliver((run.name, write))
 
 
+def _uses(data: TabularData) -> tuple[Use, ...]:
+    """What the splits were used for, beside the training; the folds of the comparison are of train and validation."""
+    of_folds = (COMPARISON, TEMPERATURE) if data.classes else (COMPARISON,)
+    return (
+        *halves_used(data.division, selection=(EPOCH,)),
+        *(Use(split="train", purpose=purpose, items=len(data.train)) for purpose in of_folds),
+        *(Use(split="validation", purpose=purpose, items=len(data.validation)) for purpose in of_folds),
+        Use(split="test", purpose=FIGURES, items=len(data.test)),
+    )
+
+
 def _write_version(
     target: Path,
     run: Run[TabularData],
@@ -163,7 +175,8 @@ def _write_version(
         calibration=calibration,
         intervals=intervals(predicted, data),
         data=data_card(data),
-        training=training_card("python -m training tabular", stated, state, network, data),
+        training=training_card("python -m training tabular", stated, state, network),
+        history=run.history(stated, state, *_uses(data)),
         golden=card,
         files={},
     )

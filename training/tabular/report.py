@@ -102,7 +102,7 @@ def _card(
             ("column", "kind", "drop", "training mean or words", "lowest", "highest", "missing"),
             [_row(manifest.columns[index], importance[index].mean()) for index in order],
         ),
-        *training_section(manifest, "rows", manifest.training.seconds),
+        *training_section(manifest),
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
     return "\n\n".join(parts) + "\n"

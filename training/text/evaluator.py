@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from service.inference.cards import Use
 from service.inference.session import Session
 from training.calibrate import Floats
 from training.evaluation import Evaluation, evaluate
 from training.evaluator import Array, Inputs, sample
+from training.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
 from training.scaled_graph import logits_alone, write_scaling
 from training.scaling import Scaling
 from training.text.data import TextData
@@ -62,6 +64,18 @@ class TextEvaluator:
         """See `training.evaluator.Evaluator`; on the selection half."""
         texts, labels = self._choice
         return float((answers(graph, texts).argmax(1) == labels).mean())
+
+    def scored(self, *purposes: str) -> tuple[Use, ...]:
+        """See `training.evaluator.Evaluator`."""
+        return halves_used(self._data.division, selection=purposes)
+
+    def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
+        """See `training.evaluator.Evaluator`."""
+        return (
+            *(self.scored(TEMPERATURE) if fit else ()),
+            *halves_used(self._data.division, calibration=(LABEL_SETS,)),
+            Use(split="test", purpose=FIGURES, items=len(self._data.test)),
+        )
 
     def finish(self, graph: Path) -> dict[str, Any]:
         """See `training.evaluator.Evaluator`."""

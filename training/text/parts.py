@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from service.inference.cards import Use
 from training import foreign
 from training.familiarity import MOST_HELD_OUT, Method, Parts, ToClassMeans
+from training.history import DISTANCES, P_VALUES, halves_used
 from training.layers import penultimate
 from training.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
 from training.text.data import TextData
@@ -40,6 +42,10 @@ def of_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str] | 
         test,
         others,
         run_texts,
+        (
+            Use(split="train", purpose=DISTANCES, items=len(train)),
+            *halves_used(data.division, calibration=(P_VALUES,)),
+        ),
     )
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from service.inference.cards import GoldenCard
+from service.inference.cards import GoldenCard, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
+from training import history
 from training.cards import data_card, training_card
 from training.export import check_export, export, write_golden
 from training.familiarize import with_familiarity
@@ -150,6 +151,16 @@ def _describe_network(stated: dict[str, Any]) -> str:
     return f"{kind}, plus {' and '.join(more)}" if more else kind
 
 
+def _choices(run: Run[TextData], evaluator: TextEvaluator) -> tuple[Use, ...]:
+    """What validation texts chose."""
+    asked, purposes = run.arguments, [history.EPOCH]
+    if asked.vocabulary in (None, "auto"):
+        purposes.append(history.VOCABULARY)
+    if asked.linear:
+        purposes.append(history.LINEAR)
+    return evaluator.scored(*purposes)
+
+
 def _write_version(
     target: Path,
     run: Run[TextData],
@@ -205,7 +216,8 @@ def _write_version(
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
-        training=training_card("python -m training text", stated, state, graph, data),
+        training=training_card("python -m training text", stated, state, graph),
+        history=run.history(stated, state, *_choices(run, evaluator), *evaluator.measured()),
         golden=card,
         files={},
     )

@@ -116,10 +116,10 @@ def _card(
         "![Confusion matrix](confusion.png)",
         "## Calibration",
         f"The expected calibration error (15 bins) is {calibration.ece_before:.4f} as trained and "
-        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} {calibrated_by(calibration)}. That was "
-        "fitted on a half of the validation split, and it holds for texts like those of the training set.",
+        f"**{calibration.ece_after:.4f}**{interval(manifest, 'ece_after')} {calibrated_by(calibration)}. The "
+        "section History says what that was fitted on; it holds for texts like those of the training set.",
         "![Reliability](calibration.png)",
-        "Label sets (split conformal prediction, calibrated on the other half, which chose nothing):",
+        "Label sets (split conformal prediction):",
         label_set_table(manifest.conformal),
         label_set_notes(manifest.conformal),
         "## Word embeddings",
@@ -130,7 +130,7 @@ def _card(
         *neighbour_table(words, data.classes),
         "## The most confident mistakes",
         *_mistakes(evaluation, data, findings),
-        *training_section(manifest, "texts", manifest.training.seconds),
+        *training_section(manifest),
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
     return "\n\n".join(parts) + "\n"

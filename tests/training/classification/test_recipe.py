@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from argparse import ArgumentParser
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from service.inference.manifest import MODEL, InvalidModel
+from service.inference.manifest import MODEL, InvalidModel, sha256
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.classification import recipe
@@ -16,7 +17,7 @@ from training.classification.network import MLP
 from training.classification.options import DEFAULTS, add_arguments
 from training.classification.study import cnn_variants
 from training.options import override
-from training.weights import best_weights
+from training.weights import CHECKPOINT, best_weights
 
 TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu"]
 
@@ -99,9 +100,18 @@ def test_manifest_says_what_was_done(source, tmp_path):
     assert manifest.training.settings["seed"] == 5
     assert manifest.training.settings["widths"] == [8, 8]
     assert manifest.training.epochs_run == manifest.training.best_epoch == 1
-    assert 0 < manifest.training.chosen_on < manifest.data.validation
+    (step,) = manifest.history
+    assert (step.kind, step.epochs, step.best_epoch, step.resumed) == ("train", 1, 1, ())
+    assert step.settings == manifest.training.settings
+    used = {(use.split, use.part, use.purpose): use.items for use in step.uses}
+    chosen = used["validation", "selection", "choice of the epoch"]
+    assert (
+        used["validation", "calibration", "label sets"] == used["validation", "calibration", "p-values"] == 21 - chosen
+    )
+    assert used["train", "all", "network weights"] == used["test", "all", "figures"] == 21
     card = (tmp_path / "models" / "tiny" / "1" / "report" / "README.md").read_text()
-    assert f"{manifest.training.chosen_on} of the 21 validation images; the others calibrate" in card
+    assert f"Step 1 kept the weights of epoch 1, the best on {chosen} of the 21 validation images." in card
+    assert "The test split (21 images) was evaluated once: in step 1." in card
     assert manifest.golden.rows == 16
     assert str(tmp_path) not in manifest.model_dump_json()
 
@@ -116,7 +126,10 @@ def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_p
     options = [*TINY, "--data", source, "--models", tmp_path / "models", "--publish"]
     run(*options, "--run-dir", tmp_path / "teacher", "--name", "large")
     run(*options, "--run-dir", tmp_path / "run", "--name", "small", "--teacher", tmp_path / "models" / "large" / "1")
-    assert read_manifest(tmp_path / "models" / "small" / "1").training.settings["teacher"] == "large/1"
+    small, large = (tmp_path / "models" / name / "1" for name in ("small", "large"))
+    assert read_manifest(small).training.settings["teacher"] == "large/1"
+    teacher = read_manifest(small).history[-1].teacher
+    assert (teacher.name, teacher.file, teacher.sha256) == ("large/1", MODEL, sha256(large / MODEL))
     assert read_manifest(tmp_path / "models" / "large" / "1").training.settings["teacher"] is None
     assert list((tmp_path / "run").glob("teacher-*.npz"))
 
@@ -131,6 +144,29 @@ def test_a_network_learns_a_teachers_features_and_another_run_starts_from_it(sou
     assert sum("map" in name for name in torch.load(tmp_path / "guided" / "checkpoint.pt")["best"]) == 2
     run(*options, "--run-dir", tmp_path / "next", "--start-from", tmp_path / "guided")
     assert best_weights(tmp_path / "next").keys() == best_weights(tmp_path / "teacher").keys()
+
+
+def test_the_history_of_a_run_goes_on_in_those_that_start_from_it_or_resume_it(source, first, tmp_path):
+    options = [*TINY, "--data", source, "--run-dir", tmp_path / "second"]
+    run(*options, "--start-from", first[0])
+    before, step = read_manifest(tmp_path / "second" / "export").history
+    assert (before,) == read_manifest(first[0] / "export").history
+    assert (step.initial.name, step.initial.file) == ("first", CHECKPOINT)
+    assert step.initial.sha256 == sha256(first[0] / CHECKPOINT)
+    run(*options, "--start-from", first[0], "--resume", "--epochs", 2)
+    longer = read_manifest(tmp_path / "second" / "export").history
+    assert longer[:2] == (before, step)
+    assert (longer[2].epochs, longer[2].resumed) == (2, (1,))
+
+
+def test_a_run_that_left_no_record_is_said_to_have_none(source, first, tmp_path):
+    (tmp_path / "lost").mkdir()
+    shutil.copy(first[0] / CHECKPOINT, tmp_path / "lost")
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "lost")
+    before, step = read_manifest(tmp_path / "run" / "export").history
+    assert before.uses is None
+    assert before.note == "The run lost left no record."
+    assert step.initial.sha256 == sha256(first[0] / CHECKPOINT)
 
 
 def test_training_starts_from_the_best_weights_of_another_run(source, first, tmp_path):
@@ -259,7 +295,7 @@ def test_a_run_on_other_splits_of_the_data_is_warned_about(write_class_folders, 
     assert "too good" not in run(*first, "--run-dir", tmp_path / "second", *again)
     assert "too good" in run(*first, "--run-dir", tmp_path / "third", *again, "--seed", 1)
     card = (tmp_path / "first" / "export" / "report" / "README.md").read_text()
-    assert "held out from the training split (stratified), as were the test images" in card
+    assert "The validation and test images were held out from the training split." in card
 
 
 def test_a_run_on_another_validation_split_is_warned_about(write_parquet, draw, tmp_path):
