@@ -6,7 +6,12 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.published_options import add_evaluate_options, add_familiarize_options, add_quantize_options
+from training.published_options import (
+    add_card_options,
+    add_evaluate_options,
+    add_familiarize_options,
+    add_quantize_options,
+)
 
 RECIPES = {
     "classification": "images of classes",
@@ -17,6 +22,7 @@ RECIPES = {
 }
 # What there is to do with a published model: a module each, and here its options.
 PUBLISHED = {
+    "card": ("render again what the card of a published model takes from its manifest", add_card_options),
     "evaluate": ("measure a published model anew, and write its report", add_evaluate_options),
     "familiarize": ("have a published model tell what is unlike its training data", add_familiarize_options),
     "quantize": (

@@ -9,6 +9,11 @@ from training.options import add_reading_options
 METHODS = ("int8", "int8-mixed", "float16", "half-vectors")
 
 
+def add_card_options(parser: ArgumentParser) -> None:
+    """The command line of `training.card`."""
+    _add_version(parser)
+
+
 def add_evaluate_options(parser: ArgumentParser) -> None:
     """The command line of `training.evaluate`."""
     _add_version_options(parser, "images")
@@ -51,11 +56,15 @@ def add_quantize_options(parser: ArgumentParser) -> None:
 
 def _add_version_options(parser: ArgumentParser, items: str) -> None:
     """Adds which version, and its data, which consists of `items`."""
-    parser.add_argument("model", metavar="NAME[/VERSION]", help="a published model (default: its newest version)")
+    _add_version(parser)
     parser.add_argument("--data", required=True, help="the data that it was trained on, as its recipe took it")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: models)")
     parser.add_argument("--limit", type=int, help="as its recipe took it (default: all)")
     add_reading_options(parser, items)
+
+
+def _add_version(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="NAME[/VERSION]", help="a published model (default: its newest version)")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: models)")
 
 
 def _add_text_options(parser: ArgumentParser) -> None:

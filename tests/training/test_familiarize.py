@@ -76,6 +76,10 @@ def test_a_version_that_tells_and_its_variants(
         report = (folder / "report" / "README.md").read_text()
         assert report.count("## What it does not know") == 1
         assert report.count("## Variants") == report.count("## Provenance") == 1
+    assert [step.kind for step in manifest.history] == ["train", "familiarize", "quantize", "familiarize"]
+    assert [use.purpose for use in manifest.history[-1].uses] == ["distances for p-values", "p-values", "figures"]
+    assert manifest.history[0].uses is None  # it was published without a record
+    assert "| validation | calibration | 15 of 30 | p-values | 2, 3, 4 |" in report
 
 
 def test_what_cannot_be_used(models, colours_source, tmp_path, capsys):

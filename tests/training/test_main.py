@@ -3,6 +3,7 @@ import re
 import shlex
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,17 @@ def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     assert "`int8` has a calibration of its own" in card
     assert main(["evaluate", "classifier", *options]) == 0
     again = read_manifest(tmp_path / "classifier" / "4")
+    assert [step.kind for step in again.history] == ["train", "quantize", "evaluate", "evaluate"]
+    assert again.history[
+        2
+    ].command == f"python -m training evaluate classifier --data {Path(source).name} --models " + (
+        f"{tmp_path.name} --calibrate"
+    )
+    purposes = [[use.purpose for use in step.uses] for step in again.history[1:]]
+    assert purposes[0][:2] == ["activation ranges", "choice of variants"]
+    assert purposes[1:] == [["temperature", "label sets", "figures"], ["label sets", "figures"]]
+    card = (tmp_path / "classifier" / "4" / "report" / "README.md").read_text()
+    assert "evaluated 4 times: in steps 1, 2, 3 and 4." in card
     assert again.conformal == after.conformal
     assert again.variants == after.variants
 
