@@ -46,7 +46,10 @@ ManifestT = TypeVar("ManifestT", bound=ManifestBase)
 
 
 def halves_used(
-    division: tuple[Indices, Indices], selection: Sequence[str] = (), calibration: Sequence[str] = ()
+    division: tuple[Indices, Indices],
+    selection: Sequence[str] = (),
+    calibration: Sequence[str] = (),
+    most: int | None = None,
 ) -> tuple[Use, ...]:
     """What the two halves of a validation split were used for.
 
@@ -54,10 +57,17 @@ def halves_used(
         division: the indices of the selection half and of the calibration half.
         selection: the purposes of the first half.
         calibration: the purposes of the second half.
+        most: how many items of a half were used, at most; None for all.
     """
     digest = division_digest(division[1])
     return tuple(
-        Use(split="validation", purpose=purpose, items=len(indices), part=part, partition=digest)
+        Use(
+            split="validation",
+            purpose=purpose,
+            items=min(len(indices), most or len(indices)),
+            part=part,
+            partition=digest,
+        )
         for part, indices, purposes in zip((SELECTION, CALIBRATION), division, (selection, calibration), strict=True)
         for purpose in purposes
     )

@@ -7,11 +7,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from service.inference.cards import ManifestBase, Origin, Step, Use
-from training.history import CALIBRATION, EPOCH, LABEL_SETS, P_VALUES, TRAIN, steps_of
+from training.history import (
+    CALIBRATION,
+    EPOCH,
+    INTERPOLATION,
+    LABEL_SETS,
+    LINEAR,
+    P_VALUES,
+    TEMPERATURE,
+    TRAIN,
+    VARIANTS,
+    VOCABULARY,
+    WEIGHTS,
+    steps_of,
+)
 from training.markdown import count, lasted, table
 
 CARD = "report/README.md"
 _HEADING, _NEXT = "## History", "## Provenance"
+# What weights hold on to, and what every training chooses anew for the answers that come of them.
+_INHERITED = {WEIGHTS, EPOCH, INTERPOLATION, VOCABULARY}
+_REFITTED = {LABEL_SETS: {LINEAR, TEMPERATURE, VARIANTS}, P_VALUES: set[str]()}
 _ITEMS = {"text": "text", "tabular": "row"}
 
 
@@ -53,13 +69,14 @@ def history_section(manifest: ManifestBase) -> list[str]:
     held_out = manifest.data.held_out
     if held_out:
         parts.append(f"The {_joined(held_out)} {noun}s were held out from the training split.")
+    trained = max((number for number, step in enumerate(steps, 1) if step.kind == TRAIN), default=0)
     sentences = [
         *(
             _epoch(number, step, sizes["validation"], noun)
             for number, step in enumerate(steps, 1)
             if step.kind == TRAIN
         ),
-        *(_fitted(purpose, uses, _unrecorded(steps)) for purpose in (LABEL_SETS, P_VALUES)),
+        *(_fitted(purpose, uses, trained, _unrecorded(steps)) for purpose in (LABEL_SETS, P_VALUES)),
         _tested(steps, sizes["test"], noun),
     ]
     return [*parts, *filter(None, sentences)]
@@ -133,25 +150,34 @@ def _part(use: Use, divisions: Sequence[str]) -> str:
 
 def _epoch(number: int, step: Step, size: int, noun: str) -> str:
     """What chose the epoch of a training."""
-    if step.uses is None or step.best_epoch is None:
+    if step.uses is None:
         return f"Which items chose the epoch of step {number} was not recorded."
     chosen = [use for use in step.uses if use.purpose == EPOCH]
     if not chosen:
         return ""
     items = chosen[0].items
     of = f"all {size:,} validation {noun}s" if items == size else f"{items:,} of the {size:,} validation {noun}s"
-    return f"Step {number} kept the weights of epoch {step.best_epoch}, the best on {of}."
+    which = f"epoch {step.best_epoch}" if step.best_epoch else "an epoch that was not recorded"
+    return f"Step {number} kept the weights of {which}, the best on {of}."
 
 
-def _fitted(purpose: str, uses: Sequence[tuple[int, Use]], unrecorded: Sequence[int]) -> str:
-    """Whether the items that label sets or p-values were last fitted on determined anything else."""
+def _fitted(purpose: str, uses: Sequence[tuple[int, Use]], trained: int, unrecorded: Sequence[int]) -> str:
+    """Whether the items that label sets or p-values were last fitted on determined anything that these depend on.
+
+    Args:
+        purpose: which of the two.
+        uses: of all steps, with their numbers.
+        trained: the last step that trained.
+        unrecorded: the steps whose uses are unknown.
+    """
     last = max((number for number, use in uses if use.purpose == purpose), default=0)
     if not last:
         return ""
     fitted = [use for number, use in uses if number == last and use.purpose == purpose]
     others: dict[str, list[int]] = {}
     for number, use in uses:
-        if use.purpose not in (LABEL_SETS, P_VALUES) and any(use.overlaps(own) for own in fitted):
+        matters = use.purpose in _INHERITED or (use.purpose in _REFITTED[purpose] and number >= trained)
+        if matters and any(use.overlaps(own) for own in fitted):
             others.setdefault(use.purpose, []).append(number)
     said = f"Step {last} fitted the {purpose} on {count(sum(use.items for use in fitted), 'item')}"
     if others:
@@ -160,7 +186,7 @@ def _fitted(purpose: str, uses: Sequence[tuple[int, Use]], unrecorded: Sequence[
     elif unrecorded:
         said += "."
     else:
-        said += ", which determined nothing else."
+        said += f". No step used these items for anything that {purpose} depend on."
     if unrecorded:
         said += f" Whether {_listed('step', unrecorded)} used these items was not recorded."
     return said

@@ -58,7 +58,7 @@ def of_images(data: ImageData, sources: Mapping[str, str] | None = None, method:
         lambda graph, images: run_in_batches(graph, "images", images),
         (
             Use(split="train", purpose=DISTANCES, items=len(train)),
-            *halves_used(data.division, calibration=(P_VALUES,)),
+            *halves_used(data.division, calibration=(P_VALUES,), most=MOST_HELD_OUT // share),
         ),
     )
 

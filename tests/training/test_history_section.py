@@ -68,7 +68,10 @@ def test_a_fresh_training(tell):
     assert "| validation | selection | 15 of 30 | choice of the epoch | 1 |" in said
     assert "| validation | calibration | 15 of 30 | label sets | 1 |" in said
     assert "Step 1 kept the weights of epoch 18, the best on 15 of the 30 validation images." in said
-    assert "Step 1 fitted the label sets on 15 items, which determined nothing else." in said
+    assert (
+        "Step 1 fitted the label sets on 15 items. No step used these items for anything that label sets depend on."
+        in said
+    )
     assert "evaluated once: in step 1. Nothing was fitted or chosen after that." in said
     assert "not recorded" not in said
     assert "unknown" not in said
@@ -91,7 +94,10 @@ def test_a_training_that_started_from_a_published_version_and_had_a_teacher(tell
         "(model.onnx, sha256 `bb22`)." in said
     )
     assert "| validation | selection | 15 of 30 | choice of the epoch | 1, 2 |" in said
-    assert "Step 2 fitted the label sets on 15 items, which determined nothing else." in said
+    assert (
+        "Step 2 fitted the label sets on 15 items. No step used these items for anything that label sets depend on."
+        in said
+    )
     assert "evaluated twice: in steps 1 and 2." in said
     assert "when test figures were known already: network weights (step 2), choice of the epoch (step 2)," in said
 
@@ -101,8 +107,12 @@ def test_a_version_that_was_calibrated_again_and_evaluated_three_times(tell):
     said = tell(training(), evaluated(*again), evaluated(calibration(LABEL_SETS), TEST))
     assert "evaluated 3 times: in steps 1, 2 and 3." in said
     assert "when test figures were known already: temperature (step 2) and label sets (steps 2 and 3)." in said
-    assert "Step 3 fitted the label sets on 15 items, which determined nothing else." in said
+    assert (
+        "Step 3 fitted the label sets on 15 items. No step used these items for anything that label sets depend on."
+        in said
+    )
     assert "Step 1 fitted the p-values" in said
+    assert "items for anything that p-values depend on" in said
 
 
 def test_a_version_whose_epoch_was_chosen_on_all_of_validation(tell):
@@ -112,7 +122,7 @@ def test_a_version_whose_epoch_was_chosen_on_all_of_validation(tell):
         "Step 1 fitted the label sets on 15 items, some or all of which also determined: choice of the epoch (step 1) "
         "and choice of the vocabulary (step 1). They may hold less well for new items." in said
     )
-    assert "nothing else" not in said
+    assert "No step used these items" not in said
 
 
 def test_a_version_whose_validation_split_was_divided_anew(tell):
@@ -122,13 +132,18 @@ def test_a_version_whose_validation_split_was_divided_anew(tell):
     assert "| validation | calibration (division 2) |" in said
 
 
+def test_what_a_later_training_chose_anew_does_not_matter(tell):
+    said = tell(training(everything(TEMPERATURE), TEST), training())
+    assert "Step 2 fitted the label sets on 15 items. No step used these items for anything" in said
+
+
 def test_an_unknown_history(tell, make_manifest):
     # A version from before there were histories has its training settings alone.
     said = tell()
     assert "| 1 | train (command not recorded) | 2 | 1 seconds | unknown | unknown |" in said
     assert "Which items chose the epoch of step 1 was not recorded." in said
     assert "Whether step 1 evaluated the test split (30 images) was not recorded." in said
-    assert "nothing else" not in said
+    assert "No step used these items" not in said
 
 
 def test_a_known_step_after_an_unknown_one(tell):

@@ -53,7 +53,7 @@ def of_photographs(data: DetectionData, sources: Mapping[str, str] | None = None
         lambda graph, images: run_in_batches(graph, "images", images, EVALUATION_BATCH),
         (
             Use(split="train", purpose=DISTANCES, items=min(len(data.train), _MOST_TRAINING)),
-            *halves_used(data.division, calibration=(P_VALUES,)),
+            *halves_used(data.division, calibration=(P_VALUES,), most=_MOST_OTHERS),
         ),
     )
 

@@ -33,6 +33,6 @@ def of_rows(data: TabularData) -> Parts:
         lambda graph, rows: run_in_batches(graph, "rows", rows, 1024),
         (
             Use(split="train", purpose=DISTANCES, items=len(fitted)),
-            *halves_used(data.division, calibration=(P_VALUES,)),
+            *halves_used(data.division, calibration=(P_VALUES,), most=MOST_HELD_OUT),
         ),
     )

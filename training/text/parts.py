@@ -44,7 +44,7 @@ def of_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str] | 
         run_texts,
         (
             Use(split="train", purpose=DISTANCES, items=len(train)),
-            *halves_used(data.division, calibration=(P_VALUES,)),
+            *halves_used(data.division, calibration=(P_VALUES,), most=MOST_HELD_OUT),
         ),
     )
 
