@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.openloop import Outcome
+from benchmarks.results import Recorder, add_json_option
 from benchmarks.simulation import LOADS, Costs, compare, figures, simulate
 from service.errors import Overloaded
 from service.inference.batcher import Batcher
@@ -41,6 +41,7 @@ def main() -> None:
     """Prints what the batcher did and what was predicted."""
     parser = ArgumentParser(prog="python -m benchmarks.asleep", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30, help="of each load")
+    add_json_option(parser)
     options = parser.parse_args()
     costs = Costs(
         _CORES,
@@ -61,7 +62,9 @@ def main() -> None:
         real = asyncio.run(_run(times))
         model = simulate(costs, times, random, _MAX_WAIT)
         table.add_row(name, f"{len(times) / options.seconds:.0f}", *compare(figures(real), figures(model)))
-    Console().print(table)
+    console = Recorder()
+    console.print(table)
+    console.write(options.json, "benchmarks.asleep")
 
 
 async def _run(times: Sequence[float]) -> Outcome:

@@ -4,7 +4,6 @@ Rounds are interleaved, as in `benchmarks.serving`.
 """
 
 import io
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from rich.table import Table
 from benchmarks import options
 from benchmarks.bare import bare_rate
 from benchmarks.comparison import Route, Workload, compare
+from benchmarks.results import Recorder
 from benchmarks.servers import service
 from service.inference.manifest import GOLDEN
 from service.inference.session import Session
@@ -38,7 +38,7 @@ SIZES = {"640x480": (480, 640), "4000x3000": (3000, 4000)}
 def main() -> None:
     """Runs the comparison and prints it; `--json` also writes it to a file."""
     arguments = options.parse("benchmarks.detection", __doc__, rounds=4)
-    console = Console()
+    console = Recorder()
     folder = options.newest(arguments.models, "detector")
     manifest = read_manifest(folder)
     if not isinstance(manifest, DetectorManifest):
@@ -47,8 +47,7 @@ def main() -> None:
     with service(arguments.models, {"variant": "reference"}) as running:
         http = compare(_route(folder, frames), running.port, arguments.rounds, arguments.seconds, console)
     figures = {"http": http, "around": _processing_times(manifest, frames, console)}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    console.write(arguments.json, "benchmarks.detection", figures)
 
 
 def _route(folder: Path, frames: Any) -> Route:

@@ -1,6 +1,8 @@
 """A baseline as one would write it by hand: a FastAPI app with one `session.run` per request in the thread pool.
 
-python -m benchmarks.handwritten MODEL_FOLDER PORT
+The session has one thread: requests already run in parallel, and with more they would compete for the cores.
+
+python -m benchmarks.handwritten MODEL_FOLDER PORT [GRAPH_FILE]
 """
 
 import io
@@ -16,6 +18,7 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from service.inference.manifest import MODEL
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.registry import read_manifest
 
@@ -34,12 +37,19 @@ class Answer(BaseModel):
     labels: list[Label]
 
 
-def create_app(folder: Path) -> FastAPI:
-    """The app: decode with Pillow, `session.run` and the five most likely labels, all in a thread of the pool."""
+def create_app(folder: Path, file: str = MODEL) -> FastAPI:
+    """The app: decode with Pillow, `session.run` and the five most likely labels, all in a thread of the pool.
+
+    Args:
+        folder: of the version.
+        file: its graph, or that of a variant.
+    """
     manifest = read_manifest(folder)
     if not isinstance(manifest, ClassifierManifest):
         raise TypeError(f"{folder} is not an image classifier")
-    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
     size = (manifest.image.width, manifest.image.height)
     app = FastAPI()
 
@@ -59,4 +69,6 @@ def create_app(folder: Path) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(create_app(Path(sys.argv[1])), port=int(sys.argv[2]), log_level="warning", access_log=False)
+    uvicorn.run(
+        create_app(Path(sys.argv[1]), *sys.argv[3:]), port=int(sys.argv[2]), log_level="warning", access_log=False
+    )

@@ -29,10 +29,10 @@ import numpy as np
 import psutil
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import options
+from benchmarks.results import Recorder
 from benchmarks.servers import Running, service
 from service.inference.manifest import GOLDEN
 
@@ -45,7 +45,7 @@ _SETTLE_SECONDS = 2.0
 def main() -> None:
     """Runs the comparisons and prints them."""
     arguments = options.parse("benchmarks.live", __doc__, rounds=3)
-    console = Console()
+    console = Recorder()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("error: there is no Chromium: install it (Debian: apt install chromium)")
@@ -72,6 +72,7 @@ def main() -> None:
                 plain, live, cpu, said = _compare(running, chromium, camera, arguments)
             table.add_row(name, f"{plain:.1f}", f"{live:.1f}", f"{live / plain:.0%}", f"{1000 * cpu:.1f}", said)
     console.print(table)
+    console.write(arguments.json, "benchmarks.live")
 
 
 def _compare(server: Running, chromium: str, camera: Path, arguments: Namespace) -> tuple[float, float, float, str]:

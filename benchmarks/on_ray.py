@@ -17,11 +17,11 @@ from pathlib import Path
 
 import ray
 from ray import serve
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import Load, measure
 from benchmarks.networks import networks
+from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import free_port, service
 from deploy.ray.serving import DEPLOYMENT
 
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
+    add_json_option(parser)
     options = parser.parse_args()
     table = Table(title=f"{_CONCURRENCY} requests at a time")
     for column in ("network", "server", "requests/s", "against one process", "median ms"):
@@ -72,7 +73,9 @@ def main() -> None:
                     f"{statistics.median(load.median_ms for load in found):.1f}",
                 )  # fmt: skip
             serve.delete("quartet")
-    Console().print(table)
+    console = Recorder()
+    console.print(table)
+    console.write(options.json, "benchmarks.on_ray")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from benchmarks.results import add_json_option
 from service.inference.versions import versions_in
 
 
@@ -18,7 +19,7 @@ def parse(module: str, description: str | None, rounds: int) -> Namespace:
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    add_json_option(parser)
     return parser.parse_args()
 
 

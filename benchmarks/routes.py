@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from benchmarks import options
 from benchmarks.bare import bare_rate
 from benchmarks.comparison import Route, Workload, compare
+from benchmarks.results import Recorder
 from benchmarks.servers import service
 from service.inference.manifest import GOLDEN
 from service.inference.session import Session
@@ -37,7 +38,7 @@ Ids = npt.NDArray[np.int64]
 def main() -> None:
     """Runs the comparisons and prints them; `--json` also writes them to a file."""
     arguments = options.parse("benchmarks.routes", __doc__, rounds=4)
-    console = Console()
+    console = Recorder()
     routes = [
         _topics(options.newest(arguments.models, "topics")),
         _tabular(options.newest(arguments.models, "tabular")),
@@ -48,8 +49,7 @@ def main() -> None:
         for route in routes:
             figures[route.model] = compare(route, running.port, arguments.rounds, arguments.seconds, console)
     figures["lengths"] = _lengths(options.newest(arguments.models, "topics"), console)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    console.write(arguments.json, "benchmarks.routes", figures)
 
 
 def _topics(folder: Path) -> Route:

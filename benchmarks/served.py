@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
 
+from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import service
 
 
@@ -30,8 +31,9 @@ def main() -> None:
     parser.add_argument("--topics", metavar="DATA", help="the data set of the text classifier")
     parser.add_argument("--digits", metavar="DATA", help="the data set of the autoencoder")
     parser.add_argument("--images", type=int, default=1000, help="maximum number of test images, evenly spread")
+    add_json_option(parser)
     arguments = parser.parse_args()
-    console = Console()
+    console = Recorder()
     with service(arguments.models) as running:
         url = f"http://127.0.0.1:{running.port}"
         served = httpx.get(f"{url}/v1/models").json()["models"]
@@ -55,6 +57,7 @@ def main() -> None:
                     f"{model['name']}: mean squared error {noisy:.4f} of {count} noisy test images, {restored:.4f} "
                     "restored over HTTP"
                 )
+    console.write(arguments.json, "benchmarks.served")
 
 
 def _print_labelled(

@@ -44,10 +44,11 @@ def service(models: Path, settings: Mapping[str, str] | None = None) -> Iterator
 
 
 @contextmanager
-def handwritten(folder: Path) -> Iterator[Running]:
-    """The hand-written app with one version's folder."""
+def handwritten(folder: Path, file: str) -> Iterator[Running]:
+    """The hand-written app with a graph of one version."""
     port = free_port()
-    with _run([sys.executable, "-m", "benchmarks.handwritten", str(folder), str(port)], {}, port, "/docs") as running:
+    command = [sys.executable, "-m", "benchmarks.handwritten", str(folder), str(port), file]
+    with _run(command, {}, port, "/docs") as running:
         yield running
 
 

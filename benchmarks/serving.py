@@ -5,7 +5,6 @@ machine affects both sides of a ratio alike; medians and ratios are of one run.
 """
 
 import io
-import json
 import platform
 import shutil
 import statistics
@@ -26,6 +25,7 @@ from rich.table import Table
 from benchmarks import options
 from benchmarks.bare import bare_load, bare_rate
 from benchmarks.load import Load, measure
+from benchmarks.results import Recorder
 from benchmarks.servers import Running, handwritten, service
 from benchmarks.tiny import make_tiny
 from service.inference.device import available_cpus
@@ -42,7 +42,7 @@ _ROUTE = "/v1/predict"
 def main() -> None:
     """Runs the comparison and prints it; `--json` also writes it to a file."""
     arguments = options.parse("benchmarks.serving", __doc__, rounds=5)
-    console = Console()
+    console = Recorder()
     folder = options.newest(arguments.models, "classifier")
     golden = np.load(folder / GOLDEN)["images"]
     images = [as_jpeg(pixels) for pixels in golden]
@@ -60,8 +60,7 @@ def main() -> None:
         f"start to ready {process['seconds_to_ready']:.2f} s, resident {process['resident_mb']:.0f} MB, "
         f"idle CPU {process['idle_cpu_percent']:.2f} %"
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    console.write(arguments.json, "benchmarks.serving", figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,33 +146,29 @@ def _compare(
     console: Console,
     title: str,
 ) -> dict[str, Any]:
-    """The service with the reference beside the hand-written app, and with the int8 variant beside the reference."""
+    """The service with the reference and with the int8 variant, each beside the hand-written app with its graph."""
     manifest = read_manifest(folder)
     graphs = {"reference": MODEL, **{card.name: card.file for card in manifest.variants if card.name == INT8}}
-    written: dict[int, list[float]] = {concurrency: [] for concurrency in CONCURRENCIES}
+    written: dict[str, dict[int, list[float]]] = {name: {count: [] for count in CONCURRENCIES} for name in graphs}
     with ExitStack() as stack:
-        theirs = stack.enter_context(handwritten(folder))
+        theirs = {name: stack.enter_context(handwritten(folder, file)) for name, file in graphs.items()}
         candidates = {}
         for name, file in graphs.items():
             running = stack.enter_context(service(models, {"variant": name}))
             session = Session(folder / file, "cpu")
             best = max(BATCHES, key=lambda batch: bare_rate(session, golden, batch, arguments.seconds / 2))
             candidates[name] = _Candidate(running, session, best)
-        for port in (theirs.port, *(each.running.port for each in candidates.values())):
-            measure(port, _ROUTE, images, 64, 1)  # warm
+        for running in (*theirs.values(), *(each.running for each in candidates.values())):
+            measure(running.port, _ROUTE, images, 64, 1)  # warm
         for _ in range(arguments.rounds):
             for count in CONCURRENCIES:
-                for each in candidates.values():
+                for name, each in candidates.items():
                     each.measure(golden, images, count, arguments.seconds)
-                written[count].append(measure(theirs.port, _ROUTE, images, count, arguments.seconds).rate)
-    found = {}
-    for name, each in candidates.items():
-        other = "by hand" if name == "reference" else "reference"
-        found[name] = _print(console, f"{title}, {name}", each, other, {
-            count: written[count] if name == "reference" else candidates["reference"].rates(count)
-            for count in CONCURRENCIES
-        })  # fmt: skip
-    return found
+                    load = measure(theirs[name].port, _ROUTE, images, count, arguments.seconds)
+                    written[name][count].append(load.rate)
+    return {
+        name: _print(console, f"{title}, {name}", each, "by hand", written[name]) for name, each in candidates.items()
+    }
 
 
 def _print(

@@ -22,11 +22,11 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.openloop import Outcome, bursts, poisson, send
 from benchmarks.options import newest
+from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import Running, service
 from benchmarks.serving import golden_jpegs
 from benchmarks.tiny import make_tiny
@@ -218,10 +218,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each load")
     parser.add_argument("--rounds", type=int, default=3, help="of each load; medians are compared")
     parser.add_argument("--save", type=Path, help="write what was measured of the model, for benchmarks.capacity")
+    add_json_option(parser)
     options = parser.parse_args()
     folder = newest(options.models, options.model)
     images = golden_jpegs(folder)
-    console = Console()
+    console = Recorder()
     random = np.random.default_rng(0)
     settings = {"max_wait": f"{_MAX_WAIT:g}", "variant": "reference", "log_level": "warning"}
     with tempfile.TemporaryDirectory() as scratch:
@@ -260,6 +261,7 @@ def main() -> None:
                 measured, predicted = (Figures(*np.median(each, axis=0)) for each in zip(*pairs, strict=True))
                 table.add_row(name, f"{load * capacity:.0f}", *compare(measured, predicted))
     console.print(table)
+    console.write(options.json, "benchmarks.simulation")
 
 
 LOADS: tuple[tuple[str, Callable[[float, float, np.random.Generator], list[float]], float], ...] = (

@@ -6,10 +6,10 @@ python -m benchmarks.sizing [--models models] [--seconds 1]
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.options import newest, parse
+from benchmarks.results import Recorder
 from benchmarks.servers import service
 from service.inference.golden import read_golden
 from service.inference.manifest import MODEL
@@ -40,7 +40,9 @@ def main() -> None:
                 with service(alone, {"variant": variant}) as running:
                     memory = running.resident_mb()
             table.add_row(name, variant, *(f"{rate:,.0f}" for rate in rates), f"{memory:.0f}")
-    Console().print(table)
+    console = Recorder()
+    console.print(table)
+    console.write(options.json, "benchmarks.sizing")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
+
+from benchmarks.results import Recorder, add_json_option
 
 IMAGES = {"mlp": 45_000, "cnn": 4096, "transfer": 1024, "detector": 48}
 
@@ -54,18 +57,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", metavar="NAME", help="comparisons whose name begins so (default: all)")
+    add_json_option(parser)
     parser.add_argument("--one", type=lambda text: Case(**json.loads(text)), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(images_per_second(arguments.one))
         return
+    console = Recorder()
+    table = Table(title="images per second of training steps; each ratio is the median of those of the rounds")
+    for column in ("optimisation", "without", "with", "ratio", "ratios of the rounds"):
+        table.add_column(column, justify="left" if column == "optimisation" else "right")
     for name, (before, after) in COMPARISONS.items():
         if not name.startswith(arguments.only):
             continue
         pairs = [(_measure(before), _measure(after)) for _ in range(arguments.rounds)]
         without, with_it = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(b / a for a, b in pairs)
-        print(f"{name}: {with_it:.0f} images/s, {without:.0f} without, ratio {ratio:.2f}", flush=True)
+        ratios = sorted(b / a for a, b in pairs)
+        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+        table.add_row(name, f"{without:.0f}", f"{with_it:.0f}", f"{statistics.median(ratios):.2f}", spread)
+    console.print(table)
+    console.write(arguments.json, "benchmarks.training")
 
 
 def _measure(case: Case) -> float:

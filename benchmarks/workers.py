@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import measure
 from benchmarks.networks import networks
+from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import Running, service
 from service.inference.device import available_cpus
 
@@ -44,8 +44,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
+    add_json_option(parser)
     options = parser.parse_args()
-    console = Console()
+    console = Recorder()
     table = Table(title=f"{available_cpus()} cores, {_CONCURRENCY} requests at a time")
     for column in ("network", "processes", "requests/s", "against one", "ms of CPU a request", "MB"):
         table.add_column(column, justify="left" if column == "network" else "right")
@@ -76,6 +77,7 @@ def main() -> None:
         f"{_BUSY:.0%}; a core runs {1000 / network:.0f} of this network's. So one process is enough for about "
         f"{_BUSY * network / loop:.0f} cores."
     )
+    console.write(options.json, "benchmarks.workers")
 
 
 def _measure(running: Running, images: list[bytes], seconds: float) -> Figures:
