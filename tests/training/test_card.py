@@ -4,9 +4,11 @@ from service.inference.cards import Step, Use
 from service.inference.manifest import MANIFEST
 from service.tasks.cards import FamiliarityCard
 from service.tasks.registry import read_manifest
+from tests.server import ROOT
 from training import history
 from training.__main__ import main
 from training.card import render
+from training.history_section import history_section
 
 CARD = """# colours
 
@@ -60,3 +62,10 @@ def test_what_a_model_does_not_know_is_rendered_too(models, make_manifest):
     card = (folder / "report" / "README.md").read_text()
     assert "Old sentences." not in card
     assert "a distance; the p-value is the share of the 15 held-out items" in card
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "models").glob("*/1")), ids=lambda folder: folder.parent.name)
+def test_committed_cards_tell_the_history_in_their_manifests(folder):
+    manifest = read_manifest(folder)
+    assert manifest.history
+    assert "\n\n".join(history_section(manifest)) in (folder / "report" / "README.md").read_text()
