@@ -124,6 +124,7 @@ def steps_of(manifest: ManifestBase) -> tuple[Step, ...]:
             best_epoch=training.best_epoch,
             seconds=training.seconds,
             data=manifest.data.fingerprint,
+            note=f"{training.chosen_on:,} validation items chose its epoch." if training.chosen_on else "",
         ),
     )
 

@@ -51,3 +51,11 @@ def test_a_record_counts_only_for_the_weights_that_it_is_of(tmp_path):
     assert history.recorded(tmp_path) == steps
     (tmp_path / "checkpoint.pt").write_bytes(b"other weights")
     assert history.recorded(tmp_path) is None
+
+
+def test_an_old_manifest_tells_how_many_items_chose_the_epoch(make_manifest):
+    manifest = make_manifest()
+    training = manifest.training.model_copy(update={"chosen_on": 15})
+    (step,) = history.steps_of(manifest.model_copy(update={"training": training}))
+    assert step.note == "15 validation items chose its epoch."
+    assert step.uses is None
