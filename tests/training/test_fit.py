@@ -140,6 +140,7 @@ def test_ctrl_c_in_the_validation_leaves_the_epoch_to_be_validated(tiny_cnn, tra
     with pytest.raises(ValueError, match="stopped before its first epoch ended: --resume it first"):
         best_weights(tmp_path)
     state = train_on(tiny_cnn(seed=3), tmp_path, resume=True)
+    assert state.resumed == [0]
     assert without_times(state.history) == without_times(train_on(tiny_cnn(), tmp_path / "whole").history)
 
 
@@ -164,7 +165,7 @@ def test_resume_without_a_checkpoint_says_so_and_begins(tiny_cnn, train_on, cons
 def test_finished_run_resumes_without_training_on(tiny_cnn, train_on, console, tmp_path):
     first, second = tiny_cnn(), tiny_cnn(seed=5)
     state = train_on(first, tmp_path)
-    assert train_on(second, tmp_path, resume=True) == state
+    assert train_on(second, tmp_path, resume=True) == dataclasses.replace(state, resumed=[2])
     assert_same(dict(second.state_dict()), dict(first.state_dict()))
 
 
