@@ -53,7 +53,7 @@ training: $(VENV)/.training ## install the training libraries: .venv/bin/quartet
 	@echo "installed: $(BIN)/quartet train DATA"
 
 DATA ?= uoft-cs/cifar10
-train-classification: $(VENV)/.training ## train the CNN on CIFAR-10 and publish it (DATA=hub id or folder)
+train-classification: $(VENV)/.training ## train the CNN and publish it (DATA=hub id or folder; default: the hub's CIFAR-10, as the original PNG)
 	$(BIN)/python -m training classification --data "$(DATA)" --precision bfloat16 --publish --resume
 
 clean: ## remove the environment and the caches

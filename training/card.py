@@ -10,7 +10,7 @@ from rich.console import Console
 
 from service.inference.cards import ManifestBase
 from service.tasks.registry import read_manifest
-from training import familiarize
+from training.familiarity_section import write_familiarity
 from training.history_section import CARD, write_history
 from training.markdown import training_section
 from training.published import find_version
@@ -26,8 +26,7 @@ def run(arguments: Namespace, console: Console) -> None:
 def render(folder: Path, manifest: ManifestBase) -> None:
     """Renders the card of the version in `folder`."""
     card = folder / CARD
-    if familiarity := getattr(manifest, "familiarity", None):
-        familiarize.write_section(card.parent, familiarity)
+    write_familiarity(card, manifest)
     heading, paragraph, *_ = training_section(manifest)
     before, found, after = card.read_text().partition(f"\n{heading}\n\n")
     if found:

@@ -99,10 +99,9 @@ def _measure(
             evaluation = evaluator.evaluate(target / MODEL, fit=fit)
             if fit:
                 renew_golden(target / MODEL, target, manifest)
-            card = manifest.model_copy(update=evaluation.fields)
-            if fit:
-                division = division_digest(evaluator.data.division[1])
-                card = card.model_copy(update={"data": card.data.model_copy(update={"division": division})})
+            division = division_digest(evaluator.data.division[1])
+            described = manifest.data.model_copy(update={"division": division})
+            card = manifest.model_copy(update=evaluation.fields | {"data": described})
             variants = tuple(_measure_variant(target, card, variant, evaluator, fit) for variant in manifest.variants)
             card = card.model_copy(update={"variants": variants})
             result = read_result(target) | {

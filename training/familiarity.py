@@ -244,13 +244,12 @@ class Parts:
         method: how it is measured how unlike the training data an item is.
         train: items that the network learned from.
         labels: their class indices, shape (n,); all alike where there are no classes.
-        held_out: distinct items that the p-values are calibrated on, which neither trained nor chose what the features
-            come of.
+        held_out: distinct items that the p-values are calibrated on, from the calibration half of
+            validation.
         test: items of the test split.
         foreign: items that the model is not for, by what they are.
         run: what a graph answers to items, in their order: an array for each output.
         uses: the record of `train` and `held_out`.
-        chose_epoch: whether the held-out items chose the epoch nevertheless, as in older versions.
     """
 
     method: Method
@@ -261,7 +260,6 @@ class Parts:
     foreign: Mapping[str, Any]
     run: Callable[[Path, Any], list[Array]]
     uses: tuple[Use, ...]
-    chose_epoch: bool = False
 
 
 def measure(distances: Sequence[Distance], features: Sequence[Floats]) -> Floats:

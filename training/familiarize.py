@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,13 +26,11 @@ from training import history
 from training.evaluator import Array
 from training.familiarity import Parts, append, cross_fitted, measure, write_features
 from training.foreign import named
-from training.markdown import table
 from training.publish import publish
 from training.published import find_version, parts_of
 from training.variants import as_defined, rounded_up
 
 _CAUGHT = 0.95
-_HEADING, _LAST = "## What it does not know", "## Provenance"
 _SPEC = TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,))
 # Rounding on another machine may make so many held-out items change sides.
 _STEPS, _LEAST_TOLERANCE = 2, 0.002
@@ -62,10 +59,10 @@ def run(arguments: Namespace, console: Console) -> None:
 
 
 def with_familiarity(folder: Path, manifest: ManifestT, parts: Parts, console: Console) -> ManifestT:
-    """Has all graphs of the version in `folder` tell, in place of what they told before, and says so in its report.
+    """Has all graphs of the version in `folder` tell, in place of what they told before.
 
     Args:
-        folder: with graphs, golden files and, perhaps, a report.
+        folder: with graphs and golden files.
         manifest: of the version; its `files` are not looked at.
         parts: the model's data.
         console: where the figures go.
@@ -91,7 +88,6 @@ def with_familiarity(folder: Path, manifest: ManifestT, parts: Parts, console: C
             f"{_CAUGHT:.0%} caught",
             highlight=False,
         )
-    write_section(folder / "report", card)
     return history.with_uses(
         manifest.model_copy(update=changes),
         *parts.uses,
@@ -126,7 +122,6 @@ def add_familiarity(graph: Path, parts: Parts) -> FamiliarityCard:
         method=method.words,
         method_chosen_on=method.chosen_on,
         calibrated_on=len(held_out),
-        chose_epoch=parts.chose_epoch,
         test_below=_below(known),
         cross_fitted_below=_below(cross_fitted(held_out)),
     )
@@ -182,58 +177,3 @@ def _complete_golden(
         )
     tolerances = golden.tolerances | {UNFAMILIAR: rounded_up(tolerance)}
     return golden.model_copy(update={"tolerances": tolerances})
-
-
-def write_section(folder: Path, card: FamiliarityCard) -> None:
-    """Writes the report's section, in place of an earlier one."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "README.md"
-    text = path.read_text() if path.exists() else "# Model card\n"
-    before, found, rest = text.partition(f"\n{_HEADING}\n")
-    if found:
-        _, heading, after = rest.partition("\n## ")
-    else:
-        before, found, after = text.partition(f"\n{_LAST}\n")
-        heading, after = ("\n## ", f"{_LAST.removeprefix('## ')}\n{after}") if found else ("", "")
-    section = "\n\n".join(_section(card))
-    path.write_text(f"{before.rstrip()}\n\n{section}\n" + (f"{heading}{after}" if heading else ""))
-
-
-def _section(card: FamiliarityCard) -> Sequence[str]:
-    method = f" The method was chosen on {card.method_chosen_on}." if card.method_chosen_on else ""
-    used = "also chose the epoch of the weights" if card.chose_epoch else "chose nothing that the distance depends on"
-    lines = [
-        _HEADING,
-        "Probabilities and label sets hold for inputs like the training data, and say nothing about others. Every "
-        f"answer has a p-value, `unfamiliar`, for that: {card.method}; the p-value is the share of the "
-        f"{card.calibrated_on} calibration items that are at least as far, the item itself included. The smallest "
-        f"p-value that so many items can produce is {card.smallest:.2g}. These are distinct validation items, which "
-        f"{used}.{method}",
-        "An item that is exchangeable with the calibration items has a p-value of at most alpha with a probability of "
-        "at most alpha, as a mean over calibration sets. Items below a level:",
-        table(
-            ("level", "test items", "calibration items, cross-fitted"),
-            [
-                (level, f"{share:.1%}", f"{card.cross_fitted_below[level]:.1%}" if card.cross_fitted_below else "–")
-                for level, share in card.test_below.items()
-            ],
-        ),
-        "Where the cross-fitted share is near the level and that of the test items is not, the test split differs from "
-        "the validation split.",
-    ]
-    if not card.foreign:
-        return lines
-    return [
-        *lines,
-        table(
-            ("other data", "items", "AUROC", "false alarms at 95 % caught", f"caught below {card.level:g}"),
-            [
-                (each.data, each.items, f"{each.auroc:.3f}", f"{each.false_alarms:.1%}", f"{each.caught:.1%}")
-                for each in card.foreign
-            ],
-        ),
-        "Training saw none of these data. An AUROC of 0.5 is that of a guess, 1 that of a score without mistakes; a "
-        "false alarm is a test item that looks as unfamiliar as 95 % of the other data do. The score recognises data "
-        "of another kind. It does not recognise what is near the training data: something of an unknown class that has "
-        "much in common with a known one, and what is mistaken for another class.",
-    ]

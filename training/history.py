@@ -35,7 +35,7 @@ WEIGHTS, EPOCH, INTERPOLATION = "network weights", "choice of the epoch", "inter
 VOCABULARY, LINEAR = "choice of the vocabulary", "weight of the linear classifier"
 TEMPERATURE, SUPPRESSION, THRESHOLDS = "temperature", "suppression of boxes", "thresholds"
 DISTANCES, RANGES, VARIANTS = "distances for p-values", "activation ranges", "choice of variants"
-COMPARISON, DENSITY = "cross-validated comparison", "density of the latents"
+COMPARISON, DENSITY, JUDGE = "cross-validated comparison", "density of the latents", "epoch of the judge"
 # Of the test split:
 FIGURES = "figures"
 
@@ -127,6 +127,13 @@ def steps_of(manifest: ManifestBase) -> tuple[Step, ...]:
             note=f"{training.chosen_on:,} validation items chose its epoch." if training.chosen_on else "",
         ),
     )
+
+
+def chosen_by(manifest: ManifestBase) -> str | None:
+    """The division whose selection half chose the epoch in the last training; None if none is recorded."""
+    last = next((step for step in reversed(steps_of(manifest)) if step.kind == TRAIN), None)
+    uses = (use for use in (last and last.uses) or () if (use.purpose, use.part) == (EPOCH, SELECTION))
+    return next((use.partition for use in uses), None)
 
 
 def with_step(manifest: ManifestT, step: Step) -> ManifestT:

@@ -21,10 +21,10 @@ from training.history import (
     WEIGHTS,
     steps_of,
 )
-from training.markdown import count, lasted, table
+from training.markdown import count, lasted, table, write_section
 
 CARD = "report/README.md"
-_HEADING, _NEXT = "## History", "## Provenance"
+_HEADING = "## History"
 # What weights hold on to, and what every training chooses anew for the answers that come of them.
 _INHERITED = {WEIGHTS, EPOCH, INTERPOLATION, VOCABULARY}
 _REFITTED = {LABEL_SETS: {LINEAR, TEMPERATURE, VARIANTS}, P_VALUES: set[str]()}
@@ -33,22 +33,14 @@ _ITEMS = {"text": "text", "tabular": "row"}
 
 def write_history(card: Path, manifest: ManifestBase) -> None:
     """Writes the section into a model card, in place of an earlier one; other sections stay as they are."""
-    text = card.read_text()
-    section = "\n\n".join(history_section(manifest))
-    before, found, rest = text.partition(f"\n{_HEADING}\n")
-    if found:
-        _, heading, after = rest.partition("\n## ")
-    else:
-        before, heading, after = text.partition(f"\n{_NEXT}\n")
-        heading, after = ("\n## ", f"{_NEXT.removeprefix('## ')}\n{after}") if heading else ("", "")
-    card.write_text(f"{before.rstrip()}\n\n{section}\n" + (f"{heading}{after}" if heading else ""))
+    write_section(card, history_section(manifest))
 
 
 def history_section(manifest: ManifestBase) -> list[str]:
     """The section: the steps, what each split was used for, and what follows from that."""
     steps, noun = steps_of(manifest), _ITEMS.get(manifest.task, "image")
     sizes = {"train": manifest.data.train, "validation": manifest.data.validation, "test": manifest.data.test}
-    uses = [(number, use) for number, step in enumerate(steps, 1) for use in step.uses or ()]
+    uses = _numbered(steps)
     parts = [
         _HEADING,
         f"This version was made in {count(len(steps), 'step')}:",
@@ -69,14 +61,13 @@ def history_section(manifest: ManifestBase) -> list[str]:
     held_out = manifest.data.held_out
     if held_out:
         parts.append(f"The {_joined(held_out)} {noun}s were held out from the training split.")
-    trained = max((number for number, step in enumerate(steps, 1) if step.kind == TRAIN), default=0)
     sentences = [
         *(
             _epoch(number, step, sizes["validation"], noun)
             for number, step in enumerate(steps, 1)
             if step.kind == TRAIN
         ),
-        *(_fitted(purpose, uses, trained, _unrecorded(steps)) for purpose in (LABEL_SETS, P_VALUES)),
+        *(fitted(manifest, purpose) for purpose in (LABEL_SETS, P_VALUES)),
         _tested(steps, sizes["test"], noun),
     ]
     return [*parts, *filter(None, sentences)]
@@ -161,28 +152,35 @@ def _epoch(number: int, step: Step, size: int, noun: str) -> str:
     return f"Step {number} kept the weights of {which}, the best on {of}."
 
 
-def _fitted(purpose: str, uses: Sequence[tuple[int, Use]], trained: int, unrecorded: Sequence[int]) -> str:
+def fitted(manifest: ManifestBase, purpose: str) -> str:
     """Whether the items that label sets or p-values were last fitted on determined anything that these depend on.
 
     Args:
+        manifest: of the version.
         purpose: which of the two.
-        uses: of all steps, with their numbers.
-        trained: the last step that trained.
-        unrecorded: the steps whose uses are unknown.
+
+    Returns:
+        A few sentences; none if no step is recorded to have fitted them.
     """
+    steps = steps_of(manifest)
+    uses, unrecorded = _numbered(steps), _unrecorded(steps)
+    trained = max((number for number, step in enumerate(steps, 1) if step.kind == TRAIN), default=0)
     last = max((number for number, use in uses if use.purpose == purpose), default=0)
     if not last:
         return ""
-    fitted = [use for number, use in uses if number == last and use.purpose == purpose]
+    own = [use for number, use in uses if number == last and use.purpose == purpose]
     others: dict[str, list[int]] = {}
     for number, use in uses:
         matters = use.purpose in _INHERITED or (use.purpose in _REFITTED[purpose] and number >= trained)
-        if matters and any(use.overlaps(own) for own in fitted):
+        if matters and any(use.overlaps(each) for each in own):
             others.setdefault(use.purpose, []).append(number)
-    said = f"Step {last} fitted the {purpose} on {count(sum(use.items for use in fitted), 'item')}"
+    splits = _joined([*dict.fromkeys(use.split for use in own)])
+    said = f"Step {last} fitted the {purpose} on {count(sum(use.items for use in own), f'{splits} item')}"
     if others:
         named = [f"{name} ({_listed('step', sorted({*numbers}))})" for name, numbers in others.items()]
-        said += f", some or all of which also determined: {_joined(named)}. They may hold less well for new items."
+        said += (
+            f", some or all of which also determined: {_joined(named)}. The {purpose} may hold less well for new items."
+        )
     elif unrecorded:
         said += "."
     else:
@@ -212,6 +210,10 @@ def _tested(steps: Sequence[Step], size: int, noun: str) -> str:
         return f"{said} Nothing was fitted or chosen after that."
     after = _joined([f"{purpose} ({_listed('step', found)})" for purpose, found in later.items()])
     return f"{said} Fitted or chosen when test figures were known already: {after}."
+
+
+def _numbered(steps: Sequence[Step]) -> list[tuple[int, Use]]:
+    return [(number, use) for number, step in enumerate(steps, 1) for use in step.uses or ()]
 
 
 def _unrecorded(steps: Sequence[Step]) -> list[int]:

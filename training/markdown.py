@@ -1,10 +1,30 @@
 """The text that all model cards share: tables, figures, and how a network was trained."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from service.inference.cards import ManifestBase, VariantCard
 from service.tasks.cards import Calibration, ConformalPoint
+
+_LAST = "## Provenance"
+
+
+def write_section(card: Path, section: Sequence[str]) -> None:
+    """Writes a section into a model card: in place of an earlier one, else before the provenance.
+
+    Args:
+        card: its file.
+        section: the heading, and what follows it.
+    """
+    before, found, rest = card.read_text().partition(f"\n{section[0]}\n")
+    if found:
+        _, heading, after = rest.partition("\n## ")
+    else:
+        before, heading, after = before.partition(f"\n{_LAST}\n")
+    following = f"{heading}{after}" if heading else ""
+    written = "\n\n".join(section)
+    card.write_text(f"{before.rstrip()}\n\n{written}\n{following}")
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:

@@ -14,6 +14,7 @@ from service.inference.session import Session
 from service.inference.variants import graphs
 from service.inference.versions import versions_in
 from service.tasks.registry import read_manifest
+from training.familiarity_section import write_familiarity
 from training.history_section import CARD, write_history
 from training.weights import WEIGHTS
 
@@ -48,10 +49,11 @@ def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) ->
 def write_draft(folder: Path, write: Write) -> None:
     """Fills `folder` with what `write` puts there and the manifest, which names the sha256 of every served file.
 
-    The model card, if there is one, gets the history of the manifest.
+    The model card, if there is one, says what the manifest records of the history and of `unfamiliar`.
     """
     manifest = write(folder)
     if (card := folder / CARD).is_file():
+        write_familiarity(card, manifest)
         write_history(card, manifest)
     served = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (MANIFEST, WEIGHTS))
     complete = manifest.model_copy(update={"files": {path.name: sha256(path) for path in served}})

@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from training.detection.evaluator import DetectionEvaluator
 from training.detection.parts import of_photographs
 from training.evaluator import Evaluator
 from training.familiarity import Parts
+from training.history import chosen_by
 from training.images import ImageData, load_images
 from training.scaling import Scaling
 from training.splits import division_digest
@@ -104,19 +104,19 @@ def parts_of(
         case ClassifierManifest():
             images = _images(manifest, arguments)
             _check(images, manifest, arguments)
-            found = parts.of_images(images, sources)
+            return parts.of_images(images, sources)
         case DetectorManifest():
             photographs = _photographs(manifest, arguments)
             _check(photographs, manifest, arguments)
-            found = of_photographs(photographs, sources)
+            return of_photographs(photographs, sources)
         case EncoderManifest() | AutoencoderManifest():
             images = _images(manifest, arguments, labelled=False)
             _check(images, manifest, arguments)
-            found = parts.of_images(images, sources, parts.CODES)
+            return parts.of_images(images, sources, parts.CODES)
         case TextManifest():
             texts = load_as_told(arguments, _seed(manifest))
             _check(texts, manifest, arguments)
-            found = of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
+            return of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
         case TabularManifest():
             if sources:
                 raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
@@ -130,10 +130,9 @@ def parts_of(
                 seed=_seed(manifest),
             )
             _check(rows, manifest, arguments)
-            found = of_rows(rows)
+            return of_rows(rows)
         case _:
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} cannot tell what is unfamiliar")
-    return replace(found, chose_epoch=manifest.training.chosen_on is None)
 
 
 def _seed(manifest: ManifestBase) -> int:
@@ -175,8 +174,8 @@ def _check(data: DataSet, manifest: ManifestBase, arguments: Namespace) -> None:
 
 def _is_divided_alike(data: DataSet, manifest: ManifestBase) -> bool:
     selection, calibration = data.division
-    if manifest.data.division is not None:
-        return manifest.data.division == division_digest(calibration)
+    if division := manifest.data.division or chosen_by(manifest):
+        return division == division_digest(calibration)
     chosen_on, validation = manifest.training.chosen_on, cast(Any, data.validation)
     # Versions that do not record a division chose by all of validation, or by the lowest ranks of every class.
     return chosen_on is None or np.array_equal(np.sort(stratified_sample(validation.labels, chosen_on, 0)), selection)

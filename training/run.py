@@ -27,6 +27,7 @@ from training.outcome import describe_published
 from training.progress import duration
 from training.publish import Write, check_name, publish, write_draft
 from training.settings import FitSettings
+from training.splits import division_digest
 from training.task import Task
 from training.tracking import begin_tracking, tracker
 from training.weights import CHECKPOINT, start_from
@@ -105,7 +106,8 @@ class Run(Generic[Data]):
             task: what it learns.
             settings: how.
             origin: what else determines the outcome: dataclasses of settings, or plain values, by name. A checkpoint
-                is only resumed with the same ones, and with the same data, `--start-from` and `--precision`.
+                is only resumed with the same ones, and with the same data, division of validation, `--start-from` and
+                `--precision`.
         """
         begin_tracking(self.accelerator, self.arguments.track, self.folder, self.name, dataclasses.asdict(settings))
         state = fit(
@@ -118,6 +120,7 @@ class Run(Generic[Data]):
             resume=self.arguments.resume,
             origin={
                 "data": self.data.fingerprint,
+                "division": division_digest(self.data.division[1]),
                 **{name: _plain(part) for name, part in origin.items()},
                 "start_from": str(self.arguments.start_from),
                 "precision": self.arguments.precision,

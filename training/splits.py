@@ -2,15 +2,17 @@
 
 import hashlib
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from training.data import DataError, stratified_sample
+from training.data import DataError, DataSet, stratified_sample
 
 Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]
+DataT = TypeVar("DataT", bound=DataSet)
 
 
 def draw_stratified(labels: Labels, count: int, seed: int) -> Indices:
@@ -70,6 +72,14 @@ def split_validation(labels: Labels, seed: int = 0) -> tuple[Indices, Indices]:
 def division_digest(calibration: Indices) -> str:
     """Identifies a division of validation by the indices of its calibration half."""
     return f"sha256:{hashlib.sha256(calibration.astype('<i8').tobytes()).hexdigest()}"
+
+
+def selection_of(data: DataT) -> DataT:
+    """The same data with the selection half of validation alone, for what chooses; its fingerprint tells it apart."""
+    selection, calibration = data.division
+    validation: Any = data.validation
+    fingerprint = f"{data.fingerprint}, selection half of {division_digest(calibration)}"
+    return replace(data, validation=validation.take(selection), fingerprint=fingerprint)
 
 
 def hold_out(

@@ -43,8 +43,8 @@ class DataCard(Card):
         name: the data set, with whatever sets this copy apart.
         fingerprint: sha256 over all pixels and labels in order.
         train: how many items trained it; likewise `validation` and `test`.
-        division: sha256 of the indices of the validation items that chose nothing (int64, little-endian, ascending);
-            None for versions from before it was recorded.
+        division: sha256 of the indices of the calibration half of validation (int64, little-endian, ascending); None
+            for versions from before it was recorded. The history says what either half was used for.
         held_out: the splits whose items were taken from the training split; None if that was not recorded.
     """
 

@@ -116,7 +116,6 @@ class FamiliarityCard(Card):
         method: how familiar an item is, in a line.
         method_chosen_on: data that the method was chosen on, in a line; None if that is not recorded.
         calibrated_on: distinct validation items that the p-value counts.
-        chose_epoch: whether these items also chose the epoch of the weights, and so may look a little too familiar.
         test_below: by level, the share of the test items whose p-value is below it.
         cross_fitted_below: likewise of the calibration items, each tenth by the p-values that the others give.
         foreign: what was measured on data that the model was not trained for.
@@ -125,7 +124,6 @@ class FamiliarityCard(Card):
     method: str
     method_chosen_on: str | None = Field(None, exclude_if=lambda value: value is None)
     calibrated_on: int = Field(gt=0)
-    chose_epoch: bool = Field(False, exclude_if=lambda value: not value)
     test_below: dict[str, Probability]
     cross_fitted_below: dict[str, Probability] = Field({}, exclude_if=lambda value: not value)
     foreign: tuple[ForeignFigures, ...] = ()

@@ -13,6 +13,7 @@ from torch import nn
 from training.augment import Augment
 from training.cnn import CNN, Normalize
 from training.fit import fit
+from training.history import Lineage
 from training.images import ImageSplit
 from training.labels import LabelledImages
 from training.processes import end_processes, is_main_process
@@ -74,7 +75,7 @@ def train_and_cross_validate(accelerator, folder):
     """As the recipe of tables does it: a training, and then those of the folds."""
     data = load_table("breast-cancer", None, limit=60)
     arguments = Namespace(track=None, resume=False, start_from=None, precision="float32")
-    run = Run(arguments, QUIET, "tumours", data, folder, accelerator)
+    run = Run(arguments, QUIET, "tumours", data, folder, accelerator, Lineage())
     network, settings = NetworkSettings(hidden=(4,)), FitSettings(epochs=1, batch_size=15, lr=0.01)
     model = build(network, data.layout, data.train, len(data.classes), settings.seed)
     run.fit(model, Rows(data.train, data.validation, data.kind), settings)

@@ -8,6 +8,7 @@ from tests.server import ROOT
 from training import history
 from training.__main__ import main
 from training.card import render
+from training.familiarity_section import familiarity_section
 from training.history_section import history_section
 
 CARD = """# colours
@@ -61,11 +62,15 @@ def test_what_a_model_does_not_know_is_rendered_too(models, make_manifest):
     render(folder, make_manifest().model_copy(update={"familiarity": familiarity}))
     card = (folder / "report" / "README.md").read_text()
     assert "Old sentences." not in card
-    assert "a distance; the p-value is the share of the 15 held-out items" in card
+    assert "a distance; the p-value is the share of the 15 calibration items" in card
+    assert "What else these items were used for was not recorded." in card
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "models").glob("*/1")), ids=lambda folder: folder.parent.name)
-def test_committed_cards_tell_the_history_in_their_manifests(folder):
+def test_committed_cards_say_what_their_manifests_record(folder):
     manifest = read_manifest(folder)
     assert manifest.history
-    assert "\n\n".join(history_section(manifest)) in (folder / "report" / "README.md").read_text()
+    card = (folder / "report" / "README.md").read_text()
+    assert "\n\n".join(history_section(manifest)) in card
+    if familiarity := getattr(manifest, "familiarity", None):
+        assert "\n\n".join(familiarity_section(manifest, familiarity)) in card

@@ -4,11 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from service.inference.cards import Step, Use
 from service.inference.manifest import GOLDEN, MANIFEST, MODEL
 from service.inference.session import Session
 from service.inference.variants import graphs
 from service.tasks.registry import read_manifest
-from training import familiarize, published, quantize
+from training import familiarize, history, published, quantize
 from training.__main__ import main
 from training.cards import data_card
 from training.classification.evaluator import ClassificationEvaluator
@@ -39,8 +40,7 @@ def test_a_version_that_tells_and_its_variants(
     assert [spec.name for spec in manifest.outputs] == ["probabilities", "unfamiliar"]
     assert manifest.metrics == before.metrics
     card = manifest.familiarity
-    # Half of validation, which chose the epoch of this version too, since its manifest names no half that did.
-    assert (card.calibrated_on, card.chose_epoch) == (15, True)
+    assert card.calibrated_on == 15  # half of validation
     assert card.smallest == 1 / 16
     assert card.level == 0.1
     assert card.test_below.keys() == card.cross_fitted_below.keys() == {"0.01", "0.05", "0.1"}
@@ -58,7 +58,8 @@ def test_a_version_that_tells_and_its_variants(
     assert "| others | 12 |" in report
     assert "caught below 0.1" in report
     assert "The smallest p-value that so many items can produce is 0.062." in report
-    assert "which also chose the epoch of the weights" in report
+    # What its training used them for was not recorded, so nothing is claimed.
+    assert "fitted the p-values on 15 validation items. Whether step 1 used these items was not recorded." in report
     assert report.endswith("## Provenance\n\nhere\n")
 
     monkeypatch.setattr(quantize, "FASTER", 0.0)
@@ -109,6 +110,30 @@ def test_a_version_whose_validation_was_divided_otherwise_is_refused(name, model
     path.write_text(json.dumps(manifest))
     assert main(command(name, colours_source, models)) == 1
     assert "its validation split was divided differently" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_division_is_also_known_from_the_history(models, colours_source, capsys):
+    path = models / "colours" / "1" / MANIFEST
+    chosen = Use(split="validation", purpose=history.EPOCH, items=15, part=history.SELECTION, partition="sha256:0")
+    manifest = read_manifest(path.parent).model_copy(update={"history": (Step(kind=history.TRAIN, uses=(chosen,)),)})
+    path.write_text(manifest.model_dump_json())
+    assert main(command("familiarize", colours_source, models)) == 1
+    assert "its validation split was divided differently" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_card_says_that_all_of_validation_chose_the_epoch(models, colours_source):
+    path = models / "colours" / "1" / MANIFEST
+    chosen = Use(split="validation", purpose=history.EPOCH, items=30)
+    manifest = read_manifest(path.parent).model_copy(update={"history": (Step(kind=history.TRAIN, uses=(chosen,)),)})
+    path.write_text(manifest.model_dump_json())
+    assert main(command("familiarize", colours_source, models)) == 0
+    report = (models / "colours" / "2" / "report" / "README.md").read_text()
+    _, _, section = report.partition("## What it does not know")
+    assert (
+        "Step 2 fitted the p-values on 15 validation items, some or all of which also determined: choice of the epoch "
+        "(step 1). The p-values may hold less well for new items." in section.partition("## History")[0]
+    )
+    assert "No step used these items" not in report
 
 
 def test_a_version_from_before_divisions_were_recorded_is_refused_if_its_own_was_another(

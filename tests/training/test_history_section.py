@@ -69,8 +69,8 @@ def test_a_fresh_training(tell):
     assert "| validation | calibration | 15 of 30 | label sets | 1 |" in said
     assert "Step 1 kept the weights of epoch 18, the best on 15 of the 30 validation images." in said
     assert (
-        "Step 1 fitted the label sets on 15 items. No step used these items for anything that label sets depend on."
-        in said
+        "Step 1 fitted the label sets on 15 validation items. No step used these items for anything that "
+        "label sets depend on." in said
     )
     assert "evaluated once: in step 1. Nothing was fitted or chosen after that." in said
     assert "not recorded" not in said
@@ -95,8 +95,8 @@ def test_a_training_that_started_from_a_published_version_and_had_a_teacher(tell
     )
     assert "| validation | selection | 15 of 30 | choice of the epoch | 1, 2 |" in said
     assert (
-        "Step 2 fitted the label sets on 15 items. No step used these items for anything that label sets depend on."
-        in said
+        "Step 2 fitted the label sets on 15 validation items. No step used these items for anything that "
+        "label sets depend on." in said
     )
     assert "evaluated twice: in steps 1 and 2." in said
     assert "when test figures were known already: network weights (step 2), choice of the epoch (step 2)," in said
@@ -108,8 +108,8 @@ def test_a_version_that_was_calibrated_again_and_evaluated_three_times(tell):
     assert "evaluated 3 times: in steps 1, 2 and 3." in said
     assert "when test figures were known already: temperature (step 2) and label sets (steps 2 and 3)." in said
     assert (
-        "Step 3 fitted the label sets on 15 items. No step used these items for anything that label sets depend on."
-        in said
+        "Step 3 fitted the label sets on 15 validation items. No step used these items for anything that "
+        "label sets depend on." in said
     )
     assert "Step 1 fitted the p-values" in said
     assert "items for anything that p-values depend on" in said
@@ -119,8 +119,9 @@ def test_a_version_whose_epoch_was_chosen_on_all_of_validation(tell):
     said = tell(training(everything(EPOCH), everything(VOCABULARY), calibration(LABEL_SETS), TEST))
     assert "epoch 18, the best on all 30 validation images." in said
     assert (
-        "Step 1 fitted the label sets on 15 items, some or all of which also determined: choice of the epoch (step 1) "
-        "and choice of the vocabulary (step 1). They may hold less well for new items." in said
+        "Step 1 fitted the label sets on 15 validation items, some or all of which also determined: choice "
+        "of the epoch (step 1) "
+        "and choice of the vocabulary (step 1). The label sets may hold less well for new items." in said
     )
     assert "No step used these items" not in said
 
@@ -134,7 +135,7 @@ def test_a_version_whose_validation_split_was_divided_anew(tell):
 
 def test_what_a_later_training_chose_anew_does_not_matter(tell):
     said = tell(training(everything(TEMPERATURE), TEST), training())
-    assert "Step 2 fitted the label sets on 15 items. No step used these items for anything" in said
+    assert "Step 2 fitted the label sets on 15 validation items. No step used these items for anything" in said
 
 
 def test_an_unknown_history(tell, make_manifest):
@@ -151,7 +152,9 @@ def test_a_known_step_after_an_unknown_one(tell):
     said = tell(lost, training(initial=Origin(name="first", file="checkpoint.pt", sha256=None)))
     assert "- Step 1: The run `first` left no record." in said
     assert "started from `first` (checkpoint.pt, its sha256 was not recorded)" in said
-    assert "Step 2 fitted the label sets on 15 items. Whether step 1 used these items was not recorded." in said
+    assert (
+        "Step 2 fitted the label sets on 15 validation items. Whether step 1 used these items was not recorded." in said
+    )
     assert "was evaluated in step 2. Whether step 1 evaluated the test split (30 images) was not recorded." in said
 
 
@@ -159,7 +162,9 @@ def test_p_values_on_training_items_are_no_claim_of_independence(tell):
     first = Use(split="train", purpose=DISTANCES, items=15, part="first half", partition="of train")
     second = Use(split="train", purpose=P_VALUES, items=15, part="second half", partition="of train")
     said = tell(training(everything(EPOCH), first, second, TEST))
-    assert "fitted the p-values on 15 items, some or all of which also determined: network weights (step 1)." in said
+    assert (
+        "fitted the p-values on 15 train items, some or all of which also determined: network weights (step 1)." in said
+    )
 
 
 def test_held_out_splits_are_named(make_manifest):

@@ -126,7 +126,11 @@ def test_a_published_version_is_measured_anew_without_training(first_run, source
 def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     first_run, source, folder, monkeypatch, tmp_path
 ):
-    shutil.copytree(first_run, tmp_path / "classifier" / "1")
+    first = tmp_path / "classifier" / "1"
+    shutil.copytree(first_run, first)
+    described = json.loads((first / "manifest.json").read_text())
+    del described["data"]["division"]  # as in versions from before it was recorded
+    (first / "manifest.json").write_text(json.dumps(described))
     options = ["--data", source, "--models", str(tmp_path)]
     monkeypatch.setattr(quantize, "FASTER", 0.0)
     monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
@@ -165,6 +169,8 @@ def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     assert purposes[1:] == [["temperature", "label sets", "figures"], ["label sets", "figures"]]
     card = (tmp_path / "classifier" / "4" / "report" / "README.md").read_text()
     assert "evaluated 4 times: in steps 1, 2, 3 and 4." in card
+    halves = {use.partition for step in again.history for use in step.uses if use.part != "all"}
+    assert halves == {again.data.division}
     assert again.conformal == after.conformal
     assert again.variants == after.variants
 

@@ -85,10 +85,17 @@ def trained(start, colours, tiny_cnn):
     return train
 
 
-def test_a_run_is_only_resumed_with_what_it_began_with(trained, forget_accelerator):
+def test_a_run_is_only_resumed_with_what_it_began_with(trained, forget_accelerator, tmp_path):
     trained(learning=LEARNING)
     _, _, state = trained("--resume", learning=LEARNING)
     assert state.epoch == 2
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    before = saved["settings"] | {"division": "sha256:0"}
+    torch.save(saved | {"settings": before}, checkpoint)
+    with pytest.raises(ValueError, match=r"made with other settings .*division"):
+        trained("--resume", learning=LEARNING)
+    torch.save(saved, checkpoint)
     with pytest.raises(ValueError, match=r"made with other settings .*label_smoothing"):
         trained("--resume", learning=dataclasses.replace(LEARNING, label_smoothing=0.3))
     forget_accelerator()

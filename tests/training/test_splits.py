@@ -4,7 +4,7 @@ from scipy.stats import binomtest
 
 from training.calibrate import conformal_threshold
 from training.data import DataError, stratified_sample
-from training.splits import draw_stratified, hold_out, limited, split_validation
+from training.splits import draw_stratified, hold_out, limited, selection_of, split_validation
 
 # As in 327 validation texts of Reuters R52: two classes hold most of them, and many have a single one.
 LONG_TAIL = np.repeat(np.arange(52), [143, 80, 13, 10, 10, 9, 5, 5, 5, 4, 4, 3, 3, 2, 2, *[1] * 29, *[0] * 8])
@@ -32,6 +32,13 @@ def test_both_halves_have_the_same_share_of_every_class_and_nothing_in_common():
         assert np.abs(selection - calibration).max() <= 2
     again = split_validation(LONG_TAIL), split_validation(LONG_TAIL)
     np.testing.assert_array_equal(again[0][1], again[1][1])
+
+
+def test_the_selection_half_alone_is_other_data(colours):
+    selected = selection_of(colours)
+    np.testing.assert_array_equal(selected.validation.images, colours.validation.images[colours.division[0]])
+    assert len(selected.train) == len(colours.train)
+    assert selected.fingerprint != colours.fingerprint
 
 
 def test_classes_of_even_size_are_divided_as_before_the_division_was_recorded():

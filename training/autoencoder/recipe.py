@@ -193,6 +193,7 @@ def _write_version(
     if part.kind is DecoderManifest:
         findings.density.save(target / DENSITY)
     height, width, channels = data.shape
+    judged = [] if findings.metrics.judge_accuracy is None else [history.JUDGE]
     manifest = part.kind(
         name=part.name,
         description=f"{data.name}: {part.words}, {findings.test_latents.shape[1]} latents per image",
@@ -216,6 +217,7 @@ def _write_version(
             state,
             Use(split="train", purpose=history.DENSITY, items=len(data.train)),
             *history.halves_used(data.division, selection=(history.EPOCH,)),
+            *(Use(split="validation", purpose=purpose, items=len(data.validation)) for purpose in judged),
             Use(split="test", purpose=history.FIGURES, items=len(data.test)),
         ),
         golden=card,

@@ -48,6 +48,7 @@ from training.rows import Row
 from training.run import Run, as_served, begin
 from training.samples import draw_images
 from training.scaling import Scaling
+from training.splits import selection_of
 from training.weights import best_weights, fingerprint_of, inner_weights, keep_weights
 
 MAX_BATCH = 64
@@ -90,11 +91,10 @@ def run(arguments: Namespace, console: Console) -> None:
     run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
     _warn_of_leaks(run)
 
-    selection, _ = data.division
-    choice = data.validation.take(selection)
+    choice = selection_of(data)
     study = []
     if arguments.study:
-        study = _study(run, dataclasses.replace(data, validation=choice), network, learning, settings.seed)
+        study = _study(run, choice, network, learning, settings.seed)
     teacher = None
     if arguments.teacher:
         with run.accelerator.main_process_first():  # the others read what it keeps
@@ -118,7 +118,7 @@ def run(arguments: Namespace, console: Console) -> None:
     with gradients_for(trained, run.accelerator.device, arguments.precision):
         state = run.fit(
             trained,
-            Classification(data.train, choice, learning, teacher),
+            Classification(data.train, choice.validation, learning, teacher),
             settings,
             network=network,
             learning=learning,
@@ -134,7 +134,7 @@ def run(arguments: Namespace, console: Console) -> None:
         share = interpolate(
             model,
             best_weights(arguments.start_from),
-            partial(log_likelihood, images=choice, mirror=arguments.mirror),
+            partial(log_likelihood, images=choice.validation, mirror=arguments.mirror),
         )
         console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
     if isinstance(model, Transfer):  # the sizes that were in fact used for these images

@@ -29,6 +29,7 @@ from training.quantize import with_variants
 from training.run import Run, as_served, begin
 from training.scaling import Scaling
 from training.settings import FitSettings
+from training.splits import selection_of
 from training.text.data import TextData, load_as_told
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator
@@ -60,8 +61,7 @@ def run(arguments: Namespace, console: Console) -> None:
     load = partial(load_as_told, arguments, settings.seed, network.digits)
     run = begin(arguments, console, load, run="text", model="topics", draw=draw_texts)
     data = run.data
-    selection, _ = data.division
-    choice = dataclasses.replace(data, validation=data.validation.take(selection))
+    choice = selection_of(data)
     network, tokenizer, length = _vocabulary(run, choice, network, settings, learning)
     words = tokenizer.get_vocab_size()
     kind = "words" if network.vocabulary == "words" else f"parts of words ({network.vocabulary})"
@@ -76,7 +76,7 @@ def run(arguments: Namespace, console: Console) -> None:
         study = run_study(network, choice, settings, learning, run.folder / STUDY, run.accelerator, console)
     model = build(network, words, len(data.classes), settings.seed)
     run.start(model)
-    chosen_by = [validation[index] for index in selection], choice.validation.labels
+    chosen_by = [validation[index] for index in data.division[0]], choice.validation.labels
     task = TextClassification(train, data.train.labels, *chosen_by, len(data.classes), learning)
     state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:

@@ -7,6 +7,7 @@ from training.augment import Augment
 from training.classification.study import Variant, run_study
 from training.classification.task import ClassificationSettings
 from training.settings import FitSettings
+from training.splits import selection_of
 
 SETTINGS = FitSettings(epochs=50, batch_size=512, lr=0.8)
 LEARNING = ClassificationSettings(augment=Augment(translate=1, cutout=3))
@@ -59,6 +60,13 @@ def test_variants_already_measured_are_not_trained_again(studied, make, colours,
     assert rows[0] == first[0]
     assert len(rows) == 2
     assert built == [0, 1]
+
+
+def test_rows_measured_on_all_of_validation_are_measured_again(studied, make, colours, accelerator, console, tmp_path):
+    for data in (colours, selection_of(colours)):
+        built = []
+        run_study({"as it is": make(built)}, data, SETTINGS, LEARNING, tmp_path / "study.json", accelerator, console)
+        assert built == [0, 1]
 
 
 def test_rows_of_other_settings_are_measured_again(studied, make, colours, accelerator, console, tmp_path):

@@ -50,8 +50,16 @@ def test_the_version_can_be_served_and_says_what_was_done(published):
     assert manifest.training.settings["augment"]["flip"] is True
     assert manifest.outputs[-1].name == "unfamiliar"
     # Of the four validation images, two choose the epoch and the others calibrate, each of them once.
-    assert manifest.training.chosen_on == manifest.familiarity.calibrated_on == 2
-    assert not manifest.familiarity.chose_epoch
+    used = {(use.purpose, use.part): use.items for use in manifest.history[-1].uses if use.split == "validation"}
+    assert used == {
+        ("choice of the epoch", "selection"): 2,
+        ("p-values", "calibration"): manifest.familiarity.calibrated_on,
+        ("suppression of boxes", "all"): 4,
+        ("thresholds", "all"): 4,
+    }
+    assert manifest.familiarity.calibrated_on == 2
+    card = (folder / "report" / "README.md").read_text()
+    assert card.count("No step used these items for anything that p-values depend on.") == 2
     assert (manifest.data.train, manifest.data.validation, manifest.data.test) == (16, 4, 8)
     Session(folder / MODEL, "cpu").check(folder, manifest)
     assert "published" in said

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from tests.training.text.conftest import KOREAN, make_texts, write_csv
 from training.settings import FitSettings
+from training.splits import selection_of
 from training.text.data import load_texts
 from training.text.network import NetworkSettings
 from training.text.task import TextSettings
@@ -47,3 +48,5 @@ def test_where_words_are_unknown_validation_chooses(tmp_path, choose):
     again, repeated = choose(data)
     assert again == kind
     assert "vocabulary of" not in repeated
+    _, anew = choose(selection_of(data))
+    assert "vocabulary of words: validation accuracy" in anew  # other texts measured it before
