@@ -42,12 +42,13 @@ class StrictOptions(Options):
     strict: bool = Field(
         False, description="names nothing for an input that is unlike the training data: `unfamiliar` below `level`"
     )
-    level: float = Field(
-        0.01,
+    level: float | None = Field(
+        None,
         gt=0,
         lt=1,
         description="for `strict`: on average over calibration sets at most this share of inputs like the calibration "
-        "items is refused too; a level up to `1 / (calibrated_on + 1)` refuses nothing",
+        "items is refused too. The default is the lowest of 0.01, 0.05 and 0.1 that is above the smallest p-value of "
+        "the model, `1 / (calibrated_on + 1)`",
     )
 
 
@@ -70,17 +71,29 @@ def strict_bounds(manifest: FamiliarManifest) -> dict[str, Any]:
     return {"strict": {"type": "boolean", "default": False, **accepted}}
 
 
-def check_strict(manifest: FamiliarManifest, options: StrictOptions) -> None:
-    """Refuses `strict` of a model that cannot tell.
+def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | None:
+    """The p-value below which nothing is named for an input; None without `strict`.
 
     Raises:
-        InvalidRequest: says so.
+        InvalidRequest: the model cannot tell, or never gives so small a p-value.
     """
-    if options.strict and manifest.familiarity is None:
+    if not options.strict:
+        return None
+    card = manifest.familiarity
+    if card is None:
         raise InvalidRequest(
             f"strict=true: {manifest.name} does not tell how unlike its training data an input is: leave it out, or "
             "ask a version whose answers hold `unfamiliar`."
         )
+    if options.level is None:
+        return card.level
+    if options.level <= card.smallest:
+        raise InvalidRequest(
+            f"level={options.level:g} would refuse nothing: the p-values of {manifest.name} were calibrated on "
+            f"{card.calibrated_on} items and are never below {card.smallest:.2g}. Use a higher level, or leave it out "
+            f"for {card.level:g}."
+        )
+    return options.level
 
 
 def with_familiarity(result: dict[str, Any], more: Sequence[Any]) -> dict[str, Any]:
@@ -96,17 +109,18 @@ def with_familiarity(result: dict[str, Any], more: Sequence[Any]) -> dict[str, A
     return result
 
 
-def judged(
-    result: dict[str, Any], more: Sequence[Any], options: StrictOptions, nothing: Mapping[str, Any]
+def apply_strict(
+    result: dict[str, Any], more: Sequence[Any], level: float | None, nothing: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Likewise; where that is asked for, nothing is named for an unfamiliar input.
+    """A result with `unfamiliar` if the graph tells; with nothing named if that is below a level.
 
     Args:
-        result: as for `with_familiarity`; likewise `more`.
-        options: of the request.
+        result: of an input; it is changed.
+        more: the graph's outputs for the input beyond those that made the result.
+        level: as `strict_level` gives it.
         nothing: what takes the place of the result's fields, as far as it has them.
     """
     with_familiarity(result, more)
-    if options.strict and result[UNFAMILIAR] < options.level:
+    if level is not None and result[UNFAMILIAR] < level:
         result.update((name, value) for name, value in nothing.items() if name in result)
     return result

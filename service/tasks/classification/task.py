@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
 from service.tasks.call import Call, Upload
 from service.tasks.classification.manifest import ClassifierManifest
-from service.tasks.familiarity import check_strict, judged, unfamiliar_field
+from service.tasks.familiarity import apply_strict, strict_level, unfamiliar_field
 from service.tasks.images import EncodedImage, UInt8Array, fit
 from service.tasks.labels import Label, LabelOptions, conformal_point, label_bounds, label_set, top
 from service.tasks.pauses import map_with_pauses
@@ -54,7 +54,7 @@ async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
     animation the first frame counts. The header `Server-Timing` tells where the time went.
     """
     manifest, options = call.manifest, call.options
-    check_strict(manifest, options)
+    level = strict_level(manifest, options)
     point = None
     if options.coverage is not None:
         point = conformal_point(manifest.conformal, options.coverage, manifest.name)
@@ -65,7 +65,7 @@ async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
         result: dict[str, Any] = {"name": upload.name, "labels": top(probabilities, manifest.labels, options.top_k)}
         if point is not None:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
-        return judged(result, more, options, {"labels": [], "label_set": []})
+        return apply_strict(result, more, level, {"labels": [], "label_set": []})
 
     return Results(await map_with_pauses(call.context, describe, call.inputs, rows))
 

@@ -12,7 +12,7 @@ from service.tasks.detection.drawing import draw_detections
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import best_figures, choose_threshold, class_filter
-from service.tasks.familiarity import StrictOptions, check_strict, judged, strict_bounds, unfamiliar_field
+from service.tasks.familiarity import StrictOptions, apply_strict, strict_bounds, strict_level, unfamiliar_field
 from service.tasks.images import EncodedImage, UInt8Array
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import SMEAR, image_samples
@@ -95,7 +95,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
     Send images as to `/v1/predict`.
     """
     manifest, options = call.manifest, call.options
-    check_strict(manifest, options)
+    level = strict_level(manifest, options)
     threshold = choose_threshold(manifest, options.confidence, options.precision, options.recall)
     classes = class_filter(manifest, options.classes)
     render = call.wants_picture(options.render)
@@ -118,7 +118,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
             "counts": count_labels(boxes),
             "boxes": boxes,
         }
-        return judged(result, more, options, {"counts": {}, "boxes": []})
+        return apply_strict(result, more, level, {"counts": {}, "boxes": []})
 
     results = await map_with_pauses(call.context, describe, call.inputs, rows, geometries)
     if render:

@@ -23,7 +23,7 @@ from service.tasks.base import (
 )
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
-from service.tasks.familiarity import StrictOptions, check_strict, judged, strict_bounds, unfamiliar_field
+from service.tasks.familiarity import StrictOptions, apply_strict, strict_bounds, strict_level, unfamiliar_field
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.slices import count_bytes
@@ -71,7 +71,7 @@ async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Result
     model was trained on; `GET /v1/models/tabular` lists them.
     """
     manifest, options = call.manifest, call.options
-    check_strict(manifest, options)
+    level = strict_level(manifest, options)
     rows = await call.infer(call.inputs)
 
     def describe(answered: tuple[Floats, tuple[Any, ...]]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Result
             result = {"value": float(f"{output[0]:.7g}")}
         if unknown:
             result["unknown"] = unknown
-        return judged(result, more, options, {"labels": [], "value": None})
+        return apply_strict(result, more, level, {"labels": [], "value": None})
 
     answered = list(zip(call.inputs, rows, strict=True))
     return Results(await map_with_pauses(call.context, describe, answered), {"target": manifest.target})

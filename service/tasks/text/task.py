@@ -13,7 +13,7 @@ from service.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
-from service.tasks.familiarity import check_strict, judged, unfamiliar_field
+from service.tasks.familiarity import apply_strict, strict_level, unfamiliar_field
 from service.tasks.labels import Label, LabelOptions, conformal_point, label_bounds, label_set, top
 from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
@@ -82,7 +82,7 @@ async def classify_text(call: TextCall) -> Results:
     manifest, options, texts = call.manifest, call.options, call.inputs
     if options.explain and len(texts) > _MOST_EXPLAINED:
         raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
-    check_strict(manifest, options)
+    level = strict_level(manifest, options)
     point = None
     if options.coverage is not None:
         point = conformal_point(manifest.conformal, options.coverage, manifest.name)
@@ -99,7 +99,7 @@ async def classify_text(call: TextCall) -> Results:
         }
         if point is not None:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
-        return judged(result, more, options, {"labels": [], "label_set": []})
+        return apply_strict(result, more, level, {"labels": [], "label_set": []})
 
     results = await map_with_pauses(call.context, describe, readings, rows)
     if options.explain:

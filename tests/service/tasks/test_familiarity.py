@@ -68,6 +68,22 @@ async def test_pictures_of_which_one_is_unfamiliar(client):
     assert len(dark["labels"]) == 3
 
 
+async def test_of_few_calibration_items_a_level_that_refuses_nothing_is_an_error(tmp_path):
+    folder = make_familiar(write_model(tmp_path), 255)
+    card = folder / "manifest.json"
+    card.write_text(card.read_text().replace('"calibrated_on": 1000', '"calibrated_on": 43'))
+    app = create_app(Settings(models=tmp_path, device="cpu", threads=1))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        refused = await client.post("/v1/predict?strict=true&level=0.02", content=grey(2), headers=PNG)
+        assert refused.status_code == 422
+        assert "calibrated on 43 items and are never below 0.023" in refused.json()["detail"]
+        answer = await client.post("/v1/predict?strict=true", content=grey(12), headers=PNG)
+        assert answer.json()["results"][0]["labels"] == []  # its p-value is 0.047, below 0.05
+
+
 async def test_a_model_that_does_not_tell(client):
     plain = (await client.post("/v1/predict?model=old", content=grey(2), headers=PNG)).json()
     assert "unfamiliar" not in plain["results"][0]
@@ -128,7 +144,7 @@ async def test_the_documentation(client):
     for schema in ("Prediction", "TextPrediction", "RowPrediction", *pictures):
         assert "p-value" in document["components"]["schemas"][schema]["properties"]["unfamiliar"]["description"]
     options = {option["name"]: option["schema"] for option in document["paths"]["/v1/predict"]["post"]["parameters"]}
-    assert options["level"]["default"] == 0.01
+    assert "default" not in options["level"]
     # One of the models cannot tell.
     assert {"type": "boolean", "default": False, "enum": [False]} in options["strict"]["anyOf"]
 

@@ -62,7 +62,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const query = { model: asked, top_k: Math.min(1000, manifest.labels.length) };
     const { answered, document, sent } = await askAbout(picture, picked, "v1/predict", query, signal);
     const elements = labelAnswer(document.results[0], {
-      conformal: manifest.conformal,
+      manifest,
       settings,
       shown: SHOWN,
       onmove: (coverage) => code.show({ path: "v1/predict", query: { model: asked, coverage }, ...sent }),

@@ -96,7 +96,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     result.hidden = false;
     listed.hidden = false;
     view.show(picture, width, height);
-    put(known, familiarity(found));
+    put(known, familiarity(found, manifest));
     put(where, timing(answered, document));
     filter();
     describe = () =>

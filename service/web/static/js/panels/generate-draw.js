@@ -102,7 +102,7 @@ export function drawSection({ family, name, signal, code }) {
         restored,
         h("img", { class: "pixelated large", src: pngUrl(png), alt: t("draw.restored") }),
         h("figcaption", {}, t("draw.error", { error: brief(error, 2), usual: brief(usual, 2) })),
-        familiarity(result),
+        familiarity(result, autoencoder.manifest),
       );
     }
     code.show({

@@ -8,20 +8,20 @@ import { coverageSlider, labelSet } from "./coverage.js";
 
 /**
  * @param result of one item: its labels, the likeliest first.
- * @param conformal the model's table of thresholds by coverage.
+ * @param manifest of the model, with its table of thresholds by coverage.
  * @param shown how many bars there are at least.
  * @param onmove is given the coverage, now and when it changes.
  * @returns the elements.
  */
-export function labelAnswer(result, { conformal, settings, shown, onmove = () => {} }) {
+export function labelAnswer(result, { manifest, settings, shown, onmove = () => {} }) {
   const list = h("div");
   const set = h("div", { class: "stack" });
-  const cover = coverageSlider(conformal, settings, write);
+  const cover = coverageSlider(manifest.conformal, settings, write);
   const [first] = result.labels;
   write(cover.point);
   return [
     h("h2", {}, t("labels.best", { label: first.label, probability: share(first.probability) })),
-    familiarity(result),
+    familiarity(result, manifest),
     list,
     cover.element,
     set,

@@ -148,7 +148,7 @@ export function render(root, { models, settings, signal, again }) {
     put(
       answer,
       h("h2", {}, document.target),
-      familiarity(result),
+      familiarity(result, manifest),
       result.labels
         ? bars(result.labels.slice(0, SHOWN), new Set([result.labels[0].label]))
         : h("p", { class: "large-number" }, brief(result.value, 6)),

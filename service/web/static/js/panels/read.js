@@ -113,7 +113,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const [result] = document.results;
     put(
       answer,
-      labelAnswer(result, { conformal: manifest.conformal, settings, shown: SHOWN }),
+      labelAnswer(result, { manifest, settings, shown: SHOWN }),
       h(
         "p",
         { class: "quiet small" },

@@ -4,11 +4,19 @@ import { h } from "../dom.js";
 import { share } from "./bars.js";
 import { t } from "../i18n.js";
 
-// Of familiar inputs, one in a hundred is called unfamiliar.
-const LEVEL = 0.01;
+const LEVELS = [0.01, 0.05, 0.1];
 
-/** @param result may have `unfamiliar`: the share of validation inputs that are at least as strange (a p-value). */
-export function familiarity(result) {
-  if (typeof result.unfamiliar !== "number" || result.unfamiliar >= LEVEL) return null;
+/** The lowest level that a p-value of so many calibration items can be below, as `strict` has it. */
+function levelOf(items) {
+  return LEVELS.find((level) => level > 1 / (items + 1)) ?? LEVELS.at(-1);
+}
+
+/**
+ * @param result may have `unfamiliar`, a p-value.
+ * @param manifest of the model; its `familiarity` says how many items calibrated that.
+ */
+export function familiarity(result, manifest) {
+  if (typeof result.unfamiliar !== "number") return null;
+  if (result.unfamiliar >= levelOf(manifest.familiarity.calibrated_on)) return null;
   return h("p", {}, h("span", { class: "chip warn" }, t("familiarity.low", { share: share(result.unfamiliar) })));
 }
