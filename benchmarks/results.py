@@ -30,6 +30,7 @@ COMMANDS: dict[str, list[str]] = {
     "serving": [],
     "detection": [],
     "routes": [],
+    "torture": [],
     "live": [],
     "training": [],
     "workers": [],

@@ -7,13 +7,12 @@ not answered 200, or where the attack itself ought to have been answered otherwi
 
 import argparse
 import contextlib
-import dataclasses
-import json
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import Running, service
 from benchmarks.torture.catalogue import ATTACKS
 from benchmarks.torture.soak import soak
@@ -50,11 +49,7 @@ def main() -> int:
         for note in outcome.notes:
             print(f"    {note}")
         sys.stdout.flush()
-        # After each, for a run that is interrupted.
-        if arguments.json:
-            arguments.json.write_text(json.dumps([dataclasses.asdict(each) for each in outcomes], indent=1) + "\n")
-        if arguments.markdown:
-            arguments.markdown.write_text(_markdown(outcomes))
+        _record(outcomes).write(arguments.json, "benchmarks.torture")  # after each, for a run that is interrupted
     failed = [outcome.attack for outcome in outcomes if outcome.wrong]
     print(f"{len(failed)} of {len(outcomes)} FAIL ({_bounds()})" if failed else f"all ok ({_bounds()})")
     return 1 if failed else 0
@@ -66,8 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--seconds", type=float, help="of each attack that can be repeated; each has its own default")
     parser.add_argument("--keep", action="store_true", help="one server for all attacks, as long as it lives")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here")
+    add_json_option(parser)
     parser.add_argument("--list", action="store_true", help="say which attacks there are")
     parser.add_argument(
         "--soak", type=float, metavar="MINUTES", help="good traffic and attacks by chance; is memory flat?"
@@ -115,11 +109,12 @@ def _line(cells: Mapping[str, str]) -> str:
     return " ".join(parts).rstrip()
 
 
-def _markdown(outcomes: list[Outcome]) -> str:
-    lines = [f"| {' | '.join(_COLUMNS)} |", "|---|---|--:|--:|--:|---|--:|--:|---|"]
-    lines += [f"| {' | '.join(_cells(outcome).values())} |" for outcome in outcomes]
-    notes = [f"- {outcome.attack}: {note}" for outcome in outcomes for note in outcome.notes]
-    return "\n".join([*lines, "", f"Bounds: {_bounds()}.", "", *notes]).rstrip() + "\n"
+def _record(outcomes: list[Outcome]) -> Recorder:
+    recorder = Recorder()
+    rows = [list(_cells(outcome).values()) for outcome in outcomes]
+    recorder.tables = [{"title": f"Bounds: {_bounds()}", "columns": list(_COLUMNS), "rows": rows}]
+    recorder.lines = [f"{outcome.attack}: {note}" for outcome in outcomes for note in outcome.notes]
+    return recorder
 
 
 def _bounds() -> str:
