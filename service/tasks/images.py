@@ -30,8 +30,6 @@ _JPEG_START, _SCAN, _EXIF = b"\xff\xd8\xff", b"\xff\xda", b"Exif\x00\x00"
 _INVERTED = ("CMYK", "YCCK")
 # Pillow's WebP decoder holds the GIL for about 4 ms per megapixel while it copies the pixels.
 _MAX_WEBP_PIXELS = 16_000_000
-# A progressive JPEG has about ten scans.
-_PLAIN_SCANS = 16
 # Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
 Image.MAX_IMAGE_PIXELS = None
 # What else Pillow warns of (damaged EXIF, say) is a stranger's doing, and would be a line of the log for each file.
@@ -82,6 +80,10 @@ class EncodedImage:
         Everything that libjpeg reads here and in `decode` is bounded by the size of `data` and by `max_pixels`; Pillow,
         whose parsers are in Python, is not used.
 
+        Args:
+            data: of a file.
+            max_pixels: of all scans together.
+
         Returns:
             None for any other file, also a damaged one: `open` says what is wrong with it.
         """
@@ -91,8 +93,8 @@ class EncodedImage:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return None
-        scans = data.count(_SCAN)
-        if colorspace in _INVERTED or width * height > max_pixels or scans > _PLAIN_SCANS:
+        # A progressive JPEG has about ten scans, each of which is a pass over all pixels.
+        if colorspace in _INVERTED or width * height * data.count(_SCAN) > max_pixels:
             return None
         return cls(data, width, height, plain=True)
 

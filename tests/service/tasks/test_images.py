@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from service.errors import ImageTooLarge, UndecodableImage
-from service.tasks.images import FORMATS, EncodedImage, fit
+from service.tasks.images import FORMATS, EncodedImage, NotPlain, fit
 from tests.pictures import encode, photograph, png_header
 
 ORIENTATION = 0x0112
@@ -322,3 +322,25 @@ def test_fit_takes_images_of_every_size(side: int):
     for height in (*range(1, 240), 450, 464, 492, 900, 928, 1019):
         for width in (height, 640):
             assert fit(np.zeros((height, width, 1), np.uint8), side, side).shape == (side, side, 1)
+
+
+def test_a_plain_image_is_a_jpeg_of_few_pixels_over_all_scans():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = photograph(100, 100)
+    progressive = encode(pixels, "JPEG", progressive=True)
+    assert EncodedImage.open_plain(encode(pixels, "JPEG"), 10_000) is not None
+    assert EncodedImage.open_plain(progressive, 9_999 * progressive.count(b"\xff\xda")) is None
+    assert EncodedImage.open_plain(progressive, 10_000 * progressive.count(b"\xff\xda")) is not None
+    for other in (
+        encode(pixels, "PNG"),
+        encode(pixels, "JPEG", exif=exif.tobytes()),
+        encode(Image.fromarray(pixels).convert("CMYK"), "JPEG"),
+        b"\xff\xd8\xff",
+        b"",
+    ):
+        assert EncodedImage.open_plain(other, 1_000_000) is None
+    cut_off = EncodedImage.open_plain(encode(pixels, "JPEG")[:-500], 10_000)
+    assert cut_off is not None
+    with pytest.raises(NotPlain):
+        cut_off.decode(3)
