@@ -25,7 +25,7 @@ _SLUGS = {
 _CLIENT_CLOSED_REQUEST = 499
 
 # The longest time for which a refusal is held back, in seconds; that of a client which ignores Retry-After.
-_LONGEST_HOLD, _LONGEST_HOLD_IF_EARLY = 2.0, 5.0
+_LONGEST_HOLD, _LONGEST_HOLD_IF_EARLY = 3.0, 5.0
 
 # The response to an internal error.
 INTERNAL = QuartetError("Something failed inside the server; its log has the details under this request's id.")
@@ -100,7 +100,8 @@ async def send_failure(error: QuartetError, scope: Scope, send: Send) -> None:
     A refusal is held back for a part of the wait that it asks for, so that clients which retry at once cost little.
     """
     if error.retry_after is not None:
-        held = min(_LONGEST_HOLD_IF_EARLY if error.early else _LONGEST_HOLD, error.retry_after / 4)
+        wait = error.retry_after
+        held = min(_LONGEST_HOLD_IF_EARLY, wait) if error.early else min(_LONGEST_HOLD, wait / 4)
         await asyncio.sleep(held)
         error.retry_after -= held
     failure = Failure.of(error)
