@@ -163,6 +163,7 @@ class Protocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes, at: int) -> None:
         """Parses from an index on, up to the end of a request; keeps the rest until that has been answered."""
+        begun = False
         while at < len(data) and not self.transport.is_closing():
             if self._in_body:
                 most = min(_SLICE, self._body_left or _CHUNKED_SLICE)
@@ -170,10 +171,15 @@ class Protocol(HttpToolsProtocol):
                 at += most
             elif self.cycle is None or self.cycle.response_complete:
                 data, at = self._parse_head(data, at)
+                begun = True
             else:
                 self._ahead, self._ahead_at = data, at
                 self.flow.pause_reading()
                 return
+        if begun and self._in_body and not self.transport.is_closing():
+            # Until the application asks for the body: no more is taken in of one that is refused, and what the kernel
+            # of a client on this machine sends meanwhile would cost this process's time.
+            self.flow.pause_reading()
 
     def _parse_ahead(self) -> None:
         data, self._ahead = self._ahead, b""
@@ -216,10 +222,6 @@ class Protocol(HttpToolsProtocol):
         if b"pgrade" in head:
             head = _UPGRADE.sub(b"\nx-upgrade:", head)
         super().data_received(head)
-        if self._in_body and self.cycle is not None and not self.transport.is_closing():
-            # Until the application asks for the body: no more is taken in of one that is refused, and what the kernel
-            # of a client on this machine sends meanwhile would cost this process's time.
-            self.flow.pause_reading()
         return data, end
 
     def on_headers_complete(self) -> None:
