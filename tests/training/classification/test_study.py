@@ -62,7 +62,10 @@ def test_variants_already_measured_are_not_trained_again(studied, make, colours,
     assert built == [0, 1]
 
 
-def test_rows_measured_on_all_of_validation_are_measured_again(studied, make, colours, accelerator, console, tmp_path):
+def test_rows_measured_on_all_of_validation_are_measured_again(
+    studied, make, colours, accelerator, console, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("training.classification.study.MEASURED", 10)  # fewer than a half
     for data in (colours, selection_of(colours)):
         built = []
         run_study({"as it is": make(built)}, data, SETTINGS, LEARNING, tmp_path / "study.json", accelerator, console)
