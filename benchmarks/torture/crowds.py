@@ -149,7 +149,20 @@ async def _storm(strike: Strike, *, reconnects: bool, least_share: float) -> Non
             retries_at_once=not polite, reconnects=reconnects and not polite,
         )  # fmt: skip
 
-    rates = [(await crowd(_FEW, _FEW_SECONDS, polite=True)).in_time / _FEW_SECONDS for _ in range(2)]
+    async def behaved() -> None:
+        """What the well-behaved client does during the attack."""
+        request = head("/v1/predict", len(payloads.CAT_JPEG), "image/jpeg") + payloads.CAT_JPEG
+        connection = await Connection.open(strike.port)
+        end = time.perf_counter() + _FEW_SECONDS
+        while time.perf_counter() < end:
+            await connection.ask(request)
+            await asyncio.sleep(0.05)
+        connection.close()
+
+    rates = []
+    for _ in range(2):
+        few, _ = await asyncio.gather(crowd(_FEW, _FEW_SECONDS, polite=True), behaved())
+        rates.append(few.in_time / _FEW_SECONDS)
     await strike.begin()
     storm, polite = await asyncio.gather(
         crowd(400, strike.seconds, polite=False, counted=True), crowd(_POLITE, strike.seconds, polite=True)
@@ -157,7 +170,7 @@ async def _storm(strike: Strike, *, reconnects: bool, least_share: float) -> Non
     rate, best = (storm.in_time + polite.in_time) / strike.seconds, max(rates)
     share = rate / best if best else 0.0
     longest = max(storm.longest_retry_after, polite.longest_retry_after)
-    strike.note(f"{rate:.1f} images/s answered, {share:.0%} of the {best:.1f} of {_FEW} clients alone")
+    strike.note(f"{rate:.1f} images/s answered, {share:.0%} of the {best:.1f} of {_FEW} clients without them")
     strike.note(f"Retry-After was {longest:.0f} s at most")
     strike.note(
         f"{_POLITE} clients that honour it got {len(polite.waits)} answers; of {polite.came_back} requests that came "
