@@ -1,10 +1,8 @@
 """Wiring: settings and tasks in, an application with its models out."""
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -18,7 +16,8 @@ from service.api.v1.operations import operations_router
 from service.api.v1.reports import reports_router
 from service.api.v1.samples import samples_router
 from service.inference.device import available_cpus
-from service.metrics import BatchObserver, Metrics
+from service.inference.observers import Observers
+from service.metrics import Metrics
 from service.models import repository_of
 from service.settings import Settings
 from service.stack import failures
@@ -28,7 +27,7 @@ from service.stack.limits import BodyBudget, Limits
 from service.stack.log import RequestLog
 from service.stack.problems import problem_json
 from service.tasks.registry import BUILT_IN, Registry
-from service.tasks.workers import Workers
+from service.tasks.threads import Threads
 from service.web import page
 
 _LAST_BATCH_SECONDS = 5.0
@@ -43,7 +42,8 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
         families: further families of routes, beside /v1.
     """
     metrics = Metrics()
-    log = RequestLog(_call_later, sys.stderr) if settings.log_level in ("debug", "info") else None
+    logs = settings.log_level in ("debug", "info")
+    observers = Observers([metrics, RequestLog(sys.stderr)] if logs else [metrics])
     routers = (operations_router(registry), samples_router(registry), reports_router(), models_router(registry))
     every = (Family("/v1", routers, problem_json), *families)
 
@@ -51,28 +51,28 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             app.thin.fill(app.routes)
-            app.repository = repository_of(settings, registry, partial(BatchObserver, metrics))
+            app.repository = repository_of(settings, registry, observers=observers)
             await load_models(app)
         except Exception as error:
             app.failure = error
             raise
-        app.workers = Workers(settings.threads or available_cpus())
+        app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
         yield
         app.ready = False
         # Requests have had their time: no client is waiting for the remaining work.
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
-        app.workers.close()
-        if log:
-            log.flush()
+        app.threads.close()
+        observers.flush()
 
     app = Application(
         settings,
         metrics,
+        observers,
         failures.ErrorFormats(problem_json, {family.prefix: family.errors for family in every}),
         # Whatever is to hold for every request, thin routes included, is a layer here; the first is the outermost.
         layers=[
-            Middleware(RequestContext, metrics=metrics, log=log),
+            Middleware(RequestContext, observers=observers),
             Middleware(
                 Limits,
                 budget=BodyBudget(int(settings.max_memory_mb * 1_000_000)),
@@ -110,7 +110,3 @@ async def load_models(app: Application) -> bool:
     finally:  # some models may be new even where another one could not be loaded
         documentation.forget(app)
         app.metrics.serve(version.signature for version in app.repository.versions)
-
-
-def _call_later(seconds: float, callback: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_later(seconds, callback)

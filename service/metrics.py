@@ -1,27 +1,36 @@
-"""Prometheus metrics, and the observer that feeds them from a batcher."""
+"""Prometheus metrics, fed by events of requests, calls and batches."""
 
 import contextlib
+import functools
+import typing
+from collections import Counter as Counts
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.inference.queue import DropReason
+from service.inference.observers import BatchRan, DropReason, ItemsDropped
+from service.inference.scope import CallScope
+from service.stack.context import RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # Labels of what is measured of a loaded version.
 _VERSION = ("model", "version")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Metrics:
-    """Every metric of one application, in a registry of its own (so that tests can have several).
+    """An observer that keeps every metric of one application, in a registry of its own.
 
     Attributes:
-        exposed: what /metrics shows: this registry, unless several processes are to be shown as one.
+        exposed: what /metrics shows: this registry, unless several processes are shown as one.
     """
+
+    tensors = False
 
     def __init__(self) -> None:
         self.registry = self.exposed = registry = CollectorRegistry()
@@ -61,12 +70,48 @@ class Metrics:
             "quartet_event_loop_lag_seconds", "How late the event loop calls back, once a second",
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self.events_dropped = Gauge(
+            "quartet_events_dropped", "Events that observers missed since their buffer was full", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         self.device = Gauge(
             "quartet_model_info", "1 for the version that is served, on its device, with the graph that answers",
             ("model", "version", "device", "variant"), registry=registry,
             multiprocess_mode="livemax",
         )  # fmt: skip
         self._served: list[Mapping[str, str]] = []
+        # Resolving the labels of a metric costs more than counting.
+        cache = functools.lru_cache(maxsize=1024)
+        self._latency_of, self._decode_of = cache(self.latency.labels), cache(self.decode.labels)
+        self._size_of, self._queue_of = cache(self.batch_size.labels), cache(self.queue_time.labels)
+        self._inference_of = cache(self.inference.labels)
+
+    def observe(self, events: Sequence[Any]) -> None:
+        """See `service.inference.observers.Observer`."""
+        requests: Counts[tuple[str, str, int]] = Counts()
+        for event in events:
+            if type(event) is RequestEnded:
+                method = event.scope["method"]
+                route = event.route
+                requests[route, method if method in _METHODS else "other", event.status] += 1
+                self._latency_of(route).observe(event.seconds)
+                if "problem" in event.facts:
+                    self.refused.labels(route, event.facts["problem"]).inc()
+            elif type(event) is CallScope:
+                if event.decode_times:
+                    decode = self._decode_of(*event.leases[0].version.batcher.label)
+                    for seconds in event.decode_times:
+                        decode.observe(seconds)
+            elif type(event) is BatchRan:
+                self._size_of(*event.label).observe(len(event.queued))
+                self._inference_of(*event.label).observe(event.seconds)
+                queue_time = self._queue_of(*event.label)
+                for waited in event.queued:
+                    queue_time.observe(waited)
+            elif type(event) is ItemsDropped:
+                self.dropped.labels(*event.label, event.reason).inc(event.count)
+        for labels, count in requests.items():
+            self.requests.labels(*labels).inc(count)
 
     def serve(self, signatures: Iterable[Mapping[str, str]]) -> None:
         """Says what is served now: model, version, device and variant of each."""
@@ -82,33 +127,6 @@ class Metrics:
                 self.device.labels(**gone).set(0)
         for signature in served:
             self.device.labels(**signature).set(1)
+            for reason in typing.get_args(DropReason):  # counters are there from the start, at zero
+                self.dropped.labels(signature["model"], signature["version"], reason)
         self._served = served
-
-
-class BatchObserver:
-    """Counts the batches of a version of a model. Labels are resolved once, not for every batch."""
-
-    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
-        self._size = metrics.batch_size.labels(model, version)
-        self._queue = metrics.queue_time.labels(model, version)
-        self._inference = metrics.inference.labels(model, version)
-        self._prepared = metrics.decode.labels(model, version)
-        self._dropped = {
-            "abandoned": metrics.dropped.labels(model, version, "abandoned"),
-            "expired": metrics.dropped.labels(model, version, "expired"),
-        }
-
-    def prepared(self, seconds: float) -> None:
-        """See `service.inference.batcher.Observer`."""
-        self._prepared.observe(seconds)
-
-    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
-        """See `service.inference.batcher.Observer`."""
-        self._size.observe(size)
-        self._inference.observe(seconds)
-        for waited in queued:
-            self._queue.observe(waited)
-
-    def dropped(self, reason: DropReason, count: int) -> None:
-        """See `service.inference.batcher.Observer`."""
-        self._dropped[reason].inc(count)

@@ -2,10 +2,10 @@
 
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-from service.inference.batcher import Observer
 from service.inference.cuda import serving_device
+from service.inference.observers import Observers
 from service.inference.performance import Known
 from service.inference.repository import Repository
 from service.inference.tuning import machine_key, read_tuning
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 def repository_of(
     settings: Settings,
     registry: Registry,
-    observer: Callable[[str, str], Observer],
     *,
+    observers: Observers | None = None,
     only: Collection[str] = (),
     policy: Newest | None = None,
     patient: bool = False,
@@ -31,7 +31,7 @@ def repository_of(
     Args:
         settings: of the service.
         registry: the tasks of the models.
-        observer: makes the observer of a version's batcher, given the model's name and the version.
+        observers: are told of batches and drops.
         only: names of the models that are wanted; all, where there are none.
         policy: which versions are loaded and which of them answers.
         patient: whether calls wait however long it takes, instead of being refused.
@@ -58,7 +58,7 @@ def repository_of(
         max_queue=1_000_000_000 if patient else settings.max_queue,
         max_wait=math.inf if patient else settings.max_wait,
         gpu_memory_mb=settings.gpu_memory_mb,
-        observer=observer,
+        observers=observers,
         selection=Selection.parse(settings.variant),
         only=only,
         policy=policy,

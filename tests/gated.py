@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from service.inference.batcher import Batcher
-from service.inference.context import Context
-from service.inference.queue import DropReason, Queue, Submission
+from service.inference.observers import BatchRan, ItemsDropped, Observers
+from service.inference.queue import FairQueue, Submission
 from service.inference.scheduler import Scheduler
+from service.inference.scope import CallScope
 
 PATIENCE = 30  # seconds until a waiting test fails
 
@@ -42,13 +43,20 @@ class Gated:
         return [item for batch in self.batches for item in batch]
 
 
+def enqueue(batcher: Batcher, items: Sequence[Any], call: CallScope | None = None, **options: Any) -> Submission:
+    """Queues items of a new call, of an owner of its own unless the options name one."""
+    call = call or CallScope(**{"owner": object(), **options})
+    submission = batcher.submit(items, batcher.admission.admit(len(items), call))
+    submission.future.add_done_callback(lambda _: call.close())
+    return submission
+
+
 async def submit(
-    batcher: Batcher, items: Sequence[Any], context: Context | None = None, **options: Any
-) -> tuple[list[Any], Context]:
-    """The results of items, and the context with the times they took."""
-    context = context or Context(**options)
-    submission = batcher.submit(items, context)
-    return await submission.future, context
+    batcher: Batcher, items: Sequence[Any], call: CallScope | None = None, **options: Any
+) -> tuple[list[Any], CallScope]:
+    """The results of items, and the call with the times they took."""
+    submission = enqueue(batcher, items, call, **options)
+    return await submission.future, submission.call
 
 
 def rerun(batcher: Batcher, run: Callable[[list[Any]], Sequence[Any]]) -> None:
@@ -56,29 +64,26 @@ def rerun(batcher: Batcher, run: Callable[[list[Any]], Sequence[Any]]) -> None:
     if batcher._scheduler:
         batcher._scheduler.remove(batcher.flow)
     batcher._scheduler = scheduler = Scheduler(1, name="rerun")
-    batcher.flow.queue = Queue(batcher.max_batch, scheduler.lock)
+    batcher.flow.queue = batcher.admission.queue = FairQueue(scheduler.lock)
     batcher.flow.run, batcher.flow.run_on_one_core = run, None
     scheduler.add(batcher.flow)
 
 
-class Recorder:
-    """An observer that records its calls."""
+class Recorder(Observers):
+    """Records events at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.batches: list[tuple[int, list[float], float]] = []
         self.drops: dict[str, int] = {}
         self.dropped_any = asyncio.Event()
-        self.preparations: list[float] = []
 
-    def prepared(self, seconds: float) -> None:
-        self.preparations.append(seconds)
-
-    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
-        self.batches.append((size, list(queued), seconds))
-
-    def dropped(self, reason: DropReason, count: int) -> None:
-        self.drops[reason] = self.drops.get(reason, 0) + count
-        self.dropped_any.set()
+    def publish(self, event: Any) -> None:
+        if isinstance(event, BatchRan):
+            self.batches.append((len(event.queued), list(event.queued), event.seconds))
+        elif isinstance(event, ItemsDropped):
+            self.drops[event.reason] = self.drops.get(event.reason, 0) + event.count
+            self.dropped_any.set()
 
 
 @asynccontextmanager
@@ -87,7 +92,7 @@ async def batcher_of(
 ) -> AsyncIterator[tuple[Batcher, Recorder]]:
     """A batcher on a thread of its own, and what it reports."""
     recorder, scheduler = Recorder(), Scheduler(1)
-    batcher = Batcher(run, max_batch=max_batch, max_queue=max_queue, observer=recorder, scheduler=scheduler)
+    batcher = Batcher(run, max_batch=max_batch, max_queue=max_queue, observers=recorder, scheduler=scheduler)
     try:
         yield batcher, recorder
     finally:
@@ -96,10 +101,3 @@ async def batcher_of(
         async with asyncio.timeout(PATIENCE):
             await batcher.close()
             await scheduler.close()
-
-
-def enqueue(batcher: Batcher, items: Sequence[Any], **options: Any) -> Submission:
-    """Queues all items of a new call."""
-    context = Context(**options)
-    context.single = len(items) == 1
-    return batcher.submit(items, context)

@@ -55,6 +55,7 @@ def _check_models(request: Request) -> None:
 async def metrics(request: Request) -> Response:
     """Requests, latency, batches, queues, refusals and devices, in Prometheus' text format or OpenMetrics."""
     app = request.app
+    app.observers.flush()
     app.measure_queues()
     accept = request.headers.get("accept", "")
     try:
@@ -66,4 +67,4 @@ async def metrics(request: Request) -> Response:
 async def _expose(app: Application, accept: str) -> Response:
     encode, media_type = choose_encoder(accept)
     # Adding up what several processes have counted takes tens of milliseconds.
-    return Response(await app.workers.run(encode, app.metrics.exposed), media_type=media_type)
+    return Response(await app.threads.run(encode, app.metrics.exposed), media_type=media_type)

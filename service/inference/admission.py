@@ -1,232 +1,196 @@
-"""Admission to one model's queue: which calls may wait, which are refused, and when those should be retried."""
+"""Admission to one model's queue: which calls may wait, which are refused, and when those should retry."""
 
 import asyncio
 import math
 import random
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 from service.errors import Draining, Overloaded
-from service.inference.context import Context
 from service.inference.scheduler import Flow, Scheduler
 
-# Retries are spaced by so many times what the model would need for them.
-_SPACING = 2.0
-# The longest wait that a refusal asks for, in seconds.
-MAX_RETRY_AFTER = 30.0
-# Refused callers that are remembered with the time of their retry.
-_MAX_RETRIES = 4096
-# A wait so short needs no thought.
+if TYPE_CHECKING:
+    from service.inference.scope import CallScope
+
+# Bounds of Retry-After in seconds.
+MIN_RETRY_AFTER, MAX_RETRY_AFTER = 1.0, 30.0
+# Retries are spread so that they ask for at most this share of what the model can do.
+_RETRY_SHARE = 0.5
+# Refused owners that are remembered, and for how long after the time of their retry.
+_MAX_REFUSED = 4096
+_LATE_SECONDS = 10.0
+# Share of each bound that is left to owners who retry at the time they were given.
+_KEPT_FOR_RETRIES = 0.1
+# Below this estimate of the wait, the other bounds are not looked at.
 _NEGLIGIBLE_SECONDS = 0.005
-# A call is admitted with all its items up to two batches or so many; those after them wait for room.
-_COUNTED = 16
-# So long is room kept for a call whose body has not come yet.
+# How long a call counts while its large body is read.
 _READING_SECONDS = 2.0
+
+
+class Reservation:
+    """Room in a queue for the items of one call.
+
+    Args:
+        admission: that granted it.
+        call: that is going to submit the items.
+        held: the most items that it may have in the queue or in batches at a time.
+    """
+
+    __slots__ = ("_admission", "backlog", "call", "held")
+
+    def __init__(self, admission: "Admission", call: "CallScope", held: int) -> None:
+        self._admission = admission
+        self.backlog = admission.queue.hold(call, held)
+        self.call = call
+        self.held = held
+        admission.held += held
+
+    def shrink(self, held: int) -> None:
+        """Releases what exceeds `held` items."""
+        surplus = self.held - held
+        if surplus > 0:
+            self.held = held
+            self._admission.held -= surplus
+            self._admission.queue.release(self.backlog, surplus)
+
+    def release(self) -> None:
+        """Releases all of it."""
+        self.shrink(0)
 
 
 class Admission:
     """Bounds what waits for a model, in items and in seconds of work.
 
     Args:
-        flow: the model's queue and what its items cost.
-        scheduler: that runs its batches, for what other models take of the device; None where it has none.
-        max_queue: the most items that wait; more are refused.
-        max_wait: seconds of work that may wait; a call that would wait for longer is refused.
-        cores: of the CPU, on which inputs are turned into items.
+        flow: the model's queue, and what its items cost.
+        scheduler: runs its batches, and those of other models on the device; None if the model has none.
+        max_queue: the most items of admitted calls. An owner may hold as many as are left (dynamic thresholds;
+            Choudhury and Hahne 1998), so there is room for a small call of a new owner.
+        max_wait: seconds that a call may wait for its turn.
+        max_held: the most items of one call that are in the queue or in batches at a time.
+        cores: of the CPU, on which inputs become items.
 
     Attributes:
         closed: whether nothing is admitted any more.
+        held: items of admitted calls that have not been answered.
     """
 
-    def __init__(self, flow: Flow, scheduler: Scheduler | None, max_queue: int, max_wait: float, cores: int) -> None:
+    def __init__(
+        self, flow: Flow, scheduler: Scheduler | None, max_queue: int, max_wait: float, max_held: int, cores: int
+    ) -> None:
         self._flow = flow
+        self.queue = flow.queue
         self._scheduler = scheduler
         self._max_queue = max_queue
         self._max_wait = max_wait
-        self._counted = max(2 * flow.max_batch, _COUNTED)
+        self._max_held = max_held
         self._negligible = min(_NEGLIGIBLE_SECONDS, max_wait / 4)
-        self.closed = False
-        # What turning an input into an item costs, while all cores do it.
         self._cores = cores
         self._seconds_to_prepare = 0.0
-        # Items that admitted calls are going to submit; those of calls that have one.
-        self._reserved = self._reserved_lone = 0
-        # Items of calls whose bodies are being read, and since when.
-        self._unread = 0
-        self._reading: deque[tuple[float, Context]] = deque()
-        # When the next retry may be due, and when those are due that have not come yet, by their owners.
-        self._next_retry = 0.0
-        self._retries: OrderedDict[Hashable, float] = OrderedDict()
-        self._items_per_call = 1.0  # of calls whose bodies have not come
+        self._reading = 0
+        self._refused: OrderedDict[Hashable, float] = OrderedDict()  # when these owners should retry
+        self.closed = False
+        self.held = 0
 
     def prepared(self, busy: float) -> None:
-        """Learns what an item costs before it is queued: a core was busy with it for so many seconds."""
+        """Updates the cost of turning an input into an item; a core was busy for `busy` seconds."""
         before = self._seconds_to_prepare
         self._seconds_to_prepare = before + (busy / self._cores - before) * (0.1 if before else 1.0)
 
-    def admit(self, count: int, context: Context) -> None:
-        """Reserves room for the items of a call, before the work of making them.
-
-        It is kept until they are submitted; whoever began the call releases what is left. Of a long call not all items
-        are counted: the later ones wait for room.
+    def admit(self, count: int, call: "CallScope") -> Reservation:
+        """Reserves room for a call, before the work of making its items.
 
         Args:
             count: all items of the call.
-            context: of the call; `single` is set.
+            call: keeps the reservation until it has ended.
 
         Raises:
-            Overloaded: the queue is full, or the wait would last longer than it may, or beyond the deadline.
+            Overloaded: the queue is full, or the call would wait for longer than it may.
             Draining: nothing is admitted any more.
-            DeadlineExceeded: the call has gone without progress for too long already.
+            DeadlineExceeded: the deadline has passed.
         """
-        if context.unread:
-            self._end_reading(context)
-        counted = min(count, self._counted)
-        if not context.single:
-            self._items_per_call += (counted - self._items_per_call) * 0.05
-        if context.single != (count == 1):
-            self.release(context)
-            context.single = not context.single
-        if counted > context.reserved or self.closed:
-            self._check(counted, context)
-            self._reserve(counted, context)
+        self._end_reading(call)
+        held = min(count, self._max_held)
+        self._check(held, call, self.held)
+        reservation = Reservation(self, call, held)
+        call.reservations.append(reservation)
+        return reservation
 
-    def take(self, count: int, context: Context) -> None:
-        """Gives the room of items over to the queue, into which they go now.
-
-        Raises:
-            Overloaded: no room was kept for them, and there is none; as `admit`.
-            Draining: likewise.
-        """
-        if count > context.reserved or self.closed:
-            self._check(count, context)
-            self._reserve(count, context)
-        self._reserve(context.reserved - count, context)
-
-    def admit_unread(self, context: Context, small: bool) -> None:
-        """Makes sure of room for a call whose items have not been counted yet: for as many as calls have of late.
-
-        Where the body is large, room is kept for a while against others with a large body. Whoever's body is there
-        already goes first: a client that sends slowly keeps nobody out.
+    def expect(self, call: "CallScope", *, at_once: bool) -> None:
+        """Refuses a call before its body is read if there is no room for a single item.
 
         Args:
-            context: of the call.
-            small: whether its body comes at once, as a rule.
+            call: whose body is going to be read.
+            at_once: whether the body is small enough to have arrived with its head. Otherwise the call counts for a
+                limited time, against others of which the same is true. It never counts against calls whose bodies have
+                arrived: clients that send slowly keep nobody out.
 
         Raises:
             Overloaded: as `admit`.
-            Draining: likewise.
+            Draining: as `admit`.
         """
-        count = 1 if context.single else math.ceil(self._items_per_call)
-        self._check(count, context, 0 if small else self._unread)
-        context.admitted = True
-        if small:
+        if at_once:
+            self._check(1, call, self.held)
             return
-        context.unread = count
-        self._unread += count
-        if not self._reading:
-            asyncio.get_running_loop().call_later(_READING_SECONDS, self._let_go)
-        self._reading.append((time.monotonic(), context))
+        self._check(1, call, self.held + self._reading)
+        call.reading = True
+        self._reading += 1
+        asyncio.get_running_loop().call_later(_READING_SECONDS, self._end_reading, call)
 
-    def _end_reading(self, context: Context) -> None:
-        self._unread -= context.unread
-        context.unread = 0
+    def _end_reading(self, call: "CallScope") -> None:
+        if call.reading:
+            call.reading = False
+            self._reading -= 1
 
-    def _let_go(self) -> None:
-        """Gives back the room of calls whose bodies take long."""
-        long_ago = time.monotonic() - _READING_SECONDS
-        while self._reading and (self._reading[0][0] <= long_ago or not self._reading[0][1].unread):
-            self._end_reading(self._reading.popleft()[1])
-        if self._reading:
-            asyncio.get_running_loop().call_later(_READING_SECONDS / 4, self._let_go)
-
-    def release(self, context: Context) -> None:
-        """Gives back the room of items that the call will not submit."""
-        if context.unread:
-            self._end_reading(context)
-        if context.reserved:
-            self._reserve(0, context)
-
-    def _check(self, count: int, context: Context, unread: int = 0) -> None:
-        """Makes sure of room for `count` items, beside what is queued and reserved, and `unread` items."""
+    def _check(self, count: int, call: "CallScope", held: int) -> None:
+        """Makes sure of room for `count` items beside `held` ones."""
         if self.closed:
             raise Draining("The server is shutting down: send the request to another one.")
-        flow = self._flow
-        queue = flow.queue
-        queued, reserved = len(queue), self._reserved - context.reserved + unread
-        full = queued + reserved + count > self._max_queue
-        # Far from every bound, as nearly always: what follows costs more than a small network.
-        each = flow.seconds_per_item + self._seconds_to_prepare
-        if not full and (queued + reserved + flow.in_flight) * each < self._negligible:
+        flow, queue = self._flow, self.queue
+        wanted = count + queue.held_by(call.owner)
+        fits = wanted <= self._max_queue - held
+        if fits and held * (flow.seconds_per_item + self._seconds_to_prepare) < self._negligible:
             return
-        if context.single:
-            # Half of each batch is for such items.
-            queued = min(queued, 2 * len(queue.lone))
-            reserved = min(reserved, 2 * (self._reserved_lone - context.reserved) + unread)
-        wait = (queued + reserved + flow.in_flight) * flow.seconds_per_item + reserved * self._seconds_to_prepare
-        left = min(self._max_wait, context.deadline - time.monotonic())
-        # Each of the others gets as long as this one at the most, so nearly always they need not be added up.
+        ahead = min(held, queue.ahead(call, count) + flow.in_flight)
+        unprepared = min(ahead, max(0, held - len(queue) - flow.in_flight))
+        wait = ahead * flow.seconds_per_item + unprepared * self._seconds_to_prepare
+        left = min(self._max_wait, call.deadline - time.monotonic())
+        # Each of the others gets at most as long as this model, so they rarely need to be added up.
         if self._scheduler and wait * self._scheduler.models > left / 2:
             wait += self._scheduler.seconds_for_others(flow, wait)
         if left <= 0:
-            context.check()
-        if full:
-            why = f"{len(queue)} items wait already and at most {self._max_queue} may"
-            raise self._refusal(why, wait - left, count, context)
-        if wait > left:
-            why = f"The wait would be about {wait:.1f} s, longer than the {left:.1f} s that this request may wait"
-            raise self._refusal(why, wait - left, count, context)
-        filled = max(wait / left, (queued + reserved) / self._max_queue)
-        if filled > 0.5 and not context.admitted and not context.reserved and not context.next_round:
-            self._ration(filled, wait, count, context)
-
-    def _ration(self, filled: float, wait: float, count: int, context: Context) -> None:
-        """Decides about a new call near a bound.
-
-        Callers that retry when they were asked to are let in, those that retry sooner are not, and of the others chance
-        picks some (random early detection; Floyd and Jacobson 1993). Otherwise callers that retry at once would take
-        all the room that becomes free.
-        """
-        due = self._retries.get(context.owner)
-        if due is None:
-            # None of them get the last tenth of the room.
-            if random.random() < (filled - 0.5) / 0.4:  # noqa: S311 - chance, no secret
-                why = f"Others wait for {wait:.1f} s already, and not all requests can be let in"
-                raise self._refusal(why, 0.0, count, context)
-        elif due > time.monotonic():
-            raise self._refusal("This client was asked to retry later", 0.0, count, context)
-        else:
-            del self._retries[context.owner]
-
-    def _reserve(self, count: int, context: Context) -> None:
-        """Makes `count` the number of items that room is kept for."""
-        more = count - context.reserved
-        self._reserved += more
-        if context.single:
-            self._reserved_lone += more
-        context.reserved = count
-
-    def _refusal(self, why: str, seconds: float, count: int, context: Context) -> Overloaded:
-        """A refusal of `count` items that says when to retry: in `seconds` at the earliest, each call at another time.
-
-        A caller that comes too early is told the same time again, and one that came in time does not queue up anew.
-        """
+            call.check()
+        filled = max(wait / left, (wanted + held) / self._max_queue) if fits else math.inf
         now = time.monotonic()
-        due = self._retries.get(context.owner)
-        early = due is not None and due > now
-        if due is not None and not early:
-            due = self._retries[context.owner] = now + min(max(1.0, seconds), MAX_RETRY_AFTER)
-        elif due is None:
-            due = max(self._next_retry, now + max(0.0, seconds))
-            after = due + _SPACING * count * (self._flow.seconds_per_item + self._seconds_to_prepare)
-            if after <= now + MAX_RETRY_AFTER:
-                self._next_retry = after
-            else:  # more than can be told apart by then
-                due = now + random.uniform(MAX_RETRY_AFTER / 2, MAX_RETRY_AFTER)  # noqa: S311 - chance, no secret
-            if context.owner is not None:
-                self._retries[context.owner] = due
-                self._retries.move_to_end(context.owner)
-                if len(self._retries) > _MAX_RETRIES:
-                    self._retries.popitem(last=False)
-        return Overloaded(f"{why}: try again later.", retry_after=due - now, early=early)
+        due = self._refused.get(call.owner, math.inf)
+        if filled <= (1.0 if due <= now else 1.0 - _KEPT_FOR_RETRIES):
+            self._refused.pop(call.owner, None)
+            return
+        if now < due < math.inf:
+            raise Overloaded("This client was asked to retry later.", retry_after=due - now, early=True)
+        if fits:
+            why = f"The wait would be about {wait:.1f} s, and this request may wait for {left:.1f} s"
+        else:
+            why = f"{held} items wait already, and at most {self._max_queue} may"
+        seconds = wait - left if due <= now else self._retry_after(wait, count, now)
+        seconds = min(MAX_RETRY_AFTER, max(MIN_RETRY_AFTER, seconds))
+        if call.owner is not None:
+            self._refused[call.owner] = now + seconds
+            self._refused.move_to_end(call.owner)
+            if len(self._refused) > _MAX_REFUSED:
+                self._refused.popitem(last=False)
+        raise Overloaded(f"{why}: try again later.", retry_after=seconds)
+
+    def _retry_after(self, wait: float, count: int, now: float) -> float:
+        """Seconds after which an owner that is refused for the first time should retry.
+
+        The wait, what other refused owners are going to ask for before, and jitter.
+        """
+        while self._refused and next(iter(self._refused.values())) < now - _LATE_SECONDS:
+            self._refused.popitem(last=False)
+        each = count * (self._flow.seconds_per_item + self._seconds_to_prepare)
+        seconds = wait + len(self._refused) * each / _RETRY_SHARE * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        # Beyond the longest wait, owners cannot be told apart by time.
+        return seconds if seconds <= MAX_RETRY_AFTER else random.uniform(MAX_RETRY_AFTER / 2, MAX_RETRY_AFTER)  # noqa: S311

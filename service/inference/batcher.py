@@ -6,63 +6,43 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
-from service.inference.admission import Admission
-from service.inference.context import Context
-from service.inference.queue import DropReason, Queue, Submission
+from service.inference.admission import Admission, Reservation
+from service.inference.observers import BatchRan, DropReason, ItemsDropped, Observers
+from service.inference.queue import BACKGROUND, FairQueue, Submission
 from service.inference.scheduler import Batch, Flow, Run, Scheduler
+from service.inference.scope import CallScope
 
 logger = logging.getLogger(__name__)
 
-# How often waiting calls are looked after: a timer for each would cost a fast call more than its share of a batch.
+# How often deadlines and cancellations are looked at; a timer for each call would cost more than its share of a batch.
 _SWEEP_SECONDS = 0.05
-# A call that takes longer has its client watched, which takes a task of its own.
+# After this time the client of a call is watched, which takes a task of its own.
 _SLOW_SECONDS = 0.1
+# A call has at least this many items in the queue or in batches, so that small batches do not slow it down.
+_MIN_HELD = 16
 # After this many consecutive failed batches the model itself is suspected.
 _FAILURES = 10
-
-
-class Observer(Protocol):
-    """Receives a model's metrics; called on the event loop."""
-
-    def prepared(self, seconds: float) -> None:
-        """An input was turned into an item in `seconds`."""
-
-    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None:
-        """`size` items ran in `seconds`, having waited `queued` seconds each."""
-
-    def dropped(self, reason: DropReason, count: int) -> None:
-        """`count` items left the queue without being run."""
-
-
-class NullObserver:
-    """An observer that keeps no metrics."""
-
-    def prepared(self, seconds: float) -> None: ...
-
-    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None: ...
-
-    def dropped(self, reason: DropReason, count: int) -> None: ...
 
 
 class Batcher:
     """Groups the items of many calls into batches for one model.
 
     Args:
-        run: runs a batch. If it raises, the batch is halved until the item at fault stands alone, so only that item
-            fails.
+        run: runs a batch; if it raises, only the faulty items fail.
+        label: name and version of the model, for observers.
         max_batch: the most items in a batch.
-        max_queue: the most items that wait; more are refused.
-        max_wait: seconds of work that may wait; a call that would wait for longer is refused.
-        observer: receives metrics of batches and drops.
-        scheduler: runs the batches; None: they run on the event loop itself, between its other callbacks. That is for
-            models whose largest batch takes less time than a hand-over to a thread and back.
+        max_queue: the most items that wait.
+        max_wait: seconds that a call may wait.
+        scheduler: runs the batches; None: they run on the event loop, between its other callbacks. That is for models
+            whose largest batch takes less time than handing it over to a thread.
+        observers: are told of batches and drops.
         run_on_one_core: like `run`, on a single core, for batches side by side.
-        seconds_per_item: what an item costs, as far as it is known beforehand.
-        cores: of the CPU, on which inputs are turned into items.
-        probe: an item that the model is known to be good at; tells a broken model from bad items.
+        seconds_per_item: the cost of an item, as measured beforehand.
+        cores: of the CPU, on which inputs become items.
+        probe: an item that the model is known to answer; tells a broken model from bad items.
     """
 
     def __init__(
@@ -71,70 +51,59 @@ class Batcher:
         *,
         max_batch: int,
         max_queue: int,
-        observer: Observer,
         scheduler: Scheduler | None,
+        label: tuple[str, str] = ("", ""),
         max_wait: float = math.inf,
+        observers: Observers | None = None,
         run_on_one_core: Run | None = None,
         seconds_per_item: float = 0.0,
         cores: int = 1,
         probe: Any = None,
     ) -> None:
         self.max_batch = max_batch
-        self.observer = observer
+        self.label = label
+        self._observers = observers or Observers()
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
-        queue = Queue(max_batch, scheduler.lock if scheduler else contextlib.nullcontext())
+        queue = FairQueue(scheduler.lock if scheduler else contextlib.nullcontext())
         self.flow = Flow(queue, max_batch, run, run_on_one_core, self._deliver, self._dropped, seconds_per_item)
+        # Batches of one call that keep the device busy: two, or as many as give each core something to do.
+        busy = scheduler.threads if scheduler and run_on_one_core else 1
+        self.in_flight = max(2, math.ceil(3 * busy / max_batch))
+        self.admission = Admission(
+            self.flow, scheduler, max_queue, max_wait, max(self.in_flight * max_batch, _MIN_HELD), cores
+        )
         self._waiting: set[Submission] = set()
-        self._sweeping = False
-        self._waking = False
+        self._sweeping = self._waking = False
         self._drained = asyncio.Event()
         self._failed_batches = 0
         self._probe = probe
         self._probing = self._broken = False
-        self.admission = Admission(self.flow, scheduler, max_queue, max_wait, cores)
         if scheduler:
             scheduler.add(self.flow)
-
-    @property
-    def in_flight(self) -> int:
-        """How many batches of one call keep the device busy: two, or as many as give each core something to do."""
-        cores = self._scheduler.threads if self._scheduler and self.flow.run_on_one_core else 1
-        return max(2, math.ceil(3 * cores / self.max_batch))
 
     @property
     def depth(self) -> int:
         """Items that wait."""
         return len(self.flow.queue)
 
-    def prepared(self, seconds: float, busy: float) -> None:
-        """An input was turned into an item in `seconds`, for which a core was busy for `busy`."""
-        self.observer.prepared(seconds)
-        self.admission.prepared(busy)
+    def submit(self, items: Sequence[Any], reservation: Reservation) -> Submission:
+        """Queues items of a call that was admitted; the `future` of the submission gets their results, in order.
 
-    def submit(self, items: Sequence[Any], context: Context) -> Submission:
-        """Queues items to be run; the returned submission's `future` gets their results, in order.
-
-        The future raises `DeadlineExceeded` once the context's deadline has passed, `Abandoned` when the context is
+        The future raises `DeadlineExceeded` once the deadline of the call has passed, `Abandoned` when the call is
         cancelled, and `InferenceFailed` if an item made the model fail; its `index` is the item's.
 
         Args:
             items: at least one; they may end up in different batches.
-            context: of the call.
-
-        Raises:
-            Overloaded: no room was kept for them, and the queue is full, or the wait would last longer than it may,
-                or beyond the deadline.
-            Draining: the batcher is closed.
+            reservation: from `admission.admit`.
         """
         count = len(items)
-        self.admission.take(count, context)
-        submission = Submission(self._loop.create_future(), [None] * count, count, time.monotonic(), context)
+        submission = Submission(reservation.call, self._loop.create_future(), [None] * count, count, time.monotonic())
         self._waiting.add(submission)
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-        self.flow.queue.push(submission, items)
+        self.flow.queue.push(reservation.backlog, submission, items)
         if not self._waking:
             # After whatever else the loop has ready now: requests that came together share a batch.
             self._waking = True
@@ -154,7 +123,7 @@ class Batcher:
         return None
 
     async def close(self, timeout: float | None = None) -> None:
-        """Refuses new items and finishes those accepted; gives up on a model that hangs after `timeout` seconds."""
+        """Refuses new calls and finishes those accepted; gives up on a model that hangs after `timeout` seconds."""
         if self.admission.closed:
             return
         self.admission.closed = True
@@ -174,7 +143,7 @@ class Batcher:
             self._run_here()
 
     def _run_here(self) -> None:
-        """Runs one batch on the event loop; what is left waits until the loop has done what else is ready."""
+        """Runs one batch on the event loop; the rest waits until the loop has done what else is ready."""
         flow = self.flow
         entries, dropped = flow.queue.pop(self.max_batch)
         self._dropped(dropped)
@@ -188,22 +157,21 @@ class Batcher:
             self._loop.call_soon(self._wake)
 
     def _sweep(self) -> None:
-        """Ends the calls whose time is up, and lets those know that wait for long."""
+        """Ends calls that are over, and reports those that are slow."""
         now = time.monotonic()
         ended = False
         try:
             for submission in list(self._waiting):
-                context = submission.context
-                if not submission.over and now < context.deadline:
+                call = submission.call
+                if not submission.over and now < call.deadline:
                     if now - submission.submitted >= _SLOW_SECONDS:
-                        context.slow()
+                        call.slow()
                     continue
                 ended = True
                 self._waiting.discard(submission)
                 try:
-                    context.check()
+                    call.check()
                 except (Abandoned, DeadlineExceeded) as error:
-                    submission.expired = isinstance(error, DeadlineExceeded) and not submission.future.done()
                     submission.fail(error)
             if ended:
                 self._dropped(self.flow.queue.purge())
@@ -215,31 +183,31 @@ class Batcher:
 
     def _dropped(self, counts: Mapping[DropReason, int]) -> None:
         for reason, count in counts.items():
-            self.observer.dropped(reason, count)
+            self._observers.publish(ItemsDropped(self.label, reason, count))
 
     def _deliver(self, batch: Batch) -> None:
         """Answers the calls whose last items were in a batch."""
-        queued = []
         self._note_failure(all(isinstance(result, Exception) for result in batch.results))
-        for (_, _, _, submission, index, _), result in zip(batch.entries, batch.results, strict=True):
+        queued = []
+        for (submission, index, _), result in zip(batch.entries, batch.results, strict=True):
             waited = batch.started - submission.submitted
             queued.append(waited)
-            context = submission.context
-            if waited > context.queue_seconds:
-                context.queue_seconds = waited
-            if batch.seconds > context.inference_seconds:
-                context.inference_seconds = batch.seconds
+            call = submission.call
+            if waited > call.queue_seconds:
+                call.queue_seconds = waited
+            if batch.seconds > call.inference_seconds:
+                call.inference_seconds = batch.seconds
             submission.results[index] = result
             submission.missing -= 1
             if submission.missing == 0:
                 self._waiting.discard(submission)
                 if not submission.future.done():
-                    self._answer(submission)
-        self.observer.batch(len(batch.entries), queued, batch.seconds)
+                    _answer(submission)
+        self._observers.publish(BatchRan(self.label, queued, batch.seconds))
         self._check_drained()
 
     def _note_failure(self, failed: bool) -> None:
-        """Counts batches in a row that failed whole; asks the model about an item it is known to be good at."""
+        """Counts consecutive batches that failed whole; probes the model after some of them."""
         if not failed:
             self._failed_batches = 0
             self._broken = False
@@ -250,12 +218,15 @@ class Batcher:
         if self._probe is None:
             self._broken = True
             return
-        logger.warning("the last %d batches failed whole: the model is tested with an input of its own", _FAILURES)
+        logger.warning("the last %d batches failed whole: the model is probed with an input of its own", _FAILURES)
+        call = CallScope(owner=BACKGROUND)
         with contextlib.suppress(Overloaded):  # after the next failure, then
-            self.submit([self._probe], Context(priority=-1)).future.add_done_callback(self._probed)
+            reservation = self.admission.admit(1, call)
             self._probing = True
+            self.submit([self._probe], reservation).future.add_done_callback(lambda answer: self._probed(answer, call))
 
-    def _probed(self, answer: asyncio.Future[list[Any]]) -> None:
+    def _probed(self, answer: asyncio.Future[list[Any]], call: CallScope) -> None:
+        call.close()
         self._probing = False
         self._broken = answer.exception() is not None
 
@@ -263,12 +234,12 @@ class Batcher:
         if self.admission.closed and not self._waiting and not self.flow.in_flight:
             self._drained.set()
 
-    @staticmethod
-    def _answer(submission: Submission) -> None:
-        for index, result in enumerate(submission.results):
-            if isinstance(result, Exception):
-                error = InferenceFailed(f"The model failed on this input: {result}", index=index)
-                error.__cause__ = result
-                submission.fail(error)
-                return
-        submission.future.set_result(submission.results)
+
+def _answer(submission: Submission) -> None:
+    for index, result in enumerate(submission.results):
+        if isinstance(result, Exception):
+            error = InferenceFailed(f"The model failed on this input: {result}", index=index)
+            error.__cause__ = result
+            submission.fail(error)
+            return
+    submission.future.set_result(submission.results)

@@ -1,119 +1,89 @@
-"""The one way in: every caller's items go through a model here, whether it answers at once or streams."""
+"""The one way in: items of every caller go through a model here, whether it answers at once or streams."""
 
-import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from service.errors import Abandoned, InferenceFailed, Overloaded
-from service.inference.context import Context
-from service.inference.queue import Submission
-from service.inference.repository import Version
+from service.errors import Abandoned, InferenceFailed
 
-# The items from one index up to another; called in order, once for each batch.
+if TYPE_CHECKING:
+    from service.inference.queue import Submission
+    from service.inference.repository import Version
+    from service.inference.scope import CallScope
+
+# Makes the items from one index up to another; called in order, once for each batch.
 Make = Callable[[int, int], Awaitable[Sequence[Any]]]
 
 
-async def infer(version: Version, count: int, make: Make, context: Context) -> AsyncGenerator[list[Any], None]:
-    """Carries items through a model, a batch's worth at a time.
+async def infer(version: "Version", count: int, make: Make, call: "CallScope") -> AsyncGenerator[list[Any], None]:
+    """Runs items through a model, a batch's worth at a time.
 
-    The next batch is made while the last one runs, and no more are in flight than keep the device busy. A call whose
-    first batch finds the queue full is refused, at no loss; one that has begun waits for room. What is in flight when
-    the generator is closed is given up.
+    The next batch is made while the last one runs, and no more are in flight than keep the device busy. When the
+    generator is closed, what is in flight is given up.
 
     Args:
-        version: of the model; the caller holds a lease on it.
+        version: leased by the call.
         count: how many items there are, at least one.
         make: makes them.
-        context: of the call.
+        call: whose items they are.
 
     Yields:
         The results of the next items, in order: for each a tuple with its row of every output of the graph.
 
     Raises:
-        Overloaded: there is no room for the first items, or there was none for later ones until the deadline.
+        Overloaded: there is no room for the call, or it could not be answered in time.
         DeadlineExceeded: the call went without progress for too long.
         Abandoned: the call was cancelled.
-        InferenceFailed: the model failed on an item; `index` tells which.
+        InferenceFailed: the model failed on an item; `index` says which.
         Draining: the server is shutting down.
     """
     batcher = version.batcher
-    size = batcher.max_batch
-    batcher.admission.admit(count, context)
-    pending: deque[tuple[int, Submission]] = deque()
-    items: Sequence[Any] | None = None
+    reservation = batcher.admission.admit(count, call)
+    pending: deque[tuple[int, Sequence[Any], Submission]] = deque()
     start = 0
     try:
         while start < count or pending:
             if start < count and len(pending) < batcher.in_flight:
-                if items is None:
-                    items = await make(start, min(start + size, count))
-                try:
-                    submission = batcher.submit(items, context)
-                except Overloaded as refusal:
-                    if start == 0:
-                        raise
-                    if not pending:
-                        await _backoff(refusal, context)
-                        continue
-                else:
-                    pending.append((start, submission))
-                    start, items = start + len(items), None
-                    continue
-            yield await _next(pending, context)
-            # Time that the consumer spent is not counted.
-            context.progressed()
+                items = await make(start, min(start + batcher.max_batch, count))
+                call.check()
+                pending.append((start, items, batcher.submit(items, reservation)))
+                start += len(items)
+                continue
+            first, items, submission = pending[0]
+            try:
+                results = await submission.future
+            except InferenceFailed as error:
+                error.index = first + (error.index or 0)
+                raise
+            pending.popleft()
+            reservation.shrink(count - first - len(items))
+            call.record(items, results)
+            call.progressed()
+            yield results
+            call.progressed()  # the time that the consumer took does not count
     finally:
-        batcher.admission.release(context)
-        for _, submission in pending:
-            submission.abandon()
+        for _, _, submission in pending:
+            submission.fail(Abandoned())
+        reservation.release()
 
 
-async def infer_all(version: Version, count: int, make: Make, context: Context) -> list[Any]:
+async def infer_all(version: "Version", count: int, make: Make, call: "CallScope") -> list[Any]:
     """The results of all items, in order; see `infer`."""
     batcher = version.batcher
     if count <= batcher.max_batch:
         # Nearly every call is of one batch, and an asynchronous generator costs more than the rest of this function.
-        batcher.admission.admit(count, context)
+        reservation = batcher.admission.admit(count, call)
         submission = None
         try:
-            submission = batcher.submit(await make(0, count), context)
-            return await submission.future
+            items = await make(0, count)
+            submission = batcher.submit(items, reservation)
+            results = await submission.future
         finally:
-            if submission is None:
-                batcher.admission.release(context)
-            else:
-                submission.abandon()
-    async with aclosing(infer(version, count, make, context)) as parts:
+            if submission is not None:
+                submission.fail(Abandoned())
+            reservation.release()
+        call.record(items, results)
+        return results
+    async with aclosing(infer(version, count, make, call)) as parts:
         return [result async for part in parts for result in part]
-
-
-async def _next(pending: deque[tuple[int, Submission]], context: Context) -> list[Any]:
-    """The results of the batch's worth that has waited longest."""
-    start, submission = pending[0]
-    try:
-        results = await submission.future
-    except InferenceFailed as error:
-        error.index = start + (error.index or 0)
-        raise
-    pending.popleft()
-    context.progressed()
-    return results
-
-
-async def _backoff(refusal: Overloaded, context: Context) -> None:
-    """Waits before the queue is asked for room once more.
-
-    Raises:
-        Abandoned: the call was cancelled.
-        Overloaded: `refusal`, once the deadline has passed.
-    """
-    context.slow()
-    if context.cancelled:
-        raise Abandoned
-    left = context.deadline - time.monotonic()
-    if left <= 0:
-        raise refusal
-    await asyncio.sleep(min(left, 1.0, max(0.01, refusal.retry_after or 0.0)))

@@ -1,22 +1,27 @@
-"""A model's queue of pending items, which come from many calls."""
+"""A model's queue of pending items, shared fairly between the owners of the calls.
+
+Owners take turns (deficit round robin; Shreedhar and Varghese 1996): in each round an owner may put as many items into
+batches as its weight says, so nobody waits behind the large calls or the many calls of another. Within an owner, items
+leave in the order in which they came.
+"""
 
 import asyncio
-import heapq
-import itertools
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from service.errors import Abandoned
-from service.inference.context import Context
+from service.errors import DeadlineExceeded
+from service.inference.observers import DropReason
 
-DropReason = Literal["abandoned", "expired"]
+if TYPE_CHECKING:
+    from service.inference.scope import CallScope
 
-# The share of each batch that is kept for calls of low priority while others wait.
-_BACKGROUND_SHARE = 1 / 3
+# The owner of explanations, self-checks, shadow traffic and other work that may be late.
+BACKGROUND = "background work"
+# The turn of background work, in relation to those of all others together.
+_BACKGROUND_WEIGHT = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -24,132 +29,164 @@ class Submission:
     """Items of one call that are answered together.
 
     Attributes:
+        call: that they belong to.
         future: gets their results, in order.
         results: those that are there.
         missing: how many are not.
-        submitted: when they were queued, on the monotonic clock.
-        context: of the call.
-        expired: whether the deadline passed before they were answered.
+        submitted: monotonic time.
     """
 
+    call: "CallScope"
     future: asyncio.Future[list[Any]]
     results: list[Any]
     missing: int
     submitted: float
-    context: Context
-    expired: bool = False
 
     @property
     def over(self) -> bool:
         """Whether nobody waits for the items any more."""
-        return self.context.cancelled or self.future.done()
+        return self.call.cancelled or self.future.done()
 
     def fail(self, error: Exception) -> None:
-        """Ends the wait with an error; asyncio does not log it if nobody retrieves it."""
+        """Ends the wait with an error."""
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()  # asyncio would log one that nobody retrieves
 
-    def abandon(self) -> None:
-        """Gives the items up; those that no batch has taken yet are never run."""
-        self.fail(Abandoned())
+    @property
+    def drop_reason(self) -> DropReason:
+        """Why items of a submission that is over are dropped."""
+        future = self.future
+        expired = future.done() and not future.cancelled() and isinstance(future.exception(), DeadlineExceeded)
+        return "expired" if expired else "abandoned"
 
 
-# Priority, round, order of arrival, submission, index in the submission, item: a heap compares no further than the
-# third.
-Entry = tuple[int, int, int, Submission, int, Any]
+# A submission, the index of an item in it, and the item.
+Entry = tuple[Submission, int, Any]
 
 
-class Queue:
-    """Entries by priority, then by round, then by arrival.
-
-    A call fills at most a quarter of a batch in a round, and a call of one item does not wait for the rounds at all:
-    half of each batch is for such items. A lone item never waits for large calls, and lone items do not starve large
-    calls. Calls of low priority (above 0) get a third of each batch, and what the others leave.
-
-    Args:
-        max_batch: the most items in a batch.
-        lock: held while the queue changes; batches are taken on other threads than items are added.
+@dataclass(slots=True, eq=False)
+class Backlog:
+    """What one owner has in the queue.
 
     Attributes:
-        lone: the items of calls that have no other, as a heap.
-        others: all other items, as a heap.
-        background: the items of calls of low priority, as a heap.
+        owner: of the calls.
+        weight: items that it may run in a round.
+        held: items of its admitted calls that have not been answered.
+        entries: those that wait for a batch.
+        deficit: items that it may still run in this round.
     """
 
-    def __init__(self, max_batch: int, lock: AbstractContextManager[Any]) -> None:
+    owner: Hashable
+    weight: float
+    held: int = 0
+    entries: deque[Entry] = field(default_factory=deque)
+    deficit: float = 0.0
+
+
+class FairQueue:
+    """Pending items by owner.
+
+    Args:
+        lock: guards the queue; items are added on the event loop and taken on threads.
+    """
+
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
-        self._share = max(1, max_batch // 4)
-        self.lone: list[Entry] = []
-        self.others: list[Entry] = []
-        self.background: list[Entry] = []
-        self._credit = 0.0  # items of low priority whose turn it is
-        self._order = itertools.count()
-        self._round = 0
-        self._odd = False
+        self._backlogs: dict[Hashable, Backlog] = {}
+        self._round: deque[Backlog] = deque()
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self.lone) + len(self.others) + len(self.background)
+        return self._size
 
-    def push(self, submission: Submission, items: Sequence[Any]) -> None:
-        """Adds the items of a submission."""
-        context = submission.context
+    def hold(self, call: "CallScope", count: int) -> Backlog:
+        """The backlog of a call's owner, which holds `count` items more."""
         with self._lock:
-            # After the call's earlier items.
-            first = max(self._round, context.next_round)
-            heap = self.background if context.priority > 0 else self.lone if context.single else self.others
-            for index, item in enumerate(items):
-                entry = (context.priority, first + index // self._share, next(self._order), submission, index, item)
-                heapq.heappush(heap, entry)
-            context.next_round = first + math.ceil(len(items) / self._share)
+            backlog = self._backlogs.get(call.owner)
+            if backlog is None:
+                backlog = self._backlogs[call.owner] = Backlog(call.owner, call.weight)
+            backlog.held += count
+        return backlog
+
+    def release(self, backlog: Backlog, count: int) -> None:
+        """Reduces what an owner holds."""
+        with self._lock:
+            backlog.held -= count
+            if not backlog.held:
+                del self._backlogs[backlog.owner]
+
+    @property
+    def owners(self) -> int:
+        """How many owners have admitted calls."""
+        return len(self._backlogs)
+
+    def held_by(self, owner: Hashable) -> int:
+        """Items that an owner holds."""
+        backlog = self._backlogs.get(owner)
+        return backlog.held if backlog else 0
+
+    def ahead(self, call: "CallScope", count: int) -> int:
+        """An upper bound for the items that run before the last of `count` new ones of a call, by their turns."""
+        own = self.held_by(call.owner)
+        if call.owner == BACKGROUND:
+            return own + int((own + count) / _BACKGROUND_WEIGHT)
+        others = self.owners - bool(own)
+        return own + int((own + count) * others / call.weight)
+
+    def push(self, backlog: Backlog, submission: Submission, items: Sequence[Any]) -> None:
+        """Adds the items of a submission."""
+        with self._lock:
+            if not backlog.entries:
+                backlog.deficit = 0.0
+                self._round.append(backlog)
+            backlog.entries.extend([(submission, index, item) for index, item in enumerate(items)])
+            self._size += len(items)
 
     def pop(self, limit: int) -> tuple[list[Entry], Mapping[DropReason, int]]:
-        """Takes the next `limit` entries that somebody still waits for; says how many others were passed over.
+        """Takes up to `limit` items that somebody waits for; the caller holds the lock.
 
-        The caller holds the lock.
+        Returns:
+            The items, and how many others were dropped.
         """
-        entries: list[Entry] = []
+        taken: list[Entry] = []
         dropped: Counter[DropReason] = Counter()
-        if self.background:
-            self._credit += limit * _BACKGROUND_SHARE
-            self._take(self.background, min(limit, int(self._credit)), entries, dropped)
-            self._credit = min(self._credit - len(entries), limit) if self.background else 0.0
-        # Half of the rest, rounded up and down in turn so that batches of one item are shared too.
-        self._odd = not self._odd
-        self._take(self.lone, len(entries) + (limit - len(entries) + self._odd) // 2, entries, dropped)
-        self._take(self.others, limit, entries, dropped)
-        self._take(self.lone, limit, entries, dropped)
-        self._take(self.background, limit, entries, dropped)
-        if entries:
-            self._round = max(self._round, max(entry[1] for entry in entries)) + 1
-        return entries, dropped
+        while self._round and len(taken) < limit:
+            backlog = self._round[0]
+            others = len(self._round) - 1
+            if not others:
+                backlog.deficit = limit - len(taken)
+            elif backlog.deficit < 1:
+                background = backlog.owner == BACKGROUND
+                backlog.deficit += max(1.0, _BACKGROUND_WEIGHT * others) if background else backlog.weight
+            self._take(backlog, limit, taken, dropped)
+            if not backlog.entries:
+                self._round.popleft()
+            elif backlog.deficit < 1:
+                self._round.rotate(-1)
+            # Otherwise the batch is full, and the turn goes on with the next one.
+        return taken, dropped
 
-    @staticmethod
-    def _take(heap: list[Entry], limit: int, entries: list[Entry], dropped: Counter[DropReason]) -> None:
-        """Moves entries from a heap until there are `limit`."""
-        while heap and len(entries) < limit:
-            entry = heapq.heappop(heap)
-            submission = entry[3]
-            if submission.context.cancelled or submission.future.done():
-                dropped[_reason(submission)] += 1
+    def _take(self, backlog: Backlog, limit: int, taken: list[Entry], dropped: Counter[DropReason]) -> None:
+        entries = backlog.entries
+        while entries and backlog.deficit >= 1 and len(taken) < limit:
+            entry = entries.popleft()
+            self._size -= 1
+            if entry[0].over:
+                dropped[entry[0].drop_reason] += 1
             else:
-                entries.append(entry)
+                backlog.deficit -= 1
+                taken.append(entry)
 
     def purge(self) -> Mapping[DropReason, int]:
-        """Removes what nobody waits for any more; says how many.
-
-        `pop` passes over such entries too, but comes to them only while batches end.
-        """
+        """Drops the items that nobody waits for, which `pop` would find only while batches end; says how many."""
         dropped: Counter[DropReason] = Counter()
         with self._lock:
-            for heap in (self.lone, self.others, self.background):
-                over = [entry for entry in heap if entry[3].over]
+            for backlog in self._round:
+                over = [entry for entry in backlog.entries if entry[0].over]
                 if over:
-                    dropped.update(_reason(entry[3]) for entry in over)
-                    heap[:] = [entry for entry in heap if not entry[3].over]
-                    heapq.heapify(heap)
+                    dropped.update(entry[0].drop_reason for entry in over)
+                    backlog.entries = deque(entry for entry in backlog.entries if not entry[0].over)
+                    self._size -= len(over)
+            self._round = deque(backlog for backlog in self._round if backlog.entries)
         return dropped
-
-
-def _reason(submission: Submission) -> DropReason:
-    return "expired" if submission.expired else "abandoned"

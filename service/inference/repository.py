@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from service.errors import UnknownModel, WrongTask, shown
-from service.inference.batcher import Batcher, Observer
+from service.inference.batcher import Batcher
 from service.inference.device import DeviceLost, DeviceUnavailable, available_cpus, end_process
 from service.inference.loading import Kind, Opened, open_version
 from service.inference.manifest import InvalidModel, without_folders
+from service.inference.observers import Observers
 from service.inference.performance import Known, nothing
 from service.inference.scheduler import GPU_BATCHES, Scheduler
 from service.inference.session import Session
@@ -156,7 +157,7 @@ class Repository:
         max_queue: the most items that wait for a model.
         max_wait: seconds of work that may wait for a model.
         gpu_memory_mb: as `Session` takes it.
-        observer: makes the observer of a version's batcher, given the model's name and the version.
+        observers: are told of batches and drops.
         selection: which variants answer.
         policy: which versions are loaded and which of them answers.
         read_known: reads what is known of graphs' performance; called before anything is loaded, and again before a
@@ -174,7 +175,7 @@ class Repository:
         max_batch: int,
         max_queue: int,
         max_wait: float,
-        observer: Callable[[str, str], Observer],
+        observers: Observers | None = None,
         gpu_memory_mb: float = 0,
         selection: Selection | None = None,
         policy: Newest | None = None,
@@ -185,7 +186,7 @@ class Repository:
         self._only = only
         self._max_queue = max_queue
         self._max_wait = max_wait
-        self._observer = observer
+        self._observers = observers
         self._selection = selection or Selection()
         self._policy = policy or Newest()
         self._read_known = read_known
@@ -346,7 +347,8 @@ class Repository:
             max_batch=performance.max_batch,
             max_queue=self._max_queue,
             max_wait=self._max_wait,
-            observer=self._observer(name, version),
+            label=(name, version),
+            observers=self._observers,
             scheduler=None if inline else self._scheduler(opened.session.device),
             run_on_one_core=run_on_one_core,
             cores=self._threads,

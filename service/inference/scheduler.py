@@ -1,14 +1,13 @@
 """Which batch runs next, and on which thread: the models of a device share its cores.
 
-A scheduler has as many threads as there are cores, and each of them takes a batch, runs it and takes the next. There
-is no timer: an idle device takes a lone item at once, and on a busy one more items gather while batches run.
+A scheduler has a thread for each core. Each thread takes a batch, runs it and takes the next. There is no timer: an
+idle device takes a lone item at once, and while batches run, items gather for the next ones.
 
-Between models the one that has used the device least goes first (start-time fair queuing; Goyal, Vin and Cheng 1997),
-so a busy model gets what the others leave, and never keeps them from their share.
+Between models the one that has used the device least goes first (start-time fair queuing; Goyal, Vin and Cheng 1997).
 
-For one model a CPU has two ways to run a batch. On all cores it is answered soonest, so this is how a lone item runs.
-When many items wait, each thread runs a batch of its own on a single core: no core then waits for another at the end
-of every layer, and together they get more done.
+A CPU can run a batch in two ways. On all cores it is answered soonest, so a lone item runs like this. When many items
+wait, each thread runs a batch of its own on a single core: no core waits for another at the end of every layer, which
+gives more throughput.
 """
 
 import asyncio
@@ -21,16 +20,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.inference.device import DeviceLost, end_process
-from service.inference.queue import DropReason, Entry, Queue
+from service.inference.observers import DropReason
+from service.inference.queue import Entry, FairQueue
 
 logger = logging.getLogger(__name__)
 
-# Batches run in parallel only if the backlog exceeds this; below, handing over costs more than it gains.
+# Batches run side by side only if the backlog is longer; otherwise handing over costs more than it gains.
 LONG_SECONDS = 0.005
-# A batch that was held up (by another process, say) counts as so many times as long as usual; taken for what it was, a
-# single one would have the requests after it refused for a wait that is not there.
-_MOST_TIMES = 4.0
-# An item that costs less may run on the event loop, while that holds up nobody.
+# The most that one batch raises the estimate of an item's cost. A single batch that was held up by another process
+# would otherwise have the requests after it refused.
+_MAX_SLOWDOWN = 4.0
+# Weight of the last batch in that estimate.
+_SMOOTHING = 0.1
+# An item that costs less may run on the event loop while a single client is connected.
 _SHORT_SECONDS = 0.005
 # Batches that a GPU works on at a time: one is copied while the other is computed.
 GPU_BATCHES = 2
@@ -41,16 +43,20 @@ Run = Callable[[list[Any]], Sequence[Any]]
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Entries that run together, and what came of them.
+    """Entries that run together.
 
     Attributes:
-        entries: what was taken from the queue.
-        results: one for each entry; an exception stands for the result of an item that failed.
-        started: on the monotonic clock; 0 before.
+        entries: from the queue.
+        all_cores: whether it runs on the whole device rather than on one core.
+        charged: core-seconds that its model was charged beforehand.
+        results: one for each entry, an exception for an item that failed.
+        started: monotonic time; 0 before.
         seconds: that it took.
     """
 
     entries: list[Entry]
+    all_cores: bool = True
+    charged: float = 0.0
     results: list[Any] = field(default_factory=list)
     started: float = 0.0
     seconds: float = 0.0
@@ -58,7 +64,7 @@ class Batch:
     def run(self, run: Run) -> None:
         """Fills in the results."""
         self.started = time.monotonic()
-        self.results = attempt(run, [entry[5] for entry in self.entries])
+        self.results = attempt(run, [item for _, _, item in self.entries])
         self.seconds = time.monotonic() - self.started
 
 
@@ -67,20 +73,19 @@ class Flow:
     """A model's queue and its usage of the device.
 
     Attributes:
-        queue: the items that wait; it is guarded by the scheduler's lock.
+        queue: items that wait, guarded by the scheduler's lock.
         max_batch: the most items in a batch.
         run: runs a batch on the whole device.
-        run_on_one_core: runs one on a single core of a CPU, beside others; None where batches of this model cannot
-            run side by side.
-        deliver: takes a batch that has run; called on the event loop.
-        dropped: takes the numbers of items that left the queue without being run; called on the event loop.
-        seconds_per_item: what an item costs when the whole device works for this model, over about the last ten
-            batches.
-        in_flight: items that are running now.
-        used: core-seconds of the device that it has had, as fair queuing counts them.
+        run_on_one_core: runs a batch on one core of a CPU, beside others; None if batches cannot run side by side.
+        deliver: receives each batch that has run, on the event loop.
+        dropped: receives the counts of items that were dropped, on the event loop.
+        seconds_per_item: cost of an item when the whole device works for this model; a moving average.
+        in_flight: items that are running.
+        used: core-seconds of the device, as fair queuing counts them.
+        running: batches.
     """
 
-    queue: Queue
+    queue: FairQueue
     max_batch: int
     run: Run
     run_on_one_core: Run | None
@@ -89,27 +94,19 @@ class Flow:
     seconds_per_item: float = 0.0
     in_flight: int = 0
     used: float = 0.0
+    running: list[Batch] = field(default_factory=list)
 
     @property
     def seconds_of_work(self) -> float:
-        """How long the whole device would be busy with what waits and runs."""
+        """How long the whole device would work for what waits and runs."""
         return (len(self.queue) + self.in_flight) * self.seconds_per_item
 
     def learn(self, batch: Batch, side_by_side: int = 1) -> None:
         """Updates the estimate from a finished batch; `side_by_side` of them can run at a time."""
         seconds = batch.seconds / len(batch.entries) / side_by_side
         before = self.seconds_per_item
-        self.seconds_per_item = before + (min(seconds, _MOST_TIMES * before) - before) * 0.1 if before else seconds
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A batch on a thread: whose it is, whether it has all cores, and what it was charged beforehand."""
-
-    flow: Flow
-    batch: Batch
-    all_cores: bool
-    charged: float
+        change = min(seconds, _MAX_SLOWDOWN * before) - before
+        self.seconds_per_item = before + change * _SMOOTHING if before else seconds
 
 
 class Scheduler:
@@ -130,16 +127,15 @@ class Scheduler:
         self.lock = threading.RLock()
         self._loop = asyncio.get_running_loop()
         self._flows: list[Flow] = []
-        self._running: list[_Running] = []
-        # Threads that wait for work. The last one to go idle is woken first: its core still has the model in its cache.
+        # The thread that became idle last is woken first: its core still has the model in its cache.
         self._idle: list[threading.Condition] = []
-        self._clock = 0.0  # virtual time: what the flow that was served last had used
+        self._clock = 0.0  # virtual time: `used` of the model that was served last
         self._closed = False
-        self._workers = [
+        self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True) for index in range(threads)
         ]
-        for worker in self._workers:
-            worker.start()
+        for thread in self._threads:
+            thread.start()
 
     def add(self, flow: Flow) -> None:
         """Registers a model."""
@@ -152,18 +148,17 @@ class Scheduler:
             self._flows.remove(flow)
 
     def wake(self, flow: Flow) -> None:
-        """Says that items of a model wait; called on the event loop.
+        """Starts work on new items of a model; called on the event loop.
 
-        A lone item of a lone client is run at once: handing it over to a thread, and its result back, would take longer
-        than all else that the service does for it.
+        A lone item of a lone client runs at once: handing it over to a thread takes longer than the rest of the call.
         """
         with self.lock:
-            running = self._next() if self._may_run_here(flow) else None
-            if running is None and self._may_start(flow)[0]:
+            batch = self._next_batch(flow) if self._may_run_here(flow) else None
+            if batch is None and self._may_start(flow)[0]:
                 self._wake_thread()
-        if running is not None:
-            self._run(running)
-            flow.deliver(running.batch)
+        if batch is not None:
+            self._run(flow, batch)
+            flow.deliver(batch)
 
     @property
     def models(self) -> int:
@@ -173,117 +168,105 @@ class Scheduler:
     def seconds_for_others(self, flow: Flow, seconds: float) -> float:
         """How long the device works for other models while it does `seconds` of work for `flow`.
 
-        Each gets as much as this one at the most, and no more than it needs.
+        Each gets at most as much as this one, and no more than it needs.
         """
         return sum(min(seconds, other.seconds_of_work) for other in self._flows if other is not flow)
 
     def running_seconds(self, flow: Flow) -> float:
-        """How long the batch of a model that began first has been running; 0 if none is."""
-        running = [running.batch.started for running in list(self._running) if running.flow is flow]
-        begun: float = min(filter(None, running), default=0.0)
+        """How long the oldest running batch of a model has been running; 0 if none is."""
+        begun = min((batch.started for batch in list(flow.running) if batch.started), default=0.0)
         return time.monotonic() - begun if begun else 0.0
 
     async def close(self, timeout: float | None = None) -> None:
-        """Ends the threads, or leaves those whose model hangs after `timeout` seconds."""
+        """Ends the threads; leaves those whose model hangs after `timeout` seconds."""
         with self.lock:
             self._closed = True
             while self._idle:
                 self._wake_thread()
         end = math.inf if timeout is None else time.monotonic() + timeout
-        for worker in self._workers:
-            await asyncio.to_thread(worker.join, None if timeout is None else max(0.0, end - time.monotonic()))
-        if hanging := [worker.name for worker in self._workers if worker.is_alive()]:
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, None if timeout is None else max(0.0, end - time.monotonic()))
+        if hanging := [thread.name for thread in self._threads if thread.is_alive()]:
             logger.error("%s did not end within %s s: a model hangs", ", ".join(hanging), timeout)
 
     def _work(self) -> None:
+        work = threading.Condition(self.lock)
         try:
-            self._run_batches()
+            while taken := self._take(work):
+                flow, batch = taken
+                self._run(flow, batch)
+                self._call_on_loop(flow.deliver, batch)
+                del taken, flow, batch  # an idle thread must not keep a retired model alive
         except DeviceLost as lost:
             end_process(lost)
 
-    def _run_batches(self) -> None:
-        work = threading.Condition(self.lock)
-        while running := self._take(work):
-            self._run(running)
-            self._call_on_loop(running.flow.deliver, running.batch)
-            # A thread that waits for its next batch must not keep a model alive that is served no longer.
-            del running
-
-    def _run(self, running: _Running) -> None:
-        """Runs a batch that was taken, and settles what it was charged."""
-        flow, batch = running.flow, running.batch
-        batch.run(flow.run if running.all_cores else flow.run_on_one_core or flow.run)
+    def _run(self, flow: Flow, batch: Batch) -> None:
+        """Runs a batch and settles what its model was charged."""
+        batch.run(flow.run if batch.all_cores else flow.run_on_one_core or flow.run)
         with self.lock:
-            self._running.remove(running)
+            flow.running.remove(batch)
             flow.in_flight -= len(batch.entries)
-            flow.used += batch.seconds * (self.threads if running.all_cores else 1) - running.charged
-            flow.learn(batch, 1 if running.all_cores else self.threads)
+            flow.used += batch.seconds * (self.threads if batch.all_cores else 1) - batch.charged
+            flow.learn(batch, 1 if batch.all_cores else self.threads)
 
-    def _take(self, work: threading.Condition) -> _Running | None:
-        """The next batch, once one may start; None when the scheduler is closed.
-
-        Args:
-            work: this thread waits for it while there is nothing to do.
-        """
+    def _take(self, work: threading.Condition) -> tuple[Flow, Batch] | None:
+        """The next batch, once one may start; None when the scheduler is closed."""
         with self.lock:
             while not self._closed:
-                if running := self._next():
-                    if any(self._may_start(flow)[0] for flow in self._flows if len(flow.queue)):
-                        self._wake_thread()
-                    return running
+                waiting = [flow for flow in self._flows if len(flow.queue)]
+                for flow in sorted(waiting, key=lambda flow: flow.used) if len(waiting) > 1 else waiting:
+                    if batch := self._next_batch(flow):
+                        if any(self._may_start(flow)[0] for flow in self._flows if len(flow.queue)):
+                            self._wake_thread()
+                        return flow, batch
                 self._idle.append(work)
                 work.wait()
         return None
 
     def _wake_thread(self) -> None:
-        """Has an idle thread look for work, if there is one; called with the lock."""
         if self._idle:
             self._idle.pop().notify()
 
-    def _next(self) -> _Running | None:
-        """The batch that should start now: one of the model that has used the device least."""
-        waiting = [flow for flow in self._flows if len(flow.queue)]
-        for flow in sorted(waiting, key=lambda flow: flow.used) if len(waiting) > 1 else waiting:
-            limit, all_cores = self._may_start(flow)
-            entries, dropped = flow.queue.pop(limit)
-            if dropped:
-                self._call_on_loop(flow.dropped, dropped)
-            if entries:
-                # An idle model earns no credit.
-                self._clock = flow.used = max(flow.used, self._clock)
-                # Charged at once, so that the next thread does not take this model for the least served again.
-                running = _Running(flow, Batch(entries), all_cores, len(entries) * flow.seconds_per_item * self.threads)
-                flow.used += running.charged
-                flow.in_flight += len(entries)
-                self._running.append(running)
-                return running
-        return None
+    def _next_batch(self, flow: Flow) -> Batch | None:
+        """A batch of the model, if one may start now."""
+        limit, all_cores = self._may_start(flow)
+        entries, dropped = flow.queue.pop(limit)
+        if dropped:
+            self._call_on_loop(flow.dropped, dropped)
+        if not entries:
+            return None
+        # An idle model earns no credit.
+        self._clock = flow.used = max(flow.used, self._clock)
+        # Charged at once, so that the next thread does not take this model for the least served again.
+        batch = Batch(entries, all_cores, len(entries) * flow.seconds_per_item * self.threads)
+        flow.used += batch.charged
+        flow.in_flight += len(entries)
+        flow.running.append(batch)
+        return batch
 
     def _may_start(self, flow: Flow) -> tuple[int, bool]:
-        """How many items a batch of a model may have that starts now (0: none may), and whether it gets all cores."""
-        own = [running for running in self._running if running.flow is flow]
+        """How many items a batch that starts now may have (0: none may start), and whether it gets all cores."""
         if flow.run_on_one_core is None:
-            return (0 if own else flow.max_batch), True
+            return (0 if flow.running else flow.max_batch), True
         waiting = len(flow.queue)
         crowded = waiting >= 2 * self.threads and waiting * flow.seconds_per_item >= LONG_SECONDS
-        # What waits is shared out, so that no thread takes all and leaves the next one with nothing.
+        # Shared out, so that no thread takes everything and leaves the next one with nothing.
         limit = min(flow.max_batch, math.ceil(waiting / self.threads)) if crowded else flow.max_batch
-        if all(running.flow is flow and not running.all_cores for running in self._running):
-            alone = not any(len(other.queue) for other in self._flows if other is not flow)
-            return limit, alone and not crowded
-        # Beside its own batch on all cores, another one pays only if many items wait.
-        may_start = crowded or not any(running.all_cores for running in own)
+        others = [other for other in self._flows if other is not flow]
+        if not any(batch.all_cores for batch in flow.running) and not any(other.running for other in others):
+            return limit, not crowded and not any(len(other.queue) for other in others)
+        # Beside a batch of the same model on all cores, another one pays only if many items wait.
+        may_start = crowded or not any(batch.all_cores for batch in flow.running)
         return (limit if may_start else 0), False
 
     def _may_run_here(self, flow: Flow) -> bool:
-        """Whether what waits is a single short item for an idle CPU, and its client the only one."""
+        """Whether a single short item waits for an idle CPU, from the only client."""
         return (
             len(flow.queue) == 1
             and flow.run_on_one_core is not None
             and 0 < flow.seconds_per_item < _SHORT_SECONDS
-            and not self._running
             and self._one_client()
-            and not any(len(other.queue) for other in self._flows if other is not flow)
+            and not any(other.running or (other is not flow and len(other.queue)) for other in self._flows)
         )
 
     def _call_on_loop(self, callback: Callable[..., None], argument: Any) -> None:
@@ -295,9 +278,9 @@ class Scheduler:
 
 
 def attempt(run: Run, items: list[Any]) -> list[Any]:
-    """One result an item; an exception stands for the result of an item that failed.
+    """One result for each item, an exception for one that failed.
 
-    A batch that fails is halved until the item at fault stands alone, so only that item fails.
+    A batch that fails is halved until the faulty item is alone, so only that item fails.
     """
     try:
         results = list(run(items))

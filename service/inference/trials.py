@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.batcher import Batcher, NullObserver
+from service.inference.batcher import Batcher
 from service.inference.cards import ManifestBase
-from service.inference.context import Context
 from service.inference.golden import read_golden
 from service.inference.performance import INLINE_SECONDS, Performance, seconds_per_batch
 from service.inference.scheduler import GPU_BATCHES, Scheduler
+from service.inference.scope import CallScope
 from service.inference.session import Session
 from service.inference.shapes import Shapes
 from service.inference.stacking import runner
@@ -132,7 +132,6 @@ class Bench:
             single or run if inline else run,
             max_batch=max_batch,
             max_queue=1_000_000_000,
-            observer=NullObserver(),
             scheduler=scheduler,
             run_on_one_core=single,
         )
@@ -144,7 +143,9 @@ class Bench:
             # However slow the graph is, some item is counted.
             while (sent := time.perf_counter()) < started + seconds or not times:
                 item = self._items[(number + len(times)) % len(self._items)]
-                await batcher.submit([item], Context()).future
+                call = CallScope()
+                await batcher.submit([item], batcher.admission.admit(1, call)).future
+                call.close()
                 if (answered := time.perf_counter()) >= started:
                     times.append(answered - sent)
 

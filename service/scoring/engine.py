@@ -1,7 +1,6 @@
 """A model that scores items as the service does: the same operation, pipeline and sessions, without HTTP."""
 
 import asyncio
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
-from service.inference.batcher import NullObserver
-from service.inference.context import Context
 from service.inference.device import available_cpus
 from service.inference.repository import Lease, Repository
+from service.inference.scope import CallScope
 from service.inference.versions import Exactly, Newest, versions_in
 from service.models import repository_of
 from service.scoring.sources import Item
@@ -22,7 +20,7 @@ from service.settings import Settings
 from service.tasks.base import Images, Operation, Options, Picture, Records, Results
 from service.tasks.call import Call, Upload
 from service.tasks.registry import Registry
-from service.tasks.workers import Workers
+from service.tasks.threads import Threads
 
 # Items of a call. Images are held as files until they are decoded, and may be large.
 _IMAGES, _RECORDS = 16, 512
@@ -67,7 +65,6 @@ class Engine:
         self._repository = repository
         self._lease = lease
         self._column = job.column
-        self._order = itertools.count(1)
         self._names: Mapping[str, str] = {}  # the file's columns by what the operation calls them
         self._records = None if isinstance(operation.reads, Images) else operation.reads.records
         self._max_pixels, self._max_items = settings.max_pixels, settings.max_items
@@ -83,7 +80,7 @@ class Engine:
             known = ", ".join(name for name in operation.options.model_fields if name != "model")
             raise UnusableJob(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; the options are {known}.") from None
         threads = settings.threads or available_cpus()
-        self._workers = Workers(threads)
+        self._threads = Threads(threads)
         self.chunk = _IMAGES if isinstance(operation.reads, Images) else _RECORDS
         # Twice what runs at a time, so that batches form while others run.
         self.in_flight = max(3, math.ceil(2 * threads * version.max_batch / self.chunk) + 1)
@@ -101,9 +98,7 @@ class Engine:
         name, _, wanted = job.model.partition("/")
         _check_folder(settings.models, name, wanted)
         policy = Exactly(version=wanted) if wanted else Newest()
-        repository = repository_of(
-            settings, registry, lambda *_: NullObserver(), only=(name,), policy=policy, patient=True
-        )
+        repository = repository_of(settings, registry, only=(name,), policy=policy, patient=True)
         try:
             await repository.load_all()
             lease = repository.lease(job.model)
@@ -156,7 +151,7 @@ class Engine:
         Raises:
             QuartetError: what is at fault is not an item; nothing else could be scored either.
         """
-        outcomes: list[Any] = await self._workers.run(self._read, items, base)
+        outcomes: list[Any] = await self._threads.run(self._read, items, base)
         good = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, QuartetError)]
         if good:
             for index, result in zip(good, await self._answer([outcomes[index] for index in good]), strict=True):
@@ -176,7 +171,7 @@ class Engine:
         if isinstance(self.operation.reads, Images):
             raise UnusableJob(f"{self.operation.name} reads images, not documents.")
         parse = self.operation.reads.formats[media_type].parse
-        inputs = await self._workers.run(parse, document, self._lease.version.manifest, self._max_items)
+        inputs = await self._threads.run(parse, document, self._lease.version.manifest, self._max_items)
         return [_row(row, outcome) for row, outcome in enumerate(await self._answer(inputs))]
 
     async def draw(self, item: Item, base: Path) -> bytes:
@@ -189,10 +184,10 @@ class Engine:
         Raises:
             QuartetError: the item cannot be answered.
         """
-        (value,) = await self._workers.run(self._read, [item], base)
+        (value,) = await self._threads.run(self._read, [item], base)
         if isinstance(value, QuartetError):
             raise value
-        answer = await self.operation.run(self._call_of([value], prefers_picture=True))
+        answer = await self._run([value], prefers_picture=True)
         if not isinstance(answer, Picture):
             raise UnusableJob(f"{self.operation.name} does not answer pictures.")
         return answer.data
@@ -201,7 +196,7 @@ class Engine:
         """Ends the threads."""
         self._lease.release()
         await self._repository.close(1)
-        self._workers.close()
+        self._threads.close()
 
     async def _answer(self, inputs: Sequence[Any]) -> Sequence[Any]:
         """Results; an error stands for the result of an item that is at fault."""
@@ -219,19 +214,18 @@ class Engine:
         return [result for part in parts for result in part]
 
     async def _call(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        answer = await self.operation.run(self._call_of(inputs))
+        answer = await self._run(inputs)
         if not isinstance(answer, Results):
             raise UnusableJob("A picture is no result for a table: leave the option out.")
         return answer.items
 
-    def _call_of(self, inputs: Sequence[Any], *, prefers_picture: bool = False) -> Call[Any, Any]:
-        # In the order of their beginning: if all went on side by side, they would end together, and the device would
-        # have nothing to do until the next ones had been read.
-        context = Context(priority=next(self._order))
-        return Call(
-            self._lease.version, self._options, inputs, context, self._workers, self._max_pixels,
-            prefers_picture=prefers_picture,
-        )  # fmt: skip
+    async def _run(self, inputs: Sequence[Any], *, prefers_picture: bool = False) -> Any:
+        async with CallScope(self._repository) as scope:
+            call: Call[Any, Any] = Call(
+                scope.lease(self.version), self._options, inputs, scope, self._threads, self._max_pixels,
+                prefers_picture=prefers_picture,
+            )  # fmt: skip
+            return await self.operation.run(call)
 
     def _read(self, items: Sequence[Item], base: Path) -> list[Any]:
         """The operation's inputs; an error stands for one that cannot be read."""

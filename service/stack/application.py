@@ -10,12 +10,13 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.inference.observers import Observers
 from service.inference.repository import Repository
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stack.dispatch import Dispatch, ThinTable
 from service.stack.failures import ErrorFormats
-from service.tasks.workers import Workers
+from service.tasks.threads import Threads
 
 
 class Application(FastAPI):
@@ -24,26 +25,28 @@ class Application(FastAPI):
     Args:
         settings: of the service.
         metrics: of the service.
+        observers: are told of requests, calls and batches.
         errors: write the failures.
         layers: the outermost layers, the outermost first. `add_middleware` adds further ones inside of them, and
             inside of all is the dispatch between thin routes and FastAPI.
         options: as FastAPI takes them.
 
     Attributes:
-        repository: the models; set at the start, as `workers` is.
-        workers: threads for what takes long.
+        repository: the models; set at the start, as `threads` are.
+        threads: for what takes long.
         ready: whether requests are wanted: from the end of the start to the beginning of the end.
         others_ready: likewise for other processes that serve the same port.
         failure: why it did not start.
     """
 
     repository: Repository
-    workers: Workers
+    threads: Threads
 
     def __init__(
         self,
         settings: Settings,
         metrics: Metrics,
+        observers: Observers,
         errors: ErrorFormats,
         layers: Sequence[Middleware],
         **options: Any,
@@ -51,6 +54,7 @@ class Application(FastAPI):
         super().__init__(**options)
         self.settings = settings
         self.metrics = metrics
+        self.observers = observers
         self.errors = errors
         self.thin = ThinTable()
         self.ready = False
@@ -66,7 +70,8 @@ class Application(FastAPI):
         return None
 
     def measure_queues(self) -> None:
-        """Sets the metric of what waits for each model."""
+        """Sets the metrics of what waits for each model, and of events that were dropped."""
+        self.metrics.events_dropped.set(self.observers.dropped)
         for version in self.repository.versions:
             self.metrics.queue_depth.labels(version.name, version.version).set(version.batcher.depth)
 

@@ -1,43 +1,62 @@
-"""The outermost layer: an id, a log line and a measurement for every request, and an answer to whatever fails."""
+"""The outermost layer: an id for every request, an event for observers, and an answer to whatever fails."""
 
 import asyncio
-import functools
 import itertools
 import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Draining, QuartetError
-from service.metrics import Metrics
+from service.inference.observers import Observers
+from service.stack.exchange import header
 from service.stack.failures import INTERNAL, send_failure
-from service.stack.log import RequestLog
 
 logger = logging.getLogger("service.requests")
-_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-# A browser is to take an answer for what its content type says.
+# The browser must not guess another type than the one that is stated.
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A request has been answered, or its client has gone.
+
+    Attributes:
+        scope: of the request (ASGI).
+        facts: for its line in the log.
+        status: of the answer; 0 without one.
+        seconds: that it took.
+        time: when it ended, in seconds since the epoch.
+    """
+
+    scope: Scope
+    facts: Mapping[str, object]
+    status: int
+    seconds: float
+    time: float
+
+    @property
+    def route(self) -> str:
+        """The pattern of the route; clients choose paths, so a path must not become the value of a label."""
+        return getattr(self.scope.get("route"), "path", "other")
 
 
 class RequestContext:
     """Gives each request its id and its facts: `scope["quartet.id"]`, `scope["quartet.facts"]`.
 
     Args:
-        app: what is inside of it.
-        metrics: where requests are counted.
-        log: takes a request's facts, for its line in the log; None for no line.
+        app: the layers inside.
+        observers: receive a `RequestEnded` for each request.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: RequestLog | None) -> None:
+    def __init__(self, app: ASGIApp, observers: Observers) -> None:
         self._app = app
-        self._log = log
-        self._refused = metrics.refused
-        # Resolving a metric's labels costs more than counting.
-        self._count = functools.lru_cache(maxsize=1024)(metrics.requests.labels)
-        self._latency = functools.lru_cache(maxsize=256)(metrics.latency.labels)
+        self._observers = observers
         self._prefix = secrets.token_hex(3).encode()
         self._numbers = itertools.count(1)
 
@@ -45,7 +64,8 @@ class RequestContext:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started = time.perf_counter()
-        request_id = self._id(scope)
+        given = header(scope, b"x-request-id")
+        request_id = given if _ACCEPTABLE_ID.fullmatch(given) else b"%s-%x" % (self._prefix, next(self._numbers))
         scope["quartet.id"] = request_id.decode()
         facts: dict[str, object] = {}
         scope["quartet.facts"] = facts
@@ -61,13 +81,13 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
-            # Uvicorn cancels what is left when the server ends and has waited as long as it was told to.
+            # Uvicorn cancels the remaining requests at the end of the graceful shutdown.
             if status or scope["app"].ready:
                 raise
             late = Draining("The server shut down before the answer was ready: send the request to another one.")
             await send_failure(late, scope, send_with_id)
         except Exception:
-            if facts.get("client") == "gone":  # some layers find it wrong that nothing was answered
+            if facts.get("client") == "gone":  # some layers raise if nothing was answered
                 return None
             if status:
                 facts.setdefault("problem", QuartetError.slug)
@@ -76,21 +96,4 @@ class RequestContext:
             logger.exception("request %s failed", scope["quartet.id"])
             await send_failure(INTERNAL, scope, send_with_id)
         finally:
-            self._record(scope, facts, status, time.perf_counter() - started)
-
-    def _id(self, scope: Scope) -> bytes:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _ACCEPTABLE_ID.fullmatch(value):
-                return bytes(value)
-        return b"%s-%x" % (self._prefix, next(self._numbers))
-
-    def _record(self, scope: Scope, facts: dict[str, object], status: int, seconds: float) -> None:
-        # The route's pattern, not the path: a stranger's paths must not become label values.
-        route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._count(route, method, status).inc()
-        self._latency(route).observe(seconds)
-        if "problem" in facts:
-            self._refused.labels(route, facts["problem"]).inc()
-        if self._log is not None:
-            self._log.write(scope, facts, status, seconds)
+            self._observers.publish(RequestEnded(scope, facts, status, time.perf_counter() - started, time.time()))

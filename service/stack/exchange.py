@@ -1,26 +1,26 @@
-"""One request on the thin path: its body under a limit, what it holds until it ends, its client watched on demand."""
+"""One request for inference: its body under a limit, the scope of its call, its client watched on demand."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from service.errors import Abandoned, BodyTooLarge
-from service.inference.context import Context
-from service.inference.repository import Lease
+from service.inference.repository import Version
+from service.inference.scope import CallScope
 from service.settings import Settings
 
-# A body that comes at once, as a rule.
+# A body of this size usually arrives together with its head.
 SMALL_BYTES = 1 << 16
-# Putting a body of so many bytes together takes milliseconds.
+# Joining the chunks of a larger body takes milliseconds.
 _LARGE_BYTES = 1 << 22
 
 
 @dataclass(slots=True)
 class Answer:
-    """A finished response body, and where its time went (the value of a Server-Timing header)."""
+    """A complete response body, and the value of its Server-Timing header."""
 
     body: bytes
     media_type: bytes = b"application/json"
@@ -28,14 +28,14 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Stream:
+class StreamedAnswer:
     """A response body that is made while it is sent.
 
     Attributes:
-        chunks: its parts; what it raises before the first is answered as an error, what it raises later ends the
-            connection, so that nobody takes a part for the whole.
+        chunks: its parts. An error before the first is answered as usual; a later one ends the connection, so that
+            the client cannot take a part for the whole.
         media_type: of the whole.
-        headers: further ones.
+        headers: additional ones.
     """
 
     chunks: AsyncGenerator[bytes, None]
@@ -43,39 +43,55 @@ class Stream:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+def header(scope: Scope, name: bytes) -> bytes:
+    """The value of a header, empty if there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
+
+
+def stated_length(scope: Scope) -> int:
+    """The Content-Length of a request in bytes; -1 without one."""
+    value = header(scope, b"content-length")
+    return int(value) if value.isdigit() else -1
+
+
 class Exchange(Request):
-    """A request and what is learned while answering it.
+    """A request and the scope of its call.
 
     Attributes:
-        facts: goes into the request's log line.
-        settings: the service's.
-        context: of the call, which is cancelled when the client hangs up.
-        streaming: whether the answer has begun and can be no error any more.
+        facts: go into the request's log line.
+        settings: of the service.
+        call: its owner is the client's connection, and it is cancelled when the client disconnects.
+        streaming: whether the answer has begun and cannot become an error any more.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)
+        app = scope["app"]
         self.facts: dict[str, object] = scope["quartet.facts"]
-        self.settings: Settings = scope["app"].settings
+        self.settings: Settings = app.settings
         self.streaming = False
-        self._media_type: str | None = None
-        # Looked up once a request: it is asked for three times.
+        self.call = CallScope(
+            app.repository,
+            owner=scope.get("client"),
+            timeout=self.settings.timeout,
+            trace=header(scope, b"traceparent").decode("latin-1") or None,
+            observers=app.observers,
+            on_slow=self.watch,
+        )
         self._declared: int = scope["quartet.length"] if "quartet.length" in scope else stated_length(scope)
-        # The client's address and port: its connection, as far as this process can tell.
-        self.context = Context(self.settings.timeout, owner=scope.get("client"), on_slow=self.watch)
-        self._lease: Lease | None = None
+        self._media_type: str | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     def header(self, name: bytes) -> bytes:
-        """A header's value, empty where there is none; cheaper than `headers`, which decodes them all."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return bytes(value)
-        return b""
+        """The value of a header, empty if there is none; cheaper than `headers`, which decodes them all."""
+        return header(self.scope, name)
 
     @property
     def media_type(self) -> str:
-        """Of the body, without parameters and in lower case; empty where none is stated."""
+        """Of the body, without parameters and in lower case; empty if none is stated."""
         if self._media_type is None:
             stated = self.header(b"content-type").partition(b";")[0]
             self._media_type = stated.strip().lower().decode("latin-1")
@@ -83,25 +99,25 @@ class Exchange(Request):
 
     @property
     def small(self) -> bool:
-        """Whether the body is so small, as it is stated, that it comes at once as a rule."""
+        """Whether the stated length of the body says that it usually arrives together with its head."""
         return 0 <= self._declared <= SMALL_BYTES
 
-    def hold(self, lease: Lease) -> Lease:
-        """Keeps a lease until the request has been answered."""
-        self._lease = lease
-        self.facts["model"] = lease.version.label
-        return lease
+    def lease(self, model: str) -> Version:
+        """The version that serves a model; see `CallScope.lease`."""
+        version = self.call.lease(model)
+        self.facts["model"] = version.label
+        return version
 
     async def read(self) -> bytes:
         """The whole body.
 
         Raises:
             BodyTooLarge: it is, or declares to be, over the limit; the rest is not read.
-            Abandoned: the client hung up before its end.
+            Abandoned: the client disconnected before its end.
         """
         limit = int(self.settings.max_body_mb * 1_000_000)
         if self._declared > limit:
-            raise self._too_large(limit)
+            raise _too_large(limit)
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -111,49 +127,52 @@ class Exchange(Request):
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > limit:
-                raise self._too_large(limit)
+                raise _too_large(limit)
             if not message.get("more_body", False):
                 if not chunks:
                     return chunk
                 chunks.append(chunk)
                 if size < _LARGE_BYTES:
                     return b"".join(chunks)
-                # Off the event loop: joining large pieces of bytes leaves the interpreter to other threads.
+                # Joining large chunks releases the GIL.
                 return await asyncio.to_thread(b"".join, chunks)
             chunks.append(chunk)
 
     def watch(self) -> None:
-        """Begins to watch the client; the call is cancelled when it hangs up.
-
-        Nearly every request is answered sooner than somebody asks for this, and never pays for it.
-        """
+        """Starts to watch the client; the call is cancelled when it disconnects. Fast requests never pay for this."""
         if self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
-    def end(self) -> None:
-        """Returns what the request holds; it is over."""
-        self.context.end()
+    def end(self, error: BaseException | None = None) -> None:
+        """Releases what the request holds; idempotent."""
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._lease is not None:
-            self._lease.version.batcher.admission.release(self.context)
-            self._lease.release()
+        if error is not None:
+            self.call.error = error
+        self.call.close()
 
     async def _watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        self.context.cancel()
-
-    @staticmethod
-    def _too_large(limit: int) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"The body is over the limit of {limit / 1e6:g} MB: send fewer or smaller items in a request."
-        )
+        self.call.cancel()
 
 
-def stated_length(scope: Scope) -> int:
-    """The length of the body that a request states, in bytes; -1 where it states none."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else -1
-    return -1
+async def call_scope(request: Request) -> AsyncIterator[CallScope]:
+    """A dependency that gives an ordinary FastAPI route the scope of its call.
+
+    @app.post("/mine")
+    async def mine(row: list[float], call: Annotated[CallScope, Depends(call_scope)]) -> list[float]:
+        model = call.lease("mine")
+        ((answer,),) = await call.infer(model, [np.array(row, np.float32)])
+        return answer.tolist()
+    """
+    exchange = Exchange(request.scope, request.receive)
+    try:
+        async with exchange.call as call:
+            yield call
+    finally:
+        exchange.end()
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is over the limit of {limit / 1e6:g} MB: send fewer or smaller items in a request.")

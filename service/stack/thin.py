@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from service.errors import Abandoned, InvalidRequest, QuartetError, shown
-from service.stack.exchange import Answer, Exchange, Stream
+from service.stack.exchange import Answer, Exchange, StreamedAnswer
 from service.stack.failures import send_failure
 
 # Longer query strings are not cached: clients choose them, and the cache must stay small.
@@ -44,7 +44,7 @@ class ThinRoute(APIRoute):
                 f"{path} declares dependencies, but a thin route calls none: do it in a middleware, or declare an "
                 "ordinary FastAPI route."
             )
-        self._endpoint: Callable[[Exchange, Any], Awaitable[Answer | Stream]] = endpoint
+        self._endpoint: Callable[[Exchange, Any], Awaitable[Answer | StreamedAnswer]] = endpoint
         self._parse = functools.partial(parse_query, query_model(endpoint))
         self._parse_again = functools.lru_cache(maxsize=256)(self._parse)
 
@@ -59,7 +59,7 @@ class ThinRoute(APIRoute):
         exchange = Exchange(scope, receive)
         try:
             answer = await self._endpoint(exchange, self._query(scope["query_string"]))
-            if isinstance(answer, Stream):
+            if isinstance(answer, StreamedAnswer):
                 await _send_stream(answer, exchange, send)
                 return
         except Abandoned:
@@ -69,7 +69,7 @@ class ThinRoute(APIRoute):
             if exchange.streaming:
                 exchange.facts["problem"] = error.slug
                 raise
-            exchange.end()  # the version's lease and the queue's room are for others while the refusal is held back
+            exchange.end(error)  # releases the lease and the room in the queue before the refusal is held back
             await send_failure(error, scope, send)
             return
         finally:
@@ -81,7 +81,7 @@ class ThinRoute(APIRoute):
         await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _send_stream(stream: Stream, exchange: Exchange, send: Send) -> None:
+async def _send_stream(stream: StreamedAnswer, exchange: Exchange, send: Send) -> None:
     """Sends a body while it is made."""
     exchange.watch()
     try:
@@ -96,7 +96,7 @@ async def _send_stream(stream: Stream, exchange: Exchange, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while chunk is not None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            if exchange.context.cancelled:
+            if exchange.call.cancelled:
                 raise Abandoned
             chunk = await anext(stream.chunks, None)
         await send({"type": "http.response.body", "body": b""})

@@ -6,11 +6,11 @@ from typing import Any, Generic, TypeVar, cast
 
 from service.errors import InvalidRequest
 from service.inference.cards import ManifestBase
-from service.inference.context import Context
 from service.inference.pipeline import Make, infer, infer_all
 from service.inference.repository import Version
+from service.inference.scope import CallScope
 from service.tasks.images import UInt8Array
-from service.tasks.workers import Prepare, Workers
+from service.tasks.threads import Prepare, Threads
 
 ManifestT = TypeVar("ManifestT", bound=ManifestBase)
 OptionsT = TypeVar("OptionsT")
@@ -38,8 +38,8 @@ class Call(Generic[ManifestT, OptionsT]):
         version: of the model that answers; whoever makes the call holds a lease on it.
         options: what was chosen.
         inputs: `Upload`s, or what the document's `Format` gives.
-        context: deadline, priority, cancellation.
-        workers: threads for what takes long.
+        scope: owner, deadline, cancellation.
+        threads: for what takes long.
         max_pixels: that an image may declare.
         prefers_picture: whether the client would rather have a picture than results.
         items: how many items it is about, for the log; None for as many as there are inputs.
@@ -48,8 +48,8 @@ class Call(Generic[ManifestT, OptionsT]):
     version: Version
     options: OptionsT
     inputs: Sequence[Any]
-    context: Context
-    workers: Workers
+    scope: CallScope
+    threads: Threads
     max_pixels: int
     prefers_picture: bool = False
     items: int | None = None
@@ -90,11 +90,7 @@ class Call(Generic[ManifestT, OptionsT]):
 
     async def infer(self, items: Sequence[Any]) -> list[Any]:
         """The model's results for items that are ready, in order; each is a tuple with a row of every output."""
-
-        async def make(start: int, end: int) -> Sequence[Any]:
-            return items[start:end]
-
-        return await infer_all(self.version, len(items), make, self.context)
+        return await self.scope.infer(self.version, items)
 
     async def infer_images(self, prepare: Prepare) -> tuple[list[Any], list[Any]]:
         """The model's results for the images that were sent, in order, and what `prepare` said to read each with.
@@ -104,15 +100,15 @@ class Call(Generic[ManifestT, OptionsT]):
         """
         notes: list[Any] = []
         uploads: Sequence[Upload] = self.inputs
-        observe = self.version.batcher.prepared
+        learn = self.version.batcher.admission.prepared
 
         async def make(start: int, end: int) -> list[UInt8Array]:
             data = [upload.data for upload in uploads[start:end]]
-            items, more = await self.workers.prepare(data, prepare, self.max_pixels, self.context, observe, start)
+            items, more = await self.threads.prepare(data, prepare, self.max_pixels, self.scope, learn, start)
             notes.extend(more)
             return items
 
-        return await infer_all(self.version, len(uploads), make, self.context), notes
+        return await infer_all(self.version, len(uploads), make, self.scope), notes
 
     def seconds_for(self, items: int) -> float:
         """How long the model works for so many items, by what it took for others."""
@@ -120,9 +116,9 @@ class Call(Generic[ManifestT, OptionsT]):
 
     def stream(self, count: int, make: Make) -> AsyncGenerator[list[Any], None]:
         """The model's results for `count` items, a batch's worth at a time; `make` makes the items."""
-        return infer(self.version, count, make, self.context)
+        return infer(self.version, count, make, self.scope)
 
     async def in_background(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Runs what takes milliseconds where it does not hold up the event loop."""
-        self.context.check()
-        return await self.workers.run(work, *arguments)
+        self.scope.check()
+        return await self.threads.run(work, *arguments)

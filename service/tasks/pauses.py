@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from service.inference.context import Context
+from service.inference.scope import CallScope
 
 Result = TypeVar("Result")
 
@@ -19,11 +19,11 @@ class Pauses:
     """Decides when a loop that works for a call has to pause.
 
     Args:
-        context: of the call.
+        call: that the loop works for.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, call: CallScope) -> None:
+        self._call = call
         self._began = self._last = time.perf_counter()
 
     @property
@@ -39,19 +39,19 @@ class Pauses:
             DeadlineExceeded: the call has gone without progress for too long.
         """
         if time.perf_counter() - self._began > _SLOW_SECONDS:
-            self._context.slow()
-        self._context.check()
+            self._call.slow()
+        self._call.check()
         await asyncio.sleep(0)
         self._last = time.perf_counter()
 
 
-async def map_with_pauses(context: Context, function: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
+async def map_with_pauses(call: CallScope, function: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
     """What `function` gives for each row of some columns of one length, for a call."""
     rows = list(zip(*columns, strict=True))
     if len(rows) == 1:
         return [function(*rows[0])]
     results = []
-    pauses = Pauses(context)
+    pauses = Pauses(call)
     for row in rows:
         results.append(function(*row))
         if pauses.due:

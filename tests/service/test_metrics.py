@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import BatchObserver, Metrics
+from service.inference.observers import BatchRan, ItemsDropped
+from service.metrics import Metrics
 from tests.pictures import encode
 from tests.tiny import solid
 
@@ -17,9 +18,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_a_batch():
     metrics = Metrics()
-    observer = BatchObserver(metrics, "m", "1")
-    observer.batch(3, [0.001, 0.002, 0.003], 0.5)
-    observer.batch(1, [0.0], 0.25)
+    metrics.observe([BatchRan(("m", "1"), [0.001, 0.002, 0.003], 0.5), BatchRan(("m", "1"), [0.0], 0.25)])
     assert value(metrics, "quartet_batch_size_count", model="m", version="1") == 2
     assert value(metrics, "quartet_batch_size_sum", model="m", version="1") == 4
     assert value(metrics, "quartet_queue_seconds_count", model="m", version="1") == 4
@@ -29,15 +28,15 @@ def test_a_batch():
 
 def test_drops_are_there_from_the_start():
     metrics = Metrics()
-    observer = BatchObserver(metrics, "m", "1")
+    metrics.serve([{"model": "m", "version": "1", "device": "cpu", "variant": "reference"}])
     assert value(metrics, "quartet_dropped_total", model="m", version="1", reason="expired") == 0
-    observer.dropped("abandoned", 3)
+    metrics.observe([ItemsDropped(("m", "1"), "abandoned", 3)])
     assert value(metrics, "quartet_dropped_total", model="m", version="1", reason="abandoned") == 3
 
 
 def test_two_applications_have_separate_metrics():
     first, second = Metrics(), Metrics()
-    BatchObserver(first, "m", "1").dropped("expired", 1)
+    first.observe([ItemsDropped(("m", "1"), "expired", 1)])
     assert value(second, "quartet_dropped_total", model="m", version="1", reason="expired") is None
     assert b"process_resident_memory_bytes" in generate_latest(second.registry)
 

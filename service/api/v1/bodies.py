@@ -13,18 +13,17 @@ from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
 from service.tasks.documents import parse_json
 from service.tasks.images import MEDIA_TYPES
-from service.tasks.workers import Workers
+from service.tasks.threads import Threads
 
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
-_SINGLE = (*_RAW, "text/plain", "")
 # Documents that are parsed on the event loop; larger ones go to a thread.
 _INLINE_BYTES = 16_384
 # Characters of base64 that are decoded at once; four stand for three bytes.
 _SLICE = 1 << 20
 
 
-# Reads the inputs of a request for a model of this manifest; workers parse large documents.
-Reader = Callable[[Exchange, Any, Workers], Awaitable[Sequence[Any]]]
+# Reads the inputs of a request for a model of this manifest; threads parse large documents.
+Reader = Callable[[Exchange, Any, Threads], Awaitable[Sequence[Any]]]
 
 
 def reader_of(reads: Images | Documents) -> Reader:
@@ -34,12 +33,6 @@ def reader_of(reads: Images | Documents) -> Reader:
     inputs, and `InvalidRequest` where the body is malformed or holds no input.
     """
     return _read_images if isinstance(reads, Images) else partial(_read_document, reads.formats)
-
-
-def holds_one(exchange: Exchange) -> bool:
-    """Whether a request holds a single input, as far as can be told before its body is read."""
-    media_type = exchange.media_type
-    return media_type.startswith("image/") or media_type in _SINGLE
 
 
 def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: int) -> dict[str, Any]:
@@ -111,7 +104,7 @@ def any_of(schemas: Sequence[Any]) -> Any:
 
 
 async def _read_document(
-    formats: Mapping[str, Format], exchange: Exchange, manifest: Any, workers: Workers
+    formats: Mapping[str, Format], exchange: Exchange, manifest: Any, threads: Threads
 ) -> Sequence[Any]:
     limit = exchange.settings.max_items
     media_type = exchange.media_type or next(iter(formats))
@@ -122,10 +115,10 @@ async def _read_document(
     body = await exchange.read()
     if len(body) <= _INLINE_BYTES:
         return parse(body, manifest, limit)
-    return await workers.run(parse, body, manifest, limit)
+    return await threads.run(parse, body, manifest, limit)
 
 
-async def _read_images(exchange: Exchange, _manifest: Any, workers: Workers) -> list[Upload]:
+async def _read_images(exchange: Exchange, _manifest: Any, threads: Threads) -> list[Upload]:
     limit = exchange.settings.max_items
     media_type = exchange.media_type or _RAW[0]
     if media_type.startswith("image/") or media_type in _RAW:
@@ -137,13 +130,13 @@ async def _read_images(exchange: Exchange, _manifest: Any, workers: Workers) -> 
         body = await exchange.read()
         if len(body) <= _INLINE_BYTES:
             return _images_of_json(body, limit)
-        return await workers.run(_images_of_json, body, limit)
+        return await threads.run(_images_of_json, body, limit)
     if media_type == "multipart/form-data":
         content_type, body = exchange.header(b"content-type"), await exchange.read()
         if len(body) <= _INLINE_BYTES:
             return read_form(content_type, body, limit)
         # On a thread, of which there are few: a form and its files are twice in memory meanwhile.
-        return await workers.run(read_form, content_type, body, limit)
+        return await threads.run(read_form, content_type, body, limit)
     raise UnsupportedMediaType(
         f"Content-Type {shown(media_type)} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
         'a multipart/form-data form with files, or application/json {"images": ["<base64>"]}.'

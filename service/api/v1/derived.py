@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from service.inference.repository import Version
-from service.tasks.workers import Workers
+from service.tasks.threads import Threads
 
 Made = TypeVar("Made")
 
@@ -23,10 +23,10 @@ class Derived(Generic[Made]):
         self._make = make
         self._made: WeakKeyDictionary[Version, asyncio.Future[Made]] = WeakKeyDictionary()
 
-    async def of(self, version: Version, workers: Workers) -> Made:
+    async def of(self, version: Version, threads: Threads) -> Made:
         """What was made of a version."""
         if version not in self._made:
-            made = self._made[version] = asyncio.ensure_future(workers.run(self._make, version))
+            made = self._made[version] = asyncio.ensure_future(threads.run(self._make, version))
             made.add_done_callback(partial(self._forget_failure, version))
         # A caller that hangs up must not cancel the work of the others.
         return await asyncio.shield(self._made[version])

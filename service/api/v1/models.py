@@ -70,7 +70,7 @@ def models_router(registry: Registry) -> APIRouter:
     async def describe(request: Request, model: str) -> ModelSummary:
         with request.app.repository.lease(model) as lease:
             version = lease.version
-            explained = await details.of(version, request.app.workers)
+            explained = await details.of(version, request.app.threads)
             return detail(**_summary(version), manifest=version.manifest, details=explained)
 
     @router.get("/v1/models", summary="List the models", response_model=ModelList)

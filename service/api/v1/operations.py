@@ -11,16 +11,15 @@ from typing import Annotated, Any
 import pydantic_core
 from fastapi import APIRouter, Query
 
-from service.api.v1.bodies import holds_one, reader_of
+from service.api.v1.bodies import reader_of
 from service.api.v1.default import default_model
 from service.errors import InferenceFailed, UnknownModel
-from service.inference.context import Context
-from service.inference.repository import Lease, Repository
-from service.stack.exchange import Answer, Exchange, Stream
+from service.inference.repository import Version
+from service.inference.scope import CallScope
+from service.stack.exchange import Answer, Exchange, StreamedAnswer
 from service.stack.problems import REQUEST_ID, responses
 from service.stack.thin import ThinRoute
-from service.tasks.base import Operation, Options, Picture, Results, Task
-from service.tasks.base import Stream as Streamed
+from service.tasks.base import Operation, Options, Picture, Results, Stream, Task
 from service.tasks.call import Call
 from service.tasks.registry import Registry
 
@@ -62,18 +61,16 @@ def _endpoint(task: Task, operation: Operation) -> Any:
     async def endpoint(
         exchange: Exchange,
         query: Annotated[operation.options, Query()],  # type: ignore[name-defined]
-    ) -> Answer | Stream:
-        app = exchange.app
-        version = exchange.hold(_lease(app.repository, task, operation, query)).version
+    ) -> Answer | StreamedAnswer:
+        app, scope = exchange.app, exchange.call
+        version = _lease(exchange, task, operation, query)
         version.check_task(task.name)
-        context = exchange.context
-        context.single = holds_one(exchange)
-        version.batcher.admission.admit_unread(context, exchange.small)
-        inputs = await read(exchange, version.manifest, app.workers)
-        context.progressed()  # the time in which the body came was the client's
+        version.batcher.admission.expect(scope, at_once=exchange.small)
+        inputs = await read(exchange, version.manifest, app.threads)
+        scope.progressed()  # the time in which the body arrived was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
         call: Call[Any, Any] = Call(
-            version, query, inputs, context, app.workers, app.settings.max_pixels, prefers_picture
+            version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture
         )
         try:
             answer = await operation.run(call)
@@ -82,23 +79,23 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         if isinstance(answer, Results):
             document = {**version.signature, **answer.common, "results": answer.items}
             few = len(answer.items) <= _FEW
-            return Answer(_to_json(document) if few else await _write(document), timing=_timing(context))
+            return Answer(_to_json(document) if few else await _write(document), timing=_timing(scope))
         if isinstance(answer, Picture):
-            return Answer(answer.data, _PNG.encode(), _timing(context))
+            return Answer(answer.data, _PNG.encode(), _timing(scope))
         return _stream(answer)
 
     return endpoint
 
 
-def _lease(repository: Repository, task: Task, operation: Operation, query: Options) -> Lease:
-    """A lease on the model that the query names, or on the one that answers where it names none."""
+def _lease(exchange: Exchange, task: Task, operation: Operation, query: Options) -> Version:
+    """The model that the query names, or the one that answers by default."""
     try:
-        return repository.lease(query.model)
+        return exchange.lease(query.model)
     except UnknownModel:
-        lone = default_model(task, operation, repository.versions)
-        if "model" in query.model_fields_set or lone is None:
+        only = default_model(task, operation, exchange.app.repository.versions)
+        if "model" in query.model_fields_set or only is None:
             raise
-        return repository.lease(lone)
+        return exchange.lease(only)
 
 
 async def _write(document: dict[str, Any]) -> bytes:
@@ -125,19 +122,19 @@ def _to_json(answer: Any) -> bytes:
     return written
 
 
-def _stream(answer: Streamed) -> Stream:
+def _stream(answer: Stream) -> StreamedAnswer:
     headers = [(f"x-{name}".encode(), b"%d" % value) for name, value in answer.facts.items()]
     if answer.filename:
         headers.append((b"content-disposition", f'attachment; filename="{answer.filename}"'.encode()))
-    return Stream(answer.chunks, answer.media_type.encode(), tuple(headers))
+    return StreamedAnswer(answer.chunks, answer.media_type.encode(), tuple(headers))
 
 
-def _timing(context: Context) -> bytes:
+def _timing(call: CallScope) -> bytes:
     """The value of a Server-Timing header (W3C), in milliseconds."""
     return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % (
-        1000 * context.decode_seconds,
-        1000 * context.queue_seconds,
-        1000 * context.inference_seconds,
+        1000 * sum(call.decode_times),
+        1000 * call.queue_seconds,
+        1000 * call.inference_seconds,
     )
 
 

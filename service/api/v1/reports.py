@@ -42,7 +42,7 @@ def reports_router() -> APIRouter:
     async def show_card(request: Request, name: Name, version: VersionNumber) -> Response:
         """The card in HTML, whose pictures are at `…/report/FILE`; HTML that the card itself holds is shown as text."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            card = await cards.of(lease.version, request.app.workers)
+            card = await cards.of(lease.version, request.app.threads)
         if card is None:
             raise HTTPException(404)
         return cacheable(request, card, "text/html; charset=utf-8", entity_tag(card), _SHIELDS)
@@ -61,11 +61,11 @@ def reports_router() -> APIRouter:
     ) -> Response:
         """The card's pictures, its text in Markdown, and whatever else lies beside it."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            path = (await files.of(lease.version, request.app.workers)).get(file)
+            path = (await files.of(lease.version, request.app.threads)).get(file)
         if path is None:
             raise HTTPException(404)
         try:
-            content = await request.app.workers.run(path.read_bytes)
+            content = await request.app.threads.run(path.read_bytes)
         except OSError:  # it was there when the version was first asked about
             raise HTTPException(404) from None
         return cacheable(request, content, _MEDIA_TYPES[path.suffix], entity_tag(content))

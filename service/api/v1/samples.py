@@ -35,7 +35,7 @@ def samples_router(registry: Registry) -> APIRouter:
     async def list_samples(request: Request, name: Name, version: VersionNumber) -> SampleList:
         """How many samples the golden file of a version holds; each can be sent to the model's route as it is."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            found = await samples.of(lease.version, request.app.workers)
+            found = await samples.of(lease.version, request.app.threads)
             return SampleList(data=lease.version.manifest.data.name, media_types=[each.media_type for each in found])
 
     @router.get(
@@ -54,7 +54,7 @@ def samples_router(registry: Registry) -> APIRouter:
     ) -> Response:
         """The body of a request to the model's route."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            found = await samples.of(lease.version, request.app.workers)
+            found = await samples.of(lease.version, request.app.threads)
         if index >= len(found):
             raise HTTPException(404)
         return cacheable(request, found[index].data, found[index].media_type, entity_tag(found[index].data))

@@ -79,7 +79,7 @@ async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
     label = None if wanted.label is None else labels.index(wanted.label)
     seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
     # Many images may take long, and are worth less than one answer.
-    call.context.priority = 1
+    call.scope.run_in_background()
 
     def draws() -> Draws:
         return Draws(call.companion, seed, label, wanted.temperature)

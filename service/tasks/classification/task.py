@@ -67,7 +67,7 @@ async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
         return apply_strict(result, more, level, {"labels": [], "label_set": []})
 
-    return Results(await map_with_pauses(call.context, describe, call.inputs, rows))
+    return Results(await map_with_pauses(call.scope, describe, call.inputs, rows))
 
 
 CLASSIFICATION = Task(

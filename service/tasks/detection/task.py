@@ -120,7 +120,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
         }
         return apply_strict(result, more, level, {"counts": {}, "boxes": []})
 
-    results = await map_with_pauses(call.context, describe, call.inputs, rows, geometries)
+    results = await map_with_pauses(call.scope, describe, call.inputs, rows, geometries)
     if render:
         return Picture(await call.in_background(_draw, call.inputs[0].data, call.max_pixels, results[0]["boxes"]))
     return Results(results, {"threshold": threshold})

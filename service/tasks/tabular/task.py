@@ -86,7 +86,7 @@ async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Result
         return apply_strict(result, more, level, {"labels": [], "value": None})
 
     answered = list(zip(call.inputs, rows, strict=True))
-    return Results(await map_with_pauses(call.context, describe, answered), {"target": manifest.target})
+    return Results(await map_with_pauses(call.scope, describe, answered), {"target": manifest.target})
 
 
 def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:

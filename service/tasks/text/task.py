@@ -101,7 +101,7 @@ async def classify_text(call: TextCall) -> Results:
             result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
         return apply_strict(result, more, level, {"labels": [], "label_set": []})
 
-    results = await map_with_pauses(call.context, describe, readings, rows)
+    results = await map_with_pauses(call.scope, describe, readings, rows)
     if options.explain:
         _check_explanations(call, sum(reading.tokens for reading in readings))
         began, explained, total = time.monotonic(), 0, sum(reading.tokens for reading in readings)
@@ -116,7 +116,7 @@ async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
     """The texts as the model takes them."""
     readings = []
     length = call.manifest.max_length
-    pauses = Pauses(call.context)
+    pauses = Pauses(call.scope)
     for index, text in enumerate(texts):
         if len(text) > (_INLINE_ASCII if text.isascii() else _INLINE_CHARACTERS):
             reading = await call.in_background(read_text, call.companion, text, length)
@@ -132,9 +132,9 @@ async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
 
 def _check_explanations(call: TextCall, items: int) -> None:
     """Refuses explanations that would not be ready in time; others go before them, and one deadline holds for all."""
-    call.context.fixed = True
-    call.context.priority = 1
-    seconds, left = call.seconds_for(items), call.context.timeout
+    call.scope.fixed_deadline = True
+    call.scope.run_in_background()
+    seconds, left = call.seconds_for(items), call.scope.timeout
     if seconds > left:
         raise InvalidRequest(
             f"Explaining {items} words would take about {seconds:.0f} s, longer than the {left:g} s that a request "
@@ -144,7 +144,7 @@ def _check_explanations(call: TextCall, items: int) -> None:
 
 def _check_pace(call: TextCall, words: int, seconds_per_word: float) -> None:
     """Ends a call whose other explanations would not be ready in time; the estimate beforehand was too low."""
-    if words * seconds_per_word > call.context.deadline - time.monotonic():
+    if words * seconds_per_word > call.scope.deadline - time.monotonic():
         raise DeadlineExceeded(
             f"Explaining {words} more words would take about {words * seconds_per_word:.0f} s, longer than this "
             "request may take: send fewer or shorter texts."

@@ -9,7 +9,6 @@ import pytest
 from service.commands import tune
 from service.inference import loading
 from service.inference.tuning import machine_key, read_tuning
-from service.metrics import BatchObserver, Metrics
 from service.models import repository_of
 from service.settings import Settings
 from service.tasks.registry import BUILT_IN
@@ -36,7 +35,7 @@ async def test_what_was_tuned_is_not_measured_at_the_start(
     assert all(1 <= graph.max_batch <= 4 and {1, 2} <= graph.items_per_second.keys() for graph in graphs.values())
 
     monkeypatch.setattr(loading, "measure", None)
-    repository = repository_of(Settings(), BUILT_IN, lambda *version: BatchObserver(Metrics(), *version))
+    repository = repository_of(Settings(), BUILT_IN)
     await repository.load_all()
     version = repository.models["classifier"]
     assert version.variant == "int8"
@@ -50,7 +49,7 @@ async def test_a_file_that_cannot_be_used_is_complained_of_once_at_the_start(
     write_model(tmp_path)
     (tmp_path / "tuning.json").write_text("no json")
     settings = Settings(models=tmp_path, device="cpu")
-    repository = repository_of(settings, BUILT_IN, lambda *version: BatchObserver(Metrics(), *version))
+    repository = repository_of(settings, BUILT_IN)
     await repository.load_all()
     assert caplog.text.count("tuning.json cannot be used") == 1
     await repository.load_all()

@@ -1,14 +1,20 @@
 """The batcher: answers, cancellation, expiry, shutdown."""
 
 import asyncio
+import time
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.errors import DeadlineExceeded, Draining
-from tests.gated import PATIENCE, Gated, batcher_of, enqueue, submit
+from service.errors import Abandoned, DeadlineExceeded, Draining, InferenceFailed
+from service.inference.batcher import Batcher
+from service.inference.queue import BACKGROUND
+from service.inference.scheduler import Scheduler
+from service.inference.scope import CallScope
+from tests.gated import PATIENCE, Gated, Recorder, batcher_of, enqueue, submit
 
 
 async def test_results_come_in_the_order_of_the_items():
@@ -122,51 +128,89 @@ async def test_an_idle_batcher_closes_and_closes_again():
             await batcher.close()
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+class Fate(NamedTuple):
+    """What happens to a call of a random scenario."""
+
+    size: int
+    owner: str
+    cancelled: bool
+    late: bool
+    fails: bool
+
+
+FATES = st.builds(Fate, st.integers(1, 25), st.sampled_from(["a", "b", BACKGROUND]), *[st.booleans()] * 3)
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
 @given(
     max_batch=st.integers(1, 9),
-    calls=st.lists(st.tuples(st.integers(1, 25), st.booleans(), st.integers(-1, 1)), min_size=1, max_size=12),
+    fates=st.lists(FATES, min_size=1, max_size=12),
     held=st.booleans(),
+    inline=st.booleans(),
 )
-def test_every_accepted_item_gets_its_own_answer(max_batch, calls, held):
-    """Calls of (size, whether it is cancelled, priority); `held` cancels them all before any batch is formed."""
+def test_nothing_is_lost_or_answered_twice_and_all_counters_return_to_zero(
+    max_batch: int, fates: list[Fate], held: bool, inline: bool
+):
+    """Random owners, deadlines, cancellations and failures; `held` lets all of them happen before the first batch."""
 
     async def scenario() -> None:
-        model = Gated()
-        async with batcher_of(model, max_batch=max_batch) as (batcher, recorder):
-            if held:
-                enqueue(batcher, [-1])
-                await model.entered()
-            else:
-                model.release(10_000)
-            submissions = []
-            for number, (size, cancelled, priority) in enumerate(calls):
-                items = [1000 * number + index for index in range(size)]
-                submission = enqueue(batcher, items, priority=priority)
-                if cancelled:
-                    submission.future.cancel()
-                else:
-                    submissions.append((submission, items))
+        model, gate = Gated(), Gated()
+
+        def run(items: list[int]) -> list[int]:
+            if items == [-1]:
+                return gate(items)
+            model.batches.append(list(items))
+            if any(fates[item // 1000].fails and item % 1000 == 0 for item in items):
+                raise RuntimeError("unlucky")
+            return [item * 10 for item in items]
+
+        scheduler = None if inline else Scheduler(2)
+        recorder = Recorder()
+        batcher = Batcher(run, max_batch=max_batch, max_queue=10_000, scheduler=scheduler, observers=recorder)
+        if held and scheduler:
+            enqueue(batcher, [-1])
+            await gate.entered()
+        submissions = []
+        for number, fate in enumerate(fates):
+            call = CallScope(owner=fate.owner, timeout=PATIENCE)
+            submissions.append(enqueue(batcher, [1000 * number + index for index in range(fate.size)], call))
+            if fate.late:
+                call.deadline = time.monotonic()
+            if fate.cancelled:
+                call.cancel()
+            if number % 3 == 0:
                 await asyncio.sleep(0)
-            if held:
-                model.release(10_000)
-            async with asyncio.timeout(PATIENCE):
-                for submission, items in submissions:
-                    assert await submission.future == [item * 10 for item in items]
-                await batcher.close()
-            assert max(map(len, model.batches), default=0) <= max_batch
-            assert len(model.seen) == len(set(model.seen))
-            if held:
-                kept = {item for _, items in submissions for item in items}
-                assert set(model.seen) - {-1} == kept
-                assert recorder.drops.get("abandoned", 0) == sum(size for size, cancelled, _ in calls if cancelled)
+        if held:
+            await asyncio.sleep(0.002)
+            batcher._sweep()
+        gate.release(10_000)
+        async with asyncio.timeout(PATIENCE):
+            answers = await asyncio.gather(*(each.future for each in submissions), return_exceptions=True)
+            await batcher.close()
+            if scheduler:
+                await scheduler.close()
+        for number, (fate, answer) in enumerate(zip(fates, answers, strict=True)):
+            if isinstance(answer, list):
+                assert answer == [(1000 * number + index) * 10 for index in range(fate.size)]
+                assert not fate.fails
+            else:
+                allowed = {Abandoned: fate.cancelled, DeadlineExceeded: fate.late, InferenceFailed: fate.fails}
+                assert allowed[type(answer)]
+        assert max(map(len, model.batches), default=0) <= max_batch
+        good = [item for item in model.seen if not fates[item // 1000].fails]
+        if not any(fate.fails for fate in fates):
+            assert len(good) == len(set(good))  # halving a batch that fails runs its good items again
+            assert len(good) + sum(recorder.drops.values()) == sum(fate.size for fate in fates)
+        flow = batcher.flow
+        assert (batcher.admission.held, batcher.depth, flow.in_flight, flow.queue.owners) == (0, 0, 0, 0)
+        assert not batcher._waiting
 
     asyncio.run(scenario())
 
 
 async def test_cancelled_items_leave_the_queue_even_if_the_model_hangs():
     model = Gated()
-    async with batcher_of(model, max_queue=3) as (batcher, recorder):
+    async with batcher_of(model) as (batcher, recorder):
         enqueue(batcher, [0])
         await model.entered()
         late = enqueue(batcher, [1, 2], timeout=0.02)

@@ -115,7 +115,7 @@ async def test_bad_items_alone_do_not_make_a_model_broken():
         return items
 
     scheduler = Scheduler(1)
-    batcher = Batcher(run, max_batch=4, max_queue=10, observer=Recorder(), scheduler=scheduler, probe=7)
+    batcher = Batcher(run, max_batch=4, max_queue=10, observers=Recorder(), scheduler=scheduler, probe=7)
     for ends in (None, "the last 11 batches failed whole"):
         for _ in range(10):
             with pytest.raises(InferenceFailed):

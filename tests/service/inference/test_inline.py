@@ -8,8 +8,7 @@ import pytest
 
 from service.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.batcher import Batcher
-from service.inference.context import Context
-from tests.gated import PATIENCE, Recorder, submit
+from tests.gated import PATIENCE, Recorder, enqueue, submit
 
 
 class Model:
@@ -28,7 +27,7 @@ class Model:
 @pytest.fixture
 async def inline() -> AsyncIterator[tuple[Batcher, Model, Recorder]]:
     model, recorder = Model(), Recorder()
-    batcher = Batcher(model, max_batch=4, max_queue=20, observer=recorder, scheduler=None)
+    batcher = Batcher(model, max_batch=4, max_queue=20, observers=recorder, scheduler=None)
     yield batcher, model, recorder
     async with asyncio.timeout(PATIENCE):
         await batcher.close()
@@ -54,7 +53,7 @@ async def test_between_batches_the_loop_does_what_else_is_ready(inline: Parts):
         if len(seen) < 4:
             asyncio.get_running_loop().call_soon(look)
 
-    submission = batcher.submit(list(range(12)), Context())
+    submission = enqueue(batcher, list(range(12)))
     asyncio.get_running_loop().call_soon(look)
     await submission.future
     assert seen[:3] == [1, 2, 3]
@@ -62,7 +61,7 @@ async def test_between_batches_the_loop_does_what_else_is_ready(inline: Parts):
 
 async def test_an_item_that_fails_fails_alone(inline: Parts):
     batcher, _, _ = inline
-    good, bad = batcher.submit([1, 2], Context()), batcher.submit([3, -1], Context())
+    good, bad = enqueue(batcher, [1, 2]), enqueue(batcher, [3, -1])
     assert await good.future == [10, 20]
     with pytest.raises(InferenceFailed, match="unlucky") as failure:
         await bad.future
@@ -71,11 +70,10 @@ async def test_an_item_that_fails_fails_alone(inline: Parts):
 
 async def test_cancelled_or_expired_items_are_not_run(inline: Parts):
     batcher, model, recorder = inline
-    gone, late = batcher.submit([1], Context()), batcher.submit([2], Context())
+    gone, late = enqueue(batcher, [1]), enqueue(batcher, [2])
     gone.future.cancel()
-    late.expired = True
     late.fail(DeadlineExceeded("late"))
-    assert await batcher.submit([3], Context()).future == [30]
+    assert await enqueue(batcher, [3]).future == [30]
     assert model.batches == [[3]]
     assert recorder.drops == {"abandoned": 1, "expired": 1}
     assert isinstance(late.future.exception(), DeadlineExceeded)
@@ -83,16 +81,17 @@ async def test_cancelled_or_expired_items_are_not_run(inline: Parts):
 
 async def test_a_full_queue_refuses(inline: Parts):
     batcher, _, _ = inline
-    submission = batcher.submit(list(range(20)), Context())
+    submission, other = enqueue(batcher, list(range(10))), enqueue(batcher, list(range(9)))
     with pytest.raises(Overloaded):
-        batcher.submit([1], Context())
-    assert await submission.future == [item * 10 for item in range(20)]
+        enqueue(batcher, [1, 2])
+    assert await other.future == [item * 10 for item in range(9)]
+    assert await submission.future == [item * 10 for item in range(10)]
 
 
 async def test_closing_answers_what_was_accepted_and_refuses_more(inline: Parts):
     batcher, _, _ = inline
-    submission = batcher.submit(list(range(15)), Context())
+    submission = enqueue(batcher, list(range(15)))
     await batcher.close()
     assert await submission.future == [item * 10 for item in range(15)]
     with pytest.raises(Draining):
-        batcher.submit([1], Context())
+        enqueue(batcher, [1])

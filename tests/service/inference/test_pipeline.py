@@ -10,10 +10,10 @@ import pytest
 
 from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
 from service.inference.batcher import Batcher
-from service.inference.context import Context
 from service.inference.pipeline import infer, infer_all
 from service.inference.scheduler import Scheduler
-from tests.gated import PATIENCE, Gated, Recorder
+from service.inference.scope import CallScope
+from tests.gated import PATIENCE, Gated, Recorder, enqueue
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def model() -> AsyncIterator[Gated]:
 @pytest.fixture
 async def version(model: Gated) -> AsyncIterator[Any]:
     scheduler = Scheduler(1)
-    batcher = Batcher(model, max_batch=4, max_queue=16, observer=Recorder(), scheduler=scheduler)
+    batcher = Batcher(model, max_batch=4, max_queue=16, observers=Recorder(), scheduler=scheduler)
     yield SimpleNamespace(batcher=batcher)
     model.release(10_000)
     async with asyncio.timeout(PATIENCE):
@@ -49,13 +49,13 @@ class Made:
 async def test_results_come_in_order_in_whole_batches(version: Any, model: Gated, count: int):
     model.release(100)
     made = Made()
-    assert await infer_all(version, count, made, Context()) == [index * 10 for index in range(count)]
+    assert await infer_all(version, count, made, CallScope()) == [index * 10 for index in range(count)]
     assert made.asked == [(start, min(start + 4, count)) for start in range(0, count, 4)]
 
 
 async def test_two_batches_are_in_flight_and_the_next_is_made_when_one_has_been_taken(version: Any, model: Gated):
     made = Made()
-    async with aclosing(infer(version, 40, made, Context())) as parts:
+    async with aclosing(infer(version, 40, made, CallScope())) as parts:
         first = asyncio.ensure_future(anext(parts))
         await model.entered()
         assert len(made.asked) == 2
@@ -70,50 +70,39 @@ async def test_two_batches_are_in_flight_and_the_next_is_made_when_one_has_been_
 
 
 async def test_a_full_queue_refuses_a_call_before_anything_is_made(version: Any, model: Gated):
-    version.batcher.submit([0], Context())
+    enqueue(version.batcher, [0])
     await model.entered()
-    version.batcher.submit(list(range(16)), Context())
+    enqueue(version.batcher, list(range(15)))
     made = Made()
     for count in (1, 100):
         with pytest.raises(Overloaded):
-            await infer_all(version, count, made, Context())
+            await infer_all(version, count, made, CallScope())
     assert made.asked == []
 
 
-async def test_a_call_that_has_begun_waits_for_room(version: Any, model: Gated, monkeypatch: pytest.MonkeyPatch):
+async def test_a_call_holds_no_more_room_than_it_uses(version: Any, model: Gated):
+    call, admission = CallScope(), version.batcher.admission
     model.release(100)
-    submit, refused = version.batcher.submit, []
-
-    def full_at_times(items: Sequence[int], context: Context) -> Any:
-        if len(refused) < 3 and items[0]:
-            refused.append(items)
-            raise Overloaded("Full.", retry_after=0.0)
-        return submit(items, context)
-
-    monkeypatch.setattr(version.batcher, "submit", full_at_times)
-    made = Made()
-    assert await infer_all(version, 12, made, Context()) == [index * 10 for index in range(12)]
-    assert len(refused) == 3
-    assert len(made.asked) == 3  # refused items are not made again
+    async with aclosing(infer(version, 20, Made(), call)) as parts:
+        held = [admission.held async for _ in parts]
+    # Two batches, or 16 items, are in flight at most; what has been answered is released.
+    assert held == [16, 12, 8, 4, 0]
+    assert version.batcher.flow.queue.owners == 0
 
 
-async def test_the_wait_for_room_ends_with_the_deadline(version: Any, model: Gated, monkeypatch: pytest.MonkeyPatch):
-    model.release(100)
-    submit = version.batcher.submit
+async def test_a_call_that_fails_releases_its_room(version: Any, model: Gated):
+    async def fail(start: int, end: int) -> Sequence[int]:
+        raise InferenceFailed("no items")
 
-    def full_later(items: Sequence[int], context: Context) -> Any:
-        if items[0]:
-            raise Overloaded("Full.", retry_after=0.0)
-        return submit(items, context)
-
-    monkeypatch.setattr(version.batcher, "submit", full_later)
-    with pytest.raises(Overloaded, match="Full"):
-        await infer_all(version, 12, Made(), Context(0.1))
+    for count in (1, 20):
+        with pytest.raises(InferenceFailed):
+            await infer_all(version, count, fail, CallScope())
+    assert version.batcher.admission.held == 0
 
 
 async def test_a_call_that_makes_progress_outlasts_its_timeout(version: Any, model: Gated):
-    context = Context(0.3)
-    answer = asyncio.ensure_future(infer_all(version, 24, Made(), context))
+    call = CallScope(timeout=0.3)
+    answer = asyncio.ensure_future(infer_all(version, 24, Made(), call))
     for _ in range(6):
         await model.entered()
         await asyncio.sleep(0.1)
@@ -122,7 +111,7 @@ async def test_a_call_that_makes_progress_outlasts_its_timeout(version: Any, mod
 
 
 async def test_a_call_without_progress_ends_at_its_deadline(version: Any, model: Gated):
-    answer = asyncio.ensure_future(infer_all(version, 24, Made(), Context(0.2)))
+    answer = asyncio.ensure_future(infer_all(version, 24, Made(), CallScope(timeout=0.2)))
     await model.entered()
     model.release()
     await model.entered()
@@ -132,7 +121,7 @@ async def test_a_call_without_progress_ends_at_its_deadline(version: Any, model:
 
 async def test_the_time_spent_by_the_consumer_does_not_count(version: Any, model: Gated):
     model.release(100)
-    async with aclosing(infer(version, 24, Made(), Context(0.1))) as parts:
+    async with aclosing(infer(version, 24, Made(), CallScope(timeout=0.1))) as parts:
         taken = []
         async for part in parts:
             taken += part
@@ -148,15 +137,15 @@ async def test_the_index_of_an_item_that_fails(version: Any, model: Gated):
 
     version.batcher.flow.run = fails
     with pytest.raises(InferenceFailed) as failure:
-        await infer_all(version, 20, Made(), Context())
+        await infer_all(version, 20, Made(), CallScope())
     assert failure.value.index == 9
 
 
 async def test_a_cancelled_call_ends_soon_and_nothing_more_of_it_runs(version: Any, model: Gated):
-    context = Context()
-    answer = asyncio.ensure_future(infer_all(version, 40, Made(), context))
+    call = CallScope()
+    answer = asyncio.ensure_future(infer_all(version, 40, Made(), call))
     await model.entered()
-    context.cancel()
+    call.cancel()
     with pytest.raises(Abandoned):
         async with asyncio.timeout(1):
             await answer
@@ -168,7 +157,7 @@ async def test_a_cancelled_call_ends_soon_and_nothing_more_of_it_runs(version: A
 
 async def test_closing_the_results_cancels_batches_in_flight(version: Any, model: Gated):
     model.release()
-    async with aclosing(infer(version, 40, Made(), Context())) as parts:
+    async with aclosing(infer(version, 40, Made(), CallScope())) as parts:
         assert await anext(parts) == [0, 10, 20, 30]
         await model.entered()
         await model.entered()  # the second batch has begun
@@ -182,7 +171,7 @@ async def test_closing_the_results_cancels_batches_in_flight(version: Any, model
 async def test_a_task_that_is_cancelled_leaves_nothing_behind(version: Any, model: Gated):
     complaints: list[dict] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    answer = asyncio.ensure_future(infer_all(version, 40, Made(), Context()))
+    answer = asyncio.ensure_future(infer_all(version, 40, Made(), CallScope()))
     await model.entered()
     answer.cancel()
     await asyncio.wait([answer])

@@ -1,8 +1,16 @@
-"""The queue under a batcher: which items share a batch, whose turn it is, priority."""
+"""The fair queue under a batcher: which items share a batch, and whose turn it is."""
 
 import asyncio
+import contextlib
+from collections import Counter
 
-from service.inference.context import Context
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from service.inference.queue import BACKGROUND, FairQueue, Submission
+from service.inference.scope import CallScope
 from tests.gated import Gated, batcher_of, enqueue
 
 
@@ -21,23 +29,21 @@ async def test_a_batch_gathers_while_another_runs():
         assert all(len(queued) == size and min(queued) >= 0 for size, queued, _ in recorder.batches)
 
 
-async def test_a_large_call_does_not_hold_up_a_single_item_that_comes_later():
+async def test_a_lone_item_does_not_wait_behind_large_calls():
     model = Gated()
-    async with batcher_of(model, max_batch=8) as (batcher, _):
-        large = enqueue(batcher, [1] * 32)
-        await model.entered()  # a first batch, entirely of the large call
-        small = enqueue(batcher, [2])
+    async with batcher_of(model, max_batch=4) as (batcher, _):
+        enqueue(batcher, ["plug"])
+        await model.entered()
+        large = [enqueue(batcher, [caller] * 12) for caller in range(5)]
         model.release()
         await model.entered()
-        assert 2 in model.batches[1]
-        model.release()
-        assert await small.future == [20]
-        assert not large.future.done()
-        model.release(3)
-        assert await large.future == [10] * 32
+        small = enqueue(batcher, ["small"])
+        model.release(100)
+        await asyncio.gather(*(each.future for each in (*large, small)))
+        assert "small" in model.batches[2] + model.batches[3]
 
 
-async def test_a_large_call_shares_every_batch_with_another_large_one():
+async def test_large_calls_of_two_owners_share_every_batch():
     model = Gated()
     async with batcher_of(model, max_batch=8) as (batcher, _):
         enqueue(batcher, [0])
@@ -45,19 +51,32 @@ async def test_a_large_call_shares_every_batch_with_another_large_one():
         submissions = [enqueue(batcher, [caller] * 16) for caller in (1, 2)]
         model.release(5)
         await asyncio.gather(*(submission.future for submission in submissions))
-        assert [sorted(batch) for batch in model.batches[1:]] == [[1, 1, 1, 1, 2, 2, 2, 2]] * 4
+        assert [len(batch) for batch in model.batches[1:]] == [8] * 4
+        assert all(3 <= batch.count(1) <= 5 for batch in model.batches[1:])
 
 
-async def test_a_stream_of_later_calls_does_not_starve_a_large_one():
+async def test_many_calls_of_one_owner_get_no_more_than_one_call_of_another():
+    model = Gated()
+    async with batcher_of(model, max_batch=8) as (batcher, _):
+        enqueue(batcher, [0])
+        await model.entered()
+        submissions = [enqueue(batcher, [1] * 4, owner="many") for _ in range(4)] + [enqueue(batcher, [2] * 16)]
+        model.release(5)
+        await asyncio.gather(*(submission.future for submission in submissions))
+        assert [len(batch) for batch in model.batches[1:]] == [8] * 4
+        assert all(3 <= batch.count(1) <= 5 for batch in model.batches[1:])
+
+
+async def test_a_stream_of_new_owners_does_not_starve_a_large_call():
     model = Gated()
     async with batcher_of(model, max_batch=4) as (batcher, _):
         enqueue(batcher, [0])
         await model.entered()
         large = enqueue(batcher, [1] * 16)
-        rounds = 0
+        batches = 0
         while model.seen.count(1) < 16:
-            rounds += 1
-            assert rounds <= 32
+            batches += 1
+            assert batches <= 40
             for _ in range(4):  # as many as a batch holds: the stream alone could fill every batch
                 enqueue(batcher, [2])
             model.release()
@@ -66,78 +85,82 @@ async def test_a_stream_of_later_calls_does_not_starve_a_large_one():
         assert await large.future == [10] * 16
 
 
-async def test_priority_goes_first_and_equals_in_order_of_arrival():
-    model = Gated()
-    async with batcher_of(model, max_batch=2) as (batcher, _):
-        enqueue(batcher, ["plug"])
-        await model.entered()
-        submissions = [
-            enqueue(batcher, [item], priority=priority)
-            for item, priority in (("late", 5), ("first", 0), ("second", 0), ("urgent", -1), ("later", 5))
-        ]
-        model.release(4)
-        await asyncio.gather(*(submission.future for submission in submissions))
-        assert model.batches == [["plug"], ["urgent", "first"], ["late", "second"], ["later"]]
-
-
-async def test_a_small_call_waits_for_no_more_than_the_batch_that_runs():
+async def test_items_of_an_owner_run_in_the_order_in_which_they_came():
     model = Gated()
     async with batcher_of(model, max_batch=4) as (batcher, _):
         enqueue(batcher, ["plug"])
         await model.entered()
-        large = [enqueue(batcher, [caller] * 12) for caller in range(5)]
-        small = enqueue(batcher, ["small"])
-        last = enqueue(batcher, ["last"])
-        model.release(100)
-        await asyncio.gather(*(each.future for each in (*large, small, last)))
-        position = next(i for i, batch in enumerate(model.batches) if "last" in batch)
-        assert position == 1  # with the other one, in half of the next batch
-        assert all(set(batch) - {"small", "last"} for batch in model.batches[1:])  # the large ones go on meanwhile
-
-
-async def test_items_of_a_call_run_in_the_order_of_submission():
-    model = Gated()
-    async with batcher_of(model, max_batch=4) as (batcher, _):
-        enqueue(batcher, ["plug"])
-        await model.entered()
-        call = Context()
-        parts = [batcher.submit([part] * 4, call) for part in ("first", "second")]
+        parts = [enqueue(batcher, [part] * 4, owner="one") for part in ("first", "second")]
         other = enqueue(batcher, ["other"])
         model.release(4)
         await asyncio.gather(*(part.future for part in parts), other.future)
-        assert model.batches[1:] == [
-            ["other", "first", "first", "first"],
-            ["first", "second", "second", "second"],
-            ["second"],
-        ]
+        assert [item for item in model.seen if item != "other"] == ["plug"] + ["first"] * 4 + ["second"] * 4
+        assert "other" in model.batches[1]
 
 
-async def test_low_priority_gets_a_third_of_each_batch_while_others_keep_the_model_busy():
+async def test_an_owner_gets_turns_by_its_weight():
+    model = Gated()
+    async with batcher_of(model, max_batch=8) as (batcher, _):
+        enqueue(batcher, ["plug"])
+        await model.entered()
+        heavy, light = enqueue(batcher, ["heavy"] * 24, weight=3.0), enqueue(batcher, ["light"] * 24)
+        model.release(4)
+        for _ in range(4):
+            await model.entered()
+        assert Counter(item for batch in model.batches[1:5] for item in batch) == {"heavy": 24, "light": 8}
+        model.release(10)
+        await asyncio.gather(heavy.future, light.future)
+
+
+async def test_background_work_gets_half_as_much_as_all_others_together():
     model = Gated()
     async with batcher_of(model, max_batch=6) as (batcher, _):
         enqueue(batcher, ["plug"])
         await model.entered()
-        background = enqueue(batcher, ["late"] * 16, priority=1)
+        background = [enqueue(batcher, ["late"] * 8, owner=BACKGROUND) for _ in range(3)]
+        others = [enqueue(batcher, ["soon"] * 24) for _ in range(4)]
+        model.release(8)
         for _ in range(8):
-            for _ in range(3):
-                enqueue(batcher, ["large"] * 4)
-            model.release()
             await model.entered()
-        assert [batch.count("late") for batch in model.batches[1:9]] == [2] * 8
+        counts = Counter(item for batch in model.batches[1:8] for item in batch)
+        assert counts["soon"] == pytest.approx(2 * counts["late"], abs=6)
         model.release(100)
-        assert await background.future == [late * 10 for late in ["late"] * 16]
+        await asyncio.gather(*(each.future for each in (*background, *others)))
 
 
-async def test_batches_of_one_item_are_shared_with_low_priority_too():
-    model = Gated()
-    async with batcher_of(model, max_batch=1) as (batcher, _):
-        enqueue(batcher, ["plug"])
-        await model.entered()
-        enqueue(batcher, ["late"] * 2, priority=1)
-        for _ in range(20):
-            enqueue(batcher, ["soon"])
-        model.release(12)
-        for _ in range(12):
-            await model.entered()
-        assert [index for index, item in enumerate(model.seen) if item == "late"] == [3, 6]
-        model.release(100)
+def calls() -> st.SearchStrategy[list[tuple[str, int]]]:
+    return st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 20)), min_size=1, max_size=30)
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(calls=calls(), max_batch=st.integers(1, 9), arrivals=st.integers(1, 3))
+def test_no_owner_waits_for_more_than_two_batches_of_an_owner_of_equal_weight(calls, max_batch, arrivals):
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        queue = FairQueue(contextlib.nullcontext())
+        left = list(calls)
+        waiting: Counter[str] = Counter()
+        behind: Counter[tuple[str, str]] = Counter()  # items of the second since the first had a turn
+        while left or waiting:
+            for owner, count in left[:arrivals]:
+                call = CallScope(owner=owner)
+                submission = Submission(call, loop.create_future(), [None] * count, count, 0.0)
+                queue.push(queue.hold(call, count), submission, [owner] * count)
+                waiting[owner] += count
+            del left[:arrivals]
+            taken, _ = queue.pop(max_batch)
+            assert len(taken) == min(max_batch, waiting.total())
+            for _, _, owner in taken:
+                waiting[owner] -= 1
+                for other in waiting:
+                    behind[owner, other] = 0
+                    if other != owner:
+                        behind[other, owner] += 1
+                        assert behind[other, owner] <= 2
+                if not waiting[owner]:
+                    del waiting[owner]
+            for pair in [pair for pair in behind if pair[0] not in waiting]:
+                del behind[pair]
+        assert len(queue) == 0
+
+    asyncio.run(scenario())

@@ -7,23 +7,20 @@ import shutil
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.errors import Draining, UnknownModel, WrongTask
-from service.inference.context import Context
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceUnavailable
 from service.inference.loading import Kind
 from service.inference.repository import NothingToServe, Repository
 from service.inference.versions import Newest, versions_in
-from service.metrics import BatchObserver, Metrics
 from service.tasks.registry import BUILT_IN
 from tests.cuda import fake_cuda
-from tests.gated import rerun, submit
+from tests.gated import enqueue, rerun, submit
 from tests.tiny import answer, solid, write_model, wrong_golden
 
 MakeRepository = Callable[..., Repository]
@@ -31,12 +28,11 @@ MakeRepository = Callable[..., Repository]
 
 @pytest.fixture
 async def repository_of() -> AsyncIterator[MakeRepository]:
-    metrics = Metrics()
     made: list[Repository] = []
 
     def make(folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, **changes: object) -> Repository:
         options = {"device": "cpu", "threads": 1, "max_batch": 64, "max_queue": 100, "max_wait": 60.0, **changes}
-        made.append(Repository(folder, kinds, observer=partial(BatchObserver, metrics), **options))
+        made.append(Repository(folder, kinds, **options))
         return made[-1]
 
     yield make
@@ -155,8 +151,7 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
         return run(items)
 
     rerun(old.batcher, gated)
-    context = Context()
-    submissions = [old.batcher.submit([solid(label)], context) for label in ("red", "green", "blue", "red", "green")]
+    submissions = [enqueue(old.batcher, [solid(label)]) for label in ("red", "green", "blue", "red", "green")]
     assert await asyncio.to_thread(entered.wait, 30)
     await repository.load_all()
     assert repository.models["classifier"] is old  # nothing new was found
@@ -167,14 +162,14 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
     assert new.version == "2"
     assert (await submit(new.batcher, [solid("blue")]))[0][0][0].argmax() == 2
     # A request that began before the reload has more items to submit.
-    late = old.batcher.submit([solid("blue")], context)
+    late = enqueue(old.batcher, [solid("blue")])
     gate.set()
     answers = await asyncio.gather(*(submission.future for submission in (*submissions, late)))
     assert [int(rows[0][0].argmax()) for rows in answers] == [0, 1, 2, 0, 1, 2]
     lease.release()
     await repository.settled()
     with pytest.raises(Draining):
-        old.batcher.submit([solid("red")], context)
+        enqueue(old.batcher, [solid("red")])
 
 
 async def test_a_version_is_closed_when_its_last_lease_is_returned(tmp_path: Path, repository_of: MakeRepository):
@@ -200,7 +195,7 @@ async def test_a_version_is_closed_when_its_last_lease_is_returned(tmp_path: Pat
         async with asyncio.timeout(1):
             await repository.settled()
         with pytest.raises(Draining):
-            old.batcher.submit([solid("red")], Context())
+            enqueue(old.batcher, [solid("red")])
         assert closed == ["closed"]
 
 
@@ -214,7 +209,7 @@ async def test_a_version_that_nobody_uses_is_closed_at_once(tmp_path: Path, repo
     async with asyncio.timeout(1):
         await repository.settled()
     with pytest.raises(Draining):
-        old.batcher.submit([solid("red")], Context())
+        enqueue(old.batcher, [solid("red")])
 
 
 async def test_a_lease_on_a_version_that_stays_closes_nothing(tmp_path: Path, repository_of: MakeRepository):
@@ -405,7 +400,7 @@ async def test_a_device_that_fails_leaves_no_half_loaded_version_open(
     with pytest.raises(DeviceUnavailable):
         await repository.load_all()
     with pytest.raises(Draining):
-        made[0].batcher.submit([solid("red")], Context())
+        enqueue(made[0].batcher, [solid("red")])
 
 
 async def test_auto_takes_the_cpu_where_the_gpu_cannot_run_a_model(tmp_path: Path, repository_of: MakeRepository):

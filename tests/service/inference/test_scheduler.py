@@ -8,22 +8,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.errors import Abandoned
 from service.inference.batcher import Batcher
-from service.inference.context import Context
-from service.inference.queue import Queue, Submission
+from service.inference.queue import FairQueue
 from service.inference.scheduler import Batch, Flow, Scheduler
-from tests.gated import PATIENCE, Gated, Recorder, submit
+from tests.gated import PATIENCE, Gated, Recorder, enqueue, submit
 
 Parts = tuple[Batcher, Gated, Gated]
 
 
 def batcher_on(scheduler: Scheduler, run: Gated, on_one_core: Gated | None, **options: object) -> Batcher:
     options = {"max_batch": 64, "max_queue": 1000, "seconds_per_item": 0.01, **options}
-    return Batcher(run, run_on_one_core=on_one_core, observer=Recorder(), scheduler=scheduler, **options)
-
-
-def enqueue(batcher: Batcher, items: list[int]) -> Submission:
-    return batcher.submit(items, Context())
+    return Batcher(run, run_on_one_core=on_one_core, observers=Recorder(), scheduler=scheduler, **options)
 
 
 @pytest.fixture
@@ -203,7 +199,7 @@ async def test_a_busy_model_does_not_starve_another(scheduler: Scheduler):
         # A batch of the busy model takes 40 ms: nobody waits for more than the running batches.
         assert time.monotonic() - started < 0.5
     assert not backlog.future.done()
-    backlog.abandon()
+    backlog.fail(Abandoned())
     await busy.close()
     await other.close()
 
@@ -217,7 +213,7 @@ async def test_two_busy_models_get_the_same_share_of_the_cores(scheduler: Schedu
     share = cheap.items * cheap.seconds / (cheap.items * cheap.seconds + dear.items * dear.seconds)
     assert 0.35 < share < 0.65  # measured in seconds, not in items
     for submission in submissions:
-        submission.abandon()
+        submission.fail(Abandoned())
     await first.close()
     await second.close()
 
@@ -231,7 +227,7 @@ async def test_a_model_cannot_claim_later_what_it_did_not_use(scheduler: Schedul
     await asyncio.to_thread(idle.reached.wait, PATIENCE)
     assert busy.items - 100 > 20
     for submission in submissions:
-        submission.abandon()
+        submission.fail(Abandoned())
     await first.close()
     await second.close()
 
@@ -250,7 +246,7 @@ async def test_the_wait_counts_what_other_models_do_meanwhile(scheduler: Schedul
 
 
 def test_one_batch_that_was_held_up_says_little_about_the_next():
-    flow = Flow(Queue(4, contextlib.nullcontext()), 4, list, None, print, print, seconds_per_item=0.01)
+    flow = Flow(FairQueue(contextlib.nullcontext()), 4, list, None, print, print, seconds_per_item=0.01)
     usual, held_up = Batch([()] * 4, seconds=0.04), Batch([()] * 4, seconds=40.0)  # type: ignore[list-item]
     flow.learn(held_up)
     assert flow.seconds_per_item == pytest.approx(0.013)

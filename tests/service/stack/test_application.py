@@ -63,6 +63,7 @@ async def test_a_middleware_covers_every_route_of_the_document(settings: Setting
                 assert answer.headers["x-request-id"]
                 asked += 1
         assert asked >= 15
+        app.observers.flush()
         assert app.metrics.registry.get_sample_value(
             "quartet_requests_total", {"route": "other", "method": "POST", "status": "401"}
         )

@@ -8,12 +8,11 @@ import pytest
 
 from service.errors import Abandoned, BodyTooLarge
 from service.inference.batcher import Batcher
-from service.inference.context import Context
 from service.inference.repository import Lease
 from service.inference.scheduler import Scheduler
 from service.settings import Settings
 from service.stack.exchange import Exchange
-from tests.gated import Gated, Recorder
+from tests.gated import Gated, Recorder, enqueue
 
 LIMIT = 1000
 
@@ -34,12 +33,12 @@ class Client:
         return {"type": "http.disconnect"}
 
 
-def exchange_of(client: Client, headers: Sequence[tuple[bytes, bytes]] = ()) -> Exchange:
+def exchange_of(client: Client, headers: Sequence[tuple[bytes, bytes]] = (), repository: object = None) -> Exchange:
     settings = Settings(max_body_mb=LIMIT / 1e6)
     scope = {
         "type": "http",
         "headers": list(headers),
-        "app": SimpleNamespace(settings=settings),
+        "app": SimpleNamespace(settings=settings, repository=repository, observers=None),
         "quartet.facts": {},
     }
     return Exchange(scope, client.receive)
@@ -95,16 +94,16 @@ async def test_header():
 
 async def test_a_client_that_hangs_up_while_it_waits_gives_up_its_items():
     model, recorder, client, scheduler = Gated(), Recorder(), Client(), Scheduler(1)
-    batcher = Batcher(model, max_batch=4, max_queue=10, observer=recorder, scheduler=scheduler)
-    batcher.submit([0], Context())
+    batcher = Batcher(model, max_batch=4, max_queue=10, observers=recorder, scheduler=scheduler)
+    enqueue(batcher, [0])
     await model.entered()
     exchange = exchange_of(client)
-    submission = batcher.submit([1, 2], exchange.context)
+    submission = enqueue(batcher, [1, 2], exchange.call)
     client.hangs_up.set()
     with pytest.raises(Abandoned):
         async with asyncio.timeout(30):
             await submission.future
-    after = batcher.submit([3], Context())
+    after = enqueue(batcher, [3])
     model.release(2)
     assert await after.future == [30]
     assert model.seen == [0, 3]
@@ -116,10 +115,10 @@ async def test_a_client_that_hangs_up_while_it_waits_gives_up_its_items():
 
 async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_request_ends():
     model, client, scheduler = Gated(), Client(), Scheduler(1)
-    batcher = Batcher(model, max_batch=4, max_queue=10, observer=Recorder(), scheduler=scheduler)
+    batcher = Batcher(model, max_batch=4, max_queue=10, observers=Recorder(), scheduler=scheduler)
     exchange = exchange_of(client)
     before = asyncio.all_tasks()
-    submission = batcher.submit([1], exchange.context)
+    submission = enqueue(batcher, [1], exchange.call)
     assert asyncio.all_tasks() == before
     async with asyncio.timeout(30):
         await asyncio.sleep(0.2)
@@ -136,12 +135,11 @@ async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_req
 
 
 async def test_ending_the_request_returns_the_lease():
-    released: list[Context] = []
-    batcher = SimpleNamespace(admission=SimpleNamespace(release=released.append))
-    version = SimpleNamespace(name="m", version="1", label="m/1", leases=0, retired=False, batcher=batcher)
-    exchange = exchange_of(Client())
-    exchange.hold(Lease(version, lambda _: None))
+    version = SimpleNamespace(label="m/1", leases=0, retired=False)
+    repository = SimpleNamespace(lease=lambda _: Lease(version, lambda _: None))
+    exchange = exchange_of(Client(), repository=repository)
+    assert exchange.lease("m") is version
     assert (version.leases, exchange.facts) == (1, {"model": "m/1"})
     exchange.end()
+    exchange.end()
     assert version.leases == 0
-    assert released == [exchange.context]

@@ -1,32 +1,68 @@
-"""The lines of requests reach the stream together, in pieces that no other process's lines break up."""
+"""The lines of requests: written together, in pieces that are atomic, and not to be forged by a client."""
 
-from collections.abc import Callable
+import io
+import re
 
+import pytest
+
+from service.stack.context import RequestEnded
 from service.stack.log import RequestLog
 
+NOON = 1_800_000_000.25
 
-class Stream:
+
+def ended(path: str, status: int = 200, seconds: float = 0.001, **facts: object) -> RequestEnded:
+    scope = {"path": path, "method": "POST", "quartet.id": "a-1"}
+    return RequestEnded(scope, facts, status, seconds, NOON)
+
+
+def lines_of(*events: object) -> list[str]:
+    stream = io.StringIO()
+    RequestLog(stream).observe(events)
+    return stream.getvalue().splitlines()
+
+
+def test_lines():
+    first, second = lines_of(
+        ended("/v1/predict", seconds=0.0123456, model="classifier/1", items=2),
+        "another event",
+        ended("/v1/predict", status=404, seconds=1.5),
+    )
+    stamp = "2027-01-15T08:00:00.250Z info request "
+    assert first == stamp + "id=a-1 POST /v1/predict status=200 ms=12.35 model=classifier/1 items=2"
+    assert second == stamp + "id=a-1 POST /v1/predict status=404 ms=1500.00"
+
+
+@pytest.mark.parametrize("path", ["/a\nb", "/a b", "/\x1b[31mred", "/a\u2028b", "/\u202egnp.exe", "/a\r\nid=fake"])
+def test_a_path_cannot_forge_a_line(path: str):
+    (line,) = lines_of(ended(path))
+    assert line.isprintable()
+    assert len(line.split(" ")) == 8
+
+
+def test_a_line_is_bounded():
+    paths = ("/" + "x" * 60_000, "/" + "\x1b" * 60_000, "/" + "\U0001f431" * 60_000)
+    lines = lines_of(*(ended(path) for path in paths))
+    assert len(lines) == 3
+    assert all(len(line) < 1200 for line in lines)
+    assert re.search("/xxx", lines[0])
+
+
+class Pieces(io.StringIO):
+    """Keeps what each write had."""
+
     def __init__(self) -> None:
+        super().__init__()
         self.pieces: list[str] = []
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         self.pieces.append(text)
-
-    def flush(self) -> None:
-        self.pieces.append("")
+        return len(text)
 
 
 def test_lines_are_written_together_and_never_broken():
-    stream = Stream()
-    pending: list[Callable[[], None]] = []
-    log = RequestLog(lambda _seconds, callback: pending.append(callback), stream)  # type: ignore[arg-type]
-    for number in range(200):
-        log.write({"path": f"/{number}", "method": "GET", "quartet.id": str(number)}, {}, 200, 0.001)
-    assert not stream.pieces
-    (flush,) = pending
-    flush()
-    pieces = [piece for piece in stream.pieces if piece]
-    assert 3 < len(pieces) < 10
-    assert all(len(piece) <= 4096 and piece.endswith("\n") for piece in pieces)
-    assert [line.split()[4] for line in "".join(pieces).splitlines()] == ["GET"] * 200
-    assert stream.pieces.count("") == len(pieces)
+    stream = Pieces()
+    RequestLog(stream).observe([ended(f"/{number}") for number in range(200)])
+    assert 3 < len(stream.pieces) < 10
+    assert all(len(piece) <= 4096 and piece.endswith("\n") for piece in stream.pieces)
+    assert [line.split()[5] for line in "".join(stream.pieces).splitlines()] == [f"/{number}" for number in range(200)]

@@ -1,6 +1,5 @@
 """Every failure is a problem document, on the thin path and on FastAPI's own."""
 
-import asyncio
 import io
 import json
 
@@ -157,7 +156,7 @@ async def test_a_route_that_breaks(app: FastAPI):
 
 
 async def test_a_thin_route_that_breaks(app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(app, "workers", None)
+    monkeypatch.setattr(app, "threads", None)
     answer = await client.post("/v1/predict", content=encode(solid("red")))
     check(answer, 500, "internal-error")
     assert "NoneType" not in answer.text
@@ -203,14 +202,13 @@ async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI
 
 
 async def test_every_problem_is_counted_and_logged(app: FastAPI, client: httpx.AsyncClient):
-    await client.get("/healthz/live")  # builds the stack
-    app.middleware_stack._log = RequestLog(asyncio.get_running_loop().call_later, stream := io.StringIO())
+    app.observers._observers = (app.metrics, RequestLog(stream := io.StringIO()))
     await client.get("/nowhere")
     await client.get("/v1/predict")
     text = (await client.get("/metrics")).text
     assert 'quartet_refused_total{problem="not-found",route="other"} 1.0' in text
     assert 'problem="method-not-allowed"' in text
-    app.middleware_stack._log.flush()
+    app.observers.flush()
     assert "GET /nowhere status=404" in (first := stream.getvalue().splitlines()[0])
     assert first.endswith(" problem=not-found")
 

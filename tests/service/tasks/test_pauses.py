@@ -6,7 +6,7 @@ import time
 import pytest
 
 from service.errors import Abandoned, DeadlineExceeded
-from service.inference.context import Context
+from service.inference.scope import CallScope
 from service.tasks.pauses import map_with_pauses
 
 
@@ -26,8 +26,8 @@ async def test_others_are_served_while_a_long_loop_runs():
 
     task = asyncio.create_task(other())
     said: list[str] = []
-    context = Context(on_slow=lambda: said.append("slow"))
-    assert await map_with_pauses(context, slowly, range(50)) == [value * 10 for value in range(50)]
+    call = CallScope(on_slow=lambda: said.append("slow"))
+    assert await map_with_pauses(call, slowly, range(50)) == [value * 10 for value in range(50)]
     task.cancel()
     assert others > 5
     assert said == ["slow"]
@@ -35,14 +35,14 @@ async def test_others_are_served_while_a_long_loop_runs():
 
 async def test_a_short_loop_never_pauses():
     before = asyncio.get_running_loop().time()
-    assert await map_with_pauses(Context(on_slow=lambda: 1 / 0), lambda a, b: a + b, [1, 2], [3, 4]) == [4, 6]
+    assert await map_with_pauses(CallScope(on_slow=lambda: 1 / 0), lambda a, b: a + b, [1, 2], [3, 4]) == [4, 6]
     assert asyncio.get_running_loop().time() - before < 1
 
 
 async def test_a_loop_ends_with_its_call():
-    context = Context()
-    asyncio.get_running_loop().call_later(0.02, context.cancel)
+    call = CallScope()
+    asyncio.get_running_loop().call_later(0.02, call.cancel)
     with pytest.raises(Abandoned):
-        await map_with_pauses(context, slowly, range(1000))
+        await map_with_pauses(call, slowly, range(1000))
     with pytest.raises(DeadlineExceeded):
-        await map_with_pauses(Context(0.02), slowly, range(1000))
+        await map_with_pauses(CallScope(timeout=0.02), slowly, range(1000))

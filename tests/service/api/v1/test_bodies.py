@@ -17,7 +17,7 @@ from service.stack.exchange import Exchange
 from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
 from service.tasks.images import MEDIA_TYPES
-from service.tasks.workers import Workers
+from service.tasks.threads import Threads
 
 
 def exchange_of(body: bytes, content_type: str | None, **settings: object) -> Exchange:
@@ -36,7 +36,7 @@ def exchange_of(body: bytes, content_type: str | None, **settings: object) -> Ex
         "method": "POST",
         "path": "/v1/predict",
         "headers": [(b"content-type", content_type.encode())] if content_type is not None else [],
-        "app": SimpleNamespace(settings=Settings(**settings)),
+        "app": SimpleNamespace(settings=Settings(**settings), repository=None, observers=None),
         "quartet.facts": {},
     }
     return Exchange(scope, receive)
@@ -175,7 +175,7 @@ WORDS = Documents(
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "TEXT/X; charset=utf-8"])
 async def test_a_document(content_type: str | None):
-    workers = Workers(1)
+    workers = Threads(1)
     *words, thread = await reader_of(WORDS)(exchange_of(b"a b", content_type), "card", workers)
     assert words == ["a", "b"]
     assert thread == threading.current_thread().name
@@ -253,7 +253,7 @@ async def test_a_content_type_is_quoted_in_part():
 
 
 async def test_a_large_form_is_read_on_a_thread():
-    workers = Workers(1)
+    workers = Threads(1)
     files = [bytes([number]) * 100_000 for number in range(5)]
     form = b"".join(part("files", data, f"{number}.png") for number, data in enumerate(files)) + b"--b--\r\n"
     running = asyncio.get_running_loop().run_in_executor

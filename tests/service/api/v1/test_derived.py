@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.api.v1.derived import Derived
-from service.tasks.workers import Workers
+from service.tasks.threads import Threads
 
 
 class Version:
@@ -16,13 +16,13 @@ class Version:
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    made = Workers(2)
+def workers() -> Iterator[Threads]:
+    made = Threads(2)
     yield made
     made.close()
 
 
-async def test_concurrent_callers_share_the_work(workers: Workers):
+async def test_concurrent_callers_share_the_work(workers: Threads):
     gate, calls = threading.Event(), []
 
     def make(version: Any) -> str:
@@ -40,7 +40,7 @@ async def test_concurrent_callers_share_the_work(workers: Workers):
     assert calls == [version]
 
 
-async def test_a_failure_is_not_kept(workers: Workers):
+async def test_a_failure_is_not_kept(workers: Threads):
     outcomes = iter([OSError("gone"), "made"])
 
     def make(version: Any) -> str:

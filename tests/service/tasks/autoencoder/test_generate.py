@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from service.app import create_app
-from service.errors import Overloaded
 from service.settings import Settings
 from service.tasks.autoencoder.generate import GenerateAnswer
 from tests.gated import rerun
@@ -161,9 +160,9 @@ async def test_a_large_count_keeps_few_in_flight_and_lets_others_through(app, cl
     depths = []
     submit = batcher.submit
 
-    def spy(items, context):
+    def spy(items, reservation):
         depths.append(batcher.depth)
-        return submit(items, context)
+        return submit(items, reservation)
 
     batcher.submit = spy
     large = asyncio.create_task(generate(client, count=2000, seed=1, format="npz"))
@@ -223,59 +222,6 @@ async def test_generation_stops_when_the_client_disconnects(app):
     await app(scope_of(app), receive, send)
     assert sum(made) < 1000
     assert sent[-1].get("more_body", True)
-
-
-@pytest.fixture
-def full_after_the_first_part(app):
-    """A queue that is full once it has taken one part."""
-    batcher = app.repository.models["decoder"].batcher
-    submit, asked = batcher.submit, []
-
-    def refuse(items, context):
-        asked.append(len(items))
-        if len(asked) > 1:
-            raise Overloaded("Full.", retry_after=0.0)
-        return submit(items, context)
-
-    batcher.submit = refuse
-    return asked
-
-
-async def test_finished_parts_are_sent_even_if_the_queue_is_full(app, full_after_the_first_part):
-    app.settings = app.settings.model_copy(update={"timeout": 0.2})
-    sent = []
-    messages = iter([{"type": "http.request", "body": b'{"count": 64, "format": "json"}', "more_body": False}])
-
-    async def receive():
-        message = next(messages, None)
-        return message or await asyncio.Event().wait()
-
-    async def send(message):
-        sent.append(message)
-
-    with pytest.raises(Overloaded):  # the connection is closed once the timeout has passed
-        await app(scope_of(app), receive, send)
-    assert sent[0]["status"] == 200
-    assert b'"png"' in sent[1]["body"]
-    assert len(full_after_the_first_part) > 3
-
-
-async def test_a_client_that_hangs_up_is_noticed_while_there_is_no_room(app, full_after_the_first_part):
-    gone = asyncio.Event()
-    messages = iter([{"type": "http.request", "body": b'{"count": 64, "format": "json"}', "more_body": False}])
-
-    async def receive():
-        message = next(messages, None)
-        if message is None:
-            await gone.wait()
-        return message or {"type": "http.disconnect"}
-
-    async def send(message):
-        if message["type"] == "http.response.body":
-            gone.set()
-
-    async with asyncio.timeout(10):  # less than the 30 s that a request may wait
-        await app(scope_of(app), receive, send)
 
 
 async def test_the_density_is_read_before_the_first_request(tmp_path):

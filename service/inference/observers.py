@@ -1,0 +1,101 @@
+"""Observers: what they are told about calls and batches, after the fact and in bounded buffers."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+logger = logging.getLogger(__name__)
+
+# How long events wait before they are delivered together.
+_DELAY_SECONDS = 0.05
+# Events that wait; further ones are dropped. At 10,000 calls a second a delay brings a tenth of them.
+_CAPACITY = 8192
+
+DropReason = Literal["abandoned", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRan:
+    """A batch has run.
+
+    Attributes:
+        label: name and version of the model.
+        queued: seconds that each item waited.
+        seconds: that the batch took.
+    """
+
+    label: tuple[str, str]
+    queued: Sequence[float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsDropped:
+    """Items left a queue without being run.
+
+    Attributes:
+        label: name and version of the model.
+        reason: why nobody waits for them any more.
+        count: how many.
+    """
+
+    label: tuple[str, str]
+    reason: DropReason
+    count: int
+
+
+class Observer(Protocol):
+    """Receives events on the event loop; slow work belongs on a thread of its own.
+
+    Attributes:
+        tensors: whether calls keep their items and results for it.
+    """
+
+    tensors: bool
+
+    def observe(self, events: Sequence[Any]) -> None:
+        """Events in order: `CallScope` for a call that has ended, `BatchRan`, `ItemsDropped`, and what the HTTP layer
+        publishes for each request.
+        """
+
+
+class Observers:
+    """Delivers events to every observer in groups, off the path of the calls.
+
+    Args:
+        observers: that receive all events. One that raises is logged; the others still receive them.
+
+    Attributes:
+        tensors: whether an observer asks for items and results.
+        dropped: events for which there was no room.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = tuple(observers)
+        self._events: deque[Any] = deque()
+        self.tensors = any(observer.tensors for observer in observers)
+        self.dropped = 0
+
+    def publish(self, event: Any) -> None:
+        """Adds an event; called on the event loop."""
+        events = self._events
+        if len(events) >= _CAPACITY:
+            self.dropped += 1
+            return
+        events.append(event)
+        if len(events) == 1:
+            asyncio.get_running_loop().call_later(_DELAY_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Delivers what is waiting."""
+        events, self._events = self._events, deque()
+        if not events:
+            return
+        for observer in self._observers:
+            try:
+                observer.observe(events)
+            except Exception:
+                logger.exception("the observer %s failed", type(observer).__name__)
