@@ -19,22 +19,13 @@ from benchmarks.results import Recorder, add_json_option
 from benchmarks.simulation import LOADS, Costs, compare, figures, simulate
 from service.errors import Overloaded
 from service.inference.batcher import Batcher
-from service.inference.context import Context
-from service.inference.queue import DropReason
 from service.inference.scheduler import Scheduler
+from service.inference.scope import CallScope
 
 _CORES, _MAX_BATCH, _MAX_WAIT = 2, 8, 1.0
 # Seconds of a batch, long beside those by which threads wake late.
 _ONE_CORE = {size: 0.04 + 0.02 * size for size in range(1, _MAX_BATCH + 1)}
 _ALL_CORES = {size: 0.6 * seconds for size, seconds in _ONE_CORE.items()}
-
-
-class _Silent:
-    def prepared(self, seconds: float) -> None: ...
-
-    def batch(self, size: int, queued: Sequence[float], seconds: float) -> None: ...
-
-    def dropped(self, reason: DropReason, count: int) -> None: ...
 
 
 def main() -> None:
@@ -74,7 +65,6 @@ async def _run(times: Sequence[float]) -> Outcome:
         max_batch=_MAX_BATCH,
         max_queue=100_000,
         max_wait=_MAX_WAIT,
-        observer=_Silent(),
         scheduler=scheduler,
         run_on_one_core=_sleep(_ONE_CORE),
         seconds_per_item=_ONE_CORE[_MAX_BATCH] / _MAX_BATCH / _CORES,
@@ -84,11 +74,9 @@ async def _run(times: Sequence[float]) -> Outcome:
 
     async def call(due: float) -> None:
         nonlocal refused
-        context = Context(60)
-        context.single = True
         try:
-            batcher.admission.admit(1, context)
-            await batcher.submit([None], context).future
+            async with CallScope(owner=object(), timeout=60) as scope:
+                await batcher.submit([None], batcher.admission.admit(1, scope)).future
         except Overloaded:
             refused += 1
         else:

@@ -132,7 +132,7 @@ def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, 
         else:
             arrivals.popleft()
             wait = (len(waiting) + sum(len(batch.arrivals) for batch in running)) * estimate
-            if wait > max_wait or (wait > max_wait / 2 and random.random() < 2 * wait / max_wait - 1):
+            if wait > 0.9 * max_wait:  # the rest is for clients that retry in time
                 refused += 1
             else:
                 waiting.append(now)
