@@ -25,9 +25,7 @@ RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --co
     && /opt/quartet/bin/pip uninstall --yes --quiet pip
 
 FROM ${PYTHON} AS runtime
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin quartet \
-    # Where docker-compose.yml mounts a volume for the results of tuning; the volume takes over the owner.
-    && install -d -o quartet /var/lib/quartet
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin quartet
 WORKDIR /srv/quartet
 COPY models models
 ENV PATH=/opt/quartet/bin:$PATH \

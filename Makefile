@@ -17,7 +17,7 @@ serve: $(VENV)/.serve ## install the service and serve models/ on http://127.0.0
 install-gpu: $(VENV)/.gpu ## install the service with the CUDA libraries
 
 doctor: $(VENV)/.serve ## say what this machine is, and what can serve on it
-	@$(BIN)/python -m service doctor
+	@$(BIN)/quartet doctor
 
 gpu-check: $(VENV)/.test $(VENV)/.gpu ## check and measure the GPU of this machine; writes docs/gpu.md
 	$(BIN)/python -m benchmarks.gpu

@@ -20,14 +20,13 @@ from benchmarks.load import measure
 from benchmarks.options import newest
 from benchmarks.servers import service
 from benchmarks.serving import as_jpeg
-from service.commands.doctor import describe_machine
+from quartet.offline.doctor import describe_machine
+from quartet.offline.examination import Finding, examine, seconds_per_batch
+from quartet.offline.machine import read_cpu, read_driver
 from service.inference.cuda import cuda_problem
 from service.inference.device import Device, check_device, cuda_index
-from service.inference.examination import Finding, examine
 from service.inference.golden import read_golden
-from service.inference.machine import read_cpu, read_driver
 from service.inference.manifest import MODEL
-from service.inference.performance import seconds_per_batch
 from service.inference.session import Session
 from service.inference.shapes import Shapes
 from service.tasks.registry import BUILT_IN, read_manifest

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from benchmarks.bare import bare_rate
 from benchmarks.options import newest
 from benchmarks.serving import BATCHES, as_jpeg
+from quartet.offline.scoring.engine import Job
+from quartet.offline.scoring.score import score
 from service.inference.session import Session
-from service.scoring.engine import Job
-from service.scoring.score import score
 from service.settings import Settings
 from service.tasks.registry import read_manifest
 from service.tasks.tabular.manifest import TabularManifest

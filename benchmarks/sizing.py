@@ -11,9 +11,9 @@ from rich.table import Table
 from benchmarks.options import newest, parse
 from benchmarks.results import Recorder
 from benchmarks.servers import service
+from quartet.offline.examination import seconds_per_batch
 from service.inference.golden import read_golden
 from service.inference.manifest import MODEL
-from service.inference.performance import seconds_per_batch
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 

@@ -11,19 +11,18 @@ from collections.abc import Sequence
 
 from quartet import __version__
 
-_SERVICE, _TRAINING = "service.__main__", "training.__main__"
-# The modules that have a command: `main(arguments=[command, …], prog="quartet")` runs it.
+_SERVICE, OFFLINE, _TRAINING = "service.__main__", "quartet.offline.command_line", "training.__main__"
+# The module of each command, which runs it with `main(arguments=[command, …], prog="quartet")`, and its summary.
 COMMANDS = {
     "train": (_TRAINING, "train a network on your data and export it for the service"),
     "inspect": (_TRAINING, "say what a data set is for and what is in it"),
     "serve": (_SERVICE, "serve the models in a folder over HTTP"),
-    "models": (_SERVICE, "list the models in a folder, and how good they are"),
-    "predict": (_SERVICE, "a model's answers for a few files, without a server"),
-    "score": (_SERVICE, "a model's answers for a folder or a file of any size, into a file"),
-    "doctor": (_SERVICE, "say what this machine is, and what can serve on it"),
+    "models": (OFFLINE, "list the models in a folder, and how good they are"),
+    "predict": (OFFLINE, "a model's answers for a few files, without a server"),
+    "score": (OFFLINE, "a model's answers for a folder or a file of any size, into a file"),
+    "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),
     "evaluate": (_TRAINING, "measure a published model anew, and write its report"),
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),
-    "tune": (_SERVICE, "measure the models on this machine, and keep the best settings"),
 }
 
 

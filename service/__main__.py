@@ -1,14 +1,14 @@
-"""python -m service: serves, or does what another command says.
+"""python -m service: runs the server.
 
-Options are read before anything else is imported, so that help and mistakes are answered at once.
+The command line is parsed before anything heavy is imported, so that help and mistakes are answered at once.
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from quartet.command_line import COMMANDS, OFFLINE
 from quartet.extras import needs
 from service.options import make_parser
 
@@ -19,29 +19,30 @@ if TYPE_CHECKING:
 def main(
     registry: "Registry | None" = None, arguments: Sequence[str] | None = None, prog: str = "python -m service"
 ) -> int:
-    """Runs a command.
+    """Runs the server, or an offline command such as `doctor`, with the same tasks.
 
     Args:
-        registry: the tasks that are served, the built-in ones by default; with further ones, a module of your own is
-            the service.
-        arguments: of the command line; None for those of the process.
-        prog: what is typed before the command.
+        registry: the tasks that are served; None for the built-in ones. A module of your own that passes more tasks is
+            a service with them.
+        arguments: the command line; None for that of the process.
+        prog: the program's name in help and usage messages.
 
     Returns:
-        The exit code; what it means is in the command's module.
+        The exit code.
     """
-    options = make_parser(prog).parse_args(arguments)
-    for name, value in (("QUARTET_MODELS", options.models_folder), ("QUARTET_PORT", options.port)):
-        if value is not None:
-            os.environ[name] = value
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS and COMMANDS[given[0]][0] == OFFLINE:
+        code: int = importlib.import_module(OFFLINE).main(registry, given, prog)
+        return code
+    options = make_parser(prog).parse_args(given)
     with needs("server"):
-        command = importlib.import_module(f"service.commands.{options.command}")
+        from service.serve import run
+
         if registry is None:
             from service.tasks.registry import BUILT_IN
 
             registry = BUILT_IN
-    code: int = command.run(registry, options)
-    return code
+    return run(registry, models=options.models, port=options.port, workers=options.workers)
 
 
 if __name__ == "__main__":

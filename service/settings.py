@@ -4,13 +4,12 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.inference.device import Device
-from service.inference.tuning import TUNING
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
@@ -34,10 +33,6 @@ class Settings(BaseSettings):
         "auto",
         description="which graph of a model runs: auto (the fastest that is good here), reference or a variant's name; "
         "for single models MODEL=VARIANT, with commas between",
-    )
-    tuning: Path | None = Field(
-        None,
-        description="file that `python -m service tune` writes and the server reads; tuning.json in the models folder",
     )
     threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
     gpu_memory_mb: float = Field(
@@ -63,11 +58,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning and error leave out the line per request"
     )
-
-    @property
-    def tuning_file(self) -> Path:
-        """The file of what was measured on this machine."""
-        return self.tuning or self.models / TUNING
 
     @field_validator("variant")
     @classmethod
@@ -96,11 +86,14 @@ def _is_service_link(variable: str) -> bool:
     return bool(links) or (variable == f"{PREFIX}PORT" and "://" in os.environ[variable])
 
 
-def read_settings() -> Settings:
-    """The settings that the environment gives.
+def read_settings(**overrides: Any) -> Settings:
+    """Reads the settings from the environment.
+
+    Args:
+        overrides: settings that take precedence over the environment; None leaves a setting to it.
 
     Raises:
-        InvalidSettings: with one line that names the variable and what it may be.
+        InvalidSettings: a variable is unknown or invalid; one line names it and what it may be.
     """
     known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
     for variable in os.environ:
@@ -114,7 +107,7 @@ def read_settings() -> Settings:
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
             raise InvalidSettings(f"{variable} is no setting: {hint}")
     try:
-        return Settings()
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:

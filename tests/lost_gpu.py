@@ -2,8 +2,8 @@
 
 import sys
 
+from service import serve
 from service.__main__ import main
-from service.commands import serve
 from tests.cuda import LOST, fake_cuda
 
 if __name__ == "__main__":

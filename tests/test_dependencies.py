@@ -22,11 +22,12 @@ FOLDERS = {
     "benchmarks": "test",
     "tests": "test",
 }
-# Modules that need a further extra.
+# Modules and folders that need a further extra.
 EXTRAS = {
-    "service/scoring/parquet.py": "score",
-    "service/scoring/sources.py": "score",
-    "service/scoring/on_ray.py": "ray",
+    "quartet/offline/": "server",
+    "quartet/offline/scoring/parquet.py": "score",
+    "quartet/offline/scoring/sources.py": "score",
+    "quartet/offline/scoring/on_ray.py": "ray",
     "benchmarks/on_ray.py": "ray",
     "tests/deploy/test_ray.py": "ray",
 }
@@ -64,7 +65,8 @@ def imported(path: Path) -> Iterator[str]:
 def undeclared(folder: str) -> Iterator[str]:
     for path in sorted((ROOT / folder).rglob("*.py")):
         name = str(path.relative_to(ROOT))
-        allowed = declared(FOLDERS[folder]) | declared(EXTRAS.get(name)) | OPTIONAL.get(folder, set())
+        further = set().union(*(declared(extra) for prefix, extra in EXTRAS.items() if name.startswith(prefix)))
+        allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set())
         for package in imported(path):
             distributions = set(map(canonicalize_name, DISTRIBUTIONS.get(package, [package])))
             if not distributions & allowed:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quartet.command_line import COMMANDS
+from quartet.offline import command_line as offline
 from service.options import make_parser
 from tests.server import ROOT
 from training.command_line import RECIPES, check, read_data_command, recipe_parser, training_parser
@@ -68,8 +69,10 @@ def accept(words: list[str]) -> None:
             assert name in (*COMMANDS, *RECIPES)
         case ["quartet", "evaluate" | "quantize", *_] | ["python", "-m", "training", _, *_]:
             check(training_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:]))
-        case ["quartet", *rest] | ["python", "-m", "service", *rest]:
-            make_parser("").parse_args(rest)
+        case ["quartet", "serve", *_] | ["python", "-m", "service", *_]:
+            make_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:])
+        case ["quartet", *rest]:
+            offline.make_parser("").parse_args(rest)
         case ["python", "-m", module, *rest]:
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

@@ -23,7 +23,7 @@ SERVERS = ("make serve", ".venv/bin/quartet serve")
 LARGE = ("make test", "make install-gpu", "make training")
 # Needs a GPU; test_documented_commands.py checks the options.
 GPU = (
-    "QUARTET_DEVICE=cuda .venv/bin/python -m service doctor",
+    "QUARTET_DEVICE=cuda .venv/bin/quartet doctor",
     "QUARTET_DEVICE=cuda make serve",
 )
 TRAIN = ".venv/bin/quartet train "

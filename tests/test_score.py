@@ -1,4 +1,4 @@
-"""python -m service score: killed at any moment, it goes on, and neither loses nor doubles a row."""
+"""quartet score: killed at any moment, it goes on, and neither loses nor doubles a row."""
 
 import json
 import signal

@@ -1,6 +1,6 @@
 """Whether data that a training holds in memory fits there, before it is read into it."""
 
-from service.inference.machine import read_memory_mb
+from quartet.offline.machine import read_memory_mb
 from training.data import DataError
 
 try:

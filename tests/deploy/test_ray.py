@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from quartet.offline.scoring.engine import Job
+from quartet.offline.scoring.score import score
 from service.app import create_app
-from service.scoring.engine import Job
-from service.scoring.score import score
 from service.settings import Settings
 from tests.pictures import encode
 from tests.server import ROOT
@@ -212,7 +212,7 @@ def test_replicas_follow_the_load(url: str, tmp_path: Path):
 def test_scoring_gives_the_rows_of_a_local_run(tmp_path: Path, url: str):
     from ray import serve
 
-    from service.scoring.on_ray import score_on_ray
+    from quartet.offline.scoring.on_ray import score_on_ray
 
     serve.delete("quartet")  # its replicas hold the cores
     models = tmp_path / "models"

@@ -28,8 +28,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]):
         main(arguments=["--help"])
     text = capsys.readouterr().out
     assert "serve" in text
-    assert "doctor" in text
-    assert "tune" in text
+    assert "quartet --help" in text
 
 
 def test_help_of_serve_lists_every_setting(capsys: pytest.CaptureFixture[str]):
@@ -38,3 +37,17 @@ def test_help_of_serve_lists_every_setting(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     for name in Settings.model_fields:
         assert f"QUARTET_{name.upper()} " in text
+
+
+def test_a_server_imports_no_offline_command():
+    code = "import sys, service.app, service.serve; print([name for name in sys.modules if 'quartet.offline' in name])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.parametrize("command", ["models", "predict", "score", "doctor"])
+def test_offline_commands_run_by_their_names(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments=[command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m service {command} ")

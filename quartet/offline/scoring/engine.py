@@ -9,13 +9,13 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from quartet.offline.scoring.sources import Item
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
 from service.inference.device import available_cpus
 from service.inference.repository import Lease, Repository
 from service.inference.scope import CallScope
 from service.inference.versions import Exactly, Newest, versions_in
 from service.models import repository_of
-from service.scoring.sources import Item
 from service.settings import Settings
 from service.tasks.base import Images, Operation, Options, Picture, Records, Results
 from service.tasks.call import Call, Upload
@@ -98,7 +98,7 @@ class Engine:
         name, _, wanted = job.model.partition("/")
         _check_folder(settings.models, name, wanted)
         policy = Exactly(version=wanted) if wanted else Newest()
-        repository = repository_of(settings, registry, only=(name,), policy=policy, patient=True)
+        repository = repository_of(settings, registry, only=(name,), policy=policy, unbounded=True)
         try:
             await repository.load_all()
             lease = repository.lease(job.model)

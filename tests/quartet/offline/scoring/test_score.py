@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from quartet.offline.scoring import score as module
+from quartet.offline.scoring.engine import Job, UnusableJob
+from quartet.offline.scoring.parquet import Parquet
+from quartet.offline.scoring.score import Summary, score
 from service.app import create_app
-from service.scoring import score as module
-from service.scoring.engine import Job, UnusableJob
-from service.scoring.parquet import Parquet
-from service.scoring.score import Summary, score
 from service.settings import Settings
 from service.tasks.base import Images
 from service.tasks.registry import BUILT_IN

@@ -1,4 +1,4 @@
-from service.commands.tables import format_table, to_cell
+from quartet.offline.tables import format_table, to_cell
 
 
 def test_columns_line_up_also_where_characters_are_wide():

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service.scoring.outputs import JsonLines
-from service.scoring.parts import Parts
-from service.scoring.sources import UnusableInput
+from quartet.offline.scoring.outputs import JsonLines
+from quartet.offline.scoring.parts import Parts
+from quartet.offline.scoring.sources import UnusableInput
 
 FORMAT = JsonLines()
 

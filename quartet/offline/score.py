@@ -1,4 +1,4 @@
-"""python -m service score: a model's answers for a folder of images or a file of any size, into a file."""
+"""quartet score: a model's answers for a folder of images or a file of any size, into a file."""
 
 import argparse
 import asyncio
@@ -11,14 +11,15 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from quartet.console import fail
 from quartet.extras import needs
+from quartet.offline.scoring.engine import Job, UnusableJob
+from quartet.offline.scoring.score import Summary, score
+from quartet.offline.scoring.sources import UnusableInput
 from service.errors import QuartetError
 from service.inference.device import DeviceUnavailable
 from service.inference.repository import NothingToServe
-from service.scoring.engine import Job, UnusableJob
-from service.scoring.score import Summary, score
-from service.scoring.sources import UnusableInput
-from service.settings import InvalidSettings, Settings, read_settings
+from service.settings import Settings
 from service.tasks.registry import Registry
 
 # Characters of a cell of a CSV file, which may hold a long text.
@@ -27,22 +28,19 @@ _LONGEST_CELL = 1 << 26
 _WATCHED_SECONDS, _LOGGED_SECONDS = 0.5, 30.0
 
 
-def run(registry: Registry, options: argparse.Namespace) -> int:
-    """Scores, or goes on where an earlier run was interrupted.
+def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> int:
+    """Scores, or resumes an interrupted run.
 
     Args:
         registry: the tasks of the models.
+        settings: of the service.
         options: `model`, `input`, `output`, `operation`, `column`, `option` and `ray`.
 
     Returns:
-        0 when all is scored (bad items are in the output's column `error`), 1 if it cannot be, 2 for an unusable
-        setting or option, 130 and 143 where a signal ended it.
+        0 when all items are scored (the output's column `error` names bad ones), 1 on failure, 2 for an unusable
+        option, 130 and 143 after SIGINT and SIGTERM.
     """
     job = Job(options.model, options.operation, tuple(options.option), options.column)
-    try:
-        settings = read_settings()
-    except InvalidSettings as error:
-        return _fail(2, str(error))
     csv.field_size_limit(_LONGEST_CELL)
     # As in the server: the threads that run batches ask for the interpreter after each.
     sys.setswitchinterval(0.0005)
@@ -50,7 +48,7 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
     try:
         if options.ray:
             with needs("ray"):
-                from service.scoring.on_ray import score_on_ray
+                from quartet.offline.scoring.on_ray import score_on_ray
 
             address = None if options.ray == "local" else options.ray
             summary = score_on_ray(job, options.input, options.output, settings, address=address, progress=progress)
@@ -58,12 +56,12 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
             summary = asyncio.run(_score(job, options.input, options.output, settings, registry, progress))
     except _Ended as ended:
         progress.close()
-        return _fail(128 + ended.number, "ended before all was scored: the same command goes on from here.")
+        return fail(128 + ended.number, "ended before all was scored: the same command goes on from here.")
     except UnusableJob as error:
-        return _fail(2, str(error))
+        return fail(2, str(error))
     except (UnusableInput, NothingToServe, DeviceUnavailable, QuartetError, OSError) as error:
         progress.close()
-        return _fail(1, str(error))
+        return fail(1, str(error))
     progress.close()
     done = summary.rows - summary.resumed
     resumed = f", {summary.resumed} of them earlier" if summary.resumed else ""
@@ -122,8 +120,3 @@ async def _score(
         return await task
     except asyncio.CancelledError:
         raise _Ended(received[0]) from None
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

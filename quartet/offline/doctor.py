@@ -1,4 +1,4 @@
-"""python -m service doctor: what this machine is, what can serve on it and how fast, and what to install or set."""
+"""quartet doctor: what this machine is, what can serve on it and how fast, and what to install or set."""
 
 import argparse
 import importlib.metadata
@@ -10,34 +10,30 @@ from contextlib import suppress
 import onnxruntime as ort
 
 from quartet import __version__
+from quartet.offline.examination import Finding, examine
+from quartet.offline.machine import Cpu, Driver, read_cpu, read_driver, read_memory_mb
 from service.inference.cards import AUTO, REFERENCE
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceLost, available_cpus, cpu_quota, cuda_index, cuda_name
-from service.inference.examination import Finding, examine
-from service.inference.machine import Cpu, Driver, read_cpu, read_driver, read_memory_mb
 from service.inference.variants import Selection
-from service.settings import InvalidSettings, Settings, read_settings
+from service.settings import Settings
 from service.tasks.registry import Registry
 
 _LIBRARIES = ("onnxruntime-gpu", "onnxruntime", "numpy", "fastapi", "starlette", "uvicorn", "pydantic", "tokenizers")
 
 
-def run(registry: Registry, options: argparse.Namespace) -> int:
+def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> int:
     """Prints the report.
 
     Args:
         registry: the tasks whose models are examined.
+        settings: of the service.
         options: `names`, those to examine (empty: all), and `seconds`, for which each is measured.
 
     Returns:
-        0 if the device that is asked for can serve; 1 if it cannot, or if a model, or a variant that is asked for by
-        name, cannot on it; 2 for an unusable setting.
+        0 if the requested device can serve; 1 if it cannot, or if a model, or a variant requested by name, cannot serve
+        on it.
     """
-    try:
-        settings = read_settings()
-    except InvalidSettings as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     cpu, driver = read_cpu(), read_driver()
     index = cuda_index(settings.device)
     problem = cuda_problem(index)

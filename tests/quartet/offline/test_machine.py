@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.inference import machine
+from quartet.offline import machine
 
 
 def files(monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service.scoring.engine import Engine, Job
-from service.scoring.outputs import Format, format_of
-from service.scoring.parts import Parts
-from service.scoring.sources import Item, Source, chunks, open_source
+from quartet.offline.scoring.engine import Engine, Job
+from quartet.offline.scoring.outputs import Format, format_of
+from quartet.offline.scoring.parts import Parts
+from quartet.offline.scoring.sources import Item, Source, chunks, open_source
 from service.settings import Settings
 from service.tasks.registry import BUILT_IN, Registry
 

@@ -15,11 +15,11 @@ from typing import Any
 import ray
 import ray.data
 
-from service.scoring.engine import Engine, Job
-from service.scoring.outputs import Format, format_of
-from service.scoring.parts import Parts
-from service.scoring.score import PART_ROWS, Summary, describe, rows_of
-from service.scoring.sources import Source, chunks, open_source
+from quartet.offline.scoring.engine import Engine, Job
+from quartet.offline.scoring.outputs import Format, format_of
+from quartet.offline.scoring.parts import Parts
+from quartet.offline.scoring.score import PART_ROWS, Summary, describe, rows_of
+from quartet.offline.scoring.sources import Source, chunks, open_source
 from service.settings import Settings
 from service.tasks.registry import BUILT_IN
 
@@ -73,7 +73,7 @@ def score_on_ray(
     address: str | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Summary:
-    """Scores as `service.scoring.score.score` does, on a Ray cluster.
+    """Scores as `quartet.offline.scoring.score.score` does, on a Ray cluster.
 
     Args:
         job: what is done with each item.

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import base64
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
@@ -12,44 +11,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.commands.tables import format_table, to_cell
+from quartet.console import fail
+from quartet.offline.scoring.engine import Engine, Job, UnusableJob
+from quartet.offline.scoring.score import rows_of
+from quartet.offline.scoring.sources import (
+    TABLE_SUFFIXES,
+    Item,
+    Source,
+    UnusableInput,
+    chunks,
+    images_below,
+    open_source,
+)
+from quartet.offline.tables import format_table, to_cell
 from service.errors import InvalidRequest, QuartetError
 from service.inference.device import DeviceUnavailable
 from service.inference.manifest import MANIFEST
 from service.inference.repository import NothingToServe
-from service.scoring.engine import Engine, Job, UnusableJob
-from service.scoring.score import rows_of
-from service.scoring.sources import TABLE_SUFFIXES, Item, Source, UnusableInput, chunks, images_below, open_source
-from service.settings import InvalidSettings, Settings, read_settings
+from service.settings import Settings
 from service.tasks.registry import Registry
 
 _STDIN = Path("-")
 _PNG, _JSON = "image/png", "application/json"
 
 
-def run(registry: Registry, options: argparse.Namespace) -> int:
-    """Prints a table, JSON lines, or the pictures that it has written.
+def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> int:
+    """Prints a table or JSON lines of the answers, or of the pictures it has written.
 
     Args:
         registry: the tasks of the models.
+        settings: of the service.
         options: `model`, `files`, `operation`, `column`, `option`, `json` and `render`.
 
     Returns:
-        0; 1 if an item could not be answered, or the model or a file cannot be used; 2 for an unusable setting or
-        option.
+        0; 1 if an item could not be answered, or the model or a file cannot be used; 2 for an unusable option.
     """
     model = options.model
     version = Path(model)
     if (version / MANIFEST).is_file():
         version = version.resolve()
-        os.environ["QUARTET_MODELS"], model = str(version.parent.parent), f"{version.parent.name}/{version.name}"
+        settings = settings.model_copy(update={"models": version.parent.parent})
+        model = f"{version.parent.name}/{version.name}"
     job = Job(model, options.operation, tuple(options.option), options.column)
     try:
-        return asyncio.run(_predict(job, read_settings(), registry, options))
-    except (InvalidSettings, UnusableJob) as error:
-        return _fail(2, str(error))
+        return asyncio.run(_predict(job, settings, registry, options))
+    except UnusableJob as error:
+        return fail(2, str(error))
     except (UnusableInput, NothingToServe, DeviceUnavailable, QuartetError, OSError) as error:
-        return _fail(1, str(error))
+        return fail(1, str(error))
 
 
 async def _predict(job: Job, settings: Settings, registry: Registry, options: argparse.Namespace) -> int:
@@ -204,8 +213,3 @@ def _together(paths: list[Path], *, texts: bool) -> Iterator[_Part]:
     if paths:
         yield _Part(paths[0], _Files(tuple(paths), texts=texts))
         paths.clear()
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

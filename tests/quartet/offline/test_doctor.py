@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from service.commands import doctor
-from service.inference.examination import Finding, examine
-from service.inference.machine import Cpu, Driver, Gpu
+from quartet.command_line import main
+from quartet.offline import doctor
+from quartet.offline.examination import Finding, examine
+from quartet.offline.machine import Cpu, Driver, Gpu
 from service.inference.variants import Selection
-from service.settings import Settings
+from service.settings import Settings, read_settings
 from service.tasks.registry import BUILT_IN
 from tests.cuda import LOST, fake_cuda
 from tests.tiny import write_model, wrong_golden
@@ -24,7 +25,7 @@ OPTIONS = argparse.Namespace(names=[], seconds=0)
 def run(monkeypatch: pytest.MonkeyPatch, models: Path, **settings: str) -> int:
     for name, value in {"models": str(models), "threads": "1", **settings}.items():
         monkeypatch.setenv(f"QUARTET_{name.upper()}", value)
-    return doctor.run(BUILT_IN, OPTIONS)
+    return doctor.run(BUILT_IN, read_settings(), OPTIONS)
 
 
 def test_a_good_model_on_the_cpu(
@@ -92,8 +93,9 @@ def test_nothing_to_serve(
     assert "set QUARTET_MODELS" in capsys.readouterr().err
 
 
-def test_an_unusable_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    assert run(monkeypatch, tmp_path, device="tpu") == 2
+def test_an_unusable_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("QUARTET_DEVICE", "tpu")
+    assert main(["doctor"]) == 2
     assert "QUARTET_DEVICE=tpu: must be auto, cpu, cuda" in capsys.readouterr().err
 
 

@@ -1,16 +1,19 @@
 """Every graph of a models folder on the devices of this machine: is it good there, and how fast?"""
 
+import statistics
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from service.inference.cards import AUTO, REFERENCE
 from service.inference.device import DeviceUnavailable
 from service.inference.golden import Difference, read_golden
 from service.inference.loading import Kind, read_version
 from service.inference.manifest import InvalidModel, check_files
-from service.inference.performance import seconds_per_batch
-from service.inference.session import Session
+from service.inference.session import Array, Session
 from service.inference.shapes import Shapes
 from service.inference.variants import Graph, graphs
 from service.inference.versions import versions_in
@@ -126,3 +129,23 @@ def _examine_version(
 
 def _seconds(session: Session, folder: Path, graph: Graph, batch: int, seconds: float) -> float:
     return seconds_per_batch(session, read_golden(folder, graph.manifest)[0], batch, seconds)
+
+
+def seconds_per_batch(session: Session, inputs: Mapping[str, Array], batch: int, seconds: float) -> float:
+    """The median time of a batch in a session, without a service around it.
+
+    Args:
+        session: that runs.
+        inputs: real ones, which are repeated to fill a batch.
+        batch: its size.
+        seconds: how long to measure; two batches are run in any case, the first of them uncounted.
+    """
+    feed = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
+    session.run(feed)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        started = time.perf_counter()
+        session.run(feed)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)

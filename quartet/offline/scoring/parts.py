@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from service.scoring.outputs import Format
-from service.scoring.sources import UnusableInput
+from quartet.offline.scoring.outputs import Format
+from quartet.offline.scoring.sources import UnusableInput
 
 _JOB, _LOCK, _LISTING = "job.json", "lock", "listing"
 

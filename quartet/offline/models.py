@@ -2,40 +2,38 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from service.commands.tables import format_table, to_cell
+from quartet.console import fail
+from quartet.offline.tables import format_table, to_cell
 from service.inference.cards import ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
-from service.settings import InvalidSettings, read_settings
+from service.settings import Settings
 from service.tasks.registry import Registry
 
 
-def run(registry: Registry, options: argparse.Namespace) -> int:
+def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> int:
     """Prints the table.
 
     Args:
         registry: the tasks of the models.
-        options: `names` of those to list (empty: all), and whether as `json`.
+        settings: name the folder of the models.
+        options: `names` of the models to list (empty: all), and whether as `json`.
 
     Returns:
-        0; 1 where there are none, or a version cannot be read; 2 for an unusable setting.
+        0; 1 if there are none, or a version cannot be read.
     """
-    try:
-        folder = read_settings().models
-    except InvalidSettings as error:
-        return _fail(2, str(error))
+    folder = settings.models
     if not folder.is_dir():
-        return _fail(1, f"there is no folder {folder}: name one with --models.")
+        return fail(1, f"there is no folder {folder}: name one with --models.")
     there = sorted(path.name for path in folder.iterdir() if path.is_dir() and versions_in(path))
     if missing := sorted({*options.names} - {*there}):
-        return _fail(1, f"{folder} holds no model {', '.join(missing)}; it holds {', '.join(there) or 'none'}.")
+        return fail(1, f"{folder} holds no model {', '.join(missing)}; it holds {', '.join(there) or 'none'}.")
     if not there:
-        return _fail(1, f"{folder} holds no models: `quartet train DATA --publish` puts one there.")
+        return fail(1, f"{folder} holds no models: `quartet train DATA --publish` puts one there.")
     rows = [
         row
         for name in options.names or there
@@ -70,8 +68,3 @@ def _describe_manifest(registry: Registry, manifest: ManifestBase) -> dict[str, 
         "variants": [variant.name for variant in manifest.variants],
         "description": manifest.description,
     }
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from quartet.offline.scoring.sources import UnusableInput, chunks, open_source
 from service.errors import InvalidRequest
-from service.scoring.sources import UnusableInput, chunks, open_source
 from service.tasks.tabular.rows import strip_cell
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pydantic_core
 
 from quartet.extras import needs
-from service.scoring.sources import UnusableInput
+from quartet.offline.scoring.sources import UnusableInput
 from service.tasks.base import Operation
 
 
@@ -45,7 +45,7 @@ def format_of(path: Path, operation: Operation, facts: Mapping[str, str]) -> For
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
         with needs("score"):
-            from service.scoring.parquet import Parquet
+            from quartet.offline.scoring.parquet import Parquet
         return Parquet(operation, facts)
     if suffix in (".jsonl", ".ndjson"):
         return JsonLines()

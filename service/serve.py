@@ -1,14 +1,14 @@
-"""python -m service serve: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
+"""The server process: reads the settings, takes the port, serves until SIGTERM or SIGINT."""
 
-import argparse
 import logging
-import os
 import signal
 import socket
 import sys
 import threading
 import time
+from typing import Any
 
+from quartet.console import fail
 from service import memory
 from service.api import documentation
 from service.app import create_app, load_models
@@ -17,7 +17,7 @@ from service.inference.repository import NothingToServe
 from service.processes.supervisor import supervise, url_of
 from service.processes.worker import Worker
 from service.server import Server
-from service.settings import PREFIX, InvalidSettings, Settings, read_settings
+from service.settings import InvalidSettings, Settings, read_settings
 from service.tasks.registry import Registry
 
 logger = logging.getLogger("service")
@@ -28,31 +28,31 @@ _RECEIVE_BUFFER = 1 << 17
 _THREADS_SECONDS = 2.0
 
 
-def run(registry: Registry, options: argparse.Namespace) -> int:
+def run(registry: Registry, **overrides: Any) -> int:
     """Runs the server, or several of them on one port.
 
     Args:
         registry: the tasks that are served.
-        options: `workers`, where the command line says how many there are.
+        overrides: settings from the command line, as `read_settings` takes them.
 
     Returns:
         0 after a clean end, 1 if it cannot serve (a busy port, no models, no device), 2 for an unusable setting. The
         process ends with 3, wherever it is, when its GPU has become unusable (`service.inference.device`).
     """
     worker = Worker.join()
-    if options.workers is not None and not worker:
-        os.environ[f"{PREFIX}WORKERS"] = options.workers
+    if worker:  # the supervisor has set the others in the environment
+        overrides = {"models": overrides.get("models")}
     try:
-        settings = read_settings()
+        settings = read_settings(**overrides)
     except InvalidSettings as error:
-        return _fail(2, str(error))
+        return fail(2, str(error))
     _configure_logging(settings)
     try:
         if settings.workers > 1:
             bind(settings).close()  # sharing the port with another service would be no error
         listener = bind(settings, shared=settings.workers > 1 or worker is not None)
     except OSError as error:
-        return _fail(
+        return fail(
             1,
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): stop what uses it, or set "
             "QUARTET_HOST or QUARTET_PORT (0 picks a free one).",
@@ -115,7 +115,7 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
     except SystemExit:
         failure = app.failure
         if isinstance(failure, NothingToServe | DeviceUnavailable):
-            return _fail(1, str(failure))
+            return fail(1, str(failure))
         if failure is None:
             raise
         raise failure from None
@@ -165,8 +165,3 @@ def _configure_logging(settings: Settings) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

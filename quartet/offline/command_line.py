@@ -1,0 +1,158 @@
+"""The command line of the offline commands; parsing it imports nothing heavy."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from quartet.console import fail
+from quartet.extras import needs
+
+if TYPE_CHECKING:
+    from service.tasks.registry import Registry
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(registry: "Registry | None" = None, arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
+    """Runs a command.
+
+    Args:
+        registry: the tasks of the models; None for the built-in ones.
+        arguments: the command line; None for that of the process.
+        prog: the program's name in help and usage messages.
+
+    Returns:
+        The command's exit code; 2 if a setting is invalid.
+    """
+    options = make_parser(prog).parse_args(arguments)
+    with needs("server"):
+        from service.settings import InvalidSettings, read_settings
+
+        command = importlib.import_module(f"quartet.offline.{options.command}")
+        if registry is None:
+            from service.tasks.registry import BUILT_IN
+
+            registry = BUILT_IN
+    try:
+        settings = read_settings(models=options.models)
+    except InvalidSettings as error:
+        return fail(2, str(error))
+    code: int = command.run(registry, settings, options)
+    return code
+
+
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of all offline commands; it stores the command's name in `command`."""
+    parser = argparse.ArgumentParser(prog=prog, description="Runs models without a server.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_models(commands)
+    _add_predict(commands)
+    _add_score(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add_command(commands: _Commands, name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.{more}",
+        epilog="Settings are environment variables, QUARTET_…: `quartet serve --help` lists them.",
+    )
+    parser.set_defaults(command=name)
+    parser.add_argument("--models", metavar="FOLDER", help="the models: QUARTET_MODELS=FOLDER (default: models)")
+    return parser
+
+
+def _add_models(commands: _Commands) -> None:
+    parser = _add_command(commands, "models", "list the models in a folder, their tasks and test figures")
+    parser.add_argument("names", nargs="*", metavar="MODEL", help="list these models only, with all their versions")
+    parser.add_argument("--json", action="store_true", help="write JSON lines instead of a table")
+
+
+def _add_predict(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "predict",
+        "print a model's answers for files, without a server",
+        " The answers are those of the service. For more than a few thousand items use `score`. Exit code 1: an item "
+        "could not be answered.",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="NAME, NAME/VERSION, or the folder of a version, such as models/detector/1"
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", type=Path,
+        help="images, texts (.txt), tables (.csv, .jsonl, .parquet), folders of images or texts, or - for a text from "
+        "standard input",
+    )  # fmt: skip
+    _add_operation_options(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="write JSON lines instead of a table")
+    how.add_argument(
+        "--render", metavar="FOLDER", type=Path, help="write a picture of each answer (boxes, say) into this folder"
+    )
+
+
+def _add_score(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "score",
+        "write a model's answers for a folder of images or a file of any size into a file",
+        " Finished parts are kept in OUTPUT.parts: after an interruption the same command resumes. Items that cannot "
+        "be scored have the reason in the column `error`.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION")
+    parser.add_argument(
+        "input", metavar="INPUT", type=Path, help="a folder of images, or a .parquet, .csv or .jsonl file"
+    )
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="a .parquet or .jsonl file, in the input's order")
+    _add_operation_options(parser)
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", nargs="?", const="local",
+        help="score on a Ray cluster, by default on this machine; all files must be on storage that its nodes share",
+    )  # fmt: skip
+
+
+def _add_operation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--operation", metavar="NAME", help="the operation, as in POST /v1/NAME (default: the task's first)"
+    )
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="the column of the images, their paths, or the texts (default: image, path, text)",
+    )
+    parser.add_argument(
+        "-o", "--option", metavar="NAME=VALUE", type=_option, action="append", default=[],
+        help="an option of the operation, as in its query: -o top_k=1",
+    )  # fmt: skip
+
+
+def _add_doctor(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "doctor",
+        "report what this machine is, what can serve on it and how fast, and what to install or set",
+        " Exit code 1: the settings ask for something that cannot serve.",
+    )
+    parser.add_argument("names", nargs="*", metavar="MODEL", help="examine these models only")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=0.5, help="how long to measure each graph (default: %(default)s)"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 3600:  # also refuses NaN
+        raise argparse.ArgumentTypeError("must be between 0 and 3600")
+    return seconds
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value

@@ -1,1 +1,0 @@
-"""What `python -m service` does: a module for each command, imported once its options have been read."""
