@@ -10,7 +10,7 @@ from service.inference.cards import AUTO, REFERENCE, ManifestBase
 from service.inference.cuda import serving_device
 from service.inference.device import DeviceUnavailable
 from service.inference.manifest import InvalidModel, check_files, read_manifest, without_folders
-from service.inference.performance import WORTHWHILE, Known, Performance, measure, nothing
+from service.inference.performance import WORTHWHILE, Performance, measure
 from service.inference.session import Session, read_golden_item
 from service.inference.shapes import Shapes
 from service.inference.variants import Graph, graphs
@@ -91,7 +91,6 @@ def open_version(
     max_batch: int,
     gpu_memory_mb: float = 0,
     wanted: str = AUTO,
-    known: Known = nothing,
     quiet: bool = True,
     predecessor: str | None = None,
 ) -> Opened:
@@ -106,7 +105,6 @@ def open_version(
         max_batch: the most items in a batch, unless the manifest states less.
         gpu_memory_mb: likewise.
         wanted: which of its graphs shall answer, as `graphs` takes it.
-        known: the performance of graphs that need not be measured.
         quiet: whether nothing is served meanwhile, so that measurements mean something.
         predecessor: which graph of the version that answers now does so; None where it has no variants, or there is
             none.
@@ -122,7 +120,7 @@ def open_version(
 
     def run_on(where: str, graph: Graph) -> Running:
         opened = Session(folder / graph.file, where, threads, Shapes.of(manifest, batch), gpu_memory_mb)
-        return _run(folder, graph, opened, batch, known(graph.sha256), quiet)
+        return _run(folder, graph, opened, batch, quiet)
 
     def run(graph: Graph) -> Running:
         # A variant runs on the device that it is meant for, or not at all.
@@ -142,9 +140,8 @@ def open_version(
     def check(graph: Graph) -> None:
         Session(folder / graph.file, "cpu", threads).check(folder, graph.manifest)
 
-    best = _fastest(may_answer, known)
-    if best is None and not quiet:
-        best = _recommended(may_answer, predecessor)
+    # While requests are served, measurements mean nothing.
+    best = None if quiet else _recommended(may_answer, predecessor)
     running, beaten = _choose(may_answer, run, check, best, by_speed=wanted == AUTO)
     others |= beaten
     if wanted in others:
@@ -238,19 +235,6 @@ def _choose(
     return best, others
 
 
-def _fastest(may_answer: Sequence[Graph], known: Known) -> Graph | None:
-    """The graph that is known to be the fastest; None unless all are known."""
-    *variants, best = may_answer
-    if (bar := known(best.sha256)) is None:
-        return None
-    for graph in variants:
-        if (performance := known(graph.sha256)) is None:
-            return None
-        if performance.is_worth(bar):
-            best, bar = graph, performance
-    return best
-
-
 def _recommended(may_answer: Sequence[Graph], predecessor: str | None) -> Graph:
     """The graph that is probably the fastest, without a measurement.
 
@@ -267,10 +251,8 @@ def _recommended(may_answer: Sequence[Graph], predecessor: str | None) -> Graph:
     )
 
 
-def _run(
-    folder: Path, graph: Graph, session: Session, max_batch: int, performance: Performance | None, quiet: bool
-) -> Running:
-    """Checks a graph that has been opened and warms it up; measures it unless its performance is known.
+def _run(folder: Path, graph: Graph, session: Session, max_batch: int, quiet: bool) -> Running:
+    """Checks a graph that has been opened, warms it up and measures it.
 
     Raises:
         InvalidModel: it is no good here.
@@ -282,14 +264,8 @@ def _run(
     if session.device == "cpu" and session.threads > 1:
         single = Session(folder / graph.file, "cpu", 1)
         warm += single.warm_up(manifest, 1)
-    if performance is None:
-        performance, seconds = measure(manifest, session, single, max_batch, quiet=quiet)
-        warm += seconds
-    else:
-        performance = performance.limited(max_batch)
-        for each in filter(None, (session, single)):
-            warm += each.warm_up(manifest, performance.max_batch)
-    return Running(graph, session, single, performance, difference, warm)
+    performance, seconds = measure(manifest, session, single, max_batch, quiet=quiet)
+    return Running(graph, session, single, performance, difference, warm + seconds)
 
 
 def _read_companion(folder: Path, kind: Kind) -> Any:

@@ -1,15 +1,10 @@
-"""How fast a graph runs on this machine, and with which batches: measured, or known beforehand."""
+"""How fast a graph runs on this machine, and with which batches."""
 
 import math
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from service.inference.cards import ManifestBase
-from service.inference.session import Array, Session
+from service.inference.session import Session
 
 # A CPU gains nothing from batches that take much longer on one core; they would cost latency, and memory for good.
 _LONG_CPU_BATCH_SECONDS = 0.025
@@ -45,23 +40,9 @@ class Performance:
         """Seconds that an item takes in its largest batch."""
         return self.seconds / self.max_batch
 
-    def limited(self, max_batch: int) -> "Performance":
-        """The same with batches of at most `max_batch` items."""
-        if max_batch >= self.max_batch:
-            return self
-        return replace(self, max_batch=max_batch, seconds=self.per_item * max_batch)
-
     def is_worth(self, other: "Performance") -> bool:
         """Whether to run this rather than the other: in large batches it is clearly faster, alone not slower."""
         return self.per_item * WORTHWHILE <= other.per_item and self.alone <= other.alone * WORTHWHILE
-
-
-# What is known of a graph's performance on this machine, by the sha256 of its file; what is not is measured.
-Known = Callable[[str], Performance | None]
-
-
-def nothing(_: str) -> None:
-    """Nothing is known of any graph."""
 
 
 def measure(
@@ -110,23 +91,3 @@ def _worthwhile(seconds: float) -> int:
     In steps of the square root of two (1, 2, 3, 4, 6, 8, 11, 16, 23, 32), so that all starts of a model agree.
     """
     return max(1, round(2 ** (round(2 * math.log2(_LONG_CPU_BATCH_SECONDS / seconds)) / 2)))
-
-
-def seconds_per_batch(session: Session, inputs: Mapping[str, Array], batch: int, seconds: float) -> float:
-    """The median time of a batch in a session, without a service around it.
-
-    Args:
-        session: that runs.
-        inputs: real ones, which are repeated to fill a batch.
-        batch: its size.
-        seconds: how long to measure; two batches are run in any case, the first of them uncounted.
-    """
-    feed = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
-    session.run(feed)
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        started = time.perf_counter()
-        session.run(feed)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)

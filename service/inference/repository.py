@@ -16,7 +16,6 @@ from service.inference.device import DeviceLost, DeviceUnavailable, available_cp
 from service.inference.loading import Kind, Opened, open_version
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.observers import Observers
-from service.inference.performance import Known, nothing
 from service.inference.scheduler import GPU_BATCHES, Scheduler
 from service.inference.session import Session
 from service.inference.stacking import runner
@@ -160,8 +159,6 @@ class Repository:
         observers: are told of batches and drops.
         selection: which variants answer.
         policy: which versions are loaded and which of them answers.
-        read_known: reads what is known of graphs' performance; called before anything is loaded, and again before a
-            reload.
         only: names of the models that are loaded; all of the folder, where there are none.
     """
 
@@ -179,7 +176,6 @@ class Repository:
         gpu_memory_mb: float = 0,
         selection: Selection | None = None,
         policy: Newest | None = None,
-        read_known: Callable[[], Known] = lambda: nothing,
         only: Collection[str] = (),
     ) -> None:
         self._folder = folder
@@ -189,8 +185,6 @@ class Repository:
         self._observers = observers
         self._selection = selection or Selection()
         self._policy = policy or Newest()
-        self._read_known = read_known
-        self._known: Known = nothing
         self._threads = threads or available_cpus()
         self._open = partial(
             open_version,
@@ -265,7 +259,6 @@ class Repository:
         async with self._loading:
             before = {version.label for version in self.versions}
             self.refused = {}
-            self._known = await _on_daemon_thread(self._read_known)
             for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
                 if self._only and folder.name not in self._only:
                     continue
@@ -315,7 +308,6 @@ class Repository:
                     self._folder / name / version,
                     name,
                     wanted=self._selection.of(name),
-                    known=self._known,
                     quiet=quiet,
                     predecessor=answers.variant if answers and answers.manifest.variants else None,
                 )

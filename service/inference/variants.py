@@ -63,11 +63,6 @@ class Graph:
         """What is read of it."""
         return self.file, self.manifest.golden.file
 
-    @property
-    def sha256(self) -> str:
-        """Of its file, as the manifest states it."""
-        return self.manifest.files.get(self.file, "")
-
 
 def graphs(manifest: ManifestBase, wanted: str, device: Literal["cpu", "cuda"]) -> tuple[list[Graph], dict[str, str]]:
     """The graphs that may answer, and why the other variants may not.
