@@ -36,13 +36,8 @@ def main(
         return code
     options = make_parser(prog).parse_args(given)
     with needs("server"):
-        from service.serve import run
-
-        if registry is None:
-            from service.tasks.registry import BUILT_IN
-
-            registry = BUILT_IN
-    return run(registry, models=options.models, port=options.port, workers=options.workers)
+        from service.launch import launch
+    return launch(registry, models=options.models, port=options.port, workers=options.workers)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every setting of the service, from QUARTET_* environment variables; unknown ones are refused."""
+"""The settings of the service, from QUARTET_* environment variables; an unknown variable is an error."""
 
 import difflib
 import os
@@ -16,7 +16,7 @@ PREFIX = "QUARTET_"
 
 
 class InvalidSettings(Exception):
-    """A QUARTET_* variable is unknown or has an unusable value."""
+    """A QUARTET_* variable is unknown or invalid."""
 
 
 class Settings(BaseSettings):
@@ -61,13 +61,13 @@ class Settings(BaseSettings):
 
     @field_validator("variant")
     @classmethod
-    def _readable(cls, variant: str) -> str:
+    def _check_variant(cls, variant: str) -> str:
         Selection.parse(variant)
         return variant
 
     @model_validator(mode="after")
-    def _room_for_a_request(self) -> Self:
-        # A request has up to two batches in flight; with less room it would be refused however often it came back.
+    def _check_room_for_a_request(self) -> Self:
+        # A request has up to two batches in flight. With less room it would be refused at every attempt.
         if self.max_queue < 2 * self.max_batch:
             raise ValueError(
                 f"{PREFIX}MAX_QUEUE={self.max_queue}: must be at least twice {PREFIX}MAX_BATCH ({self.max_batch})"
@@ -80,12 +80,6 @@ class Settings(BaseSettings):
         return self
 
 
-def _is_service_link(variable: str) -> bool:
-    """Whether Kubernetes has set a variable, to tell a pod where a Service is."""
-    links = re.fullmatch(PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)", variable)
-    return bool(links) or (variable == f"{PREFIX}PORT" and "://" in os.environ[variable])
-
-
 def read_settings(**overrides: Any) -> Settings:
     """Reads the settings from the environment.
 
@@ -96,10 +90,10 @@ def read_settings(**overrides: Any) -> Settings:
         InvalidSettings: a variable is unknown or invalid; one line names it and what it may be.
     """
     known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
-    for variable in os.environ:
-        if _is_service_link(variable):
+    for variable, value in os.environ.items():
+        if _is_service_link(variable, value):
             raise InvalidSettings(
-                f"{variable}={os.environ[variable]} was set by Kubernetes for a Service called quartet: put "
+                f"{variable}={value} was set by Kubernetes for a Service called quartet: put "
                 "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
             )
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
@@ -110,8 +104,14 @@ def read_settings(**overrides: Any) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:
-            raise InvalidSettings(first["msg"].removeprefix("Value error, ") + ".") from None
-        variable = PREFIX + str(first["loc"][0]).upper()
         problem = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise InvalidSettings(f"{problem}.") from None
+        variable = PREFIX + str(first["loc"][0]).upper()
         raise InvalidSettings(f"{variable}={first['input']}: {problem} ({known[variable].description}).") from None
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    """Whether Kubernetes has set a variable to tell the pod the address of a Service."""
+    links = re.fullmatch(PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)", variable)
+    return bool(links) or (variable == f"{PREFIX}PORT" and "://" in value)

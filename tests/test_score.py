@@ -41,7 +41,7 @@ def test_a_kill_loses_and_doubles_nothing(tmp_path: Path):
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == (-9 if number == signal.SIGKILL else 143)
         assert not output.exists()
-    assert "the same command goes on from here" in errors
+    assert "the same command resumes from here" in errors
     process = start(models, "topics", source, output, "-o", "top_k=1")
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors

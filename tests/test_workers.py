@@ -111,3 +111,13 @@ def test_a_port_that_others_share_is_busy(tiny_models: Path):
     assert code == 1
     assert f"127.0.0.1:{server.port}" in line
     assert server.stop() == 0
+
+
+def test_a_worker_with_a_broken_model_is_replaced(tmp_path: Path):
+    write_model(tmp_path)
+    server = Server(module="tests.broken_model", models=tmp_path, workers=2)
+    (tmp_path / "broken").touch()
+    wait_for(lambda: any("ended with code 0 and is started again" in line for line in server.lines))
+    wait_for(lambda: metric(server.url, "quartet_worker_starts_total") == 3)
+    wait_for(lambda: metric(server.url, "quartet_workers_ready") == 2)
+    assert server.stop() == 0

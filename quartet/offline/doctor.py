@@ -41,7 +41,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
         print(line, flush=True)
     cuda = cuda_name(index)
     asked = "cpu" if settings.device == "cpu" or (settings.device == "auto" and problem) else cuda
-    # The one that shall serve is the last.
+    # The requested device comes last.
     devices = sorted(["cpu"] if problem else ["cpu", cuda], key=lambda device: device == asked)
     print(f"\nQUARTET_DEVICE={settings.device}: {asked}; models in {settings.models.resolve()}\n", flush=True)
     findings: list[Finding] = []
@@ -67,11 +67,11 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
 
 
 def describe_machine(cpu: Cpu, driver: Driver | None, problem: str | None) -> Iterator[str]:
-    """Lines that say what this machine is.
+    """Yields lines that describe this machine.
 
     Args:
         cpu: its processor.
-        driver: of its GPUs; None where there is none.
+        driver: of its GPUs; None if there is none.
         problem: why CUDA cannot serve; None if it can.
     """
     quota = cpu_quota()
@@ -97,12 +97,12 @@ def describe_machine(cpu: Cpu, driver: Driver | None, problem: str | None) -> It
 
 
 def find_failures(findings: Sequence[Finding], asked: str, selection: Selection) -> list[str]:
-    """What is asked for and cannot serve: models on the device, and variants that are named.
+    """What the settings request and cannot serve: models on the device, and variants by name.
 
     Args:
         findings: of all graphs.
-        asked: the device.
-        selection: which variants are asked for.
+        asked: the requested device.
+        selection: the requested variants.
     """
     failures = []
     for finding in findings:
@@ -120,11 +120,11 @@ def find_failures(findings: Sequence[Finding], asked: str, selection: Selection)
 def advise(
     cpu: Cpu, driver: Driver | None, problem: str | None, settings: Settings, findings: Sequence[Finding]
 ) -> list[str]:
-    """What to install or set.
+    """Suggests what to install or set.
 
     Args:
         cpu: the processor.
-        driver: of the GPUs; None where there is none.
+        driver: of the GPUs; None if there is none.
         problem: why CUDA cannot serve; None if it can.
         settings: of the service.
         findings: of all graphs.

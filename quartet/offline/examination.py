@@ -1,4 +1,4 @@
-"""Every graph of a models folder on the devices of this machine: is it good there, and how fast?"""
+"""Checks and times every graph of a models folder on the devices of this machine."""
 
 import statistics
 import time
@@ -18,24 +18,24 @@ from service.inference.shapes import Shapes
 from service.inference.variants import Graph, graphs
 from service.inference.versions import versions_in
 
-# Larger batches gain a CPU nothing.
+# A CPU gains nothing from larger batches.
 _CPU_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about a graph on a device.
+    """The result for a graph on a device.
 
     Attributes:
         model: its name.
         version: its number.
         graph: `reference`, or the variant's name.
-        device: that was tried.
+        device: that it ran on.
         problem: why it cannot serve there; None if it can.
-        difference: from its golden file; None where that could not be replayed.
-        alone: seconds that a batch of one takes; 0 where it was not measured, like what follows.
-        batch: the size of a large batch.
-        rate: items per second in such batches.
+        difference: from its golden file; None if that could not be replayed.
+        alone: seconds for a batch of one; 0 if not measured.
+        batch: the size of a large batch; 0 if not measured.
+        rate: items per second in such batches; 0 if not measured.
     """
 
     model: str
@@ -65,20 +65,20 @@ def examine(
     seconds: float,
     names: Collection[str] = (),
 ) -> Iterator[Finding]:
-    """Tries the newest version of each model, and an older one where the newest cannot serve on the last device.
+    """Examines the newest version of each model, and older ones until one can serve on the last device.
 
     Args:
         models: the folder.
         kinds: by the name of the task.
-        devices: `cpu`, `cuda`, `cuda:N`; the last is the one that shall serve.
-        threads: as `Session` takes them, as well as `gpu_memory_mb`.
+        devices: `cpu`, `cuda`, `cuda:N`; the last is the one that should serve.
+        threads: as for `Session`.
         max_batch: the most items in a batch, unless a manifest states less.
-        gpu_memory_mb: likewise.
+        gpu_memory_mb: as for `Session`.
         seconds: how long to measure each graph, on each device and for each batch size.
-        names: of the models; all where there are none.
+        names: of the models; empty for all.
 
     Yields:
-        A finding for each graph on each device that it is meant for.
+        A finding for each graph on each device it is meant for.
     """
     for folder in sorted(path for path in models.iterdir() if path.is_dir() and (not names or path.name in names)):
         for version in versions_in(folder):
@@ -135,10 +135,10 @@ def seconds_per_batch(session: Session, inputs: Mapping[str, Array], batch: int,
     """The median time of a batch in a session, without a service around it.
 
     Args:
-        session: that runs.
-        inputs: real ones, which are repeated to fill a batch.
+        session: to measure.
+        inputs: real inputs, repeated to fill a batch.
         batch: its size.
-        seconds: how long to measure; two batches are run in any case, the first of them uncounted.
+        seconds: how long to measure; at least one batch is timed, after one that is not.
     """
     feed = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
     session.run(feed)

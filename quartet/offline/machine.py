@@ -1,4 +1,4 @@
-"""What this machine is: the processor and what about it matters to a neural network, memory, and the GPUs."""
+"""The hardware of this machine, as far as it matters to a neural network: processor, memory, GPUs."""
 
 import ctypes
 import os
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# Features of a processor that make neural networks faster, as /proc/cpuinfo calls them (x86, ARM).
+# Processor features that speed up neural networks, by their names in /proc/cpuinfo (x86, ARM).
 _FEATURES = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -21,7 +21,7 @@ _FEATURES = {
     "bf16": "BF16",
     "sve": "SVE",
 }
-# With one of these, products of 8-bit integers are exact and fast; without, they may saturate.
+# With one of these, products of 8-bit integers are exact and fast; otherwise they may saturate.
 _INT8 = ("AVX-VNNI", "AVX-512 VNNI", "AMX int8", "dot product", "I8MM")
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 
@@ -53,9 +53,9 @@ class Gpu:
     Attributes:
         index: as CUDA counts them.
         name: of its model.
-        memory_mb: all of it, in MB.
+        memory_mb: total memory, in MB.
         capability: CUDA's compute capability, "9.0" say.
-        bus: its address on the PCI bus, by which nvidia-smi knows it too.
+        bus: its PCI bus address, as nvidia-smi shows it.
     """
 
     index: int
@@ -70,9 +70,9 @@ class Driver:
     """The NVIDIA driver.
 
     Attributes:
-        version: of the driver; None where it does not say.
+        version: of the driver; None if unknown.
         cuda: the newest CUDA that it supports.
-        gpus: that it offers to this process.
+        gpus: visible to this process.
     """
 
     version: str | None
@@ -91,7 +91,7 @@ def read_cpu() -> Cpu:
 
 
 def read_memory_mb() -> tuple[int, int | None]:
-    """The machine's memory, and the container's limit where there is one (cgroup v2, v1), in MB."""
+    """The machine's memory and the container's limit, if any (cgroup v2, v1), in MB."""
     total = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         limit = _read(path).strip()
@@ -101,7 +101,7 @@ def read_memory_mb() -> tuple[int, int | None]:
 
 
 def read_driver() -> Driver | None:
-    """The NVIDIA driver and its GPUs; None where there is none."""
+    """The NVIDIA driver and its GPUs; None if there is none."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

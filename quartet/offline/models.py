@@ -47,7 +47,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
 
 
 def _describe(registry: Registry, folder: Path, *, all_versions: bool) -> Iterator[dict[str, Any]]:
-    """A row for each version of a model, or for the newest good one and those above it."""
+    """Yields a row per version of a model: all of them, or down to the newest valid one."""
     for version in versions_in(folder):
         row: dict[str, Any] = {"model": folder.name, "version": version}
         try:

@@ -1,4 +1,4 @@
-"""quartet predict: a model's answers for a few files, without a server, by the code that serves."""
+"""quartet predict: a model's answers for a few files, by the code that serves, without a server."""
 
 import argparse
 import asyncio
@@ -80,7 +80,7 @@ async def _predict(job: Job, settings: Settings, registry: Registry, options: ar
 
 
 async def _answer_all(engine: Engine, parts: Iterable["_Part"]) -> AsyncIterator[dict[str, Any]]:
-    """The rows of all items, each with the file that it is from."""
+    """Yields a row for each item, with the name of its file."""
     for part in parts:
         if part.source is None:
             for row in await engine.answer(part.path.read_bytes(), _JSON):
@@ -95,10 +95,10 @@ async def _answer_all(engine: Engine, parts: Iterable["_Part"]) -> AsyncIterator
 
 
 async def _draw_all(engine: Engine, parts: Iterable["_Part"], folder: Path) -> AsyncIterator[dict[str, Any]]:
-    """Writes a picture for each item; the rows say where."""
+    """Writes a picture for each item, and yields rows that name them."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     if _PNG not in engine.operation.media_types:
-        # What is answered may hold pictures nevertheless.
+        # The results themselves may hold pictures.
         async for row in _answer_all(engine, parts):
             if not isinstance(row.get("error"), str):
                 if "png" not in row:
@@ -119,7 +119,7 @@ async def _draw_all(engine: Engine, parts: Iterable["_Part"], folder: Path) -> A
 
 
 def _save(folder: Path, row: dict[str, Any], png: bytes) -> dict[str, Any]:
-    """Writes a picture under the name of its file; nothing is overwritten. Returns where it is."""
+    """Writes a picture named after its file, without overwriting any; returns a row that names it."""
     where = {name: row[name] for name in ("file", "row") if name in row}
     stem = "-".join([Path(row["file"]).stem, *([str(row["row"])] if "row" in row else [])])
     path, number = folder / f"{stem}.png", 1
@@ -132,18 +132,18 @@ def _save(folder: Path, row: dict[str, Any], png: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some of the items.
+    """A group of items.
 
     Attributes:
-        path: of the file that they are in; of a document of the API too.
-        source: gives them; None for a document.
+        path: of the file they are in, or of a request body in JSON.
+        source: yields them; None for a request body.
     """
 
     path: Path
     source: "Source | None"
 
     def name(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row that begins with the file it is from, and, where that holds several, with its index there."""
+        """Prefixes a row with the name of its file."""
         if not isinstance(self.source, _Files):
             return {"file": str(self.path), **row}
         rest = {name: value for name, value in row.items() if name not in ("row", "name")}
@@ -151,11 +151,11 @@ class _Part:
 
 
 class _Files:
-    """Files that are an item each: images, or texts.
+    """Files of one item each: images or texts.
 
     Args:
         paths: of the files.
-        texts: whether they are texts, or else images.
+        texts: whether they are texts; otherwise images.
 
     Attributes:
         total, columns, base: as `Source` has them.
@@ -184,7 +184,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parts(engine: Engine, paths: Sequence[Path]) -> Iterator[_Part]:
-    """What is in files and folders; neighbours that are an item each come together, to share batches.
+    """Groups files and folders; adjacent files of one item each form one group, to share batches.
 
     Raises:
         UnusableInput: the operation cannot read one of them.

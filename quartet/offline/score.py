@@ -22,9 +22,9 @@ from service.inference.repository import NothingToServe
 from service.settings import Settings
 from service.tasks.registry import Registry
 
-# Characters of a cell of a CSV file, which may hold a long text.
+# Longest cell of a CSV file, in characters.
 _LONGEST_CELL = 1 << 26
-# How often the progress is shown to somebody who watches, and in a log.
+# Interval of the progress line, at a terminal and in a log.
 _WATCHED_SECONDS, _LOGGED_SECONDS = 0.5, 30.0
 
 
@@ -42,7 +42,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     """
     job = Job(options.model, options.operation, tuple(options.option), options.column)
     csv.field_size_limit(_LONGEST_CELL)
-    # As in the server: the threads that run batches ask for the interpreter after each.
+    # As in the server: a thread that runs batches needs the GIL after each one.
     sys.setswitchinterval(0.0005)
     progress = _Progress()
     try:
@@ -56,7 +56,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
             summary = asyncio.run(_score(job, options.input, options.output, settings, registry, progress))
     except _Ended as ended:
         progress.close()
-        return fail(128 + ended.number, "ended before all was scored: the same command goes on from here.")
+        return fail(128 + ended.number, "ended before all was scored: the same command resumes from here.")
     except UnusableJob as error:
         return fail(2, str(error))
     except (UnusableInput, NothingToServe, DeviceUnavailable, QuartetError, OSError) as error:
@@ -74,7 +74,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
 
 
 class _Progress:
-    """How many rows are done, the pace, and the time that is left; often for somebody who watches, rarely in a log."""
+    """Shows finished rows, rate and remaining time."""
 
     def __init__(self) -> None:
         self._bar: tqdm[NoReturn] | None = None
@@ -83,7 +83,7 @@ class _Progress:
         if self._bar is None:
             watched = sys.stderr.isatty()
             seconds = _WATCHED_SECONDS if watched else _LOGGED_SECONDS
-            # What an earlier run has done says nothing about the pace of this one.
+            # Rows of an earlier run must not count towards the rate.
             self._bar = tqdm(
                 initial=done, total=total, unit=" rows", mininterval=seconds, maxinterval=seconds, dynamic_ncols=watched
             )
@@ -95,7 +95,7 @@ class _Progress:
 
 
 class _Ended(Exception):
-    """A signal ended the work."""
+    """A signal ended the run."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -105,7 +105,7 @@ class _Ended(Exception):
 async def _score(
     job: Job, source: Path, output: Path, settings: Settings, registry: Registry, progress: Callable[[int, int], None]
 ) -> Summary:
-    """Scores until it is done or a signal comes; what has been scored until then is kept."""
+    """Scores until it is done or a signal arrives; finished parts are kept."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(score(job, source, output, settings, registry=registry, progress=progress))
     received: list[int] = []

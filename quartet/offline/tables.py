@@ -1,18 +1,18 @@
-"""Tables for people at a terminal: columns that line up, figures that are short."""
+"""Tables for a terminal: aligned columns, short figures."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-# Entries of a list, and numbers of a vector, that a cell shows.
+# How many entries of a list and numbers of a vector a cell shows.
 _LABELS, _NUMBERS = 3, 4
 
 
 def format_table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """Lines: the names of the columns that hold anything, and a line for each row.
+    """The lines of a table: the names of the columns that are not empty, then a line per row.
 
     Args:
-        rows: cells by column; a column that a row lacks stays empty there.
+        rows: cells by column; a missing column is an empty cell.
     """
     if not rows:
         return
@@ -25,7 +25,7 @@ def format_table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
 
 
 def to_cell(name: str, value: Any) -> str:
-    """A field of a result in a few words.
+    """Formats a field of a result briefly.
 
     Args:
         name: of the field.
@@ -48,7 +48,7 @@ def to_cell(name: str, value: Any) -> str:
 
 
 def _entry(value: Any) -> str:
-    """An entry of a list: a label or a word with the figure that goes with it, or just what it is."""
+    """Formats an entry of a list: a label or word with its figure, otherwise the value."""
     if not isinstance(value, Mapping):
         return to_cell("", value)
     what = next((str(value[key]) for key in ("label", "word") if key in value), "")
@@ -62,7 +62,7 @@ def _listed(entries: Sequence[str], most: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: East Asian characters take two, combining ones none (Unicode Standard Annex 11)."""
+    """Width in terminal columns: East Asian characters take two, combining ones none (Unicode Standard Annex 11)."""
     return sum(
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
     )

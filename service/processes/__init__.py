@@ -1,1 +1,1 @@
-"""Several processes that serve one port of one host, and the one that keeps them going."""
+"""Several worker processes on one port, and the supervisor that starts, watches and restarts them."""

@@ -1,8 +1,11 @@
-"""The process that starts several workers on one port, passes signals on, and starts again what dies."""
+"""Starts several workers on one port, forwards signals to them, and restarts those that die or hang.
+
+Uvicorn's own supervisor does not fit: its workers outlive it when it is killed, a worker whose event loop hangs still
+answers its health check, and it neither forwards SIGUSR1 nor tells the workers when all of them are ready.
+"""
 
 import asyncio
-import contextlib
-import itertools
+import json
 import logging
 import os
 import shutil
@@ -11,98 +14,95 @@ import socket
 import sys
 import tempfile
 import time
+from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import closing, suppress
+from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
 from service.inference.device import available_cpus
-from service.processes.board import Board, State
-from service.processes.worker import Assignment, board_file
-from service.settings import PREFIX, Settings
+from service.processes.worker import RELOAD, Status, worker_environment
+from service.settings import Settings
 
 logger = logging.getLogger("service")
 
-_TICK_SECONDS = 0.5
-# A worker that dies is started again after so long, after twice as long the next time, and so on.
+# Delay of a restart, in seconds; it doubles each time, until a worker has run for long enough.
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
-# One that has run for so long dies for another reason than its start.
 _HEALTHY_SECONDS = 60.0
-# A worker whose event loop has not turned for so many of our own ticks is ended.
-_SILENT_TICKS = 60
-# Seconds beyond those that a worker takes to end by its settings.
+# A worker sends a heartbeat each second.
+_HEARTBEAT_TIMEOUT = 30.0
+# Seconds to end, beyond those that the settings grant.
 _GRACE_SECONDS = 15.0
 
 
-def shares(settings: Settings, workers: int) -> list[Mapping[str, str]]:
+def shares(settings: Settings) -> list[dict[str, Any]]:
     """The settings of each worker that depend on how many there are.
 
-    Threads and connections are shared out; so is the memory for bodies, but each worker has room for one of the
+    Threads and connections are divided. So is the memory for request bodies, but each worker has room for one of the
     largest.
     """
+    workers = settings.workers
     threads = settings.threads or available_cpus()
-    memory = max(settings.max_body_mb, settings.max_memory_mb / workers)
     return [
         {
-            f"{PREFIX}WORKERS": "1",
-            f"{PREFIX}THREADS": str(max(1, (threads * (index + 1)) // workers - (threads * index) // workers)),
-            f"{PREFIX}MAX_MEMORY_MB": f"{memory:g}",
-            f"{PREFIX}MAX_CONNECTIONS": str(-(-settings.max_connections // workers)),
+            "workers": 1,
+            "threads": max(1, threads * (index + 1) // workers - threads * index // workers),
+            "max_memory_mb": max(settings.max_body_mb, settings.max_memory_mb / workers),
+            "max_connections": -(-settings.max_connections // workers),
         }
         for index in range(workers)
     ]
 
 
-def cores_of(workers: int) -> list[tuple[int, ...] | None]:
-    """The cores of each worker; None for all of them where a quota or their number does not let them be shared out."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [None] * workers
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) != available_cpus() or len(cores) < workers:
-        return [None] * workers
-    bounds = [len(cores) * index // workers for index in range(workers + 1)]
-    return [tuple(cores[start:end]) for start, end in itertools.pairwise(bounds)]
-
-
 def gpu_of(index: int, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The GPU of a worker, where `CUDA_VISIBLE_DEVICES` names several: they take turns."""
+    """The GPU of a worker, round-robin, if `CUDA_VISIBLE_DEVICES` names several."""
     visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return {"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]} if len(visible) > 1 else {}
 
 
-class Supervisor:
-    """Keeps the workers of a service going.
+class _Worker:
+    """A worker as the supervisor sees it, over all its restarts."""
 
-    The first one starts alone, so that what keeps the service from starting is said once; the others follow. Readiness
-    is 503 until all of them have started.
+    def __init__(self, index: int, settings: Mapping[str, Any]) -> None:
+        self.index = index
+        self.settings = settings
+        self.starts = 0
+        self.ready = asyncio.Event()
+        self.process: Process | None = None
+        self.writer: asyncio.StreamWriter | None = None
+
+    def __str__(self) -> str:
+        return f"worker {self.index + 1}"
+
+
+class Supervisor:
+    """Runs the workers of a service.
+
+    The first worker starts alone, so that a problem that prevents the start is reported once. Readiness is 503 until
+    all workers have started.
 
     Args:
         settings: of the service; `workers` says how many there are.
-        listener: a socket that keeps the port; it does not listen.
+        listener: a bound socket that reserves the port; it does not listen.
         command: starts a worker, which joins by its environment.
     """
 
     def __init__(self, settings: Settings, listener: socket.socket, command: Sequence[str]) -> None:
-        self._settings = settings
-        self._workers = settings.workers
         self._command = command
-        self._folder = Path(tempfile.mkdtemp(prefix="quartet-"))
-        self._board = Board(board_file(self._folder), self._workers)
-        self._host, self._port = listener.getsockname()[:2]
         self._url = url_of(listener)
-        self._shares = shares(settings, self._workers)
-        self._cores = cores_of(self._workers)
-        self._lifeline: tuple[int, int] = (-1, -1)
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._silence: dict[int, tuple[int, int]] = {}  # the beats that were seen last, and for how many ticks
-        self._reload: set[int] = set()  # workers that have yet to hear of a reload
-        self._doomed: set[int] = set()  # workers that have been told to end, for only a restart helps
+        host, port = listener.getsockname()[:2]
+        self._workers = [
+            _Worker(index, {**share, "host": host, "port": port}) for index, share in enumerate(shares(settings))
+        ]
+        self._folder = tempfile.mkdtemp(prefix="quartet-")
+        self._end_timeout = settings.drain_seconds + settings.shutdown_timeout + _GRACE_SECONDS
+        self._serving = False
         self._ending = asyncio.Event()
-        self._deadline = 0.0
         self._code = 0
 
     async def run(self) -> int:
-        """Runs until SIGTERM or SIGINT, or until a worker cannot start at all.
+        """Runs until SIGTERM or SIGINT, or until a worker fails to start.
 
         Returns:
             The exit code: 0 after a clean end, otherwise that of the worker that failed.
@@ -110,158 +110,144 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGUSR1, self._reload_all)
-        self._lifeline = os.pipe()
+        loop.add_signal_handler(signal.SIGUSR1, self._send, RELOAD)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep(0))
-                if await self._ready(1):
-                    for index in range(1, self._workers):
-                        tasks.create_task(self._keep(index))
-                    if await self._ready(self._workers):
-                        self._announce()
-                await self._watch()
+                self._start = tasks.create_task(self._start_workers(tasks))
         finally:
-            for end in self._lifeline:
-                os.close(end)
             shutil.rmtree(self._folder, ignore_errors=True)
         return self._code
 
-    def _announce(self) -> None:
-        self._board.wanted = True
-        share = self._shares[-1]
+    async def _start_workers(self, tasks: asyncio.TaskGroup) -> None:
+        first, *others = self._workers
+        for group in ([first], others):
+            for worker in group:
+                tasks.create_task(self._supervise_worker(worker))
+            for worker in group:
+                await worker.ready.wait()
+        self._serving = True
+        self._publish()
         logger.info(
             "serving on %s, to be opened in a browser; its API is described at /docs; "
-            "%d workers of %s threads and %s MB for bodies each",
-            self._url,
-            self._workers,
-            share[f"{PREFIX}THREADS"],
-            share[f"{PREFIX}MAX_MEMORY_MB"],
-        )
+            "%d workers of %d threads and %g MB for bodies each",
+            self._url, len(self._workers), first.settings["threads"], first.settings["max_memory_mb"],
+        )  # fmt: skip
 
-    async def _ready(self, count: int) -> bool:
-        """Waits for the first workers to start; says whether they have."""
-        while not self._ending.is_set():
-            if all(self._board.state(index) == State.READY for index in range(count)):
-                return True
-            await asyncio.sleep(0.02)
-        return False
-
-    async def _keep(self, index: int) -> None:
-        """Starts a worker, and starts it again whenever it dies."""
+    async def _supervise_worker(self, worker: _Worker) -> None:
+        """Runs a worker until the service ends, and restarts it with exponential backoff when it exits."""
         delay = _FIRST_DELAY
         while not self._ending.is_set():
             started = time.monotonic()
             try:
-                code = await self._run_worker(index)
+                code = await self._run_worker(worker)
             except OSError as error:  # the system allows no further process, say
-                logger.error("worker %d cannot be started: %s", index + 1, error.strerror)
+                logger.error("%s cannot be started: %s", worker, error.strerror)
                 code = 1
             if self._ending.is_set():
-                # Signals end a worker that has not got as far as to handle them.
+                # A signal ends a worker that has not installed its handlers yet.
                 self._code = self._code or (0 if code in (-signal.SIGTERM, -signal.SIGINT) else abs(code))
-                return
-            if not self._board.wanted:
-                if code < 0:  # otherwise it has said why
-                    logger.error("worker %d was ended by signal %d before all were ready", index + 1, -code)
+            elif not self._serving:
+                if code < 0:  # otherwise the worker has printed the reason
+                    logger.error("%s was ended by signal %d before all were ready", worker, -code)
                 self._code = code if code > 0 else 1
                 self._end(signal.SIGTERM)
-                return
-            if time.monotonic() - started > _HEALTHY_SECONDS:
-                delay = _FIRST_DELAY
-            logger.error("worker %d ended with code %d and is started again in %g s", index + 1, code, delay)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), delay)
-            delay = min(2 * delay, _LONGEST_DELAY)
+            else:
+                if time.monotonic() - started > _HEALTHY_SECONDS:
+                    delay = _FIRST_DELAY
+                logger.error("%s ended with code %d and is started again in %g s", worker, code, delay)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
 
-    async def _run_worker(self, index: int) -> int:
-        """The exit code of a worker's process, once it has ended."""
-        assignment = Assignment(index, self._workers, str(self._folder), self._lifeline[0], self._cores[index])
-        process = self._processes[index] = await asyncio.create_subprocess_exec(
-            *self._command,
-            env={
-                **os.environ,
-                **gpu_of(index, os.environ),
-                **assignment.environment(),
-                **self._shares[index],
-                f"{PREFIX}HOST": self._host,
-                f"{PREFIX}PORT": str(self._port),
-            },
-            pass_fds=[self._lifeline[0]],
-            process_group=0,  # a terminal's Ctrl+C reaches the workers through this process alone
-        )
-        self._silence.pop(index, None)
-        self._doomed.discard(index)
-        self._board.begin(index, process.pid)
-        if self._ending.is_set():  # the signal came while it was being started
-            process.terminate()
+    async def _run_worker(self, worker: _Worker) -> int:
+        """Starts a worker's process and returns its exit code."""
+        ours, theirs = socket.socketpair()
+        joining = worker_environment(worker.index, self._folder, theirs.fileno(), worker.settings)
+        with ours, theirs:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={**os.environ, **gpu_of(worker.index, os.environ), **joining},
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # a terminal's Ctrl+C reaches the workers through the supervisor alone
+            )
+            reader, writer = await asyncio.open_unix_connection(sock=ours.dup())
+        worker.process, worker.writer = process, writer
+        worker.starts += 1
+        self._publish()
+        if self._ending.is_set():  # the signal came while the process was being started
+            _signal(process, signal.SIGTERM)
         try:
-            return await process.wait()
+            with closing(writer):
+                await self._watch(worker, process, reader)
+            try:
+                return await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
+            except TimeoutError:
+                _signal(process, signal.SIGKILL)
+                return await process.wait()
         finally:
-            del self._processes[index]
-            self._board.end(index)
-            mark_process_dead(index, str(self._folder))  # type: ignore[no-untyped-call]
+            worker.process = worker.writer = None
+            worker.ready.clear()
+            mark_process_dead(worker.index, self._folder)  # type: ignore[no-untyped-call]
+            self._publish()
 
-    async def _watch(self) -> None:
-        """Looks after the workers until all of them have ended."""
-        while not self._ending.is_set() or self._processes:
-            for index, process in list(self._processes.items()):
-                self._look_after(index, process)
-            await asyncio.sleep(_TICK_SECONDS if not self._ending.is_set() else 0.05)
-
-    def _look_after(self, index: int, process: asyncio.subprocess.Process) -> None:
-        state = self._board.state(index)
-        if self._ending.is_set():
-            if time.monotonic() > self._deadline:
-                logger.error("worker %d did not end in time and is killed", index + 1)
-                self._kill(process)
-        elif state == State.BROKEN and index not in self._doomed:
-            logger.error("a model of worker %d is not responding: the worker is terminated", index + 1)
-            self._doomed.add(index)
-            process.terminate()
-        elif state == State.READY:
-            if index in self._reload:
-                self._reload.discard(index)
-                process.send_signal(signal.SIGUSR1)
-            beats = self._board.beats(index)
-            seen, ticks = self._silence.get(index, (beats, 0))
-            self._silence[index] = (beats, ticks + 1 if beats == seen else 0)
-            if self._silence[index][1] > _SILENT_TICKS:
-                logger.error("the event loop of worker %d stands still: the worker is killed", index + 1)
-                self._kill(process)
-
-    def _reload_all(self) -> None:
-        # Those that are starting hear of it afterwards: until then the signal would end them.
-        self._reload.update(range(self._workers))
-        for index, process in self._processes.items():
-            if self._board.state(index) == State.READY:
-                self._reload.discard(index)
-                process.send_signal(signal.SIGUSR1)
+    async def _watch(self, worker: _Worker, process: Process, reader: asyncio.StreamReader) -> None:
+        """Returns when the worker has closed its channel, or was killed for want of heartbeats."""
+        while True:
+            try:
+                # There is no heartbeat while the models are loaded, which may take long.
+                received = await asyncio.wait_for(
+                    reader.read(64), _HEARTBEAT_TIMEOUT if worker.ready.is_set() else None
+                )
+            except TimeoutError:
+                logger.error("the event loop of %s does not respond: the worker is killed", worker)
+                _signal(process, signal.SIGKILL)
+                return
+            except ConnectionError:
+                return
+            if not received:
+                return
+            if not worker.ready.is_set():
+                worker.ready.set()
+                self._publish()
 
     def _end(self, number: int) -> None:
-        """Ends the workers; those that drain and are told again end at once."""
-        self._board.wanted = False
+        """Ends the service; a second signal ends workers that drain at once."""
+        loop = asyncio.get_running_loop()
+        self._serving = False
         self._ending.set()
-        settings = self._settings
-        self._deadline = time.monotonic() + settings.drain_seconds + settings.shutdown_timeout + _GRACE_SECONDS
-        for process in self._processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+        self._start.cancel()
+        self._publish()
+        for worker in self._workers:
+            if worker.process:
+                _signal(worker.process, number)
+                loop.call_later(self._end_timeout, _signal, worker.process, signal.SIGKILL)
 
-    @staticmethod
-    def _kill(process: asyncio.subprocess.Process) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+    def _publish(self) -> None:
+        """Sends the current status to all workers."""
+        processes = [(worker.process.pid if worker.process else 0, worker.starts) for worker in self._workers]
+        status = Status(self._serving, sum(worker.ready.is_set() for worker in self._workers), processes)
+        self._send(json.dumps(status).encode() + b"\n")
+
+    def _send(self, line: bytes) -> None:
+        # A worker reads once it has started, so a reload that comes earlier is not lost.
+        for worker in self._workers:
+            if worker.writer:
+                worker.writer.write(line)
+
+
+def _signal(process: Process, number: int) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a bound socket is going to answer."""
+    """The URL that a bound socket is going to answer at."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def supervise(settings: Settings, listener: socket.socket) -> int:
-    """Runs as many workers as the settings say, each by the command that this process was started with.
+    """Runs the workers that the settings ask for, each by the command that started this process.
 
     Returns:
         The exit code.

@@ -1,109 +1,132 @@
-"""This process as one of several: its share of the machine, and what it tells the others."""
+"""This process as one of several workers: its share of the machine, its heartbeat, and the metrics of all workers."""
 
 import asyncio
 import json
 import os
 import shutil
 import signal
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Self
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple, Self
 
-from prometheus_client import CollectorRegistry, values
+from prometheus_client import CollectorRegistry, Metric, values
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 from prometheus_client.values import MultiProcessValue
 
-from service.processes.board import Board, State
-from service.processes.exposition import registry_of
-
-# Where a worker finds what it is; no setting, for only the supervisor sets it.
+# Set by the supervisor only, so it is no setting. A command line could not carry it: the worker may be a program of
+# somebody else's, with options of its own.
 _VARIABLE = "_QUARTET_WORKER"
-# Where prometheus_client keeps what all processes have counted.
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_BOARD = "board"
+
+# A worker sends a heartbeat once it answers, and from then on each second.
+HEARTBEAT = b"."
+# A line from the supervisor; all others are a `Status`.
+RELOAD = b"reload\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a supervisor tells a worker.
+def worker_environment(index: int, folder: str, channel: int, settings: Mapping[str, Any]) -> Mapping[str, str]:
+    """The environment variables that make a process a worker.
+
+    Args:
+        index: of the worker, from 0.
+        folder: holds the metrics of all workers.
+        channel: file descriptor of a socket to the supervisor.
+        settings: the worker's settings, where they differ from the service's.
+    """
+    assignment = {"index": index, "folder": folder, "channel": channel, "settings": settings}
+    return {_VARIABLE: json.dumps(assignment), _METRICS_VARIABLE: folder}
+
+
+class Status(NamedTuple):
+    """What the supervisor tells all workers whenever it changes, as a line of JSON.
 
     Attributes:
-        index: of the worker, from 0.
-        workers: how many there are.
-        folder: holds what they share.
-        lifeline: a pipe that nobody writes to; it ends when the supervisor does.
-        cores: that it may use; None where they are not told apart, as under a container's quota.
+        serving: whether all workers have started and none has been told to end.
+        ready: how many workers answer.
+        processes: of each worker its process ID, 0 while it is not running, and how often it was started.
     """
 
-    index: int
-    workers: int
-    folder: str
-    lifeline: int
-    cores: tuple[int, ...] | None
-
-    def environment(self) -> Mapping[str, str]:
-        """The variables that tell it."""
-        return {_VARIABLE: json.dumps(asdict(self)), _METRICS_VARIABLE: self.folder}
+    serving: bool
+    ready: int
+    processes: Sequence[tuple[int, int]]
 
 
 class Worker:
     """This process as one of several.
 
     Attributes:
-        assignment: as the supervisor tells.
-        board: of all workers.
+        settings: that the supervisor has chosen for it.
+        status: of all workers.
     """
 
-    def __init__(self, assignment: Assignment) -> None:
-        self.assignment = assignment
-        self.board = Board(Path(assignment.folder) / _BOARD, assignment.workers)
-        if assignment.cores:
-            os.sched_setaffinity(0, assignment.cores)
-        # One file of counts for each worker rather than each process: what is counted goes on where a worker that died
-        # left off, and no files gather.
-        values.ValueClass = MultiProcessValue(lambda: assignment.index)  # type: ignore[no-untyped-call]
+    def __init__(self, index: int, folder: str, channel: int, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.status = Status(False, 0, ())
+        self._folder = folder
+        self._channel = socket.socket(fileno=channel)
+        self._writer: asyncio.StreamWriter | None = None
+        # One file of metrics for each worker rather than for each process: counts survive a restart, and files do not
+        # pile up.
+        values.ValueClass = MultiProcessValue(lambda: index)  # type: ignore[no-untyped-call]
 
     @classmethod
     def join(cls) -> Self | None:
-        """What the supervisor that started this process says that it is; None where it was started by itself."""
-        told = os.environ.pop(_VARIABLE, None)
-        if told is None:
-            return None
-        assignment = json.loads(told)
-        return cls(Assignment(**{**assignment, "cores": assignment["cores"] and tuple(assignment["cores"])}))
+        """The worker that the supervisor started this process as; None if there is no supervisor."""
+        encoded = os.environ.pop(_VARIABLE, None)
+        return None if encoded is None else cls(**json.loads(encoded))
 
-    def exposed(self) -> CollectorRegistry:
+    def metrics(self) -> CollectorRegistry:
         """The metrics of all workers as one."""
-        return registry_of(self.board, Path(self.assignment.folder))
-
-    def all_wanted(self) -> bool:
-        """Whether requests are wanted of all workers: they have started, and none has been told to end."""
-        return self.board.wanted
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
+        registry.register(_Processes(self))
+        return registry
 
     def started(self) -> None:
-        """Says that the worker answers, and ends it when the supervisor is gone; called on the event loop."""
-        self.board.set_state(self.assignment.index, State.READY)
-        asyncio.get_running_loop().add_reader(self.assignment.lifeline, self._orphaned)
+        """Reports that the worker answers; called on the event loop."""
+        self._listener = asyncio.create_task(self._listen())
 
-    def beat(self, broken: bool) -> None:
-        """Says that the worker's event loop turns; called once a second.
+    def heartbeat(self) -> None:
+        """Reports that the event loop is alive; called once a second."""
+        if self._writer:
+            self._writer.write(HEARTBEAT)
 
-        Args:
-            broken: whether only a restart helps.
-        """
-        self.board.beat(self.assignment.index)
-        if broken:
-            self.board.set_state(self.assignment.index, State.BROKEN)
-
-    def _orphaned(self) -> None:
-        with suppress(ValueError):
-            asyncio.get_running_loop().remove_reader(self.assignment.lifeline)
-        # Nobody else is left to do so; what is mapped stays until the last worker has ended.
-        shutil.rmtree(self.assignment.folder, ignore_errors=True)
+    async def _listen(self) -> None:
+        """Follows the supervisor, and ends the worker when the supervisor is gone."""
+        reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
+        with closing(self._writer):
+            self.heartbeat()
+            async for line in reader:
+                if line == RELOAD:
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                else:
+                    self.status = Status(*json.loads(line))
+        shutil.rmtree(self._folder, ignore_errors=True)  # nobody else is left to do so
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def board_file(folder: Path) -> Path:
-    """Where the board of all workers is, in the folder that they share."""
-    return folder / _BOARD
+class _Processes(Collector):
+    """Metrics of the worker processes themselves, each with the label `worker`, from 1."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterable[Metric]:
+        """Called for each exposition."""
+        status = self._worker.status
+        ready = Metric("quartet_workers_ready", "Processes that answer", "gauge")
+        ready.add_sample(ready.name, {}, status.ready)
+        starts = Metric("quartet_worker_starts", "How often a process was started", "counter")
+        families = {family.name: family for family in (ready, starts)}
+        for number, (pid, count) in enumerate(status.processes, 1):
+            label = {"worker": str(number)}
+            starts.add_sample(f"{starts.name}_total", label, count)
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect() if pid else ():
+                family = families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                for sample in metric.samples:
+                    family.add_sample(sample.name, {**label, **sample.labels}, sample.value)
+        return families.values()

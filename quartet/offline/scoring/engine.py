@@ -22,25 +22,25 @@ from service.tasks.call import Call, Upload
 from service.tasks.registry import Registry
 from service.tasks.threads import Threads
 
-# Items of a call. Images are held as files until they are decoded, and may be large.
+# Items per call. Images may be large and are held as files until they are decoded.
 _IMAGES, _RECORDS = 16, 512
-# Columns that may hold an image, or the path of one, unless another is named.
+# Default columns of an image or its path.
 _IMAGE_COLUMNS = ("image", "path")
 
 
 class UnusableJob(Exception):
-    """The model cannot do what it is asked to; the message says what it can do."""
+    """The model does not support the job; the message says what it supports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done with each item.
+    """What to do with each item.
 
     Attributes:
         model: `NAME` or `NAME/VERSION`.
-        operation: its name; None for the first of the model's task that answers items with results.
+        operation: its name; None for the task's first operation that answers items with results.
         options: of the operation, as a query would have them.
-        column: that holds the input, where it is a single one; None for the one that the operation names.
+        column: of the input, if it is a single one; None for the operation's default.
     """
 
     model: str
@@ -50,13 +50,13 @@ class Job:
 
 
 class Engine:
-    """A model, opened to score.
+    """A loaded model that scores items.
 
     Attributes:
         version: of the model, `NAME/VERSION`.
         operation: what it does with each item.
-        chunk: how many items should be scored in one call.
-        in_flight: how many calls keep the device busy.
+        chunk: items per call.
+        in_flight: concurrent calls that keep the device busy.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Engine:
         threads = settings.threads or available_cpus()
         self._threads = Threads(threads)
         self.chunk = _IMAGES if isinstance(operation.reads, Images) else _RECORDS
-        # Twice what runs at a time, so that batches form while others run.
+        # Twice what runs at once, so that batches form while others run.
         self.in_flight = max(3, math.ceil(2 * threads * version.max_batch / self.chunk) + 1)
 
     @classmethod
@@ -115,22 +115,22 @@ class Engine:
 
     @property
     def takes(self) -> tuple[str, ...] | None:
-        """The columns that an input is made from; None where it is an image."""
+        """The columns of an input; None if the operation reads images."""
         return None if self._records is None else self._records.columns(self._lease.version.manifest)
 
     @property
     def cell(self) -> Callable[[str], Any]:
-        """What a cell of a CSV file stands for."""
+        """Parses a cell of a CSV file."""
         return self._records.cell if self._records else str
 
     def choose_columns(self, found: Sequence[str] | None) -> tuple[str, ...]:
-        """The columns that items are read from.
+        """Chooses the columns that items are read from.
 
         Args:
-            found: those that there are; None where they are not known.
+            found: the columns of the input; None if they are unknown.
 
         Raises:
-            UnusableJob: one that is needed is not there.
+            UnusableJob: a required column is missing.
         """
         names = self.takes or tuple(name for name in _IMAGE_COLUMNS if found and name in found)[:1] or ("image",)
         if self._column and len(names) > 1:
@@ -142,14 +142,14 @@ class Engine:
         return wanted
 
     async def score(self, items: Sequence[Item], base: Path) -> list[dict[str, Any]]:
-        """A row for each item, in order: its index, what the operation answers, and the error where it does not.
+        """A row for each item, in order: its index, and the answer or the error.
 
         Args:
-            items: some of them.
-            base: the folder that paths of images are relative to.
+            items: at most `chunk`.
+            base: the folder that image paths are relative to.
 
         Raises:
-            QuartetError: what is at fault is not an item; nothing else could be scored either.
+            QuartetError: a failure that is no item's fault, so no other item could be scored either.
         """
         outcomes: list[Any] = await self._threads.run(self._read, items, base)
         good = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, QuartetError)]
@@ -159,7 +159,7 @@ class Engine:
         return [_row(item.row, outcome) for item, outcome in zip(items, outcomes, strict=True)]
 
     async def answer(self, document: bytes, media_type: str) -> list[dict[str, Any]]:
-        """A row for each input of a document that the API reads, as `score`.
+        """A row for each input of a request body, as `score` returns them.
 
         Args:
             document: the body of a request.
@@ -175,11 +175,11 @@ class Engine:
         return [_row(row, outcome) for row, outcome in enumerate(await self._answer(inputs))]
 
     async def draw(self, item: Item, base: Path) -> bytes:
-        """A picture of the answer for an item: a PNG file.
+        """Draws the answer for an item as a PNG file.
 
         Args:
-            item: of an operation that answers pictures.
-            base: the folder that the path of an image is relative to.
+            item: to draw.
+            base: the folder that image paths are relative to.
 
         Raises:
             QuartetError: the item cannot be answered.
@@ -193,13 +193,13 @@ class Engine:
         return answer.data
 
     async def close(self) -> None:
-        """Ends the threads."""
+        """Closes the model and its threads."""
         self._lease.release()
         await self._repository.close(1)
         self._threads.close()
 
     async def _answer(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """Results; an error stands for the result of an item that is at fault."""
+        """One result per input; for a bad input, its error."""
         try:
             return await self._call(inputs)
         except QuartetError as error:
@@ -209,7 +209,7 @@ class Engine:
                 raise InferenceFailed(f"The model is not responding: {trouble}.") from error
             if len(inputs) == 1:
                 return [error]
-        # The others are fine, perhaps; the batcher puts them together again.
+        # Retry the inputs one by one to isolate the bad one; the batcher batches them again.
         parts = await asyncio.gather(*(self._answer([each]) for each in inputs))
         return [result for part in parts for result in part]
 
@@ -228,7 +228,7 @@ class Engine:
             return await self.operation.run(call)
 
     def _read(self, items: Sequence[Item], base: Path) -> list[Any]:
-        """The operation's inputs; an error stands for one that cannot be read."""
+        """One input per item; for an unreadable item, its error."""
         outcomes: list[Any] = [item.record for item in items]
         good = [index for index, record in enumerate(outcomes) if not isinstance(record, QuartetError)]
         if self._records is None:
@@ -243,9 +243,9 @@ class Engine:
 
 
 def _check_folder(models: Path, name: str, version: str) -> None:
-    """Says what there is, where there is no such model or version."""
+    """Raises `UnusableJob` if there is no such model or version."""
     if not models.is_dir():
-        return  # the repository says so
+        return  # the repository reports it
     if not name or not (models / name).is_dir():
         there = ", ".join(sorted(path.name for path in models.iterdir() if path.is_dir()))
         raise UnusableJob(f"There is no model {name!r} in {models}: there are {there or 'none'}.")
@@ -255,12 +255,12 @@ def _check_folder(models: Path, name: str, version: str) -> None:
 
 
 def _reads_items(operation: Operation) -> bool:
-    """Whether an operation answers items, each with a result of its own."""
+    """Whether an operation returns a result for each item."""
     return isinstance(operation.reads, Images) or operation.reads.records is not None
 
 
 def _read_records(records: Records, rows: list[Any], manifest: Any) -> list[Any]:
-    """The inputs that rows stand for; an error stands for a row that is at fault."""
+    """One input per row; for a bad row, its error."""
     try:
         return list(records.read(rows, manifest)) if rows else []
     except QuartetError as error:
@@ -270,7 +270,7 @@ def _read_records(records: Records, rows: list[Any], manifest: Any) -> list[Any]
 
 
 def _read_image(value: Any, base: Path) -> Any:
-    """An image file: its bytes, a path, or a mapping with either, as data sets have it."""
+    """Reads an image from bytes, a path, or a mapping with either, as data sets store it."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):

@@ -23,12 +23,12 @@ from quartet.offline.scoring.sources import Source, chunks, open_source
 from service.settings import Settings
 from service.tasks.registry import BUILT_IN
 
-# Cores of an actor where QUARTET_THREADS does not say.
+# Default number of cores of an actor.
 _CORES = 2
 
 
 class _Scorer:
-    """An actor: a model, and what it is applied to."""
+    """An actor that holds a model and scores ranges of rows."""
 
     def __init__(self, job: Job, source: str, output: str, settings: Mapping[str, Any]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -76,15 +76,15 @@ def score_on_ray(
     """Scores as `quartet.offline.scoring.score.score` does, on a Ray cluster.
 
     Args:
-        job: what is done with each item.
-        source: likewise; on storage that all nodes share, as the models and the output.
-        output: likewise.
+        job: what to do with each item.
+        source: a folder or file on storage that all nodes share, as are the models and the output.
+        output: the file to write.
         settings: of the service; with `device="cuda"` an actor has a GPU, otherwise `threads` cores, or two.
         address: of the cluster; None for this machine.
-        progress: told how many rows are done, and of how many.
+        progress: called with the number of finished rows and the total.
 
     Raises:
-        UnusableInput, UnusableJob, NothingToServe, UnknownModel, DeviceUnavailable: as there.
+        UnusableInput, UnusableJob, NothingToServe, UnknownModel, DeviceUnavailable: as for `score`.
     """
     source, output = source.absolute(), output.absolute()
     settings = settings.model_copy(update={"models": settings.models.absolute()})
@@ -109,7 +109,7 @@ def score_on_ray(
         progress(resumed, total)
         started, done, errors = time.monotonic(), resumed, 0
         if ranges:
-            # A block for each, made here: the actors take all cores, and a task would wait for one for good.
+            # One block per range, created here: a task that creates them would wait forever, as the actors take all cores.
             items = [{"first": first, "end": end} for first, end in ranges]
             scored = ray.data.from_items(items, override_num_blocks=len(items)).map(
                 _Scorer,
@@ -126,7 +126,7 @@ def score_on_ray(
 
 
 async def _prepare(job: Job, source: Path, output: Path, settings: Settings, parts: Parts) -> tuple[int, str, Format]:
-    """How many rows there are, which version answers, and how it is written; notes what is going to be done."""
+    """Records the job; returns the number of rows, the version that answers, and the output format."""
     engine, opened, _, format_ = await _open(job, source, parts, output, settings)
     try:
         parts.begin(describe(job, engine, source, settings))

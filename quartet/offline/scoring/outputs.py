@@ -1,4 +1,4 @@
-"""The formats that results are written in: JSON Lines, and Parquet where pyarrow is installed."""
+"""The output formats: JSON Lines, and Parquet if pyarrow is installed."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,31 +13,31 @@ from service.tasks.base import Operation
 
 
 class Format(Protocol):
-    """A format of files.
+    """An output format.
 
     Attributes:
-        suffix: of their names.
+        suffix: of file names.
     """
 
     suffix: str
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> Any:
-        """Some rows as they are kept until they are written."""
+        """Encodes some rows, to be held until they are written."""
 
     def write(self, path: Path, encoded: Sequence[Any]) -> None:
-        """Writes a file of its own."""
+        """Writes encoded rows to a file."""
 
     def join(self, parts: Sequence[Path], path: Path) -> None:
-        """Writes what some files hold into one."""
+        """Concatenates files of this format into one."""
 
 
 def format_of(path: Path, operation: Operation, facts: Mapping[str, str]) -> Format:
-    """The format that a file's name asks for.
+    """The format of a file, by its name.
 
     Args:
         path: ends with .parquet, .jsonl or .ndjson.
-        operation: what the results are of.
-        facts: what a file should say of itself, where it can.
+        operation: that the results come from.
+        facts: metadata to store in the file, if the format can.
 
     Raises:
         UnusableInput: it ends otherwise.

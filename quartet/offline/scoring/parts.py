@@ -1,4 +1,4 @@
-"""What has been scored already: files of consecutive rows, each written whole or not at all."""
+"""The finished parts of an output: files of consecutive rows, each written atomically."""
 
 import fcntl
 import json
@@ -15,12 +15,12 @@ _JOB, _LOCK, _LISTING = "job.json", "lock", "listing"
 
 
 class Parts:
-    """The parts of an output, in a folder beside it until all are there.
+    """The parts of an output, in a folder beside it until the output is complete.
 
-    A part is called by its first row and the row after its last.
+    A part's name states its first row and the row after its last.
 
     Args:
-        output: the file that is to be.
+        output: the file to write.
     """
 
     def __init__(self, output: Path) -> None:
@@ -43,12 +43,12 @@ class Parts:
 
     def __exit__(self, *_: object) -> None:
         if self._folder.exists() and self.job is None:
-            shutil.rmtree(self._folder)  # nothing has begun
+            shutil.rmtree(self._folder)  # nothing was written
         self._lock.close()
 
     @property
     def job(self) -> Mapping[str, Any] | None:
-        """What the parts are of; None where there are none yet."""
+        """The job that the parts belong to; None before the first one."""
         try:
             job: Mapping[str, Any] = json.loads((self._folder / _JOB).read_text())
         except FileNotFoundError:
@@ -56,7 +56,7 @@ class Parts:
         return job
 
     def begin(self, job: Mapping[str, Any]) -> None:
-        """Notes what the parts are of.
+        """Records the job that the parts belong to.
 
         Raises:
             UnusableInput: those that are there are of something else.
@@ -71,7 +71,7 @@ class Parts:
             )
 
     def found(self, format_: Format) -> list[tuple[int, int, Path]]:
-        """The parts that are there, in order: first row, row after the last, file."""
+        """The existing parts in order: first row, row after the last, file."""
         parts = []
         for path in sorted(self._folder.glob(f"*-*{format_.suffix}")):
             first, _, end = path.stem.partition("-")
@@ -79,7 +79,7 @@ class Parts:
         return parts
 
     def done(self, format_: Format) -> int:
-        """How many rows from the first one on have been written; parts beyond a gap are given up."""
+        """How many rows are written without a gap from the first; parts beyond a gap are dropped."""
         end = 0
         for first, after, path in self.found(format_):
             if first == end:
@@ -89,7 +89,7 @@ class Parts:
         return end
 
     def missing(self, format_: Format, total: int, size: int) -> list[tuple[int, int]]:
-        """What has not been written yet: ranges of at most `size` rows (the first one, the one after the last)."""
+        """The missing rows, as ranges of at most `size` rows (first, one after the last)."""
         ranges, end = [], 0
         for first, after in [*((first, after) for first, after, _ in self.found(format_)), (total, total)]:
             ranges += [(start, min(start + size, first)) for start in range(end, first, size)]
@@ -104,7 +104,7 @@ class Parts:
         self._publish(draft, path)
 
     def finish(self, format_: Format) -> int:
-        """Makes the output of the parts, which are no more afterwards.
+        """Joins the parts into the output and removes them.
 
         Returns:
             How many rows it has.
@@ -123,7 +123,7 @@ class Parts:
 
     @staticmethod
     def _publish(draft: Path, path: Path) -> None:
-        """Gives a file its name once it is on the disk."""
+        """Renames a file after syncing it to disk."""
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.rename(path)

@@ -1,4 +1,4 @@
-"""Scores an input of any size into a file, and goes on where it was interrupted."""
+"""Scores an input of any size into a file, and resumes after an interruption."""
 
 import asyncio
 import contextlib
@@ -19,20 +19,20 @@ from quartet.offline.scoring.sources import Item, Source, chunks, open_source
 from service.settings import Settings
 from service.tasks.registry import BUILT_IN, Registry
 
-# A part is written when it holds so many rows, or when the last one was written so long ago: no more work is lost.
+# A part is written after this many rows or seconds, which bounds the work that an interruption loses.
 PART_ROWS = 16_384
 _PART_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of it.
+    """The outcome of a run.
 
     Attributes:
         rows: in the output.
-        errors: of these, how many could not be scored, in this run.
-        resumed: of these, how many an earlier run had scored.
-        seconds: that this run scored for, without loading the model.
+        errors: how many of this run's rows could not be scored.
+        resumed: how many rows an earlier run had scored.
+        seconds: duration of scoring in this run, without loading the model.
     """
 
     rows: int
@@ -50,18 +50,18 @@ async def score(
     registry: Registry = BUILT_IN,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Summary:
-    """Scores everything in a source into a file, in its order.
+    """Scores all items of a source into a file, in the order of the source.
 
     What has been scored is kept in `<output>.parts` until all is there. If the work is cut short, however, the same
     call goes on after the last row that was written there, with the same version of the model.
 
     Args:
-        job: what is done with each item.
+        job: what to do with each item.
         source: a folder of images, or a .parquet, .csv or .jsonl file.
         output: a .parquet or .jsonl file, which must not exist.
         settings: of the service.
         registry: the tasks of the models.
-        progress: told how many rows are done, and of how many.
+        progress: called with the number of finished rows and the total.
 
     Raises:
         UnusableInput: the source or the output cannot be used.
@@ -91,7 +91,7 @@ async def score(
                         await writer.add(rows)
                         progress(writer.end, opened.total)
             finally:
-                # What is there is kept, also where the work is cut short.
+                # Keep what is finished, also after an interruption.
                 writer.flush()
             seconds = time.monotonic() - started
             await asyncio.to_thread(parts.finish, format_)
@@ -103,7 +103,7 @@ async def score(
 async def rows_of(
     engine: Engine, items: Iterator[list[Item]], source: Source
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """The rows of all items, in order, some at a time; as many calls are in flight as keep the device busy."""
+    """Yields the rows of all items in order, in chunks, with enough calls in flight to keep the device busy."""
     pending: deque[asyncio.Task[list[dict[str, Any]]]] = deque()
     loop = asyncio.get_running_loop()
     more = True
@@ -125,15 +125,15 @@ async def rows_of(
 
 
 class _Writer:
-    """Gathers rows and writes them as parts.
+    """Buffers rows and writes them as parts.
 
     Args:
         parts: of the output.
-        format_: theirs.
-        start: the row that comes first.
+        format_: of the parts.
+        start: index of the first row.
 
     Attributes:
-        end: the row after the last one that was added.
+        end: index after the last row that was added.
     """
 
     def __init__(self, parts: Parts, format_: Format, start: int) -> None:
@@ -158,7 +158,7 @@ class _Writer:
 
 
 def describe(job: Job, engine: Engine, source: Path, settings: Settings) -> Mapping[str, Any]:
-    """What must be the same for one part of an output to fit another."""
+    """What must be equal for two parts to belong to the same output."""
     stat = source.stat()
     manifest = settings.models / engine.version / "manifest.json"
     described = {
@@ -168,7 +168,7 @@ def describe(job: Job, engine: Engine, source: Path, settings: Settings) -> Mapp
         "options": [list(option) for option in job.options],
         "column": job.column,
         "source": str(source.resolve()),
-        # A folder's files were listed when the work began.
+        # The files of a folder are listed when the first run starts.
         "size": stat.st_size if source.is_file() else None,
         "modified": stat.st_mtime_ns if source.is_file() else None,
     }

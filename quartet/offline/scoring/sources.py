@@ -1,4 +1,4 @@
-"""What is scored, item by item: a folder of images, or the rows of a parquet, CSV or JSON lines file."""
+"""The inputs of scoring: a folder of images, or the rows of a Parquet, CSV or JSON Lines file."""
 
 import codecs
 import csv
@@ -15,9 +15,9 @@ import pydantic_core
 from quartet.extras import needs
 from service.errors import InvalidRequest
 
-# What a folder is searched for.
+# Suffixes of images in a folder.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-# The files whose rows are items.
+# Suffixes of files whose rows are items.
 _DELIMITERS = (",", ";", "\t", "|")
 # Bytes of a line that tell the separator; fewer than the longest cell that is read.
 _LONGEST_LINE = 1 << 16
@@ -27,16 +27,16 @@ _SLICE = 1 << 20
 
 
 class UnusableInput(Exception):
-    """What is to be scored cannot be read; the message says why, and what could be."""
+    """The input or output cannot be used; the message says why and what could be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is scored.
+    """One item to score.
 
     Attributes:
         row: its index in the input.
-        record: what it is made from: a mapping by column, or the error that it could not be read with.
+        record: a mapping by column, or the error that prevented reading it.
     """
 
     row: int
@@ -44,12 +44,12 @@ class Item:
 
 
 class Source(Protocol):
-    """Items in an order that does not change.
+    """Items in a stable order.
 
     Attributes:
-        total: how many there are; of a CSV file as many as it has lines, which may be more.
-        columns: the names of those that can be read; None where they are only known row by row.
-        base: the folder that paths of images are relative to.
+        total: number of items; for a CSV file an upper bound, its number of lines.
+        columns: names of the columns; None if each row has its own.
+        base: the folder that image paths are relative to.
     """
 
     total: int
@@ -57,16 +57,16 @@ class Source(Protocol):
     base: Path
 
     def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
-        """The items from an index on, with some of the columns."""
+        """Yields the items from an index on, with some of the columns."""
 
 
 def open_source(path: Path, listing: Path, cell: Callable[[str], Any]) -> Source:
-    """The source that a path names.
+    """Opens the source at a path.
 
     Args:
         path: a folder, or a file whose name ends with .parquet, .csv, .jsonl or .ndjson.
-        listing: where the files of a folder are listed, so that they are the same ones when the work goes on later.
-        cell: what a cell of a CSV file stands for.
+        listing: a file that records the files of a folder, so that a resumed run reads the same ones.
+        cell: parses a cell of a CSV file.
 
     Raises:
         UnusableInput: there is nothing there that can be read.
@@ -110,7 +110,7 @@ class _Folder:
 
 
 class _Parquet:
-    """The rows of a parquet file."""
+    """The rows of a Parquet file."""
 
     def __init__(self, path: Path) -> None:
         self.base = path.parent
@@ -193,7 +193,7 @@ def _find_delimiter(path: Path) -> str:
     with path.open("rb") as file:
         lines = [file.readline(_LONGEST_LINE) for _ in range(2)]
     try:
-        # What is cut off may end within a character.
+        # The sample may end within a character.
         names = codecs.getincrementaldecoder("utf-8-sig")().decode(lines[0])
     except UnicodeDecodeError:
         raise UnusableInput(
@@ -211,7 +211,7 @@ def _find_delimiter(path: Path) -> str:
 
 
 class _JsonLines:
-    """The objects of a file, one on each line."""
+    """The rows of a JSON Lines file."""
 
     columns: Sequence[str] | None = None
 
@@ -259,7 +259,7 @@ def _count_lines(path: Path) -> int:
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Items, so many at a time."""
+    """Groups items into lists of at most `size`."""
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
