@@ -1,7 +1,7 @@
 """quartet: every command of the project under one name.
 
-Only the command that is asked for is imported, so that a plain installation, which has nothing but the client, can say
-what it lacks.
+Only the module of the given command is imported, so that an installation of the client alone can report which extra is
+missing.
 """
 
 import difflib
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from quartet import __version__
+from quartet.console import fail
 
 _SERVICE, OFFLINE, _TRAINING = "service.__main__", "quartet.offline.command_line", "training.__main__"
 # The module of each command, which runs it with `main(arguments=[command, …], prog="quartet")`, and its summary.
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None for those of the process.
 
     Returns:
-        The command's exit code; 2 where there is no such command.
+        The command's exit code; 2 if there is no such command.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
@@ -45,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         near = difflib.get_close_matches(given[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else "`quartet --help` lists the commands."
-        print(f"error: there is no command {given[0]!r}: {hint}", file=sys.stderr)
-        return 2
+        return fail(2, f"there is no command {given[0]!r}: {hint}")
     module, _ = COMMANDS[given[0]]
     code: int = importlib.import_module(module).main(arguments=given, prog="quartet")
     return code

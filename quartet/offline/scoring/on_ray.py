@@ -109,7 +109,7 @@ def score_on_ray(
         progress(resumed, total)
         started, done, errors = time.monotonic(), resumed, 0
         if ranges:
-            # One block per range, created here: a task that creates them would wait forever, as the actors take all cores.
+            # One block per range, created here: the actors take all cores, so a task that creates them would never run.
             items = [{"first": first, "end": end} for first, end in ranges]
             scored = ray.data.from_items(items, override_num_blocks=len(items)).map(
                 _Scorer,
