@@ -33,8 +33,11 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.set_defaults(models=None, port=None, workers=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_ServeParser)
-    summary = "run the server until SIGTERM or SIGINT (the default)"
-    serve = commands.add_parser("serve", help=summary, description=f"{summary.capitalize()}.")
+    serve = commands.add_parser(
+        "serve",
+        help="run the server until SIGTERM or SIGINT (the default)",
+        description="Runs the server until SIGTERM or SIGINT.",
+    )
     serve.add_argument("--models", metavar="FOLDER", help="the models: QUARTET_MODELS=FOLDER (default: models)")
     serve.add_argument("--port", metavar="N", help="port to listen on: QUARTET_PORT=N (default: 8000)")
     serve.add_argument(
