@@ -21,8 +21,10 @@ _RETRY_SHARE = 0.5
 # Refused owners that are remembered, and for how long after the time of their retry.
 _MAX_REFUSED = 4096
 _LATE_SECONDS = 10.0
+# Share of each bound above which owners who retry too early are refused.
+_CROWDED = 0.5
 # Share of each bound that is left to owners who retry at the time they were given.
-_KEPT_FOR_RETRIES = 0.1
+_KEPT_FOR_RETRIES = 0.3
 # Below this estimate of the wait, the other bounds are not looked at.
 _NEGLIGIBLE_SECONDS = 0.005
 # How long a call counts while its large body is read.
@@ -163,13 +165,15 @@ class Admission:
         if left <= 0:
             call.check()
         filled = max(wait / left, (wanted + held) / self._max_queue) if fits else math.inf
+        if filled <= _CROWDED:
+            return
         now = time.monotonic()
         due = self._refused.get(call.owner, math.inf)
+        if now < due < math.inf:
+            raise Overloaded("This client was asked to retry later.", retry_after=due - now, early=True)
         if filled <= (1.0 if due <= now else 1.0 - _KEPT_FOR_RETRIES):
             self._refused.pop(call.owner, None)
             return
-        if now < due < math.inf:
-            raise Overloaded("This client was asked to retry later.", retry_after=due - now, early=True)
         if fits:
             why = f"The wait would be about {wait:.1f} s, and this request may wait for {left:.1f} s"
         else:

@@ -196,7 +196,7 @@ async def test_an_owner_that_retries_too_early_is_told_the_same_time_again():
         assert "client" not in batcher.admission._refused
 
 
-async def test_the_last_tenth_is_for_owners_that_retry_in_time():
+async def test_the_rest_of_a_bound_is_for_owners_that_retry_in_time():
     async with batcher_with() as batcher:
         crowd(batcher)
         refused(batcher)
