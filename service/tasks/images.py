@@ -3,7 +3,6 @@
 Training and serving call the same two functions, so they cannot disagree about a pixel.
 """
 
-import io
 import logging
 import warnings
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from service.errors import ImageTooLarge, UndecodableImage
-from service.tasks.structure import check_scans, check_structure
+from service.errors import ImageTooLarge, QuartetError, UndecodableImage
+from service.tasks.structure import BoundedFile, check_scans
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,6 @@ class EncodedImage:
         """
         if not data:
             raise UndecodableImage("The image is empty: send the bytes of a file.")
-        check_structure(data)
         image = cls._open_jpeg(data) or cls._open_pillow(data)
         if image.width * image.height > max_pixels:
             raise ImageTooLarge(
@@ -122,8 +120,11 @@ class EncodedImage:
 
     @classmethod
     def _open_pillow(cls, data: bytes) -> "EncodedImage":
+        file = BoundedFile(data)
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
+        except QuartetError:
+            raise
         except UnidentifiedImageError:
             raise UndecodableImage(
                 f"The bytes are no image of a known format ({', '.join(FORMATS)}): check the file."
@@ -135,6 +136,7 @@ class EncodedImage:
                 f"The WebP image has {image.width} x {image.height} pixels; at most {_MAX_WEBP_PIXELS} are accepted in "
                 "this format. Send a smaller one, or a JPEG."
             )
+        file.begin_pixels(image.format)
         return cls(data, image.width, image.height, pillow=image)
 
     def decode(self, channels: int, min_height: int = 0, min_width: int = 0) -> UInt8Array:
@@ -176,11 +178,13 @@ class EncodedImage:
 
     def _decode_pillow(self, channels: int) -> UInt8Array:
         try:
-            image = self.pillow or Image.open(io.BytesIO(self.data), formats=FORMATS)
+            image = self.pillow or Image.open(BoundedFile(self.data), formats=FORMATS)
             image.load()
             # Only now: for its EXIF, a PNG would be decoded whole, and a TIFF turns itself upright as it loads.
             orientation = _stated_orientation(image)
             image = _opaque(image).convert("RGB" if channels == 3 else "L")
+        except QuartetError:
+            raise
         except Exception as error:  # a plug-in may raise anything on damaged data
             raise UndecodableImage(f"The image cannot be decoded ({error}): it is damaged or truncated.") from error
         return _upright(np.asarray(image).reshape(image.height, image.width, channels), orientation)

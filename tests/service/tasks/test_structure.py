@@ -1,9 +1,7 @@
-"""Files that are made to take long are refused by their structure, at once; those that encoders write are not."""
+"""Files that are made to take long are refused by their structure; files that encoders write are read."""
 
-import contextlib
 import io
 import struct
-import time
 import zlib
 
 import numpy as np
@@ -12,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 from service.errors import UndecodableImage
 from service.tasks.images import EncodedImage
-from service.tasks.structure import check_scans, check_structure
+from service.tasks.structure import check_scans
 from tests.pictures import encode, photograph
 
 PHOTOGRAPH = photograph(300, 400)
@@ -27,10 +25,15 @@ def png_of_many_chunks() -> bytes:
     return data[:33] + png_chunk(b"teSt", b"") * 100_000 + data[33:]
 
 
-def png_of_compressed_texts(count: int) -> bytes:
+def png_of_many_pixel_chunks() -> bytes:
+    data = encode(PHOTOGRAPH, "PNG")
+    return data[:33] + png_chunk(b"IDAT", b"") * 100_000 + data[33:]
+
+
+def png_of_compressed_chunks(kind: bytes, count: int) -> bytes:
     data = encode(PHOTOGRAPH, "PNG")
     text = zlib.compress(bytes(1_000_000), 9)
-    return data[:33] + b"".join(png_chunk(b"zTXt", b"key\0\0" + text) for _ in range(count)) + data[33:]
+    return data[:33] + png_chunk(kind, b"key\0\0" + text) * count + data[33:]
 
 
 def jpeg_of_many_segments(segment: bytes) -> bytes:
@@ -55,53 +58,53 @@ def tiff_of_many_tags() -> bytes:
 
 
 def tiff_of_many_values() -> bytes:
-    data = bytearray(encode(PHOTOGRAPH, "TIFF"))
-    (position,) = struct.unpack_from("<I", data, 4)
-    struct.pack_into("<I", data, position + 2 + 4, 50_000_000)  # the first tag's count
-    return bytes(data)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[40_000] = 1
+    tags[40_000] = bytes(3 << 20)
+    buffer = io.BytesIO()
+    Image.fromarray(PHOTOGRAPH).save(buffer, "TIFF", tiffinfo=tags)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    "data",
     [
-        (png_of_many_chunks(), "PNG has over 2[0-9]{3} chunks"),
-        (png_of_compressed_texts(9), "PNG has over 8 compressed texts"),
-        (jpeg_of_many_segments(b"\xff\xe1\x00\x0aExif\0\0\0\0"), "JPEG has over 500 segments"),
-        (jpeg_of_many_segments(b"\xff\xfe\x00\x02"), "JPEG has over 500 segments"),
-        (gif_of_many_blocks(b"\x21\xfe" + b"\x01x" * 50_000 + b"\x00"), "GIF has over [0-9]+ blocks"),
-        (gif_of_many_blocks(b"\x21\xfe\x00" * 50_000), "GIF has over 1000 extensions"),
-        (tiff_of_many_tags(), "TIFF has over 256 tags"),
-        (tiff_of_many_values(), "TIFF has over 200000 values"),
-        (b"II+\x00" + bytes(40_000), "BigTIFF"),
+        png_of_many_chunks(),
+        png_of_many_pixel_chunks(),
+        png_of_compressed_chunks(b"zTXt", 9),
+        png_of_compressed_chunks(b"iCCP", 9),
+        jpeg_of_many_segments(b"\xff\xe1\x00\x0aExif\0\0\0\0"),
+        gif_of_many_blocks(b"\x21\xfe" + b"\x01x" * 50_000 + b"\x00"),
+        gif_of_many_blocks(b"\x21\xfe\x00" * 50_000),
+        tiff_of_many_tags(),
+        tiff_of_many_values(),
     ],
-    ids=["png", "png texts", "exif", "comments", "gif sub-blocks", "gif blocks", "tiff tags", "tiff values", "bigtiff"],
-)
-def test_a_file_of_too_many_parts_is_refused_at_once(data: bytes, says: str):
-    began = time.process_time()
-    with pytest.raises(UndecodableImage, match=says):
-        EncodedImage.open(data)
-    assert time.process_time() - began < 1.0  # decoding some of these takes a minute
+    ids=["png", "png pixels", "png texts", "png profiles", "exif", "gif sub-blocks", "gif blocks", "tiff tags",
+         "tiff values"],
+)  # fmt: skip
+def test_a_file_of_too_many_parts_is_refused(data: bytes):
+    with pytest.raises(UndecodableImage, match="too many segments, chunks, blocks or tags"):
+        EncodedImage.open(data).decode(3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_what_encoders_write_is_read(kind: str):
     pixels = np.concatenate([PHOTOGRAPH] * 4)
     data = encode(pixels, kind)
-    check_structure(data)
     assert EncodedImage.open(data).decode(3).shape == pixels.shape
 
 
 def test_a_few_compressed_texts_are_read():
-    assert EncodedImage.open(png_of_compressed_texts(8)).decode(3).shape == PHOTOGRAPH.shape
+    assert EncodedImage.open(png_of_compressed_chunks(b"zTXt", 8)).decode(3).shape == PHOTOGRAPH.shape
 
 
-@pytest.mark.parametrize("length", [0, 1, 5, 9, 12, 14, 30])
-@pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\x00", b"MM\x00*"])
-def test_a_file_that_breaks_off_is_left_to_the_decoder(start: bytes, length: int):
-    for filling in (b"\x00", b"\xff", b"\x21"):
-        data = (start + filling * 40_000)[: 40_000 + length]
-        with contextlib.suppress(UndecodableImage):
-            check_structure(data)
+def test_a_large_png_may_have_thousands_of_chunks_of_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (1000, 2000, 3), dtype=np.uint8)
+    packed = zlib.compress(np.pad(pixels.reshape(1000, -1), ((0, 0), (1, 0))).tobytes(), 1)
+    chunks = [png_chunk(b"IDAT", packed[start : start + 2048]) for start in range(0, len(packed), 2048)]
+    head = encode(pixels[:1, :1], "PNG")[:8] + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2000, 1000, 8, 2, 0, 0, 0))
+    data = b"".join([head, *chunks, png_chunk(b"IEND", b"")])
+    np.testing.assert_array_equal(EncodedImage.open(data).decode(3), pixels)
 
 
 @pytest.mark.parametrize(("scans", "pixels"), [(1, 10**9), (10, 50_000_000), (100, 1_000)])
