@@ -14,16 +14,21 @@ class ImageInput(Card):
     """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
 
     Attributes:
-        height: in pixels; likewise `width`.
+        height: in pixels.
+        width: in pixels.
         channels: 1 for grey, 3 for RGB.
-        background: the brightness (0 to 1) that the edges of all training images have, where they have one; tells
-            a picture on white paper from one on black.
+        background: the brightness (0 to 1) of the edges of the training images, if they share one.
     """
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     channels: Literal[1, 3]
     background: Probability | None = Field(None, exclude_if=lambda value: value is None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a batch; -1 is any size."""
+        return (-1, self.height, self.width, self.channels)
 
 
 class Calibration(Card):
@@ -38,7 +43,7 @@ class Calibration(Card):
         temperature: what logits or log-probabilities are divided by.
         exponent: what the quotients are raised to.
         ece_before: expected calibration error in 15 equal-width bins, without calibration.
-        ece_after: likewise, with it.
+        ece_after: the same error, with calibration.
     """
 
     temperature: float = Field(gt=0)
@@ -51,13 +56,13 @@ class ConformalPoint(Card):
     """One row of the split conformal table (Sadinle et al. 2019, arXiv:1609.00451).
 
     Attributes:
-        coverage: how often the label set shall hold the truth.
+        coverage: how often the label set should contain the true label.
         threshold: a label is in the set if its probability is at least this (the likeliest always is).
-        test_coverage: how often it did on the test split.
+        test_coverage: how often it does on the test split.
         test_interval: Clopper and Pearson's 95 % interval of `test_coverage`.
         expected: the 95 % range of coverages on a test split of this size, over thresholds fitted on as many items, if
-            test items are exchangeable with the calibration items (beta-binomial distribution); the likeliest label,
-            which is always in the set, may lead beyond it.
+            test items are exchangeable with the calibration items (beta-binomial distribution). Coverage may exceed it,
+            since the likeliest label is always in the set.
         cross_fitted: coverage of the calibration items themselves, each tenth by the threshold of the others.
         mean_set_size: labels in a set on average on the test split.
     """
@@ -92,14 +97,14 @@ class ClassifierMetrics(Card):
 
 
 class ForeignFigures(Card):
-    """How well data that the model was not trained for are told from its test split.
+    """Detection of an out-of-distribution data set against the test split.
 
     Attributes:
-        data: what they are.
-        items: how many.
-        auroc: how often one of them is less familiar than a test item (0.5: as often as not).
-        false_alarms: the share of the test items below the level at which 95 % of them are caught.
-        caught: the share of them below the card's `level`.
+        data: its name.
+        items: its size.
+        auroc: area under the ROC curve.
+        false_alarms: the false positive rate at a true positive rate of 95 %.
+        caught: the share of its items below the card's `level`.
     """
 
     data: str
@@ -110,15 +115,15 @@ class ForeignFigures(Card):
 
 
 class FamiliarityCard(Card):
-    """What `unfamiliar` was fitted on, and what it does.
+    """How `unfamiliar` was fitted, and its measured error rates.
 
     Attributes:
-        method: how familiar an item is, in a line.
-        method_chosen_on: data that the method was chosen on, in a line; None if that is not recorded.
+        method: the score, in a line.
+        method_chosen_on: the data that the method was chosen on, in a line; None if unrecorded.
         calibrated_on: distinct validation items that the p-value counts.
         test_below: by level, the share of the test items whose p-value is below it.
-        cross_fitted_below: likewise of the calibration items, each tenth by the p-values that the others give.
-        foreign: what was measured on data that the model was not trained for.
+        cross_fitted_below: by level, the share of the calibration items below it; each tenth is scored by the others.
+        foreign: figures on out-of-distribution data sets.
     """
 
     method: str

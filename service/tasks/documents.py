@@ -1,7 +1,7 @@
-"""Reading JSON documents, with errors that say what to do, and with bounds that hold before anything is built.
+"""JSON documents, with bounds on strings and values that are checked before parsing.
 
-A parser builds what it reads at once and lets nobody else work meanwhile; 60 MB of `[]` become gigabytes. So in a large
-document strings and values are counted first, in slices.
+The parser holds the GIL until it has built everything, and 60 MB of `[]` become gigabytes. In a large document, strings
+and values are counted first, in slices.
 """
 
 from collections.abc import Iterator
@@ -15,24 +15,23 @@ from service.tasks.slices import SLICE
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
-# Documents so small cost next to nothing, whatever is in them.
+# Smaller documents need no bounds.
 _SMALL_BYTES = 1 << 16
 
 
 def parse_json(body: bytes, *, strings: int, values: int) -> Any:
-    """A JSON document.
+    """Parses a JSON document.
 
     Args:
         body: of the request.
-        strings: how many strings it may hold, names of fields included.
-        values: how many values it may hold outside of strings: objects, lists and what is in them.
+        strings: the most strings, field names included.
+        values: the most objects, lists and items of both.
 
     Raises:
         InvalidRequest: it is not valid JSON.
-        BodyTooLarge: it holds more.
+        BodyTooLarge: it holds more strings or values.
     """
-    if len(body) > _SMALL_BYTES:
-        _check_size(body, strings, values)
+    _check_size(body, strings, values)
     try:
         return pydantic_core.from_json(body, cache_strings="none")
     except ValueError as error:
@@ -40,14 +39,13 @@ def parse_json(body: bytes, *, strings: int, values: int) -> Any:
 
 
 def parse_model(body: bytes, model: type[AnyModel], *, strings: int = 100, values: int = 100) -> AnyModel:
-    """A JSON document as a model; an empty body is an empty document.
+    """Parses a JSON document as a model; an empty body is an empty document. For the bounds see `parse_json`.
 
     Raises:
-        InvalidRequest: not valid JSON, or not what the model asks for; names the field.
+        InvalidRequest: it is not valid JSON, or does not fit the model; names the field.
         BodyTooLarge: it holds more strings or values.
     """
-    if len(body) > _SMALL_BYTES:
-        _check_size(body, strings, values)
+    _check_size(body, strings, values)
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
@@ -60,11 +58,12 @@ def parse_model(body: bytes, model: type[AnyModel], *, strings: int = 100, value
 
 
 def _check_size(body: bytes, strings: int, values: int) -> None:
-    """Refuses a document that holds more than it may."""
+    if len(body) <= _SMALL_BYTES:
+        return
     quotes = found = 0
     for piece in _pieces(body):
         if b"\\" in piece:
-            # What is escaped is inside of a string; without it, quotes alone begin and end strings.
+            # Escapes occur only inside strings; without them, every quote begins or ends a string.
             piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
         in_string = quotes % 2
         quotes += piece.count(b'"')
@@ -77,7 +76,7 @@ def _check_size(body: bytes, strings: int, values: int) -> None:
 
 
 def _pieces(body: bytes) -> Iterator[bytes]:
-    """A document in slices that cut no escape in two."""
+    """Slices of a document that do not split an escape."""
     start = 0
     while start < len(body):
         piece = body[start : start + SLICE]

@@ -1,4 +1,4 @@
-"""How unlike the training data an input is, where a version's graph tells: a p-value beside its answers."""
+"""Out-of-distribution detection: a p-value beside the answers of graphs that compute one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,15 +10,17 @@ from service.inference.cards import ManifestBase, TensorSpec
 from service.tasks.base import Options
 from service.tasks.cards import FamiliarityCard
 
-# The last output of graphs that tell, float32, shape (batch,).
+# The last output of such graphs, float32, shape (batch,).
 UNFAMILIAR = "unfamiliar"
+
+Shape = tuple[int, ...]
 
 
 class FamiliarManifest(ManifestBase):
-    """A manifest of a model whose graph may tell how unlike its training data an item is.
+    """A manifest of a model whose graph may have the output `unfamiliar`.
 
     Attributes:
-        familiarity: what is known of that; None for a graph that does not tell.
+        familiarity: how the p-values were calibrated; None for a graph without them.
     """
 
     familiarity: FamiliarityCard | None = Field(None, exclude_if=lambda card: card is None)
@@ -29,15 +31,24 @@ class FamiliarManifest(ManifestBase):
         return self.outputs[:-1] if self.familiarity else self.outputs
 
     @model_validator(mode="after")
-    def _tells(self) -> "FamiliarManifest":
+    def _check_familiarity(self) -> "FamiliarManifest":
         wanted = TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,))
         if (wanted in self.outputs[-1:]) != (self.familiarity is not None):
             raise ValueError(f"familiarity and a last output {UNFAMILIAR!r} of (-1,) need each other")
         return self
 
+    def check_shapes(self, inputs: list[Shape], outputs: list[Shape], needed_by: str) -> None:
+        """Compares the shapes of the inputs and of `answers` with what other fields need.
+
+        Raises:
+            ValueError: they differ.
+        """
+        if ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers]) != (inputs, outputs):
+            raise ValueError(f"its {needed_by} need tensors of {inputs} and {outputs}")
+
 
 class StrictOptions(Options):
-    """The options of an operation whose answers tell how unlike the training data an input is."""
+    """The options of an operation whose answers hold `unfamiliar`."""
 
     strict: bool = Field(
         False, description="names nothing for an input that is unlike the training data: `unfamiliar` below `level`"
@@ -53,7 +64,7 @@ class StrictOptions(Options):
 
 
 def unfamiliar_field() -> Any:
-    """The field of an answer."""
+    """The field `unfamiliar` of an answer."""
     return Field(
         None,
         ge=0,
@@ -66,16 +77,16 @@ def unfamiliar_field() -> Any:
 
 
 def strict_bounds(manifest: FamiliarManifest) -> dict[str, Any]:
-    """What a model accepts for `strict`; see `service.tasks.base.Operation.bounds`."""
+    """The values that a model accepts for `strict`; see `service.tasks.base.Operation.bounds`."""
     accepted = {} if manifest.familiarity else {"enum": [False]}
     return {"strict": {"type": "boolean", "default": False, **accepted}}
 
 
 def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | None:
-    """The p-value below which nothing is named for an input; None without `strict`.
+    """The p-value below which an input is refused; None without `strict`.
 
     Raises:
-        InvalidRequest: the model cannot tell, or never gives so small a p-value.
+        InvalidRequest: the model has no p-values, or none below the level.
     """
     if not options.strict:
         return None
@@ -97,30 +108,30 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
 
 
 def with_familiarity(result: dict[str, Any], more: Sequence[Any]) -> dict[str, Any]:
-    """A result, with `unfamiliar` if the graph tells.
+    """Adds `unfamiliar` to the result of an input.
 
     Args:
-        result: of an input; it is changed.
-        more: the graph's outputs for the input beyond those that made the result.
+        result: is changed.
+        more: the graph's other outputs for the input; empty for a graph without `unfamiliar`.
     """
     if more:
-        # Six decimals are more than any calibration can mean.
+        # No calibration set supports more than six decimals.
         result[UNFAMILIAR] = round(float(more[0]), 6)
     return result
 
 
 def apply_strict(
-    result: dict[str, Any], more: Sequence[Any], level: float | None, nothing: Mapping[str, Any]
+    result: dict[str, Any], more: Sequence[Any], level: float | None, refused: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A result with `unfamiliar` if the graph tells; with nothing named if that is below a level.
+    """Adds `unfamiliar` to the result of an input, and empties the result if the value is below `level`.
 
     Args:
-        result: of an input; it is changed.
-        more: the graph's outputs for the input beyond those that made the result.
+        result: is changed.
+        more: the graph's other outputs for the input; empty for a graph without `unfamiliar`.
         level: as `strict_level` gives it.
-        nothing: what takes the place of the result's fields, as far as it has them.
+        refused: the values of fields, where the result has them, for a refused input.
     """
     with_familiarity(result, more)
     if level is not None and result[UNFAMILIAR] < level:
-        result.update((name, value) for name, value in nothing.items() if name in result)
+        result.update((name, value) for name, value in refused.items() if name in result)
     return result

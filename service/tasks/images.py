@@ -1,6 +1,6 @@
-"""Images as every model gets them: decoded, upright, opaque, of the size that the manifest names.
+"""Decoding images: upright, opaque and resized to the model's input.
 
-Training and serving call the same two functions, so they cannot disagree about a pixel.
+Training uses the same functions, so training and serving cannot disagree about a pixel.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 UInt8Array = npt.NDArray[np.uint8]
 
-# Every other Pillow plug-in stays out of reach: each is a parser that a stranger's bytes would run.
+# Other Pillow plug-ins are disabled: each is a parser that would process untrusted bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MEDIA_TYPES = tuple(f"image/{name.lower()}" for name in FORMATS)
 MAX_PIXELS = 64_000_000
@@ -29,15 +29,15 @@ _JPEG_START, _SCAN, _EXIF = b"\xff\xd8\xff", b"\xff\xda", b"Exif\x00\x00"
 _INVERTED = ("CMYK", "YCCK")
 # Pillow's WebP decoder holds the GIL for about 4 ms per megapixel while it copies the pixels.
 _MAX_WEBP_PIXELS = 16_000_000
-# Pillow's own limit warns and raises by a global; `EncodedImage.open` checks each header instead.
+# `EncodedImage.open` checks each header against its own limit instead.
 Image.MAX_IMAGE_PIXELS = None
-# What else Pillow warns of (damaged EXIF, say) is a stranger's doing, and would be a line of the log for each file.
+# Damaged files cause warnings, which would let clients fill the log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class NotPlain(Exception):
-    """A JPEG that `EncodedImage.open_plain` opened is not one that simplejpeg decodes."""
+    """simplejpeg cannot decode a JPEG that `EncodedImage.open_plain` opened."""
 
 
 @dataclass(slots=True)
@@ -48,9 +48,9 @@ class EncodedImage:
     width: int
     height: int
     orientation: int = 1
-    # Pillow's lazy image for whatever simplejpeg does not decode (all but ordinary JPEG).
+    # Pillow's lazy image, for everything but ordinary JPEGs, which simplejpeg decodes.
     pillow: Image.Image | None = None
-    # Whether `decode` raises `NotPlain` where simplejpeg fails, instead of trying Pillow.
+    # If simplejpeg fails, `decode` raises `NotPlain` instead of trying Pillow.
     plain: bool = False
 
     @classmethod
@@ -58,8 +58,8 @@ class EncodedImage:
         """Reads the header of `data`.
 
         Raises:
-            UndecodableImage: `data` is empty, no image of a known format, or a JPEG of too many scans.
-            ImageTooLarge: the header declares more than `max_pixels` pixels, or more than are read of its format.
+            UndecodableImage: `data` is empty, of no known format, or takes too long to read.
+            ImageTooLarge: the header declares more than `max_pixels` pixels, or more than its format may have.
         """
         if not data:
             raise UndecodableImage("The image is empty: send the bytes of a file.")
@@ -73,17 +73,14 @@ class EncodedImage:
 
     @classmethod
     def open_plain(cls, data: bytes, max_pixels: int) -> "EncodedImage | None":
-        """Reads the header of a JPEG whose decoding costs little more than its pixels do.
-
-        Everything that libjpeg reads here and in `decode` is bounded by the size of `data` and by `max_pixels`; Pillow,
-        whose parsers are in Python, is not used.
+        """Reads the header of a JPEG that is cheap to decode: without EXIF, and without Pillow.
 
         Args:
             data: of a file.
-            max_pixels: of all scans together.
+            max_pixels: over all scans.
 
         Returns:
-            None for any other file, also a damaged one: `open` says what is wrong with it.
+            None for any other or damaged file, which `open` handles.
         """
         if data[:3] != _JPEG_START or data.find(_EXIF) >= 0:
             return None
@@ -98,7 +95,7 @@ class EncodedImage:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Height and width after EXIF rotation, as far as the header tells it (`pillow` tells it by decoding)."""
+        """Height and width after EXIF rotation; before it for a `pillow` image, whose EXIF is read after decoding."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
     @classmethod
@@ -112,7 +109,7 @@ class EncodedImage:
         check_scans(data, width * height)
         if colorspace in _INVERTED:
             return None
-        # Parsing EXIF takes longer than decoding a thumbnail, so look whether there is any first.
+        # Parsing EXIF takes longer than decoding a thumbnail, so skip it where there is none.
         orientation = 1
         if data.find(_EXIF, 0, 1 << 16) >= 0:
             orientation = _stated_orientation(cls._open_pillow(data).pillow)
@@ -144,22 +141,22 @@ class EncodedImage:
 
         Args:
             channels: 3 for RGB, 1 for grey.
-            min_height: a JPEG may be decoded at a fraction of its size (1/2, 1/4, 1/8) that is no smaller than
-                this; 0 keeps its full size. Any other format is decoded whole.
-            min_width: likewise.
+            min_height: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but no smaller than this; 0 for full
+                size. Other formats are always decoded at full size.
+            min_width: as `min_height`.
 
         Returns:
             uint8 pixels, shape (height, width, channels).
 
         Raises:
             UndecodableImage: the data is truncated or damaged.
-            NotPlain: the same, for an image that `open_plain` gave.
+            NotPlain: the same, for an image from `open_plain`.
         """
         pixels = self._decode_jpeg(channels, min_height, min_width) if self.pillow is None else None
         return self._decode_pillow(channels) if pixels is None else _upright(pixels, self.orientation)
 
     def _decode_jpeg(self, channels: int, min_height: int, min_width: int) -> UInt8Array | None:
-        if self.orientation >= 5:  # stored lying on its side
+        if self.orientation >= 5:  # stored sideways
             min_height, min_width = min_width, min_height
         if not min_height or not min_width:
             min_height, min_width = self.height, self.width
@@ -174,13 +171,13 @@ class EncodedImage:
         except ValueError:
             if self.plain:
                 raise NotPlain from None
-            return None  # Pillow forgives harmless oddities and names the others
+            return None  # Pillow tolerates harmless defects and names the others
 
     def _decode_pillow(self, channels: int) -> UInt8Array:
         try:
             image = self.pillow or Image.open(BoundedFile(self.data), formats=FORMATS)
             image.load()
-            # Only now: for its EXIF, a PNG would be decoded whole, and a TIFF turns itself upright as it loads.
+            # After loading, since reading a PNG's EXIF decodes it anyway, and Pillow rotates a TIFF as it loads.
             orientation = _stated_orientation(image)
             image = _opaque(image).convert("RGB" if channels == 3 else "L")
         except QuartetError:
@@ -191,7 +188,7 @@ class EncodedImage:
 
 
 def _stated_orientation(image: Image.Image | None) -> int:
-    """By EXIF, 1 to 8; 1 (upright) where it says nothing or cannot be read: the pixels may be sound all the same."""
+    """The EXIF orientation, 1 to 8; 1 (upright) if it is absent or unreadable."""
     try:
         stated = image.getexif().get(_ORIENTATION) if image else None
     except Exception:  # the parser has no error of its own for damage
@@ -201,7 +198,7 @@ def _stated_orientation(image: Image.Image | None) -> int:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """`image` with transparency laid over white, and 16 bits of grey scaled to 8."""
+    """Lays transparency over white, and scales 16-bit grey to 8 bits."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:

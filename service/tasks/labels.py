@@ -1,6 +1,6 @@
-"""Labels with calibrated probabilities, and label sets that hold the truth as often as asked (split conformal)."""
+"""Labels with calibrated probabilities, and label sets with a chosen coverage (split conformal)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from service.errors import InvalidRequest
 from service.tasks.cards import ConformalPoint
-from service.tasks.familiarity import StrictOptions, strict_bounds
+from service.tasks.familiarity import StrictOptions, apply_strict, strict_bounds, strict_level
 
 
 class LabelOptions(StrictOptions):
@@ -53,7 +53,7 @@ def top(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], k: int)
     """
     values: list[float] = probabilities.tolist()
     order = _ranking(values)[:k]
-    # Six decimals are more than calibration can mean, and half the bytes of a float32 written as a float64.
+    # Calibration supports no more than six decimals; they take half the bytes of a float32 written as a float64.
     return [{"label": labels[index], "index": index, "probability": round(values[index], 6)} for index in order]
 
 
@@ -70,8 +70,35 @@ def conformal_point(points: Sequence[ConformalPoint], coverage: float, model: st
     return min(enough, key=lambda point: point.coverage)
 
 
+def labelling(manifest: Any, options: LabelOptions) -> Callable[..., dict[str, Any]]:
+    """The function that describes the outputs for one input, for the options of a call.
+
+    Its further keyword arguments become fields of the result.
+
+    Args:
+        manifest: of a classifier with a conformal table.
+        options: of the call.
+
+    Raises:
+        InvalidRequest: the model does not support the `coverage` or the `strict` level.
+    """
+    level = strict_level(manifest, options)
+    point = None
+    if options.coverage is not None:
+        point = conformal_point(manifest.conformal, options.coverage, manifest.name)
+
+    def describe(outputs: Sequence[Any], **more: Any) -> dict[str, Any]:
+        probabilities, *others = outputs
+        result = {"labels": top(probabilities, manifest.labels, options.top_k), **more}
+        if point is not None:
+            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
+        return apply_strict(result, others, level, {"labels": [], "label_set": []})
+
+    return describe
+
+
 def label_bounds(manifest: Any) -> dict[str, Any]:
-    """What a calibrated model accepts for `coverage` and `strict`; see `service.tasks.base.Operation.bounds`."""
+    """The values accepted for `coverage` and `strict`; see `service.tasks.base.Operation.bounds`."""
     best = max(point.coverage for point in manifest.conformal)
     return {"coverage": {"type": "number", "exclusiveMinimum": 0, "maximum": best}, **strict_bounds(manifest)}
 

@@ -1,4 +1,4 @@
-"""Long loops on the event loop: others are served in between, and the loop ends when nobody waits for it."""
+"""Long loops on the event loop that yield to other tasks and stop when the call is cancelled."""
 
 import asyncio
 import time
@@ -9,14 +9,14 @@ from service.inference.scope import CallScope
 
 Result = TypeVar("Result")
 
-# The event loop serves others after so long.
+# The longest time between two yields.
 _LONGEST_SECONDS = 0.005
-# A call that takes longer has its client watched.
+# A longer call has its connection watched.
 _SLOW_SECONDS = 0.05
 
 
 class Pauses:
-    """Decides when a loop that works for a call has to pause.
+    """Decides when a loop that works for a call yields.
 
     Args:
         call: that the loop works for.
@@ -28,15 +28,15 @@ class Pauses:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to `take` one."""
+        """Whether to `take` a pause now."""
         return time.perf_counter() - self._last > _LONGEST_SECONDS
 
     async def take(self) -> None:
-        """Lets the event loop serve others.
+        """Yields to the event loop.
 
         Raises:
-            Abandoned: nobody waits for the answer any more.
-            DeadlineExceeded: the call has gone without progress for too long.
+            Abandoned: the client has disconnected.
+            DeadlineExceeded: the call's deadline has passed.
         """
         if time.perf_counter() - self._began > _SLOW_SECONDS:
             self._call.slow()
@@ -46,7 +46,7 @@ class Pauses:
 
 
 async def map_with_pauses(call: CallScope, function: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
-    """What `function` gives for each row of some columns of one length, for a call."""
+    """`function` applied to each row of columns of equal length, like `map`, with pauses."""
     rows = list(zip(*columns, strict=True))
     if len(rows) == 1:
         return [function(*rows[0])]

@@ -1,4 +1,4 @@
-"""Zip files that are written while their contents are made: no more of them is in memory than what is on its way."""
+"""Streaming zip files: only bytes that have not been sent are in memory."""
 
 import zipfile
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-# Members without a date of their own, so that the same contents are the same bytes.
+# A fixed date makes the bytes depend on the contents alone.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 class _Sink:
-    """What a zip file is written to: keeps bytes until they are taken; cannot go back."""
+    """An unseekable file that keeps bytes until they are taken."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -23,7 +23,7 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing to do."""
+        """Does nothing; `zipfile` calls it."""
 
     def take(self) -> bytes:
         parts, self._parts = self._parts, []
@@ -31,14 +31,14 @@ class _Sink:
 
 
 class Archive:
-    """A zip file; `take` gives what has been written since it was last called."""
+    """A zip file; `take` returns the bytes written since the last call."""
 
     def __init__(self) -> None:
         self._sink = _Sink()
         self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_STORED)  # type: ignore[call-overload]
 
     def take(self) -> bytes:
-        """Bytes of the file that are ready to go."""
+        """The bytes written since the last call."""
         return self._sink.take()
 
     def add(self, name: str, data: bytes) -> None:
@@ -47,7 +47,7 @@ class Archive:
 
     @contextmanager
     def member(self, name: str, compress: bool = False) -> Iterator[IO[bytes]]:
-        """A member that is written bit by bit."""
+        """A member that is written in parts."""
         info = zipfile.ZipInfo(name, _DATE)
         info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         with self._zip.open(info, "w", force_zip64=True) as file:
@@ -60,7 +60,7 @@ class Archive:
 
 
 def npy_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
-    """What a .npy file (and a member of an .npz) begins with; the array's bytes follow in C order."""
+    """The header of a .npy file, or of a member of an .npz; the array's bytes follow in C order."""
     buffer = _Sink()
     kind = np.dtype(dtype)
     description = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}

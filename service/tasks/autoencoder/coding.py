@@ -1,4 +1,4 @@
-"""Images to codes and back: what an autoencoder and its parts are given and what they give."""
+"""Preparing images and latents for an autoencoder and its parts."""
 
 from typing import Literal, NamedTuple
 
@@ -10,31 +10,31 @@ from service.tasks.autoencoder.manifest import DecoderManifest
 from service.tasks.cards import ImageInput
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
-# Of the numbers that a code may hold.
+# The largest float32.
 LARGEST = float(np.finfo(np.float32).max)
 
-# Less than this between paper and ink (0 to 1) is an empty sheet, whose grain is not to be blown up.
+# Below this contrast between paper and ink (0 to 1) an image is blank; stretching would amplify noise.
 _LEAST_CONTRAST = 0.15
 
 Invert = Literal["auto", "never", "always"]
 
 
 class Seen(NamedTuple):
-    """A picture as the model is shown it: its pixels, and whether light and dark were turned round."""
+    """The pixels that the model takes, and whether they were inverted."""
 
     pixels: UInt8Array
     inverted: bool
 
 
 def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt8Array, Seen]:
-    """The pixels that the model takes, shape (height, width, channels), and what an answer says of them.
+    """The pixels that the model takes, shape (height, width, channels), and what the answer needs of them.
 
     Args:
-        image: any picture.
-        card: what the model takes.
-        invert: `auto` turns light and dark round where the picture's edges are nearer to the inverse of the training
-            images' background than to it, as a digit on white paper is for a model of white digits on black; paper
-            that is not quite white becomes the background, and the strongest ink as strong as can be.
+        image: any image.
+        card: the model's input.
+        invert: `auto` inverts an image whose edges are nearer to the inverse of the training images' background than
+            to the background itself (a digit on white paper, for a model of white digits on black), and stretches its
+            contrast.
     """
     pixels = fit(image.decode(card.channels, 2 * card.height, 2 * card.width), card.height, card.width)
     if invert == "always":
@@ -47,13 +47,13 @@ def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt
 
 
 def is_inverse(pixels: UInt8Array, background: float) -> bool:
-    """Whether a picture's edges are nearer to the inverse of a background."""
+    """Whether an image's edges are nearer to the inverse of a background than to the background."""
     edge = _edge(pixels)
     return abs(edge - (1 - background)) < abs(edge - background)
 
 
 def on_background(pixels: UInt8Array, background: float) -> UInt8Array:
-    """A picture with what its edges show at the background, and what differs most at the far end of the scale.
+    """Stretches the contrast: the edges become the background, the strongest ink the far end of the scale.
 
     Args:
         pixels: uint8.
@@ -72,16 +72,16 @@ def on_background(pixels: UInt8Array, background: float) -> UInt8Array:
 
 
 def _edge(pixels: UInt8Array) -> float:
-    """What the edges of a picture show, 0 to 1: their median, for a stroke that leaves the picture is not its paper."""
+    """The median brightness of the edge pixels, 0 to 1; strokes that cross the edge do not change it."""
     edges = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     return float(np.median(edges)) / 255
 
 
 def to_latents(rows: object, manifest: DecoderManifest) -> npt.NDArray[np.float32]:
-    """Latents as they were sent, shape (n, latent).
+    """Validates latents; returns shape (n, latent).
 
     Raises:
-        InvalidRequest: not a list of lists of so many finite numbers; `index` tells which.
+        InvalidRequest: they are not a list of lists of `latent` finite numbers; `index` tells which.
     """
     if not isinstance(rows, list) or not rows:
         raise InvalidRequest('The JSON must be {"latents": [[…], …]} with at least one list of numbers.')
@@ -91,7 +91,7 @@ def to_latents(rows: object, manifest: DecoderManifest) -> npt.NDArray[np.float3
             raise InvalidRequest(f"Each code must be a list of {manifest.latent} numbers, not {found}.", index=index)
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
             raise InvalidRequest("A code must hold numbers alone.", index=index)
-        # Compared as they are: JSON may hold integers that are no float of any kind. A NaN is not less either.
+        # Compared before conversion, since JSON integers may exceed any float. A NaN fails too.
         if not all(abs(value) <= LARGEST for value in row):
             raise InvalidRequest("A code must hold finite numbers (of float32).", index=index)
     return np.array(rows, dtype=np.float32)

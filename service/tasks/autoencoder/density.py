@@ -1,4 +1,4 @@
-"""Generation: latents drawn from a stored density, and what becomes of them."""
+"""The density of latents: a Gaussian mixture for each class, and reproducible draws from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,10 @@ class Density:
     """A mixture of Gaussians over latents for each class.
 
     Attributes:
-        classes: how often each class comes up when none is asked for, shape (classes,).
+        classes: prior of each class, shape (classes,).
         weights: of each class's Gaussians, shape (classes, components); 0 pads classes with fewer.
         means: shape (classes, components, latent).
-        factors: lower triangular factors of the covariances (Cholesky), shape (classes, components, latent, latent).
+        factors: Cholesky factors of the covariances (lower triangular), shape (classes, components, latent, latent).
     """
 
     classes: Floats
@@ -27,7 +27,7 @@ class Density:
 
     @classmethod
     def load(cls, path: Path) -> "Density":
-        """Reads what `save` wrote."""
+        """Reads the file of `save`."""
         with path.open("rb") as file, np.load(file) as arrays:
             return cls(arrays["classes"], arrays["weights"], arrays["means"], arrays["factors"])
 
@@ -43,23 +43,22 @@ class Density:
 
 
 class Draws:
-    """New latents from a density, as many as are taken.
+    """A stream of latents drawn from a density.
 
-    Item k depends on the seed and on k alone: a longer request begins with what a shorter one gives, and it does not
-    matter in how many parts it is taken.
+    Item k depends only on the seed and k, not on how many items are taken or in how many parts.
 
     Args:
-        density: where they come from.
+        density: to draw from.
         seed: of the draw.
-        label: the class; None for any, as often as each came up in training.
-        temperature: scales the distance from the Gaussians' means; lower is more typical, higher more varied.
+        label: index of the class; None draws it from the prior.
+        temperature: scales the distance from the Gaussians' means.
     """
 
     def __init__(self, density: Density, seed: int, label: int | None = None, temperature: float = 1.0) -> None:
         self._density = density
         self._label = label
         self._temperature = temperature
-        # Streams that never meet: one chooses class and Gaussian, the other draws from it.
+        # Disjoint random streams: one chooses class and Gaussian, the other draws from it.
         self._uniform = np.random.Generator(np.random.Philox(seed))
         self._normal = np.random.Generator(np.random.Philox(seed).jumped())
 
@@ -79,7 +78,7 @@ class Draws:
 
 
 def _choose(weights: npt.NDArray[np.float32], draws: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """For each row of weights the index that a uniform draw falls on."""
+    """For each row of weights an index, chosen by a uniform draw (inverse transform sampling)."""
     edges = np.cumsum(weights, axis=1, dtype=np.float64)
     chosen: npt.NDArray[np.int64] = (draws[:, None] * edges[:, -1:] >= edges).sum(1)
     return chosen

@@ -1,4 +1,4 @@
-"""Generating images: a seed and a class in; a sheet, an archive or JSON out, made while it is sent."""
+"""The operation `generate`: new images from a seed and a class, streamed as a sheet, an archive or JSON."""
 
 import secrets
 from collections import deque
@@ -23,7 +23,7 @@ class GenerateOptions(Options):
 
 
 def _whole(value: object) -> object:
-    """A number without a fraction as an integer, which to JSON Schema it is."""
+    """Converts an integral float to an integer, as JSON Schema does."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -34,7 +34,7 @@ _Seed = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)]
 class GenerateRequest(BaseModel):
     """What to generate."""
 
-    # Strict, as a schema is: a text is no number, and neither is true.
+    # Strict, as JSON Schema is: neither a string nor a boolean is a number.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     count: _Count = Field(16, description="how many images")
@@ -78,7 +78,7 @@ async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
         raise InvalidRequest(f"label={shown(wanted.label)!r} is none of the labels: {', '.join(labels)}.")
     label = None if wanted.label is None else labels.index(wanted.label)
     seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
-    # Many images may take long, and are worth less than one answer.
+    # A stream of images must not delay single answers.
     call.scope.run_in_background()
 
     def draws() -> Draws:
@@ -91,14 +91,14 @@ async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
 
 
 async def _chunks(writer: Writer, job: Job, parts: Parts) -> Chunks:
-    """The answer; whoever closes it ends the work behind it at once."""
+    """The chunks of the answer; closing the generator stops the inference."""
     async with aclosing(parts), aclosing(writer.write(job, parts)) as chunks:
         async for chunk in chunks:
             yield chunk
 
 
 async def _parts(call: Call[Any, Any], job: Job) -> Parts:
-    """The images of a call in order, a batch's worth at a time."""
+    """The images of a call in order, one batch at a time."""
     draws = job.draws()
     drawn: deque[Part] = deque()
 

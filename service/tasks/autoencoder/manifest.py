@@ -13,19 +13,19 @@ DENSITY = "density.npz"
 
 
 class AutoencoderMetrics(Card):
-    """Test figures of an autoencoder and its parts. Without labels there is no judge, and nothing linear to predict.
+    """Test figures of an autoencoder and its parts. Figures that need labels are None without them.
 
     Attributes:
         mse: mean squared error of restored test images, on the 0 to 1 scale.
-        validation_mse: likewise on the validation split.
-        pca_mse: of restoring from as many principal components, on the test split.
-        judge_accuracy: of a classifier of real images, on the test split.
-        judge_agreement: how often it sees the class that was asked for in generated images.
-        frechet_generated: Frechet distance, in the judge's features, of generated images from test images.
-        frechet_restored: likewise of restored test images.
-        frechet_train: likewise of training images, the least that can be hoped for.
+        validation_mse: the same on the validation split.
+        pca_mse: of a PCA with as many components, on the test split.
+        judge_accuracy: of a classifier trained on real images (the judge), on the test split.
+        judge_agreement: how often the judge assigns a generated image to the requested class.
+        frechet_generated: Fréchet distance, in the judge's features, between generated and test images.
+        frechet_restored: the same for restored test images.
+        frechet_train: the same for training images; a lower bound.
         linear_latents: test accuracy of logistic regression on the latents.
-        linear_pixels: likewise on the pixels.
+        linear_pixels: the same on the pixels.
     """
 
     mse: float = Field(ge=0)
@@ -52,15 +52,6 @@ class ImageCodeManifest(FamiliarManifest):
     latent: int = Field(gt=0)
     metrics: AutoencoderMetrics
 
-    def _check_tensors(self, inputs: list[tuple[int, ...]], outputs: list[tuple[int, ...]]) -> None:
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
-        if stated != (inputs, outputs):
-            raise ValueError(f"its image and latent need tensors of {inputs} and {outputs}")
-
-    @property
-    def _pixels(self) -> tuple[int, ...]:
-        return (-1, self.image.height, self.image.width, self.image.channels)
-
 
 class AutoencoderManifest(ImageCodeManifest):
     """uint8 images to restored uint8 images and each one's mean squared error on the 0 to 1 scale."""
@@ -73,8 +64,8 @@ class AutoencoderManifest(ImageCodeManifest):
         return {"mse": self.metrics.mse}
 
     @model_validator(mode="after")
-    def _agrees(self) -> "AutoencoderManifest":
-        self._check_tensors([self._pixels], [self._pixels, (-1,)])
+    def _check_shapes(self) -> "AutoencoderManifest":
+        self.check_shapes([self.image.shape], [self.image.shape, (-1,)], "image")
         return self
 
 
@@ -89,8 +80,8 @@ class EncoderManifest(ImageCodeManifest):
         return _known(linear_accuracy=self.metrics.linear_latents)
 
     @model_validator(mode="after")
-    def _agrees(self) -> "EncoderManifest":
-        self._check_tensors([self._pixels], [(-1, self.latent)])
+    def _check_shapes(self) -> "EncoderManifest":
+        self.check_shapes([self.image.shape], [(-1, self.latent)], "image and latent")
         return self
 
 
@@ -110,6 +101,6 @@ class DecoderManifest(ImageCodeManifest):
         return _known(judge_agreement=self.metrics.judge_agreement, frechet=self.metrics.frechet_generated)
 
     @model_validator(mode="after")
-    def _agrees(self) -> "DecoderManifest":
-        self._check_tensors([(-1, self.latent)], [self._pixels])
+    def _check_shapes(self) -> "DecoderManifest":
+        self.check_shapes([(-1, self.latent)], [self.image.shape], "latent and image")
         return self

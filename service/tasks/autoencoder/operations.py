@@ -1,6 +1,4 @@
-"""What an autoencoder and its encoder are asked, and what its decoder is asked beside new images: encode, decode,
-reconstruct.
-"""
+"""The operations encode, decode and reconstruct of an autoencoder and its parts."""
 
 import base64
 from functools import partial
@@ -29,7 +27,7 @@ from service.tasks.documents import parse_model
 from service.tasks.familiarity import unfamiliar_field, with_familiarity
 from service.tasks.samples import SEVEN
 
-# Each pixel is shown as a square of 8 x 8, for people to see.
+# Pixels are enlarged to 8 x 8 in rendered answers.
 _SHOWN_SCALE = 8
 _INVERT = "turn light and dark round: `auto` does so where the picture's edges look like the training images' inverted"
 

@@ -1,4 +1,4 @@
-"""The space of latents as people explore it: where each class lies, and the directions in which images vary most."""
+"""A summary of the latent space: class means and principal directions."""
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ def latent_space(density: Density) -> LatentSpace:
     means, factors = density.means.astype(np.float64), density.factors.astype(np.float64)
     mean = np.einsum("ck,ckl->l", share, means)
     away = means - mean
-    # The covariance of a mixture: that inside of the components and that of their means.
+    # The covariance of a mixture: within components plus between their means.
     covariance = np.einsum("ck,ckij,cklj->il", share, factors, factors) + np.einsum("ck,cki,ckj->ij", share, away, away)
     variances, vectors = np.linalg.eigh(covariance)
     order = variances.argsort()[::-1][:_DIRECTIONS]
@@ -53,7 +53,7 @@ def latent_space(density: Density) -> LatentSpace:
 
 
 def _oriented(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The one of the two opposite vectors whose largest entry is positive: an eigenvector's sign means nothing."""
+    """Makes the largest entry positive, since an eigenvector's sign is arbitrary."""
     return vector if vector[np.abs(vector).argmax()] > 0 else -vector
 
 

@@ -16,12 +16,12 @@ from service.tasks.samples import image_samples
 
 
 def read_density(folder: Path) -> Density:
-    """What new latents are drawn from."""
+    """The density beside a decoder."""
     return Density.load(folder / DENSITY)
 
 
 def latent_samples(inputs: Mapping[str, Any], manifest: DecoderManifest, companion: Density) -> list[Sample]:  # noqa: ARG001
-    """The latents of the golden file."""
+    """The latents of the golden file, as JSON documents."""
     (latents,) = (inputs[spec.name] for spec in manifest.inputs)
     return [
         Sample("application/json", pydantic_core.to_json({"latents": [[round(value, 6) for value in row]]}))

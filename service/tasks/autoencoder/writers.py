@@ -1,4 +1,4 @@
-"""Generated images in a format that is written while they are made: a PNG sheet, a zip, numpy arrays, JSON."""
+"""Streaming writers for generated images: a PNG sheet, a zip, numpy arrays, JSON."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ from service.tasks.images import UInt8Array
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of the images of a call, with what they were made from.
+    """Consecutive images of a call, with their labels and latents.
 
     Attributes:
         first: the index of the first of them.
@@ -38,16 +38,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is generated.
+    """The parameters of a `generate` call.
 
     Attributes:
         manifest: of the decoder.
-        signature: what an answer says of who made it.
-        count: how many images.
-        batch: how many are made at a time.
+        signature: the fields that every JSON answer has.
+        count: images in total.
+        batch: images per part.
         seed: of the draw.
-        draws: begins the draw from the start.
-        in_background: runs what takes milliseconds on a thread.
+        draws: starts the draw again.
+        in_background: runs a function on a thread.
     """
 
     manifest: DecoderManifest
@@ -67,12 +67,8 @@ async def write_grid(job: Job, parts: Parts) -> Chunks:
     """A PNG sheet, row by row."""
     card = job.manifest.image
     sheet = Sheet(job.count, card.height, card.width, card.channels)
-
-    def add(images: list[UInt8Array]) -> bytes:
-        return b"".join(sheet.add(images))
-
     async for part in parts:
-        yield await job.in_background(add, part.images)
+        yield await job.in_background(sheet.add, part.images)
     yield sheet.end()
 
 
@@ -88,7 +84,7 @@ async def write_zip(job: Job, parts: Parts) -> Chunks:
 
     async for part in parts:
         yield await job.in_background(add, part)
-    # Drawn once more rather than kept: a seed is shorter than what it gives.
+    # Latents are drawn again, since keeping them would take memory.
     draws = job.draws()
     with archive.member("latents.csv", compress=True) as file:
         file.write(_csv_lines([["file", "label", *(f"z{number}" for number in range(job.manifest.latent))]]))
@@ -99,7 +95,7 @@ async def write_zip(job: Job, parts: Parts) -> Chunks:
             file.write(_csv_lines(zip(files, names, *latents.T, strict=True)))
             yield archive.take()
             await asyncio.sleep(0)
-    yield await job.in_background(archive.close)  # lists every member, which takes long
+    yield await job.in_background(archive.close)  # writes the directory of all members
 
 
 async def write_npz(job: Job, parts: Parts) -> Chunks:
@@ -110,7 +106,7 @@ async def write_npz(job: Job, parts: Parts) -> Chunks:
         async for part in parts:
             file.write(np.stack(part.images).tobytes())
             yield archive.take()
-    # Drawn once more for each array rather than kept.
+    # Drawn again for each array, since keeping them would take memory.
     for name, dtype, tail in (("labels", np.int64, ()), ("latents", np.float32, (job.manifest.latent,))):
         draws = job.draws()
         with archive.member(f"{name}.npy") as file:
@@ -155,7 +151,7 @@ def _file_name(number: int, digits: int, label: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A format: what writes it, its media type, and the suffix of a file to save; none where programs show it."""
+    """A format; it has a file suffix if clients save it rather than show it."""
 
     write: Callable[[Job, Parts], Chunks]
     media_type: str

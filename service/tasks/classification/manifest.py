@@ -25,9 +25,6 @@ class ClassifierManifest(FamiliarManifest):
         return {"accuracy": self.metrics.accuracy}
 
     @model_validator(mode="after")
-    def _agrees(self) -> "ClassifierManifest":
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
-        image = (-1, self.image.height, self.image.width, self.image.channels)
-        if stated != ([image], [(-1, len(self.labels))]):
-            raise ValueError(f"its image and labels need tensors of {image} and (-1, {len(self.labels)})")
+    def _check_shapes(self) -> "ClassifierManifest":
+        self.check_shapes([self.image.shape], [(-1, len(self.labels))], "image and labels")
         return self

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
 from service.tasks.call import Call, Upload
 from service.tasks.classification.manifest import ClassifierManifest
-from service.tasks.familiarity import apply_strict, strict_level, unfamiliar_field
+from service.tasks.familiarity import unfamiliar_field
 from service.tasks.images import EncodedImage, UInt8Array, fit
-from service.tasks.labels import Label, LabelOptions, conformal_point, label_bounds, label_set, top
+from service.tasks.labels import Label, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT, image_samples
 
@@ -39,7 +39,7 @@ class PredictAnswer(AnswerBase):
 
 
 def prepare(image: EncodedImage, manifest: ClassifierManifest) -> tuple[UInt8Array, None]:
-    """The pixels that the model takes, shape (height, width, channels), as training made them; no more is needed."""
+    """The pixels that the model takes, shape (height, width, channels), as in training."""
     height, width = manifest.image.height, manifest.image.width
     # Twice the size leaves the antialiased resize enough to work with.
     pixels = image.decode(manifest.image.channels, 2 * height, 2 * width)
@@ -53,19 +53,11 @@ async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
     or many `files`, or JSON with base64. EXIF rotation is honoured, transparency is laid over white, and of an
     animation the first frame counts. The header `Server-Timing` tells where the time went.
     """
-    manifest, options = call.manifest, call.options
-    level = strict_level(manifest, options)
-    point = None
-    if options.coverage is not None:
-        point = conformal_point(manifest.conformal, options.coverage, manifest.name)
-    rows, _ = await call.infer_images(partial(prepare, manifest=manifest))
+    labelled = labelling(call.manifest, call.options)
+    rows, _ = await call.infer_images(partial(prepare, manifest=call.manifest))
 
     def describe(upload: Upload, outputs: tuple[Any, ...]) -> dict[str, Any]:
-        probabilities, *more = outputs
-        result: dict[str, Any] = {"name": upload.name, "labels": top(probabilities, manifest.labels, options.top_k)}
-        if point is not None:
-            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
-        return apply_strict(result, more, level, {"labels": [], "label_set": []})
+        return {"name": upload.name, **labelled(outputs)}
 
     return Results(await map_with_pauses(call.scope, describe, call.inputs, rows))
 

@@ -1,4 +1,4 @@
-"""Boxes in an image's own pixels, from what the model answers for its letterboxed copy."""
+"""Boxes in the pixels of the original image, from the model's outputs for its letterboxed copy."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from service.tasks.detection.letterbox import Letterbox
 
 
 class Box(TypedDict):
-    """A found object: its label and that label's index, its score and its corners in pixels."""
+    """A detected object, in pixels of the original image."""
 
     label: str
     index: int
@@ -31,14 +31,14 @@ def detections(
     classes: Collection[int] | None = None,
     most: int,
 ) -> list[Box]:
-    """What was found in an image, the best first.
+    """The detections of an image, the best first.
 
     Args:
         answer: boxes (n, 4) in the frame's pixels, scores (n,) and classes (n,), the best first.
-        geometry: how the image lies in the frame.
-        labels: the model's.
-        confidence: the least score that counts.
-        classes: the indices of the labels that count; None for all.
+        geometry: of the image in the frame.
+        labels: of the model.
+        confidence: the lowest score.
+        classes: indices of labels; None for all.
         most: the most detections.
     """
     boxes, scores, indices = answer
@@ -64,5 +64,5 @@ def detections(
 
 
 def count_labels(boxes: list[Box]) -> dict[str, int]:
-    """How many of each label, the commonest first."""
+    """The number of boxes of each label, the most frequent first."""
     return dict(Counter(box["label"] for box in boxes).most_common())

@@ -1,4 +1,4 @@
-"""Whole images in a frame of a fixed size: scaled to fit, centred, the rest filled; and boxes there and back."""
+"""Letterboxing: an image scaled to fit a fixed frame, centred and padded; boxes are mapped both ways."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 from service.tasks.images import EncodedImage, UInt8Array
 
-# The grey that one-stage detectors are customarily padded with.
+# The usual padding of one-stage detectors.
 FILL = 114
 
 Boxes = npt.NDArray[np.float32]
@@ -19,9 +19,9 @@ class Letterbox:
     """How an image lies in its frame.
 
     Attributes:
-        height: of the original, upright; likewise `width`, in pixels.
-        content_height: of the scaled image inside the frame; likewise `content_width`.
-        top: rows of the frame above it; likewise `left`, columns.
+        height: of the upright original, in pixels, as is `width`.
+        content_height: of the scaled image in the frame, as is `content_width`.
+        top: padding above the scaled image; `left` is the padding beside it.
     """
 
     height: int
@@ -67,7 +67,7 @@ def letterbox(image: EncodedImage, frame_height: int, frame_width: int) -> tuple
     Args:
         image: is decoded upright, as RGB; a large JPEG at a fraction of its size that is no smaller than needed.
         frame_height: in pixels.
-        frame_width: likewise.
+        frame_width: in pixels.
 
     Returns:
         uint8 pixels, shape (frame_height, frame_width, 3), and how the image lies in them.
@@ -79,7 +79,7 @@ def letterbox(image: EncodedImage, frame_height: int, frame_width: int) -> tuple
     geometry = Letterbox.of(height, width, frame_height, frame_width)
     pixels = image.decode(3, geometry.content_height, geometry.content_width)
     if image.pillow is not None:
-        # Pillow tells an image's orientation only by turning it, and decodes it whole.
+        # Of these images the orientation is known only after decoding, which is always at full size.
         height, width = pixels.shape[:2]
         geometry = Letterbox.of(height, width, frame_height, frame_width)
     return place(pixels, geometry, frame_height, frame_width), geometry

@@ -16,6 +16,11 @@ class LetterboxInput(Card):
     width: int = Field(gt=0)
     channels: Literal[3] = 3
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a batch; -1 is any size."""
+        return (-1, self.height, self.width, self.channels)
+
 
 class DetectorClassMetrics(Card):
     """Test figures of one class: average precision at an overlap of 0.5, of 0.75, and the mean over 0.5 to 0.95."""
@@ -46,7 +51,7 @@ class ThresholdCurve(Card):
 
 
 class ThresholdCurves(Card):
-    """What each confidence threshold costs and buys, measured on one split.
+    """Precision and recall by confidence threshold, measured on one split.
 
     Attributes:
         confidence: the thresholds, rising; a detection counts if its score is at least the threshold.
@@ -67,17 +72,17 @@ class ThresholdCurves(Card):
 
 
 class Suppression(Card):
-    """What the graph keeps of the boxes of all cells, and their scores; chosen on the validation split.
+    """Non-maximum suppression in the graph; its parameters were chosen on the validation split.
 
     Attributes:
-        iou: boxes of a class that overlap by more than this are taken for one object: only the best is kept.
-        floor: scores of no more than this are dropped.
+        iou: boxes of a class that overlap by more than this count as one object: only the best is kept.
+        floor: boxes with a score of at most this are dropped.
         max_detections: the most boxes of an image.
-        soft: whether the others stay with a lower score, times 1 - IoU with the best (soft non-maximum suppression,
-            Bodla et al. 2017, arXiv:1704.04503), unless they overlap by more than 0.9.
-        spread_penalty: by how much the logit of a score is lowered for each unit of the box's spread beyond what is
-            usual: the mean standard deviation of its four edges, divided by the square root of its area.
-        usual_spreads: of each label; without them nothing is usual.
+        soft: keep overlapping boxes with their score times 1 - IoU with the best, unless they overlap by more than
+            0.9 (soft non-maximum suppression, Bodla et al. 2017, arXiv:1704.04503).
+        spread_penalty: lowers the logit of a score for each unit of the box's spread above the usual one; the spread
+            is the mean standard deviation of the four edges, divided by the square root of the area.
+        usual_spreads: of each label; empty for 0.
     """
 
     iou: Probability
@@ -105,11 +110,10 @@ class DetectorManifest(FamiliarManifest):
 
     Attributes:
         image: how an image is prepared.
-        suppression: what the graph keeps.
+        suppression: of overlapping boxes, in the graph.
         metrics: on the test split.
         curves: on the validation split; they choose thresholds.
-        test_curves: on the test split, which chose nothing: what a threshold really does. Versions made before there
-            were two have only those of the test split, as `curves`.
+        test_curves: on the test split, which chose nothing. Older versions have only those, as `curves`.
     """
 
     task: Literal["detection"] = "detection"
@@ -123,7 +127,7 @@ class DetectorManifest(FamiliarManifest):
 
     @property
     def measured_curves(self) -> ThresholdCurves:
-        """What thresholds really do, as far as it is known."""
+        """The curves on the test split."""
         return self.test_curves or self.curves
 
     @property
@@ -132,11 +136,9 @@ class DetectorManifest(FamiliarManifest):
         return {"map_50": self.metrics.map_50, "map": self.metrics.map}
 
     @model_validator(mode="after")
-    def _agrees(self) -> "DetectorManifest":
-        stated = ([spec.shape for spec in self.inputs], [(spec.name, spec.shape) for spec in self.answers])
-        image = (-1, self.image.height, self.image.width, self.image.channels)
+    def _check_shapes(self) -> "DetectorManifest":
         most = self.suppression.max_detections
-        outputs = [("boxes", (-1, most, 4)), ("scores", (-1, most)), ("classes", (-1, most))]
-        if stated != ([image], outputs):
-            raise ValueError(f"its image and suppression need tensors of {image} and {outputs}")
+        self.check_shapes([self.image.shape], [(-1, most, 4), (-1, most), (-1, most)], "image and suppression")
+        if (names := [spec.name for spec in self.answers]) != ["boxes", "scores", "classes"]:
+            raise ValueError(f"its outputs must be boxes, scores and classes, not {', '.join(names)}")
         return self

@@ -1,6 +1,6 @@
-"""One column of a table: what its values mean, and how each becomes the number that the graph takes.
+"""Columns of a table, and the conversion of their values to the numbers that the graph takes.
 
-Training reads its tables through these functions too, so a row that was trained on is served as the same numbers.
+Training uses the same functions, so training and serving cannot disagree about a row.
 """
 
 import math
@@ -17,18 +17,17 @@ from pydantic import Field, model_validator
 from service.errors import shown
 from service.inference.cards import Card, Probability
 
-# Of the numbers that a model takes.
+# The largest float32.
 LARGEST = float(np.finfo(np.float32).max)
-# What a word is that no training row had, and what stands for such a word.
+# The number of a word that no training row had, and what `write` returns for it.
 UNKNOWN = -1.0
 UNKNOWN_WORD = "(unknown)"
 
 ColumnKind = Literal["number", "boolean", "category", "date"]
-# From a value of a JSON document, or a cell of text, to the number that the graph takes; NaN if it is missing.
+# Converts a JSON value or a text cell to the number that the graph takes; NaN if it is missing.
 Reader = Callable[[object], float]
 
-# As JSON has it, but for zeros in front, a plus and a point at either end. `float` would take more: digits of other
-# scripts, 1_000, nan.
+# JSON's numbers, and leading zeros, a plus and a point at either end. `float` also takes other digits, 1_000 and nan.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DAY = timedelta(days=1)
 
@@ -40,13 +39,13 @@ class ColumnCard(Card):
         name: as in the table.
         kind: `number`; `boolean`, 0 or 1; `category`, the index of a word in `values`, -1 for any other; or `date`,
             the days since `origin`.
-        mean: of the numbers that the graph takes; likewise `std`, `low` and `high`. None for categories.
+        mean: of the numbers that the graph takes, as are `std`, `low` and `high`. None for categories.
         missing: the share of the training rows without a value.
         values: the words of a category, the most frequent first; of a boolean, the word for false and that for true.
-        missing_words: what the table says where a value is missing, besides an empty cell.
-        unit: a sign that stands before or behind each number, such as %.
-        decimal: what separates the decimals of numbers in text.
-        group: what separates the thousands of numbers in text, if anything does.
+        missing_words: words for a missing value, besides an empty cell.
+        unit: a sign before or after each number, such as %.
+        decimal: the decimal separator of numbers in text.
+        group: the thousands separator of numbers in text, if any.
         origin: a Monday before the earliest date.
         date_format: of dates in text, in the notation of `strptime`; ISO 8601 is always read.
     """
@@ -80,18 +79,18 @@ class ColumnCard(Card):
 
     @property
     def plain(self) -> bool:
-        """Whether its values are written as JSON writes numbers."""
+        """Whether the table writes its values as JSON numbers."""
         return self.kind == "number" and (self.unit, self.decimal, self.group) == ("", ".", "")
 
     @property
     def example(self) -> object:
-        """A usual value, as the table writes it."""
+        """A typical value, as the table writes it."""
         if self.mean is None:
             return self.values[0]
         return self.write(float(f"{self.mean:.4g}") if self.kind == "number" else round(self.mean))
 
     def write(self, value: float) -> object:
-        """What the graph takes, as the table writes it; None if it is missing. The opposite of `reader_of`."""
+        """The inverse of `reader_of`: a number of the graph as the table writes it; None if it is missing."""
         if math.isnan(value):
             return None
         if self.kind in ("category", "boolean"):
@@ -109,12 +108,12 @@ class ColumnCard(Card):
 
 
 def key_of(word: str) -> str:
-    """What two spellings of a category have in common: neither case nor spaces distinguish them."""
+    """Normalises the spelling of a category: case, white space and Unicode composition."""
     return " ".join(unicodedata.normalize("NFC", word).casefold().split())
 
 
 def parse_number(text: str, card: ColumnCard) -> float | None:
-    """The number in a cell of text, or None if it holds none."""
+    """Parses a text cell as a number; None if it is not one."""
     if card.unit:
         text = text.removeprefix(card.unit).removesuffix(card.unit).strip()
     if not card.plain:
@@ -135,7 +134,7 @@ def _grouped(group: str) -> re.Pattern[str]:
 
 
 def parse_date(text: str, date_format: str) -> datetime | None:
-    """The moment in a cell of text, in UTC and without a time zone; None if it holds none."""
+    """Parses a text cell as a naive datetime in UTC; None if it is not one."""
     text = text.strip()
     for parse in (
         *((lambda: datetime.strptime(text, date_format),) if date_format else ()),
@@ -156,10 +155,10 @@ def days_since(origin: date, moment: datetime | date) -> float:
 
 
 def reader_of(card: ColumnCard) -> Reader:
-    """What reads the values of a column.
+    """The reader of a column.
 
     Raises:
-        ValueError: (the reader) the value is none of this column; says why.
+        ValueError: (the reader) the value does not fit the column; says why.
     """
     missing = frozenset(map(key_of, card.missing_words))
     read = {"number": _numbers, "boolean": _booleans, "category": _categories, "date": _dates}[card.kind](card)
@@ -222,7 +221,7 @@ def _categories(card: ColumnCard) -> Reader:
 
 def _dates(card: ColumnCard) -> Reader:
     origin = card.origin
-    assert origin is not None  # noqa: S101 - the validator has seen to it
+    assert origin is not None  # noqa: S101 - the card's validator checks it
 
     def read(value: object) -> float:
         moment = parse_date(value, card.date_format) if isinstance(value, str) else value

@@ -23,8 +23,9 @@ class TabularMetrics(Card):
     """Test figures; those of the other kind are absent.
 
     Attributes:
-        accuracy: of classes; likewise `macro_f1` and `per_class`.
-        rmse: root mean squared error of numbers, in the target's unit; `mae`: mean absolute error.
+        accuracy: for a classification, as are `macro_f1` and `per_class`.
+        rmse: root mean squared error, in the target's unit.
+        mae: mean absolute error, in the target's unit.
         r2: coefficient of determination (R²).
         cross_validated: by method: this network, a linear one, gradient boosting.
     """
@@ -61,7 +62,7 @@ class TabularManifest(FamiliarManifest):
 
     @cached_property
     def reading(self) -> Columns:
-        """What reads rows for this model."""
+        """The columns, ready to read rows."""
         return Columns(self.columns, self.ignored)
 
     @property
@@ -71,9 +72,7 @@ class TabularManifest(FamiliarManifest):
         return {name: value for name, value in figures.items() if value is not None}
 
     @model_validator(mode="after")
-    def _agrees(self) -> "TabularManifest":
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
-        wanted = ([(-1, len(self.columns))], [(-1, len(self.labels) if self.kind == "classification" else 1)])
-        if stated != wanted:
-            raise ValueError(f"its columns and labels need tensors of {wanted}")
+    def _check_shapes(self) -> "TabularManifest":
+        outputs = len(self.labels) if self.kind == "classification" else 1
+        self.check_shapes([(-1, len(self.columns))], [(-1, outputs)], "columns and labels")
         return self

@@ -1,4 +1,4 @@
-"""Rows with named columns, in any order, to what the model takes."""
+"""Reading rows with named columns, in any order, from JSON records or CSV."""
 
 import csv
 import io
@@ -28,30 +28,30 @@ class Columns:
         self.known = frozenset(self.names)
         self.ignored = frozenset(ignored) - self.known
         self.plain = all(card.plain for card in cards)
-        # JSON has numbers of its own; text is only read where the table writes them in another way.
+        # Whether a JSON string may stand for a value; JSON has its own numbers.
         self.textual = tuple(not card.plain or bool(card.missing_words) for card in cards)
         self._categories = tuple(i for i, card in enumerate(cards) if card.kind == "category")
 
     def unknown(self, row: Floats) -> list[str]:
-        """The names of the columns of a row that hold a word which no training row had."""
+        """The names of the columns whose word occurs in no training row."""
         return [self.names[index] for index in self._categories if row[index] == UNKNOWN]
 
 
 def from_records(records: object, columns: Columns, most: int, *, cells: bool = False) -> Floats:
-    """Rows as JSON objects; null is a missing value.
+    """Reads rows from JSON objects; null is a missing value.
 
     Args:
-        records: a list of objects that each have every column.
+        records: a list of objects with every column each.
         columns: of the model.
-        most: rows that are accepted.
-        cells: whether strings are cells of text, in which numbers may stand.
+        most: the most rows.
+        cells: whether strings are text cells, which may hold numbers.
 
     Returns:
         float32, shape (rows, columns), NaN where a value is missing.
 
     Raises:
-        InvalidRequest: names the row (from 0) and the column that is at fault.
-        BodyTooLarge: more rows.
+        InvalidRequest: a value or a column is wrong; names the row (from 0) and the column.
+        BodyTooLarge: there are more rows.
     """
     if not isinstance(records, list) or not records:
         raise InvalidRequest('The JSON must be {"rows": [{"<column>": <value>, …}, …]} with at least one row.')
@@ -64,7 +64,7 @@ def from_records(records: object, columns: Columns, most: int, *, cells: bool = 
         if record.keys() != columns.known and record.keys() - columns.ignored != columns.known:
             raise _columns(number, record.keys(), columns)
         values = [record[name] for name in columns.names]
-        # Nearly all rows are numbers alone, which can be taken together.
+        # Nearly all rows hold only numbers, which numpy converts at once.
         if (
             columns.plain
             and {float, int}.issuperset(map(type, values))
@@ -77,16 +77,16 @@ def from_records(records: object, columns: Columns, most: int, *, cells: bool = 
 
 
 def from_csv(text: str, columns: Columns, most: int) -> Floats:
-    """Rows as CSV under a line of column names; an empty cell is a missing value. See `from_records`.
+    """Reads CSV rows under a header of column names; an empty cell is a missing value. See `from_records`.
 
-    Cells are separated by commas, or by semicolons or tabs if the line of names is.
+    The delimiter is a comma, or a semicolon or tab if the header uses it.
     """
     text = text.rstrip("\r\n")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, columns))
     lines: list[list[str]] = []
     try:
         for line in reader:
-            # An empty line is nothing; but between the rows of a single column it is a missing value.
+            # Empty lines are skipped, but in a table of one column they are missing values.
             if line or (len(columns.names) == 1 and lines):
                 lines.append(line or [""])
             if len(lines) > most + 1:
@@ -110,12 +110,12 @@ def from_csv(text: str, columns: Columns, most: int) -> Floats:
 
 
 def strip_cell(cell: str) -> str | None:
-    """What a cell of CSV stands for, before its column reads it: text, or None where it is empty."""
+    """The stripped text of a CSV cell; None if it is empty."""
     return cell.strip() or None
 
 
 def _delimiter(text: str, columns: Columns) -> str:
-    """What separates the names in the first line: the first that gives a name of the model, otherwise a comma."""
+    """The first delimiter that splits a known column name from the header; a comma by default."""
     head = text[: text.find("\n")] if "\n" in text else text[: text.find("\r")]
     for delimiter in _DELIMITERS:
         if any(name.strip().strip('"') in columns.known for name in head.split(delimiter)):
@@ -137,7 +137,7 @@ def _too_many(most: int) -> BodyTooLarge:
 
 
 def _columns(row: int | None, found: object, columns: Columns) -> InvalidRequest:
-    """What is wrong with the names of columns."""
+    """The error for wrong column names."""
     names = list(found)  # type: ignore[call-overload]
     where = "The CSV" if row is None else f"Row {row}"
     missing = [name for name in columns.names if name not in names]

@@ -49,7 +49,9 @@ class RowPrediction(BaseModel):
     labels: list[Label] | None = Field(
         None, description="where classes are predicted, the likeliest first; none with `strict` for an unfamiliar row"
     )
-    value: float | None = Field(None, examples=[22.4], description="where a number is predicted; null likewise")
+    value: float | None = Field(
+        None, examples=[22.4], description="where a number is predicted; null for an unfamiliar row"
+    )
     unknown: list[str] | None = Field(
         None, examples=[["city"]], description="columns with a word that no training row had, if there are any"
     )
@@ -94,7 +96,7 @@ def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Float
     most = (limit + 1) * (len(names) + sum(name.count(",") for name in names))
     if not manifest.reading.plain:
         most *= 4  # commas inside of cells
-    # Each comma and each line becomes an object; what cannot be rows of this model is not even split.
+    # Each cell and each line becomes an object, so the separators are counted before splitting.
     bounds = ((b",", most), (b";", most), (b"\t", most), (b"\n", 2 * limit + 100), (b"\r", 2 * limit + 100))
     for separator, bound in bounds:
         if count_bytes(body, separator, bound) > bound:
@@ -123,7 +125,7 @@ def _read_records(rows: list[Any], manifest: TabularManifest) -> list[Floats]:
     except InvalidRequest as error:
         if len(rows) > 1:
             raise
-        # Whoever asks about one row knows which it is.
+        # With a single row, its number says nothing.
         raise InvalidRequest(error.detail.removeprefix("Row 0, "), index=0) from None
 
 
@@ -146,7 +148,6 @@ def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]
 
 
 def _column_schema(column: ColumnCard) -> dict[str, Any]:
-    """What a value of the column may be, and which words it had in training."""
     missing = list(column.missing_words)
     if column.kind == "number":
         texts = [] if column.plain else [{"type": "string", "examples": [column.example]}]
@@ -169,7 +170,7 @@ def _csv_schema(_manifest: TabularManifest | None, _limit: int) -> dict[str, Any
 
 
 def _usual_row(manifest: TabularManifest | None) -> dict[str, Any]:
-    """A row of the columns' means, or of their most frequent words."""
+    """The columns' means or most frequent words."""
     return {column.name: column.example for column in manifest.columns} if manifest else {"column": 1.0}
 
 

@@ -7,14 +7,12 @@ from pydantic import Field, model_validator
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint
 from service.tasks.familiarity import FamiliarManifest
 
-# What makes token ids of a text, beside the graph.
+# The tokenizer, a file beside the graph.
 TOKENIZER = "tokenizer.json"
 
 
 class TextManifest(FamiliarManifest):
     """A text classifier: int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, labels).
-
-    Beside it lies `tokenizer.json`, which makes token ids of a text.
 
     Attributes:
         max_length: the most words of a text that are read.
@@ -46,8 +44,6 @@ class TextManifest(FamiliarManifest):
         return self.max_length
 
     @model_validator(mode="after")
-    def _agrees(self) -> "TextManifest":
-        stated = ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers])
-        if stated != ([(-1, -1)], [(-1, len(self.labels))]):
-            raise ValueError(f"its labels need tensors of (-1, -1) and (-1, {len(self.labels)})")
+    def _check_shapes(self) -> "TextManifest":
+        self.check_shapes([(-1, -1)], [(-1, len(self.labels))], "labels")
         return self

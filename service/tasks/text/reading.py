@@ -1,4 +1,4 @@
-"""How a text is read: tokens for the model, and what each word did to the answer."""
+"""Tokenising texts, and the influence of each word on the answer."""
 
 import re
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from tokenizers import Tokenizer
 
 PAD, UNKNOWN = 0, 1
 
-# Characters that are tokenised at once; the encoding of a character takes some hundred bytes.
+# Characters that are tokenised at once; an encoding takes some hundred bytes per character.
 _PART = 20_000
-# Characters of a text that are tokenised at most, which takes up to a second; of the rest only the words are counted.
+# The most characters that are tokenised, which takes up to a second; words of the rest are only counted.
 _MOST_TOKENISED = 100_000
 _SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a text was read.
+    """A tokenised text.
 
     Attributes:
         ids: int64, shape (tokens,); at least one.
         tokens: words that were read.
         unknown: of these, how many are not in the vocabulary.
-        cut_off: words beyond the length that the model reads; of a long text those between white space.
-        offsets: where each word that was read begins and ends in the text.
+        cut_off: words beyond the length that the model reads.
+        offsets: start and end of each word that was read, in characters.
     """
 
     ids: npt.NDArray[np.int64]
@@ -37,11 +37,11 @@ class Reading:
 
 
 def read_text(tokenizer: Tokenizer, text: str, length: int) -> Reading:
-    """A text as the model takes it.
+    """Tokenises a text.
 
     Args:
-        tokenizer: without truncation; white space ends its words.
-        text: as it was written.
+        tokenizer: without truncation; white space separates its words.
+        text: of any length.
         length: the most words that the model reads.
     """
     ids: list[int] = []
@@ -64,10 +64,7 @@ def read_text(tokenizer: Tokenizer, text: str, length: int) -> Reading:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """A text in parts of a size that bounds what tokenising takes, each with the index of its first character.
-
-    They end before white space; where there is none for as long again, anywhere.
-    """
+    """Parts of bounded size with their offsets, which end before white space where there is any."""
     start = 0
     while len(text) - start > _PART:
         space = _SPACE.search(text, start + _PART, start + 2 * _PART)
@@ -78,7 +75,7 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
 
 
 def without_each(ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """The text as often as it has words, each time with another one taken for unknown."""
+    """A copy of the text for each word, with that word unknown."""
     variants = np.tile(ids, (len(ids), 1))
     np.fill_diagonal(variants, UNKNOWN)
     return list(variants)
@@ -92,11 +89,11 @@ def influence(
 ) -> list[dict[str, str | int | float]]:
     """How much each word moves the likeliest label (occlusion, Zeiler and Fergus 2014, arXiv:1311.2901).
 
-    A word's weight is what the label's log-odds lose without it, for a probability near 1 hardly moves.
+    A word's weight is the loss of log-odds without it; near 1 a probability hardly changes.
 
     Args:
-        text: as it was written.
-        reading: of it.
+        text: the original.
+        reading: of the text.
         probabilities: of the whole text, shape (labels,).
         without: of the text without each word, shape (words, labels).
     """
@@ -109,7 +106,7 @@ def influence(
 
 
 def _log_odds(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    # Nearer to 0 and 1 a probability of float32 has no digits left.
+    # The precision of float32 ends there.
     p = np.asarray(probabilities, dtype=np.float64).clip(1e-6, 1 - 1e-6)
     odds: npt.NDArray[np.float64] = np.log(p / (1 - p))
     return odds

@@ -13,20 +13,20 @@ from service.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import parse_json
-from service.tasks.familiarity import apply_strict, strict_level, unfamiliar_field
-from service.tasks.labels import Label, LabelOptions, conformal_point, label_bounds, label_set, top
+from service.tasks.familiarity import unfamiliar_field
+from service.tasks.labels import Label, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
 
-# Characters that are tokenised on the event loop, which takes a millisecond or two; a longer text goes to a thread.
-# Outside of ASCII a single character may be normalised to twenty.
+# Characters that are tokenised on the event loop, in up to two milliseconds; longer texts go to a thread. Outside of
+# ASCII a character may be normalised to twenty.
 _INLINE_ASCII, _INLINE_CHARACTERS = 4_000, 500
 _MOST_CHARACTERS = 4_000_000
 # An explanation runs the model once for every word.
 _MOST_EXPLAINED = 8
 _EXAMPLE = "Crude oil prices rose on Monday after OPEC ministers agreed to cut production."
-# Something that is not white space to Python, which takes more for it than JSON Schema's `\S` does.
+# Python's definition of white space, which is wider than JSON Schema's.
 _VISIBLE = r"[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 _TEXT = {"type": "string", "minLength": 1, "maxLength": _MOST_CHARACTERS, "pattern": _VISIBLE}
 
@@ -79,27 +79,15 @@ async def classify_text(call: TextCall) -> Results:
     Send JSON with `texts` or `text`, or one text as `text/plain`. Text is read as the training read its own: capitals,
     digits and punctuation do not matter. The answer says how much of each text was read and understood.
     """
-    manifest, options, texts = call.manifest, call.options, call.inputs
+    options, texts = call.options, call.inputs
     if options.explain and len(texts) > _MOST_EXPLAINED:
         raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
-    level = strict_level(manifest, options)
-    point = None
-    if options.coverage is not None:
-        point = conformal_point(manifest.conformal, options.coverage, manifest.name)
+    labelled = labelling(call.manifest, options)
     readings = await _read(call, texts)
     rows = await call.infer([reading.ids for reading in readings])
 
     def describe(reading: Reading, outputs: tuple[Any, ...]) -> dict[str, Any]:
-        probabilities, *more = outputs
-        result: dict[str, Any] = {
-            "labels": top(probabilities, manifest.labels, options.top_k),
-            "tokens": reading.tokens,
-            "unknown": reading.unknown,
-            "cut_off": reading.cut_off,
-        }
-        if point is not None:
-            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
-        return apply_strict(result, more, level, {"labels": [], "label_set": []})
+        return labelled(outputs, tokens=reading.tokens, unknown=reading.unknown, cut_off=reading.cut_off)
 
     results = await map_with_pauses(call.scope, describe, readings, rows)
     if options.explain:
@@ -113,7 +101,6 @@ async def classify_text(call: TextCall) -> Results:
 
 
 async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
-    """The texts as the model takes them."""
     readings = []
     length = call.manifest.max_length
     pauses = Pauses(call.scope)
@@ -131,7 +118,7 @@ async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
 
 
 def _check_explanations(call: TextCall, items: int) -> None:
-    """Refuses explanations that would not be ready in time; others go before them, and one deadline holds for all."""
+    """Refuses explanations that would exceed the deadline; sets one deadline and a low priority for all."""
     call.scope.fixed_deadline = True
     call.scope.run_in_background()
     seconds, left = call.seconds_for(items), call.scope.timeout
@@ -143,7 +130,7 @@ def _check_explanations(call: TextCall, items: int) -> None:
 
 
 def _check_pace(call: TextCall, words: int, seconds_per_word: float) -> None:
-    """Ends a call whose other explanations would not be ready in time; the estimate beforehand was too low."""
+    """Ends a call that will exceed its deadline because the first estimate was too low."""
     if words * seconds_per_word > call.scope.deadline - time.monotonic():
         raise DeadlineExceeded(
             f"Explaining {words} more words would take about {words * seconds_per_word:.0f} s, longer than this "
@@ -152,7 +139,6 @@ def _check_pace(call: TextCall, words: int, seconds_per_word: float) -> None:
 
 
 async def _explain(call: TextCall, text: str, reading: Reading, probabilities: Any) -> list[Any]:
-    """The influence of every word of a text on its likeliest label."""
     rows = await call.infer(without_each(reading.ids))
     return influence(text, reading, probabilities, np.stack([row for row, *_ in rows]))
 
@@ -193,7 +179,6 @@ def _plain_schema(_manifest: TextManifest | None, _limit: int) -> dict[str, Any]
 
 
 def _checked(texts: list[Any], limit: int) -> list[str]:
-    """The texts, none of them empty or too long."""
     if len(texts) > limit:
         raise BodyTooLarge(
             f"The request holds {len(texts)} texts; at most {limit} are accepted: send several requests."
@@ -212,14 +197,14 @@ def _checked(texts: list[Any], limit: int) -> list[str]:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """What makes tokens of a text, without truncation."""
+    """The tokenizer, without truncation."""
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.no_truncation()
     return tokenizer
 
 
 def text_samples(inputs: Mapping[str, Any], manifest: TextManifest, companion: Tokenizer) -> list[Sample]:
-    """The texts of the golden file, the shortest first; the tokenizer has kept the words that it knows."""
+    """The texts of the golden file, reduced to known words, the shortest first."""
     (ids,) = (inputs[spec.name] for spec in manifest.inputs)
     texts = companion.decode_batch([row[(row != PAD) & (row != UNKNOWN)].tolist() for row in ids])
     return [Sample("text/plain", text.encode()) for text in sorted(texts, key=len) if text.strip()]

@@ -32,7 +32,7 @@ def test_side_by_side_has_a_gap_and_large_pixels():
 def test_a_sheet_written_in_parts_shows_every_tile_at_its_position(count, channels):
     tiles = np.random.default_rng(1).integers(0, 256, (count, 4, 6, channels), dtype=np.uint8)
     sheet = Sheet(count, 4, 6, channels)
-    parts = [part for start in range(0, count, 4) for part in sheet.add(list(tiles[start : start + 4]))]
+    parts = [sheet.add(list(tiles[start : start + 4])) for start in range(0, count, 4)]
     mode, pixels = read(b"".join([*parts, sheet.end()]))
     assert mode == ("L" if channels == 1 else "RGB")
     assert pixels.shape[:2] == (sheet.height, sheet.width)
