@@ -1,18 +1,21 @@
-"""Streaming writers for generated images: a PNG sheet, a zip, numpy arrays, JSON."""
+"""Streaming writers for generated images: a PNG sheet, a zip, numpy arrays, JSON.
+
+Only bytes that have not been sent are in memory.
+"""
 
 import asyncio
 import base64
 import csv
 import io
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+import zipfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import pydantic_core
 
-from service.tasks.autoencoder.archives import Archive, npy_header
 from service.tasks.autoencoder.density import Draws
 from service.tasks.autoencoder.manifest import DecoderManifest
 from service.tasks.autoencoder.pictures import Sheet, to_png
@@ -59,6 +62,26 @@ class Job:
     in_background: Callable[..., Awaitable[Any]]
 
 
+class Sink:
+    """An unseekable file for `zipfile` that keeps bytes until they are taken."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        """Appends bytes."""
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Does nothing; `zipfile` calls it."""
+
+    def take(self) -> bytes:
+        """The bytes written since the last call."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
 Parts = AsyncGenerator[Part, None]
 Chunks = AsyncGenerator[bytes, None]
 
@@ -74,49 +97,50 @@ async def write_grid(job: Job, parts: Parts) -> Chunks:
 
 async def write_zip(job: Job, parts: Parts) -> Chunks:
     """PNG files, and a CSV with the label and the latents of each."""
-    archive = Archive()
+    sink = Sink()
+    archive = zipfile.ZipFile(sink, "w")  # type: ignore[call-overload]
     digits = len(str(job.count - 1))
 
     def add(part: Part) -> bytes:
         for offset, (image, label) in enumerate(zip(part.images, part.labels.tolist(), strict=True)):
-            archive.add(_file_name(part.first + offset, digits, job.manifest.labels[label]), to_png(image))
-        return archive.take()
+            name = _file_name(part.first + offset, digits, job.manifest.labels[label])
+            archive.writestr(zipfile.ZipInfo(name), to_png(image))
+        return sink.take()
 
     async for part in parts:
         yield await job.in_background(add, part)
-    # Latents are drawn again, since keeping them would take memory.
-    draws = job.draws()
-    with archive.member("latents.csv", compress=True) as file:
+    info = zipfile.ZipInfo("latents.csv")  # without a date: equal seeds give equal bytes
+    info.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(info, "w", force_zip64=True) as file:
         file.write(_csv_lines([["file", "label", *(f"z{number}" for number in range(job.manifest.latent))]]))
-        for first in range(0, job.count, job.batch):
-            latents, labels = draws.take(min(job.batch, job.count - first))
+        for first, latents, labels in _draw_again(job):
             names = [job.manifest.labels[label] for label in labels.tolist()]
             files = [_file_name(first + offset, digits, name) for offset, name in enumerate(names)]
             file.write(_csv_lines(zip(files, names, *latents.T, strict=True)))
-            yield archive.take()
+            yield sink.take()
             await asyncio.sleep(0)
-    yield await job.in_background(archive.close)  # writes the directory of all members
+    await job.in_background(archive.close)  # writes the directory of all members
+    yield sink.take()
 
 
 async def write_npz(job: Job, parts: Parts) -> Chunks:
     """Numpy arrays `images`, `labels` (indices among the model's labels) and `latents`."""
-    archive, card = Archive(), job.manifest.image
-    with archive.member("images.npy") as file:
-        file.write(npy_header((job.count, card.height, card.width, card.channels), np.uint8))
+    sink, card = Sink(), job.manifest.image
+    archive = zipfile.ZipFile(sink, "w")  # type: ignore[call-overload]
+    with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as file:
+        _write_npy_header(file, (job.count, card.height, card.width, card.channels), np.uint8)
         async for part in parts:
             file.write(np.stack(part.images).tobytes())
-            yield archive.take()
-    # Drawn again for each array, since keeping them would take memory.
+            yield sink.take()
     for name, dtype, tail in (("labels", np.int64, ()), ("latents", np.float32, (job.manifest.latent,))):
-        draws = job.draws()
-        with archive.member(f"{name}.npy") as file:
-            file.write(npy_header((job.count, *tail), dtype))
-            for first in range(0, job.count, job.batch):
-                latents, labels = draws.take(min(job.batch, job.count - first))
+        with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+            _write_npy_header(file, (job.count, *tail), dtype)
+            for _, latents, labels in _draw_again(job):
                 file.write((labels if name == "labels" else latents).tobytes())
-                yield archive.take()
+                yield sink.take()
                 await asyncio.sleep(0)
-    yield archive.close()
+    archive.close()
+    yield sink.take()
 
 
 async def write_json(job: Job, parts: Parts) -> Chunks:
@@ -136,6 +160,19 @@ async def write_json(job: Job, parts: Parts) -> Chunks:
         yield before + await job.in_background(encode, part)
         before = b","
     yield b"]}"
+
+
+def _draw_again(job: Job) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    """The index of the first item, latents and labels of each batch; keeping them would take memory."""
+    draws = job.draws()
+    for first in range(0, job.count, job.batch):
+        yield first, *draws.take(min(job.batch, job.count - first))
+
+
+def _write_npy_header(file: IO[bytes], shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """Begins a .npy file; the array's bytes follow in C order."""
+    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": shape})
 
 
 def _csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
