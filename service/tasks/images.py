@@ -175,7 +175,8 @@ class EncodedImage:
 
     def _decode_pillow(self, channels: int) -> UInt8Array:
         try:
-            image = self.pillow or Image.open(BoundedFile(self.data), formats=FORMATS)
+            image = self.pillow or self._open_pillow(self.data).pillow
+            assert image is not None  # noqa: S101 - `_open_pillow` sets it
             image.load()
             # After loading, since reading a PNG's EXIF decodes it anyway, and Pillow rotates a TIFF as it loads.
             orientation = _stated_orientation(image)

@@ -14,9 +14,9 @@ from service.tasks.slices import count_bytes
 _MOST_READS = 4_000
 # A PNG's pixels lie in chunks of three reads each; encoders write chunks of 8 kB or more.
 _PIXEL_BYTES_PER_READ = 512
-# Pillow turns each TIFF value into a Python object.
-_MOST_TIFF_BYTES = 2 << 20
-_TIFF = (b"II", b"MM")
+# Bytes before the pixels: Pillow turns each TIFF value into a Python object, and joins a JPEG's EXIF segments in
+# quadratic time.
+_MOST_HEADER_BYTES = {b"II": 2 << 20, b"MM": 2 << 20, b"\xff\xd8": 16 << 20}
 # A compressed PNG chunk may decompress to 1 MB.
 _MOST_PNG_COMPRESSED = 8
 _PNG_COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
@@ -36,7 +36,7 @@ class BoundedFile(io.BytesIO):
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._reads: float = _MOST_READS
-        self._bytes: float = _MOST_TIFF_BYTES if data.startswith(_TIFF) else math.inf
+        self._bytes: float = _MOST_HEADER_BYTES.get(data[:2], math.inf)
         self._compressed = _MOST_PNG_COMPRESSED
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -37,13 +37,12 @@ def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt
             contrast.
     """
     pixels = fit(image.decode(card.channels, 2 * card.height, 2 * card.width), card.height, card.width)
-    if invert == "always":
+    inverted = invert == "always"
+    if inverted:
         pixels = 255 - pixels
-        return pixels, Seen(pixels, inverted=True)
-    if invert == "auto" and card.background is not None and is_inverse(pixels, card.background):
-        pixels = on_background(255 - pixels, card.background)
-        return pixels, Seen(pixels, inverted=True)
-    return pixels, Seen(pixels, inverted=False)
+    elif invert == "auto" and card.background is not None and is_inverse(pixels, card.background):
+        inverted, pixels = True, on_background(255 - pixels, card.background)
+    return pixels, Seen(pixels, inverted)
 
 
 def is_inverse(pixels: UInt8Array, background: float) -> bool:

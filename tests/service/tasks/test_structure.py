@@ -36,9 +36,9 @@ def png_of_compressed_chunks(kind: bytes, count: int) -> bytes:
     return data[:33] + png_chunk(kind, b"key\0\0" + text) * count + data[33:]
 
 
-def jpeg_of_many_segments(segment: bytes) -> bytes:
+def jpeg_of_many_segments(segment: bytes, count: int = 100_000) -> bytes:
     data = encode(PHOTOGRAPH, "JPEG")
-    return data[:2] + segment * 100_000 + data[2:]
+    return data[:2] + segment * count + data[2:]
 
 
 def gif_of_many_blocks(blocks: bytes) -> bytes:
@@ -74,13 +74,14 @@ def tiff_of_many_values() -> bytes:
         png_of_compressed_chunks(b"zTXt", 9),
         png_of_compressed_chunks(b"iCCP", 9),
         jpeg_of_many_segments(b"\xff\xe1\x00\x0aExif\0\0\0\0"),
+        jpeg_of_many_segments(b"\xff\xe1\xff\xf0Exif\0\0" + bytes(0xFFE8), 300),
         gif_of_many_blocks(b"\x21\xfe" + b"\x01x" * 50_000 + b"\x00"),
         gif_of_many_blocks(b"\x21\xfe\x00" * 50_000),
         tiff_of_many_tags(),
         tiff_of_many_values(),
     ],
-    ids=["png", "png pixels", "png texts", "png profiles", "exif", "gif sub-blocks", "gif blocks", "tiff tags",
-         "tiff values"],
+    ids=["png", "png pixels", "png texts", "png profiles", "exif", "large exif", "gif sub-blocks", "gif blocks",
+         "tiff tags", "tiff values"],
 )  # fmt: skip
 def test_a_file_of_too_many_parts_is_refused(data: bytes):
     with pytest.raises(UndecodableImage, match="too many segments, chunks, blocks or tags"):
