@@ -1,7 +1,6 @@
 """Admission to one model's queue: which calls may wait, which are refused, and when those should retry."""
 
 import asyncio
-import math
 import random
 import time
 from collections import OrderedDict
@@ -21,10 +20,8 @@ _RETRY_SHARE = 0.5
 # Refused owners that are remembered, and for how long after the time of their retry.
 _MAX_REFUSED = 4096
 _LATE_SECONDS = 10.0
-# Share of each bound above which owners who retry too early are refused.
-_CROWDED = 0.5
-# Share of each bound that is left to owners who retry at the time they were given.
-_KEPT_FOR_RETRIES = 0.3
+# Shares of each bound that owners may use: in general, when they retry in time, and when they retry too early.
+_SHARE, _SHARE_IN_TIME, _SHARE_TOO_EARLY = 0.7, 1.0, 0.5
 # Below this estimate of the wait, the other bounds are not looked at.
 _NEGLIGIBLE_SECONDS = 0.005
 # How long a call counts while its large body is read.
@@ -152,33 +149,31 @@ class Admission:
             raise Draining("The server is shutting down: send the request to another one.")
         flow, queue = self._flow, self.queue
         wanted = count + queue.held_by(call.owner)
-        fits = wanted <= self._max_queue - held
-        if fits and held * (flow.seconds_per_item + self._seconds_to_prepare) < self._negligible:
+        each = flow.seconds_per_item + self._seconds_to_prepare
+        if wanted + held <= _SHARE_TOO_EARLY * self._max_queue and held * each < self._negligible:
             return
         ahead = min(held, queue.ahead(call, count) + flow.in_flight)
         unprepared = min(ahead, max(0, held - len(queue) - flow.in_flight))
         wait = ahead * flow.seconds_per_item + unprepared * self._seconds_to_prepare
-        left = min(self._max_wait, call.deadline - time.monotonic())
-        # Each of the others gets at most as long as this model, so they rarely need to be added up.
-        if self._scheduler and wait * self._scheduler.models > left / 2:
+        if self._scheduler:
             wait += self._scheduler.seconds_for_others(flow, wait)
+        now = time.monotonic()
+        left = min(self._max_wait, call.deadline - now)
         if left <= 0:
             call.check()
-        filled = max(wait / left, (wanted + held) / self._max_queue) if fits else math.inf
-        if filled <= _CROWDED:
-            return
-        now = time.monotonic()
-        due = self._refused.get(call.owner, math.inf)
-        if now < due < math.inf:
-            raise Overloaded("This client was asked to retry later.", retry_after=due - now, early=True)
-        if filled <= (1.0 if due <= now else 1.0 - _KEPT_FOR_RETRIES):
+        due = self._refused.get(call.owner)
+        share = _SHARE if due is None else _SHARE_IN_TIME if due <= now else _SHARE_TOO_EARLY
+        most, longest = share * self._max_queue, share * left
+        if wanted + held > most:
+            why = f"{held} items wait already, and at most {most:.0f} may"
+        elif wait > longest:
+            why = f"The wait would be about {wait:.1f} s, and this request may wait for {longest:.1f} s"
+        else:
             self._refused.pop(call.owner, None)
             return
-        if fits:
-            why = f"The wait would be about {wait:.1f} s, and this request may wait for {left:.1f} s"
-        else:
-            why = f"{held} items wait already, and at most {self._max_queue} may"
-        seconds = wait - left if due <= now else self._retry_after(wait, count, now)
+        if due is not None and due > now:
+            raise Overloaded(f"{why}; this client was asked to retry later.", retry_after=due - now, early=True)
+        seconds = self._retry_after(wait, count, now) if due is None else wait - left
         seconds = min(MAX_RETRY_AFTER, max(MIN_RETRY_AFTER, seconds))
         if call.owner is not None:
             self._refused[call.owner] = now + seconds

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
@@ -66,7 +66,7 @@ class Batcher:
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         queue = FairQueue(scheduler.lock if scheduler else contextlib.nullcontext())
-        self.flow = Flow(queue, max_batch, run, run_on_one_core, self._deliver, self._dropped, seconds_per_item)
+        self.flow = Flow(queue, max_batch, run, run_on_one_core, self._deliver, seconds_per_item)
         # Batches of one call that keep the device busy: two, or as many as give each core something to do.
         busy = scheduler.threads if scheduler and run_on_one_core else 1
         self.in_flight = max(2, math.ceil(3 * busy / max_batch))
@@ -98,7 +98,9 @@ class Batcher:
             reservation: from `admission.admit`.
         """
         count = len(items)
-        submission = Submission(reservation.call, self._loop.create_future(), [None] * count, count, time.monotonic())
+        submission = Submission(
+            reservation.call, self._loop.create_future(), [None] * count, count, count, time.monotonic()
+        )
         self._waiting.add(submission)
         if not self._sweeping:
             self._sweeping = True
@@ -145,9 +147,7 @@ class Batcher:
     def _run_here(self) -> None:
         """Runs one batch on the event loop; the rest waits until the loop has done what else is ready."""
         flow = self.flow
-        entries, dropped = flow.queue.pop(self.max_batch)
-        self._dropped(dropped)
-        if entries:
+        if entries := flow.queue.pop(self.max_batch):
             batch = Batch(entries)
             batch.run(flow.run)
             flow.learn(batch)
@@ -159,31 +159,28 @@ class Batcher:
     def _sweep(self) -> None:
         """Ends calls that are over, and reports those that are slow."""
         now = time.monotonic()
-        ended = False
         try:
-            for submission in list(self._waiting):
-                call = submission.call
-                if not submission.over and now < call.deadline:
-                    if now - submission.submitted >= _SLOW_SECONDS:
-                        call.slow()
-                    continue
-                ended = True
+            ended = [each for each in self._waiting if each.over or now >= each.call.deadline]
+            for submission in ended:
                 self._waiting.discard(submission)
+                expired = not submission.over
                 try:
-                    call.check()
+                    submission.call.check()
                 except (Abandoned, DeadlineExceeded) as error:
                     submission.fail(error)
+                if submission.queued:
+                    reason: DropReason = "expired" if expired else "abandoned"
+                    self._observers.publish(ItemsDropped(self.label, reason, submission.queued))
             if ended:
-                self._dropped(self.flow.queue.purge())
+                self.flow.queue.purge()
                 self._check_drained()
+            for submission in self._waiting:
+                if now - submission.submitted >= _SLOW_SECONDS:
+                    submission.call.slow()
         finally:
             self._sweeping = bool(self._waiting)
             if self._sweeping:
                 self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-
-    def _dropped(self, counts: Mapping[DropReason, int]) -> None:
-        for reason, count in counts.items():
-            self._observers.publish(ItemsDropped(self.label, reason, count))
 
     def _deliver(self, batch: Batch) -> None:
         """Answers the calls whose last items were in a batch."""

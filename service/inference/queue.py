@@ -6,14 +6,11 @@ leave in the order in which they came.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from service.errors import DeadlineExceeded
-from service.inference.observers import DropReason
 
 if TYPE_CHECKING:
     from service.inference.scope import CallScope
@@ -33,6 +30,7 @@ class Submission:
         future: gets their results, in order.
         results: those that are there.
         missing: how many are not.
+        queued: how many have not been taken for a batch.
         submitted: monotonic time.
     """
 
@@ -40,6 +38,7 @@ class Submission:
     future: asyncio.Future[list[Any]]
     results: list[Any]
     missing: int
+    queued: int
     submitted: float
 
     @property
@@ -52,13 +51,6 @@ class Submission:
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()  # asyncio would log one that nobody retrieves
-
-    @property
-    def drop_reason(self) -> DropReason:
-        """Why items of a submission that is over are dropped."""
-        future = self.future
-        expired = future.done() and not future.cancelled() and isinstance(future.exception(), DeadlineExceeded)
-        return "expired" if expired else "abandoned"
 
 
 # A submission, the index of an item in it, and the item.
@@ -143,14 +135,9 @@ class FairQueue:
             backlog.entries.extend([(submission, index, item) for index, item in enumerate(items)])
             self._size += len(items)
 
-    def pop(self, limit: int) -> tuple[list[Entry], Mapping[DropReason, int]]:
-        """Takes up to `limit` items that somebody waits for; the caller holds the lock.
-
-        Returns:
-            The items, and how many others were dropped.
-        """
+    def pop(self, limit: int) -> list[Entry]:
+        """Takes up to `limit` items that somebody waits for; the caller holds the lock."""
         taken: list[Entry] = []
-        dropped: Counter[DropReason] = Counter()
         while self._round and len(taken) < limit:
             backlog = self._round[0]
             others = len(self._round) - 1
@@ -159,34 +146,25 @@ class FairQueue:
             elif backlog.deficit < 1:
                 background = backlog.owner == BACKGROUND
                 backlog.deficit += max(1.0, _BACKGROUND_WEIGHT * others) if background else backlog.weight
-            self._take(backlog, limit, taken, dropped)
-            if not backlog.entries:
+            entries = backlog.entries
+            while entries and backlog.deficit >= 1 and len(taken) < limit:
+                entry = entries.popleft()
+                self._size -= 1
+                if not entry[0].over:
+                    entry[0].queued -= 1
+                    backlog.deficit -= 1
+                    taken.append(entry)
+            if not entries:
                 self._round.popleft()
             elif backlog.deficit < 1:
                 self._round.rotate(-1)
             # Otherwise the batch is full, and the turn goes on with the next one.
-        return taken, dropped
+        return taken
 
-    def _take(self, backlog: Backlog, limit: int, taken: list[Entry], dropped: Counter[DropReason]) -> None:
-        entries = backlog.entries
-        while entries and backlog.deficit >= 1 and len(taken) < limit:
-            entry = entries.popleft()
-            self._size -= 1
-            if entry[0].over:
-                dropped[entry[0].drop_reason] += 1
-            else:
-                backlog.deficit -= 1
-                taken.append(entry)
-
-    def purge(self) -> Mapping[DropReason, int]:
-        """Drops the items that nobody waits for, which `pop` would find only while batches end; says how many."""
-        dropped: Counter[DropReason] = Counter()
+    def purge(self) -> None:
+        """Removes items that nobody waits for, which `pop` would find only while batches end."""
         with self._lock:
             for backlog in self._round:
-                over = [entry for entry in backlog.entries if entry[0].over]
-                if over:
-                    dropped.update(entry[0].drop_reason for entry in over)
-                    backlog.entries = deque(entry for entry in backlog.entries if not entry[0].over)
-                    self._size -= len(over)
+                backlog.entries = deque(entry for entry in backlog.entries if not entry[0].over)
             self._round = deque(backlog for backlog in self._round if backlog.entries)
-        return dropped
+            self._size = sum(len(backlog.entries) for backlog in self._round)

@@ -1,13 +1,9 @@
 """Which batch runs next, and on which thread: the models of a device share its cores.
 
-A scheduler has a thread for each core. Each thread takes a batch, runs it and takes the next. There is no timer: an
-idle device takes a lone item at once, and while batches run, items gather for the next ones.
-
-Between models the one that has used the device least goes first (start-time fair queuing; Goyal, Vin and Cheng 1997).
-
-A CPU can run a batch in two ways. On all cores it is answered soonest, so a lone item runs like this. When many items
-wait, each thread runs a batch of its own on a single core: no core waits for another at the end of every layer, which
-gives more throughput.
+Each thread takes a batch, runs it and takes the next; there is no timer. Between models the one that has used the
+device least goes first (start-time fair queuing; Goyal, Vin and Cheng 1997). On a CPU a lone batch runs on all cores,
+which answers soonest; when many items wait, each thread runs a batch of its own on a single core, which gives more
+throughput.
 """
 
 import asyncio
@@ -15,12 +11,11 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from service.inference.device import DeviceLost, end_process
-from service.inference.observers import DropReason
 from service.inference.queue import Entry, FairQueue
 
 logger = logging.getLogger(__name__)
@@ -78,7 +73,6 @@ class Flow:
         run: runs a batch on the whole device.
         run_on_one_core: runs a batch on one core of a CPU, beside others; None if batches cannot run side by side.
         deliver: receives each batch that has run, on the event loop.
-        dropped: receives the counts of items that were dropped, on the event loop.
         seconds_per_item: cost of an item when the whole device works for this model; a moving average.
         in_flight: items that are running.
         used: core-seconds of the device, as fair queuing counts them.
@@ -90,7 +84,6 @@ class Flow:
     run: Run
     run_on_one_core: Run | None
     deliver: Callable[[Batch], None]
-    dropped: Callable[[Mapping[DropReason, int]], None]
     seconds_per_item: float = 0.0
     in_flight: int = 0
     used: float = 0.0
@@ -160,16 +153,8 @@ class Scheduler:
             self._run(flow, batch)
             flow.deliver(batch)
 
-    @property
-    def models(self) -> int:
-        """How many are registered."""
-        return len(self._flows)
-
     def seconds_for_others(self, flow: Flow, seconds: float) -> float:
-        """How long the device works for other models while it does `seconds` of work for `flow`.
-
-        Each gets at most as much as this one, and no more than it needs.
-        """
+        """How long the device works for other models during `seconds` of work for `flow`: at most as long for each."""
         return sum(min(seconds, other.seconds_of_work) for other in self._flows if other is not flow)
 
     def running_seconds(self, flow: Flow) -> float:
@@ -195,7 +180,10 @@ class Scheduler:
             while taken := self._take(work):
                 flow, batch = taken
                 self._run(flow, batch)
-                self._call_on_loop(flow.deliver, batch)
+                try:
+                    self._loop.call_soon_threadsafe(flow.deliver, batch)
+                except RuntimeError:
+                    logger.warning("the event loop ended before a batch was answered")
                 del taken, flow, batch  # an idle thread must not keep a retired model alive
         except DeviceLost as lost:
             end_process(lost)
@@ -230,9 +218,7 @@ class Scheduler:
     def _next_batch(self, flow: Flow) -> Batch | None:
         """A batch of the model, if one may start now."""
         limit, all_cores = self._may_start(flow)
-        entries, dropped = flow.queue.pop(limit)
-        if dropped:
-            self._call_on_loop(flow.dropped, dropped)
+        entries = flow.queue.pop(limit)
         if not entries:
             return None
         # An idle model earns no credit.
@@ -268,13 +254,6 @@ class Scheduler:
             and self._one_client()
             and not any(other.running or (other is not flow and len(other.queue)) for other in self._flows)
         )
-
-    def _call_on_loop(self, callback: Callable[..., None], argument: Any) -> None:
-        """Calls back on the event loop, which may have ended while a model was hanging."""
-        try:
-            self._loop.call_soon_threadsafe(callback, argument)
-        except RuntimeError:
-            logger.warning("the event loop ended before a batch was answered")
 
 
 def attempt(run: Run, items: list[Any]) -> list[Any]:

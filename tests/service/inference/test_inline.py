@@ -27,7 +27,7 @@ class Model:
 @pytest.fixture
 async def inline() -> AsyncIterator[tuple[Batcher, Model, Recorder]]:
     model, recorder = Model(), Recorder()
-    batcher = Batcher(model, max_batch=4, max_queue=20, observers=recorder, scheduler=None)
+    batcher = Batcher(model, max_batch=4, max_queue=30, observers=recorder, scheduler=None)
     yield batcher, model, recorder
     async with asyncio.timeout(PATIENCE):
         await batcher.close()
@@ -75,15 +75,16 @@ async def test_cancelled_or_expired_items_are_not_run(inline: Parts):
     late.fail(DeadlineExceeded("late"))
     assert await enqueue(batcher, [3]).future == [30]
     assert model.batches == [[3]]
-    assert recorder.drops == {"abandoned": 1, "expired": 1}
+    batcher._sweep()  # as it runs many times a second
+    assert recorder.drops == {"abandoned": 2}
     assert isinstance(late.future.exception(), DeadlineExceeded)
 
 
 async def test_a_full_queue_refuses(inline: Parts):
     batcher, _, _ = inline
     submission, other = enqueue(batcher, list(range(10))), enqueue(batcher, list(range(9)))
-    with pytest.raises(Overloaded):
-        enqueue(batcher, [1, 2])
+    with pytest.raises(Overloaded, match="at most 21 may"):
+        enqueue(batcher, [1, 2, 3])
     assert await other.future == [item * 10 for item in range(9)]
     assert await submission.future == [item * 10 for item in range(10)]
 

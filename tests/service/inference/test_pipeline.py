@@ -26,7 +26,7 @@ async def model() -> AsyncIterator[Gated]:
 @pytest.fixture
 async def version(model: Gated) -> AsyncIterator[Any]:
     scheduler = Scheduler(1)
-    batcher = Batcher(model, max_batch=4, max_queue=16, observers=Recorder(), scheduler=scheduler)
+    batcher = Batcher(model, max_batch=4, max_queue=32, observers=Recorder(), scheduler=scheduler)
     yield SimpleNamespace(batcher=batcher)
     model.release(10_000)
     async with asyncio.timeout(PATIENCE):
@@ -72,7 +72,7 @@ async def test_two_batches_are_in_flight_and_the_next_is_made_when_one_has_been_
 async def test_a_full_queue_refuses_a_call_before_anything_is_made(version: Any, model: Gated):
     enqueue(version.batcher, [0])
     await model.entered()
-    enqueue(version.batcher, list(range(15)))
+    enqueue(version.batcher, list(range(16)))
     made = Made()
     for count in (1, 100):
         with pytest.raises(Overloaded):

@@ -144,11 +144,11 @@ def test_no_owner_waits_for_more_than_two_batches_of_an_owner_of_equal_weight(ca
         while left or waiting:
             for owner, count in left[:arrivals]:
                 call = CallScope(owner=owner)
-                submission = Submission(call, loop.create_future(), [None] * count, count, 0.0)
+                submission = Submission(call, loop.create_future(), [None] * count, count, count, 0.0)
                 queue.push(queue.hold(call, count), submission, [owner] * count)
                 waiting[owner] += count
             del left[:arrivals]
-            taken, _ = queue.pop(max_batch)
+            taken = queue.pop(max_batch)
             assert len(taken) == min(max_batch, waiting.total())
             for _, _, owner in taken:
                 waiting[owner] -= 1

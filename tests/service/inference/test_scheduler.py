@@ -246,7 +246,7 @@ async def test_the_wait_counts_what_other_models_do_meanwhile(scheduler: Schedul
 
 
 def test_one_batch_that_was_held_up_says_little_about_the_next():
-    flow = Flow(FairQueue(contextlib.nullcontext()), 4, list, None, print, print, seconds_per_item=0.01)
+    flow = Flow(FairQueue(contextlib.nullcontext()), 4, list, None, print, seconds_per_item=0.01)
     usual, held_up = Batch([()] * 4, seconds=0.04), Batch([()] * 4, seconds=40.0)  # type: ignore[list-item]
     flow.learn(held_up)
     assert flow.seconds_per_item == pytest.approx(0.013)
