@@ -3,16 +3,15 @@
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from fastapi import FastAPI
-from starlette.middleware import Middleware
+from fastapi import APIRouter, FastAPI
 
 from quartet import __version__
 from service import api
 from service.api import documentation, health
-from service.api.families import Family
 from service.api.v1.models import models_router
-from service.api.v1.operations import operations_router
+from service.api.v1.operations import operation_endpoints
 from service.api.v1.reports import reports_router
 from service.api.v1.samples import samples_router
 from service.inference.device import available_cpus
@@ -22,7 +21,7 @@ from service.models import repository_of
 from service.settings import Settings
 from service.stack import failures
 from service.stack.application import Application
-from service.stack.context import RequestContext
+from service.stack.endpoint import Endpoint
 from service.stack.limits import BodyBudget, Limits
 from service.stack.log import RequestLog
 from service.stack.problems import problem_json
@@ -31,6 +30,23 @@ from service.tasks.threads import Threads
 from service.web import page
 
 _LAST_BATCH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Routes below one prefix that share an error format.
+
+    Attributes:
+        prefix: of all their paths, such as `/v1`.
+        endpoints: run models.
+        routers: ordinary FastAPI routes.
+        errors: formats every failure below the prefix, also of paths without a route.
+    """
+
+    prefix: str
+    endpoints: tuple[Endpoint, ...]
+    routers: tuple[APIRouter, ...]
+    errors: failures.ErrorFormat
 
 
 def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequence[Family] = ()) -> Application:
@@ -44,13 +60,13 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     observers = Observers([metrics, RequestLog(sys.stderr)] if logs else [metrics])
-    routers = (operations_router(registry), samples_router(registry), reports_router(), models_router(registry))
-    every = (Family("/v1", routers, problem_json), *families)
+    routers = (samples_router(registry), reports_router(), models_router(registry))
+    families = (Family("/v1", operation_endpoints(registry), routers, problem_json), *families)
+    endpoints = [endpoint for family in families for endpoint in family.endpoints]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            app.thin.fill(app.routes)
             app.repository = repository_of(settings, registry, observers=observers)
             await load_models(app)
         except Exception as error:
@@ -69,16 +85,8 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
         settings,
         metrics,
         observers,
-        failures.ErrorFormats(problem_json, {family.prefix: family.errors for family in every}),
-        # Whatever is to hold for every request, thin routes included, is a layer here; the first is the outermost.
-        layers=[
-            Middleware(RequestContext, observers=observers),
-            Middleware(
-                Limits,
-                budget=BodyBudget(int(settings.max_memory_mb * 1_000_000)),
-                max_body=int(settings.max_body_mb * 1_000_000),
-            ),
-        ],
+        failures.ErrorFormats(problem_json, {family.prefix: family.errors for family in families}),
+        endpoints,
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
         title="Quartet",
@@ -87,8 +95,14 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
         description=api.__doc__,
         lifespan=lifespan,
     )
+    # What holds for every request is a layer here, the innermost first.
+    app.add_middleware(
+        Limits,
+        budget=BodyBudget(int(settings.max_memory_mb * 1_000_000)),
+        max_body=int(settings.max_body_mb * 1_000_000),
+    )
     failures.install(app)
-    for router in (*(router for family in every for router in family.routers), health.router):
+    for router in (*(router for family in families for router in family.routers), health.router):
         app.include_router(router)
     documentation.install(app, registry)
     page.install(app)

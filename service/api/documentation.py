@@ -1,33 +1,45 @@
-"""The API's own page, which needs no internet, and its OpenAPI document, whose examples work with what is served."""
+"""The OpenAPI document, whose examples and bounds are those of the models that are served, and its page at /docs."""
 
 import base64
 import hashlib
+import inspect
 import re
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.staticfiles import StaticFiles
 
 from service.api.v1.bodies import any_of, describe_body
-from service.api.v1.default import default_model
+from service.api.v1.operations import default_model
 from service.inference.repository import Version
 from service.inference.versions import LATEST
 from service.stack.application import Application
+from service.stack.problems import REQUEST_ID, responses
+from service.tasks.base import Operation, Task
 from service.tasks.registry import Registry
 
 _STATIC = "/docs/static"
+_FAILURES = (404, 413, 414, 415, 422, 429, 500, 503, 504)
+_TIMING = {
+    "Server-Timing": {
+        "description": "milliseconds of decode, queue and inference",
+        "required": True,
+        "schema": {"type": "string", "example": "decode;dur=0.3, queue;dur=1.2, inference;dur=4.9"},
+    }
+}
 
 
 def install(app: Application, registry: Registry) -> None:
-    """Adds the page, and makes the document follow what is served; `forget` has it made anew."""
-    describe = app.openapi
-    # The package brings Swagger UI's files, which the page would fetch from elsewhere otherwise.
+    """Adds the page, and the operations to FastAPI's document."""
+    # The package contains Swagger UI, which FastAPI's own page would load from the internet.
     app.mount(_STATIC, StaticFiles(directory=str(files("fastapi_offline") / "static")), name="static")
 
     @app.get("/docs", include_in_schema=False)
@@ -40,27 +52,39 @@ def install(app: Application, registry: Registry) -> None:
             swagger_css_url=f"{root}{_STATIC}/swagger-ui.css",
             swagger_favicon_url=f"{root}{_STATIC}/favicon.png",
         )
-        page.headers.update(_shields(bytes(page.body).decode()))
+        page.headers.update(_security_headers(bytes(page.body).decode()))
         return page
 
     @cache
-    def describe_once() -> dict[str, Any]:
-        document = describe()
-        forget(app)
+    def constant() -> dict[str, Any]:
+        """The document without what depends on the models."""
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+        )
+        answers = {operation.answer for _, operation in registry.operations()}
+        modes: list[tuple[type[BaseModel], Literal["serialization"]]] = [
+            (answer, "serialization") for answer in answers
+        ]
+        _, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= definitions["$defs"]
         return document
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = deepcopy(describe_once())
-            _follow(document, registry, app.repository.versions if app.ready else [], app.settings.max_items)
-            app.openapi_schema = document
+            document = constant()
+            versions = app.repository.versions if app.ready else []
+            operations = {
+                f"/v1/{operation.name}": {"post": _describe(task, operation, versions, app.settings.max_items)}
+                for task, operation in registry.operations()
+            }
+            app.openapi_schema = {**document, "paths": {**operations, **document["paths"]}}
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to change the document
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
-def _shields(page: str) -> dict[str, str]:
-    """Headers with which a browser runs the server's own scripts alone, and puts the page into no other."""
+def _security_headers(page: str) -> dict[str, str]:
+    """Headers that let a browser run the server's own scripts alone, and put the page into no frame."""
     hashes = [
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
@@ -83,45 +107,73 @@ def _shields(page: str) -> dict[str, str]:
 
 
 def prepare(app: Application) -> None:
-    """Makes the part of the document that no model changes, which takes a quarter of a second, ahead of time."""
+    """Generates the part of the document that no model changes, which takes a quarter of a second, ahead of time."""
     app.openapi()
     forget(app)
 
 
 def forget(app: Application) -> None:
-    """The models have changed: the next document is made anew."""
+    """Has the document generated again: the models have changed."""
     app.openapi_schema = None
 
 
-def _follow(document: dict[str, Any], registry: Registry, versions: Sequence[Version], limit: int) -> None:
-    """States what the models that are served accept, with examples that work."""
-    for task, operation in registry.operations():
-        served = [version for version in versions if isinstance(version.manifest, task.manifest)]
-        described = document["paths"][f"/v1/{operation.name}"]["post"]
-        usual = default_model(task, operation, served)
-        default = next((version.manifest for version in served if version.name == usual), None)
-        others = [v.manifest for v in served if v.manifest is not default]
-        described["requestBody"] = describe_body(operation.reads, [default, *others], limit)
-        if operation.facts is not None:
-            # The page shows the first; a stream is a document only for who asks for one.
-            answers = described["responses"]["200"]["content"]
-            answers["application/json"] = answers.pop("application/json")
-        parameters = {parameter["name"]: parameter for parameter in described["parameters"]}
-        for parameter in parameters.values():
-            parameter["schema"] = _without_null(parameter["schema"])
-        if served:
-            _name_models(parameters["model"], served, usual)
-            if operation.bounds:
-                _bound(parameters, [operation.bounds(version.manifest) for version in served])
+def _describe(task: Task, operation: Operation, versions: Sequence[Version], limit: int) -> dict[str, Any]:
+    """The OpenAPI operation: what the models that are served accept, with examples that work."""
+    served = [version for version in versions if isinstance(version.manifest, task.manifest)]
+    usual = default_model(task, operation, served)
+    default = next((version.manifest for version in served if version.name == usual), None)
+    others = [version.manifest for version in served if version.manifest is not default]
+    name = operation.name.replace("-", "_")
+    return {
+        "tags": ["inference"],
+        "summary": operation.summary,
+        "description": inspect.getdoc(operation.run),
+        "operationId": f"{name}_v1_{name}_post",
+        "parameters": _describe_options(operation, served, usual),
+        "requestBody": describe_body(operation.reads, [default, *others], limit),
+        "responses": {"200": _describe_answer(operation)}
+        | {str(status): response for status, response in responses(*_FAILURES).items()},
+    }
+
+
+def _describe_options(operation: Operation, served: Sequence[Version], usual: str | None) -> list[dict[str, Any]]:
+    schema = operation.options.model_json_schema()
+    parameters: dict[str, dict[str, Any]] = {}
+    for name, described in schema["properties"].items():
+        parameters[name] = {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": _without_null(described),
+            "description": described.get("description", ""),
+        }
+    if served:
+        _name_models(parameters["model"], served, usual)
+        if operation.bounds:
+            _bound(parameters, [operation.bounds(version.manifest) for version in served])
+    return list(parameters.values())
+
+
+def _describe_answer(operation: Operation) -> dict[str, Any]:
+    headers: dict[str, Any] = _TIMING
+    if operation.facts is not None:
+        headers = {
+            f"X-{name.title()}": {"description": description, "required": True, "schema": {"type": "integer"}}
+            for name, description in operation.facts.items()
+        }
+    document = {"application/json": {"schema": {"$ref": f"#/components/schemas/{operation.answer.__name__}"}}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    others: dict[str, Any] = dict.fromkeys(operation.media_types, binary)
+    # The page shows the first. A stream is a document only for clients that ask for one.
+    content = others | document if operation.facts is not None else document | others
+    return {"description": "Successful Response", "headers": {**REQUEST_ID, **headers}, "content": content}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of an option that may be absent, which is how null is written in a query."""
-    if "anyOf" not in schema:
-        return schema
-    others = [each for each in schema["anyOf"] if each != {"type": "null"}]
-    rest = {key: value for key, value in schema.items() if key != "anyOf"}
-    return {**rest, **any_of(others)}
+    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    types = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return {**rest, **any_of(types)} if types else rest
 
 
 def _name_models(parameter: dict[str, Any], served: Sequence[Version], usual: str | None) -> None:

@@ -144,7 +144,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, _: Exception) -> Response:
-        # Starlette sends this answer, then raises on; the outermost layer logs the traceback.
+        # Starlette sends this response and raises again; the outermost layer logs the traceback.
         return answer(request, Failure.of(INTERNAL))
 
     @app.exception_handler(RequestValidationError)

@@ -25,7 +25,7 @@ _POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
-_SHIELDS = {
+_SECURITY_HEADERS = {
     "content-security-policy": "; ".join(f"{name} {sources}" for name, sources in _POLICY.items()),
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "referrer-policy": "no-referrer",
@@ -45,11 +45,11 @@ def install(app: FastAPI) -> None:
             links = {"docs": "/docs", "openapi": "/openapi.json", "models": "/v1/models", "ready": "/healthz/ready"}
             content = pydantic_core.to_json({"title": app.title, "version": app.version, **links})
             return Response(content, media_type="application/json", headers={"vary": "accept"})
-        return _send(request, home, {**_SHIELDS, "cache-control": REVALIDATE}, vary="accept, accept-encoding")
+        return _send(request, home, {**_SECURITY_HEADERS, "cache-control": REVALIDATE}, vary="accept, accept-encoding")
 
     @router.api_route("/models/{name}/{version}", methods=["GET", "HEAD"])
     async def model_card(request: Request, name: str, version: str) -> Response:  # noqa: ARG001
-        return _send(request, card, {**_SHIELDS, "cache-control": REVALIDATE})
+        return _send(request, card, {**_SECURITY_HEADERS, "cache-control": REVALIDATE})
 
     @router.api_route("/web/{digest}/{path:path}", methods=["GET", "HEAD"])
     async def static(request: Request, digest: str, path: str) -> Response:
@@ -59,7 +59,7 @@ def install(app: FastAPI) -> None:
         # A page that was opened before an upgrade gets the new files, but must not keep them under the old address.
         kept = _FOREVER if digest == bundle.digest else REVALIDATE
         # A worker has a policy of its own.
-        policy = {"content-security-policy": _SHIELDS["content-security-policy"]}
+        policy = {"content-security-policy": _SECURITY_HEADERS["content-security-policy"]}
         return _send(request, asset, {**policy, "cache-control": kept})
 
     app.include_router(router)

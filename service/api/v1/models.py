@@ -7,8 +7,7 @@ from typing import Any, get_type_hints
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
 
-from service.api.v1.derived import Derived
-from service.api.v1.paths import Name, VersionNumber
+from service.api.v1.versions import Name, VersionCache, VersionNumber
 from service.inference.repository import Version
 from service.stack.problems import responses
 from service.tasks.registry import Registry
@@ -65,12 +64,12 @@ def models_router(registry: Registry) -> APIRouter:
         details = registry.tasks[version.manifest.task].details
         return details(version.companion) if details else None
 
-    details = Derived(explain)
+    details = VersionCache(explain)
 
     async def describe(request: Request, model: str) -> ModelSummary:
         with request.app.repository.lease(model) as lease:
             version = lease.version
-            explained = await details.of(version, request.app.threads)
+            explained = await details.get(version, request.app.threads)
             return detail(**_summary(version), manifest=version.manifest, details=explained)
 
     @router.get("/v1/models", summary="List the models", response_model=ModelList)

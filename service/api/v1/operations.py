@@ -1,67 +1,57 @@
-"""POST /v1/<operation>: a thin route for every operation of every task.
+"""POST /v1/<operation>: an endpoint for each operation of each task.
 
 The order of a request is the same for all: the model is resolved, room for it is made sure of, and only then the body
 is read; after that the operation prepares, runs and answers.
 """
 
 import asyncio
-import inspect
-from typing import Annotated, Any
+from collections.abc import Collection
+from typing import Any
 
 import pydantic_core
-from fastapi import APIRouter, Query
 
 from service.api.v1.bodies import reader_of
-from service.api.v1.default import default_model
 from service.errors import InferenceFailed, UnknownModel
 from service.inference.repository import Version
 from service.inference.scope import CallScope
+from service.stack.endpoint import Endpoint
 from service.stack.exchange import Answer, Exchange, StreamedAnswer
-from service.stack.problems import REQUEST_ID, responses
-from service.stack.thin import ThinRoute
 from service.tasks.base import Operation, Options, Picture, Results, Stream, Task
 from service.tasks.call import Call
 from service.tasks.registry import Registry
 
 _PNG = "image/png"
-_FAILURES = (404, 413, 414, 415, 422, 429, 500, 503, 504)
 # Results that are written before the event loop gets to serve others.
 _FEW = 64
-_TIMING = {
-    "Server-Timing": {
-        "description": "milliseconds of decode, queue and inference",
-        "required": True,
-        "schema": {"type": "string", "example": "decode;dur=0.3, queue;dur=1.2, inference;dur=4.9"},
-    }
-}
 
 
-def operations_router(registry: Registry) -> APIRouter:
-    """The routes of every operation of the registered tasks."""
-    router = APIRouter(route_class=ThinRoute, tags=["inference"])
-    for task, operation in registry.operations():
-        router.add_api_route(
-            f"/v1/{operation.name}",
-            _endpoint(task, operation),
-            methods=["POST"],
-            name=operation.name,
-            summary=operation.summary,
-            description=inspect.getdoc(operation.run),
-            response_model=operation.answer,
-            response_model_exclude_none=True,
-            responses={**responses(*_FAILURES), 200: _describe_answer(operation)},
-        )
-    return router
+def operation_endpoints(registry: Registry) -> tuple[Endpoint, ...]:
+    """An endpoint for each operation of the registered tasks."""
+    return tuple(
+        Endpoint(f"/v1/{operation.name}", operation.options, _endpoint(task, operation))
+        for task, operation in registry.operations()
+    )
+
+
+def default_model(task: Task, operation: Operation, versions: Collection[Version]) -> str | None:
+    """The model of the operation's usual name, or else the only one of its task; None where a request must name one.
+
+    Args:
+        task: of the operation.
+        operation: that is asked for.
+        versions: all that are served.
+    """
+    names = {version.name for version in versions if isinstance(version.manifest, task.manifest)}
+    if operation.default_model in names:
+        return operation.default_model
+    return names.pop() if len(names) == 1 else None
 
 
 def _endpoint(task: Task, operation: Operation) -> Any:
     read = reader_of(operation.reads)
     accepts_png = _PNG in operation.media_types
 
-    async def endpoint(
-        exchange: Exchange,
-        query: Annotated[operation.options, Query()],  # type: ignore[name-defined]
-    ) -> Answer | StreamedAnswer:
+    async def endpoint(exchange: Exchange, query: Options) -> Answer | StreamedAnswer:
         app, scope = exchange.app, exchange.call
         version = _lease(exchange, task, operation, query)
         version.check_task(task.name)
@@ -136,18 +126,3 @@ def _timing(call: CallScope) -> bytes:
         1000 * call.queue_seconds,
         1000 * call.inference_seconds,
     )
-
-
-def _describe_answer(operation: Operation) -> dict[str, Any]:
-    """The OpenAPI response of an operation."""
-    headers: dict[str, Any] = _TIMING
-    if operation.facts is not None:
-        headers = {
-            f"X-{name.title()}": {"description": description, "required": True, "schema": {"type": "integer"}}
-            for name, description in operation.facts.items()
-        }
-    described: dict[str, Any] = {"model": operation.answer, "headers": {**REQUEST_ID, **headers}}
-    if operation.media_types:
-        binary = {"schema": {"type": "string", "format": "binary"}}
-        described["content"] = dict.fromkeys(operation.media_types, binary)
-    return described

@@ -8,8 +8,7 @@ from markdown_it import MarkdownIt
 from starlette.exceptions import HTTPException
 
 from service.api.caching import cacheable, entity_tag
-from service.api.v1.derived import Derived
-from service.api.v1.paths import Name, VersionNumber
+from service.api.v1.versions import Name, VersionCache, VersionNumber
 from service.inference.repository import Version
 from service.stack.problems import responses
 
@@ -24,14 +23,14 @@ _MEDIA_TYPES = {
     ".json": "application/json",
 }
 # Opened by itself, the card must not run anything either, whoever wrote it.
-_SHIELDS = {"content-security-policy": "default-src 'none'; img-src 'self'; frame-ancestors 'none'"}
+_SECURITY_HEADERS = {"content-security-policy": "default-src 'none'; img-src 'self'; frame-ancestors 'none'"}
 
 
 def reports_router() -> APIRouter:
     """The routes of the model cards."""
     router = APIRouter(prefix="/v1/models/{name}/{version}", tags=["models"], responses=responses(404, 422, 500))
-    files = Derived(_files)
-    cards = Derived(_card)
+    files = VersionCache(_files)
+    cards = VersionCache(_card)
 
     @router.get(
         "/report",
@@ -42,10 +41,10 @@ def reports_router() -> APIRouter:
     async def show_card(request: Request, name: Name, version: VersionNumber) -> Response:
         """The card in HTML, whose pictures are at `…/report/FILE`; HTML that the card itself holds is shown as text."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            card = await cards.of(lease.version, request.app.threads)
+            card = await cards.get(lease.version, request.app.threads)
         if card is None:
             raise HTTPException(404)
-        return cacheable(request, card, "text/html; charset=utf-8", entity_tag(card), _SHIELDS)
+        return cacheable(request, card, "text/html; charset=utf-8", entity_tag(card), _SECURITY_HEADERS)
 
     @router.get(
         "/report/{file}",
@@ -61,7 +60,7 @@ def reports_router() -> APIRouter:
     ) -> Response:
         """The card's pictures, its text in Markdown, and whatever else lies beside it."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            path = (await files.of(lease.version, request.app.threads)).get(file)
+            path = (await files.get(lease.version, request.app.threads)).get(file)
         if path is None:
             raise HTTPException(404)
         try:

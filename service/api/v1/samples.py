@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from service.api.caching import cacheable, entity_tag
-from service.api.v1.derived import Derived
-from service.api.v1.paths import Name, VersionNumber
+from service.api.v1.versions import Name, VersionCache, VersionNumber
 from service.inference.golden import read_golden
 from service.inference.repository import Version
 from service.stack.problems import responses
@@ -29,13 +28,13 @@ class SampleList(BaseModel):
 def samples_router(registry: Registry) -> APIRouter:
     """The routes of the samples of the registered tasks' models."""
     router = APIRouter(prefix="/v1/models/{name}/{version}", tags=["models"], responses=responses(404, 422, 500))
-    samples = Derived(partial(_samples, registry=registry))
+    samples = VersionCache(partial(_samples, registry=registry))
 
     @router.get("/samples", summary="Inputs to try a version with", response_model=SampleList)
     async def list_samples(request: Request, name: Name, version: VersionNumber) -> SampleList:
         """How many samples the golden file of a version holds; each can be sent to the model's route as it is."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            found = await samples.of(lease.version, request.app.threads)
+            found = await samples.get(lease.version, request.app.threads)
             return SampleList(data=lease.version.manifest.data.name, media_types=[each.media_type for each in found])
 
     @router.get(
@@ -54,7 +53,7 @@ def samples_router(registry: Registry) -> APIRouter:
     ) -> Response:
         """The body of a request to the model's route."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
-            found = await samples.of(lease.version, request.app.threads)
+            found = await samples.get(lease.version, request.app.threads)
         if index >= len(found):
             raise HTTPException(404)
         return cacheable(request, found[index].data, found[index].media_type, entity_tag(found[index].data))

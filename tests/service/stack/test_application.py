@@ -1,27 +1,26 @@
-"""One stack: an added middleware covers every route, thin ones too, and each family has its own error format."""
+"""An added middleware covers every route, endpoints too, and each family has its own error format."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
 import pydantic_core
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.families import Family
-from service.app import create_app
+from service.app import Family, create_app
 from service.errors import InvalidRequest
 from service.settings import Settings
 from service.stack.application import Application
-from service.stack.dispatch import Dispatch, ThinTable
+from service.stack.dispatch import Dispatch
+from service.stack.endpoint import Endpoint
 from service.stack.exchange import Answer, Exchange
 from service.stack.failures import Failure, Formatted
-from service.stack.thin import ThinRoute
 from tests.pictures import encode
 from tests.tiny import solid
 
@@ -92,42 +91,10 @@ async def test_layers_are_passed_in_the_order_in_which_they_were_added(settings:
             assert passed == ["outer", "inner"], path
 
 
-def who(x: int = 0) -> int:
-    return x
-
-
 class NoOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     loud: bool = False
-
-
-NoQuery = Annotated[NoOptions, Query()]
-
-
-async def plain(exchange: Exchange, query: NoQuery) -> Answer:
-    return Answer(b"{}")
-
-
-def router_with(**options: Any) -> APIRouter:
-    router = APIRouter(route_class=ThinRoute)
-    router.add_api_route("/v1/plain", plain, methods=["POST"], **options)
-    return router
-
-
-def test_a_thin_route_with_dependencies_is_refused():
-    with pytest.raises(TypeError, match="/v1/plain declares dependencies, but a thin route calls none"):
-        router_with(dependencies=[Depends(who)])
-
-    async def asks(exchange: Exchange, query: NoQuery, name: Annotated[int, Depends(who)]) -> Answer:
-        return Answer(b"")
-
-    async def asks_by_default(exchange: Exchange, query: NoQuery, name: int = Depends(who)) -> Answer:
-        return Answer(b"")
-
-    for endpoint in (asks, asks_by_default):
-        with pytest.raises(TypeError, match="thin route calls none"):
-            APIRouter(route_class=ThinRoute).add_api_route("/x", endpoint, methods=["POST"])
 
 
 async def start(app: Application) -> None:
@@ -135,27 +102,11 @@ async def start(app: Application) -> None:
         pass
 
 
-async def test_dependencies_of_what_is_around_a_thin_route_refuse_to_start(settings: Settings):
-    around = create_app(settings)
-    around.include_router(router_with(), dependencies=[Depends(who)])
-    nested = create_app(settings)
-    outer = APIRouter(dependencies=[Depends(who)])
-    outer.include_router(router_with())
-    nested.include_router(outer)
-    everywhere = create_app(settings)
-    everywhere.router.dependencies.append(Depends(who))
-    everywhere.include_router(router_with())
-    for app in (around, nested, everywhere):
-        with pytest.raises(TypeError, match="/v1/plain declares the dependencies who, but a thin route calls none"):
-            await start(app)
-        assert isinstance(app.failure, TypeError)
-
-
 def other_format(failure: Failure, scope: Scope) -> Formatted:
     return Formatted("application/json", pydantic_core.to_json({"error": failure.detail}))
 
 
-async def show(exchange: Exchange, query: NoQuery) -> Answer:
+async def show(exchange: Exchange, query: NoOptions) -> Answer:
     """Returns its path parameters."""
     if exchange.path_params["name"] == "bad":
         raise InvalidRequest("Not that one.")
@@ -163,9 +114,10 @@ async def show(exchange: Exchange, query: NoQuery) -> Answer:
 
 
 def v2() -> Family:
-    thin = APIRouter(route_class=ThinRoute)
-    thin.add_api_route("/v2/models/{name}/versions/{version:int}/infer", show, methods=["POST"])
-    thin.add_api_route("/v2/models/{name}/infer", show, methods=["POST"])
+    endpoints = (
+        Endpoint("/v2/models/{name}/versions/{version:int}/infer", NoOptions, show),
+        Endpoint("/v2/models/{name}/infer", NoOptions, show),
+    )
     ordinary = APIRouter()
 
     @ordinary.get("/v2/square")
@@ -174,10 +126,10 @@ def v2() -> Family:
             raise RuntimeError("a secret")
         return x * x
 
-    return Family("/v2", (thin, ordinary), other_format)
+    return Family("/v2", endpoints, (ordinary,), other_format)
 
 
-async def test_a_thin_route_has_path_parameters(settings: Settings):
+async def test_an_endpoint_has_path_parameters(settings: Settings):
     async with client_of(create_app(settings, families=[v2()])) as client:
         answer = await client.post("/v2/models/a%20b/infer")
         assert answer.json() == {"name": "a b"}
@@ -209,19 +161,6 @@ async def test_every_failure_of_a_family_has_the_familys_format(settings: Settin
         for path in ("/v1/nowhere", "/v22", "/elsewhere"):
             answer = await client.get(path)
             assert answer.headers["content-type"] == "application/problem+json", path
-
-
-def test_the_internals_that_it_overrides_still_exist():
-    """If this fails, an upgrade of FastAPI or Starlette has changed internals that `Application` or `Dispatch` uses."""
-    app = FastAPI()
-    assert app.user_middleware == []
-    assert app.middleware_stack is None
-    stack = app.build_middleware_stack()
-    assert callable(stack)
-    app.add_middleware(Deny)
-    (added,) = app.user_middleware
-    layer, arguments, keywords = added
-    assert (layer, tuple(arguments), dict(keywords)) == (Deny, (), {})
 
 
 async def test_an_unknown_model_or_a_full_queue_is_refused_before_the_body_is_read(settings: Settings):
@@ -271,7 +210,7 @@ async def test_a_crowd_at_fastapis_routes_lets_others_in_between():
             order.append("other")
             await asyncio.sleep(0)
 
-    dispatch = Dispatch(app, ThinTable())
+    dispatch = Dispatch(app, [])
     scope = {"type": "http", "path": "/metrics", "method": "GET"}
     await asyncio.gather(*(dispatch(scope, None, None) for _ in range(5)), other())
     assert "route,route" not in ",".join(order)

@@ -1,6 +1,5 @@
 """The outermost layer: ids, log lines, and counts by route."""
 
-import io
 import re
 from types import SimpleNamespace
 
@@ -9,8 +8,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Send
 
+from service.app import create_app
+from service.settings import Settings
 from service.stack.context import RequestContext, RequestEnded
-from service.stack.log import RequestLog
 from tests.pictures import encode
 from tests.tiny import solid
 
@@ -96,13 +96,15 @@ async def test_every_answer_keeps_browsers_from_guessing_its_type(client: httpx.
         assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
 
 
-async def test_a_request_is_logged(app: FastAPI, client: httpx.AsyncClient, capsys: pytest.CaptureFixture):
-    stream = io.StringIO()
-    app.observers._observers = (RequestLog(stream),)
-    await client.post("/v1/predict", content=encode(solid("red")), headers={**PNG, "x-request-id": "one"})
-    await client.post("/v1/predict", content=b"no", headers={**PNG, "x-request-id": "two"})
-    app.observers.flush()
-    first, second = stream.getvalue().splitlines()
+async def test_a_request_is_logged(settings: Settings, capsys: pytest.CaptureFixture):
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        await client.post("/v1/predict", content=encode(solid("red")), headers={**PNG, "x-request-id": "one"})
+        await client.post("/v1/predict", content=b"no", headers={**PNG, "x-request-id": "two"})
+    first, second = capsys.readouterr().err.splitlines()
     assert re.search(r" id=one POST /v1/predict status=200 ms=\d+\.\d\d model=classifier/1 items=1$", first)
     assert " id=two " in second
     assert " status=422 " in second

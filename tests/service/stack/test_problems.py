@@ -1,6 +1,5 @@
-"""Every failure is a problem document, on the thin path and on FastAPI's own."""
+"""Every failure is a problem document, of endpoints and of FastAPI's routes."""
 
-import io
 import json
 
 import httpx
@@ -11,7 +10,6 @@ from service.app import create_app
 from service.errors import BodyTooLarge, InferenceFailed, InvalidRequest, Overloaded, QuartetError
 from service.settings import Settings
 from service.stack.failures import ErrorFormats, Failure
-from service.stack.log import RequestLog
 from service.stack.problems import MEDIA_TYPE, Problem, problem_json
 from tests.gated import rerun
 from tests.pictures import encode
@@ -201,15 +199,18 @@ async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI
         assert "'classifier/1' is not responding: the last 11 batches failed whole" in document.detail
 
 
-async def test_every_problem_is_counted_and_logged(app: FastAPI, client: httpx.AsyncClient):
-    app.observers._observers = (app.metrics, RequestLog(stream := io.StringIO()))
-    await client.get("/nowhere")
-    await client.get("/v1/predict")
-    text = (await client.get("/metrics")).text
+async def test_every_problem_is_counted_and_logged(settings: Settings, capsys: pytest.CaptureFixture):
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client,
+    ):
+        await client.get("/nowhere")
+        await client.get("/v1/predict")
+        text = (await client.get("/metrics")).text
     assert 'quartet_refused_total{problem="not-found",route="other"} 1.0' in text
     assert 'problem="method-not-allowed"' in text
-    app.observers.flush()
-    assert "GET /nowhere status=404" in (first := stream.getvalue().splitlines()[0])
+    assert "GET /nowhere status=404" in (first := capsys.readouterr().err.splitlines()[0])
     assert first.endswith(" problem=not-found")
 
 

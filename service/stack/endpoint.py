@@ -1,20 +1,15 @@
-"""The thin route: declared like any FastAPI route, answered without the dependency solver and the response model.
+"""Endpoints that run a model: plain ASGI, without FastAPI's dependency solver and response model.
 
-FastAPI's machinery costs 70 to 80 microseconds a request, which on a GPU is the limit. A thin route keeps the
-declaration (path, query model, response model, OpenAPI) and answers by itself: it parses the query string into the
-declared model, calls the endpoint, and sends the bytes that the endpoint made. It lies inside all layers of the stack,
-like any other route; dependencies, which FastAPI would call, it refuses (`service.stack.dispatch`).
+An endpoint parses the query string into a pydantic model, calls its function, and sends the bytes that it returns.
 """
 
 import functools
-import typing
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi.params import Query
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from service.errors import Abandoned, InvalidRequest, QuartetError, shown
@@ -27,38 +22,32 @@ _CACHED_BYTES = 256
 _MAX_PARAMETERS = 64
 
 
-class ThinRoute(APIRoute):
-    """A route whose endpoint is `async def endpoint(exchange: Exchange, query: Annotated[Model, Query()]) -> Answer`.
+class Endpoint:
+    """The ASGI application behind `POST path`.
 
-    The query model should forbid extra fields, so that a misspelt option is an error. Path parameters are in
-    `exchange.path_params`.
-
-    Raises:
-        TypeError: the endpoint declares dependencies, which nothing would call.
+    Args:
+        path: of the route. Its parameters are in `exchange.path_params`.
+        options: model of the query. It should forbid extra fields, so that a misspelt option is an error.
+        answer: called with the exchange and the options.
     """
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **kwargs: Any) -> None:
-        super().__init__(path, endpoint, **kwargs)
-        if self.dependant.dependencies:
-            raise TypeError(
-                f"{path} declares dependencies, but a thin route calls none: do it in a middleware, or declare an "
-                "ordinary FastAPI route."
-            )
-        self._endpoint: Callable[[Exchange, Any], Awaitable[Answer | StreamedAnswer]] = endpoint
-        self._parse = functools.partial(parse_query, query_model(endpoint))
-        self._parse_again = functools.lru_cache(maxsize=256)(self._parse)
+    def __init__(
+        self, path: str, options: type[BaseModel], answer: Callable[[Exchange, Any], Awaitable[Answer | StreamedAnswer]]
+    ) -> None:
+        self.path = path
+        self._answer = answer
+        self._parse = functools.partial(parse_query, options)
+        self._parse_cached = functools.lru_cache(maxsize=256)(self._parse)
 
-    def _query(self, query: bytes) -> BaseModel:
-        return (self._parse_again if len(query) <= _CACHED_BYTES else self._parse)(query)
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in (self.methods or ()):
-            await super().handle(scope, receive, send)
-            return
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self
+        if scope["method"] != "POST":
+            raise HTTPException(405, headers={"allow": "POST"})
         exchange = Exchange(scope, receive)
+        query: bytes = scope["query_string"]
         try:
-            answer = await self._endpoint(exchange, self._query(scope["query_string"]))
+            options = (self._parse_cached if len(query) <= _CACHED_BYTES else self._parse)(query)
+            answer = await self._answer(exchange, options)
             if isinstance(answer, StreamedAnswer):
                 await _send_stream(answer, exchange, send)
                 return
@@ -82,15 +71,15 @@ class ThinRoute(APIRoute):
 
 
 async def _send_stream(stream: StreamedAnswer, exchange: Exchange, send: Send) -> None:
-    """Sends a body while it is made."""
+    """Sends a body while it is produced."""
     exchange.watch()
     try:
-        # What cannot be made at all fails here, while the status can still say so.
+        # The first chunk comes before the head, so that an error can still have its status.
         chunk = await anext(stream.chunks, None)
         exchange.streaming = True
         headers = [(b"content-type", stream.media_type), *stream.headers]
         if chunk is not None and exchange.scope["http_version"] == "1.0":
-            # It knows no chunks, which alone would tell it where a body of unknown length ends.
+            # HTTP/1.0 has no chunks, and a body without a length would end like a truncated one.
             chunk += b"".join([more async for more in stream.chunks])
             headers.append((b"content-length", b"%d" % len(chunk)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -102,15 +91,6 @@ async def _send_stream(stream: StreamedAnswer, exchange: Exchange, send: Send) -
         await send({"type": "http.response.body", "body": b""})
     finally:
         await stream.chunks.aclose()
-
-
-def query_model(endpoint: Callable[..., Any]) -> type[BaseModel]:
-    """The pydantic model that an endpoint declares as its `Query()`."""
-    for hint in typing.get_type_hints(endpoint, include_extras=True).values():
-        if any(isinstance(extra, Query) for extra in getattr(hint, "__metadata__", ())):
-            model: type[BaseModel] = typing.get_args(hint)[0]
-            return model
-    raise TypeError(f"{endpoint.__name__} declares no Annotated[Model, Query()]")
 
 
 def parse_query(model: type[BaseModel], query: bytes) -> BaseModel:

@@ -1,19 +1,18 @@
-"""The thin route: its query, its answers, and its description in OpenAPI."""
+"""An endpoint: its query, its answers, and its description in OpenAPI."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI, Query
-from fastapi.routing import iter_route_contexts
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 
 from service.errors import Abandoned, InvalidRequest
 from service.stack.dispatch import Dispatch
+from service.stack.endpoint import parse_query
 from service.stack.problems import Problem
-from service.stack.thin import parse_query, query_model
 from service.tasks.classification.task import PredictAnswer, PredictOptions
 from service.tasks.samples import CAT
 from tests.gated import rerun
@@ -59,16 +58,6 @@ def test_a_query(query: bytes, expected: Options):
 def test_an_invalid_query(query: bytes, says: str):
     with pytest.raises(InvalidRequest, match=says):
         parse_query(Options, query)
-
-
-def test_the_query_model_is_the_declared_one():
-    async def endpoint(exchange: object, query: Annotated[Options, Query()]) -> None: ...
-
-    async def without(exchange: object, query: Options) -> None: ...
-
-    assert query_model(endpoint) is Options
-    with pytest.raises(TypeError, match="without declares no"):
-        query_model(without)
 
 
 async def test_a_success_is_what_it_declares(client: httpx.AsyncClient):
@@ -117,14 +106,14 @@ async def test_a_cached_query_is_the_same_answer(client: httpx.AsyncClient):
 
 
 async def test_long_queries_are_not_remembered(app: FastAPI, client: httpx.AsyncClient):
-    (route,) = (context.original_route for context in iter_route_contexts(app.routes) if context.path == "/v1/predict")
+    (endpoint,) = (route.endpoint for route in app.routes if getattr(route, "path", "") == "/v1/predict")
     image = encode(solid("red"))
     for query in ("model=classifier", "model=classifier&top_k=" + "0" * 300 + "2"):
         for _ in range(3):
             assert (await client.post(f"/v1/predict?{query}", content=image, headers=PNG)).status_code == 200
     for number in range(3):
         assert (await client.post(f"/v1/predict?x{number}=1", content=image, headers=PNG)).status_code == 422
-    remembered = route._parse_again.cache_info()
+    remembered = endpoint._parse_cached.cache_info()
     assert (remembered.currsize, remembered.hits) == (1, 2)
 
 
@@ -201,23 +190,21 @@ async def test_an_ordinary_route_whose_client_hangs_up_is_no_internal_error(app:
     assert (await client.get("/leave")).status_code == 499
 
 
-async def test_probes_do_not_wait_for_other_routes(app: FastAPI, client: httpx.AsyncClient):
-    stack = app.build_middleware_stack()
-    while not isinstance(stack, Dispatch):
-        stack = stack._app
-    async with stack._turn:
-        waiting = asyncio.ensure_future(stack(scope_of("/openapi.json"), None, None))  # type: ignore[arg-type]
+async def test_probes_do_not_wait_for_other_routes():
+    asked: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+
+    dispatch = Dispatch(app, [])
+    async with dispatch._turn:
+        waiting = asyncio.ensure_future(dispatch(scope_of("/openapi.json"), None, None))  # type: ignore[arg-type]
         await asyncio.sleep(0.01)
-        assert not waiting.done()
-        sent: list[dict[str, Any]] = []
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        await stack(scope_of("/healthz/live") | {"app": app}, None, send)  # type: ignore[arg-type]
-        assert sent[0]["status"] == 200
-        waiting.cancel()
+        await dispatch(scope_of("/healthz/live"), None, None)  # type: ignore[arg-type]
+        assert asked == ["/healthz/live"]
+    await waiting
+    assert asked == ["/healthz/live", "/openapi.json"]
 
 
 def scope_of(path: str) -> dict[str, Any]:
-    return {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "root_path": ""}
+    return {"type": "http", "method": "GET", "path": path}

@@ -1,4 +1,4 @@
-"""What is derived from a version is made once, however many ask for it, and again after a failure."""
+"""A value per version is computed once, also for concurrent callers, and again after a failure."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.api.v1.derived import Derived
+from service.api.v1.versions import VersionCache
 from service.tasks.threads import Threads
 
 
@@ -16,13 +16,13 @@ class Version:
 
 
 @pytest.fixture
-def workers() -> Iterator[Threads]:
+def threads() -> Iterator[Threads]:
     made = Threads(2)
     yield made
     made.close()
 
 
-async def test_concurrent_callers_share_the_work(workers: Threads):
+async def test_concurrent_callers_share_the_work(threads: Threads):
     gate, calls = threading.Event(), []
 
     def make(version: Any) -> str:
@@ -30,17 +30,17 @@ async def test_concurrent_callers_share_the_work(workers: Threads):
         gate.wait(10)
         return "made"
 
-    derived, version = Derived(make), Version()
-    asking = [asyncio.ensure_future(derived.of(version, workers)) for _ in range(20)]  # type: ignore[arg-type]
+    values, version = VersionCache(make), Version()
+    asking = [asyncio.ensure_future(values.get(version, workers)) for _ in range(20)]  # type: ignore[arg-type]
     await asyncio.sleep(0)
     asking.pop().cancel()
     gate.set()
     assert await asyncio.gather(*asking) == ["made"] * 19
-    assert await derived.of(version, workers) == "made"  # type: ignore[arg-type]
+    assert await values.get(version, threads) == "made"  # type: ignore[arg-type]
     assert calls == [version]
 
 
-async def test_a_failure_is_not_kept(workers: Threads):
+async def test_a_failure_is_not_kept(threads: Threads):
     outcomes = iter([OSError("gone"), "made"])
 
     def make(version: Any) -> str:
@@ -49,7 +49,7 @@ async def test_a_failure_is_not_kept(workers: Threads):
             raise outcome
         return outcome
 
-    derived, version = Derived(make), Version()
+    values, version = VersionCache(make), Version()
     with pytest.raises(OSError, match="gone"):
-        await derived.of(version, workers)  # type: ignore[arg-type]
-    assert await derived.of(version, workers) == "made"  # type: ignore[arg-type]
+        await values.get(version, threads)  # type: ignore[arg-type]
+    assert await values.get(version, threads) == "made"  # type: ignore[arg-type]

@@ -1,0 +1,444 @@
+"""A connection: parses requests, one at a time, and ends clients that are too slow, too fast or not speaking HTTP."""
+
+import asyncio
+import http
+import math
+import re
+import time
+import urllib.parse
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, cast
+
+import httptools
+import uvicorn
+from starlette.types import ASGIApp, Scope
+from uvicorn.server import ServerState
+
+from service.http.cycle import Cycle
+from service.http.pool import Pool
+
+# Bytes of the request line and headers, and of the request line alone.
+_MAX_HEAD, _MAX_LINE = 65_536, 16_384
+# Each search for a header goes through all of them.
+_MAX_HEADERS = 256
+# Seconds for the head of a request to arrive.
+_HEAD_SECONDS = 10.0
+# While the application reads a body, at least this many bytes have to arrive in this many seconds.
+_BODY_BYTES, _BODY_SECONDS = 10_000, 10.0
+# Chunk headers, chunk extensions and trailers: a share of the content, and a number of bytes.
+_FRAMING_SHARE, _MAX_FRAMING = 1 / 8, 1 << 14
+# Bytes that are parsed before the limits are checked again.
+_SLICE = 1 << 16
+# The same for a chunked body. Only the parser finds its end, so requests behind it in the same slice are parsed ahead.
+_CHUNKED_SLICE = 1 << 10
+# An idle connection is kept longer than load balancers keep theirs: otherwise they would use a closed one.
+_KEEP_ALIVE_SECONDS = 75.0
+# Seconds without a byte of the response taken by the client.
+_STALL_SECONDS = 120.0
+# Seconds for which a request may wait for its client. Until it ends, it holds a lease on a version of a model.
+_REQUEST_SECONDS = 900.0
+# Seconds for which a client that has closed its sending side still gets its response.
+_HALF_CLOSED_SECONDS = 1.0
+# Seconds for which a client may read a response that came before the end of its body.
+_LINGER_SECONDS = 2.0
+_UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
+
+
+class Connection(asyncio.Protocol):
+    """An HTTP/1.1 connection of uvicorn's server, safe against hostile clients.
+
+    The parser gets a head when it is complete and within its limits, and the next request when the previous response
+    is complete. `check` ends connections whose clients do not finish what they began.
+
+    Args:
+        app: the application.
+        pool: shared by the server's connections.
+        server_state: uvicorn's state: `shutdown` is called on each of its `connections`, and its `tasks` are awaited.
+        app_state: state of the application's lifespan.
+
+    Attributes:
+        since: when the current or last request began, on the monotonic clock.
+        write_paused: whether the client reads more slowly than the server writes.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        pool: Pool,
+        *,
+        config: uvicorn.Config,  # noqa: ARG002  # uvicorn passes it to every protocol
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._app = app
+        self._pool = pool
+        self._state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._cycle: Cycle | None = None  # the current or last one
+        self._fed: Cycle  # the one whose request is being parsed
+        self._pipeline: deque[Cycle] = deque()  # requests that were parsed ahead
+        self._ahead, self._ahead_at = b"", 0  # bytes behind the current request, and where to go on in them
+        self._head = bytearray()  # of a request whose head is incomplete
+        self._in_body = False
+        self._body_left: int | None = 0  # bytes of the body that have not arrived; None if it is chunked
+        self._framing = 0.0  # bytes of a body that are not content, less its allowance
+        self._reading, self.write_paused = True, False
+        self._drained = asyncio.Event()
+        self._unwritten: list[bytes] = []
+        self._lingering = False  # closed except for what the client still reads
+        self.since = self._answered_at = self._marked_at = time.monotonic()
+        self._received = self._marked = 0  # bytes so far, and at the last mark
+        self._unsent = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._addresses = [_address(transport.get_extra_info(name)) for name in ("peername", "sockname")]
+        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's type names its own protocols
+        if self._pool.make_room(self._state.connections):
+            self._pool.idle[self] = None
+        else:
+            self._refuse(503, "too many connections: try again later")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._state.connections.discard(self)
+        self._pool.idle.pop(self, None)
+        self._pool.reads.cancel(self)
+        self._pool.pipelined.cancel(self)
+        self._pipeline.clear()
+        self._ahead = b""
+        if self._cycle is not None:
+            self._cycle.disconnect()
+        self.resume_writing()
+
+    def eof_received(self) -> bool:
+        """Called when the client has closed its sending side. It may still wait for its response."""
+        if self._cycle is None or self._cycle.complete or self._in_body:
+            return False
+        if not self._ahead:
+            self._cycle.keep_alive = False
+            self._loop.call_later(_HALF_CLOSED_SECONDS, self.close)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._ahead:
+            # The application waits for a message, and has resumed reading.
+            self._ahead = self._ahead[self._ahead_at :] + data
+            self._ahead_at = 0
+            self.pause_reading()
+        else:
+            self._parse(data, 0)
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self._drained.clear()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self._drained.set()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the server ends: closes the connection after the current response."""
+        if self._cycle is None or self._cycle.complete:
+            self.close()
+        else:
+            self._cycle.keep_alive = False
+
+    # What the cycle calls.
+
+    @property
+    def default_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        return self._state.default_headers
+
+    @property
+    def _closing(self) -> bool:
+        return self._lingering or self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes, unless the connection is closing.
+
+        Beside other requests, the responses of a batch leave together at the end of the event loop's step: their
+        clients wake up once, and their next requests come together too. A lone request does not wait.
+        """
+        if self._unwritten:
+            self._unwritten.append(data)
+        elif len(self._state.tasks) > 1:
+            self._unwritten.append(data)
+            self._loop.call_soon(self._flush)
+        elif not self._closing:
+            self._transport.write(data)
+
+    def _flush(self) -> None:
+        data = b"".join(self._unwritten)
+        self._unwritten.clear()
+        if data and not self._closing:  # the client may have gone within the step
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        await self._drained.wait()
+
+    def pause_reading(self) -> None:
+        self._pool.reads.cancel(self)
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Reads from the client again, as soon as the throttle permits."""
+        if not self._reading:
+            self._pool.reads.request(self, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if not self._closing:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def response_complete(self, *, keep_alive: bool) -> None:
+        self._answered_at = time.monotonic()
+        if not keep_alive:
+            self.close()
+        if self._closing:
+            if self._lingering:
+                self._pool.idle[self] = None
+            return
+        self.resume_reading()
+        if self._pipeline:
+            self._start(self._pipeline.popleft())
+        elif self._ahead:
+            self._pool.pipelined.request(self, self._parse_ahead)
+        else:
+            self._pool.idle[self] = None
+
+    def close(self, *, linger: bool = True) -> None:
+        """Closes the connection.
+
+        With bytes unread, closing a socket resets the connection, and the client may lose its response (RFC 9112,
+        9.6). While a body is still arriving, only the sending side is closed at first.
+        """
+        self._flush()
+        if not (linger and self._in_body) or self._closing:
+            self._transport.close()
+            return
+        self._lingering = True
+        self.pause_reading()
+        self._transport.write_eof()
+        self._loop.call_later(_LINGER_SECONDS, self._transport.close)
+
+    # Parsing.
+
+    def _parse(self, data: bytes, at: int) -> None:
+        """Parses from an index to the end of a request, and keeps the rest until that request has been answered."""
+        begun = False
+        while at < len(data) and not self._closing:
+            if self._in_body:
+                most = min(_SLICE, self._body_left or _CHUNKED_SLICE)
+                self._parse_body(data[at : at + most])
+                at += most
+            elif self._cycle is None or (self._cycle.complete and not self._pipeline):
+                data, at = self._parse_head(data, at)
+                begun = True
+            else:
+                self._ahead, self._ahead_at = data, at
+                self.pause_reading()
+                return
+        if begun and self._in_body and not self._closing:
+            # Until the application asks for the body: a refused body is not read, and a client on this machine does
+            # not spend this process's time in the kernel.
+            self.pause_reading()
+
+    def _parse_ahead(self) -> None:
+        data, self._ahead = self._ahead, b""
+        self._parse(data, self._ahead_at)
+
+    def _parse_body(self, part: bytes) -> None:
+        if self._body_left:
+            self._body_left -= len(part)
+            self._feed(part)
+            return
+        self._framing += len(part)
+        self._feed(part)
+        if self._framing > _MAX_FRAMING and self._in_body:
+            self.end_request(400, "the body of the request has too little in its chunks, or too much around them")
+
+    def _parse_head(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """Parses a head, or keeps its beginning; returns the data, and the index behind the head."""
+        if self._head:
+            data, at = bytes(self._head) + data[at:], 0
+            self._head.clear()
+        else:
+            self.since = time.monotonic()
+        end = _end_of_head(data, at, at + _MAX_HEAD + 3)
+        if end - at > _MAX_HEAD or (end < 0 and len(data) - at > _MAX_HEAD):
+            self._refuse(431, f"the head of the request is over {_MAX_HEAD} bytes")
+            return data, len(data)
+        if end < 0:
+            self._head += data[at:]
+            return data, len(data)
+        if data.find(b"\n", at, at + _MAX_LINE) < 0:
+            self._refuse(414, f"the request line is over {_MAX_LINE} bytes")
+            return data, len(data)
+        head = data[at:end]
+        if head.count(b"\n") > _MAX_HEADERS + 2:
+            self._refuse(431, f"the request has over {_MAX_HEADERS} headers")
+            return data, len(data)
+        # A server declines an upgrade by ignoring it. The parser would stop at the header.
+        if b"pgrade" in head:
+            head = _UPGRADE.sub(b"\nx-upgrade:", head)
+        self._framing = 0.0
+        self._marked, self._marked_at = self._received, self.since
+        self._pool.idle.pop(self, None)
+        self._feed(head)
+        return data, end
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # of a CONNECT, which no route takes
+            pass
+        except httptools.HttpParserError:
+            self._refuse(400, "Invalid HTTP request received.")
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._expects_continue = False
+        self._body_left = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser for each header, and for each trailer, which is ignored."""
+        if self._in_body:
+            return
+        name = name.lower()
+        if name == b"content-length":
+            self._body_left = int(value)
+        elif name == b"transfer-encoding":
+            self._body_left = None
+        elif name == b"expect":
+            self._expects_continue = value.lower() == b"100-continue"
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        url = httptools.parse_url(self._url)
+        path = url.path.decode("ascii")
+        version = self._parser.get_http_version()
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": self._parser.get_method().decode("ascii"),
+            "scheme": "http",
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "root_path": "",
+            "headers": self._headers,
+            "client": self._addresses[0],
+            "server": self._addresses[1],
+            "state": self._app_state.copy(),
+        }
+        keep_alive = version != "1.0" and self._parser.should_keep_alive() and not self._pool.draining
+        cycle = self._fed = Cycle(self, scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
+        if self._cycle is None or self._cycle.complete:
+            self._start(cycle)
+        else:
+            self.pause_reading()
+            self._pipeline.append(cycle)
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= (1 + _FRAMING_SHARE) * len(body)
+        self._fed.feed(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._fed.feed_end()
+
+    def _start(self, cycle: Cycle) -> None:
+        self._cycle = cycle
+        self._state.tasks.add(self._loop.create_task(cycle.run(self._app)))
+
+    def task_done(self) -> None:
+        """Called at the end of a cycle's task. A callback of the task would cost a step of the event loop."""
+        self._state.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    # Limits.
+
+    def idle_seconds(self, now: float) -> float:
+        """Seconds since the last request began; infinite before the first, and for a connection that only lingers."""
+        return math.inf if self._cycle is None or self._lingering else now - self.since
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the client is sending a body or reading a response."""
+        return self._in_body or self.write_paused
+
+    def end_request(self, status: int, why: str) -> None:
+        """Ends a request that waits for its client, with an error if no response has begun."""
+        if self._cycle is None:
+            self._transport.abort()
+        else:
+            self._refuse(status, why)
+
+    def check(self, now: float) -> None:
+        """Ends the connection if its client is too slow. Called once a second."""
+        if self._closing:
+            return
+        if self.waits_for_client and now - self.since > _REQUEST_SECONDS:
+            self.end_request(408, f"the request has taken over {_REQUEST_SECONDS:g} s")
+        elif self._in_body:
+            if self._reading:  # otherwise its pace is not the client's
+                self._check_body(now)
+        elif self._cycle is not None and not self._cycle.complete:
+            if self.write_paused:
+                self._check_reader(now)
+        elif self._head:
+            if now - self.since > _HEAD_SECONDS:
+                self._refuse(408, "the head of the request did not come in time")
+        elif now - self._answered_at > (_HEAD_SECONDS if self._cycle is None else _KEEP_ALIVE_SECONDS):
+            self.close()
+
+    def _check_body(self, now: float) -> None:
+        if self._received - self._marked >= _BODY_BYTES:
+            self._marked, self._marked_at = self._received, now
+        elif now - self._marked_at > _BODY_SECONDS:
+            self.end_request(408, "the body of the request comes too slowly")
+
+    def _check_reader(self, now: float) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._marked_at = now
+        elif now - self._marked_at > _STALL_SECONDS:
+            self._transport.abort()
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Responds in place of the application, and closes the connection; aborts it if a response has begun."""
+        if self._cycle is not None and self._cycle.started and not self._cycle.complete:
+            self._transport.abort()
+            return
+        body = why.encode()
+        head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: text/plain\r\n"
+        self._head.clear()
+        self.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        # At once: the application may wait for the rest of a body that will never arrive.
+        self.close(linger=False)
+
+
+def _address(info: Any) -> tuple[str, int] | None:
+    return (str(info[0]), int(info[1])) if isinstance(info, tuple) else None
+
+
+def _end_of_head(data: bytes, start: int, stop: int) -> int:
+    """The index behind the first empty line, which ends a head; -1 if there is none before `stop`."""
+    usual = data.find(b"\n\r\n", start, stop)
+    bare = data.find(b"\n\n", start, stop if usual < 0 else usual)
+    if bare >= 0:
+        return bare + 2
+    return usual + 3 if usual >= 0 else -1

@@ -1,0 +1,108 @@
+"""What the connections of a server share: how many there may be, and how much of their work starts per loop step."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
+# A connection is idle this many seconds after its last request began.
+_IDLE_SECONDS = 1.0
+# When the server is full, a client that is slower than this many seconds may lose its connection.
+_SLOW_SECONDS = 5.0
+# Each body read takes up to 0.25 ms: eight per step keep a step below about two milliseconds.
+_READS_PER_STEP = 8
+# Pipelined requests started per step. The limit protects clients that wait for their answers before they go on.
+_PIPELINED_PER_STEP = 4
+
+
+class Throttle:
+    """Starts a limited number of callbacks in each step of the event loop; the others are queued in order.
+
+    Args:
+        per_step: number of callbacks per step.
+    """
+
+    def __init__(self, per_step: int) -> None:
+        self._per_step = per_step
+        self._waiting: dict[object, Callable[[], None]] = {}
+        self._started = 0
+
+    def request(self, owner: object, start: Callable[[], None]) -> None:
+        """Calls `start` in this step or a later one. An owner has at most one entry in the queue."""
+        if not self._started:
+            asyncio.get_running_loop().call_soon(self._next_step)
+        if self._started < self._per_step:
+            self._started += 1
+            start()
+        else:
+            self._waiting[owner] = start
+
+    def cancel(self, owner: object) -> None:
+        """Removes an owner's entry from the queue."""
+        self._waiting.pop(owner, None)
+
+    def _next_step(self) -> None:
+        self._started = 0
+        while self._waiting and self._started < self._per_step:
+            owner = next(iter(self._waiting))
+            self.request(owner, self._waiting.pop(owner))
+
+
+class Member(Protocol):
+    """What the pool needs of a `Connection`."""
+
+    since: float
+
+    @property
+    def waits_for_client(self) -> bool: ...
+    def idle_seconds(self, now: float) -> float: ...
+    def close(self) -> None: ...
+    def end_request(self, status: int, why: str) -> None: ...
+
+
+class Pool:
+    """The connections of a server.
+
+    Args:
+        most: maximum number of connections.
+
+    Attributes:
+        reads: throttle for reading bodies.
+        pipelined: throttle for requests that arrived before the previous response was complete.
+        draining: whether each response closes its connection, so that clients reconnect to another server.
+        idle: connections without a request, the one idle for longest first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.reads = Throttle(_READS_PER_STEP)
+        self.pipelined = Throttle(_PIPELINED_PER_STEP)
+        self.draining = False
+        self.idle: dict[Member, None] = {}
+
+    def make_room(self, connections: Collection[Any]) -> bool:
+        """Makes room for one more connection.
+
+        If the server is full, the connection that has been idle for longest is closed. If none is idle, the slowest
+        client loses its connection. A client that keeps sending requests keeps its connection.
+
+        Args:
+            connections: all connections, the new one included.
+
+        Returns:
+            Whether the new connection may stay.
+        """
+        if len(connections) <= self.most:
+            return True
+        now = time.monotonic()
+        longest = next((member for member in self.idle if member.idle_seconds(now) >= _IDLE_SECONDS), None)
+        if longest is not None:
+            del self.idle[longest]
+            longest.close()
+            return True
+        slow = [connection for connection in connections if connection.waits_for_client]
+        slowest = min(slow, key=lambda connection: connection.since, default=None)
+        if slowest is None or now - slowest.since < _SLOW_SECONDS:
+            return False
+        slowest.end_request(408, "the body of the request comes too slowly for a server without a connection to spare")
+        return True
