@@ -16,6 +16,7 @@ from service.api.v1.reports import reports_router
 from service.api.v1.samples import samples_router
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
+from service.inference.opener import Opener
 from service.metrics import Metrics
 from service.models import repository_of
 from service.settings import Settings
@@ -49,13 +50,19 @@ class Family:
     errors: failures.ErrorFormat
 
 
-def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequence[Family] = ()) -> Application:
+def create_app(
+    settings: Settings,
+    registry: Registry = BUILT_IN,
+    families: Sequence[Family] = (),
+    opener: Opener | None = None,
+) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes what was accepted.
 
     Args:
         settings: of the service.
         registry: the tasks that are served.
         families: further families of routes, beside /v1.
+        opener: opens the models, and may have begun to; a new one by default.
     """
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
@@ -67,7 +74,7 @@ def create_app(settings: Settings, registry: Registry = BUILT_IN, families: Sequ
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            app.repository = repository_of(settings, registry, observers=observers)
+            app.repository = repository_of(settings, registry, observers=observers, opener=opener)
             await load_models(app)
         except Exception as error:
             app.failure = error

@@ -1,61 +1,28 @@
-"""Memory that is of no more use: given back to the system, or exempted from garbage collection."""
+"""Settings of the memory allocator and of the garbage collector for a long-running server."""
 
 import ctypes
 import gc
 import sys
-import threading
-import time
-from pathlib import Path
 
-# The C library keeps what was freed; so much more than before is worth a call that takes some milliseconds.
-_WORTH_BYTES = 32_000_000
-_TRIM_SECONDS = 5.0
-# Likewise while requests are being answered, some of which may wait for it.
-_WORTH_BYTES_BUSY = 96_000_000
-_TRIM_SECONDS_BUSY = 20.0
-# glibc alone can give memory back on demand.
-_TRIMS = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
+# glibc's M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX. Without them, memory that large requests have used stays
+# with the process: glibc raises its thresholds up to 64 MB, and keeps free memory in an arena for each of 16 threads.
+_MALLOC_OPTIONS = {-1: 16_000_000, -3: 1_000_000, -8: 2}
+_GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt") else None
+
+
+def configure() -> None:
+    """Makes the allocator return freed memory to the system; called before threads start."""
+    if _GLIBC:
+        for option, value in _MALLOC_OPTIONS.items():
+            _GLIBC.mallopt(option, value)
 
 
 def settle() -> None:
-    """Frees what is of no more use, and exempts the rest from collection; takes a tenth of a second or so."""
+    """Frees garbage and exempts what is left from collection; takes some tens of milliseconds."""
+    gc.enable()
     gc.unfreeze()
     gc.collect()
-    # What was loaded stays: the collector need not walk it again and again between requests.
+    # What is loaded stays: the collector need not walk it between requests.
     gc.freeze()
-    if _TRIMS:
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-class Trimmer:
-    """Gives back what large requests have left behind: while nothing else is to be done, or before it is too much."""
-
-    def __init__(self) -> None:
-        self._resident = 0
-        self._next = 0.0
-
-    def __call__(self, *, busy: bool) -> None:
-        """Trims where it is worth it; called about once a second.
-
-        Args:
-            busy: whether requests are being answered.
-        """
-        now = time.monotonic()
-        if not _TRIMS or now < self._next + (_TRIM_SECONDS_BUSY - _TRIM_SECONDS if busy else 0.0):
-            return
-        self._next = now + _TRIM_SECONDS
-        resident = _resident_bytes()
-        if self._resident and resident < self._resident + (_WORTH_BYTES_BUSY if busy else _WORTH_BYTES):
-            return
-        # The call lets other threads work meanwhile.
-        threading.Thread(target=self._trim, name="trim", daemon=True).start()
-
-    def _trim(self) -> None:
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        self._resident = _resident_bytes()
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    if _GLIBC:
+        _GLIBC.malloc_trim(0)

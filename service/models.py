@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection
 
 from service.inference.observers import Observers
+from service.inference.opener import Opener
 from service.inference.repository import Repository
 from service.inference.variants import Selection
 from service.inference.versions import Newest
@@ -13,10 +14,28 @@ from service.tasks.registry import Registry
 _UNBOUNDED_QUEUE = 1_000_000_000
 
 
+def opener_of(settings: Settings, registry: Registry) -> Opener:
+    """Makes an opener.
+
+    Args:
+        settings: of the service.
+        registry: the tasks of the models.
+    """
+    return Opener(
+        registry.kinds,
+        device=settings.device,
+        threads=settings.threads,
+        max_batch=settings.max_batch,
+        gpu_memory_mb=settings.gpu_memory_mb,
+        selection=Selection.parse(settings.variant),
+    )
+
+
 def repository_of(
     settings: Settings,
     registry: Registry,
     *,
+    opener: Opener | None = None,
     observers: Observers | None = None,
     only: Collection[str] = (),
     policy: Newest | None = None,
@@ -27,6 +46,7 @@ def repository_of(
     Args:
         settings: of the service.
         registry: the tasks of the models.
+        opener: opens the models, and may have begun to; a new one by default.
         observers: are told of batches and drops.
         only: names of the models to load; empty for all.
         policy: which versions are loaded and which of them answers.
@@ -34,15 +54,10 @@ def repository_of(
     """
     return Repository(
         settings.models,
-        registry.kinds,
-        device=settings.device,
-        threads=settings.threads,
-        max_batch=settings.max_batch,
+        opener or opener_of(settings, registry),
         max_queue=_UNBOUNDED_QUEUE if unbounded else settings.max_queue,
         max_wait=math.inf if unbounded else settings.max_wait,
-        gpu_memory_mb=settings.gpu_memory_mb,
         observers=observers,
-        selection=Selection.parse(settings.variant),
         only=only,
         policy=policy,
     )

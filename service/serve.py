@@ -1,5 +1,6 @@
 """The process that serves: the application, its signals, and what happens once a second."""
 
+import gc
 import logging
 import os
 import signal
@@ -10,13 +11,12 @@ import time
 
 from quartet.console import fail
 from service import memory
-from service.api import documentation
-from service.app import create_app, load_models
 from service.inference.device import DeviceUnavailable
 from service.inference.repository import NothingToServe
+from service.inference.versions import newest_versions
+from service.models import opener_of
 from service.processes.supervisor import url_of
 from service.processes.worker import Worker
-from service.server import Server
 from service.settings import Settings
 from service.tasks.registry import Registry
 
@@ -38,9 +38,16 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
     Returns:
         0 after a clean end, 1 if there are no models or no device to serve with.
     """
-    app = create_app(settings, registry)
-    # In parallel with loading the models: written on the first request, the document would block the event loop.
-    threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
+    memory.configure()
+    opener = opener_of(settings, registry)
+    opener.begin(newest_versions(settings.models))
+    # Importing FastAPI takes half a second, in which models are opened already.
+    gc.disable()  # until `memory.settle` runs
+    from service.api import documentation
+    from service.app import create_app, load_models
+    from service.server import Server
+
+    app = create_app(settings, registry, opener=opener)
     if worker:
         app.others_ready = lambda: worker.status.serving
         app.metrics.exposed = worker.metrics()
@@ -56,6 +63,8 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
         app.repository.on_closed = memory.settle
         app.repository.one_client = lambda: len(connections) == 1
         memory.settle()
+        # Generated on the first request, the document would block the event loop.
+        threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
         if worker:
             worker.started()
         else:
@@ -74,7 +83,7 @@ def serve(settings: Settings, registry: Registry, listener: socket.socket, worke
     # Uvicorn raises the signal again at its end; with handlers that do nothing, the exit code is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server = Server(app, reload=reload, started=started, trim=memory.Trimmer(), tick=tick)
+    server = Server(app, reload=reload, started=started, tick=tick)
     connections = server.server_state.connections
     try:
         server.run(sockets=[listener])

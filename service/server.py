@@ -31,7 +31,6 @@ class Server(uvicorn.Server):
         app: the application; its `failure` says why it did not start.
         reload: loads new models; called after SIGUSR1, never twice at a time.
         started: called when the socket is open.
-        trim: called once a second, with `busy`: whether requests are being answered.
         tick: called once a second.
     """
 
@@ -41,7 +40,6 @@ class Server(uvicorn.Server):
         *,
         reload: Callable[[], Awaitable[None]],
         started: Callable[[], None],
-        trim: Callable[..., None],
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = Pool(_raise_file_limit(app.settings.max_connections))
@@ -63,7 +61,6 @@ class Server(uvicorn.Server):
         self._drain_seconds = app.settings.drain_seconds
         self._reload = reload
         self._started = started
-        self._trim = trim
         self._tick = tick
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -112,7 +109,6 @@ class Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 cast(Connection, connection).check(now)
             self._tick()
-            self._trim(busy=bool(self.server_state.tasks))
         except Exception:  # without file descriptors or threads, for example; the limits must hold all the same
             logger.exception("the periodic check of the connections failed; it is repeated in %g s", _CHECK_SECONDS)
         asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._check, time.monotonic() + _CHECK_SECONDS)

@@ -13,7 +13,8 @@ from service.inference.device import DeviceUnavailable
 from service.inference.golden import Difference, read_golden
 from service.inference.loading import Kind, read_version
 from service.inference.manifest import InvalidModel, check_files
-from service.inference.session import Array, Session
+from service.inference.runtime import Array
+from service.inference.session import Session
 from service.inference.shapes import Shapes
 from service.inference.variants import Graph, graphs
 from service.inference.versions import versions_in

@@ -1,4 +1,4 @@
-"""What every manifest says, whatever the task."""
+"""The parts of a manifest that all tasks have in common."""
 
 import datetime
 from typing import Annotated, Any, Literal, Self
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
-# The graph that every version has, and the choice of the fastest good one; no variant is called so.
+# The graph that every version has, and the choice of the fastest good graph; reserved names for variants.
 REFERENCE = "reference"
 AUTO = "auto"
 
@@ -37,12 +37,14 @@ class TensorSpec(Card):
 
 
 class DataCard(Card):
-    """What a model learned from and was measured on.
+    """The data that a model was trained and measured on.
 
     Attributes:
-        name: the data set, with whatever sets this copy apart.
-        fingerprint: sha256 over all pixels and labels in order.
-        train: how many items trained it; likewise `validation` and `test`.
+        name: of the data set, with what distinguishes this copy.
+        fingerprint: sha256 over all inputs and labels in order.
+        train: number of items in the training split.
+        validation: number of items in the validation split.
+        test: number of items in the test split.
         division: sha256 of the indices of the calibration half of validation (int64, little-endian, ascending); None
             for versions from before it was recorded. The history says what either half was used for.
         held_out: the splits whose items were taken from the training split; None if that was not recorded.
@@ -58,17 +60,17 @@ class DataCard(Card):
 
 
 class TrainingCard(Card):
-    """What made a model.
+    """How a model was trained.
 
     Attributes:
         recipe: the command.
         settings: every setting of the recipe, the seed among them.
         epochs_run: epochs trained.
         best_epoch: the epoch that was kept, chosen on the validation split.
-        chosen_on: how many items of that split chose it. Only in manifests without a `history`, which says it now.
+        chosen_on: how many items of that split chose it; only in manifests without a `history`.
         seconds: wall-clock time of the training.
-        parameters: how many the network has, trainable and frozen.
-        versions: of the libraries that made it.
+        parameters: number of parameters, trainable and frozen.
+        versions: of the libraries.
     """
 
     recipe: str
@@ -82,11 +84,11 @@ class TrainingCard(Card):
 
 
 class Origin(Card):
-    """A file that a step read beside the data: the weights that it started from, or its teacher.
+    """A file that a step read beside the data: initial weights, or a teacher.
 
     Attributes:
         name: `NAME/VERSION`, or the name of a run.
-        file: which file of it.
+        file: its name.
         sha256: of the file; None if it was not recorded.
     """
 
@@ -96,13 +98,13 @@ class Origin(Card):
 
 
 class Use(Card):
-    """What a step used items of a split for.
+    """The purpose for which a step used items of a split.
 
     Attributes:
-        split: that the items are from.
-        purpose: what they determined; of the test split, what was measured.
-        items: how many.
-        part: which part of the split, such as `selection`; `all` for the whole split.
+        split: the items' split.
+        purpose: what the items determined; for the test split, what was measured.
+        items: number of items.
+        part: the part of the split, such as `selection`; `all` for the whole split.
         partition: identifies the division of the split that `part` belongs to. Parts of different divisions overlap.
     """
 
@@ -158,11 +160,11 @@ class Step(Card):
 
 
 class ListCard(Card):
-    """How answers are compared that are lists, all outputs being parallel: (batch, entries, ...).
+    """How answers are compared that are lists; all outputs have the shape (batch, entries, ...).
 
     Attributes:
         order: the output that ranks the entries.
-        above: entries that it ranks lower are not compared.
+        above: entries with a lower value of `order` are not compared.
         tolerances: the largest absolute difference that is accepted, by the name of the output.
     """
 
@@ -177,9 +179,9 @@ class GoldenCard(Card):
     Attributes:
         file: its name.
         rows: how many inputs it holds.
-        chosen_from: of how many inputs these are the ones on which kernels differ least; None if none were left out.
-        atol: the largest absolute difference from the outputs in it that is accepted.
-        tolerances: likewise for single outputs, by name.
+        chosen_from: number of inputs from which those were chosen on which kernels differ least; None if all were kept.
+        atol: the largest absolute difference that is accepted.
+        tolerances: the same for single outputs, by name.
         lists: how the outputs are compared if they are lists.
     """
 
@@ -192,15 +194,15 @@ class GoldenCard(Card):
 
 
 class Speed(Card):
-    """How fast a variant and its reference ran, in turns, in sessions of ONNX Runtime without the service.
+    """How fast a variant and its reference ran, alternately, in ONNX Runtime without the service.
 
     Attributes:
         device: `cpu` or `cuda`.
-        machine: the processor or the GPU, and what about it matters.
+        machine: the processor or the GPU, and its relevant features.
         threads: of the CPU provider.
         batch: items in a batch.
         items_per_second: of the variant.
-        reference: likewise of the reference.
+        reference: items per second of the reference.
     """
 
     device: Literal["cpu", "cuda"]
@@ -212,10 +214,10 @@ class Speed(Card):
 
 
 class Kept(Card):
-    """The figure on the validation split for which a variant was kept.
+    """The figure on the validation split for which a variant was accepted.
 
     Attributes:
-        figure: which.
+        figure: its name.
         value: of the variant.
         reference: of the reference.
     """
@@ -226,20 +228,20 @@ class Kept(Card):
 
 
 class VariantCard(Card):
-    """Another graph of the same contract as `model.onnx`, the reference: smaller or faster, and a little less exact.
+    """A graph with the same inputs and outputs as the reference, `model.onnx`: smaller or faster, slightly less exact.
 
-    A task adds fields of its manifest, which then hold for the answers of this graph: figures, calibration, thresholds.
+    A task adds fields of its manifest that differ for this graph: figures, calibration, thresholds.
 
     Attributes:
-        name: what it is chosen by.
+        name: of the variant.
         file: of the graph.
-        device: where it is meant to run.
+        device: where it runs.
         method: how it was made.
-        golden: its golden file, with answers of its own.
+        golden: its own golden file.
         size: of the graph's file, in bytes.
         intervals: 95 %, of its test figures, by their names.
-        validation: what it was kept for.
-        speed: how fast it was where it was made.
+        validation: why it was accepted.
+        speed: on the machine that made it.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -254,7 +256,7 @@ class VariantCard(Card):
 
 
 class ManifestBase(Card):
-    """What every task's manifest says."""
+    """The manifest of any task."""
 
     format: Literal[1] = 1
     task: str
@@ -284,13 +286,13 @@ class ManifestBase(Card):
         return self
 
     def as_variant(self, variant: VariantCard) -> Self:
-        """What holds for the answers of a variant: what its card says of the same name, and the rest of this."""
+        """The manifest for a variant's answers: fields that its card has replace those of the same name."""
         own = type(variant).model_fields.keys() & type(self).model_fields.keys() - {"name"}
         return self.model_copy(update={name: getattr(variant, name) for name in own})
 
     @property
     def headline(self) -> dict[str, float]:
-        """The test figures that say how good it is in a line."""
+        """The main test figures."""
         return {}
 
     @property

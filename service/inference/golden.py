@@ -1,9 +1,9 @@
-"""How far a session's answers are from those it is to give, and how far they may be."""
+"""The golden file, the answers that a session must reproduce, and the differences that are accepted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,32 @@ from service.inference.cards import GoldenCard, ManifestBase
 Array = npt.NDArray[Any]
 
 
+class Golden(NamedTuple):
+    """Inputs and the answers to them, by the names of the graph's tensors; the first axis of each is the item."""
+
+    inputs: dict[str, Array]
+    answers: dict[str, Array]
+
+    def first(self, count: int) -> "Golden":
+        """The first items alone."""
+        inputs, answers = ({name: array[:count] for name, array in arrays.items()} for arrays in self)
+        return Golden(inputs, answers)
+
+    def item(self, index: int) -> Any:
+        """An input as `stacking` takes it: an array, or a tuple of one per input tensor."""
+        # Copies, since a view would keep all items in memory.
+        item = tuple(array[index].copy() for array in self.inputs.values())
+        return item if len(item) > 1 else item[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The largest difference, measured by what is accepted.
+    """The largest difference, relative to what is accepted.
 
     Attributes:
-        output: where it is.
-        value: how large it is.
-        accepted: how large it may be.
+        output: the name of the output.
+        value: the absolute difference.
+        accepted: the largest absolute difference that is accepted.
     """
 
     output: str
@@ -29,21 +47,21 @@ class Difference:
 
     @property
     def acceptable(self) -> bool:
-        """Whether it is small enough; a NaN never is."""
+        """Whether it is small enough; NaN never is."""
         return self.value <= self.accepted
 
     @property
     def ratio(self) -> float:
-        """How large it is for what is accepted."""
+        """The difference as a multiple of what is accepted."""
         if np.isnan(self.value):
             return np.inf
         return self.value / self.accepted if self.accepted else np.inf * self.value
 
 
-def read_golden(folder: Path, manifest: ManifestBase) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The inputs and the answers of a version's golden file, by name; whatever numpy and zipfile raise."""
+def read_golden(folder: Path, manifest: ManifestBase) -> Golden:
+    """Reads a version's golden file; raises whatever numpy and zipfile raise."""
     with (folder / manifest.golden.file).open("rb") as file, np.load(file) as golden:
-        return (
+        return Golden(
             {spec.name: golden[spec.name] for spec in manifest.inputs},
             {spec.name: golden[spec.name] for spec in manifest.outputs},
         )
@@ -52,17 +70,16 @@ def read_golden(folder: Path, manifest: ManifestBase) -> tuple[dict[str, Array],
 def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCard) -> Difference:
     """The largest difference between two answers to the same inputs.
 
-    Arrays are compared element by element. Where an answer is a list (of detections, say), two entries of nearly the
-    same rank may be swapped, so each entry is compared with the one that is nearest to it. An output beside the lists
-    has a tolerance of its own, by which it is known.
+    Arrays are compared element by element. In lists (of detections, say), two entries of nearly the same rank may be
+    swapped, so each entry is compared with the nearest one. Outputs with a tolerance of their own are not lists.
 
     Args:
-        want: what PyTorch gave (a variant: what its graph means), by the name of the output.
-        got: what the session gave.
-        card: what is accepted.
+        want: the expected answers, by the name of the output.
+        got: the session's answers.
+        card: the tolerances.
 
     Raises:
-        ValueError: an output has another shape, or the card ranks entries by an output that there is not.
+        ValueError: an output has another shape, or the card ranks entries by an output that does not exist.
     """
     for name, array in want.items():
         if got[name].shape != array.shape:
@@ -90,7 +107,7 @@ def _largest(want: Array, got: Array) -> float:
 
 
 def _farthest(one: Mapping[str, Array], other: Mapping[str, Array], row: int, card: GoldenCard) -> Difference | None:
-    """Of the entries of `one` that count, the one farthest from its nearest entry of `other`; None without any."""
+    """The entry of `one` above the card's limit that is farthest from its nearest in `other`; None without entries."""
     assert card.lists is not None  # noqa: S101 - the caller has looked
     entries = np.flatnonzero(one[card.lists.order][row] >= card.lists.above)
     if not len(entries):

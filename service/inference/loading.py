@@ -1,23 +1,27 @@
 """From a folder on disk to a version that can answer: checked, measured and warm."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from service.inference.cards import AUTO, REFERENCE, ManifestBase
-from service.inference.cuda import serving_device
-from service.inference.device import DeviceUnavailable
+from service.inference import cuda
+from service.inference.cards import AUTO, ManifestBase
+from service.inference.device import DeviceUnavailable, cuda_index, cuda_name
+from service.inference.golden import Golden
 from service.inference.manifest import InvalidModel, check_files, read_manifest, without_folders
-from service.inference.performance import WORTHWHILE, Performance, measure
-from service.inference.session import Session, read_golden_item
+from service.inference.performance import Performance, measure
+from service.inference.session import Session, read_golden_of
 from service.inference.shapes import Shapes
 from service.inference.variants import Graph, graphs
 
 logger = logging.getLogger(__name__)
 
 _SLOWER = "it is not the fastest on this machine"
+# A lone item that takes less is answered as soon on one core as on all: the threads of a layer wait for each other.
+_ALL_CORES_SECONDS = 0.001
 
 
 class Kind(NamedTuple):
@@ -34,40 +38,19 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A graph that is open on a device, and known to be good there.
-
-    Attributes:
-        graph: which.
-        session: on the device; on a CPU with all cores.
-        single: the same on one core; None on a GPU, and where there is one core.
-        performance: how fast it is.
-        difference: the largest from its golden file.
-        warm: the seconds that warming up took.
-    """
-
-    graph: Graph
-    session: Session
-    single: Session | None
-    performance: Performance
-    difference: float
-    warm: float
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """A version that can answer.
 
     Attributes:
-        folder: where it lies.
-        manifest: its card, as it holds for the graph that answers.
-        companion: what its task needs beside the graph.
+        folder: of the version.
+        manifest: the manifest, with the values that hold for the graph that answers.
+        companion: what the task needs beside the graph.
         variant: the name of the graph that answers.
-        others: why other variants do not, by name.
-        session: on the device; on a CPU with all cores.
-        single: the same on one core; None on a GPU, and where there is one core.
+        others: why each other variant does not answer, by name.
+        session: on the device; on a CPU with all cores where that is faster for a lone item.
+        single: a session on one core; None on a GPU, and with one thread.
         performance: how fast the graph is, and how it is best run.
-        probe: an item of the golden file, which the model is known to be good at.
+        probe: an item of the golden file, to tell a broken model from bad items.
     """
 
     folder: Path
@@ -81,6 +64,16 @@ class Opened:
     probe: Any
 
 
+class _Running(NamedTuple):
+    """A graph in a session that has given the golden answers; on a CPU the session is single-threaded."""
+
+    graph: Graph
+    session: Session
+    performance: Performance
+    golden: Golden
+    difference: float
+
+
 def open_version(
     folder: Path,
     name: str,
@@ -91,83 +84,88 @@ def open_version(
     max_batch: int,
     gpu_memory_mb: float = 0,
     wanted: str = AUTO,
-    quiet: bool = True,
-    predecessor: str | None = None,
 ) -> Opened:
-    """Opens a version; takes seconds.
+    """Opens a version; takes a fraction of a second on a CPU, seconds on a GPU.
+
+    The reference is always checked, since it answers where no variant is good.
 
     Args:
         folder: of the version.
         name: of the model, as its folder says.
         kinds: by the name of the task.
         device: as `Session` takes it.
-        threads: likewise.
+        threads: of a session that uses all cores.
         max_batch: the most items in a batch, unless the manifest states less.
-        gpu_memory_mb: likewise.
-        wanted: which of its graphs shall answer, as `graphs` takes it.
-        quiet: whether nothing is served meanwhile, so that measurements mean something.
-        predecessor: which graph of the version that answers now does so; None where it has no variants, or there is
-            none.
+        gpu_memory_mb: as `Session` takes it.
+        wanted: which graph shall answer, as `graphs` takes it.
 
     Raises:
-        InvalidModel: it cannot be served.
+        InvalidModel: the version cannot be served.
         DeviceUnavailable: the device that was asked for cannot serve.
     """
+    started = time.perf_counter()
     manifest, companion = read_version(folder, name, kinds)
-    serving = serving_device(device)
-    may_answer, others = graphs(manifest, wanted, "cpu" if serving == "cpu" else "cuda")
-    batch = min(max_batch, manifest.max_batch)
+    problem = None if device == "cpu" else cuda.cuda_problem(cuda_index(device))
+    if problem and device != "auto":
+        raise DeviceUnavailable(problem)
+    gpu = None if device == "cpu" or problem else cuda_name(cuda_index(device))
+    (*variants, reference), others = graphs(manifest, wanted, "cuda" if gpu else "cpu")
+    most = min(max_batch, manifest.max_batch)
 
-    def run_on(where: str, graph: Graph) -> Running:
-        opened = Session(folder / graph.file, where, threads, Shapes.of(manifest, batch), gpu_memory_mb)
-        return _run(folder, graph, opened, batch, quiet)
+    def run_on_gpu(graph: Graph, where: str) -> _Running:
+        shapes = Shapes.of(manifest, most)
+        return _run(folder, graph, Session(folder / graph.file, where, threads, shapes, gpu_memory_mb), most)
 
-    def run(graph: Graph) -> Running:
-        # A variant runs on the device that it is meant for, or not at all.
-        if graph.name != REFERENCE:
-            check_files(folder, graph.manifest, graph.files)
-            return run_on(device if serving == "cpu" else serving, graph)
-        # The files of the reference have been checked with the manifest.
+    def run_on_cpu(graph: Graph) -> _Running:
+        return _run(folder, graph, Session(folder / graph.file, "cpu", 1), most)
+
+    fallback = problem
+    try:
+        best = run_on_gpu(reference, gpu) if gpu else run_on_cpu(reference)
+    except (InvalidModel, DeviceUnavailable) as error:
+        if gpu is None or device != "auto":
+            raise
+        fallback = str(error)  # a GPU without enough memory, say
+        best = run_on_cpu(reference)
+    for graph in variants:
         try:
-            return run_on(device, graph)
-        except InvalidModel as error:
-            if device != "auto" or serving == "cpu":
-                raise
-            running = run_on("cpu", graph)  # without the memory for it, say, the GPU is no better than an absent one
-            running.session.fallback = str(error)
-            return running
-
-    def check(graph: Graph) -> None:
-        Session(folder / graph.file, "cpu", threads).check(folder, graph.manifest)
-
-    # While requests are served, measurements mean nothing.
-    best = None if quiet else _recommended(may_answer, predecessor)
-    running, beaten = _choose(may_answer, run, check, best, by_speed=wanted == AUTO)
-    others |= beaten
+            check_files(folder, graph.manifest, graph.files)
+            candidate = run_on_gpu(graph, gpu) if gpu else run_on_cpu(graph)
+        except (InvalidModel, DeviceUnavailable) as error:
+            others[graph.name] = str(error)
+            logger.warning("%s: the variant %s is no good here: %s", name, graph.name, error)
+            continue
+        if wanted == graph.name or candidate.performance.is_worth(best.performance):
+            if best.graph is not reference:
+                others[best.graph.name] = _SLOWER
+            best = candidate
+        else:
+            others[graph.name] = _SLOWER
     if wanted in others:
         logger.warning("%s/%s: the variant %s was asked for: %s", name, folder.name, wanted, others[wanted])
-    session, performance = running.session, running.performance
+    session, single = _sessions(folder, best, threads)
+    session.fallback = None if session.device != "cpu" else fallback
     logger.info(
-        "loaded %s/%s (%s) on %s%s; golden file reproduced within %.1g; batches of at most %d; warm after %.2f s",
+        "loaded %s/%s (%s) on %s%s in %.2f s; golden file reproduced within %.1g; batches of at most %d",
         name,
         folder.name,
-        running.graph.name,
+        best.graph.name,
         session.device,
         f" (not cuda: {session.fallback})" if session.fallback else "",
-        running.difference,
-        performance.max_batch,
-        running.warm,
+        time.perf_counter() - started,
+        best.difference,
+        best.performance.max_batch,
     )
     return Opened(
         folder,
-        running.graph.manifest,
+        best.graph.manifest,
         companion,
-        running.graph.name,
+        best.graph.name,
         others,
         session,
-        running.single,
-        performance,
-        read_golden_item(folder, running.graph.manifest),
+        single,
+        best.performance,
+        best.golden.item(0),
     )
 
 
@@ -180,98 +178,42 @@ def read_version(folder: Path, name: str, kinds: Mapping[str, Kind]) -> tuple[Ma
         kinds: by the name of the task.
 
     Raises:
-        InvalidModel: one of them cannot be read, or the manifest is another model's.
+        InvalidModel: one of them cannot be read, or the manifest belongs to another model.
     """
     manifest = read_manifest(folder, {task: kind.manifest for task, kind in kinds.items()})
     if manifest.name != name:
         raise InvalidModel(f"the manifest is of a model {manifest.name!r}, the folder says {name!r}")
-    return manifest, _read_companion(folder, kinds[manifest.task])
-
-
-def _choose(
-    may_answer: Sequence[Graph],
-    run: Callable[[Graph], Running],
-    check: Callable[[Graph], None],
-    fastest: Graph | None,
-    *,
-    by_speed: bool,
-) -> tuple[Running, dict[str, str]]:
-    """The graph that answers, and why the others that were tried do not.
-
-    Args:
-        may_answer: the reference last; it answers where no other is good.
-        run: opens a graph.
-        check: checks a graph that is not going to answer as long as another one does.
-        fastest: of them, where that need not be measured.
-        by_speed: whether the fastest shall answer; otherwise the first that is good.
-
-    Raises:
-        InvalidModel: the reference is not valid, whichever graph would answer.
-        DeviceUnavailable: likewise.
-    """
-    *variants, reference = may_answer
-    others: dict[str, str] = {}
-    best: Running | None = None
-    if by_speed and variants:
-        if fastest is None:  # measured against the reference
-            best = run(reference)
-        else:  # the others need not even be opened
-            others = {graph.name: _SLOWER for graph in variants if graph is not fastest}
-            variants = [graph for graph in variants if graph is fastest]
-    if best is None and variants:
-        check(reference)
-    for graph in variants:
-        others[graph.name] = _SLOWER
-        try:
-            candidate = run(graph)
-        except (InvalidModel, DeviceUnavailable) as error:
-            others[graph.name] = str(error)
-            logger.warning("%s: the variant %s is no good here: %s", graph.manifest.name, graph.name, error)
-        else:
-            if best is None or candidate.performance.is_worth(best.performance):
-                best = candidate
-    best = best or run(reference)
-    others.pop(best.graph.name, None)
-    return best, others
-
-
-def _recommended(may_answer: Sequence[Graph], predecessor: str | None) -> Graph:
-    """The graph that is probably the fastest, without a measurement.
-
-    Args:
-        may_answer: the reference last.
-        predecessor: which graph of the version before answers here; the same of this one does, where there is one.
-            Otherwise the one that was the fastest where it was made.
-    """
-    *variants, reference = may_answer
-    if predecessor is not None:
-        return next((graph for graph in variants if graph.name == predecessor), reference)
-    return max(
-        (graph for graph in variants if graph.gain > WORTHWHILE), key=lambda graph: graph.gain, default=reference
-    )
-
-
-def _run(folder: Path, graph: Graph, session: Session, max_batch: int, quiet: bool) -> Running:
-    """Checks a graph that has been opened, warms it up and measures it.
-
-    Raises:
-        InvalidModel: it is no good here.
-    """
-    manifest = graph.manifest
-    difference = session.check(folder, manifest)
-    warm = session.warm_up(manifest, 1)
-    single = None
-    if session.device == "cpu" and session.threads > 1:
-        single = Session(folder / graph.file, "cpu", 1)
-        warm += single.warm_up(manifest, 1)
-    performance, seconds = measure(manifest, session, single, max_batch, quiet=quiet)
-    return Running(graph, session, single, performance, difference, warm + seconds)
-
-
-def _read_companion(folder: Path, kind: Kind) -> Any:
-    if kind.read_companion is None:
-        return None
+    read_companion = kinds[manifest.task].read_companion
+    if read_companion is None:
+        return manifest, None
     try:
-        return kind.read_companion(folder)
+        return manifest, read_companion(folder)
     except Exception as error:  # each library has errors of its own, or raises plain exceptions
         raise InvalidModel(f"what belongs to the model cannot be read: {without_folders(str(error))}") from error
+
+
+def _run(folder: Path, graph: Graph, session: Session, max_batch: int) -> _Running:
+    """Checks, warms up and measures a session.
+
+    Raises:
+        InvalidModel: the graph is no good here.
+    """
+    session.prepare(graph.manifest)
+    performance = measure(graph.manifest, session, max_batch)
+    golden = read_golden_of(folder, graph.manifest)
+    # In batches as the service runs them: a larger one would take memory that is never needed again.
+    difference = session.verify(golden, graph.manifest, performance.max_batch)
+    return _Running(graph, session, performance, golden, difference)
+
+
+def _sessions(folder: Path, running: _Running, threads: int) -> tuple[Session, Session | None]:
+    """The session that runs lone items, and the one on a single core; see `Opened`."""
+    single = running.session
+    if single.device != "cpu" or threads == 1:
+        return single, None
+    if running.performance.alone < _ALL_CORES_SECONDS:
+        return single, single
+    session = Session(folder / running.graph.file, "cpu", threads)
+    # The same kernels in more threads: one item shows that they work.
+    session.verify(running.golden.first(1), running.graph.manifest)
+    return session, single

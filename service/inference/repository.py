@@ -1,30 +1,26 @@
-"""The models being served: found on disk, loaded, lent to calls, replaced without a gap, closed."""
+"""The models that are served: found on disk, loaded, leased to calls, replaced without a gap, closed."""
 
 import asyncio
-import contextlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from service.errors import UnknownModel, WrongTask, shown
 from service.inference.batcher import Batcher
-from service.inference.device import DeviceLost, DeviceUnavailable, available_cpus, end_process
-from service.inference.loading import Kind, Opened, open_version
+from service.inference.device import DeviceUnavailable
+from service.inference.loading import Opened
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.observers import Observers
+from service.inference.opener import Opener
 from service.inference.scheduler import GPU_BATCHES, Scheduler
 from service.inference.session import Session
 from service.inference.stacking import runner
-from service.inference.variants import Selection
 from service.inference.versions import Newest, versions_in
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 
 class NothingToServe(Exception):
@@ -32,20 +28,22 @@ class NothingToServe(Exception):
 
 
 class Version:
-    """A version that is loaded, and what it needs to answer.
+    """A loaded version.
 
     Attributes:
         name: of the model.
         version: its number.
-        label: both, as a call may ask for it.
-        folder: where it lies.
-        signature: what every answer says of who made it.
-        manifest: its card, as it holds for the graph that answers.
-        companion: what its task needs beside the graph.
+        label: `NAME/VERSION`.
+        folder: of the version.
+        signature: the model, version, device and variant that every answer states.
+        manifest: the manifest, with the values that hold for the graph that answers.
+        companion: what the task needs beside the graph.
         variant: the name of the graph that answers.
-        others: why other variants do not, by name.
+        others: why each other variant does not answer, by name.
         session: on the device.
-        batcher: takes its items.
+        batcher: runs its items.
+        leases: number of leases that have not been returned.
+        retired: whether a newer version has replaced it.
     """
 
     def __init__(self, name: str, version: str, opened: Opened, batcher: Batcher) -> None:
@@ -70,7 +68,7 @@ class Version:
 
     @property
     def device(self) -> str:
-        """Where it runs: `cpu`, `cuda` or `cuda:N`."""
+        """The device: `cpu`, `cuda` or `cuda:N`."""
         return self.session.device
 
     @property
@@ -79,10 +77,10 @@ class Version:
         return self.batcher.max_batch
 
     def check_task(self, task: str) -> None:
-        """Refuses a call that is meant for models of another task.
+        """Checks that a call is meant for models of this task.
 
         Raises:
-            WrongTask: says which task this one is for.
+            WrongTask: it is meant for another one.
         """
         if self.manifest.task != task:
             raise WrongTask(
@@ -92,7 +90,7 @@ class Version:
 
 
 class Lease:
-    """A call's right to use a loaded version, which stays open until its last lease is returned."""
+    """Keeps a version open; a retired version closes when its last lease is released."""
 
     __slots__ = ("_closing", "version")
 
@@ -102,7 +100,7 @@ class Lease:
         version.leases += 1
 
     def release(self) -> None:
-        """Returns it; a second time does nothing."""
+        """Ends the lease; idempotent."""
         if self._closing is not None:
             closing, self._closing = self._closing, None
             self.version.leases -= 1
@@ -116,94 +114,47 @@ class Lease:
         self.release()
 
 
-async def _on_daemon_thread(work: Callable[[], Result]) -> Result:
-    """The result of `work`, on a thread that nobody waits for when the process ends."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def settle(result: Result | None, error: Exception | None) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(cast(Result, result))
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except Exception as error:
-            failure = error
-        except DeviceLost as lost:
-            end_process(lost)
-        with contextlib.suppress(RuntimeError):  # the event loop has ended
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=run, name="load", daemon=True).start()
-    return await future
-
-
 class Repository:
     """Loads models from a folder and lends their versions to calls.
 
     Args:
         folder: holds `<name>/<version>/`, versions being whole numbers.
-        kinds: what loading has to know, by the name of the task.
-        device: as `Session` takes it.
-        threads: CPU threads, which all models share; 0 for as many as there are CPUs.
-        max_batch: the most items in a batch, unless a manifest states less.
+        opener: opens versions.
         max_queue: the most items that wait for a model.
         max_wait: seconds of work that may wait for a model.
-        gpu_memory_mb: as `Session` takes it.
         observers: are told of batches and drops.
-        selection: which variants answer.
         policy: which versions are loaded and which of them answers.
-        only: names of the models that are loaded; all of the folder, where there are none.
+        only: names of the models that are loaded; all models in the folder if empty.
     """
 
     def __init__(
         self,
         folder: Path,
-        kinds: Mapping[str, Kind],
+        opener: Opener,
         *,
-        device: str,
-        threads: int,
-        max_batch: int,
         max_queue: int,
         max_wait: float,
         observers: Observers | None = None,
-        gpu_memory_mb: float = 0,
-        selection: Selection | None = None,
         policy: Newest | None = None,
         only: Collection[str] = (),
     ) -> None:
         self._folder = folder
+        self._opener = opener
         self._only = only
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._observers = observers
-        self._selection = selection or Selection()
         self._policy = policy or Newest()
-        self._threads = threads or available_cpus()
-        self._open = partial(
-            open_version,
-            kinds=kinds,
-            device=device,
-            threads=self._threads,
-            max_batch=max_batch,
-            gpu_memory_mb=gpu_memory_mb,
-        )
         self._schedulers: dict[str, Scheduler] = {}
         self._loading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self._retired: set[Version] = set()
         self._loaded: dict[str, dict[str, Version]] = {}
-        # "name/version" of what was found unusable, and why.
+        # Why versions cannot be served, by "name/version".
         self.refused: dict[str, str] = {}
-        # Called when a version that was replaced has been closed, and its memory can be had back.
+        # Called when a replaced version has closed and its memory can be freed.
         self.on_closed: Callable[[], None] | None = None
-        # Whether a single client is connected: only a server knows.
+        # Whether a single client is connected; set by the server.
         self.one_client: Callable[[], bool] = lambda: False
 
     @property
@@ -217,22 +168,22 @@ class Repository:
 
     @property
     def versions(self) -> list[Version]:
-        """Every version that is loaded, in the order of names; those that are retired are not among them."""
+        """Every loaded version that is not retired, ordered by name."""
         return [version for _, loaded in sorted(self._loaded.items()) for version in loaded.values()]
 
     @property
     def open_versions(self) -> list[Version]:
-        """Every version that is loaded, and those that were replaced and still have to answer calls or to close."""
+        """Every loaded version, and retired ones that are not closed yet."""
         return [*self.versions, *self._retired]
 
     def lease(self, model: str) -> Lease:
-        """The right to use a model.
+        """Leases a version of a model; the caller releases it.
 
         Args:
-            model: `NAME`, or `NAME/VERSION` where the version matters; the caller returns the lease.
+            model: `NAME` or `NAME/VERSION`.
 
         Raises:
-            UnknownModel: nothing of that name, or no such version of it, is served.
+            UnknownModel: no such model or version is served.
         """
         name, _, wanted = model.partition("/")
         loaded = self._loaded.get(name)
@@ -242,13 +193,13 @@ class Repository:
         return Lease(loaded[version], self._close_version)
 
     async def load_all(self) -> bool:
-        """Loads from the folder what the policy wants of each model.
+        """Loads the versions that the policy wants.
 
-        Called again, it does so for what is new there: a version that was replaced finishes what it began, and a
-        model whose folder is gone or holds nothing good goes on serving.
+        Called again, it loads new ones: a replaced version finishes its calls, and a model whose folder is gone or
+        holds nothing good goes on serving.
 
         Returns:
-            Whether there was anything new.
+            Whether the loaded versions have changed.
 
         Raises:
             NothingToServe: the folder is missing or nothing in it can be served.
@@ -259,14 +210,13 @@ class Repository:
         async with self._loading:
             before = {version.label for version in self.versions}
             self.refused = {}
-            for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
-                if self._only and folder.name not in self._only:
-                    continue
-                try:
-                    await self._load(folder.name, quiet=not before)
-                except OSError as error:
-                    self._refuse(folder.name, f"its folder cannot be read: {error.strerror}")
-        for name in self._selection.by_model.keys() - self._loaded.keys():
+            names = sorted(path.name for path in self._folder.iterdir() if path.is_dir())
+            try:
+                await self._load([name for name in names if not self._only or name in self._only])
+            finally:
+                self._opener.forget()
+        selection = self._opener.selection
+        for name in selection.by_model.keys() - self._loaded.keys():
             logger.warning("a variant of %s was asked for, but no such model is served", name)
         if not self._loaded:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
@@ -274,44 +224,45 @@ class Repository:
         return {version.label for version in self.versions} != before
 
     async def settled(self) -> None:
-        """Returns when every replaced version that has no leases left has been closed."""
+        """Waits until every retired version without leases has closed."""
         while self._closing:
             await asyncio.wait(self._closing)
 
     async def close(self, timeout: float | None = None) -> None:
-        """Finishes what was accepted and closes every version; gives up on one that hangs after `timeout` seconds."""
+        """Finishes accepted calls and closes every version; abandons one that hangs after `timeout` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
         await asyncio.gather(*(version.batcher.close(timeout) for version in self.open_versions))
         left = None if end is None else max(0.1, end - time.monotonic())
         await asyncio.gather(*(scheduler.close(left) for scheduler in self._schedulers.values()))
 
-    async def _load(self, name: str, *, quiet: bool) -> None:
-        """Loads what the policy wants of a model, and retires what it no longer wants.
+    async def _load(self, names: Sequence[str]) -> None:
+        candidates: dict[str, list[str]] = {}
+        for name in names:
+            try:
+                candidates[name] = self._policy.candidates(versions_in(self._folder / name))
+            except OSError as error:
+                self._refuse(name, f"its folder cannot be read: {error.strerror}")
+        self._opener.begin(
+            self._folder / name / version
+            for name, versions in candidates.items()
+            for version in versions[: self._policy.count]
+            if version not in self._loaded.get(name, {})
+        )
+        for name, versions in candidates.items():
+            await self._load_model(name, versions)
 
-        Args:
-            name: of the model.
-            quiet: whether nothing is served meanwhile.
-        """
+    async def _load_model(self, name: str, candidates: Sequence[str]) -> None:
+        """Loads the first good ones of the candidates, and retires versions that are no longer wanted."""
         before = self._loaded.get(name, {})
-        answers = self.models.get(name)
         good: dict[str, Version] = {}
-        for version in self._policy.candidates(versions_in(self._folder / name)):
+        for version in candidates:
             if len(good) == self._policy.count:
                 break
             if version in before:
                 good[version] = before[version]
                 continue
             try:
-                # Hashing, optimising the graph and warming up block for long: off the event loop.
-                work = partial(
-                    self._open,
-                    self._folder / name / version,
-                    name,
-                    wanted=self._selection.of(name),
-                    quiet=quiet,
-                    predecessor=answers.variant if answers and answers.manifest.variants else None,
-                )
-                opened = await _on_daemon_thread(work)
+                opened = await asyncio.wrap_future(self._opener.open(self._folder / name / version))
             except DeviceUnavailable:
                 await asyncio.gather(*(new.batcher.close() for key, new in good.items() if key not in before))
                 raise
@@ -343,23 +294,23 @@ class Repository:
             observers=self._observers,
             scheduler=None if inline else self._scheduler(opened.session.device),
             run_on_one_core=run_on_one_core,
-            cores=self._threads,
+            cores=self._opener.threads,
             probe=opened.probe,
-            seconds_per_item=performance.per_item / (self._threads if opened.single else 1),
+            seconds_per_item=performance.per_item / (self._opener.threads if opened.single else 1),
         )
         return Version(name, version, opened, batcher)
 
     def _scheduler(self, device: str) -> Scheduler:
-        """The scheduler of a device, whose threads begin with its first model."""
+        """The scheduler of a device; its threads start with the first model."""
         if device not in self._schedulers:
-            threads = self._threads if device == "cpu" else GPU_BATCHES
+            threads = self._opener.threads if device == "cpu" else GPU_BATCHES
             self._schedulers[device] = Scheduler(
                 threads, name=f"scheduler-{device}", one_client=lambda: self.one_client()
             )
         return self._schedulers[device]
 
     def _retire(self, version: Version) -> None:
-        """Has a version that was replaced closed once its last lease is returned."""
+        """Closes a replaced version once its last lease is released."""
         version.retired = True
         self._retired.add(version)
         if not version.leases:

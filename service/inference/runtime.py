@@ -1,97 +1,190 @@
-"""ONNX Runtime as the service uses it: how sessions are opened, on a CPU and on a GPU."""
+"""ONNX Runtime as the service uses it: graphs on a CPU and on a GPU."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from service.inference import cuda
-from service.inference.device import DeviceLost, DeviceUnavailable
+from service.inference.device import DeviceLost, DeviceUnavailable, cuda_name
 from service.inference.manifest import InvalidModel, without_folders
-from service.inference.shapes import Shape, Shapes
+from service.inference.shapes import Shape, Shapes, trim
 
 # No telemetry from inside somebody's network.
 ort.disable_telemetry_events()
 # Errors alone: with a device's number, the runtime warns at each session of a kind of plugin that is not used here.
 ort.set_default_logger_severity(3)
 
+# Runs with these options give memory of the arena that is free afterwards back to the system.
+_RELEASE_MEMORY = ort.RunOptions()
+_RELEASE_MEMORY.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+Array = npt.NDArray[Any]
+
 # Name, dtype as numpy has it, and dimensions: an int, or the name of an open one (None if it has none).
 Tensor = tuple[str, str, tuple[int | str | None, ...]]
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(float)": "float32"}
 
 
-def open_on_cpu(graph: bytes, name: str, threads: int) -> ort.InferenceSession:
-    """A session on the CPU.
+class CpuGraph:
+    """A graph in a session on the CPU, which takes any shape.
 
     Args:
         graph: an ONNX file's bytes; external data is refused.
         name: of the file, for messages.
         threads: of the session.
 
+    Attributes:
+        device: where it runs.
+        inputs: of the graph.
+        outputs: of the graph.
+        shapes: None, since any shape will do.
+
     Raises:
-        InvalidModel: it is no graph that ONNX Runtime can run.
+        InvalidModel: ONNX Runtime cannot run the graph.
     """
-    return _open(graph, name, _options(threads))
+
+    device = "cpu"
+    shapes = None
+
+    def __init__(self, graph: bytes, name: str, threads: int) -> None:
+        self._session = _open(graph, name, _options(threads))
+        self.inputs, self.outputs = _tensors(self._session)
+
+    def run(self, inputs: Mapping[str, Array], options: ort.RunOptions | None = None) -> list[Array]:
+        """The outputs, in the graph's order."""
+        outputs: list[Array] = self._session.run(None, dict(inputs), options)
+        return outputs
+
+    def replay(self, inputs: Mapping[str, Array], batch: int | None) -> Iterator[list[Array]]:
+        """The outputs for golden inputs, once; memory that is free afterwards returns to the system.
+
+        Args:
+            inputs: of any number of items.
+            batch: how many of them run at a time; None for all.
+        """
+        count = len(next(iter(inputs.values())))
+        step = batch or count
+        parts = []
+        for start in range(0, count, step):
+            part = {name: array[start : start + step] for name, array in inputs.items()}
+            parts.append(self.run(self._without_padding(part), _RELEASE_MEMORY))
+        yield [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _without_padding(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Drops the zeros at the end of open axes, as the service does; see `shapes`."""
+        if not any(open_axes(dimensions) for _, _, dimensions in self.outputs):
+            for name, _, dimensions in self.inputs:
+                for axis in open_axes(dimensions):
+                    inputs[name] = trim(inputs[name], axis)
+        return inputs
 
 
-def open_on_cuda(
-    graph: bytes, name: str, threads: int, inputs: Sequence[Tensor], index: int, shapes: Shapes | None, memory_mb: float
-) -> dict[Shape | None, ort.InferenceSession]:
-    """A session on a GPU for each shape, to which its dimensions are pinned; without shapes one for any.
+class CudaGraph:
+    """A graph on a GPU, in a session for each shape, to which its dimensions are pinned; without shapes in one for any.
 
     Args:
-        graph: an ONNX file's bytes.
+        graph: an ONNX file's bytes; external data is refused.
         name: of the file, for messages.
-        threads: for what runs on the CPU even so.
-        inputs: as `header` gives them.
+        threads: for the nodes that have no CUDA kernel.
         index: of the GPU.
-        shapes: all that are going to be run, the open axes of the outputs being the batch axis alone.
-        memory_mb: the most that each session's arena may take; 0 for no limit.
+        shapes: every shape that is going to be run; None for any.
+        memory_mb: the most MB that the arena of each session may take; 0 for no limit.
+
+    Attributes:
+        device: where it runs.
+        inputs: of the graph.
+        outputs: of the graph.
+        shapes: as above.
 
     Raises:
-        DeviceUnavailable: the CUDA provider cannot be loaded, or cannot take the graph.
+        DeviceUnavailable: the GPU or its libraries are missing, or the CUDA provider cannot take the graph.
         InvalidModel: it cannot be opened for another reason, memory say.
     """
-    sessions: dict[Shape | None, ort.InferenceSession] = {}
-    for shape in shapes or (None,):
-        options = _options(threads)
-        for _, _, dimensions in inputs:
-            for axis, size in enumerate(dimensions):
-                if shape and isinstance(size, str):
-                    options.add_free_dimension_override_by_name(size, shape.length if axis else shape.batch)
-        session = _open(graph, name, options, cuda.provider(index, memory_mb))
-        if session.get_providers()[0] != cuda.PROVIDER:
-            # Where the provider's library cannot be loaded, the runtime says so in its log alone.
-            raise DeviceUnavailable(f"the CUDA provider cannot run {name}: see the runtime's own message above")
-        sessions[shape] = session
-    return sessions
 
+    def __init__(
+        self, graph: bytes, name: str, threads: int, index: int, shapes: Shapes | None, memory_mb: float
+    ) -> None:
+        if problem := cuda.cuda_problem(index):
+            raise DeviceUnavailable(problem)
+        self.device = cuda_name(index)
+        self.shapes = shapes
+        # As the file states them: a session has its dimensions pinned.
+        options = _options(1)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.inputs, self.outputs = _tensors(_open(graph, name, options))
+        if shapes and any(open_axes(dimensions) for _, _, dimensions in self.outputs):
+            raise InvalidModel(
+                f"{name}: the length of its outputs depends on that of its inputs, which are padded on a GPU: "
+                "serve it with QUARTET_DEVICE=cpu"
+            )
+        self._open_axes = {name: open_axes(dimensions) for name, _, dimensions in self.inputs}
+        self._sessions: dict[Shape | None, ort.InferenceSession] = {}
+        for shape in shapes or (None,):
+            options = _options(threads)
+            for _, _, dimensions in self.inputs:
+                for axis, size in enumerate(dimensions):
+                    if shape and isinstance(size, str):
+                        options.add_free_dimension_override_by_name(size, shape.length if axis else shape.batch)
+            session = _open(graph, name, options, cuda.provider(index, memory_mb))
+            if session.get_providers()[0] != cuda.PROVIDER:
+                # Where the provider's library cannot be loaded, the runtime says so in its log alone.
+                raise DeviceUnavailable(f"the CUDA provider cannot run {name}: see the runtime's own message above")
+            self._sessions[shape] = session
 
-def header(graph: bytes, name: str) -> tuple[list[Tensor], list[Tensor]]:
-    """The inputs and outputs of a graph as its file states them, whatever a session pins.
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The outputs, in the graph's order.
 
-    Raises:
-        InvalidModel: it is no graph that ONNX Runtime can run.
-    """
-    options = _options(1)
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return tensors(_open(graph, name, options))
+        Raises:
+            DeviceLost: the GPU is of no more use to this process.
+        """
+        return self._run(inputs, self.shapes)
 
+    def replay(self, inputs: Mapping[str, Array], batch: int | None) -> Iterator[list[Array]]:  # noqa: ARG002
+        """The outputs for golden inputs, from every shape that is long enough.
 
-def tensors(session: ort.InferenceSession) -> tuple[list[Tensor], list[Tensor]]:
-    """The inputs and outputs of a session."""
-    inputs, outputs = (
-        [(value.name, _DTYPES.get(value.type, value.type), tuple(value.shape)) for value in values]
-        for values in (session.get_inputs(), session.get_outputs())
-    )
-    return inputs, outputs
+        Args:
+            inputs: of any number of items.
+            batch: unused, since the shapes have batch sizes of their own.
+        """
+        if self.shapes is None:
+            yield self._run(inputs, None)
+            return
+        lengths = [array.shape[axis] for name, array in inputs.items() for axis in self._open_axes[name]]
+        for shape in self.shapes:
+            if not lengths or shape.length >= min(max(lengths), self.shapes.lengths[-1]):
+                yield self._run(inputs, Shapes((shape.batch,), (shape.length,) if lengths else ()))
+
+    def _run(self, inputs: Mapping[str, Array], shapes: Shapes | None) -> list[Array]:
+        try:
+            if shapes is None:
+                return self._run_shape(None, inputs)
+            return shapes.run(self._run_shape, inputs, self._open_axes)
+        except Exception as error:
+            if reason := cuda.fatal(error):
+                raise DeviceLost(f"{self.device} is unusable after {reason}") from error
+            raise
+
+    def _run_shape(self, shape: Shape | None, inputs: Mapping[str, Array]) -> list[Array]:
+        outputs: list[Array] = self._sessions[shape].run(None, dict(inputs))
+        return outputs
 
 
 def open_axes(dimensions: Sequence[int | str | None]) -> tuple[int, ...]:
     """The axes whose size is open, the batch axis aside."""
     return tuple(axis for axis, size in enumerate(dimensions) if axis and not isinstance(size, int))
+
+
+def _tensors(session: ort.InferenceSession) -> tuple[list[Tensor], list[Tensor]]:
+    inputs, outputs = (
+        [(value.name, _DTYPES.get(value.type, value.type), tuple(value.shape)) for value in values]
+        for values in (session.get_inputs(), session.get_outputs())
+    )
+    return inputs, outputs
 
 
 def _open(graph: bytes, name: str, options: ort.SessionOptions, *providers: Any) -> ort.InferenceSession:

@@ -112,3 +112,9 @@ def _pad(array: Array, shape: Shape, open_axes: tuple[int, ...]) -> Array:
     # Not zeros: an item that the model may never have seen the like of.
     padded[len(array) :] = padded[len(array) - 1]
     return padded
+
+
+def trim(array: Array, axis: int) -> Array:
+    """An array without the zeros that all its items have at the end of an axis; a length of one is left."""
+    used = np.flatnonzero(array.any(tuple(other for other in range(array.ndim) if other != axis)))
+    return array[(slice(None),) * axis + (slice(used[-1] + 1 if len(used) else 1),)]

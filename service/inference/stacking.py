@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from service.inference.cards import ManifestBase
+from service.inference.runtime import Array
 from service.inference.scheduler import Run
-from service.inference.session import Array, Session
+from service.inference.session import Session
 
 
 def runner(session: Session, manifest: ManifestBase) -> Run:

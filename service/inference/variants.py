@@ -1,4 +1,4 @@
-"""Which graph of a version may answer: the reference, or one of its variants; and which of them was asked for."""
+"""The graphs of a version that may answer: the reference and its variants."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from service.inference.manifest import MODEL
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which variant shall answer: a name, `reference`, or `auto`, the fastest that is good on this machine.
+    """Which graph shall answer: a variant's name, `reference`, or `auto`, the fastest that is good on this machine.
 
     Attributes:
         default: for every model that has no entry of its own.
@@ -22,10 +22,10 @@ class Selection:
 
     @classmethod
     def parse(cls, text: str) -> "Selection":
-        """Reads a list such as `auto,classifier=int8,detector=reference`.
+        """Parses a list such as `auto,classifier=int8,detector=reference`.
 
         Raises:
-            ValueError: it is no such list.
+            ValueError: the text is no such list.
         """
         chosen: dict[str, str] = {}
         for part in text.split(","):
@@ -38,7 +38,7 @@ class Selection:
         return cls(chosen.pop("", AUTO), chosen)
 
     def of(self, model: str) -> str:
-        """What was asked for of a model."""
+        """The choice for a model."""
         return self.by_model.get(model, self.default)
 
 
@@ -49,18 +49,16 @@ class Graph:
     Attributes:
         name: `reference`, or of the variant.
         file: in the version's folder.
-        manifest: what holds for its answers.
-        gain: how many times as fast as the reference it was where it was made, at its best batch size.
+        manifest: the manifest, with the values that hold for its answers.
     """
 
     name: str
     file: str
     manifest: ManifestBase
-    gain: float = 1.0
 
     @property
     def files(self) -> tuple[str, str]:
-        """What is read of it."""
+        """The files that are read to open it."""
         return self.file, self.manifest.golden.file
 
 
@@ -70,11 +68,10 @@ def graphs(manifest: ManifestBase, wanted: str, device: Literal["cpu", "cuda"]) 
     Args:
         manifest: of the version.
         wanted: `auto`, `reference`, or the name of a variant.
-        device: that serves.
+        device: the device that serves.
 
     Returns:
-        The graphs, the reference last: it answers where no other is good. And a reason for each other variant, by its
-        name.
+        The graphs, the reference last, and by name the reason why each other variant may not answer.
     """
     reference = Graph(REFERENCE, MODEL, manifest)
     found, others = [], {}
@@ -84,8 +81,7 @@ def graphs(manifest: ManifestBase, wanted: str, device: Literal["cpu", "cuda"]) 
         elif card.device != device:
             others[card.name] = f"it is meant for {card.device}"
         else:
-            gains = [speed.items_per_second / speed.reference for speed in card.speed if speed.device == device]
-            found.append(Graph(card.name, card.file, manifest.as_variant(card), max(gains, default=1.0)))
+            found.append(Graph(card.name, card.file, manifest.as_variant(card)))
     if wanted not in (AUTO, REFERENCE) and wanted not in {card.name for card in manifest.variants}:
         others[wanted] = "this version has no such variant"
     return [*found, reference], others

@@ -9,18 +9,16 @@ LATEST = "latest"
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The policy of the service: the newest good versions are loaded, and the newest of them answers.
-
-    Another policy has the same two methods; the repository knows nothing else of versions.
+    """The newest good versions are loaded, and the newest of them answers.
 
     Attributes:
-        count: how many versions of a name are loaded.
+        count: how many versions of a model are loaded.
     """
 
     count: int = 1
 
     def candidates(self, found: Sequence[str]) -> list[str]:
-        """The versions on disk in the order in which they are tried, until `count` are good."""
+        """The versions on disk in the order in which they are tried until `count` are good."""
         return sorted(found, key=int, reverse=True)
 
     def resolve(self, loaded: Collection[str], wanted: str | None) -> str | None:
@@ -28,10 +26,10 @@ class Newest:
 
         Args:
             loaded: the versions that are loaded, at least one.
-            wanted: a version, the alias `latest`, or None where the caller does not mind.
+            wanted: a version, the alias `latest`, or None for the default.
 
         Returns:
-            One of `loaded`; None where the one that is wanted is not among them.
+            One of `loaded`; None if the version that is wanted is not among them.
         """
         if wanted is None or wanted == LATEST:
             return max(loaded, key=int)
@@ -40,7 +38,7 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class Exactly(Newest):
-    """A policy for those who want one version and no other.
+    """One version is loaded and no other.
 
     Attributes:
         version: its number.
@@ -49,7 +47,7 @@ class Exactly(Newest):
     version: str = LATEST
 
     def candidates(self, found: Sequence[str]) -> list[str]:
-        """See `Newest.candidates`."""
+        """The version, if it is on disk."""
         return [self.version] if self.version in found else []
 
 
@@ -57,3 +55,12 @@ def versions_in(folder: Path) -> list[str]:
     """The version numbers below a model's folder, the highest first."""
     found = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
     return sorted(found, key=int, reverse=True)
+
+
+def newest_versions(models: Path) -> list[Path]:
+    """The folder of each model's highest version; empty if `models` cannot be read."""
+    try:
+        versions = {folder: versions_in(folder) for folder in models.iterdir() if folder.is_dir()}
+    except OSError:
+        return []
+    return [folder / found[0] for folder, found in versions.items() if found]

@@ -25,7 +25,7 @@ async def test_a_check_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch, c
 
     checking = server.Server.__new__(server.Server)
     checking._application = SimpleNamespace(metrics=Metrics())  # type: ignore[assignment]
-    checking.server_state, checking._tick, checking._trim = ServerState(), tick, lambda busy: None
+    checking.server_state, checking._tick = ServerState(), tick
     checking._check(time.monotonic())
     await asyncio.wait_for(repeated.wait(), 10)
     monkeypatch.setattr(checking, "_check", lambda due: None)

@@ -16,6 +16,7 @@ from service.errors import Draining, UnknownModel, WrongTask
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceUnavailable
 from service.inference.loading import Kind
+from service.inference.opener import Opener
 from service.inference.repository import NothingToServe, Repository
 from service.inference.versions import Newest, versions_in
 from service.tasks.registry import BUILT_IN
@@ -30,9 +31,11 @@ MakeRepository = Callable[..., Repository]
 async def repository_of() -> AsyncIterator[MakeRepository]:
     made: list[Repository] = []
 
-    def make(folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, **changes: object) -> Repository:
-        options = {"device": "cpu", "threads": 1, "max_batch": 64, "max_queue": 100, "max_wait": 60.0, **changes}
-        made.append(Repository(folder, kinds, **options))
+    def make(
+        folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, policy: Newest | None = None, **opens: object
+    ) -> Repository:
+        opener = Opener(kinds, **{"device": "cpu", "threads": 1, "max_batch": 64} | opens)
+        made.append(Repository(folder, opener, max_queue=100, max_wait=60.0, policy=policy))
         return made[-1]
 
     yield make
@@ -308,14 +311,14 @@ async def test_one_version_that_breaks_the_loading_does_not_keep_the_others_from
     write_model(tmp_path, "good")
     write_model(tmp_path, "odd")
     repository = repository_of(tmp_path)
-    opened = repository._open
+    opened = repository._opener._open
 
     def breaks(folder: Path, name: str, **options: object) -> object:
         if name == "odd":
             raise ZeroDivisionError("nobody thought of this")
         return opened(folder, name, **options)
 
-    monkeypatch.setattr(repository, "_open", breaks)
+    monkeypatch.setattr(repository._opener, "_open", breaks)
     await repository.load_all()
     assert list(repository.models) == ["good"]
     assert "nobody thought of this" in repository.refused["odd/1"]
@@ -387,7 +390,7 @@ async def test_a_device_that_fails_leaves_no_half_loaded_version_open(
     write_model(tmp_path, version="1")
     write_model(tmp_path, version="2")
     repository = repository_of(tmp_path, policy=Newest(count=2))
-    opened, made = repository._open, []
+    opened, made = repository._opener._open, []
 
     def fails_later(folder: Path, *arguments: object, **options: object) -> object:
         if folder.name == "1":
@@ -395,7 +398,7 @@ async def test_a_device_that_fails_leaves_no_half_loaded_version_open(
         return opened(folder, *arguments, **options)
 
     serve = repository._serve
-    monkeypatch.setattr(repository, "_open", fails_later)
+    monkeypatch.setattr(repository._opener, "_open", fails_later)
     monkeypatch.setattr(repository, "_serve", lambda *arguments: made.append(serve(*arguments)) or made[-1])
     with pytest.raises(DeviceUnavailable):
         await repository.load_all()

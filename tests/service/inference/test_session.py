@@ -202,7 +202,7 @@ def test_the_runtime_keeps_the_bytes_of_a_graph_where_the_session_lets_go_of_the
     graph = (write_model(tmp_path) / "model.onnx").read_bytes()
     kept = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert kept._model_bytes == graph
-    assert session_of(tmp_path / "classifier" / "1")._sessions[None]._model_bytes is None
+    assert session_of(tmp_path / "classifier" / "1")._graph._session._model_bytes is None
 
 
 def test_a_graph_that_reads_further_files_is_refused(tmp_path: Path):

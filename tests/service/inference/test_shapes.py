@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.inference.shapes import Shape, Shapes
+from service.inference.shapes import Shape, Shapes, trim
 from service.tasks.registry import read_manifest
 from tests.server import ROOT
 
@@ -78,3 +78,10 @@ def test_shapes_are_few_and_hold_everything(batch: int, longest: int):
 
 
 TOPICS = read_manifest(ROOT / "models" / "topics" / "1")
+
+
+def test_trim():
+    ids = np.array([[1, 0, 2, 0, 0], [3, 0, 0, 0, 0]])
+    assert trim(ids, 1).tolist() == [[1, 0, 2], [3, 0, 0]]
+    assert trim(ids[:1] * 0, 1).tolist() == [[0]]
+    assert trim(ids[:, :, None], 1).shape == (2, 3, 1)

@@ -29,29 +29,28 @@ FAST, SLOW = Performance(16, 0.001, 0.0001), Performance(16, 0.1, 0.01)
 
 
 def open_tiny(
-    folder: Path, wanted: str = "auto", speeds: Mapping[str, Performance] | None = None, **changes: object
+    folder: Path, wanted: str = "auto", speeds: Mapping[str, Performance] | None = None, threads: int = 1
 ) -> Opened:
     """Opens a version; `speeds` replaces the measured performance of each graph, by its file."""
 
-    def stated(_: ManifestBase, session: Session, *__: object, **___: object) -> tuple[Performance, float]:
-        return speeds[Path(session._file).name], 0.0
+    def stated(_: ManifestBase, session: Session, *__: object) -> Performance:
+        return speeds[Path(session._file).name]
 
     with pytest.MonkeyPatch.context() as patch:
         if speeds:
             patch.setattr(loading, "measure", stated)
-        return _open_tiny(folder, wanted, changes)
+        return _open_tiny(folder, wanted, threads)
 
 
-def _open_tiny(folder: Path, wanted: str, changes: Mapping[str, object]) -> Opened:
+def _open_tiny(folder: Path, wanted: str, threads: int) -> Opened:
     return open_version(
         folder,
         "classifier",
         BUILT_IN.kinds,
         device="cpu",
-        threads=1,
+        threads=threads,
         max_batch=64,
         wanted=wanted,
-        **changes,
     )
 
 
@@ -133,32 +132,6 @@ def test_the_reference_where_no_variant_is_faster(tmp_path: Path):
         opened = open_tiny(folder, speeds={"int8.onnx": int8, "model.onnx": reference})
         assert opened.variant == expected
         assert list(opened.others) == [name for name in ("int8",) if name != expected]
-
-
-@pytest.mark.parametrize(
-    ("predecessor", "gain", "expected"),
-    [(None, 3, "int8"), (None, 1.05, "reference"), (None, None, "reference"), ("int8", None, "int8"),
-     ("reference", 3, "reference"), ("float16", 3, "reference")],
-)  # fmt: skip
-def test_a_reload_goes_by_the_manifest_or_by_what_answers_already(
-    tmp_path: Path, predecessor: str | None, gain: float | None, expected: str, monkeypatch: pytest.MonkeyPatch
-):
-    folder = write_model(tmp_path)
-    speed = {"device": "cpu", "machine": "another", "threads": 2, "batch": 8, "reference": 100}
-    write_variant(folder, int8_graph(), speed=[] if gain is None else [{**speed, "items_per_second": 100 * gain}])
-    runs: list[tuple[str, int]] = []
-    warm_up = Session.warm_up
-
-    def counted(session: Session, manifest: ManifestBase, batch: int) -> float:
-        runs.append((session._file, batch))
-        return warm_up(session, manifest, batch)
-
-    monkeypatch.setattr(Session, "warm_up", counted)
-    opened = open_tiny(folder, quiet=False, predecessor=predecessor)
-    assert opened.variant == expected
-    # One graph is opened, and nothing is run but what makes it warm.
-    file = "model.onnx" if expected == "reference" else "int8.onnx"
-    assert runs == [(file, 1), (file, 1), (file, opened.performance.max_batch)]
 
 
 @pytest.mark.parametrize("wanted", ["auto", "int8"])
@@ -308,3 +281,26 @@ def with_external_data(model: Path, weights: Path) -> bytes:
         tensor.external_data.add(key=key, value=value)
     graph.graph.node.add(op_type="Identity", input=["unused"], output=["copied"])
     return graph.SerializeToString()
+
+
+@pytest.mark.parametrize(("seconds", "sessions"), [(0.0, 2), (60.0, 1)])
+def test_a_short_lone_item_gets_no_session_with_all_cores(
+    tmp_path: Path, seconds: float, sessions: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loading, "_ALL_CORES_SECONDS", seconds)
+    opened = open_tiny(write_model(tmp_path), threads=2)
+    assert len({opened.session, opened.single}) == sessions
+    assert opened.single is not None
+    assert opened.single.threads == 1
+
+
+def test_one_thread_needs_one_session(tmp_path: Path):
+    assert open_tiny(write_model(tmp_path)).single is None
+
+
+def test_another_variant_than_the_one_asked_for_does_not_answer_however_fast(tmp_path: Path):
+    folder = write_model(tmp_path)
+    write_variant(folder, int8_graph())
+    speeds = {"int8.onnx": SLOW, "model.onnx": FAST}
+    assert open_tiny(folder, "int8", speeds).variant == "int8"
+    assert open_tiny(folder, "auto", speeds).variant == "reference"

@@ -31,7 +31,7 @@ async def test_concurrent_callers_share_the_work(threads: Threads):
         return "made"
 
     values, version = VersionCache(make), Version()
-    asking = [asyncio.ensure_future(values.get(version, workers)) for _ in range(20)]  # type: ignore[arg-type]
+    asking = [asyncio.ensure_future(values.get(version, threads)) for _ in range(20)]  # type: ignore[arg-type]
     await asyncio.sleep(0)
     asking.pop().cancel()
     gate.set()

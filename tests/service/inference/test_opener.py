@@ -1,0 +1,77 @@
+"""The opener: versions are opened beside each other, before they are asked for, and once."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from service.inference.manifest import InvalidModel
+from service.inference.opener import Opener
+from service.inference.versions import newest_versions
+from service.tasks.registry import BUILT_IN
+from tests.tiny import write_model, wrong_golden
+
+
+def opener_of(threads: int = 1) -> Opener:
+    return Opener(BUILT_IN.kinds, device="cpu", threads=threads, max_batch=64)
+
+
+def test_what_has_begun_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = write_model(tmp_path)
+    opener = opener_of()
+    opened: list[Path] = []
+    open_version = opener._open
+    monkeypatch.setattr(
+        opener,
+        "_open",
+        lambda folder, *names, **options: opened.append(folder) or open_version(folder, *names, **options),
+    )
+    opener.begin([folder])
+    opener.begin([folder])
+    assert opener.open(folder).result(30).manifest.name == "classifier"
+    assert opened == [folder]
+    # It was taken, so the next one is new.
+    opener.open(folder).result(30)
+    assert opened == [folder] * 2
+    opener.begin([folder])
+    opener.forget()
+    opener.open(folder).result(30)
+    assert opened == [folder] * 4
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_as_many_at_a_time_as_there_are_threads(tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch):
+    opener = opener_of(threads)
+    running, most, gate, lock = 0, 0, threading.Event(), threading.Lock()
+
+    def open_version(*_: object, **__: object) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        if running == threads:
+            gate.set()
+        assert gate.wait(30)
+        with lock:
+            running -= 1
+
+    monkeypatch.setattr(opener, "_open", open_version)
+    folders = [tmp_path / name / "1" for name in "abcd"]
+    opener.begin(folders)
+    for folder in folders:
+        opener.open(folder).result(30)
+    assert most == threads
+
+
+def test_an_error_is_given_to_the_caller(tmp_path: Path):
+    folder = write_model(tmp_path, change=wrong_golden)
+    with pytest.raises(InvalidModel, match="differs"):
+        opener_of().open(folder).result(30)
+
+
+def test_the_newest_versions(tmp_path: Path):
+    for name in ("a/1", "a/10", "a/draft", "b/2", "c"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "README.md").touch()
+    assert sorted(newest_versions(tmp_path)) == [tmp_path / "a" / "10", tmp_path / "b" / "2"]
+    assert newest_versions(tmp_path / "nowhere") == []
