@@ -8,19 +8,24 @@ from service.inference.versions import versions_in
 
 
 def parse(module: str, description: str | None, rounds: int) -> Namespace:
-    """Parses the options of a comparison.
+    """Parses the options of a comparison that has none of its own; arguments as for `parser`."""
+    return parser(module, description, rounds).parse_args()
+
+
+def parser(module: str, description: str | None, rounds: int) -> ArgumentParser:
+    """A parser with the options that all comparisons have.
 
     Args:
         module: the comparison's module, for the usage message.
         description: for the help.
         rounds: the default of `--rounds`.
     """
-    parser = ArgumentParser(prog=f"python -m {module}", description=description)
-    parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
-    add_json_option(parser)
-    return parser.parse_args()
+    shared = ArgumentParser(prog=f"python -m {module}", description=description)
+    shared.add_argument("--models", type=Path, default=Path("models"))
+    shared.add_argument("--rounds", type=int, default=rounds)
+    shared.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
+    add_json_option(shared)
+    return shared
 
 
 def newest(models: Path, name: str) -> Path:

@@ -28,6 +28,7 @@ FOLDER = ROOT / "benchmarks" / "results"
 # What each benchmark is run with for the documents.
 COMMANDS: dict[str, list[str]] = {
     "serving": [],
+    "peers": [],
     "detection": [],
     "routes": [],
     "torture": [],

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,18 @@ class Running:
 
 
 @contextmanager
-def service(models: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """This project's service with the models of a folder, and further settings by name."""
+def service(models: Path, settings: Mapping[str, str] | None = None, checkout: Path | None = None) -> Iterator[Running]:
+    """This project's service with the models of a folder.
+
+    Args:
+        models: the folder.
+        settings: further settings, by name.
+        checkout: the root of another checkout, whose code is run instead of this one's.
+    """
     port = free_port()
-    environment = {"QUARTET_PORT": str(port), "QUARTET_MODELS": str(models), "QUARTET_DEVICE": "cpu"}
+    environment = {"QUARTET_PORT": str(port), "QUARTET_MODELS": str(models.absolute()), "QUARTET_DEVICE": "cpu"}
     environment |= {f"QUARTET_{name.upper()}": value for name, value in (settings or {}).items()}
-    with _run([sys.executable, "-m", "service"], environment, port, "/healthz/ready") as running:
+    with run([sys.executable, "-m", "service"], environment, port, "/healthz/ready", checkout) as running:
         yield running
 
 
@@ -48,16 +54,30 @@ def handwritten(folder: Path, file: str) -> Iterator[Running]:
     """The hand-written app with a graph of one version."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.handwritten", str(folder), str(port), file]
-    with _run(command, {}, port, "/docs") as running:
+    with run(command, {}, port, "/docs") as running:
         yield running
 
 
 @contextmanager
-def _run(command: list[str], environment: Mapping[str, str], port: int, path: str) -> Iterator[Running]:
+def run(
+    command: list[str], environment: Mapping[str, str], port: int, path: str, folder: Path | None = None
+) -> Iterator[Running]:
+    """A server that is ready, which is stopped together with the processes that it started.
+
+    Args:
+        command: that starts it.
+        environment: variables added to those of this process.
+        port: where it listens.
+        path: answers with success once the server is ready.
+        folder: the working directory.
+
+    Raises:
+        RuntimeError: the process ended, or the server was not ready within a minute.
+    """
     started = time.perf_counter()
     # The log is written, as in production, but discarded.
     with Path(os.devnull).open("w") as log:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, stdout=log)
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, stdout=log, cwd=folder)
     try:
         while True:
             try:
@@ -69,12 +89,20 @@ def _run(command: list[str], environment: Mapping[str, str], port: int, path: st
                 time.sleep(0.01)
         yield Running(psutil.Process(process.pid), port, time.perf_counter() - started)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
+        with suppress(psutil.NoSuchProcess):
+            _stop(psutil.Process(process.pid))
+        process.wait()
+
+
+def _stop(server: psutil.Process) -> None:
+    processes = [server, *server.children(recursive=True)]
+    server.terminate()
+    psutil.wait_procs([server], timeout=60)
+    # A server may leave workers behind, which would disturb the next measurement.
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-            process.wait()
+    psutil.wait_procs(processes, timeout=10)
 
 
 def free_port() -> int:
