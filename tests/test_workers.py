@@ -58,7 +58,8 @@ def test_a_life_of_two_workers(tmp_path: Path):
     assert "2 workers of 1 threads" in server.lines[-1]
     assert httpx.get(f"{url}/healthz/ready", trust_env=False).status_code == 200
     assert len(answers(url, 40)) == 2
-    # Whichever answers knows of all.
+    # Each worker counts with a short delay, and answers for all of them.
+    wait_for(lambda: metric(url, "quartet_requests_total", route="/v1/predict", status="200") == 40)
     for _ in range(6):
         assert metric(url, "quartet_requests_total", route="/v1/predict", status="200") == 40
         assert metric(url, "quartet_batch_size_sum", model="classifier") == 40

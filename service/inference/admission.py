@@ -163,11 +163,10 @@ class Admission:
             call.check()
         due = self._refused.get(call.owner)
         share = _SHARE if due is None else _SHARE_IN_TIME if due <= now else _SHARE_TOO_EARLY
-        most, longest = share * self._max_queue, share * left
-        if wanted + held > most:
-            why = f"{held} items wait already, and at most {most:.0f} may"
-        elif wait > longest:
-            why = f"The wait would be about {wait:.1f} s, and this request may wait for {longest:.1f} s"
+        if wanted + held > self._max_queue or held > share * self._max_queue:
+            why = f"{held} items wait already, and at most {self._max_queue} may"
+        elif wait > share * left:
+            why = f"The wait would be about {wait:.1f} s, and this request may wait for {share * left:.1f} s"
         else:
             self._refused.pop(call.owner, None)
             return

@@ -35,14 +35,21 @@ def admit(batcher: Batcher, count: int, owner: Hashable = None, **options: objec
 async def test_an_owner_may_hold_as_many_items_as_are_left():
     async with batcher_with(max_queue=30, max_wait=1000.0) as batcher:
         room = admit(batcher, 11, "a")
-        with pytest.raises(Overloaded, match="11 items wait already, and at most 21 may"):
-            admit(batcher, 1, "a")
+        with pytest.raises(Overloaded, match="11 items wait already, and at most 30 may"):
+            admit(batcher, 9, "a")
         admit(batcher, 4, "b")
         with pytest.raises(Overloaded):
-            admit(batcher, 7, "c")
+            admit(batcher, 16, "c")
         admit(batcher, 2, "d")
         room.release()
         admit(batcher, 5, "e")
+
+
+async def test_the_largest_call_fits_into_an_empty_queue():
+    async with batcher_with(max_batch=8, max_queue=16) as batcher:
+        admit(batcher, 10_000)
+        with pytest.raises(Overloaded):
+            admit(batcher, 1)
 
 
 async def test_room_returns_to_zero():
@@ -129,7 +136,7 @@ async def test_other_models_count():
 
 async def test_a_body_that_takes_its_time_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_READING_SECONDS", 0.01)
-    async with batcher_with(max_batch=1, max_queue=3) as batcher:
+    async with batcher_with(max_batch=1, max_queue=2) as batcher:
         room = batcher.admission
         slow, quick, other = (CallScope(owner=owner) for owner in ("slow", "quick", "other"))
         room.expect(slow, at_once=False)

@@ -83,8 +83,8 @@ async def test_cancelled_or_expired_items_are_not_run(inline: Parts):
 async def test_a_full_queue_refuses(inline: Parts):
     batcher, _, _ = inline
     submission, other = enqueue(batcher, list(range(10))), enqueue(batcher, list(range(9)))
-    with pytest.raises(Overloaded, match="at most 21 may"):
-        enqueue(batcher, [1, 2, 3])
+    with pytest.raises(Overloaded, match="at most 30 may"):
+        enqueue(batcher, list(range(13)))
     assert await other.future == [item * 10 for item in range(9)]
     assert await submission.future == [item * 10 for item in range(10)]
 

@@ -26,7 +26,7 @@ async def model() -> AsyncIterator[Gated]:
 @pytest.fixture
 async def version(model: Gated) -> AsyncIterator[Any]:
     scheduler = Scheduler(1)
-    batcher = Batcher(model, max_batch=4, max_queue=32, observers=Recorder(), scheduler=scheduler)
+    batcher = Batcher(model, max_batch=4, max_queue=24, observers=Recorder(), scheduler=scheduler)
     yield SimpleNamespace(batcher=batcher)
     model.release(10_000)
     async with asyncio.timeout(PATIENCE):
