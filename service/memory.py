@@ -24,5 +24,7 @@ def settle() -> None:
     gc.collect()
     # What is loaded stays: the collector need not walk it between requests.
     gc.freeze()
+    # A generation of the default size is filled by every tenth request or so.
+    gc.set_threshold(10_000)
     if _GLIBC:
         _GLIBC.malloc_trim(0)

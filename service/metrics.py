@@ -12,8 +12,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.inference.observers import BatchRan, DropReason, ItemsDropped
-from service.inference.scope import CallScope
+from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped
 from service.stack.context import RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -91,15 +90,13 @@ class Metrics:
         requests: Counts[tuple[str, str, int]] = Counts()
         for event in events:
             if type(event) is RequestEnded:
-                method = event.scope["method"]
-                route = event.route
-                requests[route, method if method in _METHODS else "other", event.status] += 1
-                self._latency_of(route).observe(event.seconds)
+                requests[event.route, event.method if event.method in _METHODS else "other", event.status] += 1
+                self._latency_of(event.route).observe(event.seconds)
                 if "problem" in event.facts:
-                    self.refused.labels(route, event.facts["problem"]).inc()
-            elif type(event) is CallScope:
+                    self.refused.labels(event.route, event.facts["problem"]).inc()
+            elif type(event) is CallEnded:
                 if event.decode_times:
-                    decode = self._decode_of(*event.leases[0].version.batcher.label)
+                    decode = self._decode_of(*event.labels[0])
                     for seconds in event.decode_times:
                         decode.observe(seconds)
             elif type(event) is BatchRan:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,7 +17,36 @@ _CAPACITY = 8192
 DropReason = Literal["abandoned", "expired"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class CallEnded:
+    """A call that leased a model has ended.
+
+    Attributes:
+        labels: name and version of each model, the first one first.
+        owner: of the call.
+        trace: the `traceparent` of the caller (W3C Trace Context), empty without one.
+        started: monotonic time.
+        decode_times: seconds that each input took to become an item.
+        queue_seconds: longest wait of an item for its batch.
+        inference_seconds: longest run of a batch with one of the items.
+        error: why it failed.
+        inputs: items that went through a model, if an observer asks for tensors.
+        outputs: their results.
+    """
+
+    labels: tuple[tuple[str, str], ...]
+    owner: Hashable
+    trace: bytes
+    started: float
+    decode_times: Sequence[float]
+    queue_seconds: float
+    inference_seconds: float
+    error: BaseException | None
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+
+
+@dataclass(slots=True)
 class BatchRan:
     """A batch has run.
 
@@ -32,7 +61,7 @@ class BatchRan:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ItemsDropped:
     """Items left a queue without being run.
 
@@ -57,9 +86,7 @@ class Observer(Protocol):
     tensors: bool
 
     def observe(self, events: Sequence[Any]) -> None:
-        """Events in order: `CallScope` for a call that has ended, `BatchRan`, `ItemsDropped`, and what the HTTP layer
-        publishes for each request.
-        """
+        """Receives events in order: `CallEnded`, `BatchRan`, `ItemsDropped`, and `RequestEnded` of the HTTP layer."""
 
 
 class Observers:

@@ -80,7 +80,8 @@ class FairQueue:
     """Pending items by owner.
 
     Args:
-        lock: guards the queue; items are added on the event loop and taken on threads.
+        lock: guards the items, which are added on the event loop and taken on threads. What owners hold changes on the
+            event loop alone.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -94,19 +95,17 @@ class FairQueue:
 
     def hold(self, call: "CallScope", count: int) -> Backlog:
         """The backlog of a call's owner, which holds `count` items more."""
-        with self._lock:
-            backlog = self._backlogs.get(call.owner)
-            if backlog is None:
-                backlog = self._backlogs[call.owner] = Backlog(call.owner, call.weight)
-            backlog.held += count
+        backlog = self._backlogs.get(call.owner)
+        if backlog is None:
+            backlog = self._backlogs[call.owner] = Backlog(call.owner, call.weight)
+        backlog.held += count
         return backlog
 
     def release(self, backlog: Backlog, count: int) -> None:
         """Reduces what an owner holds."""
-        with self._lock:
-            backlog.held -= count
-            if not backlog.held:
-                del self._backlogs[backlog.owner]
+        backlog.held -= count
+        if not backlog.held:
+            del self._backlogs[backlog.owner]
 
     @property
     def owners(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from service.errors import Abandoned, DeadlineExceeded
 from service.inference import pipeline
-from service.inference.observers import Observers
+from service.inference.observers import CallEnded, Observers
 from service.inference.queue import BACKGROUND
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class CallScope:
             without an owner share one turn.
         weight: size of the owner's turn in relation to others.
         timeout: seconds without progress.
-        trace: the `traceparent` of the caller (W3C Trace Context), for observers.
-        observers: receive the call once it has ended.
+        trace: the `traceparent` of the caller (W3C Trace Context), for observers; empty without one.
+        observers: are told when the call has ended.
         on_slow: called once, on the event loop, if the call takes longer than about 0.1 s. The HTTP layer starts to
             watch for a disconnect then, which would cost a fast call more than it gains.
 
@@ -82,7 +82,7 @@ class CallScope:
         owner: Hashable = None,
         weight: float = 1.0,
         timeout: float = math.inf,
-        trace: str | None = None,
+        trace: bytes = b"",
         observers: Observers | None = None,
         on_slow: Callable[[], None] | None = None,
     ) -> None:
@@ -100,8 +100,8 @@ class CallScope:
         self.reservations: list[Reservation] = []
         self.decode_times: list[float] = []
         self.queue_seconds = self.inference_seconds = 0.0
-        self.inputs: list[Any] | None = None
-        self.outputs: list[Any] | None = None
+        self.inputs: Sequence[Any] = ()
+        self.outputs: Sequence[Any] = ()
         self.error: BaseException | None = None
 
     async def __aenter__(self) -> Self:
@@ -120,9 +120,15 @@ class CallScope:
             reservation.release()
         for lease in self.leases:
             lease.release()
-        if self._observers is not None:
+        if self._observers is not None and self.leases:
+            labels = tuple(lease.version.batcher.label for lease in self.leases)
             observers, self._observers = self._observers, None
-            observers.publish(self)
+            observers.publish(
+                CallEnded(
+                    labels, self.owner, self.trace, self.started, self.decode_times, self.queue_seconds,
+                    self.inference_seconds, self.error, self.inputs, self.outputs,
+                )
+            )  # fmt: skip
 
     def lease(self, model: str) -> "Version":
         """The version that serves a model, which stays loaded until the scope is left.
@@ -198,5 +204,5 @@ class CallScope:
     def record(self, items: Sequence[Any], results: Sequence[Any]) -> None:
         """Keeps tensors for observers, if one of them asks for tensors."""
         if self._observers is not None and self._observers.tensors:
-            self.inputs = [*(self.inputs or ()), *items]
-            self.outputs = [*(self.outputs or ()), *results]
+            self.inputs = [*self.inputs, *items]
+            self.outputs = [*self.outputs, *results]

@@ -22,28 +22,29 @@ _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestEnded:
     """A request has been answered, or its client has gone.
 
     Attributes:
-        scope: of the request (ASGI).
+        id: of the request.
+        method: of HTTP.
+        path: of the request.
+        route: pattern of the route. Clients choose paths, so a path must not become the value of a label.
         facts: for its line in the log.
         status: of the answer; 0 without one.
         seconds: that it took.
         time: when it ended, in seconds since the epoch.
     """
 
-    scope: Scope
+    id: str
+    method: str
+    path: str
+    route: str
     facts: Mapping[str, object]
     status: int
     seconds: float
     time: float
-
-    @property
-    def route(self) -> str:
-        """The pattern of the route; clients choose paths, so a path must not become the value of a label."""
-        return getattr(self.scope.get("route"), "path", "other")
 
 
 class RequestContext:
@@ -96,4 +97,10 @@ class RequestContext:
             logger.exception("request %s failed", scope["quartet.id"])
             await send_failure(INTERNAL, scope, send_with_id)
         finally:
-            self._observers.publish(RequestEnded(scope, facts, status, time.perf_counter() - started, time.time()))
+            route = getattr(scope.get("route"), "path", "other")
+            seconds = time.perf_counter() - started
+            self._observers.publish(
+                RequestEnded(
+                    scope["quartet.id"], scope["method"], scope["path"], route, facts, status, seconds, time.time()
+                )
+            )

@@ -44,11 +44,11 @@ class StreamedAnswer:
 
 
 def header(scope: Scope, name: bytes) -> bytes:
-    """The value of a header, empty if there is none."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return b""
+    """The first value of a header, empty if there is none."""
+    headers: dict[bytes, bytes] | None = scope.get("quartet.headers")
+    if headers is None:
+        headers = scope["quartet.headers"] = dict(reversed(scope["headers"]))
+    return headers.get(name, b"")
 
 
 def stated_length(scope: Scope) -> int:
@@ -77,7 +77,7 @@ class Exchange(Request):
             app.repository,
             owner=scope.get("client"),
             timeout=self.settings.timeout,
-            trace=header(scope, b"traceparent").decode("latin-1") or None,
+            trace=header(scope, b"traceparent"),
             observers=app.observers,
             on_slow=self.watch,
         )
@@ -86,7 +86,7 @@ class Exchange(Request):
         self._watcher: asyncio.Task[None] | None = None
 
     def header(self, name: bytes) -> bytes:
-        """The value of a header, empty if there is none; cheaper than `headers`, which decodes them all."""
+        """The first value of a header, empty if there is none; cheaper than `headers`, which decodes all of them."""
         return header(self.scope, name)
 
     @property

@@ -1,5 +1,6 @@
 """One line in the log for each request."""
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
@@ -31,15 +32,19 @@ class RequestLog:
             self._stream.flush()
 
 
+@functools.lru_cache(maxsize=2)
+def _stamp(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
 def _line(request: RequestEnded) -> str:
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(request.time))
     facts = "".join(f" {name}={value}" for name, value in request.facts.items())
-    path = shown(request.scope["path"], _MAX_PATH)
+    path = shown(request.path, _MAX_PATH)
     if not path.isprintable() or " " in path:
         path = ascii(path).replace(" ", "\\x20")
     return (
-        f"{stamp}.{int(request.time * 1000) % 1000:03d}Z info request id={request.scope['quartet.id']}"
-        f" {shown(request.scope['method'])} {path} status={request.status} ms={request.seconds * 1000:.2f}{facts}\n"
+        f"{_stamp(int(request.time))}.{int(request.time * 1000) % 1000:03d}Z info request id={request.id}"
+        f" {shown(request.method)} {path} status={request.status} ms={request.seconds * 1000:.2f}{facts}\n"
     )
 
 

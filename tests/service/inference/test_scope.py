@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import Abandoned, DeadlineExceeded
 from service.inference.batcher import Batcher
-from service.inference.observers import Observers
+from service.inference.observers import CallEnded, Observers
 from service.inference.scope import CallScope
 from tests.gated import Gated, batcher_of
 
@@ -69,10 +69,10 @@ class Kept:
     tensors = True
 
     def __init__(self) -> None:
-        self.calls: list[CallScope] = []
+        self.calls: list[CallEnded] = []
 
     def observe(self, events: Sequence[Any]) -> None:
-        self.calls += [event for event in events if isinstance(event, CallScope)]
+        self.calls += [event for event in events if isinstance(event, CallEnded)]
 
 
 async def test_a_call_leases_infers_and_releases_everything():
@@ -84,9 +84,9 @@ async def test_a_call_leases_infers_and_releases_everything():
             assert lender.leases == 1
         assert lender.leases == 0
         observers.flush()
-        assert kept.calls == [call]
-        assert (call.inputs, call.outputs) == ([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])
-        assert call.error is None
+        (ended,) = kept.calls
+        assert (ended.inputs, ended.outputs) == ([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])
+        assert (ended.owner, ended.error, ended.labels) == ("alice", None, (("", ""),))
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), asyncio.CancelledError(), KeyboardInterrupt()])

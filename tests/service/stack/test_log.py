@@ -12,8 +12,7 @@ NOON = 1_800_000_000.25
 
 
 def ended(path: str, status: int = 200, seconds: float = 0.001, **facts: object) -> RequestEnded:
-    scope = {"path": path, "method": "POST", "quartet.id": "a-1"}
-    return RequestEnded(scope, facts, status, seconds, NOON)
+    return RequestEnded("a-1", "POST", path, "/v1/predict", facts, status, seconds, NOON)
 
 
 def lines_of(*events: object) -> list[str]:
