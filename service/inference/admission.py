@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Bounds of Retry-After in seconds.
 MIN_RETRY_AFTER, MAX_RETRY_AFTER = 1.0, 30.0
 # Retries are spread so that they ask for at most this share of what the model can do.
-_RETRY_SHARE = 0.5
+_RETRY_SHARE = 0.8
 # Refused owners that are remembered, and for how long after the time of their retry.
 _MAX_REFUSED = 4096
 _LATE_SECONDS = 10.0

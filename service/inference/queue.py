@@ -1,8 +1,10 @@
 """A model's queue of pending items, shared fairly between the owners of the calls.
 
 Owners take turns (deficit round robin; Shreedhar and Varghese 1996): in each round an owner may put as many items into
-batches as its weight says, so nobody waits behind the large calls or the many calls of another. Within an owner, items
-leave in the order in which they came.
+batches as its weight says, so nobody waits behind the large calls or the many calls of another. An owner that had no
+items in the queue has its first turn early, in alternation with the round (the new flows of FQ-CoDel; RFC 8290): a lone
+item does not wait for a round of large calls, and nobody waits for more than twice as long as in the round alone.
+Within an owner, items leave in the order in which they came.
 """
 
 import asyncio
@@ -87,7 +89,9 @@ class FairQueue:
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
         self._backlogs: dict[Hashable, Backlog] = {}
+        self._new: deque[Backlog] = deque()
         self._round: deque[Backlog] = deque()
+        self._turn_of_new = False
         self._size = 0
 
     def __len__(self) -> int:
@@ -123,23 +127,25 @@ class FairQueue:
         if call.owner == BACKGROUND:
             return own + int((own + count) / _BACKGROUND_WEIGHT)
         others = self.owners - bool(own)
-        return own + int((own + count) * others / call.weight)
+        return own + int(2 * (own + count) * others / call.weight)
 
     def push(self, backlog: Backlog, submission: Submission, items: Sequence[Any]) -> None:
         """Adds the items of a submission."""
         with self._lock:
             if not backlog.entries:
                 backlog.deficit = 0.0
-                self._round.append(backlog)
+                self._new.append(backlog)
             backlog.entries.extend([(submission, index, item) for index, item in enumerate(items)])
             self._size += len(items)
 
     def pop(self, limit: int) -> list[Entry]:
         """Takes up to `limit` items that somebody waits for; the caller holds the lock."""
         taken: list[Entry] = []
-        while self._round and len(taken) < limit:
-            backlog = self._round[0]
-            others = len(self._round) - 1
+        while self._size and len(taken) < limit:
+            self._turn_of_new = not self._turn_of_new
+            turns = self._new if self._new and (self._turn_of_new or not self._round) else self._round
+            backlog = turns[0]
+            others = len(self._new) + len(self._round) - 1
             if not others:
                 backlog.deficit = limit - len(taken)
             elif backlog.deficit < 1:
@@ -154,16 +160,17 @@ class FairQueue:
                     backlog.deficit -= 1
                     taken.append(entry)
             if not entries:
-                self._round.popleft()
+                turns.popleft()
             elif backlog.deficit < 1:
-                self._round.rotate(-1)
+                self._round.append(turns.popleft())
             # Otherwise the batch is full, and the turn goes on with the next one.
         return taken
 
     def purge(self) -> None:
         """Removes items that nobody waits for, which `pop` would find only while batches end."""
         with self._lock:
-            for backlog in self._round:
+            for backlog in (*self._new, *self._round):
                 backlog.entries = deque(entry for entry in backlog.entries if not entry[0].over)
+            self._new = deque(backlog for backlog in self._new if backlog.entries)
             self._round = deque(backlog for backlog in self._round if backlog.entries)
-            self._size = sum(len(backlog.entries) for backlog in self._round)
+            self._size = sum(len(backlog.entries) for backlog in (*self._new, *self._round))

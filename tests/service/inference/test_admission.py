@@ -103,9 +103,9 @@ async def test_an_owner_waits_for_its_share_of_the_others():
     async with batcher_with(max_wait=10.0) as batcher:
         queue = batcher.flow.queue
         admit(batcher, 16, "a")
-        assert queue.ahead(CallScope(owner="b"), 1) == 1
-        assert queue.ahead(CallScope(owner="b"), 3) == 3  # as many of the other one
-        assert queue.ahead(CallScope(owner="b", weight=3.0), 6) == 2
+        assert queue.ahead(CallScope(owner="b"), 1) == 2
+        assert queue.ahead(CallScope(owner="b"), 3) == 6  # as many of the other one, and those that come first
+        assert queue.ahead(CallScope(owner="b", weight=3.0), 6) == 4
         assert queue.ahead(CallScope(owner="a"), 1) == 16
         assert queue.ahead(CallScope(owner=BACKGROUND), 4) == 8
 
@@ -209,9 +209,9 @@ async def test_the_rest_of_a_bound_is_for_owners_that_retry_in_time():
         crowd(batcher)
         refused(batcher)
         batcher.admission._refused["client"] = time.monotonic() - 1.0  # it is time
-        assert refused(batcher).retry_after == MIN_RETRY_AFTER  # no room yet: soon again
+        assert refused(batcher).retry_after < 2.0  # no room yet: soon again
         batcher.admission._refused["client"] = time.monotonic() - 1.0
-        batcher.flow.seconds_per_item = 0.95 / 12
+        batcher.flow.seconds_per_item = 0.95 / 24
         refused(batcher, "another one")
         admit(batcher, 2, "client")
 
