@@ -132,7 +132,7 @@ def simulate(costs: Costs, times: Sequence[float], random: np.random.Generator, 
         else:
             arrivals.popleft()
             wait = (len(waiting) + sum(len(batch.arrivals) for batch in running)) * estimate
-            if wait > 0.9 * max_wait:  # the rest is for clients that retry in time
+            if wait > 0.7 * max_wait:  # the rest is for clients that retry in time
                 refused += 1
             else:
                 waiting.append(now)
