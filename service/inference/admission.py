@@ -113,6 +113,7 @@ class Admission:
         self._end_reading(call)
         held = min(count, self._max_held)
         self._check(held, call, self.held)
+        self._refused.pop(call.owner, None)
         reservation = Reservation(self, call, held)
         call.reservations.append(reservation)
         return reservation
@@ -168,7 +169,6 @@ class Admission:
         elif wait > share * left:
             why = f"The wait would be about {wait:.1f} s, and this request may wait for {share * left:.1f} s"
         else:
-            self._refused.pop(call.owner, None)
             return
         if due is not None and due > now:
             raise Overloaded(f"{why}; this client was asked to retry later.", retry_after=due - now, early=True)

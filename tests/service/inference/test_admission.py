@@ -213,6 +213,7 @@ async def test_the_rest_of_a_bound_is_for_owners_that_retry_in_time():
         batcher.admission._refused["client"] = time.monotonic() - 1.0
         batcher.flow.seconds_per_item = 0.95 / 24
         refused(batcher, "another one")
+        batcher.admission.expect(CallScope(owner="client"), at_once=False)
         admit(batcher, 2, "client")
 
 
