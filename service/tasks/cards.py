@@ -10,25 +10,27 @@ from service.inference.cards import Card, Probability, VariantCard
 LEVELS = (0.01, 0.05, 0.1)
 
 
-class ImageInput(Card):
-    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
-
-    Attributes:
-        height: in pixels.
-        width: in pixels.
-        channels: 1 for grey, 3 for RGB.
-        background: the brightness (0 to 1) of the edges of the training images, if they share one.
-    """
+class ImageSize(Card):
+    """The size of an image in pixels, with 1 channel for grey or 3 for RGB."""
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     channels: Literal[1, 3]
-    background: Probability | None = Field(None, exclude_if=lambda value: value is None)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of a batch; -1 is any size."""
         return (-1, self.height, self.width, self.channels)
+
+
+class ImageInput(ImageSize):
+    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
+
+    Attributes:
+        background: the brightness (0 to 1) of the edges of the training images, if they share one.
+    """
+
+    background: Probability | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class Calibration(Card):
@@ -37,13 +39,7 @@ class Calibration(Card):
     With an exponent of 1 the logits are divided by the temperature (Guo et al. 2017, arXiv:1706.04599). Otherwise the
     probabilities are proportional to exp(-(-log p / temperature) ** exponent), p being the softmax of the logits: an
     increasing function of each log-probability, which keeps the order of the labels (Rahimi et al. 2020,
-    arXiv:2003.06820).
-
-    Attributes:
-        temperature: what logits or log-probabilities are divided by.
-        exponent: what the quotients are raised to.
-        ece_before: expected calibration error in 15 equal-width bins, without calibration.
-        ece_after: the same error, with calibration.
+    arXiv:2003.06820). `ece` is the expected calibration error in 15 equal-width bins, before and after.
     """
 
     temperature: float = Field(gt=0)
@@ -58,7 +54,7 @@ class ConformalPoint(Card):
     Attributes:
         coverage: how often the label set should contain the true label.
         threshold: a label is in the set if its probability is at least this (the likeliest always is).
-        test_coverage: how often it does on the test split.
+        test_coverage: the coverage on the test split.
         test_interval: Clopper and Pearson's 95 % interval of `test_coverage`.
         expected: the 95 % range of coverages on a test split of this size, over thresholds fitted on as many items, if
             test items are exchangeable with the calibration items (beta-binomial distribution). Coverage may exceed it,
@@ -100,8 +96,6 @@ class ForeignFigures(Card):
     """Detection of an out-of-distribution data set against the test split.
 
     Attributes:
-        data: its name.
-        items: its size.
         auroc: area under the ROC curve.
         false_alarms: the false positive rate at a true positive rate of 95 %.
         caught: the share of its items below the card's `level`.
@@ -140,7 +134,7 @@ class FamiliarityCard(Card):
 
     @property
     def level(self) -> float:
-        """The lowest of the levels 0.01, 0.05 and 0.1 that a p-value can be below."""
+        """The lowest of `LEVELS` that a p-value can be below."""
         return next((level for level in LEVELS if level > self.smallest), LEVELS[-1])
 
 

@@ -15,21 +15,17 @@ from service.tasks.slices import SLICE
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
-# Smaller documents need no bounds.
+# Up to this size, documents need no bounds.
 _SMALL_BYTES = 1 << 16
 
 
 def parse_json(body: bytes, *, strings: int, values: int) -> Any:
     """Parses a JSON document.
 
-    Args:
-        body: of the request.
-        strings: the most strings, field names included.
-        values: the most objects, lists and items of both.
-
     Raises:
         InvalidRequest: it is not valid JSON.
-        BodyTooLarge: it holds more strings or values.
+        BodyTooLarge: it holds more than `strings` strings, field names included, or more than `values` objects, lists
+            and items of both. Documents of at most 64 KiB are not counted.
     """
     _check_size(body, strings, values)
     try:
@@ -55,6 +51,11 @@ def parse_model(body: bytes, model: type[AnyModel], *, strings: int = 100, value
             known = ", ".join(model.model_fields)
             raise InvalidRequest(f"There is no field {field!r}; there are {known}.") from None
         raise InvalidRequest(f"{field or 'The body is not right'}: {first['msg']}.") from None
+
+
+def object_schema(**fields: Any) -> dict[str, Any]:
+    """The JSON Schema of an object with these fields, all required, and no others."""
+    return {"type": "object", "required": list(fields), "additionalProperties": False, "properties": fields}
 
 
 def _check_size(body: bytes, strings: int, values: int) -> None:

@@ -1,6 +1,6 @@
 """Out-of-distribution detection: a p-value beside the answers of graphs that compute one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -17,11 +17,7 @@ Shape = tuple[int, ...]
 
 
 class FamiliarManifest(ManifestBase):
-    """A manifest of a model whose graph may have the output `unfamiliar`.
-
-    Attributes:
-        familiarity: how the p-values were calibrated; None for a graph without them.
-    """
+    """A manifest of a model whose graph may have the output `unfamiliar`; only then it has a `familiarity`."""
 
     familiarity: FamiliarityCard | None = Field(None, exclude_if=lambda card: card is None)
 
@@ -38,11 +34,7 @@ class FamiliarManifest(ManifestBase):
         return self
 
     def check_shapes(self, inputs: list[Shape], outputs: list[Shape], needed_by: str) -> None:
-        """Compares the shapes of the inputs and of `answers` with what other fields need.
-
-        Raises:
-            ValueError: they differ.
-        """
+        """Raises ValueError unless the inputs and `answers` have the shapes that other fields need."""
         if ([spec.shape for spec in self.inputs], [spec.shape for spec in self.answers]) != (inputs, outputs):
             raise ValueError(f"its {needed_by} need tensors of {inputs} and {outputs}")
 
@@ -51,7 +43,8 @@ class StrictOptions(Options):
     """The options of an operation whose answers hold `unfamiliar`."""
 
     strict: bool = Field(
-        False, description="names nothing for an input that is unlike the training data: `unfamiliar` below `level`"
+        False,
+        description="empties the result of an input that is unlike the training data: `unfamiliar` below `level`",
     )
     level: float | None = Field(
         None,
@@ -71,8 +64,8 @@ def unfamiliar_field() -> Any:
         le=1,
         examples=[0.41],
         description="a p-value: the share of the model's calibration items, this input included, that are at least as "
-        "unlike the training data; 0.003 means that this is probably nothing the model was trained for, whatever the "
-        "rest says. Never below `1 / (calibrated_on + 1)`. Absent where the model does not tell",
+        "unlike the training data; at 0.003 the input is probably out of distribution, whatever the rest says. "
+        "Never below `1 / (calibrated_on + 1)`. Absent if the model has no p-values",
     )
 
 
@@ -93,8 +86,8 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
     card = manifest.familiarity
     if card is None:
         raise InvalidRequest(
-            f"strict=true: {manifest.name} does not tell how unlike its training data an input is: leave it out, or "
-            "ask a version whose answers hold `unfamiliar`."
+            f"strict=true: {manifest.name} has no p-values: leave it out, or use a version whose answers hold "
+            "`unfamiliar`."
         )
     if options.level is None:
         return card.level
@@ -107,31 +100,20 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
     return options.level
 
 
-def with_familiarity(result: dict[str, Any], more: Sequence[Any]) -> dict[str, Any]:
-    """Adds `unfamiliar` to the result of an input.
+def with_familiarity(
+    result: dict[str, Any], more: Sequence[Any], level: float | None = None, **refused: Any
+) -> dict[str, Any]:
+    """Adds `unfamiliar` to the result of an input, in place.
 
     Args:
-        result: is changed.
+        result: of the input.
         more: the graph's other outputs for the input; empty for a graph without `unfamiliar`.
+        level: of `strict_level`.
+        **refused: replaces the fields of a result whose `unfamiliar` is below the level; absent fields stay absent.
     """
     if more:
         # No calibration set supports more than six decimals.
         result[UNFAMILIAR] = round(float(more[0]), 6)
-    return result
-
-
-def apply_strict(
-    result: dict[str, Any], more: Sequence[Any], level: float | None, refused: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Adds `unfamiliar` to the result of an input, and empties the result if the value is below `level`.
-
-    Args:
-        result: is changed.
-        more: the graph's other outputs for the input; empty for a graph without `unfamiliar`.
-        level: as `strict_level` gives it.
-        refused: the values of fields, where the result has them, for a refused input.
-    """
-    with_familiarity(result, more)
     if level is not None and result[UNFAMILIAR] < level:
         result.update((name, value) for name, value in refused.items() if name in result)
     return result

@@ -1,15 +1,37 @@
 """Labels with calibrated probabilities, and label sets with a chosen coverage (split conformal)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from service.errors import InvalidRequest
-from service.tasks.cards import ConformalPoint
-from service.tasks.familiarity import StrictOptions, apply_strict, strict_bounds, strict_level
+from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint
+from service.tasks.familiarity import (
+    FamiliarManifest,
+    StrictOptions,
+    strict_bounds,
+    strict_level,
+    unfamiliar_field,
+    with_familiarity,
+)
+
+
+class LabelManifest(FamiliarManifest):
+    """A classifier with calibrated probabilities and a conformal table."""
+
+    labels: tuple[str, ...]
+    metrics: ClassifierMetrics
+    calibration: Calibration
+    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+    variants: tuple[ClassifierVariant, ...] = Field((), exclude_if=lambda variants: not variants)
+
+    @property
+    def highest_coverage(self) -> float:
+        """The highest coverage of the conformal table."""
+        return max(point.coverage for point in self.conformal)
 
 
 class LabelOptions(StrictOptions):
@@ -17,10 +39,7 @@ class LabelOptions(StrictOptions):
 
     top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer")
     coverage: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="adds `label_set`: the smallest set that holds the true label this often (split conformal)",
+        None, gt=0, lt=1, description="adds `label_set`, which holds the true label this often (split conformal)"
     )
 
 
@@ -30,86 +49,76 @@ class Label(BaseModel):
     label: str = Field(examples=["cat"])
     index: int = Field(examples=[3], description="its index among the model's labels")
     probability: float = Field(
-        examples=[0.97],
-        description="calibrated: of answers with 0.9, nine in ten are right, for inputs like the training data",
+        examples=[0.97], description="calibrated: 90 % of answers with 0.9 are right on inputs like the training data"
     )
 
 
-class LabelScore(TypedDict):
-    """What `Label` describes."""
+class Labelled(BaseModel):
+    """The answer for one input."""
 
-    label: str
-    index: int
-    probability: float
+    labels: list[Label] = Field(description="the likeliest first; none with `strict` for an unfamiliar input")
+    label_set: list[str] | None = Field(
+        None, examples=[["cat", "dog"]], description="only with `coverage`: labels that together cover the truth"
+    )
+    unfamiliar: float | None = unfamiliar_field()
 
 
-def top(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], k: int) -> list[LabelScore]:
-    """The `k` likeliest labels, the likeliest first.
-
-    Args:
-        probabilities: shape (labels,).
-        labels: the model's.
-        k: at least 1; all labels where there are fewer.
-    """
+def top(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
+    """The `k` likeliest labels as `Label` describes them, the likeliest first; `probabilities` has shape (labels,)."""
     values: list[float] = probabilities.tolist()
-    order = _ranking(values)[:k]
     # Calibration supports no more than six decimals; they take half the bytes of a float32 written as a float64.
-    return [{"label": labels[index], "index": index, "probability": round(values[index], 6)} for index in order]
-
-
-def conformal_point(points: Sequence[ConformalPoint], coverage: float, model: str) -> ConformalPoint:
-    """The row of a model's conformal table with the least coverage that is at least `coverage`.
-
-    Raises:
-        InvalidRequest: the table does not reach so far.
-    """
-    enough = [point for point in points if point.coverage >= coverage - 1e-9]
-    if not enough:
-        best = max(point.coverage for point in points)
-        raise InvalidRequest(f"coverage={coverage}: the highest that {model} was calibrated for is {best}.")
-    return min(enough, key=lambda point: point.coverage)
-
-
-def labelling(manifest: Any, options: LabelOptions) -> Callable[..., dict[str, Any]]:
-    """The function that describes the outputs for one input, for the options of a call.
-
-    Its further keyword arguments become fields of the result.
-
-    Args:
-        manifest: of a classifier with a conformal table.
-        options: of the call.
-
-    Raises:
-        InvalidRequest: the model does not support the `coverage` or the `strict` level.
-    """
-    level = strict_level(manifest, options)
-    point = None
-    if options.coverage is not None:
-        point = conformal_point(manifest.conformal, options.coverage, manifest.name)
-
-    def describe(outputs: Sequence[Any], **more: Any) -> dict[str, Any]:
-        probabilities, *others = outputs
-        result = {"labels": top(probabilities, manifest.labels, options.top_k), **more}
-        if point is not None:
-            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
-        return apply_strict(result, others, level, {"labels": [], "label_set": []})
-
-    return describe
-
-
-def label_bounds(manifest: Any) -> dict[str, Any]:
-    """The values accepted for `coverage` and `strict`; see `service.tasks.base.Operation.bounds`."""
-    best = max(point.coverage for point in manifest.conformal)
-    return {"coverage": {"type": "number", "exclusiveMinimum": 0, "maximum": best}, **strict_bounds(manifest)}
+    return [
+        {"label": labels[index], "index": index, "probability": round(values[index], 6)}
+        for index in _ranking(values)[:k]
+    ]
 
 
 def label_set(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...], threshold: float) -> list[str]:
     """The labels with a probability of at least `threshold`, the likeliest first and always among them."""
     values: list[float] = probabilities.tolist()
-    ranking = _ranking(values)
-    return [labels[index] for rank, index in enumerate(ranking) if rank == 0 or values[index] >= threshold]
+    likeliest, *others = _ranking(values)
+    return [labels[index] for index in (likeliest, *(index for index in others if values[index] >= threshold))]
 
 
 def _ranking(values: list[float]) -> list[int]:
     """Indices from the largest value down, ties in order (for so few values faster than numpy)."""
     return sorted(range(len(values)), key=values.__getitem__, reverse=True)
+
+
+def conformal_point(manifest: LabelManifest, coverage: float) -> ConformalPoint:
+    """The row of the conformal table with the least coverage that is at least `coverage`.
+
+    Raises:
+        InvalidRequest: the coverage is above the table's highest.
+    """
+    enough = [point for point in manifest.conformal if point.coverage >= coverage - 1e-9]
+    if not enough:
+        raise InvalidRequest(
+            f"coverage={coverage}: the highest that {manifest.name} was calibrated for is {manifest.highest_coverage}."
+        )
+    return min(enough, key=lambda point: point.coverage)
+
+
+def labelling(manifest: LabelManifest, options: LabelOptions) -> Callable[..., dict[str, Any]]:
+    """The function that turns the outputs for one input into its result; keyword arguments become further fields.
+
+    Raises:
+        InvalidRequest: the model does not support the `coverage` or the `strict` level.
+    """
+    level = strict_level(manifest, options)
+    point = None if options.coverage is None else conformal_point(manifest, options.coverage)
+
+    def describe(outputs: Sequence[Any], **fields: Any) -> dict[str, Any]:
+        probabilities, *more = outputs
+        result = {"labels": top(probabilities, manifest.labels, options.top_k), **fields}
+        if point is not None:
+            result["label_set"] = label_set(probabilities, manifest.labels, point.threshold)
+        return with_familiarity(result, more, level, labels=[], label_set=[])
+
+    return describe
+
+
+def label_bounds(manifest: LabelManifest) -> dict[str, Any]:
+    """The values accepted for `coverage` and `strict`; see `service.tasks.base.Operation.bounds`."""
+    coverage = {"type": "number", "exclusiveMinimum": 0, "maximum": manifest.highest_coverage}
+    return {"coverage": coverage, **strict_bounds(manifest)}

@@ -2,26 +2,21 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint, ImageInput
-from service.tasks.familiarity import FamiliarManifest
+from service.tasks.cards import ImageInput
+from service.tasks.labels import LabelManifest
 
 
-class ClassifierManifest(FamiliarManifest):
+class ClassifierManifest(LabelManifest):
     """An image classifier: uint8 pixels (batch, height, width, channels) to probabilities (batch, labels)."""
 
     task: Literal["classification"] = "classification"
-    labels: tuple[str, ...]
     image: ImageInput
-    metrics: ClassifierMetrics
-    calibration: Calibration
-    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
-    variants: tuple[ClassifierVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
     def headline(self) -> dict[str, float]:
-        """The figures that say how good it is in a line."""
+        """The main test figures."""
         return {"accuracy": self.metrics.accuracy}
 
     @model_validator(mode="after")

@@ -3,14 +3,13 @@
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
 from service.tasks.call import Call, Upload
 from service.tasks.classification.manifest import ClassifierManifest
-from service.tasks.familiarity import unfamiliar_field
 from service.tasks.images import EncodedImage, UInt8Array, fit
-from service.tasks.labels import Label, LabelOptions, label_bounds, labelling
+from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT, image_samples
 
@@ -21,15 +20,10 @@ class PredictOptions(LabelOptions):
     model: str = model_option("classifier")
 
 
-class Prediction(BaseModel):
+class Prediction(Labelled):
     """The answer for one image."""
 
     name: str | None = Field(examples=["cat.jpg"], description="the file's name, where the request gave one")
-    labels: list[Label] = Field(description="the likeliest first; none with `strict` for an unfamiliar image")
-    label_set: list[str] | None = Field(
-        None, examples=[["cat", "dog"]], description="only with `coverage`: labels that together cover the truth"
-    )
-    unfamiliar: float | None = unfamiliar_field()
 
 
 class PredictAnswer(AnswerBase):
@@ -51,7 +45,7 @@ async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
 
     Send an image as the body (`Content-Type: image/jpeg`, `image/png`, `image/webp`, …), a multipart form with one
     or many `files`, or JSON with base64. EXIF rotation is honoured, transparency is laid over white, and of an
-    animation the first frame counts. The header `Server-Timing` tells where the time went.
+    animation the first frame counts. The header `Server-Timing` says where the time went.
     """
     labelled = labelling(call.manifest, call.options)
     rows, _ = await call.infer_images(partial(prepare, manifest=call.manifest))

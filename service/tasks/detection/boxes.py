@@ -1,25 +1,28 @@
 """Boxes in the pixels of the original image, from the model's outputs for its letterboxed copy."""
 
-from collections import Counter
 from collections.abc import Collection
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, Field
 
 from service.tasks.detection.letterbox import Letterbox
 
+# As `DetectedBox` describes it.
+Box = dict[str, Any]
 
-class Box(TypedDict):
-    """A detected object, in pixels of the original image."""
 
-    label: str
-    index: int
-    score: float
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
+class DetectedBox(BaseModel):
+    """An object, in pixels of the image as it was sent, after EXIF rotation; the origin is the top left corner."""
+
+    label: str = Field(examples=["RBC"])
+    index: int = Field(examples=[0], description="the label's index among the model's labels")
+    score: float = Field(examples=[0.88])
+    x_min: float = Field(examples=[12.0])
+    y_min: float = Field(examples=[30.5])
+    x_max: float = Field(examples=[110.2])
+    y_max: float = Field(examples=[131.0])
 
 
 def detections(
@@ -31,15 +34,10 @@ def detections(
     classes: Collection[int] | None = None,
     most: int,
 ) -> list[Box]:
-    """The detections of an image, the best first.
+    """The detections of an image with a score of at least `confidence`, the best first.
 
-    Args:
-        answer: boxes (n, 4) in the frame's pixels, scores (n,) and classes (n,), the best first.
-        geometry: of the image in the frame.
-        labels: of the model.
-        confidence: the lowest score.
-        classes: indices of labels; None for all.
-        most: the most detections.
+    The answer holds boxes (n, 4) in the frame's pixels, scores (n,) and classes (n,), the best first. The classes that
+    count are indices of labels; None for all.
     """
     boxes, scores, indices = answer
     keep = (scores >= confidence) & (scores > 0)
@@ -47,22 +45,13 @@ def detections(
         keep &= np.isin(indices, list(classes))
     chosen = np.flatnonzero(keep)[:most]
     corners = geometry.to_original(boxes[chosen]).astype(float).round(2).tolist()
+    rows = zip(corners, scores[chosen].tolist(), indices[chosen].tolist(), strict=True)
     return [
         {
             "label": labels[index],
             "index": index,
             "score": round(score, 4),
-            "x_min": x_min,
-            "y_min": y_min,
-            "x_max": x_max,
-            "y_max": y_max,
+            **dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True)),
         }
-        for (x_min, y_min, x_max, y_max), score, index in zip(
-            corners, scores[chosen].tolist(), indices[chosen].tolist(), strict=True
-        )
+        for box, score, index in rows
     ]
-
-
-def count_labels(boxes: list[Box]) -> dict[str, int]:
-    """The number of boxes of each label, the most frequent first."""
-    return dict(Counter(box["label"] for box in boxes).most_common())

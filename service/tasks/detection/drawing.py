@@ -12,16 +12,12 @@ from service.tasks.images import EncodedImage
 from service.tasks.lettering import text_box, write
 from service.tasks.palette import class_colour, ink_on
 
-# Writing the PNG takes most of the time; this bounds it.
+# Encoding the PNG takes most of the time; this bounds it.
 _LONG_SIDE = 640
 
 
 def draw_detections(image: EncodedImage, boxes: Sequence[Box]) -> bytes:
-    """The image with its boxes and labels, as PNG; at most 640 pixels on its long side.
-
-    Args:
-        image: the original.
-        boxes: in pixels of the upright original.
+    """The image with its boxes and labels, upright, as PNG; at most 640 pixels on its long side.
 
     Raises:
         UndecodableImage: the data is truncated or damaged.
@@ -30,32 +26,23 @@ def draw_detections(image: EncodedImage, boxes: Sequence[Box]) -> bytes:
     shrink = min(1.0, _LONG_SIDE / max(height, width))
     pixels = image.decode(3, round(height * shrink), round(width * shrink))
     if image.pillow is not None:
+        # Only decoding, always at full size, tells the orientation.
         height, width = pixels.shape[:2]
-        shrink = min(1.0, _LONG_SIDE / max(height, width))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
-    line = max(2, round(max(size) / 320))
-    letters = max(11, round(max(size) / 50))
+    picture.thumbnail((_LONG_SIDE, _LONG_SIDE), Image.Resampling.BILINEAR, reducing_gap=None)
     canvas = ImageDraw.Draw(picture)
     # The best is drawn last, on top.
     for box in reversed(boxes):
-        _draw_box(canvas, box, size, shrink, line, letters)
+        _draw_box(canvas, box, picture.size, max(picture.size) / max(height, width))
     buffer = io.BytesIO()
     # Run-length matching suits the filtered pixels of photographs: a quarter smaller, at the same speed.
     picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 
-def _draw_box(
-    canvas: ImageDraw.ImageDraw,
-    box: Box,
-    size: tuple[int, int],
-    shrink: float,
-    line: int,
-    letters: int,
-) -> None:
+def _draw_box(canvas: ImageDraw.ImageDraw, box: Box, size: tuple[int, int], shrink: float) -> None:
+    line = max(2, round(max(size) / 320))
+    letters = max(11, round(max(size) / 50))
     colour = class_colour(box["index"])
     left, top = box["x_min"] * shrink, box["y_min"] * shrink
     canvas.rectangle((left, top, box["x_max"] * shrink, box["y_max"] * shrink), outline=colour, width=line)

@@ -16,12 +16,10 @@ Boxes = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """How an image lies in its frame.
+    """How an image lies in its frame, in pixels.
 
-    Attributes:
-        height: of the upright original, in pixels, as is `width`.
-        content_height: of the scaled image in the frame, as is `content_width`.
-        top: padding above the scaled image; `left` is the padding beside it.
+    `height` and `width` are of the upright original, `content_height` and `content_width` of the scaled image in the
+    frame, and `top` and `left` are the padding above and beside it.
     """
 
     height: int
@@ -35,11 +33,10 @@ class Letterbox:
     def of(cls, height: int, width: int, frame_height: int, frame_width: int) -> "Letterbox":
         """The largest placement of an image of `height` x `width` in the frame that keeps its aspect."""
         scale = min(frame_height / height, frame_width / width)
-        content = (
-            min(frame_height, max(1, round(height * scale))),
-            min(frame_width, max(1, round(width * scale))),
-        )
-        return cls(height, width, *content, (frame_height - content[0]) // 2, (frame_width - content[1]) // 2)
+        content_height = min(frame_height, max(1, round(height * scale)))
+        content_width = min(frame_width, max(1, round(width * scale)))
+        top, left = (frame_height - content_height) // 2, (frame_width - content_width) // 2
+        return cls(height, width, content_height, content_width, top, left)
 
     def to_frame(self, boxes: Boxes) -> Boxes:
         """Boxes of the original (x_min, y_min, x_max, y_max; shape (n, 4)) in the frame's pixels."""
@@ -49,28 +46,19 @@ class Letterbox:
     def to_original(self, boxes: Boxes) -> Boxes:
         """Boxes of the frame in the original's pixels, cut off at its edges."""
         scale, shift = self._scale_and_shift()
-        limits = np.array([self.width, self.height, self.width, self.height], dtype=np.float32)
+        limits = np.array([self.width, self.height] * 2, dtype=np.float32)
         original: Boxes = ((boxes - shift) / scale).clip(0, limits)
         return original
 
     def _scale_and_shift(self) -> tuple[Boxes, Boxes]:
-        x, y = self.content_width / self.width, self.content_height / self.height
-        return (
-            np.array([x, y, x, y], dtype=np.float32),
-            np.array([self.left, self.top, self.left, self.top], dtype=np.float32),
-        )
+        scale = [self.content_width / self.width, self.content_height / self.height]
+        return np.array(scale * 2, dtype=np.float32), np.array([self.left, self.top] * 2, dtype=np.float32)
 
 
 def letterbox(image: EncodedImage, frame_height: int, frame_width: int) -> tuple[UInt8Array, Letterbox]:
-    """Decodes an image into a frame.
+    """Decodes an image into a frame: RGB, shape (frame_height, frame_width, 3), and how the image lies in it.
 
-    Args:
-        image: is decoded upright, as RGB; a large JPEG at a fraction of its size that is no smaller than needed.
-        frame_height: in pixels.
-        frame_width: in pixels.
-
-    Returns:
-        uint8 pixels, shape (frame_height, frame_width, 3), and how the image lies in them.
+    The image is upright. A large JPEG is decoded at a fraction of its size that is no smaller than needed.
 
     Raises:
         UndecodableImage: the data is truncated or damaged.
@@ -79,7 +67,7 @@ def letterbox(image: EncodedImage, frame_height: int, frame_width: int) -> tuple
     geometry = Letterbox.of(height, width, frame_height, frame_width)
     pixels = image.decode(3, geometry.content_height, geometry.content_width)
     if image.pillow is not None:
-        # Of these images the orientation is known only after decoding, which is always at full size.
+        # Only decoding, always at full size, tells the orientation.
         height, width = pixels.shape[:2]
         geometry = Letterbox.of(height, width, frame_height, frame_width)
     return place(pixels, geometry, frame_height, frame_width), geometry

@@ -5,21 +5,14 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from service.inference.cards import Card, Probability, VariantCard
-from service.tasks.cards import FamiliarityCard
+from service.tasks.cards import FamiliarityCard, ImageSize
 from service.tasks.familiarity import FamiliarManifest
 
 
-class LetterboxInput(Card):
+class LetterboxInput(ImageSize):
     """How to prepare an image: scaled whole into a frame of this size (bilinear), centred, the rest filled."""
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
     channels: Literal[3] = 3
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of a batch; -1 is any size."""
-        return (-1, self.height, self.width, self.channels)
 
 
 class DetectorClassMetrics(Card):
@@ -56,7 +49,6 @@ class ThresholdCurves(Card):
     Attributes:
         confidence: the thresholds, rising; a detection counts if its score is at least the threshold.
         overall: over all classes together.
-        per_class: by label.
     """
 
     confidence: tuple[Probability, ...] = Field(min_length=101)
@@ -109,11 +101,8 @@ class DetectorManifest(FamiliarManifest):
     (batch, detections; 0 fills up) and `classes` (batch, detections: indices of labels).
 
     Attributes:
-        image: how an image is prepared.
-        suppression: of overlapping boxes, in the graph.
-        metrics: on the test split.
         curves: on the validation split; they choose thresholds.
-        test_curves: on the test split, which chose nothing. Older versions have only those, as `curves`.
+        test_curves: on the test split, which took no part in the choice. Older versions have only these, as `curves`.
     """
 
     task: Literal["detection"] = "detection"
@@ -132,7 +121,7 @@ class DetectorManifest(FamiliarManifest):
 
     @property
     def headline(self) -> dict[str, float]:
-        """The figures that say how good it is in a line."""
+        """The main test figures."""
         return {"map_50": self.metrics.map_50, "map": self.metrics.map}
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The task `detection`: detect."""
 
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -7,13 +8,13 @@ from pydantic import BaseModel, Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Picture, Results, Task, model_option
 from service.tasks.call import Call, Upload
-from service.tasks.detection.boxes import Box, count_labels, detections
+from service.tasks.detection.boxes import DetectedBox, detections
 from service.tasks.detection.drawing import draw_detections
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.detection.manifest import DetectorManifest
-from service.tasks.detection.thresholds import best_figures, choose_threshold, class_filter
-from service.tasks.familiarity import StrictOptions, apply_strict, strict_bounds, strict_level, unfamiliar_field
-from service.tasks.images import EncodedImage, UInt8Array
+from service.tasks.detection.thresholds import ThresholdAnswer, best_figures, choose_threshold, class_filter
+from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, unfamiliar_field, with_familiarity
+from service.tasks.images import EncodedImage
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import SMEAR, image_samples
 
@@ -29,36 +30,13 @@ class DetectOptions(StrictOptions):
         None, gt=0, le=1, description="choose the threshold with this share of right detections on the validation split"
     )
     recall: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="choose the threshold that found this share of the objects of the validation split",
+        None, gt=0, le=1, description="choose the threshold that found this share of the validation split's objects"
     )
     classes: str | None = Field(
         None, examples=["RBC,WBC"], description="only these labels, separated by commas; counts and boxes alike"
     )
     max_detections: int = Field(300, ge=1, le=1000, description="the most boxes of an image, the best first")
     render: bool = Field(False, description="answer with the picture, boxes and labels drawn (one image a request)")
-
-
-class ThresholdAnswer(BaseModel):
-    """The threshold that was used, and the figures that it had on the test split, over all classes."""
-
-    confidence: float = Field(examples=[0.7])
-    precision: float = Field(examples=[0.902027], description="share of the detections that were right")
-    recall: float = Field(examples=[0.565079], description="share of the objects that were found")
-
-
-class DetectedBox(BaseModel):
-    """An object, in pixels of the image as it was sent, after EXIF rotation; the origin is the top left corner."""
-
-    label: str = Field(examples=["RBC"])
-    index: int = Field(examples=[0], description="the label's index among the model's labels")
-    score: float = Field(examples=[0.88])
-    x_min: float = Field(examples=[12.0])
-    y_min: float = Field(examples=[30.5])
-    x_max: float = Field(examples=[110.2])
-    y_max: float = Field(examples=[131.0])
 
 
 class ImageDetections(BaseModel):
@@ -79,18 +57,13 @@ class DetectAnswer(AnswerBase):
     results: list[ImageDetections]
 
 
-def prepare(image: EncodedImage, manifest: DetectorManifest) -> tuple[UInt8Array, Letterbox]:
-    """The pixels that the model takes, shape (height, width, 3), and how the image lies in them."""
-    return letterbox(image, manifest.image.height, manifest.image.width)
-
-
 async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Picture:
     """Finds and classifies the objects in one or many images.
 
-    What counts as found depends on a threshold. Choose it by what it did on the validation split: `precision=0.95`
-    when a false alarm is dear, `recall=0.95` when a miss is, or `confidence` itself; the answer says which threshold
-    was used and what it did on the test split, which chose nothing. With `render=true`, or `Accept: image/png`, the
-    answer is the picture with the boxes.
+    A threshold decides which detections count. Choose it by its figures on the validation split, `precision=0.95` if
+    false alarms are costly or `recall=0.95` if misses are, or set `confidence` itself. The answer holds the threshold
+    and its figures on the test split, which took no part in the choice. With `render=true`, or `Accept: image/png`,
+    the answer is the picture with the boxes.
 
     Send images as to `/v1/predict`.
     """
@@ -99,7 +72,9 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
     threshold = choose_threshold(manifest, options.confidence, options.precision, options.recall)
     classes = class_filter(manifest, options.classes)
     render = call.wants_picture(options.render)
-    rows, geometries = await call.infer_images(partial(prepare, manifest=manifest))
+    frame = manifest.image
+    prepare = partial(letterbox, frame_height=frame.height, frame_width=frame.width)
+    rows, geometries = await call.infer_images(prepare)
 
     def describe(upload: Upload, outputs: tuple[Any, ...], geometry: Letterbox) -> dict[str, Any]:
         found, scores, indices, *more = outputs
@@ -115,30 +90,27 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
             "name": upload.name,
             "width": geometry.width,
             "height": geometry.height,
-            "counts": count_labels(boxes),
+            "counts": dict(Counter(box["label"] for box in boxes).most_common()),
             "boxes": boxes,
         }
-        return apply_strict(result, more, level, {"counts": {}, "boxes": []})
+        return with_familiarity(result, more, level, counts={}, boxes=[])
 
     results = await map_with_pauses(call.scope, describe, call.inputs, rows, geometries)
     if render:
-        return Picture(await call.in_background(_draw, call.inputs[0].data, call.max_pixels, results[0]["boxes"]))
+        image, boxes = call.inputs[0].data, results[0]["boxes"]
+        return Picture(
+            await call.in_background(lambda: draw_detections(EncodedImage.open(image, call.max_pixels), boxes))
+        )
     return Results(results, {"threshold": threshold})
 
 
-def _draw(data: bytes, max_pixels: int, boxes: list[Box]) -> bytes:
-    return draw_detections(EncodedImage.open(data, max_pixels), boxes)
-
-
 def _bounds(manifest: DetectorManifest) -> dict[str, Any]:
-    return {
-        **{
-            name: {"type": "number", "exclusiveMinimum": 0, "maximum": best}
-            for name, best in best_figures(manifest.curves).items()
-        },
-        **strict_bounds(manifest),
-        "classes": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(manifest.labels)}},
+    figures = {
+        name: {"type": "number", "exclusiveMinimum": 0, "maximum": best}
+        for name, best in best_figures(manifest.curves).items()
     }
+    labels = {"type": "string", "enum": list(manifest.labels)}
+    return {**figures, **strict_bounds(manifest), "classes": {"type": "array", "minItems": 1, "items": labels}}
 
 
 DETECTION = Task(

@@ -1,26 +1,23 @@
 """Confidence thresholds, chosen by their figures on the validation split."""
 
-from dataclasses import dataclass
-
 import numpy as np
+from pydantic import BaseModel, Field
 
 from service.errors import InvalidRequest, shown
 from service.tasks.detection.manifest import DetectorManifest, ThresholdCurves
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A confidence threshold with its figures on the test split."""
+class ThresholdAnswer(BaseModel):
+    """The threshold that was used, and the figures that it had on the test split, over all classes."""
 
-    confidence: float
-    precision: float
-    recall: float
+    confidence: float = Field(examples=[0.7])
+    precision: float = Field(examples=[0.902027], description="share of the detections that were right")
+    recall: float = Field(examples=[0.565079], description="share of the objects that were found")
 
 
 def best_f1(curves: ThresholdCurves) -> float:
     """The threshold with the best balance of precision and recall, over all classes."""
-    f1 = curves.overall.f1
-    return curves.confidence[max(range(len(f1)), key=f1.__getitem__)]
+    return curves.confidence[int(np.argmax(curves.overall.f1))]
 
 
 def best_figures(curves: ThresholdCurves) -> dict[str, float]:
@@ -35,16 +32,11 @@ def choose_threshold(
     confidence: float | None = None,
     precision: float | None = None,
     recall: float | None = None,
-) -> Threshold:
-    """The threshold that was asked for, or the one with the best F1, with its figures on the test split.
+) -> ThresholdAnswer:
+    """The threshold that was asked for, or the one with the best F1.
 
-    The validation split chooses the threshold, so the test figures are unbiased.
-
-    Args:
-        manifest: holds the curves.
-        confidence: the threshold itself.
-        precision: choose the lowest threshold with this precision, which has the highest recall.
-        recall: choose the highest threshold with this recall, which has the highest precision.
+    A `precision` chooses the lowest threshold that reached it, which has the highest recall; a `recall` the highest
+    threshold, which has the highest precision. The validation split chooses, so the test figures are unbiased.
 
     Raises:
         InvalidRequest: more than one choice, or a figure that no threshold reached.
@@ -70,7 +62,9 @@ def choose_threshold(
     measured = manifest.measured_curves
     # The curves are step functions: the next lower point applies.
     index = max(0, int(np.searchsorted(measured.confidence, reached[0] + 1e-9, side="right")) - 1)
-    return Threshold(reached[0], measured.overall.precision[index], measured.overall.recall[index])
+    return ThresholdAnswer(
+        confidence=reached[0], precision=measured.overall.precision[index], recall=measured.overall.recall[index]
+    )
 
 
 def class_filter(manifest: DetectorManifest, names: str | None) -> frozenset[int] | None:
@@ -85,4 +79,4 @@ def class_filter(manifest: DetectorManifest, names: str | None) -> frozenset[int
     unknown = [name for name in wanted if name not in manifest.labels]
     if unknown:
         raise InvalidRequest(f"classes: {shown(unknown[0])!r} is none of the labels: {', '.join(manifest.labels)}.")
-    return frozenset(manifest.labels.index(name) for name in wanted)
+    return frozenset(map(manifest.labels.index, wanted))

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -19,9 +19,8 @@ from service.inference.cards import Card, Probability
 
 # The largest float32.
 LARGEST = float(np.finfo(np.float32).max)
-# The number of a word that no training row had, and what `write` returns for it.
+# The number of a word that no training row had.
 UNKNOWN = -1.0
-UNKNOWN_WORD = "(unknown)"
 
 ColumnKind = Literal["number", "boolean", "category", "date"]
 # Converts a JSON value or a text cell to the number that the graph takes; NaN if it is missing.
@@ -36,11 +35,9 @@ class ColumnCard(Card):
     """A column, with statistics of the training rows.
 
     Attributes:
-        name: as in the table.
         kind: `number`; `boolean`, 0 or 1; `category`, the index of a word in `values`, -1 for any other; or `date`,
             the days since `origin`.
-        mean: of the numbers that the graph takes, as are `std`, `low` and `high`. None for categories.
-        missing: the share of the training rows without a value.
+        mean: of the numbers that the graph takes; None for categories. The same holds for `std`, `low` and `high`.
         values: the words of a category, the most frequent first; of a boolean, the word for false and that for true.
         missing_words: words for a missing value, besides an empty cell.
         unit: a sign before or after each number, such as %.
@@ -78,6 +75,12 @@ class ColumnCard(Card):
         return self
 
     @property
+    def midnight(self) -> datetime:
+        """The beginning of `origin`, of a date."""
+        assert self.origin is not None  # noqa: S101 - the validator checks it
+        return datetime.combine(self.origin, datetime.min.time())
+
+    @property
     def plain(self) -> bool:
         """Whether the table writes its values as JSON numbers."""
         return self.kind == "number" and (self.unit, self.decimal, self.group) == ("", ".", "")
@@ -94,9 +97,9 @@ class ColumnCard(Card):
         if math.isnan(value):
             return None
         if self.kind in ("category", "boolean"):
-            return self.values[int(value)] if 0 <= value < len(self.values) else UNKNOWN_WORD
-        if self.origin is not None:
-            moment = datetime.combine(self.origin, datetime.min.time()) + value * _DAY
+            return self.values[int(value)] if 0 <= value < len(self.values) else "(unknown)"
+        if self.kind == "date":
+            moment = self.midnight + value * _DAY
             if self.date_format:
                 return moment.strftime(self.date_format)
             return moment.date().isoformat() if value == int(value) else moment.isoformat(timespec="seconds")
@@ -120,7 +123,7 @@ def parse_number(text: str, card: ColumnCard) -> float | None:
         text = text.replace("\N{MINUS SIGN}", "-")
         if card.group and card.group in text:
             whole, _, decimals = text.partition(card.decimal)
-            if not _grouped(card.group).fullmatch(whole):
+            if not re.fullmatch(rf"[+-]?[0-9]{{1,3}}({re.escape(card.group)}[0-9]{{3}})+", whole):
                 return None
             text = whole.replace(card.group, "") + (f"{card.decimal}{decimals}" if decimals else "")
         if card.decimal != ".":
@@ -128,40 +131,27 @@ def parse_number(text: str, card: ColumnCard) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
-@lru_cache
-def _grouped(group: str) -> re.Pattern[str]:
-    return re.compile(rf"[+-]?[0-9]{{1,3}}({re.escape(group)}[0-9]{{3}})+")
-
-
 def parse_date(text: str, date_format: str) -> datetime | None:
     """Parses a text cell as a naive datetime in UTC; None if it is not one."""
     text = text.strip()
-    for parse in (
-        *((lambda: datetime.strptime(text, date_format),) if date_format else ()),
-        lambda: datetime.fromisoformat(text),
-    ):
+    for form in (date_format, "") if date_format else ("",):
         try:
-            return _naive(parse())
-        except ValueError:
+            return _naive(datetime.strptime(text, form) if form else datetime.fromisoformat(text))
+        except (ValueError, OverflowError):  # the year 1 or 9999 may overflow in UTC
             continue
     return None
 
 
-def days_since(origin: date, moment: datetime | date) -> float:
-    """Days between midnight of `origin` and a moment."""
-    if not isinstance(moment, datetime):
-        moment = datetime.combine(moment, datetime.min.time())
-    return (_naive(moment) - datetime.combine(origin, datetime.min.time())) / _DAY
-
-
 def reader_of(card: ColumnCard) -> Reader:
-    """The reader of a column.
-
-    Raises:
-        ValueError: (the reader) the value does not fit the column; says why.
-    """
+    """The reader of a column, which raises ValueError with the reason if a value does not fit it."""
     missing = frozenset(map(key_of, card.missing_words))
-    read = {"number": _numbers, "boolean": _booleans, "category": _categories, "date": _dates}[card.kind](card)
+    words = {key_of(word): float(index) for index, word in enumerate(card.values)}
+    read: Reader = {
+        "number": partial(_number, card),
+        "boolean": partial(_boolean, card, words),
+        "category": partial(_category, card, {"": math.nan, **dict.fromkeys(missing, math.nan), **words}),
+        "date": partial(_date, card),
+    }[card.kind]
 
     def read_or_missing(value: object) -> float:
         if value is None or value == "":
@@ -176,60 +166,42 @@ def reader_of(card: ColumnCard) -> Reader:
     return read_or_missing
 
 
-def _numbers(card: ColumnCard) -> Reader:
-    def read(value: object) -> float:
-        if isinstance(value, str):
-            number = parse_number(value.strip(), card)
-        else:
-            number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-        if number is None:
-            raise ValueError(f"{shown(repr(value))} is no number; null stands for a missing one")
-        if not abs(number) <= LARGEST:
-            raise ValueError(f"{shown(str(number))} is no finite number (of float32)")
-        return float(number)
-
-    return read
+def _number(card: ColumnCard, value: object) -> float:
+    if isinstance(value, str):
+        number = parse_number(value.strip(), card)
+    else:
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if number is None:
+        raise ValueError(f"{shown(repr(value))} is not a number; null stands for a missing one")
+    if not abs(number) <= LARGEST:
+        raise ValueError(f"{shown(str(number))} is not a finite float32")
+    return float(number)
 
 
-def _booleans(card: ColumnCard) -> Reader:
-    words: Mapping[str, float] = {key_of(word): float(index) for index, word in enumerate(card.values)}
-
-    def read(value: object) -> float:
-        if isinstance(value, bool):
-            return float(value)
-        found = words.get(key_of(value)) if isinstance(value, str) else None
-        if found is None:
-            raise ValueError(f"{shown(repr(value))} is neither {card.values[1]!r} nor {card.values[0]!r}")
-        return found
-
-    return read
+def _boolean(card: ColumnCard, words: Mapping[str, float], value: object) -> float:
+    if isinstance(value, bool):
+        return float(value)
+    found = words.get(key_of(value)) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{shown(repr(value))} is neither {card.values[1]!r} nor {card.values[0]!r}")
+    return found
 
 
-def _categories(card: ColumnCard) -> Reader:
-    words = {"": math.nan, **dict.fromkeys(map(key_of, card.missing_words), math.nan)}
-    words |= {key_of(word): float(index) for index, word in enumerate(card.values)}
-
-    def read(value: object) -> float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
-        if not isinstance(value, str):
-            raise ValueError(f"{shown(repr(value))} is no text, such as {card.values[0]!r}")
-        return words.get(key_of(value), UNKNOWN)
-
-    return read
+def _category(card: ColumnCard, words: Mapping[str, float], value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(repr(value))} is not a text, such as {card.values[0]!r}")
+    return words.get(key_of(value), UNKNOWN)
 
 
-def _dates(card: ColumnCard) -> Reader:
-    origin = card.origin
-    assert origin is not None  # noqa: S101 - the card's validator checks it
-
-    def read(value: object) -> float:
-        moment = parse_date(value, card.date_format) if isinstance(value, str) else value
-        if not isinstance(moment, date):
-            raise ValueError(f"{shown(repr(value))} is no date, such as {card.example!r}")
-        return days_since(origin, moment)
-
-    return read
+def _date(card: ColumnCard, value: object) -> float:
+    moment = parse_date(value, card.date_format) if isinstance(value, str) else value
+    if not isinstance(moment, date):
+        raise ValueError(f"{shown(repr(value))} is not a date, such as {card.example!r}")
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, datetime.min.time())
+    return (_naive(moment) - card.midnight) / _DAY
 
 
 def _naive(moment: datetime) -> datetime:

@@ -23,10 +23,7 @@ class TabularMetrics(Card):
     """Test figures; those of the other kind are absent.
 
     Attributes:
-        accuracy: for a classification, as are `macro_f1` and `per_class`.
-        rmse: root mean squared error, in the target's unit.
-        mae: mean absolute error, in the target's unit.
-        r2: coefficient of determination (R²).
+        rmse: root mean squared error in the target's unit; `mae` is the mean absolute error.
         cross_validated: by method: this network, a linear one, gradient boosting.
     """
 
@@ -42,13 +39,11 @@ class TabularMetrics(Card):
 class TabularManifest(FamiliarManifest):
     """Rows, float32 (batch, columns; NaN where a value is missing), to probabilities or to one number.
 
-    What is not a number in the table is a number for the graph: see `ColumnCard`.
+    All values become numbers: see `ColumnCard`. Rows may have the `ignored` columns, which the model does not take.
 
     Attributes:
         kind: classes with probabilities (batch, labels), or a number (batch, 1).
-        target: the column that is predicted.
         columns: in the order of the input.
-        ignored: columns that the table had and the model does not take; rows may have them.
     """
 
     task: Literal["tabular"] = "tabular"
@@ -67,7 +62,7 @@ class TabularManifest(FamiliarManifest):
 
     @property
     def headline(self) -> dict[str, float]:
-        """The figures that say how good it is in a line."""
+        """The main test figures."""
         figures = {"accuracy": self.metrics.accuracy, "r2": self.metrics.r2}
         return {name: value for name, value in figures.items() if value is not None}
 

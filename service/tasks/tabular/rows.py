@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,7 @@ _DELIMITERS = (",", ";", "\t")
 
 
 class Columns:
-    """The columns of a model, ready to read rows.
-
-    Args:
-        cards: in the order of the model's input.
-        ignored: names of further columns that rows may have.
-    """
+    """The columns of a model, ready to read rows, and the names of further columns that rows may have."""
 
     def __init__(self, cards: Sequence[ColumnCard], ignored: Sequence[str] = ()) -> None:
         self.names = tuple(card.name for card in cards)
@@ -38,20 +33,16 @@ class Columns:
 
 
 def from_records(records: object, columns: Columns, most: int, *, cells: bool = False) -> Floats:
-    """Reads rows from JSON objects; null is a missing value.
+    """Reads rows from a list of JSON objects, each with every column; null is a missing value.
 
-    Args:
-        records: a list of objects with every column each.
-        columns: of the model.
-        most: the most rows.
-        cells: whether strings are text cells, which may hold numbers.
+    With `cells`, strings are text cells, which may hold numbers.
 
     Returns:
         float32, shape (rows, columns), NaN where a value is missing.
 
     Raises:
         InvalidRequest: a value or a column is wrong; names the row (from 0) and the column.
-        BodyTooLarge: there are more rows.
+        BodyTooLarge: there are more than `most` rows.
     """
     if not isinstance(records, list) or not records:
         raise InvalidRequest('The JSON must be {"rows": [{"<column>": <value>, …}, …]} with at least one row.')
@@ -62,7 +53,7 @@ def from_records(records: object, columns: Columns, most: int, *, cells: bool = 
         if not isinstance(record, dict):
             raise InvalidRequest(f"Row {number} must be an object of columns and values.", index=number)
         if record.keys() != columns.known and record.keys() - columns.ignored != columns.known:
-            raise _columns(number, record.keys(), columns)
+            raise _wrong_columns(number, record.keys(), columns)
         values = [record[name] for name in columns.names]
         # Nearly all rows hold only numbers, which numpy converts at once.
         if (
@@ -98,7 +89,7 @@ def from_csv(text: str, columns: Columns, most: int) -> Floats:
     header = [name.strip() for name in lines[0]]
     taken = set(header) - columns.ignored
     if taken != columns.known or len(header) != len(set(header)):
-        raise _columns(None, header, columns)
+        raise _wrong_columns(None, header, columns)
     positions = [(header.index(name), index) for index, name in enumerate(columns.names)]
     rows = np.empty((len(lines) - 1, len(columns.names)), dtype=np.float32)
     for number, line in enumerate(lines[1:]):
@@ -109,14 +100,9 @@ def from_csv(text: str, columns: Columns, most: int) -> Floats:
     return rows
 
 
-def strip_cell(cell: str) -> str | None:
-    """The stripped text of a CSV cell; None if it is empty."""
-    return cell.strip() or None
-
-
 def _delimiter(text: str, columns: Columns) -> str:
     """The first delimiter that splits a known column name from the header; a comma by default."""
-    head = text[: text.find("\n")] if "\n" in text else text[: text.find("\r")]
+    head = text.partition("\n")[0].partition("\r")[0]
     for delimiter in _DELIMITERS:
         if any(name.strip().strip('"') in columns.known for name in head.split(delimiter)):
             return delimiter
@@ -126,7 +112,7 @@ def _delimiter(text: str, columns: Columns) -> str:
 def _read(row: int, index: int, value: object, columns: Columns, cell: bool) -> float:
     try:
         if not cell and isinstance(value, str) and not columns.textual[index]:
-            raise ValueError(f"{shown(repr(value))} is no number; null stands for a missing one")
+            raise ValueError(f"{shown(repr(value))} is not a number; null stands for a missing one")
         return columns.readers[index](value)
     except ValueError as error:
         raise InvalidRequest(f"Row {row}, column {columns.names[index]!r}: {error}.", index=row) from None
@@ -136,18 +122,16 @@ def _too_many(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request holds more rows than the {most} that are accepted: send several requests.")
 
 
-def _columns(row: int | None, found: object, columns: Columns) -> InvalidRequest:
-    """The error for wrong column names."""
-    names = list(found)  # type: ignore[call-overload]
+def _wrong_columns(row: int | None, found: Iterable[str], columns: Columns) -> InvalidRequest:
+    names = list(found)
     where = "The CSV" if row is None else f"Row {row}"
     missing = [name for name in columns.names if name not in names]
     unknown = [name for name in names if name not in columns.known and name not in columns.ignored]
     if missing:
-        said = f"{where} lacks the column {missing[0]!r}" + (
-            f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        )
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        said = f"{where} lacks the column {missing[0]!r}{more}"
     elif unknown:
-        said = f"{where} has the unknown column {shown(str(unknown[0]))!r}"
+        said = f"{where} has the unknown column {shown(unknown[0])!r}"
     else:
         said = f"{where} has a column twice"
     return InvalidRequest(f"{said}; the columns are {', '.join(columns.names)}.", index=row)

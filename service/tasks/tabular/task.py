@@ -10,26 +10,16 @@ import pydantic_core
 from pydantic import BaseModel, Field
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.base import (
-    AnswerBase,
-    Documents,
-    Format,
-    Operation,
-    Records,
-    Results,
-    Sample,
-    Task,
-    model_option,
-)
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
-from service.tasks.documents import parse_json
-from service.tasks.familiarity import StrictOptions, apply_strict, strict_bounds, strict_level, unfamiliar_field
+from service.tasks.documents import object_schema, parse_json
+from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, unfamiliar_field, with_familiarity
 from service.tasks.labels import Label, top
 from service.tasks.pauses import map_with_pauses
 from service.tasks.slices import count_bytes
 from service.tasks.tabular.columns import LARGEST, ColumnCard
 from service.tasks.tabular.manifest import TabularManifest
-from service.tasks.tabular.rows import Floats, from_csv, from_records, strip_cell
+from service.tasks.tabular.rows import Floats, from_csv, from_records
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
 # Words of a category that the API page lists.
@@ -68,16 +58,16 @@ class TabularAnswer(AnswerBase):
 async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Results:
     """Predicts a class or a number from the rows of a table, in the order sent.
 
-    Send JSON (`{"rows": [{"<column>": <value>, …}]}`, null where a value is missing) or CSV under a line of column
-    names (an empty cell where a value is missing), the columns in any order, with the words of the table that the
-    model was trained on; `GET /v1/models/tabular` lists them.
+    Send JSON (`{"rows": [{"<column>": <value>, …}]}`; null is a missing value) or CSV with a header of column names (an
+    empty cell is a missing value). Columns may come in any order. Values are written as in the training table;
+    `GET /v1/models/tabular` lists columns and words.
     """
     manifest, options = call.manifest, call.options
     level = strict_level(manifest, options)
     rows = await call.infer(call.inputs)
 
-    def describe(answered: tuple[Floats, tuple[Any, ...]]) -> dict[str, Any]:
-        row, (output, *more) = answered
+    def describe(row: Floats, outputs: tuple[Any, ...]) -> dict[str, Any]:
+        output, *more = outputs
         unknown = manifest.reading.unknown(row)
         if manifest.kind == "classification":
             result: dict[str, Any] = {"labels": top(output, manifest.labels, options.top_k)}
@@ -85,10 +75,9 @@ async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Result
             result = {"value": float(f"{output[0]:.7g}")}
         if unknown:
             result["unknown"] = unknown
-        return apply_strict(result, more, level, {"labels": [], "value": None})
+        return with_familiarity(result, more, level, labels=[], value=None)
 
-    answered = list(zip(call.inputs, rows, strict=True))
-    return Results(await map_with_pauses(call.scope, describe, answered), {"target": manifest.target})
+    return Results(await map_with_pauses(call.scope, describe, call.inputs, rows), {"target": manifest.target})
 
 
 def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
@@ -115,36 +104,22 @@ def _parse_json(body: bytes, manifest: TabularManifest, limit: int) -> list[Floa
     return list(from_records(document["rows"] if only_rows else None, manifest.reading, limit))
 
 
-def _columns(manifest: TabularManifest) -> tuple[str, ...]:
-    return manifest.reading.names
-
-
 def _read_records(rows: list[Any], manifest: TabularManifest) -> list[Floats]:
     try:
         return list(from_records(rows, manifest.reading, len(rows), cells=True))
     except InvalidRequest as error:
         if len(rows) > 1:
             raise
-        # With a single row, its number says nothing.
+        # The number of a single row is redundant.
         raise InvalidRequest(error.detail.removeprefix("Row 0, "), index=0) from None
 
 
 def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object", "additionalProperties": _VALUE}
     if manifest:
-        row = {
-            "type": "object",
-            "required": list(manifest.reading.names),
-            "additionalProperties": False,
-            "properties": {column.name: _column_schema(column) for column in manifest.columns}
-            | {name: {"description": "is not looked at"} for name in sorted(manifest.reading.ignored)},
-        }
-    return {
-        "type": "object",
-        "required": ["rows"],
-        "additionalProperties": False,
-        "properties": {"rows": {"type": "array", "minItems": 1, "maxItems": limit, "items": row}},
-    }
+        row = object_schema(**{column.name: _column_schema(column) for column in manifest.columns})
+        row["properties"] |= {name: {"description": "ignored"} for name in sorted(manifest.reading.ignored)}
+    return object_schema(rows={"type": "array", "minItems": 1, "maxItems": limit, "items": row})
 
 
 def _column_schema(column: ColumnCard) -> dict[str, Any]:
@@ -165,17 +140,9 @@ def _column_schema(column: ColumnCard) -> dict[str, Any]:
     }
 
 
-def _csv_schema(_manifest: TabularManifest | None, _limit: int) -> dict[str, Any]:
-    return {"type": "string", "format": "csv"}
-
-
 def _usual_row(manifest: TabularManifest | None) -> dict[str, Any]:
     """The columns' means or most frequent words."""
     return {column.name: column.example for column in manifest.columns} if manifest else {"column": 1.0}
-
-
-def _json_example(manifest: TabularManifest | None) -> Any:
-    return {"rows": [_usual_row(manifest)]}
 
 
 def _csv_example(manifest: TabularManifest | None) -> Any:
@@ -189,12 +156,10 @@ def row_samples(inputs: Mapping[str, Any], manifest: TabularManifest, companion:
     """The rows of the golden file, those without a missing value first; such a value is null."""
     (unordered,) = (inputs[spec.name] for spec in manifest.inputs)
     rows = sorted(unordered, key=lambda row: bool(np.isnan(row).any()))
-    return [Sample("application/json", pydantic_core.to_json({"rows": [_written(row, manifest)]})) for row in rows]
-
-
-def _written(row: Floats, manifest: TabularManifest) -> dict[str, Any]:
-    """A row in the words of the table."""
-    return {card.name: card.write(float(value)) for card, value in zip(manifest.columns, row, strict=True)}
+    written = (
+        {card.name: card.write(float(value)) for card, value in zip(manifest.columns, row, strict=True)} for row in rows
+    )
+    return [Sample("application/json", pydantic_core.to_json({"rows": [row]})) for row in written]
 
 
 TABULAR = Task(
@@ -208,10 +173,14 @@ TABULAR = Task(
             options=TabularOptions,
             reads=Documents(
                 {
-                    "application/json": Format(_json_schema, _parse_json, _json_example),
-                    "text/csv": Format(_csv_schema, _parse_csv, _csv_example),
+                    "application/json": Format(
+                        _json_schema, _parse_json, lambda manifest: {"rows": [_usual_row(manifest)]}
+                    ),
+                    "text/csv": Format(
+                        lambda _manifest, _limit: {"type": "string", "format": "csv"}, _parse_csv, _csv_example
+                    ),
                 },
-                records=Records(_columns, _read_records, strip_cell),
+                records=Records(lambda manifest: manifest.reading.names, _read_records, str.strip),
             ),
             answer=TabularAnswer,
             bounds=strict_bounds,

@@ -4,14 +4,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint
-from service.tasks.familiarity import FamiliarManifest
+from service.tasks.labels import LabelManifest
 
 # The tokenizer, a file beside the graph.
 TOKENIZER = "tokenizer.json"
 
 
-class TextManifest(FamiliarManifest):
+class TextManifest(LabelManifest):
     """A text classifier: int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, labels).
 
     Attributes:
@@ -20,17 +19,12 @@ class TextManifest(FamiliarManifest):
     """
 
     task: Literal["text"] = "text"
-    labels: tuple[str, ...]
     max_length: int = Field(gt=0)
     words: int = Field(gt=2)
-    metrics: ClassifierMetrics
-    calibration: Calibration
-    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
-    variants: tuple[ClassifierVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
     def headline(self) -> dict[str, float]:
-        """The figures that say how good it is in a line."""
+        """The main test figures."""
         return {"accuracy": self.metrics.accuracy, "macro_f1": self.metrics.macro_f1}
 
     @property

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 PAD, UNKNOWN = 0, 1
 
-# Characters that are tokenised at once; an encoding takes some hundred bytes per character.
+# Characters that are tokenised at once; an encoding takes hundreds of bytes per character.
 _PART = 20_000
 # The most characters that are tokenised, which takes up to a second; words of the rest are only counted.
 _MOST_TOKENISED = 100_000
@@ -19,13 +19,10 @@ _SPACE = re.compile(r"\s")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A tokenised text.
+    """A tokenised text: `tokens` words were read, of which the vocabulary lacks `unknown`, and `cut_off` were not.
 
     Attributes:
         ids: int64, shape (tokens,); at least one.
-        tokens: words that were read.
-        unknown: of these, how many are not in the vocabulary.
-        cut_off: words beyond the length that the model reads.
         offsets: start and end of each word that was read, in characters.
     """
 
@@ -37,12 +34,9 @@ class Reading:
 
 
 def read_text(tokenizer: Tokenizer, text: str, length: int) -> Reading:
-    """Tokenises a text.
+    """Tokenises a text of any length, of which the model reads at most `length` words.
 
-    Args:
-        tokenizer: without truncation; white space separates its words.
-        text: of any length.
-        length: the most words that the model reads.
+    The tokenizer does not truncate, and white space separates its words.
     """
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
@@ -82,20 +76,12 @@ def without_each(ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
 
 
 def influence(
-    text: str,
-    reading: Reading,
-    probabilities: npt.NDArray[np.float32],
-    without: npt.NDArray[np.float32],
+    text: str, reading: Reading, probabilities: npt.NDArray[np.float32], without: npt.NDArray[np.float32]
 ) -> list[dict[str, str | int | float]]:
     """How much each word moves the likeliest label (occlusion, Zeiler and Fergus 2014, arXiv:1311.2901).
 
-    A word's weight is the loss of log-odds without it; near 1 a probability hardly changes.
-
-    Args:
-        text: the original.
-        reading: of the text.
-        probabilities: of the whole text, shape (labels,).
-        without: of the text without each word, shape (words, labels).
+    A word's weight is the loss of log-odds without it; near 1 a probability hardly changes. `probabilities` of the
+    text have the shape (labels,), those `without` each word (words, labels).
     """
     likeliest = int(probabilities.argmax())
     lost = (_log_odds(probabilities[likeliest]) - _log_odds(without[:, likeliest])).tolist()
@@ -106,7 +92,7 @@ def influence(
 
 
 def _log_odds(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    # The precision of float32 ends there.
+    # Near 1, float32 resolves no more.
     p = np.asarray(probabilities, dtype=np.float64).clip(1e-6, 1 - 1e-6)
     odds: npt.NDArray[np.float64] = np.log(p / (1 - p))
     return odds

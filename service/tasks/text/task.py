@@ -12,9 +12,8 @@ from tokenizers import Tokenizer
 from service.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
-from service.tasks.documents import parse_json
-from service.tasks.familiarity import unfamiliar_field
-from service.tasks.labels import Label, LabelOptions, label_bounds, labelling
+from service.tasks.documents import object_schema, parse_json
+from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
@@ -50,17 +49,12 @@ class WordInfluence(BaseModel):
     )
 
 
-class TextPrediction(BaseModel):
+class TextPrediction(Labelled):
     """The answer for one text."""
 
-    labels: list[Label] = Field(description="the likeliest first; none with `strict` for an unfamiliar text")
     tokens: int = Field(examples=[12], description="words that were read")
     unknown: int = Field(examples=[1], description="of these, words that the model has never seen")
     cut_off: int = Field(examples=[0], description="words at the end that are beyond what the model reads")
-    label_set: list[str] | None = Field(
-        None, examples=[["crude"]], description="only with `coverage`: labels that together cover the truth"
-    )
-    unfamiliar: float | None = unfamiliar_field()
     words: list[WordInfluence] | None = Field(None, description="only with `explain`, in the order of the text")
 
 
@@ -74,7 +68,7 @@ TextCall = Call[TextManifest, ClassifyTextOptions]
 
 
 async def classify_text(call: TextCall) -> Results:
-    """Tells what one or many texts are about, in the order sent.
+    """Classifies one or many texts by topic, in the order sent.
 
     Send JSON with `texts` or `text`, or one text as `text/plain`. Text is read as the training read its own: capitals,
     digits and punctuation do not matter. The answer says how much of each text was read and understood.
@@ -91,19 +85,13 @@ async def classify_text(call: TextCall) -> Results:
 
     results = await map_with_pauses(call.scope, describe, readings, rows)
     if options.explain:
-        _check_explanations(call, sum(reading.tokens for reading in readings))
-        began, explained, total = time.monotonic(), 0, sum(reading.tokens for reading in readings)
-        for result, text, reading, (probabilities, *_) in zip(results, texts, readings, rows, strict=True):
-            result["words"] = await _explain(call, text, reading, probabilities)
-            explained += reading.tokens
-            _check_pace(call, total - explained, (time.monotonic() - began) / explained)
+        await _explain(call, results, texts, readings, rows)
     return Results(results)
 
 
 async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
     readings = []
-    length = call.manifest.max_length
-    pauses = Pauses(call.scope)
+    length, pauses = call.manifest.max_length, Pauses(call.scope)
     for index, text in enumerate(texts):
         if len(text) > (_INLINE_ASCII if text.isascii() else _INLINE_CHARACTERS):
             reading = await call.in_background(read_text, call.companion, text, length)
@@ -112,35 +100,36 @@ async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
         if pauses.due:
             await pauses.take()
         if not reading.tokens:
-            raise InvalidRequest("The text holds no word: send some.", index=index)
+            raise InvalidRequest("The text holds no words.", index=index)
         readings.append(reading)
     return readings
 
 
-def _check_explanations(call: TextCall, items: int) -> None:
-    """Refuses explanations that would exceed the deadline; sets one deadline and a low priority for all."""
+async def _explain(
+    call: TextCall, results: list[dict[str, Any]], texts: Sequence[str], readings: list[Reading], rows: list[Any]
+) -> None:
+    """Adds `words` to the results; ends as soon as the deadline, which is one for all, is out of reach."""
     call.scope.fixed_deadline = True
     call.scope.run_in_background()
-    seconds, left = call.seconds_for(items), call.scope.timeout
-    if seconds > left:
+    left, explained = sum(reading.tokens for reading in readings), 0
+    seconds = call.seconds_for(left)
+    if seconds > call.scope.timeout:
         raise InvalidRequest(
-            f"Explaining {items} words would take about {seconds:.0f} s, longer than the {left:g} s that a request "
-            "may take: send fewer or shorter texts."
+            f"Explaining {left} words would take about {seconds:.0f} s, longer than the {call.scope.timeout:g} s that "
+            "a request may take: send fewer or shorter texts."
         )
-
-
-def _check_pace(call: TextCall, words: int, seconds_per_word: float) -> None:
-    """Ends a call that will exceed its deadline because the first estimate was too low."""
-    if words * seconds_per_word > call.scope.deadline - time.monotonic():
-        raise DeadlineExceeded(
-            f"Explaining {words} more words would take about {words * seconds_per_word:.0f} s, longer than this "
-            "request may take: send fewer or shorter texts."
-        )
-
-
-async def _explain(call: TextCall, text: str, reading: Reading, probabilities: Any) -> list[Any]:
-    rows = await call.infer(without_each(reading.ids))
-    return influence(text, reading, probabilities, np.stack([row for row, *_ in rows]))
+    began = time.monotonic()
+    for result, text, reading, (probabilities, *_) in zip(results, texts, readings, rows, strict=True):
+        without = await call.infer(without_each(reading.ids))
+        result["words"] = influence(text, reading, probabilities, np.stack([row for row, *_ in without]))
+        left, explained = left - reading.tokens, explained + reading.tokens
+        # The first estimate may have been too low.
+        seconds = left * (time.monotonic() - began) / explained
+        if seconds > call.scope.deadline - time.monotonic():
+            raise DeadlineExceeded(
+                f"Explaining {left} more words would take about {seconds:.0f} s, longer than this request may take: "
+                "send fewer or shorter texts."
+            )
 
 
 def _parse_plain(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
@@ -151,31 +140,17 @@ def _parse_plain(body: bytes, manifest: TextManifest, limit: int) -> list[str]: 
 
 
 def _parse_json(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
-    document = parse_json(body, strings=limit + 8, values=limit + 8)
-    if isinstance(document, dict) and set(document) == {"text"}:
-        return _checked([document["text"]], limit)
-    texts = document.get("texts") if isinstance(document, dict) and set(document) == {"texts"} else None
-    if not isinstance(texts, list) or not texts:
-        raise InvalidRequest('The JSON must be {"texts": ["…", …]} or {"text": "…"} and nothing else.')
-    return _checked(texts, limit)
-
-
-def _read_records(rows: list[Any], _manifest: TextManifest) -> list[str]:
-    return _checked([row["text"] for row in rows], len(rows))
+    match parse_json(body, strings=limit + 8, values=limit + 8):
+        case {"texts": [_, *_] as texts, **more} if not more:
+            return _checked(texts, limit)
+        case {"text": text, **more} if not more:
+            return _checked([text], limit)
+    raise InvalidRequest('The JSON must be {"texts": ["…", …]} or {"text": "…"} and nothing else.')
 
 
 def _json_schema(_manifest: TextManifest | None, limit: int) -> dict[str, Any]:
-    fields = {"texts": {"type": "array", "minItems": 1, "maxItems": limit, "items": _TEXT}, "text": _TEXT}
-    return {
-        "oneOf": [
-            {"type": "object", "required": [name], "additionalProperties": False, "properties": {name: field}}
-            for name, field in fields.items()
-        ]
-    }
-
-
-def _plain_schema(_manifest: TextManifest | None, _limit: int) -> dict[str, Any]:
-    return _TEXT
+    texts = {"type": "array", "minItems": 1, "maxItems": limit, "items": _TEXT}
+    return {"oneOf": [object_schema(texts=texts), object_schema(text=_TEXT)]}
 
 
 def _checked(texts: list[Any], limit: int) -> list[str]:
@@ -222,9 +197,12 @@ TEXT = Task(
             reads=Documents(
                 {
                     "application/json": Format(_json_schema, _parse_json, lambda _manifest: {"texts": [_EXAMPLE]}),
-                    "text/plain": Format(_plain_schema, _parse_plain, lambda _manifest: _EXAMPLE),
+                    "text/plain": Format(lambda _manifest, _limit: _TEXT, _parse_plain, lambda _manifest: _EXAMPLE),
                 },
-                records=Records(lambda _manifest: ("text",), _read_records),
+                records=Records(
+                    lambda _manifest: ("text",),
+                    lambda rows, _manifest: _checked([row["text"] for row in rows], len(rows)),
+                ),
             ),
             answer=ClassifyTextAnswer,
             bounds=label_bounds,

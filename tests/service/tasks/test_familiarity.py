@@ -89,7 +89,7 @@ async def test_a_model_that_does_not_tell(client):
     assert "unfamiliar" not in plain["results"][0]
     refused = await client.post("/v1/predict?model=old&strict=true", content=grey(2), headers=PNG)
     assert refused.status_code == 422
-    assert "old does not tell" in refused.json()["detail"]
+    assert "old has no p-values" in refused.json()["detail"]
     assert (await client.post("/v1/predict?strict=true&level=1", content=grey(2), headers=PNG)).status_code == 422
 
 

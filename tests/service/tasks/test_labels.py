@@ -28,16 +28,17 @@ def test_ties_keep_the_models_order():
 
 @pytest.mark.parametrize(("coverage", "row"), [(0.5, 0.8), (0.8, 0.8), (0.81, 0.9), (0.9, 0.9), (0.95, 0.95)])
 def test_the_coverage_is_rounded_up_to_the_table(coverage: float, row: float):
-    assert conformal_point(CARD.conformal, coverage, CARD.name).coverage == row
+    assert conformal_point(CARD, coverage).coverage == row
 
 
 def test_the_order_of_the_table_does_not_matter():
-    assert conformal_point(CARD.conformal[::-1], 0.85, CARD.name).coverage == 0.9
+    turned = CARD.model_copy(update={"conformal": CARD.conformal[::-1]})
+    assert conformal_point(turned, 0.85).coverage == 0.9
 
 
 def test_a_coverage_beyond_the_table_is_refused():
     with pytest.raises(InvalidRequest, match=r"coverage=0.97: the highest that classifier .* is 0.95"):
-        conformal_point(CARD.conformal, 0.97, CARD.name)
+        conformal_point(CARD, 0.97)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_unusable_rows_are_named_together_and_can_be_dropped(tmp_path):
         load_table(source, "kind")
     said = str(caught.value)
     assert "3 unusable items" in said
-    assert "x.csv:3: column 'height': 'tall' is no number" in said
+    assert "x.csv:3: column 'height': 'tall' is not a number" in said
     assert "x.csv:5: the target 'kind' is missing" in said
     assert "x.csv:10: has 2 cells, not 3" in said
     assert "--bad drop" in said

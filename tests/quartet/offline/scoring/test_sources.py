@@ -9,7 +9,6 @@ import pytest
 
 from quartet.offline.scoring.sources import UnusableInput, chunks, open_source
 from service.errors import InvalidRequest
-from service.tasks.tabular.rows import strip_cell
 
 
 def test_a_folder_is_listed_once(tmp_path: Path):
@@ -55,11 +54,11 @@ def test_a_csv_file_in_another_encoding_is_refused_with_the_command_that_convert
 def test_a_csv_file(tmp_path: Path):
     text = '\ufeffa, b ,c\r\n1,2,3\r\n"4",,"x, ""y""\nz"\r\n\r\n5,6\r\n7,8,9'
     (tmp_path / "a.csv").write_bytes(text.encode())
-    source = open_source(tmp_path / "a.csv", tmp_path / "listing", strip_cell)
+    source = open_source(tmp_path / "a.csv", tmp_path / "listing", str.strip)
     assert list(source.columns or ()) == ["a", "b", "c"]
     items = list(source.items(0, ("c", "b")))
     assert [item.row for item in items] == [0, 1, 2, 3]
-    assert [item.record for item in items[:2]] == [{"c": "3", "b": "2"}, {"c": 'x, "y"\nz', "b": None}]
+    assert [item.record for item in items[:2]] == [{"c": "3", "b": "2"}, {"c": 'x, "y"\nz', "b": ""}]
     assert isinstance(items[2].record, InvalidRequest)
     assert items[2].record.detail == "The row has 2 cells, not 3."
     assert [item.record for item in source.items(3, ("b",))] == [{"b": "8"}]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.tasks.detection.boxes import count_labels, detections
+from service.tasks.detection.boxes import detections
 from service.tasks.detection.letterbox import Letterbox
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import class_filter
@@ -30,4 +30,3 @@ def test_padding_is_dropped_and_filters_apply():
     assert len(detections(ANSWER, GEOMETRY, LABELS, confidence=0.0, most=2)) == 2
     blue = detections(ANSWER, GEOMETRY, LABELS, confidence=0.0, classes=class_filter(CARD, "blue"), most=10)
     assert [box["score"] for box in blue] == [0.9, 0.2]
-    assert count_labels(blue) == {"blue": 2}
