@@ -12,8 +12,7 @@ from service import api
 from service.api import documentation, health
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
-from service.api.v1.reports import reports_router
-from service.api.v1.samples import samples_router
+from service.api.v1.versions import versions_router
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
 from service.inference.opener import Opener
@@ -67,7 +66,7 @@ def create_app(
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     observers = Observers([metrics, RequestLog(sys.stderr)] if logs else [metrics])
-    routers = (samples_router(registry), reports_router(), models_router(registry))
+    routers = (versions_router(registry), models_router(registry))
     families = (Family("/v1", operation_endpoints(registry), routers, problem_json), *families)
     endpoints = [endpoint for family in families for endpoint in family.endpoints]
 

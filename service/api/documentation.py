@@ -1,10 +1,10 @@
-"""The OpenAPI document, whose examples and bounds are those of the models that are served, and its page at /docs."""
+"""The OpenAPI document, with examples and bounds of the served models, and its page at /docs."""
 
 import base64
 import hashlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.staticfiles import StaticFiles
 
+from service.api.headers import security_headers
 from service.api.v1.bodies import any_of, describe_body
 from service.api.v1.operations import default_model
 from service.inference.repository import Version
@@ -57,15 +58,14 @@ def install(app: Application, registry: Registry) -> None:
 
     @cache
     def constant() -> dict[str, Any]:
-        """The document without what depends on the models."""
+        """The document without the operations, which depend on the models."""
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
         )
-        answers = {operation.answer for _, operation in registry.operations()}
-        modes: list[tuple[type[BaseModel], Literal["serialization"]]] = [
-            (answer, "serialization") for answer in answers
-        ]
-        _, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
+        answers: dict[type[BaseModel], Literal["serialization"]] = {
+            operation.answer: "serialization" for _, operation in registry.operations()
+        }
+        _, definitions = models_json_schema(list(answers.items()), ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= definitions["$defs"]
         return document
 
@@ -80,45 +80,39 @@ def install(app: Application, registry: Registry) -> None:
             app.openapi_schema = {**document, "paths": {**operations, **document["paths"]}}
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
+    app.openapi = openapi  # type: ignore[method-assign]  # documented by FastAPI
 
 
 def _security_headers(page: str) -> dict[str, str]:
-    """Headers that let a browser run the server's own scripts alone, and put the page into no frame."""
+    """Headers that allow only the server's own scripts."""
     hashes = [
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     ]
-    policy = {
-        "default-src": "'self'",
-        "script-src": " ".join(["'self'", *hashes]),
-        # Swagger UI's icons, and pictures that were answered.
-        "img-src": "'self' data: blob:",
-        "object-src": "'none'",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "frame-ancestors": "'none'",
-    }
-    return {
-        "content-security-policy": "; ".join(f"{name} {sources}" for name, sources in policy.items()),
-        "referrer-policy": "no-referrer",
-        "x-frame-options": "DENY",
-    }
+    return security_headers(
+        {
+            "default-src": "'self'",
+            "script-src": " ".join(["'self'", *hashes]),
+            # Swagger UI's icons, and pictures in answers.
+            "img-src": "'self' data: blob:",
+            "object-src": "'none'",
+        }
+    )
 
 
 def prepare(app: Application) -> None:
-    """Generates the part of the document that no model changes, which takes a quarter of a second, ahead of time."""
+    """Generates the constant part of the document ahead of time; it takes a quarter of a second."""
     app.openapi()
     forget(app)
 
 
 def forget(app: Application) -> None:
-    """Has the document generated again: the models have changed."""
+    """Makes the next request generate the document again, since the models have changed."""
     app.openapi_schema = None
 
 
 def _describe(task: Task, operation: Operation, versions: Sequence[Version], limit: int) -> dict[str, Any]:
-    """The OpenAPI operation: what the models that are served accept, with examples that work."""
+    """The OpenAPI operation: what the served models accept, with examples that work."""
     served = [version for version in versions if isinstance(version.manifest, task.manifest)]
     usual = default_model(task, operation, served)
     default = next((version.manifest for version in served if version.name == usual), None)
@@ -137,59 +131,54 @@ def _describe(task: Task, operation: Operation, versions: Sequence[Version], lim
 
 
 def _describe_options(operation: Operation, served: Sequence[Version], usual: str | None) -> list[dict[str, Any]]:
-    schema = operation.options.model_json_schema()
-    parameters: dict[str, dict[str, Any]] = {}
-    for name, described in schema["properties"].items():
-        parameters[name] = {
+    parameters: dict[str, dict[str, Any]] = {
+        name: {
             "name": name,
             "in": "query",
-            "required": name in schema.get("required", ()),
+            "required": False,
             "schema": _without_null(described),
             "description": described.get("description", ""),
         }
+        for name, described in operation.options.model_json_schema()["properties"].items()
+    }
     if served:
-        _name_models(parameters["model"], served, usual)
-        if operation.bounds:
-            _bound(parameters, [operation.bounds(version.manifest) for version in served])
+        model = parameters["model"]
+        names = [name for version in served for name in (version.name, version.label, f"{version.name}/{LATEST}")]
+        model["schema"]["enum"] = list(dict.fromkeys(names))  # several versions of a model share a name
+        if usual is None:
+            del model["schema"]["default"]
+            model["required"] = True
+        else:
+            model["schema"]["default"] = usual
+    if served and operation.bounds:
+        bounds = [operation.bounds(version.manifest) for version in served]
+        for name in bounds[0]:
+            schemas = [each[name] for each in bounds]
+            parameters[name]["schema"] = any_of(schemas)
+            if any(schema["type"] == "array" for schema in schemas):
+                parameters[name] |= {"style": "form", "explode": False}
     return list(parameters.values())
 
 
-def _describe_answer(operation: Operation) -> dict[str, Any]:
-    headers: dict[str, Any] = _TIMING
-    if operation.facts is not None:
-        headers = {
-            f"X-{name.title()}": {"description": description, "required": True, "schema": {"type": "integer"}}
-            for name, description in operation.facts.items()
-        }
-    document = {"application/json": {"schema": {"$ref": f"#/components/schemas/{operation.answer.__name__}"}}}
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    others: dict[str, Any] = dict.fromkeys(operation.media_types, binary)
-    # The page shows the first. A stream is a document only for clients that ask for one.
-    content = others | document if operation.facts is not None else document | others
-    return {"description": "Successful Response", "headers": {**REQUEST_ID, **headers}, "content": content}
-
-
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an option that may be absent, which is how null is written in a query."""
+    """The schema of an option that may be absent, since a query cannot express null."""
     rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
     types = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     return {**rest, **any_of(types)} if types else rest
 
 
-def _name_models(parameter: dict[str, Any], served: Sequence[Version], usual: str | None) -> None:
-    schema = parameter["schema"]
-    names = [name for version in served for name in (version.name, version.label, f"{version.name}/{LATEST}")]
-    schema["enum"] = list(dict.fromkeys(names))  # several versions of a model share a name
-    if usual is None:
-        del schema["default"]
-        parameter["required"] = True
+def _describe_answer(operation: Operation) -> dict[str, Any]:
+    document = {"application/json": {"schema": {"$ref": f"#/components/schemas/{operation.answer.__name__}"}}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    others: dict[str, Any] = dict.fromkeys(operation.media_types, binary)
+    if operation.facts is None:
+        headers: dict[str, Any] = _TIMING
+        content = document | others
     else:
-        schema["default"] = usual
-
-
-def _bound(parameters: Mapping[str, dict[str, Any]], bounds: Sequence[Mapping[str, Any]]) -> None:
-    for name in bounds[0]:
-        schemas = [each[name] for each in bounds]
-        parameters[name]["schema"] = any_of(schemas)
-        if any(schema["type"] == "array" for schema in schemas):
-            parameters[name] |= {"style": "form", "explode": False}
+        headers = {
+            f"X-{name.title()}": {"description": description, "required": True, "schema": {"type": "integer"}}
+            for name, description in operation.facts.items()
+        }
+        # Swagger UI selects the first. A stream is a document only for clients that ask for one.
+        content = others | document
+    return {"description": "Successful Response", "headers": {**REQUEST_ID, **headers}, "content": content}

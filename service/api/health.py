@@ -9,7 +9,7 @@ from service.stack.application import Application
 from service.stack.problems import responses
 
 router = APIRouter(tags=["operations"])
-# What Prometheus sends is half as long; the version that is asked for goes into the answer.
+# Prometheus sends half as many characters. The response repeats the version from the header.
 _LONGEST_ACCEPT = 512
 
 
@@ -21,14 +21,14 @@ class Health(BaseModel):
 
 @router.get("/healthz/live", summary="Is the process alive?", response_model=Health, responses=responses(500, 503))
 async def live(request: Request) -> Health:
-    """200 as long as the event loop runs and no model hangs or fails at everything; 503: only a restart helps."""
+    """200 while the event loop runs and every model responds; 503: only a restart helps."""
     _check_models(request)
     return Health(status="live")
 
 
 @router.get("/healthz/ready", summary="May it get traffic?", response_model=Health, responses=responses(500, 503))
 async def ready(request: Request) -> Health:
-    """200 once every model is loaded and warm; 503 while the server shuts down, or where it is not live."""
+    """200 once every model is loaded and warm; 503 while the server shuts down, or if it is not live."""
     if not request.app.ready:
         raise Draining("The server is shutting down: send requests to another one.")
     if not request.app.others_ready():
@@ -38,7 +38,6 @@ async def ready(request: Request) -> Health:
 
 
 def _check_models(request: Request) -> None:
-    """Raises `ModelBroken` for a model that is not responding."""
     if trouble := request.app.trouble():
         raise ModelBroken(f"{trouble} Restart the server.")
 
@@ -60,11 +59,11 @@ async def metrics(request: Request) -> Response:
     accept = request.headers.get("accept", "")
     try:
         return await _expose(app, accept if len(accept) <= _LONGEST_ACCEPT else "")
-    except Exception:  # the library expects versions that are some, and says nothing of others
+    except Exception:  # the library raises on a version that it cannot parse
         return await _expose(app, "")
 
 
 async def _expose(app: Application, accept: str) -> Response:
     encode, media_type = choose_encoder(accept)
-    # Adding up what several processes have counted takes tens of milliseconds.
+    # Summing the counters of several processes takes tens of milliseconds.
     return Response(await app.threads.run(encode, app.metrics.exposed), media_type=media_type)

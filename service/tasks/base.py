@@ -1,13 +1,13 @@
-"""What a task is: one entry, from which loading, routes and documentation follow.
+"""The parts of a task: loading, routes and documentation follow from one entry.
 
-An entry says how a task's models are described (the manifest), what lies beside their graphs (the companion), and what
-clients may ask of them (the operations). To add a task, write its entry and register it (`service.tasks.registry`).
+An entry names the class of the manifest, a reader for the files beside the graph (the companion), and the operations
+that clients may ask for. To add a task, write its entry and register it (`service.tasks.registry`).
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,10 +16,7 @@ from service.tasks.call import Call
 
 
 class Options(BaseModel):
-    """The options of an operation; each has a default, and the model's is the one that answers unless told otherwise.
-
-    A misspelt option is an error.
-    """
+    """The options of an operation; each has a default. A misspelt option is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +29,7 @@ def model_option(default: str) -> Any:
 
 
 class AnswerBase(BaseModel):
-    """What the answers of all operations say."""
+    """The fields that all answers have: what gave them."""
 
     model: str = Field(examples=["classifier"])
     version: str = Field(examples=["1"])
@@ -42,30 +39,13 @@ class AnswerBase(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The input is one or many images, as encoded files: the call's inputs are `Upload`s.
+    """The input is one or many encoded images: the call's inputs are `Upload`s.
 
     Attributes:
-        example: a small image in base64, with which the documentation can be tried out.
+        example: a small image in base64 for the documentation.
     """
 
     example: str
-
-
-class Parse(Protocol):
-    """Reads a document."""
-
-    def __call__(self, body: bytes, manifest: Any, limit: int) -> Sequence[Any]:
-        """The inputs that a document holds, at least one.
-
-        Args:
-            body: of the request.
-            manifest: of the model that is asked.
-            limit: how many inputs are accepted.
-
-        Raises:
-            InvalidRequest: it is malformed; says where.
-            BodyTooLarge: it holds more inputs.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +53,26 @@ class Format:
     """A format of the document that an operation reads.
 
     Attributes:
-        schema: what it accepts, in JSON Schema, given the manifest of a model that is served (None where there is
-            none) and how many inputs are accepted.
-        parse: reads it.
-        example: a document that works, given the manifest of the model that answers by default (None where no such
-            model is served).
+        schema: JSON Schema of the document, given the manifest of a served model (None without one) and the most
+            inputs that are accepted.
+        parse: reads at least one input from a body, given the manifest of the model and the most inputs that are
+            accepted. Raises `InvalidRequest` for a malformed document, `BodyTooLarge` for one with more inputs.
+        example: a valid document, given the manifest of the default model (None if it is not served).
     """
 
     schema: Callable[[Any, int], Mapping[str, Any]]
-    parse: Parse
+    parse: Callable[[bytes, Any, int], Sequence[Any]]
     example: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """How inputs are found in the rows of a table, where there is no document around them.
+    """How the rows of a table become inputs.
 
     Attributes:
-        columns: those that an input is made from, given the manifest.
-        read: the inputs of some records, mappings by column, given the manifest; raises `InvalidRequest` where one is
-            at fault.
-        cell: what a cell of a CSV file stands for.
+        columns: names of the columns that an input is made from, given the manifest.
+        read: the inputs of some records (mappings by column), given the manifest; raises `InvalidRequest`.
+        cell: the value of a cell of a CSV file.
     """
 
     columns: Callable[[Any], tuple[str, ...]]
@@ -103,12 +82,12 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The input is a document; the first of the formats is taken where a client states none.
+    """The input is a document.
 
     Attributes:
-        formats: by media type.
+        formats: by media type; the first one is the default.
         required: whether an empty body is an error.
-        records: how inputs are found in the rows of a table; None where they are not.
+        records: how the rows of a table become inputs; None if they cannot.
     """
 
     formats: Mapping[str, Format]
@@ -118,12 +97,7 @@ class Documents:
 
 @dataclass(slots=True)
 class Results:
-    """One result for each input, in order.
-
-    Attributes:
-        items: each as the operation's `result` model describes it, in plain JSON types.
-        common: what holds for all of them.
-    """
+    """One result for each input, in order, as plain JSON types; `common` holds the fields beside them."""
 
     items: list[dict[str, Any]]
     common: Mapping[str, Any] = field(default_factory=dict)
@@ -141,11 +115,11 @@ class Stream:
     """An answer that is made while it is sent.
 
     Attributes:
-        chunks: its parts; what it raises before the first is an error like any other, what it raises later ends the
-            answer abruptly, so that nobody takes a part for the whole.
+        chunks: its parts. An error before the first is answered as usual; a later one ends the connection, so that
+            the client cannot take a part for the whole.
         media_type: of the whole.
-        filename: a name to save it under, where a program would not show it.
-        facts: what was decided on the way, by name.
+        filename: for the header Content-Disposition; None if clients show the answer rather than save it.
+        facts: values for the headers that `Operation.facts` describes.
     """
 
     chunks: AsyncGenerator[bytes, None]
@@ -156,24 +130,24 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something that clients may ask of a model: served as POST /v1/<name>.
+    """What clients may ask of a model, served as POST /v1/<name>.
 
     Attributes:
-        name: what it is called by.
+        name: the last part of the path.
         summary: a title of a few words.
-        run: does it; its docstring describes it to clients.
-        options: what may be chosen; each with a description.
+        run: answers a call; its docstring is the description in the OpenAPI document.
+        options: of the query.
         reads: the kind of input.
-        answer: describes the document that is answered.
-        media_types: what may be answered instead of that document.
-        facts: names and descriptions of the facts that a stream states; None where the answer is no stream.
-        bounds: by the name of an option what a model accepts for it, in JSON Schema, given its manifest; a list is
-            written with commas.
+        answer: the model of a JSON answer.
+        media_types: of other answers.
+        facts: descriptions of the facts of a stream, by name; None if the answer is no stream.
+        bounds: JSON Schema of the values that a model accepts, by option, given its manifest; a list is written with
+            commas.
     """
 
     name: str
     summary: str
-    run: Callable[["Call[Any, Any]"], Awaitable[Results | Picture | Stream]]
+    run: Callable[[Call[Any, Any]], Awaitable[Results | Picture | Stream]]
     options: type[Options]
     reads: Images | Documents
     answer: type[BaseModel]
@@ -190,41 +164,24 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An input to try a model with: a body that its operation reads.
-
-    Attributes:
-        media_type: of the body.
-        data: the body.
-    """
+    """A request body to try a model with."""
 
     media_type: str
     data: bytes
 
 
-class Samples(Protocol):
-    """Makes samples of the inputs in a version's golden file."""
-
-    def __call__(self, inputs: Mapping[str, Any], manifest: Any, companion: Any) -> list[Sample]:
-        """The samples, in the order of the golden file.
-
-        Args:
-            inputs: arrays by the name of the graph's input, one row for each sample.
-            manifest: of the version.
-            companion: what lies beside its graph.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a kind of model is for.
+    """A kind of model.
 
     Attributes:
-        name: as in the manifest, the recipe that trains it, and the tests.
-        manifest: the class of the manifest; its `task` has the name for its only value.
-        operations: what clients may ask; at least one.
-        read_companion: reads what the operations need beside the graph, from a version's folder; whatever it raises
-            refuses the version.
-        samples: makes inputs to try a version with, of those in its golden file; None where that is not possible.
+        name: the value of the manifest's field `task`.
+        manifest: the class of the manifest.
+        operations: at least one.
+        read_companion: reads what the operations need beside the graph, from a version's folder; if it raises, the
+            version is refused.
+        samples: makes samples from the inputs of a golden file (arrays by name, one row per sample), the manifest and
+            the companion; None if there are none.
         details: describes what a version's manifest does not, given its companion.
     """
 
@@ -232,5 +189,5 @@ class Task:
     manifest: type[ManifestBase]
     operations: tuple[Operation, ...]
     read_companion: Callable[[Path], Any] | None = None
-    samples: Samples | None = None
+    samples: Callable[[Mapping[str, Any], Any, Any], list[Sample]] | None = None
     details: Callable[[Any], BaseModel] | None = None

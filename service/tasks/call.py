@@ -19,12 +19,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An image file as it was sent.
-
-    Attributes:
-        name: of the file, where one was given.
-        data: its bytes.
-    """
+    """An image file as it was sent, and its name if one was given."""
 
     name: str | None
     data: bytes
@@ -35,14 +30,14 @@ class Call(Generic[ManifestT, OptionsT]):
     """A call of an operation, whose options and inputs have been read.
 
     Attributes:
-        version: of the model that answers; whoever makes the call holds a lease on it.
-        options: what was chosen.
-        inputs: `Upload`s, or what the document's `Format` gives.
+        version: of the model that answers; `scope` holds a lease on it.
+        options: of the query.
+        inputs: `Upload`s, or the inputs that a `Format` parsed.
         scope: owner, deadline, cancellation.
-        threads: for what takes long.
+        threads: for slow work.
         max_pixels: that an image may declare.
-        prefers_picture: whether the client would rather have a picture than results.
-        items: how many items it is about, for the log; None for as many as there are inputs.
+        prefers_picture: whether the client accepts a picture rather than results.
+        items: number of items, for the log; None if it is the number of inputs.
     """
 
     version: Version
@@ -61,24 +56,14 @@ class Call(Generic[ManifestT, OptionsT]):
 
     @property
     def companion(self) -> Any:
-        """What the task's `read_companion` gave."""
+        """The value of the task's `read_companion`."""
         return self.version.companion
 
-    @property
-    def signature(self) -> dict[str, str]:
-        """What every answer says of who made it."""
-        return self.version.signature
-
-    @property
-    def max_batch(self) -> int:
-        """The most items that run together."""
-        return self.version.max_batch
-
     def wants_picture(self, render: bool) -> bool:
-        """Whether the answer shall be a picture: the option `render` says so, or the client would rather have one.
+        """Whether the answer is a picture: because of the option `render`, or because the client prefers one.
 
         Raises:
-            InvalidRequest: it shall, and there are several images.
+            InvalidRequest: it is, and there are several images.
         """
         if not render and not self.prefers_picture:
             return False
@@ -89,11 +74,11 @@ class Call(Generic[ManifestT, OptionsT]):
         return True
 
     async def infer(self, items: Sequence[Any]) -> list[Any]:
-        """The model's results for items that are ready, in order; each is a tuple with a row of every output."""
+        """The model's results for prepared items, in order; each is a tuple with a row of every output."""
         return await self.scope.infer(self.version, items)
 
     async def infer_images(self, prepare: Prepare) -> tuple[list[Any], list[Any]]:
-        """The model's results for the images that were sent, in order, and what `prepare` said to read each with.
+        """The model's results for the images that were sent, in order, and the notes of `prepare` for each.
 
         Raises:
             QuartetError: an image cannot be decoded or run; `index` tells which.
@@ -111,14 +96,14 @@ class Call(Generic[ManifestT, OptionsT]):
         return await infer_all(self.version, len(uploads), make, self.scope), notes
 
     def seconds_for(self, items: int) -> float:
-        """How long the model works for so many items, by what it took for others."""
+        """An estimate of the model's time for some items, from the time that it took for others."""
         return items * self.version.batcher.flow.seconds_per_item
 
     def stream(self, count: int, make: Make) -> AsyncGenerator[list[Any], None]:
-        """The model's results for `count` items, a batch's worth at a time; `make` makes the items."""
+        """The model's results for `count` items, one batch at a time; `make` makes the items."""
         return infer(self.version, count, make, self.scope)
 
     async def in_background(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Runs what takes milliseconds where it does not hold up the event loop."""
+        """Runs on a thread what would block the event loop for milliseconds."""
         self.scope.check()
         return await self.threads.run(work, *arguments)

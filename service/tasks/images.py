@@ -63,7 +63,10 @@ class EncodedImage:
         """
         if not data:
             raise UndecodableImage("The image is empty: send the bytes of a file.")
-        image = cls._open_jpeg(data) or cls._open_pillow(data)
+        image = cls._open_jpeg(data)
+        if image is None:
+            pillow = _open_with_pillow(data)
+            image = cls(data, pillow.width, pillow.height, pillow=pillow)
         if image.width * image.height > max_pixels:
             raise ImageTooLarge(
                 f"The image declares {image.width} x {image.height} pixels; at most {max_pixels} are accepted. "
@@ -73,21 +76,14 @@ class EncodedImage:
 
     @classmethod
     def open_plain(cls, data: bytes, max_pixels: int) -> "EncodedImage | None":
-        """Reads the header of a JPEG that is cheap to decode: without EXIF, and without Pillow.
+        """Reads the header of a JPEG that is cheap to decode: without EXIF, with at most `max_pixels` over all scans.
 
-        Args:
-            data: of a file.
-            max_pixels: over all scans.
-
-        Returns:
-            None for any other or damaged file, which `open` handles.
+        Returns None for any other or damaged file, which `open` handles.
         """
-        if data[:3] != _JPEG_START or data.find(_EXIF) >= 0:
+        header = None if data.find(_EXIF) >= 0 else _jpeg_header(data)
+        if header is None:
             return None
-        try:
-            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            return None
+        height, width, colorspace = header
         # A progressive JPEG has about ten scans, each of which is a pass over all pixels.
         if colorspace in _INVERTED or width * height * data.count(_SCAN) > max_pixels:
             return None
@@ -100,41 +96,18 @@ class EncodedImage:
 
     @classmethod
     def _open_jpeg(cls, data: bytes) -> "EncodedImage | None":
-        if data[:3] != _JPEG_START:
+        header = _jpeg_header(data)
+        if header is None:
             return None
-        try:
-            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            return None
+        height, width, colorspace = header
         check_scans(data, width * height)
         if colorspace in _INVERTED:
             return None
         # Parsing EXIF takes longer than decoding a thumbnail, so skip it where there is none.
         orientation = 1
         if data.find(_EXIF, 0, 1 << 16) >= 0:
-            orientation = _stated_orientation(cls._open_pillow(data).pillow)
+            orientation = _stated_orientation(_open_with_pillow(data))
         return cls(data, width, height, orientation)
-
-    @classmethod
-    def _open_pillow(cls, data: bytes) -> "EncodedImage":
-        file = BoundedFile(data)
-        try:
-            image = Image.open(file, formats=FORMATS)
-        except QuartetError:
-            raise
-        except UnidentifiedImageError:
-            raise UndecodableImage(
-                f"The bytes are no image of a known format ({', '.join(FORMATS)}): check the file."
-            ) from None
-        except Exception as error:  # a plug-in may raise anything on a damaged header
-            raise UndecodableImage(f"The image's header cannot be read ({error}): check the file.") from error
-        if image.format == "WEBP" and image.width * image.height > _MAX_WEBP_PIXELS:
-            raise ImageTooLarge(
-                f"The WebP image has {image.width} x {image.height} pixels; at most {_MAX_WEBP_PIXELS} are accepted in "
-                "this format. Send a smaller one, or a JPEG."
-            )
-        file.begin_pixels(image.format)
-        return cls(data, image.width, image.height, pillow=image)
 
     def decode(self, channels: int, min_height: int = 0, min_width: int = 0) -> UInt8Array:
         """Decodes the pixels: upright by EXIF, transparency over white, the first frame of an animation.
@@ -152,31 +125,31 @@ class EncodedImage:
             UndecodableImage: the data is truncated or damaged.
             NotPlain: the same, for an image from `open_plain`.
         """
-        pixels = self._decode_jpeg(channels, min_height, min_width) if self.pillow is None else None
-        return self._decode_pillow(channels) if pixels is None else _upright(pixels, self.orientation)
+        if self.pillow is None:
+            try:
+                return _upright(self._decode_jpeg(channels, min_height, min_width), self.orientation)
+            except ValueError:
+                if self.plain:
+                    raise NotPlain from None
+                # Pillow tolerates harmless defects and names the others.
+        return self._decode_pillow(channels)
 
-    def _decode_jpeg(self, channels: int, min_height: int, min_width: int) -> UInt8Array | None:
+    def _decode_jpeg(self, channels: int, min_height: int, min_width: int) -> UInt8Array:
         if self.orientation >= 5:  # stored sideways
             min_height, min_width = min_width, min_height
         if not min_height or not min_width:
             min_height, min_width = self.height, self.width
-        try:
-            pixels: UInt8Array = simplejpeg.decode_jpeg(
-                self.data,
-                colorspace="RGB" if channels == 3 else "GRAY",
-                min_height=min(min_height, self.height),
-                min_width=min(min_width, self.width),
-            )
-            return pixels
-        except ValueError:
-            if self.plain:
-                raise NotPlain from None
-            return None  # Pillow tolerates harmless defects and names the others
+        pixels: UInt8Array = simplejpeg.decode_jpeg(
+            self.data,
+            colorspace="RGB" if channels == 3 else "GRAY",
+            min_height=min(min_height, self.height),
+            min_width=min(min_width, self.width),
+        )
+        return pixels
 
     def _decode_pillow(self, channels: int) -> UInt8Array:
         try:
-            image = self.pillow or self._open_pillow(self.data).pillow
-            assert image is not None  # noqa: S101 - `_open_pillow` sets it
+            image = self.pillow or _open_with_pillow(self.data)
             image.load()
             # After loading, since reading a PNG's EXIF decodes it anyway, and Pillow rotates a TIFF as it loads.
             orientation = _stated_orientation(image)
@@ -188,10 +161,42 @@ class EncodedImage:
         return _upright(np.asarray(image).reshape(image.height, image.width, channels), orientation)
 
 
-def _stated_orientation(image: Image.Image | None) -> int:
+def _jpeg_header(data: bytes) -> tuple[int, int, str] | None:
+    """Height, width and color space; None if it is no JPEG or damaged."""
+    if data[:3] != _JPEG_START:
+        return None
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return height, width, colorspace
+
+
+def _open_with_pillow(data: bytes) -> Image.Image:
+    file = BoundedFile(data)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except QuartetError:
+        raise
+    except UnidentifiedImageError:
+        raise UndecodableImage(
+            f"The bytes are no image of a known format ({', '.join(FORMATS)}): check the file."
+        ) from None
+    except Exception as error:  # a plug-in may raise anything on a damaged header
+        raise UndecodableImage(f"The image's header cannot be read ({error}): check the file.") from error
+    if image.format == "WEBP" and image.width * image.height > _MAX_WEBP_PIXELS:
+        raise ImageTooLarge(
+            f"The WebP image has {image.width} x {image.height} pixels; at most {_MAX_WEBP_PIXELS} are accepted in "
+            "this format. Send a smaller one, or a JPEG."
+        )
+    file.begin_pixels(image.format)
+    return image
+
+
+def _stated_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) if it is absent or unreadable."""
     try:
-        stated = image.getexif().get(_ORIENTATION) if image else None
+        stated = image.getexif().get(_ORIENTATION)
     except Exception:  # the parser has no error of its own for damage
         logger.debug("an image's EXIF cannot be read", exc_info=True)
         return 1

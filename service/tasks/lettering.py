@@ -9,19 +9,16 @@ from pathlib import Path
 from PIL import ImageDraw, ImageFont
 
 FONTS = Path(__file__).with_name("fonts")
-# Hangul and kana are drawn with the one, everything else (accents, Greek, Cyrillic, Arabic, …) with the other.
+# The first draws Hangul and kana, the second everything else (accents, Greek, Cyrillic, Arabic, …).
 EAST_ASIAN, OTHERS = "NanumSquareR.ttf", "DejaVuSans.ttf"
 
 Box = tuple[float, float, float, float]
 
 
 def text_box(canvas: ImageDraw.ImageDraw, text: str, size: int) -> Box:
-    """The extent (left, top, right, bottom) of a line of text that begins at (0, 0), its baseline.
+    """The extent (left, top, right, bottom) of a line of text whose baseline begins at (0, 0).
 
-    Args:
-        canvas: that it would be written on.
-        text: without line breaks.
-        size: in pixels per em.
+    The size is in pixels per em.
     """
     boxes = [canvas.textbbox((x, 0), part, font=font, anchor="ls") for x, part, font in _runs(text, size)]
     lefts, tops, rights, bottoms = zip(*boxes or [(0, 0, 0, 0)], strict=True)
@@ -29,13 +26,13 @@ def text_box(canvas: ImageDraw.ImageDraw, text: str, size: int) -> Box:
 
 
 def write(canvas: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int, ink: str) -> None:
-    """Writes a line of text that begins at (x, y), its baseline; see `text_box`."""
+    """Writes a line of text whose baseline begins at (x, y); see `text_box`."""
     for offset, part, font in _runs(text, size):
         canvas.text((x + offset, y), part, fill=ink, font=font, anchor="ls")
 
 
 def _runs(text: str, size: int) -> Iterator[tuple[float, str, ImageFont.FreeTypeFont]]:
-    """The parts of a text that are drawn with one font each, and where they begin."""
+    """The parts of a text that are drawn with one font each, after their horizontal offsets."""
     x = 0.0
     for wide, characters in itertools.groupby(text, key=lambda one: unicodedata.east_asian_width(one) in "WF"):
         font, part = _font(EAST_ASIAN if wide else OTHERS, size), "".join(characters)

@@ -16,11 +16,7 @@ _SLOW_SECONDS = 0.05
 
 
 class Pauses:
-    """Decides when a loop that works for a call yields.
-
-    Args:
-        call: that the loop works for.
-    """
+    """Decides when a loop that works for a call yields."""
 
     def __init__(self, call: CallScope) -> None:
         self._call = call
@@ -46,13 +42,10 @@ class Pauses:
 
 
 async def map_with_pauses(call: CallScope, function: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
-    """`function` applied to each row of columns of equal length, like `map`, with pauses."""
-    rows = list(zip(*columns, strict=True))
-    if len(rows) == 1:
-        return [function(*rows[0])]
+    """Like `map(function, *columns)` with pauses; the columns must have the same length."""
     results = []
     pauses = Pauses(call)
-    for row in rows:
+    for row in zip(*columns, strict=True):
         results.append(function(*row))
         if pauses.due:
             await pauses.take()

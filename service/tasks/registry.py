@@ -1,10 +1,7 @@
-"""The tasks that there are: whoever serves, loads or describes models loops over a registry of them."""
+"""The tasks that can be served. Loading, routes and documentation loop over a registry."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Union
-
-from pydantic import Field
 
 from service.inference.cards import ManifestBase
 from service.inference.loading import Kind
@@ -20,18 +17,15 @@ from service.tasks.text.task import TEXT
 class Registry:
     """Tasks by name.
 
-    Args:
-        tasks: no two of a name, and no two operations of a name.
-
     Raises:
-        ValueError: two have the same name, or a task's manifest is of another.
+        ValueError: two tasks or two operations have the same name, or a task's manifest is of another task.
     """
 
     def __init__(self, *tasks: Task) -> None:
         self.tasks: Mapping[str, Task] = {task.name: task for task in tasks}
-        names = [operation.name for task in tasks for operation in task.operations]
-        for what, some in (("tasks", [task.name for task in tasks]), ("operations", names)):
-            if twice := {name for name in some if some.count(name) > 1}:
+        operations = [operation.name for task in tasks for operation in task.operations]
+        for what, names in (("tasks", [task.name for task in tasks]), ("operations", operations)):
+            if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"two {what} are called {', '.join(sorted(twice))}")
         for task in tasks:
             stated = task.manifest.model_fields["task"].default
@@ -39,7 +33,7 @@ class Registry:
                 raise ValueError(f"the task {task.name} has the manifest of {stated}")
 
     def with_tasks(self, *tasks: Task) -> "Registry":
-        """These tasks and further ones."""
+        """A registry of these tasks and further ones."""
         return Registry(*self.tasks.values(), *tasks)
 
     def operations(self) -> Iterator[tuple[Task, Operation]]:
@@ -50,14 +44,8 @@ class Registry:
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """What loading has to know of the tasks."""
+        """The manifest class and the reader of the companion of each task, for loading."""
         return {name: Kind(task.manifest, task.read_companion) for name, task in self.tasks.items()}
-
-    @property
-    def manifest_type(self) -> Any:
-        """The type of any of the tasks' manifests, for pydantic."""
-        kinds = tuple(task.manifest for task in self.tasks.values())
-        return Annotated[Union[kinds], Field(discriminator="task")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
 
     def read_manifest(self, folder: Path) -> ManifestBase:
         """The manifest of a version; see `service.inference.manifest.read_manifest`."""

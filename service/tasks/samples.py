@@ -1,4 +1,4 @@
-"""Real inputs to try models with: small images for the OpenAPI page, and the images of golden files."""
+"""Inputs to try models with: small images for the OpenAPI page, and the images of golden files."""
 
 import base64
 import io

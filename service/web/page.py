@@ -1,35 +1,31 @@
 """The routes of the page: `/`, the page of a model card, and their files.
 
-None of them holds data of a model: what the page shows it asks the API for, with the key that it was given, so that
-the API's access rules are the page's.
+They hold no data of a model. The page asks the API for everything that it shows, with the key that it was given, so
+the API's access rules hold for the page too.
 """
 
 import pydantic_core
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.api.caching import REVALIDATE, cacheable
+from service.api.headers import REVALIDATE, cacheable, security_headers
 from service.web.bundle import Asset, Bundle
 
 _FOREVER = "public, max-age=31536000, immutable"
-_POLICY = {
-    "default-src": "'none'",
-    "script-src": "'self'",
-    "style-src": "'self'",
-    # Pictures that were chosen, drawn or answered.
-    "img-src": "'self' blob: data:",
-    "media-src": "'self' blob:",
-    "connect-src": "'self'",
-    "worker-src": "'self'",
-    "base-uri": "'none'",
-    "form-action": "'none'",
-    "frame-ancestors": "'none'",
-}
 _SECURITY_HEADERS = {
-    "content-security-policy": "; ".join(f"{name} {sources}" for name, sources in _POLICY.items()),
+    **security_headers(
+        {
+            "default-src": "'none'",
+            "script-src": "'self'",
+            "style-src": "'self'",
+            # Pictures that the user chose or drew, and pictures in answers.
+            "img-src": "'self' blob: data:",
+            "media-src": "'self' blob:",
+            "connect-src": "'self'",
+            "worker-src": "'self'",
+        }
+    ),
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
-    "referrer-policy": "no-referrer",
-    "x-frame-options": "DENY",
 }
 
 
@@ -45,11 +41,11 @@ def install(app: FastAPI) -> None:
             links = {"docs": "/docs", "openapi": "/openapi.json", "models": "/v1/models", "ready": "/healthz/ready"}
             content = pydantic_core.to_json({"title": app.title, "version": app.version, **links})
             return Response(content, media_type="application/json", headers={"vary": "accept"})
-        return _send(request, home, {**_SECURITY_HEADERS, "cache-control": REVALIDATE}, vary="accept, accept-encoding")
+        return _send(request, home, {**_SECURITY_HEADERS, "vary": "accept, accept-encoding"})
 
     @router.api_route("/models/{name}/{version}", methods=["GET", "HEAD"])
     async def model_card(request: Request, name: str, version: str) -> Response:  # noqa: ARG001
-        return _send(request, card, {**_SECURITY_HEADERS, "cache-control": REVALIDATE})
+        return _send(request, card, _SECURITY_HEADERS)
 
     @router.api_route("/web/{digest}/{path:path}", methods=["GET", "HEAD"])
     async def static(request: Request, digest: str, path: str) -> Response:
@@ -58,7 +54,7 @@ def install(app: FastAPI) -> None:
             raise HTTPException(404)
         # A page that was opened before an upgrade gets the new files, but must not keep them under the old address.
         kept = _FOREVER if digest == bundle.digest else REVALIDATE
-        # A worker has a policy of its own.
+        # A worker obeys the policy of its own file.
         policy = {"content-security-policy": _SECURITY_HEADERS["content-security-policy"]}
         return _send(request, asset, {**policy, "cache-control": kept})
 
@@ -66,14 +62,13 @@ def install(app: FastAPI) -> None:
 
 
 def prefers_json(accept: str) -> bool:
-    """Whether an Accept header names JSON and does not name HTML, as programs do and browsers do not."""
+    """Whether an Accept header names JSON but not HTML, as programs do and browsers do not."""
     named = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return "text/html" not in named and any(part == "application/json" or part.endswith("+json") for part in named)
 
 
-def _send(request: Request, asset: Asset, headers: dict[str, str], vary: str = "accept-encoding") -> Response:
-    headers = {**headers, "vary": vary}
+def _send(request: Request, asset: Asset, headers: dict[str, str]) -> Response:
+    headers = {"vary": "accept-encoding", **headers}
     if "gzip" in request.headers.get("accept-encoding", ""):
-        headers["content-encoding"] = "gzip"
-        return cacheable(request, asset.packed, asset.media_type, asset.packed_tag, headers)
-    return cacheable(request, asset.content, asset.media_type, asset.tag, headers)
+        return cacheable(request, asset.packed, asset.media_type, {**headers, "content-encoding": "gzip"})
+    return cacheable(request, asset.content, asset.media_type, headers)

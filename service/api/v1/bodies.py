@@ -1,7 +1,6 @@
 """What a request's body holds: images, raw or in a form or in JSON, or a document of one of several formats."""
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,33 +15,29 @@ from service.tasks.images import MEDIA_TYPES
 from service.tasks.threads import Threads
 
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
-# Documents that are parsed on the event loop; larger ones go to a thread.
+# Smaller bodies are parsed on the event loop, others on a thread.
 _INLINE_BYTES = 16_384
-# Characters of base64 that are decoded at once; four stand for three bytes.
+# Decoding base64 holds the GIL, so that it is done in slices of this many characters; four stand for three bytes.
 _SLICE = 1 << 20
 
-
-# Reads the inputs of a request for a model of this manifest; threads parse large documents.
+# Reads the inputs of a request for a model of this manifest.
 Reader = Callable[[Exchange, Any, Threads], Awaitable[Sequence[Any]]]
 
 
 def reader_of(reads: Images | Documents) -> Reader:
-    """What reads a kind of input from a request, at least one.
+    """The function that reads a kind of input from a request: at least one.
 
-    It raises `UnsupportedMediaType` for a content type that holds no such input, `BodyTooLarge` for too many bytes or
-    inputs, and `InvalidRequest` where the body is malformed or holds no input.
+    It raises `UnsupportedMediaType` for an unknown content type, `BodyTooLarge` for too many bytes or inputs, and
+    `InvalidRequest` for a malformed or empty body.
     """
     return _read_images if isinstance(reads, Images) else partial(_read_document, reads.formats)
 
 
 def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: int) -> dict[str, Any]:
-    """The OpenAPI request body of an operation.
+    """The OpenAPI request body of an operation that accepts at most `limit` inputs.
 
-    Args:
-        reads: the kind of input.
-        manifests: of the models that may be asked, the one that answers by default first; None in its place where it
-            is not served.
-        limit: how many inputs are accepted.
+    The manifests are those of the models that may be asked. The first is the default model's, or None if that is not
+    served.
     """
     if isinstance(reads, Documents):
         served = [manifest for manifest in manifests if manifest is not None] or [None]
@@ -56,45 +51,26 @@ def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: in
                 for name, described in reads.formats.items()
             },
         }
-    binary = {"schema": {"type": "string", "format": "binary"}}
+    binary = {"type": "string", "format": "binary", "description": "an image file"}
+    base64_text = {"type": "string", "format": "byte", "description": "an image file in base64"}
     return {
         "required": True,
         "content": {
-            # The page at /docs begins with the first one: a file to choose.
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": limit,
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "one or many image files",
-                        }
-                    },
-                }
-            },
+            # Swagger UI selects the first: a file to choose.
+            "multipart/form-data": {"schema": _object_with_list("files", binary, limit)},
             "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["images"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "images": {
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": limit,
-                            "items": {"type": "string", "format": "byte", "description": "an image file in base64"},
-                        }
-                    },
-                },
+                "schema": {**_object_with_list("images", base64_text, limit), "additionalProperties": False},
                 "example": {"images": [reads.example]},
             },
-            **dict.fromkeys(MEDIA_TYPES, binary),
+            **{media_type: {"schema": binary} for media_type in MEDIA_TYPES},
         },
     }
+
+
+def _object_with_list(name: str, items: dict[str, Any], limit: int) -> dict[str, Any]:
+    """The schema of an object whose only field is a list of one to `limit` items."""
+    several = {"type": "array", "minItems": 1, "maxItems": limit, "items": items}
+    return {"type": "object", "required": [name], "properties": {name: several}}
 
 
 def any_of(schemas: Sequence[Any]) -> Any:
@@ -106,41 +82,37 @@ def any_of(schemas: Sequence[Any]) -> Any:
 async def _read_document(
     formats: Mapping[str, Format], exchange: Exchange, manifest: Any, threads: Threads
 ) -> Sequence[Any]:
-    limit = exchange.settings.max_items
     media_type = exchange.media_type or next(iter(formats))
     if media_type not in formats:
         raise UnsupportedMediaType(f"Content-Type {shown(media_type)} is not read here: send {' or '.join(formats)}.")
     check_charset(exchange.header(b"content-type"))
-    parse = formats[media_type].parse
-    body = await exchange.read()
-    if len(body) <= _INLINE_BYTES:
-        return parse(body, manifest, limit)
-    return await threads.run(parse, body, manifest, limit)
+    limit = exchange.settings.max_items
+    return await _parse(exchange, threads, lambda body: formats[media_type].parse(body, manifest, limit))
 
 
-async def _read_images(exchange: Exchange, _manifest: Any, threads: Threads) -> list[Upload]:
+async def _read_images(exchange: Exchange, _manifest: Any, threads: Threads) -> Sequence[Upload]:
     limit = exchange.settings.max_items
     media_type = exchange.media_type or _RAW[0]
     if media_type.startswith("image/") or media_type in _RAW:
-        # curl --data-binary says urlencoded unless it is told otherwise; the bytes tell what they are.
+        # curl --data-binary says urlencoded unless it is told otherwise; the bytes tell the format.
         return [Upload(None, await exchange.read())]
-    if media_type in ("application/json", "multipart/form-data"):
-        check_charset(exchange.header(b"content-type"))
+    content_type = exchange.header(b"content-type")
     if media_type == "application/json":
-        body = await exchange.read()
-        if len(body) <= _INLINE_BYTES:
-            return _images_of_json(body, limit)
-        return await threads.run(_images_of_json, body, limit)
+        check_charset(content_type)
+        return await _parse(exchange, threads, lambda body: _images_of_json(body, limit))
     if media_type == "multipart/form-data":
-        content_type, body = exchange.header(b"content-type"), await exchange.read()
-        if len(body) <= _INLINE_BYTES:
-            return read_form(content_type, body, limit)
-        # On a thread, of which there are few: a form and its files are twice in memory meanwhile.
-        return await threads.run(read_form, content_type, body, limit)
+        check_charset(content_type)
+        # There are few threads, which bounds the memory: meanwhile a form and its files are in memory twice.
+        return await _parse(exchange, threads, lambda body: read_form(content_type, body, limit))
     raise UnsupportedMediaType(
         f"Content-Type {shown(media_type)} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
         'a multipart/form-data form with files, or application/json {"images": ["<base64>"]}.'
     )
+
+
+async def _parse(exchange: Exchange, threads: Threads, parse: Callable[[bytes], Sequence[Any]]) -> Sequence[Any]:
+    body = await exchange.read()
+    return parse(body) if len(body) <= _INLINE_BYTES else await threads.run(parse, body)
 
 
 def _images_of_json(body: bytes, limit: int) -> list[Upload]:
@@ -158,17 +130,10 @@ def _images_of_json(body: bytes, limit: int) -> list[Upload]:
             raise InvalidRequest("An image must be a string of base64.", index=index)
         # A data URL is what a browser's FileReader gives.
         encoded = text.partition(",")[2] if text.startswith("data:") else text
+        slices = (encoded[start : start + _SLICE] for start in range(0, len(encoded), _SLICE))
         try:
-            uploads.append(Upload(None, _decode(encoded)))
-        except (binascii.Error, ValueError) as error:
+            data = b"".join(base64.b64decode(each, validate=True) for each in slices)
+        except ValueError as error:
             raise InvalidRequest(f"An image is no valid base64 ({error}).", index=index) from None
+        uploads.append(Upload(None, data))
     return uploads
-
-
-def _decode(encoded: str) -> bytes:
-    """The bytes that base64 stands for, decoded in slices between which other threads get to work."""
-    if len(encoded) <= _SLICE:
-        return base64.b64decode(encoded, validate=True)
-    return b"".join(
-        base64.b64decode(encoded[start : start + _SLICE], validate=True) for start in range(0, len(encoded), _SLICE)
-    )

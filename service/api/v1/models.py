@@ -1,8 +1,8 @@
-"""GET /v1/models: what is served, from which version, on which device, how good."""
+"""GET /v1/models: the served models, their versions, devices and test figures."""
 
 from functools import reduce
 from operator import or_
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
@@ -49,16 +49,7 @@ class ModelList(BaseModel):
 def models_router(registry: Registry) -> APIRouter:
     """The routes that describe the models of the registered tasks."""
     router = APIRouter(tags=["models"], responses=responses(500))
-    detail: type[ModelSummary] = create_model(
-        "ModelDetail",
-        __base__=ModelSummary,
-        __doc__="A model with its whole manifest.",
-        manifest=(registry.manifest_type, ...),
-        details=(
-            _details_type(registry),
-            Field(None, description="what follows from the files beside the graph, where something does"),
-        ),
-    )
+    detail = _detail_model(registry)
 
     def explain(version: Version) -> BaseModel | None:
         details = registry.tasks[version.manifest.task].details
@@ -83,7 +74,7 @@ def models_router(registry: Registry) -> APIRouter:
         "/v1/models/{name}",
         summary="One model with its manifest",
         response_model=detail,
-        # FastAPI declares a 422 of its own format for a route with parameters unless there is one.
+        # Without a 422 here, FastAPI declares one in its own format.
         responses=responses(404, 422),
     )
     async def show_model(request: Request, name: Name) -> ModelSummary:
@@ -106,10 +97,20 @@ def models_router(registry: Registry) -> APIRouter:
     return router
 
 
-def _details_type(registry: Registry) -> Any:
-    """The type of whatever the registered tasks say of a version beside its manifest."""
-    functions = [task.details for task in registry.tasks.values() if task.details]
-    return reduce(or_, (get_type_hints(function)["return"] for function in functions), None) if functions else None
+def _detail_model(registry: Registry) -> type[ModelSummary]:
+    """A summary with the manifest and the details of any of the registered tasks."""
+    tasks = registry.tasks.values()
+    manifest: Any = reduce(or_, (task.manifest for task in tasks))
+    if len(tasks) > 1:
+        manifest = Annotated[manifest, Field(discriminator="task")]
+    details = reduce(or_, (get_type_hints(task.details)["return"] for task in tasks if task.details), None)
+    return create_model(
+        "ModelDetail",
+        __base__=ModelSummary,
+        __doc__="A model with its whole manifest.",
+        manifest=(manifest, ...),
+        details=(details, Field(None, description="computed from the files beside the graph, for some tasks")),
+    )
 
 
 def _summary(version: Version) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Preparing images and latents for an autoencoder and its parts."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidRequest
-from service.tasks.autoencoder.manifest import DecoderManifest
 from service.tasks.cards import ImageInput
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
@@ -29,12 +29,8 @@ class Seen(NamedTuple):
 def prepare(image: EncodedImage, card: ImageInput, invert: Invert) -> tuple[UInt8Array, Seen]:
     """The pixels that the model takes, shape (height, width, channels), and what the answer needs of them.
 
-    Args:
-        image: any image.
-        card: the model's input.
-        invert: `auto` inverts an image whose edges are nearer to the inverse of the training images' background than
-            to the background itself (a digit on white paper, for a model of white digits on black), and stretches its
-            contrast.
+    With `auto`, an image is inverted and its contrast stretched if its edges are nearer to the inverse of the training
+    images' background than to the background itself: a digit on white paper, for a model of white digits on black.
     """
     pixels = fit(image.decode(card.channels, 2 * card.height, 2 * card.width), card.height, card.width)
     inverted = invert == "always"
@@ -52,20 +48,14 @@ def is_inverse(pixels: UInt8Array, background: float) -> bool:
 
 
 def on_background(pixels: UInt8Array, background: float) -> UInt8Array:
-    """Stretches the contrast: the edges become the background, the strongest ink the far end of the scale.
-
-    Args:
-        pixels: uint8.
-        background: 0 to 1.
-    """
+    """Stretches the contrast: the edges become the background (0 to 1), the strongest ink the far end of the scale."""
     shares = pixels.astype(np.float32) / np.float32(255)
     edge = _edge(pixels)
-    away = shares - edge if background < 0.5 else edge - shares
+    far, away = (1.0, shares - edge) if background < 0.5 else (0.0, edge - shares)
     strongest = float(away.max())
     if strongest < _LEAST_CONTRAST:
         return pixels
-    ink = (away / strongest).clip(0, 1)
-    stretched = background + ink * ((1.0 if background < 0.5 else 0.0) - background)
+    stretched = background + (away / strongest).clip(0, 1) * (far - background)
     levels: UInt8Array = (stretched * 255 + 0.5).astype(np.uint8)
     return levels
 
@@ -76,21 +66,19 @@ def _edge(pixels: UInt8Array) -> float:
     return float(np.median(edges)) / 255
 
 
-def to_latents(rows: object, manifest: DecoderManifest) -> npt.NDArray[np.float32]:
-    """Validates latents; returns shape (n, latent).
+def to_latents(rows: Sequence[Any], latent: int) -> list[npt.NDArray[np.float32]]:
+    """Validates latents; each becomes an array of shape (latent,).
 
     Raises:
-        InvalidRequest: they are not a list of lists of `latent` finite numbers; `index` tells which.
+        InvalidRequest: one is no list of `latent` finite numbers; `index` tells which.
     """
-    if not isinstance(rows, list) or not rows:
-        raise InvalidRequest('The JSON must be {"latents": [[…], …]} with at least one list of numbers.')
     for index, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != manifest.latent:
+        if not isinstance(row, list) or len(row) != latent:
             found = f"{len(row)} numbers" if isinstance(row, list) else type(row).__name__
-            raise InvalidRequest(f"Each code must be a list of {manifest.latent} numbers, not {found}.", index=index)
+            raise InvalidRequest(f"Each code must be a list of {latent} numbers, not {found}.", index=index)
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
             raise InvalidRequest("A code must hold numbers alone.", index=index)
         # Compared before conversion, since JSON integers may exceed any float. A NaN fails too.
         if not all(abs(value) <= LARGEST for value in row):
             raise InvalidRequest("A code must hold finite numbers (of float32).", index=index)
-    return np.array(rows, dtype=np.float32)
+    return list(np.array(rows, dtype=np.float32))

@@ -38,20 +38,15 @@ class Density:
     def draw(
         self, count: int, seed: int, label: int | None = None, temperature: float = 1.0
     ) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """The first `count` of the latents that `Draws` gives."""
+        """The first `count` draws of `Draws`."""
         return Draws(self, seed, label, temperature).take(count)
 
 
 class Draws:
-    """A stream of latents drawn from a density.
+    """A stream of latents drawn from a density, of the class with index `label` or of the prior.
 
-    Item k depends only on the seed and k, not on how many items are taken or in how many parts.
-
-    Args:
-        density: to draw from.
-        seed: of the draw.
-        label: index of the class; None draws it from the prior.
-        temperature: scales the distance from the Gaussians' means.
+    Item k depends only on the seed and k, not on how many items are taken or in how many parts. The temperature scales
+    the distance from the Gaussians' means.
     """
 
     def __init__(self, density: Density, seed: int, label: int | None = None, temperature: float = 1.0) -> None:

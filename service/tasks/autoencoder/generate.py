@@ -2,6 +2,7 @@
 
 import secrets
 from collections import deque
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -10,16 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from service.errors import BodyTooLarge, InvalidRequest, shown
 from service.tasks.autoencoder.density import Draws
 from service.tasks.autoencoder.manifest import DecoderManifest
-from service.tasks.autoencoder.writers import WRITERS, Chunks, Job, Part, Parts, Writer
-from service.tasks.base import AnswerBase, Documents, Format, Operation, Options, Stream, model_option
+from service.tasks.autoencoder.operations import DecoderOptions
+from service.tasks.autoencoder.writers import WRITERS, Chunks, Job, Part, Parts
+from service.tasks.base import AnswerBase, Documents, Format, Operation, Stream
 from service.tasks.call import Call
 from service.tasks.documents import parse_model
-
-
-class GenerateOptions(Options):
-    """The options of `generate` beside its document."""
-
-    model: str = model_option("decoder")
 
 
 def _whole(value: object) -> object:
@@ -38,9 +34,10 @@ class GenerateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     count: _Count = Field(16, description="how many images")
-    label: str | None = Field(None, description="the class; without one, any, as often as in training")
+    label: str | None = Field(None, description="the class; by default any, as often as in training")
     seed: _Seed | None = Field(
-        None, description="the same seed gives the same images; without one, the header `X-Seed` tells"
+        None,
+        description="the same seed gives the same images; by default random, and in the header `X-Seed`",
     )
     temperature: float = Field(1.0, ge=0, le=5, description="lower: more typical; higher: more varied, more mistakes")
     format: Literal["grid", "zip", "npz", "json"] = Field(
@@ -51,7 +48,7 @@ class GenerateRequest(BaseModel):
 
 
 class GeneratedImage(BaseModel):
-    """An image that has never been seen before."""
+    """A generated image."""
 
     label: str = Field(examples=["7"], description="the class it was drawn from")
     index: int = Field(examples=[7], description="the label's index among the model's labels")
@@ -65,7 +62,7 @@ class GenerateAnswer(AnswerBase):
     images: list[GeneratedImage]
 
 
-async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
+async def generate(call: Call[DecoderManifest, DecoderOptions]) -> Stream:
     """Makes new images that look like those the model was trained on.
 
     The same seed, model and device give the same images, whatever else the server does meanwhile; a larger count
@@ -80,38 +77,32 @@ async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
     seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
     # A stream of images must not delay single answers.
     call.scope.run_in_background()
-
-    def draws() -> Draws:
-        return Draws(call.companion, seed, label, wanted.temperature)
-
-    job = Job(call.manifest, call.signature, wanted.count, call.max_batch, seed, draws, call.in_background)
+    draws = Draws(call.companion, seed, label, wanted.temperature)
     writer = WRITERS[wanted.format]
-    filename = f"generated.{writer.suffix}" if writer.suffix else None
-    return Stream(_chunks(writer, job, _parts(call, job)), writer.media_type, filename, {"seed": seed})
+    chunks = _chunks(writer.write, Job(call, wanted.count, seed), draws)
+    return Stream(chunks, writer.media_type, writer.filename, {"seed": seed})
 
 
-async def _chunks(writer: Writer, job: Job, parts: Parts) -> Chunks:
+async def _chunks(write: Callable[[Job, Parts], Chunks], job: Job, draws: Draws) -> Chunks:
     """The chunks of the answer; closing the generator stops the inference."""
-    async with aclosing(parts), aclosing(writer.write(job, parts)) as chunks:
+    async with aclosing(_parts(job, draws)) as parts, aclosing(write(job, parts)) as chunks:
         async for chunk in chunks:
             yield chunk
 
 
-async def _parts(call: Call[Any, Any], job: Job) -> Parts:
+async def _parts(job: Job, draws: Draws) -> Parts:
     """The images of a call in order, one batch at a time."""
-    draws = job.draws()
-    drawn: deque[Part] = deque()
+    drawn: deque[tuple[Any, Any]] = deque()
 
     async def make(start: int, end: int) -> list[Any]:
         latents, labels = draws.take(end - start)
-        drawn.append(Part(start, [], labels, latents))
+        drawn.append((latents, labels))
         return list(latents)
 
-    async with aclosing(call.stream(job.count, make)) as answers:
+    async with aclosing(job.call.stream(job.count, make)) as answers:
         async for rows in answers:
-            part = drawn.popleft()
-            part.images.extend(image for (image,) in rows)
-            yield part
+            latents, labels = drawn.popleft()
+            yield Part([image for (image,) in rows], labels, latents)
 
 
 def _parse(body: bytes, manifest: DecoderManifest, limit: int) -> list[GenerateRequest]:  # noqa: ARG001
@@ -140,7 +131,7 @@ GENERATE = Operation(
     name="generate",
     summary="Generate images",
     run=generate,
-    options=GenerateOptions,
+    options=DecoderOptions,
     reads=Documents({"application/json": Format(_schema, _parse, _example)}, required=False),
     answer=GenerateAnswer,
     media_types=("image/png", "application/zip", "application/octet-stream"),

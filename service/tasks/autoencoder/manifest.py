@@ -13,19 +13,21 @@ DENSITY = "density.npz"
 
 
 class AutoencoderMetrics(Card):
-    """Test figures of an autoencoder and its parts. Figures that need labels are None without them.
+    """Test figures of an autoencoder and its parts; squared errors are on the 0 to 1 scale.
+
+    The judge is a classifier trained on real images. Figures that need labels are None without them.
 
     Attributes:
-        mse: mean squared error of restored test images, on the 0 to 1 scale.
-        validation_mse: the same on the validation split.
+        mse: of restored test images.
+        validation_mse: of restored validation images.
         pca_mse: of a PCA with as many components, on the test split.
-        judge_accuracy: of a classifier trained on real images (the judge), on the test split.
+        judge_accuracy: of the judge on the test split.
         judge_agreement: how often the judge assigns a generated image to the requested class.
         frechet_generated: Fréchet distance, in the judge's features, between generated and test images.
-        frechet_restored: the same for restored test images.
-        frechet_train: the same for training images; a lower bound.
+        frechet_restored: between restored and test images.
+        frechet_train: between training and test images; a lower bound.
         linear_latents: test accuracy of logistic regression on the latents.
-        linear_pixels: the same on the pixels.
+        linear_pixels: test accuracy of logistic regression on the pixels.
     """
 
     mse: float = Field(ge=0)
@@ -60,7 +62,6 @@ class AutoencoderManifest(ImageCodeManifest):
 
     @property
     def headline(self) -> dict[str, float]:
-        """The figures that say how good it is in a line."""
         return {"mse": self.metrics.mse}
 
     @model_validator(mode="after")
@@ -76,7 +77,6 @@ class EncoderManifest(ImageCodeManifest):
 
     @property
     def headline(self) -> dict[str, float]:
-        """The figures that say how good it is in a line."""
         return _known(linear_accuracy=self.metrics.linear_latents)
 
     @model_validator(mode="after")
@@ -92,12 +92,10 @@ class DecoderManifest(ImageCodeManifest):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """The density."""
         return (DENSITY,)
 
     @property
     def headline(self) -> dict[str, float]:
-        """The figures that say how good it is in a line."""
         return _known(judge_agreement=self.metrics.judge_agreement, frechet=self.metrics.frechet_generated)
 
     @model_validator(mode="after")

@@ -1,15 +1,14 @@
 """The operations encode, decode and reconstruct of an autoencoder and its parts."""
 
-import base64
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.errors import BodyTooLarge
+from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.autoencoder.coding import LARGEST, Invert, Seen, prepare, to_latents
 from service.tasks.autoencoder.manifest import AutoencoderManifest, DecoderManifest, EncoderManifest
-from service.tasks.autoencoder.pictures import side_by_side, to_png
+from service.tasks.autoencoder.pictures import side_by_side, to_base64, to_png
 from service.tasks.base import (
     AnswerBase,
     Documents,
@@ -29,37 +28,43 @@ from service.tasks.samples import SEVEN
 
 # Pixels are enlarged to 8 x 8 in rendered answers.
 _SHOWN_SCALE = 8
-_INVERT = "turn light and dark round: `auto` does so where the picture's edges look like the training images' inverted"
 
 
 class EncodeOptions(Options):
     """The options of `encode`."""
 
     model: str = model_option("encoder")
-    invert: Invert = Field("auto", description=_INVERT)
+    invert: Invert = Field(
+        "auto",
+        description="swap light and dark: `auto` does if the picture's edges look like the training images' inverted",
+    )
 
 
-class DecodeOptions(Options):
-    """The options of `decode` beside its document."""
+class ReconstructOptions(EncodeOptions):
+    """The options of `reconstruct`."""
+
+    model: str = model_option("autoencoder")
+    render: bool = Field(False, description="answer with a picture: the image and its restoration, side by side")
+
+
+class DecoderOptions(Options):
+    """The options of `decode` and `generate` beside their documents."""
 
     model: str = model_option("decoder")
 
 
-class ReconstructOptions(Options):
-    """The options of `reconstruct`."""
+class ImageResult(BaseModel):
+    """The fields that the results for an image share."""
 
-    model: str = model_option("autoencoder")
-    invert: Invert = Field("auto", description=_INVERT)
-    render: bool = Field(False, description="answer with a picture: the image and what was restored, side by side")
-
-
-class EncodedImageAnswer(BaseModel):
-    """What an image became."""
-
-    name: str | None = Field(examples=["seven.png"], description="the file's name, where the request gave one")
-    inverted: bool = Field(examples=[False], description="whether light and dark were turned round")
-    latents: list[float] = Field(description="as many numbers as the manifest says")
+    name: str | None = Field(examples=["seven.png"], description="the file's name, if the request gave one")
+    inverted: bool = Field(examples=[False], description="whether light and dark were swapped before")
     unfamiliar: float | None = unfamiliar_field()
+
+
+class EncodedImageAnswer(ImageResult):
+    """The latents of an image."""
+
+    latents: list[float] = Field(description="as many numbers as the manifest says")
 
 
 class EncodeAnswer(AnswerBase):
@@ -77,7 +82,7 @@ class DecodeRequest(BaseModel):
 
 
 class DecodedImage(BaseModel):
-    """What latents became."""
+    """The image that latents were decoded to."""
 
     png: str = Field(description="a PNG file in base64")
 
@@ -88,18 +93,15 @@ class DecodeAnswer(AnswerBase):
     results: list[DecodedImage]
 
 
-class RestoredImage(BaseModel):
-    """What an image became, and how far that is from it."""
+class RestoredImage(ImageResult):
+    """A restored image and its distance from the original."""
 
-    name: str | None = Field(examples=["seven.png"], description="the file's name, where the request gave one")
-    inverted: bool = Field(examples=[False], description="whether light and dark were turned round before")
     error: float = Field(examples=[0.004], description="mean squared error, pixels from 0 to 1")
     png: str = Field(description="the restored image, a PNG file in base64")
-    unfamiliar: float | None = unfamiliar_field()
 
 
 class ReconstructAnswer(AnswerBase):
-    """The answers for all images of a request, in the order sent."""
+    """The restorations of all images of a request, in the order sent."""
 
     results: list[RestoredImage]
 
@@ -107,26 +109,24 @@ class ReconstructAnswer(AnswerBase):
 async def encode(call: Call[EncoderManifest, EncodeOptions]) -> Results:
     """Turns images into a few numbers each, which other models can learn from. Send images as to `/v1/predict`."""
     rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))
-    return Results(
-        [
-            with_familiarity({"name": upload.name, "inverted": shown.inverted, "latents": latents.tolist()}, more)
-            for upload, shown, (latents, *more) in zip(call.inputs, seen, rows, strict=True)
-        ]
-    )
+    results = [
+        with_familiarity({"name": upload.name, "inverted": shown.inverted, "latents": latents.tolist()}, more)
+        for upload, shown, (latents, *more) in zip(call.inputs, seen, rows, strict=True)
+    ]
+    return Results(results)
 
 
-async def decode(call: Call[DecoderManifest, DecodeOptions]) -> Results:
+async def decode(call: Call[DecoderManifest, DecoderOptions]) -> Results:
     """Turns latents, such as `/v1/encode` gives, into images."""
     rows = await call.infer(call.inputs)
-    pictures = await call.in_background(lambda: [_base64_png(image) for (image,) in rows])
+    pictures = await call.in_background(lambda: [to_base64(image) for (image,) in rows])
     return Results([{"png": picture} for picture in pictures])
 
 
 async def reconstruct(call: Call[AutoencoderManifest, ReconstructOptions]) -> Results | Picture:
-    """Sends images through the bottleneck and back, and says how far each comes back from where it was.
+    """Sends images through the bottleneck and back, and tells the error of each restoration.
 
-    A picture unlike those of the training comes back badly: a large error marks an out-of-distribution image. Send
-    images as to `/v1/predict`.
+    A large error marks an out-of-distribution image. Send images as to `/v1/predict`.
     """
     render = call.wants_picture(call.options.render)
     rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))
@@ -135,31 +135,20 @@ async def reconstruct(call: Call[AutoencoderManifest, ReconstructOptions]) -> Re
 
     def describe(name: str | None, shown: Seen, row: tuple[Any, ...]) -> dict[str, Any]:
         image, error, *more = row
-        result = {
-            "name": name,
-            "inverted": shown.inverted,
-            "error": round(float(error), 6),
-            "png": _base64_png(image),
-        }
+        result = {"name": name, "inverted": shown.inverted, "error": round(float(error), 6), "png": to_base64(image)}
         return with_familiarity(result, more)
 
     names = [upload.name for upload in call.inputs]
     return Results(await call.in_background(lambda: list(map(describe, names, seen, rows))))
 
 
-def _base64_png(image: Any) -> str:
-    return base64.b64encode(to_png(image)).decode()
-
-
 def _parse_latents(body: bytes, manifest: DecoderManifest, limit: int) -> list[Any]:
     rows = parse_model(body, DecodeRequest, values=(limit + 1) * (manifest.latent + 2)).latents
     if len(rows) > limit:
         raise BodyTooLarge(f"The request holds {len(rows)} lists of latents; at most {limit} are accepted.")
-    return list(to_latents(rows, manifest))
-
-
-def _read_records(rows: list[Any], manifest: DecoderManifest) -> list[Any]:
-    return list(to_latents([row["latents"] for row in rows], manifest))
+    if not rows:
+        raise InvalidRequest('The JSON must be {"latents": [[…], …]} with at least one list of numbers.')
+    return to_latents(rows, manifest.latent)
 
 
 def _latents_schema(manifest: DecoderManifest | None, limit: int) -> dict[str, Any]:
@@ -175,6 +164,10 @@ def _latents_example(manifest: DecoderManifest | None) -> dict[str, Any]:
     return {"latents": [[0.0] * (manifest.latent if manifest else 32)]}
 
 
+_LATENT_RECORDS = Records(
+    columns=lambda _manifest: ("latents",),
+    read=lambda rows, manifest: to_latents([row["latents"] for row in rows], manifest.latent),
+)
 ENCODE = Operation(
     name="encode",
     summary="Encode images",
@@ -187,10 +180,9 @@ DECODE = Operation(
     name="decode",
     summary="Decode latents",
     run=decode,
-    options=DecodeOptions,
+    options=DecoderOptions,
     reads=Documents(
-        {"application/json": Format(_latents_schema, _parse_latents, _latents_example)},
-        records=Records(lambda _manifest: ("latents",), _read_records),
+        {"application/json": Format(_latents_schema, _parse_latents, _latents_example)}, records=_LATENT_RECORDS
     ),
     answer=DecodeAnswer,
 )

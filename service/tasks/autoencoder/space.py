@@ -19,11 +19,11 @@ class Direction(BaseModel):
 
 
 class LatentSpace(BaseModel):
-    """What the density says of the latents: points to begin with and directions to move in."""
+    """Points of the latent space to begin with, and directions to move in."""
 
     mean: list[float] = Field(description="of all latents")
     classes: list[list[float]] = Field(description="the mean of each class, in the order of the labels")
-    directions: list[Direction] = Field(description="the principal ones, that of the largest variance first")
+    directions: list[Direction] = Field(description="the principal ones, by falling variance")
 
 
 def latent_space(density: Density) -> LatentSpace:

@@ -1,7 +1,6 @@
 """The tasks of an autoencoder's three models: the whole, its encoder and its decoder."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pydantic_core
@@ -15,20 +14,20 @@ from service.tasks.base import Sample, Task
 from service.tasks.samples import image_samples
 
 
-def read_density(folder: Path) -> Density:
-    """The density beside a decoder."""
-    return Density.load(folder / DENSITY)
-
-
 def latent_samples(inputs: Mapping[str, Any], manifest: DecoderManifest, companion: Density) -> list[Sample]:  # noqa: ARG001
     """The latents of the golden file, as JSON documents."""
     (latents,) = (inputs[spec.name] for spec in manifest.inputs)
-    return [
-        Sample("application/json", pydantic_core.to_json({"latents": [[round(value, 6) for value in row]]}))
-        for row in latents.tolist()
-    ]
+    documents = [{"latents": [[round(value, 6) for value in row]]} for row in latents.tolist()]
+    return [Sample("application/json", pydantic_core.to_json(document)) for document in documents]
 
 
 AUTOENCODER = Task("autoencoder", AutoencoderManifest, (RECONSTRUCT,), samples=image_samples)
 ENCODER = Task("encoder", EncoderManifest, (ENCODE,), samples=image_samples)
-DECODER = Task("decoder", DecoderManifest, (GENERATE, DECODE), read_density, latent_samples, latent_space)
+DECODER = Task(
+    "decoder",
+    DecoderManifest,
+    (GENERATE, DECODE),
+    read_companion=lambda folder: Density.load(folder / DENSITY),
+    samples=latent_samples,
+    details=latent_space,
+)
