@@ -5,13 +5,10 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
 
 from service.errors import Draining, Overloaded
+from service.inference.call import QueuedCall
 from service.inference.scheduler import Flow, Scheduler
-
-if TYPE_CHECKING:
-    from service.inference.scope import CallScope
 
 # Bounds of Retry-After in seconds.
 MIN_RETRY_AFTER, MAX_RETRY_AFTER = 1.0, 30.0
@@ -39,7 +36,7 @@ class Reservation:
 
     __slots__ = ("_admission", "backlog", "call", "held")
 
-    def __init__(self, admission: "Admission", call: "CallScope", held: int) -> None:
+    def __init__(self, admission: "Admission", call: QueuedCall, held: int) -> None:
         self._admission = admission
         self.backlog = admission.queue.hold(call, held)
         self.call = call
@@ -98,7 +95,7 @@ class Admission:
         before = self._seconds_to_prepare
         self._seconds_to_prepare = before + (busy / self._cores - before) * (0.1 if before else 1.0)
 
-    def admit(self, count: int, call: "CallScope") -> Reservation:
+    def admit(self, count: int, call: QueuedCall) -> Reservation:
         """Reserves room for a call, before the work of making its items.
 
         Args:
@@ -115,10 +112,10 @@ class Admission:
         self._check(held, call, self.held)
         self._refused.pop(call.owner, None)
         reservation = Reservation(self, call, held)
-        call.reservations.append(reservation)
+        call.rooms.append(reservation)
         return reservation
 
-    def expect(self, call: "CallScope", *, at_once: bool) -> None:
+    def expect(self, call: QueuedCall, *, at_once: bool) -> None:
         """Refuses a call before its body is read if there is no room for a single item.
 
         Args:
@@ -139,12 +136,12 @@ class Admission:
         self._reading += 1
         asyncio.get_running_loop().call_later(_READING_SECONDS, self._end_reading, call)
 
-    def _end_reading(self, call: "CallScope") -> None:
+    def _end_reading(self, call: QueuedCall) -> None:
         if call.reading:
             call.reading = False
             self._reading -= 1
 
-    def _check(self, count: int, call: "CallScope", held: int) -> None:
+    def _check(self, count: int, call: QueuedCall, held: int) -> None:
         """Makes sure of room for `count` items beside `held` ones."""
         if self.closed:
             raise Draining("The server is shutting down: send the request to another one.")

@@ -10,10 +10,10 @@ from typing import Any
 
 from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
 from service.inference.admission import Admission, Reservation
+from service.inference.call import BACKGROUND, QueuedCall
 from service.inference.observers import BatchRan, DropReason, ItemsDropped, Observers
-from service.inference.queue import BACKGROUND, FairQueue, Submission
+from service.inference.queue import FairQueue, Submission
 from service.inference.scheduler import Batch, Flow, Run, Scheduler
-from service.inference.scope import CallScope
 
 logger = logging.getLogger(__name__)
 
@@ -216,13 +216,13 @@ class Batcher:
             self._broken = True
             return
         logger.warning("the last %d batches failed whole: the model is probed with an input of its own", _FAILURES)
-        call = CallScope(owner=BACKGROUND)
+        call = QueuedCall(owner=BACKGROUND)
         with contextlib.suppress(Overloaded):  # after the next failure, then
             reservation = self.admission.admit(1, call)
             self._probing = True
             self.submit([self._probe], reservation).future.add_done_callback(lambda answer: self._probed(answer, call))
 
-    def _probed(self, answer: asyncio.Future[list[Any]], call: CallScope) -> None:
+    def _probed(self, answer: asyncio.Future[list[Any]], call: QueuedCall) -> None:
         call.close()
         self._probing = False
         self._broken = answer.exception() is not None

@@ -3,43 +3,38 @@
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.errors import Abandoned, InferenceFailed
-
-if TYPE_CHECKING:
-    from service.inference.queue import Submission
-    from service.inference.repository import Version
-    from service.inference.scope import CallScope
+from service.inference.batcher import Batcher
+from service.inference.call import QueuedCall
+from service.inference.queue import Submission
 
 # Makes the items from one index up to another; called in order, once for each batch.
 Make = Callable[[int, int], Awaitable[Sequence[Any]]]
+# Receives items and their results.
+Record = Callable[[Sequence[Any], Sequence[Any]], None]
 
 
-async def infer(version: "Version", count: int, make: Make, call: "CallScope") -> AsyncGenerator[list[Any], None]:
+async def infer(
+    batcher: Batcher, count: int, make: Make, call: QueuedCall, record: Record
+) -> AsyncGenerator[list[Any], None]:
     """Runs items through a model, a batch's worth at a time.
 
     The next batch is made while the last one runs, and no more are in flight than keep the device busy. When the
     generator is closed, what is in flight is given up.
 
     Args:
-        version: leased by the call.
+        batcher: of the model.
         count: how many items there are, at least one.
         make: makes them.
         call: whose items they are.
+        record: receives the items and results of each batch.
 
     Yields:
-        The results of the next items, in order: for each a tuple with its row of every output of the graph.
-
-    Raises:
-        Overloaded: there is no room for the call, or it could not be answered in time.
-        DeadlineExceeded: the call went without progress for too long.
-        Abandoned: the call was cancelled.
-        InferenceFailed: the model failed on an item; `index` says which.
-        Draining: the server is shutting down.
+        The results of the next items, in order; see `CallScope.infer`, also for errors.
     """
-    batcher = version.batcher
-    reservation = batcher.admission.admit(count, call)
+    room = batcher.admission.admit(count, call)
     pending: deque[tuple[int, Sequence[Any], Submission]] = deque()
     start = 0
     try:
@@ -47,7 +42,7 @@ async def infer(version: "Version", count: int, make: Make, call: "CallScope") -
             if start < count and len(pending) < batcher.in_flight:
                 items = await make(start, min(start + batcher.max_batch, count))
                 call.check()
-                pending.append((start, items, batcher.submit(items, reservation)))
+                pending.append((start, items, batcher.submit(items, room)))
                 start += len(items)
                 continue
             first, items, submission = pending[0]
@@ -57,33 +52,32 @@ async def infer(version: "Version", count: int, make: Make, call: "CallScope") -
                 error.index = first + (error.index or 0)
                 raise
             pending.popleft()
-            reservation.shrink(count - first - len(items))
-            call.record(items, results)
+            room.shrink(count - first - len(items))
+            record(items, results)
             call.progressed()
             yield results
             call.progressed()  # the time that the consumer took does not count
     finally:
         for _, _, submission in pending:
             submission.fail(Abandoned())
-        reservation.release()
+        room.release()
 
 
-async def infer_all(version: "Version", count: int, make: Make, call: "CallScope") -> list[Any]:
+async def infer_all(batcher: Batcher, count: int, make: Make, call: QueuedCall, record: Record) -> list[Any]:
     """The results of all items, in order; see `infer`."""
-    batcher = version.batcher
     if count <= batcher.max_batch:
         # Nearly every call is of one batch, and an asynchronous generator costs more than the rest of this function.
-        reservation = batcher.admission.admit(count, call)
+        room = batcher.admission.admit(count, call)
         submission = None
         try:
             items = await make(0, count)
-            submission = batcher.submit(items, reservation)
+            submission = batcher.submit(items, room)
             results = await submission.future
         finally:
             if submission is not None:
                 submission.fail(Abandoned())
-            reservation.release()
-        call.record(items, results)
+            room.release()
+        record(items, results)
         return results
-    async with aclosing(infer(version, count, make, call)) as parts:
+    async with aclosing(infer(batcher, count, make, call, record)) as parts:
         return [result async for part in parts for result in part]

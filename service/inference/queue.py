@@ -12,13 +12,10 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from service.inference.scope import CallScope
+from service.inference.call import BACKGROUND, QueuedCall
 
-# The owner of explanations, self-checks, shadow traffic and other work that may be late.
-BACKGROUND = "background work"
 # The turn of background work, in relation to those of all others together.
 _BACKGROUND_WEIGHT = 0.5
 
@@ -36,7 +33,7 @@ class Submission:
         submitted: monotonic time.
     """
 
-    call: "CallScope"
+    call: QueuedCall
     future: asyncio.Future[list[Any]]
     results: list[Any]
     missing: int
@@ -97,7 +94,7 @@ class FairQueue:
     def __len__(self) -> int:
         return self._size
 
-    def hold(self, call: "CallScope", count: int) -> Backlog:
+    def hold(self, call: QueuedCall, count: int) -> Backlog:
         """The backlog of a call's owner, which holds `count` items more."""
         backlog = self._backlogs.get(call.owner)
         if backlog is None:
@@ -121,7 +118,7 @@ class FairQueue:
         backlog = self._backlogs.get(owner)
         return backlog.held if backlog else 0
 
-    def ahead(self, call: "CallScope", count: int) -> int:
+    def ahead(self, call: QueuedCall, count: int) -> int:
         """An upper bound for the items that run before the last of `count` new ones of a call, by their turns."""
         own = self.held_by(call.owner)
         if call.owner == BACKGROUND:

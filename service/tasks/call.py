@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from service.errors import InvalidRequest
 from service.inference.cards import ManifestBase
-from service.inference.pipeline import Make, infer, infer_all
+from service.inference.pipeline import Make
 from service.inference.repository import Version
 from service.inference.scope import CallScope
 from service.tasks.images import UInt8Array
@@ -93,7 +93,7 @@ class Call(Generic[ManifestT, OptionsT]):
             notes.extend(more)
             return items
 
-        return await infer_all(self.version, len(uploads), make, self.scope), notes
+        return await self.scope.infer_made(self.version, len(uploads), make), notes
 
     def seconds_for(self, items: int) -> float:
         """An estimate of the model's time for some items, from the time that it took for others."""
@@ -101,7 +101,7 @@ class Call(Generic[ManifestT, OptionsT]):
 
     def stream(self, count: int, make: Make) -> AsyncGenerator[list[Any], None]:
         """The model's results for `count` items, one batch at a time; `make` makes the items."""
-        return infer(self.version, count, make, self.scope)
+        return self.scope.stream(self.version, count, make)
 
     async def in_background(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Runs on a thread what would block the event loop for milliseconds."""

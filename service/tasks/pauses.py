@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from service.inference.scope import CallScope
+from service.inference.call import QueuedCall
 
 Result = TypeVar("Result")
 
@@ -18,7 +18,7 @@ _SLOW_SECONDS = 0.05
 class Pauses:
     """Decides when a loop that works for a call yields."""
 
-    def __init__(self, call: CallScope) -> None:
+    def __init__(self, call: QueuedCall) -> None:
         self._call = call
         self._began = self._last = time.perf_counter()
 
@@ -41,7 +41,7 @@ class Pauses:
         self._last = time.perf_counter()
 
 
-async def map_with_pauses(call: CallScope, function: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
+async def map_with_pauses(call: QueuedCall, function: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
     """Like `map(function, *columns)` with pauses; the columns must have the same length."""
     results = []
     pauses = Pauses(call)

@@ -11,7 +11,7 @@ from service.errors import DeadlineExceeded, Draining, Overloaded
 from service.inference import admission as module
 from service.inference.admission import MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reservation
 from service.inference.batcher import Batcher
-from service.inference.queue import BACKGROUND
+from service.inference.call import BACKGROUND
 from service.inference.scheduler import Scheduler
 from service.inference.scope import CallScope
 from tests.gated import Gated

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import Abandoned, DeadlineExceeded, Draining, InferenceFailed
 from service.inference.batcher import Batcher
-from service.inference.queue import BACKGROUND
+from service.inference.call import BACKGROUND
 from service.inference.scheduler import Scheduler
 from service.inference.scope import CallScope
 from tests.gated import PATIENCE, Gated, Recorder, batcher_of, enqueue, submit

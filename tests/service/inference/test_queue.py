@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.inference.queue import BACKGROUND, FairQueue, Submission
+from service.inference.call import BACKGROUND
+from service.inference.queue import FairQueue, Submission
 from service.inference.scope import CallScope
 from tests.gated import Gated, batcher_of, enqueue
 
