@@ -4,8 +4,8 @@ import ctypes
 import gc
 import sys
 
-# glibc's M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX. Without them, memory that large requests have used stays
-# with the process: glibc raises its thresholds up to 64 MB, and keeps free memory in an arena for each of 16 threads.
+# glibc's M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX. By default, glibc raises its thresholds up to 64 MB and
+# keeps free memory in an arena per thread, so the memory of large requests would stay with the process.
 _MALLOC_OPTIONS = {-1: 16_000_000, -3: 1_000_000, -8: 2}
 _GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt") else None
 
@@ -18,11 +18,11 @@ def configure() -> None:
 
 
 def settle() -> None:
-    """Frees garbage and exempts what is left from collection; takes some tens of milliseconds."""
+    """Frees garbage and exempts the remaining objects from collection; takes some tens of milliseconds."""
     gc.enable()
     gc.unfreeze()
     gc.collect()
-    # What is loaded stays: the collector need not walk it between requests.
+    # The collector need not walk the loaded models and modules between requests.
     gc.freeze()
     # A generation of the default size is filled by every tenth request or so.
     gc.set_threshold(10_000)

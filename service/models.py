@@ -1,8 +1,10 @@
-"""The repository that the settings describe."""
+"""The opener and the repository that the settings describe."""
 
 import math
 from collections.abc import Collection
 
+from service.inference.device import available_cpus
+from service.inference.loading import Loader
 from service.inference.observers import Observers
 from service.inference.opener import Opener
 from service.inference.repository import Repository
@@ -15,20 +17,15 @@ _UNBOUNDED_QUEUE = 1_000_000_000
 
 
 def opener_of(settings: Settings, registry: Registry) -> Opener:
-    """Makes an opener.
-
-    Args:
-        settings: of the service.
-        registry: the tasks of the models.
-    """
-    return Opener(
+    """Makes an opener for models of the registry's tasks."""
+    loader = Loader(
         registry.kinds,
-        device=settings.device,
-        threads=settings.threads,
-        max_batch=settings.max_batch,
-        gpu_memory_mb=settings.gpu_memory_mb,
-        selection=Selection.parse(settings.variant),
+        settings.device,
+        settings.threads or available_cpus(),
+        settings.max_batch,
+        settings.gpu_memory_mb,
     )
+    return Opener(loader, Selection.parse(settings.variant))
 
 
 def repository_of(
@@ -41,16 +38,13 @@ def repository_of(
     policy: Newest | None = None,
     unbounded: bool = False,
 ) -> Repository:
-    """Makes a repository; `load_all` fills it.
+    """Makes a repository, which `load_all` fills; `Repository` describes further arguments.
 
     Args:
         settings: of the service.
         registry: the tasks of the models.
-        opener: opens the models, and may have begun to; a new one by default.
-        observers: are told of batches and drops.
-        only: names of the models to load; empty for all.
-        policy: which versions are loaded and which of them answers.
-        unbounded: whether calls wait however long it takes, instead of being refused.
+        opener: may have begun to open the models; a new one by default.
+        unbounded: whether calls wait for any length of time, instead of being refused.
     """
     return Repository(
         settings.models,

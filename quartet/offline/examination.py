@@ -13,10 +13,9 @@ from service.inference.device import DeviceUnavailable
 from service.inference.golden import Difference, read_golden
 from service.inference.loading import Kind, read_version
 from service.inference.manifest import InvalidModel, check_files
-from service.inference.runtime import Array
 from service.inference.session import Session
-from service.inference.shapes import Shapes
-from service.inference.variants import Graph, graphs
+from service.inference.shapes import Array, Shapes
+from service.inference.variants import graphs
 from service.inference.versions import versions_in
 
 # A CPU gains nothing from larger batches.
@@ -85,7 +84,7 @@ def examine(
         for version in versions_in(folder):
             found = []
             for finding in _examine_version(
-                folder / version, folder.name, kinds, devices, threads, max_batch, gpu_memory_mb, seconds
+                folder / version, kinds, devices, threads, max_batch, gpu_memory_mb, seconds
             ):
                 yield finding
                 found.append(finding)
@@ -95,7 +94,6 @@ def examine(
 
 def _examine_version(
     folder: Path,
-    name: str,
     kinds: Mapping[str, Kind],
     devices: Sequence[str],
     threads: int,
@@ -103,8 +101,9 @@ def _examine_version(
     gpu_memory_mb: float,
     seconds: float,
 ) -> Iterator[Finding]:
+    name = folder.parent.name
     try:
-        manifest, _ = read_version(folder, name, kinds)
+        manifest, _ = read_version(folder, kinds)
     except InvalidModel as error:
         yield from (Finding(name, folder.name, REFERENCE, device, str(error)) for device in devices)
         return
@@ -116,7 +115,8 @@ def _examine_version(
                 check_files(folder, graph.manifest, graph.files)
                 session = Session(folder / graph.file, device, threads, Shapes.of(manifest, batch), gpu_memory_mb)
                 session.prepare(graph.manifest)
-                difference = session.replay(folder, graph.manifest)
+                golden = read_golden(folder, graph.manifest)
+                difference = session.difference(golden, graph.manifest)
             except (InvalidModel, DeviceUnavailable) as error:
                 yield Finding(*label, str(error))
                 continue
@@ -124,12 +124,8 @@ def _examine_version(
                 yield Finding(*label, f"output {difference.output} differs by more than is accepted", difference)
                 continue
             large = min(batch, _CPU_BATCH) if device == "cpu" else batch
-            alone, together = (_seconds(session, folder, graph, size, seconds) for size in (1, large))
+            alone, together = (seconds_per_batch(session, golden.inputs, size, seconds) for size in (1, large))
             yield Finding(*label, None, difference, alone, large, large / together)
-
-
-def _seconds(session: Session, folder: Path, graph: Graph, batch: int, seconds: float) -> float:
-    return seconds_per_batch(session, read_golden(folder, graph.manifest)[0], batch, seconds)
 
 
 def seconds_per_batch(session: Session, inputs: Mapping[str, Array], batch: int, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""The parts of a manifest that all tasks have in common."""
+"""The parts of a manifest that all tasks share."""
 
 import datetime
 from typing import Annotated, Any, Literal, Self
@@ -7,29 +7,28 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
-# The graph that every version has, and the choice of the fastest good graph; reserved names for variants.
+# The graph that every version has, and the choice of the fastest good graph. No variant has these names.
 REFERENCE = "reference"
 AUTO = "auto"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-# A tolerance of infinity or NaN would accept anything, or nothing.
+# Infinity would accept every difference, NaN none.
 Tolerance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+def optional(default: Any, **options: Any) -> Any:
+    """A field that a written manifest leaves out where it has its default; `options` are those of `Field`."""
+    return Field(default, exclude_if=lambda value: value == default, **options)
+
+
 class Card(BaseModel):
-    """A part of a manifest: unknown fields are an error, so that a typing slip never passes for a default."""
+    """A part of a manifest. Unknown fields are an error, so that a misspelt field never passes for a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TensorSpec(Card):
-    """One input or output of the graph.
-
-    Attributes:
-        name: as in the graph.
-        dtype: as numpy names it.
-        shape: -1 is a dynamic axis; the first axis is the batch.
-    """
+    """One input or output of the graph, by its name there; an axis of -1 is dynamic, the first one is the batch."""
 
     name: str
     dtype: Literal["uint8", "int64", "float32"]
@@ -37,16 +36,13 @@ class TensorSpec(Card):
 
 
 class DataCard(Card):
-    """The data that a model was trained and measured on.
+    """The data that a model was trained and measured on, with the number of items in each split.
 
     Attributes:
         name: of the data set, with what distinguishes this copy.
         fingerprint: sha256 over all inputs and labels in order.
-        train: number of items in the training split.
-        validation: number of items in the validation split.
-        test: number of items in the test split.
         division: sha256 of the indices of the calibration half of validation (int64, little-endian, ascending); None
-            for versions from before it was recorded. The history says what either half was used for.
+            if it was not recorded. The history says for what each half was used.
         held_out: the splits whose items were taken from the training split; None if that was not recorded.
     """
 
@@ -55,20 +51,17 @@ class DataCard(Card):
     train: int
     validation: int
     test: int
-    division: str | None = Field(None, exclude_if=lambda division: division is None)
-    held_out: tuple[str, ...] | None = Field(None, exclude_if=lambda held_out: held_out is None)
+    division: str | None = optional(None)
+    held_out: tuple[str, ...] | None = optional(None)
 
 
 class TrainingCard(Card):
     """How a model was trained.
 
     Attributes:
-        recipe: the command.
-        settings: every setting of the recipe, the seed among them.
-        epochs_run: epochs trained.
+        settings: every setting of the recipe, including the seed.
         best_epoch: the epoch that was kept, chosen on the validation split.
-        chosen_on: how many items of that split chose it; only in manifests without a `history`.
-        seconds: wall-clock time of the training.
+        chosen_on: number of items of that split that chose it; only in manifests without a `history`.
         parameters: number of parameters, trainable and frozen.
         versions: of the libraries.
     """
@@ -77,20 +70,14 @@ class TrainingCard(Card):
     settings: dict[str, Any]
     epochs_run: int
     best_epoch: int
-    chosen_on: int | None = Field(None, exclude_if=lambda chosen_on: chosen_on is None)
+    chosen_on: int | None = optional(None)
     seconds: float
     parameters: int
     versions: dict[str, str]
 
 
 class Origin(Card):
-    """A file that a step read beside the data: initial weights, or a teacher.
-
-    Attributes:
-        name: `NAME/VERSION`, or the name of a run.
-        file: its name.
-        sha256: of the file; None if it was not recorded.
-    """
+    """A file of the model `NAME/VERSION`, or of a run, that a step read: initial weights, or a teacher."""
 
     name: str
     file: str
@@ -101,9 +88,7 @@ class Use(Card):
     """The purpose for which a step used items of a split.
 
     Attributes:
-        split: the items' split.
         purpose: what the items determined; for the test split, what was measured.
-        items: number of items.
         part: the part of the split, such as `selection`; `all` for the whole split.
         partition: identifies the division of the split that `part` belongs to. Parts of different divisions overlap.
     """
@@ -111,8 +96,8 @@ class Use(Card):
     split: Literal["train", "validation", "test"]
     purpose: str
     items: int = Field(ge=0)
-    part: str = Field("all", exclude_if=lambda part: part == "all")
-    partition: str = Field("", exclude_if=lambda partition: not partition)
+    part: str = optional("all")
+    partition: str = optional("")
 
     def overlaps(self, other: "Use") -> bool:
         """Whether both may have used the same items."""
@@ -124,39 +109,32 @@ class Use(Card):
 class Step(Card):
     """One command that trained, changed or measured a version, or a version whose weights it started from.
 
+    A field is None if it was not recorded.
+
     Attributes:
-        kind: what the command is called: `train`, or the name of one for published versions.
-        command: as it was given; None if it was not recorded.
+        kind: `train`, or the name of a command for published versions.
         date: of its end.
-        settings: of a training.
-        epochs: of a training, in total.
-        best_epoch: the one whose weights were kept.
-        resumed: after which epochs a training was continued from its checkpoint.
-        seconds: wall-clock time.
+        resumed: the epochs after which a training continued from its checkpoint.
         machine: the processor or the GPU.
         threads: of PyTorch.
         data: the fingerprint.
-        initial: the weights that it started from.
-        teacher: the model that it learned from.
-        uses: of the splits; None if they were not recorded.
-        note: what else is known.
     """
 
     kind: str
     command: str | None = None
     date: datetime.date | None = None
-    settings: dict[str, Any] = Field({}, exclude_if=lambda settings: not settings)
-    epochs: int | None = Field(None, exclude_if=lambda value: value is None)
-    best_epoch: int | None = Field(None, exclude_if=lambda value: value is None)
-    resumed: tuple[int, ...] = Field((), exclude_if=lambda resumed: not resumed)
+    settings: dict[str, Any] = optional({})
+    epochs: int | None = optional(None)
+    best_epoch: int | None = optional(None)
+    resumed: tuple[int, ...] = optional(())
     seconds: float | None = None
     machine: str | None = None
     threads: int | None = None
     data: str | None = None
-    initial: Origin | None = Field(None, exclude_if=lambda value: value is None)
-    teacher: Origin | None = Field(None, exclude_if=lambda value: value is None)
+    initial: Origin | None = optional(None)
+    teacher: Origin | None = optional(None)
     uses: tuple[Use, ...] | None = None
-    note: str = Field("", exclude_if=lambda note: not note)
+    note: str = optional("")
 
 
 class ListCard(Card):
@@ -165,7 +143,7 @@ class ListCard(Card):
     Attributes:
         order: the output that ranks the entries.
         above: entries with a lower value of `order` are not compared.
-        tolerances: the largest absolute difference that is accepted, by the name of the output.
+        tolerances: the largest accepted absolute difference, by the name of the output.
     """
 
     order: str
@@ -174,33 +152,29 @@ class ListCard(Card):
 
 
 class GoldenCard(Card):
-    """How the golden file is to be compared.
+    """How the answers of a session are compared with the golden file.
 
     Attributes:
-        file: its name.
-        rows: how many inputs it holds.
+        rows: number of inputs in the file.
         chosen_from: number of inputs from which those were chosen on which kernels differ least; None if all were kept.
-        atol: the largest absolute difference that is accepted.
+        atol: the largest accepted absolute difference.
         tolerances: the same for single outputs, by name.
-        lists: how the outputs are compared if they are lists.
     """
 
-    file: str = Field("golden.npz", exclude_if=lambda file: file == "golden.npz")
+    file: str = optional("golden.npz")
     rows: int
-    chosen_from: int | None = Field(None, exclude_if=lambda chosen_from: chosen_from is None)
+    chosen_from: int | None = optional(None)
     atol: Tolerance
-    tolerances: dict[str, Tolerance] = Field({}, exclude_if=lambda tolerances: not tolerances)
-    lists: ListCard | None = Field(None, exclude_if=lambda lists: lists is None)
+    tolerances: dict[str, Tolerance] = optional({})
+    lists: ListCard | None = optional(None)
 
 
 class Speed(Card):
     """How fast a variant and its reference ran, alternately, in ONNX Runtime without the service.
 
     Attributes:
-        device: `cpu` or `cuda`.
         machine: the processor or the GPU, and its relevant features.
         threads: of the CPU provider.
-        batch: items in a batch.
         items_per_second: of the variant.
         reference: items per second of the reference.
     """
@@ -214,13 +188,7 @@ class Speed(Card):
 
 
 class Kept(Card):
-    """The figure on the validation split for which a variant was accepted.
-
-    Attributes:
-        figure: its name.
-        value: of the variant.
-        reference: of the reference.
-    """
+    """The figure on the validation split for which a variant was accepted, and its value for variant and reference."""
 
     figure: str
     value: float
@@ -233,13 +201,9 @@ class VariantCard(Card):
     A task adds fields of its manifest that differ for this graph: figures, calibration, thresholds.
 
     Attributes:
-        name: of the variant.
-        file: of the graph.
-        device: where it runs.
         method: how it was made.
-        golden: its own golden file.
         size: of the graph's file, in bytes.
-        intervals: 95 %, of its test figures, by their names.
+        intervals: 95 % intervals of its test figures, by their names.
         validation: why it was accepted.
         speed: on the machine that made it.
     """
@@ -250,7 +214,7 @@ class VariantCard(Card):
     method: str
     golden: GoldenCard
     size: int = Field(gt=0)
-    intervals: dict[str, tuple[float, float]] = Field({}, exclude_if=lambda intervals: not intervals)
+    intervals: dict[str, tuple[float, float]] = optional({})
     validation: Kept | None = None
     speed: tuple[Speed, ...] = ()
 
@@ -268,15 +232,13 @@ class ManifestBase(Card):
     max_batch: int = Field(gt=0, description="the largest batch that was checked against PyTorch")
     data: DataCard
     training: TrainingCard
-    history: tuple[Step, ...] = Field(
-        (), exclude_if=lambda history: not history, description="how it was made, step by step; empty if unknown"
-    )
+    history: tuple[Step, ...] = optional((), description="how it was made, step by step; empty if unknown")
     golden: GoldenCard
-    intervals: dict[str, tuple[float, float]] = Field(
-        {}, exclude_if=lambda intervals: not intervals, description="95 % intervals of test figures, by their names"
+    intervals: dict[str, tuple[float, float]] = optional(
+        {}, description="95 % intervals of test figures, by their names"
     )
     files: dict[str, str] = Field(description="sha256 of every file beside this one that serving reads")
-    variants: tuple[VariantCard, ...] = Field((), exclude_if=lambda variants: not variants)
+    variants: tuple[VariantCard, ...] = optional(())
 
     @model_validator(mode="after")
     def _distinct_variants(self) -> Self:
@@ -286,7 +248,7 @@ class ManifestBase(Card):
         return self
 
     def as_variant(self, variant: VariantCard) -> Self:
-        """The manifest for a variant's answers: fields that its card has replace those of the same name."""
+        """The manifest for a variant's answers: the fields of its card replace those of the same name."""
         own = type(variant).model_fields.keys() & type(self).model_fields.keys() - {"name"}
         return self.model_copy(update={name: getattr(variant, name) for name in own})
 

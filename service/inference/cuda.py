@@ -1,4 +1,4 @@
-"""CUDA as the sessions use it: whether it can serve here, with which options, and which errors it does not survive."""
+"""CUDA as the sessions use it: whether it can serve here, the provider's options, and which errors are fatal."""
 
 import ctypes
 import os
@@ -11,22 +11,22 @@ from service.inference.device import cuda_index, cuda_name
 
 PROVIDER = "CUDAExecutionProvider"
 
-# As ONNX Runtime words what a library of NVIDIA's answered; a test looks for this in the provider's own file.
+# How ONNX Runtime reports errors of NVIDIA's libraries; a test looks for this wording in the provider's file.
 _FAILURE = re.compile(r"(?P<library>CU[A-Z_]*) failure (?P<code>\d+): (?P<text>[^;]*)")
 # Errors that leave "the process in an inconsistent state", after which "any further CUDA work will return the same
 # error" (CUDA Runtime API, cudaError_t): uncorrectable errors of memory and links, a destroyed context, an illegal
-# address, a timeout, an assertion, a broken kernel; and the unknown error, which is a GPU that has left the bus.
+# address, a timeout, an assertion, a broken kernel; and the unknown error, when a GPU has left the bus.
 _FATAL = frozenset({214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999})
 
 
 def cuda_problem(index: int = 0) -> str | None:
-    """Why a GPU cannot serve on this machine, naming the first missing library; None if it can.
+    """Why a GPU cannot serve on this machine, such as the first missing library; None if it can.
 
     Args:
-        index: of the GPU, as CUDA counts them (CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER have a say).
+        index: of the GPU, as CUDA counts them after CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER.
     """
-    # cuBLAS and cuDNN read it when they are loaded, which is below. The provider's own `use_tf32` is not enough: its
-    # convolutions try again with TensorFloat-32 where no plan without it is found, and its recurrent layers do not ask.
+    # cuBLAS and cuDNN read this variable when they are loaded, below. The provider's `use_tf32` is not enough: its
+    # convolutions retry with TensorFloat-32 if there is no plan without it, and its recurrent layers ignore the option.
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if PROVIDER not in ort.get_available_providers():
         return "this build of ONNX Runtime has no CUDA provider: install onnxruntime-gpu"
@@ -56,24 +56,19 @@ def cuda_problem(index: int = 0) -> str | None:
 
 
 def serving_device(device: str) -> str:
-    """Where graphs run if `device` is asked for (`auto`, `cpu`, `cuda`, `cuda:N`): on `cuda`, `cuda:N` or `cpu`."""
+    """The device on which graphs run for the setting `device`: `auto` is resolved to CUDA or the CPU."""
     return "cpu" if device == "cpu" or cuda_problem(cuda_index(device)) else cuda_name(cuda_index(device))
 
 
 def provider(index: int, memory_mb: float) -> tuple[str, dict[str, Any]]:
-    """The CUDA provider and its options, as a session takes them.
-
-    Args:
-        index: of the GPU.
-        memory_mb: the most that the session's arena may take; 0 for no limit.
-    """
+    """The CUDA provider and its options for a session whose arena may take `memory_mb`; 0 for no limit."""
     options = {
         "device_id": str(index),
-        # TensorFloat-32 keeps 10 of 23 bits of the mantissa (`python -m benchmarks.tf32` says what that moves).
+        # TensorFloat-32 keeps 10 of 23 bits of the mantissa (`python -m benchmarks.tf32` measures the effect).
         "use_tf32": "0",
-        # By powers of two, an arena would take up to twice what a session needs; its shapes are fixed.
+        # Powers of two would take up to twice the memory that a session needs; its shapes are fixed.
         "arena_extend_strategy": "kSameAsRequested",
-        # Exhaustive search would measure every algorithm at each start, and two replicas might choose two.
+        # Exhaustive search would time every algorithm at each start, and replicas might choose different ones.
         "cudnn_conv_algo_search": "HEURISTIC",
     }
     if memory_mb:
@@ -82,7 +77,7 @@ def provider(index: int, memory_mb: float) -> tuple[str, dict[str, Any]]:
 
 
 def failure(error: BaseException) -> str | None:
-    """What a library of NVIDIA's answered, if that is the reason of an error."""
+    """The error of one of NVIDIA's libraries that caused `error`, if any."""
     found = _FAILURE.search(str(error))
     return f"{found['library']} error {found['code']}, {found['text'].strip()}" if found else None
 

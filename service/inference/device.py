@@ -21,28 +21,24 @@ class DeviceUnavailable(Exception):
 
 
 class DeviceLost(BaseException):
-    """The GPU's context is unusable, and only a new process gets another one; the message says what happened.
+    """The GPU's context is unusable, and only a new process can get another one; the message says what happened.
 
-    No error of an item or of a model, which is why nothing that handles those catches it: the threads that run graphs
-    end the process.
+    A BaseException, so that handlers for errors of items and models do not catch it. The threads that run graphs end
+    the process.
     """
 
 
 def end_process(lost: DeviceLost) -> NoReturn:
     """Ends the process at once, with the reason in the log and the exit code `DEVICE_LOST`.
 
-    What is in flight would fail, and an orderly end would wait for it, and for the GPU, for good.
+    Calls in flight would fail, and an orderly shutdown would wait for them, and for the GPU, forever.
     """
     logger.critical("%s: this process ends, and only a new one can use the GPU", lost)
     os._exit(DEVICE_LOST)
 
 
 def check_device(name: str) -> str:
-    """The name of a device, if it is one.
-
-    Raises:
-        ValueError: says which names there are.
-    """
+    """Returns the name of a device; raises ValueError, which lists the names, if it is not one."""
     if not _DEVICE.fullmatch(name):
         raise ValueError("must be auto, cpu, cuda, or cuda:1 for the second of several GPUs")
     return name
@@ -53,24 +49,23 @@ Device = Annotated[str, AfterValidator(check_device)]
 
 
 def cuda_index(device: str) -> int:
-    """Which GPU a device means, as CUDA counts them."""
+    """The index of a device's GPU, as CUDA counts them."""
     return int(device.partition(":")[2] or 0)
 
 
 def cuda_name(index: int) -> str:
-    """The device's name, as answers and settings have it."""
+    """The name of the device of a GPU, as in answers and settings."""
     return f"cuda:{index}" if index else "cuda"
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: its affinity, cut to the container's quota (cgroup v2, v1)."""
+    """The number of CPUs that this process may use: its affinity, limited by the container's quota."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
-    return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
+    return max(1, min(cpus, math.ceil(cpu_quota() or cpus)))
 
 
 def cpu_quota() -> float | None:
-    """How many CPUs the container may use (cgroup v2, v1); None without a limit."""
+    """The number of CPUs that the container may use (cgroup v2, v1); None without a limit."""
     for path, parse in (
         ("/sys/fs/cgroup/cpu.max", lambda text: text.split()),
         ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", lambda text: (text.strip(), "100000")),

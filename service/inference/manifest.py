@@ -1,7 +1,7 @@
-"""The typed card beside every model: what it is, how to feed it, how good it is, what made it.
+"""The typed manifest beside every model: its inputs and outputs, its figures, and how it was made.
 
-`models/<name>/<version>/` holds `model.onnx`, `manifest.json`, `golden.npz`, `report/` and whatever else the
-task needs; the manifest names the sha256 of each file that serving reads. Each task has a manifest class of its own.
+`models/<name>/<version>/` holds `model.onnx`, `manifest.json`, `golden.npz`, `report/` and any other file that the
+task needs. The manifest states the sha256 of each file that serving reads. Each task has its own manifest class.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ _FOLDERS = re.compile(r"(?<![\w.])/(?=\S)(?:[^/\n\"':]+/)*(?=[^/\s\"':])")
 class InvalidModel(Exception):
     """A version on disk cannot be served; the message says why.
 
-    Clients may read it: it names files as they are called in the version's folder.
+    Clients may read it: it names files relative to the version's folder.
     """
 
 
 def without_folders(text: str) -> str:
-    """What a library says, with nothing left of absolute paths but the names of the files."""
+    """A library's message, with absolute paths cut to the names of the files."""
     return _FOLDERS.sub("", text)
 
 
@@ -41,10 +41,10 @@ def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> Mani
         kinds: the class of the manifest, by the name of the task.
 
     Raises:
-        InvalidModel: it is missing or malformed, or a file is missing or is not the one it was made with.
+        InvalidModel: it is missing or malformed, or a file is missing or differs from its sha256.
     """
     path = folder / MANIFEST
-    # A pipe that nobody writes to would never be read.
+    # Reading a named pipe without a writer would block forever.
     if path.exists() and not path.is_file():
         raise InvalidModel(f"{MANIFEST}: is not a file")
     try:
@@ -78,27 +78,23 @@ def check_files(folder: Path, manifest: ManifestBase, names: Iterable[str]) -> N
     """Checks the sha256 of files of a version.
 
     Raises:
-        InvalidModel: one is missing, is not named in the manifest, or is not the one that it was made with.
+        InvalidModel: one is missing, is not named in the manifest, or differs from its sha256.
     """
     for name in names:
+        path = folder / name
         if name not in manifest.files:
             raise InvalidModel(f"{MANIFEST}: files: names no {name}")
-        _check_file(folder, name, manifest.files[name])
-
-
-def _check_file(folder: Path, name: str, expected: str) -> None:
-    path = folder / name
-    # A path out of the folder, or a pipe that nobody writes to, is nothing to open.
-    if Path(name).name != name or (path.exists() and not path.is_file()):
-        raise InvalidModel(f"{MANIFEST}: files: {name!r} is not a file of this version")
-    try:
-        actual = sha256(path)
-    except FileNotFoundError:
-        raise InvalidModel(f"{name}: is missing") from None
-    except OSError as error:
-        raise InvalidModel(f"{name}: cannot be read: {error.strerror}") from None
-    if actual != expected:
-        raise InvalidModel(f"{name}: is not the file that the manifest was made with")
+        # Neither a path out of the folder nor a named pipe may be opened.
+        if Path(name).name != name or (path.exists() and not path.is_file()):
+            raise InvalidModel(f"{MANIFEST}: files: {name!r} is not a file of this version")
+        try:
+            actual = sha256(path)
+        except FileNotFoundError:
+            raise InvalidModel(f"{name}: is missing") from None
+        except OSError as error:
+            raise InvalidModel(f"{name}: cannot be read: {error.strerror}") from None
+        if actual != manifest.files[name]:
+            raise InvalidModel(f"{name}: is not the file that the manifest was made with")
 
 
 def sha256(path: Path) -> str:

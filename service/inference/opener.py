@@ -1,90 +1,59 @@
 """Opens versions in the background: several at a time, and before there is an event loop."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 
 from service.inference.cuda import serving_device
-from service.inference.device import DeviceLost, available_cpus, end_process
-from service.inference.loading import Kind, Opened, open_version
+from service.inference.device import DeviceLost, end_process
+from service.inference.loading import Loader, Opened
 from service.inference.manifest import GOLDEN, MODEL
 from service.inference.variants import Selection
 
-# Versions that are opened at a time, on as many cores; each takes memory that it gives back when it is open.
-_AT_ONCE = 4
+# Versions opened concurrently, each on one core. Opening takes memory that is freed afterwards.
+_CONCURRENT = 4
 
 
 class Opener:
     """Opens versions on daemon threads, which do not delay the end of the process.
 
     Args:
-        kinds: by the name of the task.
-        device: as `Session` takes it.
-        threads: CPU threads, which all models share; 0 for as many as there are CPUs.
-        max_batch: the most items in a batch, unless a manifest states less.
-        gpu_memory_mb: as `Session` takes it.
-        selection: which variants answer.
-
-    Attributes:
-        threads: as above, never 0.
-        selection: as above.
+        loader: opens each version.
+        selection: which of its graphs answers.
     """
 
-    def __init__(
-        self,
-        kinds: Mapping[str, Kind],
-        *,
-        device: str,
-        threads: int,
-        max_batch: int,
-        gpu_memory_mb: float = 0,
-        selection: Selection | None = None,
-    ) -> None:
-        self.threads = threads or available_cpus()
+    def __init__(self, loader: Loader, selection: Selection | None = None) -> None:
+        self.threads = loader.threads
         self.selection = selection or Selection()
-        self._open = partial(
-            open_version,
-            kinds=kinds,
-            device=device,
-            threads=self.threads,
-            max_batch=max_batch,
-            gpu_memory_mb=gpu_memory_mb,
+        self._open = loader.open
+        # On a CPU each version is checked and timed on one core. Timings on a GPU would disturb each other.
+        self._slots = threading.Semaphore(
+            min(self.threads, _CONCURRENT) if serving_device(loader.device) == "cpu" else 1
         )
-        # On a CPU each is checked and timed on one core. Timings on a GPU would disturb each other.
-        self._slots = threading.Semaphore(min(self.threads, _AT_ONCE) if serving_device(device) == "cpu" else 1)
         self._begun: dict[Path, Future[Opened]] = {}
 
     def begin(self, folders: Iterable[Path]) -> None:
-        """Starts to open versions for which `open` is going to be called, the largest first."""
+        """Starts to open versions for which `open` will be called, the largest first."""
         for folder in sorted(set(folders) - self._begun.keys(), key=_size, reverse=True):
             self._begun[folder] = self._start(folder)
 
     def open(self, folder: Path) -> "Future[Opened]":
-        """Opens a version, unless that has begun already.
-
-        Args:
-            folder: `<name>/<version>`.
-
-        Returns:
-            What `open_version` returns or raises.
-        """
+        """Opens the version in a folder, unless that has begun; gives what `Loader.open` returns or raises."""
         return self._begun.pop(folder, None) or self._start(folder)
 
     def forget(self) -> None:
-        """Drops what has been opened and not been asked for."""
+        """Drops versions for which `open` was not called."""
         self._begun.clear()
 
     def _start(self, folder: Path) -> "Future[Opened]":
         future: Future[Opened] = Future()
 
         def run() -> None:
-            future.set_running_or_notify_cancel()  # from here on, a caller that gives up cannot cancel it
-            name = folder.parent.name
+            future.set_running_or_notify_cancel()  # from here on, the caller cannot cancel it
             with self._slots:
                 try:
-                    opened = self._open(folder, name, wanted=self.selection.of(name))
+                    opened = self._open(folder, self.selection.of(folder.parent.name))
                 except Exception as error:
                     future.set_exception(error)
                 except DeviceLost as lost:
@@ -97,7 +66,7 @@ class Opener:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the graph and of its golden inputs, which together tell best how long opening takes."""
+    """Bytes of the graph and its golden file, a proxy for the time that opening takes."""
     try:
         return sum((folder / name).stat().st_size for name in (MODEL, GOLDEN))
     except OSError:

@@ -5,29 +5,30 @@ from dataclasses import dataclass
 
 from service.inference.cards import ManifestBase
 from service.inference.session import Session
+from service.inference.shapes import Shape
 
-# A CPU gains nothing from batches that take much longer on one core; they would cost latency and memory.
+# On a CPU, batches that take much longer on one core gain nothing, and cost latency and memory.
 _LONG_CPU_BATCH_SECONDS = 0.025
-# A lone item is timed this often, or until the timings add up to this.
+# A batch is timed this often, or until the timings add up to this many seconds.
 _TIMINGS, _TIMING_SECONDS = 8, 0.02
 # A batch that takes longer is timed once: its first run, which allocates memory, is not much slower than the others.
 _ONCE_SECONDS = 0.01
-# A model whose largest batch takes less than this runs on the event loop: handing over to a thread and back costs up to
-# half of it, and the loop can afford that.
+# A model whose largest batch takes less than this runs on the event loop, which it does not delay noticeably. Passing
+# the batch to a thread and back costs up to half of it.
 INLINE_SECONDS = 0.0005
-# The least speed-up for which a variant, which is less exact, is chosen; a smaller one may be noise.
+# The smallest speed-up for which a variant, which is less exact, is chosen; a smaller one may be noise.
 WORTHWHILE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """How a graph is best run on this machine, and how fast it is then.
+    """How a graph is best run on this machine, and its speed then.
 
     Attributes:
         max_batch: its largest batch.
-        seconds: how long such a batch takes, on one core or on the GPU.
-        alone: how long a batch of one takes there.
-        inline: whether its batches run on the event loop itself.
+        seconds: for such a batch, on one core or on the GPU.
+        alone: seconds for a batch of one there.
+        inline: whether its batches run on the event loop.
     """
 
     max_batch: int
@@ -41,23 +42,20 @@ class Performance:
         return self.seconds / self.max_batch
 
     def is_worth(self, other: "Performance") -> bool:
-        """Whether to run this rather than the other: in large batches it is clearly faster, alone not slower."""
+        """Whether to run this instead of the other: clearly faster in large batches, and not slower alone."""
         return self.per_item * WORTHWHILE <= other.per_item and self.alone <= other.alone * WORTHWHILE
 
 
 def measure(manifest: ManifestBase, session: Session, max_batch: int) -> Performance:
-    """Finds the batch that is best for a graph, and how fast the graph is then; warms up the session.
+    """Finds the best batch size for a graph, at most `max_batch`, and its speed then; warms up the session.
 
-    Args:
-        manifest: of the version.
-        session: on a GPU, or single-threaded on a CPU.
-        max_batch: the most items in a batch.
+    The session is on a GPU, or single-threaded on a CPU.
 
     Raises:
         InvalidModel: the runtime cannot run such a batch.
     """
     on_cpu = session.device == "cpu"
-    # An item that takes longer than the longest batch is a batch of its own, however exactly it is timed.
+    # An item that takes longer than the longest batch is a batch of its own; an exact timing would not change that.
     alone = _shortest(session, manifest, 1, once=2 * _LONG_CPU_BATCH_SECONDS)
     batch = min(max_batch, _worthwhile(alone)) if on_cpu else max_batch
     seconds = alone if batch == 1 else _shortest(session, manifest, batch, once=_ONCE_SECONDS)
@@ -67,21 +65,19 @@ def measure(manifest: ManifestBase, session: Session, max_batch: int) -> Perform
 def _shortest(session: Session, manifest: ManifestBase, batch: int, once: float) -> float:
     """Seconds for a batch: the least of a few timings, since every disturbance makes one longer.
 
-    Args:
-        session: runs the batches.
-        manifest: of the version.
-        batch: items.
-        once: a first timing of this many seconds is the only one.
+    A first timing of `once` seconds or more is the only one.
     """
-    times = [session.warm_up(manifest, batch)]
+    shape = Shape(batch, manifest.longest)
+    times = [session.warm_up(manifest, shape)]
     while times[0] < once and (len(times) < 2 or (len(times) < _TIMINGS and sum(times) < _TIMING_SECONDS)):
-        times.append(session.warm_up(manifest, batch))
+        times.append(session.warm_up(manifest, shape))
     return min(times)
 
 
 def _worthwhile(seconds: float) -> int:
     """The largest batch for a CPU, for items that take this long each.
 
-    In steps of the square root of two (1, 2, 3, 4, 6, 8, 11, 16, 23, 32), so that all starts of a model agree.
+    Sizes are powers of the square root of two (1, 2, 3, 4, 6, 8, 11, 16, 23, 32), so that every start of a model
+    arrives at the same size.
     """
     return max(1, round(2 ** (round(2 * math.log2(_LONG_CPU_BATCH_SECONDS / seconds)) / 2)))

@@ -1,22 +1,20 @@
-"""The models that are served: found on disk, loaded, leased to calls, replaced without a gap, closed."""
+"""The served models: found on disk, loaded, leased to calls, replaced without a gap, closed."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from service.errors import UnknownModel, WrongTask, shown
+from service.errors import UnknownModel, shown
 from service.inference.batcher import Batcher
 from service.inference.device import DeviceUnavailable
+from service.inference.leases import Lease, Version
 from service.inference.loading import Opened
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.observers import Observers
 from service.inference.opener import Opener
 from service.inference.scheduler import GPU_BATCHES, Scheduler
-from service.inference.session import Session
 from service.inference.stacking import runner
 from service.inference.versions import Newest, versions_in
 
@@ -27,104 +25,22 @@ class NothingToServe(Exception):
     """The models folder is missing, empty, or holds nothing that can be served."""
 
 
-class Version:
-    """A loaded version.
-
-    Attributes:
-        name: of the model.
-        version: its number.
-        label: `NAME/VERSION`.
-        folder: of the version.
-        signature: the model, version, device and variant that every answer states.
-        manifest: the manifest, with the values that hold for the graph that answers.
-        companion: what the task needs beside the graph.
-        variant: the name of the graph that answers.
-        others: why each other variant does not answer, by name.
-        session: on the device.
-        batcher: runs its items.
-        leases: number of leases that have not been returned.
-        retired: whether a newer version has replaced it.
-    """
-
-    def __init__(self, name: str, version: str, opened: Opened, batcher: Batcher) -> None:
-        self.name = name
-        self.version = version
-        self.label = f"{name}/{version}"
-        self.folder = opened.folder
-        self.variant = opened.variant
-        self.others = opened.others
-        self.signature = {
-            "model": name,
-            "version": version,
-            "device": opened.session.device,
-            "variant": opened.variant,
-        }
-        self.manifest = opened.manifest
-        self.companion = opened.companion
-        self.session: Session = opened.session
-        self.batcher = batcher
-        self.leases = 0
-        self.retired = False
-
-    @property
-    def device(self) -> str:
-        """The device: `cpu`, `cuda` or `cuda:N`."""
-        return self.session.device
-
-    @property
-    def max_batch(self) -> int:
-        """The most items in a batch."""
-        return self.batcher.max_batch
-
-    def check_task(self, task: str) -> None:
-        """Checks that a call is meant for models of this task.
-
-        Raises:
-            WrongTask: it is meant for another one.
-        """
-        if self.manifest.task != task:
-            raise WrongTask(
-                f"The model {self.name!r} is for the task {self.manifest.task!r}, not {task!r}: GET /v1/models lists "
-                "the task of each."
-            )
-
-
-class Lease:
-    """Keeps a version open; a retired version closes when its last lease is released."""
-
-    __slots__ = ("_closing", "version")
-
-    def __init__(self, version: Version, closing: Callable[[Version], None]) -> None:
-        self.version = version
-        self._closing: Callable[[Version], None] | None = closing
-        version.leases += 1
-
-    def release(self) -> None:
-        """Ends the lease; idempotent."""
-        if self._closing is not None:
-            closing, self._closing = self._closing, None
-            self.version.leases -= 1
-            if self.version.retired and not self.version.leases:
-                closing(self.version)
-
-    def __enter__(self) -> "Lease":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
 class Repository:
-    """Loads models from a folder and lends their versions to calls.
+    """Loads models from a folder and leases their versions to calls.
 
     Args:
-        folder: holds `<name>/<version>/`, versions being whole numbers.
+        folder: holds `<name>/<version>/`; versions are whole numbers.
         opener: opens versions.
         max_queue: the most items that wait for a model.
         max_wait: seconds of work that may wait for a model.
         observers: are told of batches and drops.
-        policy: which versions are loaded and which of them answers.
-        only: names of the models that are loaded; all models in the folder if empty.
+        policy: decides which versions are loaded and which of them answers.
+        only: names of the models to load; empty for all.
+
+    Attributes:
+        refused: why versions or models cannot be served, by `NAME/VERSION` or `NAME`.
+        on_closed: called when a replaced version has closed and its memory can be freed.
+        one_client: whether a single client is connected.
     """
 
     def __init__(
@@ -147,14 +63,11 @@ class Repository:
         self._policy = policy or Newest()
         self._schedulers: dict[str, Scheduler] = {}
         self._loading = asyncio.Lock()
-        self._closing: set[asyncio.Task[None]] = set()
-        self._retired: set[Version] = set()
         self._loaded: dict[str, dict[str, Version]] = {}
-        # Why versions cannot be served, by "name/version".
+        self._retired: set[Version] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self.refused: dict[str, str] = {}
-        # Called when a replaced version has closed and its memory can be freed.
-        self.on_closed: Callable[[], None] | None = None
-        # Whether a single client is connected; set by the server.
+        self.on_closed: Callable[[], None] = lambda: None
         self.one_client: Callable[[], bool] = lambda: False
 
     @property
@@ -180,23 +93,23 @@ class Repository:
         """Leases a version of a model; the caller releases it.
 
         Args:
-            model: `NAME` or `NAME/VERSION`.
+            model: `NAME`, `NAME/VERSION` or `NAME/latest`.
 
         Raises:
             UnknownModel: no such model or version is served.
         """
         name, _, wanted = model.partition("/")
-        loaded = self._loaded.get(name)
-        version = self._policy.resolve(loaded, wanted or None) if loaded else None
-        if loaded is None or version is None:
-            raise self._unknown(model, name, loaded or {})
-        return Lease(loaded[version], self._close_version)
+        loaded = self._loaded.get(name, {})
+        version = self._policy.resolve(loaded, wanted or None)
+        if version is None:
+            raise self._unknown(model, name, loaded)
+        return Lease(loaded[version], self._close)
 
     async def load_all(self) -> bool:
         """Loads the versions that the policy wants.
 
-        Called again, it loads new ones: a replaced version finishes its calls, and a model whose folder is gone or
-        holds nothing good goes on serving.
+        A later call loads new versions. A replaced version finishes its calls. A model whose folder is gone, or holds
+        no good version, continues to serve.
 
         Returns:
             Whether the loaded versions have changed.
@@ -215,8 +128,7 @@ class Repository:
                 await self._load([name for name in names if not self._only or name in self._only])
             finally:
                 self._opener.forget()
-        selection = self._opener.selection
-        for name in selection.by_model.keys() - self._loaded.keys():
+        for name in self._opener.selection.by_model.keys() - self._loaded.keys():
             logger.warning("a variant of %s was asked for, but no such model is served", name)
         if not self._loaded:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
@@ -229,7 +141,7 @@ class Repository:
             await asyncio.wait(self._closing)
 
     async def close(self, timeout: float | None = None) -> None:
-        """Finishes accepted calls and closes every version; abandons one that hangs after `timeout` seconds."""
+        """Finishes accepted calls and closes every version; after `timeout` seconds, abandons those that hang."""
         end = None if timeout is None else time.monotonic() + timeout
         await asyncio.gather(*(version.batcher.close(timeout) for version in self.open_versions))
         left = None if end is None else max(0.1, end - time.monotonic())
@@ -252,7 +164,7 @@ class Repository:
             await self._load_model(name, versions)
 
     async def _load_model(self, name: str, candidates: Sequence[str]) -> None:
-        """Loads the first good ones of the candidates, and retires versions that are no longer wanted."""
+        """Loads the first good candidates, and retires the versions that they replace."""
         before = self._loaded.get(name, {})
         good: dict[str, Version] = {}
         for version in candidates:
@@ -280,19 +192,17 @@ class Repository:
                     self._retire(replaced)
 
     def _serve(self, name: str, version: str, opened: Opened) -> Version:
+        performance = opened.performance
         run = runner(opened.session, opened.manifest)
         run_on_one_core = runner(opened.single, opened.manifest) if opened.single else None
-        performance = opened.performance
-        # Never on a GPU, however short its batches: the event loop would wait for the device.
-        inline = opened.session.device == "cpu" and performance.inline
         batcher = Batcher(
-            run_on_one_core or run if inline else run,
+            run_on_one_core if run_on_one_core and performance.inline else run,
             max_batch=performance.max_batch,
             max_queue=self._max_queue,
             max_wait=self._max_wait,
             label=(name, version),
             observers=self._observers,
-            scheduler=None if inline else self._scheduler(opened.session.device),
+            scheduler=None if performance.inline else self._scheduler(opened.session.device),
             run_on_one_core=run_on_one_core,
             cores=self._opener.threads,
             probe=opened.probe,
@@ -314,25 +224,24 @@ class Repository:
         version.retired = True
         self._retired.add(version)
         if not version.leases:
-            self._close_version(version)
+            self._close(version)
 
-    def _close_version(self, version: Version) -> None:
-        task = asyncio.get_running_loop().create_task(version.batcher.close())
-        self._closing.add(task)
-        task.add_done_callback(partial(self._closed, version))
-
-    def _closed(self, version: Version, task: asyncio.Task[None]) -> None:
-        self._closing.discard(task)
-        self._retired.discard(version)
-        logger.info("closed %s, which was replaced", version.label)
-        if self.on_closed:
+    def _close(self, version: Version) -> None:
+        async def close() -> None:
+            await version.batcher.close()
+            self._retired.discard(version)
+            logger.info("closed %s, which was replaced", version.label)
             self.on_closed()
+
+        task = asyncio.get_running_loop().create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _refuse(self, what: str, why: str) -> None:
         self.refused[what] = why
         logger.error("refused %s: %s", what, why)
 
-    def _unknown(self, model: str, name: str, loaded: Mapping[str, Any]) -> UnknownModel:
+    def _unknown(self, model: str, name: str, loaded: Mapping[str, Version]) -> UnknownModel:
         if loaded:
             return UnknownModel(
                 f"The model {name!r} is served in the version {', '.join(loaded)}, not {shown(model)!r}."

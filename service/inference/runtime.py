@@ -1,4 +1,4 @@
-"""ONNX Runtime as the service uses it: graphs on a CPU and on a GPU."""
+"""ONNX Runtime as the service uses it: a graph on a CPU, or on a GPU."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,26 +6,22 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from service.inference import cuda
 from service.inference.device import DeviceLost, DeviceUnavailable, cuda_name
 from service.inference.manifest import InvalidModel, without_folders
-from service.inference.shapes import Shape, Shapes, trim
+from service.inference.shapes import Array, Shape, Shapes, trim
 
-# No telemetry from inside somebody's network.
 ort.disable_telemetry_events()
-# Errors alone: with a device's number, the runtime warns at each session of a kind of plugin that is not used here.
+# Errors only: with a device's number, the runtime warns in each session of a kind of plugin that is not used here.
 ort.set_default_logger_severity(3)
 
-# Runs with these options give memory of the arena that is free afterwards back to the system.
+# Runs with these options return free memory of the arena to the system afterwards.
 _RELEASE_MEMORY = ort.RunOptions()
 _RELEASE_MEMORY.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-Array = npt.NDArray[Any]
-
-# Name, dtype as numpy has it, and dimensions: an int, or the name of an open one (None if it has none).
+# Name, dtype as numpy names it, and dimensions: an int, or the name of an open one (None if it has none).
 Tensor = tuple[str, str, tuple[int | str | None, ...]]
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(float)": "float32"}
 
@@ -38,12 +34,6 @@ class CpuGraph:
         name: of the file, for messages.
         threads: of the session.
 
-    Attributes:
-        device: where it runs.
-        inputs: of the graph.
-        outputs: of the graph.
-        shapes: None, since any shape will do.
-
     Raises:
         InvalidModel: ONNX Runtime cannot run the graph.
     """
@@ -53,7 +43,7 @@ class CpuGraph:
 
     def __init__(self, graph: bytes, name: str, threads: int) -> None:
         self._session = _open(graph, name, _options(threads))
-        self.inputs, self.outputs = _tensors(self._session)
+        self.inputs, self.outputs = _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, Array], options: ort.RunOptions | None = None) -> list[Array]:
         """The outputs, in the graph's order."""
@@ -61,12 +51,7 @@ class CpuGraph:
         return outputs
 
     def replay(self, inputs: Mapping[str, Array], batch: int | None) -> Iterator[list[Array]]:
-        """The outputs for golden inputs, once; memory that is free afterwards returns to the system.
-
-        Args:
-            inputs: of any number of items.
-            batch: how many of them run at a time; None for all.
-        """
+        """The outputs for golden inputs, `batch` items at a time; free memory returns to the system afterwards."""
         count = len(next(iter(inputs.values())))
         step = batch or count
         parts = []
@@ -77,33 +62,27 @@ class CpuGraph:
 
     def _without_padding(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Drops the zeros at the end of open axes, as the service does; see `shapes`."""
-        if not any(open_axes(dimensions) for _, _, dimensions in self.outputs):
+        if not any(_open_axes(dimensions) for _, _, dimensions in self.outputs):
             for name, _, dimensions in self.inputs:
-                for axis in open_axes(dimensions):
+                for axis in _open_axes(dimensions):
                     inputs[name] = trim(inputs[name], axis)
         return inputs
 
 
 class CudaGraph:
-    """A graph on a GPU, in a session for each shape, to which its dimensions are pinned; without shapes in one for any.
+    """A graph on a GPU, in a session for each shape that has its dimensions pinned.
 
     Args:
         graph: an ONNX file's bytes; external data is refused.
         name: of the file, for messages.
         threads: for the nodes that have no CUDA kernel.
         index: of the GPU.
-        shapes: every shape that is going to be run; None for any.
+        shapes: every shape that is going to be run; None for one session that takes any.
         memory_mb: the most MB that the arena of each session may take; 0 for no limit.
-
-    Attributes:
-        device: where it runs.
-        inputs: of the graph.
-        outputs: of the graph.
-        shapes: as above.
 
     Raises:
         DeviceUnavailable: the GPU or its libraries are missing, or the CUDA provider cannot take the graph.
-        InvalidModel: it cannot be opened for another reason, memory say.
+        InvalidModel: it cannot be opened for another reason, such as too little memory.
     """
 
     def __init__(
@@ -113,16 +92,17 @@ class CudaGraph:
             raise DeviceUnavailable(problem)
         self.device = cuda_name(index)
         self.shapes = shapes
-        # As the file states them: a session has its dimensions pinned.
+        # Read from a session without pinned dimensions.
         options = _options(1)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.inputs, self.outputs = _tensors(_open(graph, name, options))
-        if shapes and any(open_axes(dimensions) for _, _, dimensions in self.outputs):
+        whole = _open(graph, name, options)
+        self.inputs, self.outputs = _tensors(whole.get_inputs()), _tensors(whole.get_outputs())
+        if shapes and any(_open_axes(dimensions) for _, _, dimensions in self.outputs):
             raise InvalidModel(
                 f"{name}: the length of its outputs depends on that of its inputs, which are padded on a GPU: "
                 "serve it with QUARTET_DEVICE=cpu"
             )
-        self._open_axes = {name: open_axes(dimensions) for name, _, dimensions in self.inputs}
+        self._open_axes = {name: _open_axes(dimensions) for name, _, dimensions in self.inputs}
         self._sessions: dict[Shape | None, ort.InferenceSession] = {}
         for shape in shapes or (None,):
             options = _options(threads)
@@ -132,7 +112,7 @@ class CudaGraph:
                         options.add_free_dimension_override_by_name(size, shape.length if axis else shape.batch)
             session = _open(graph, name, options, cuda.provider(index, memory_mb))
             if session.get_providers()[0] != cuda.PROVIDER:
-                # Where the provider's library cannot be loaded, the runtime says so in its log alone.
+                # If the provider's library cannot be loaded, only the runtime's own log says so.
                 raise DeviceUnavailable(f"the CUDA provider cannot run {name}: see the runtime's own message above")
             self._sessions[shape] = session
 
@@ -140,17 +120,12 @@ class CudaGraph:
         """The outputs, in the graph's order.
 
         Raises:
-            DeviceLost: the GPU is of no more use to this process.
+            DeviceLost: the GPU's context is unusable.
         """
         return self._run(inputs, self.shapes)
 
     def replay(self, inputs: Mapping[str, Array], batch: int | None) -> Iterator[list[Array]]:  # noqa: ARG002
-        """The outputs for golden inputs, from every shape that is long enough.
-
-        Args:
-            inputs: of any number of items.
-            batch: unused, since the shapes have batch sizes of their own.
-        """
+        """The outputs for golden inputs, from every shape that is long enough; shapes have batch sizes of their own."""
         if self.shapes is None:
             yield self._run(inputs, None)
             return
@@ -174,40 +149,37 @@ class CudaGraph:
         return outputs
 
 
-def open_axes(dimensions: Sequence[int | str | None]) -> tuple[int, ...]:
-    """The axes whose size is open, the batch axis aside."""
+def _open_axes(dimensions: Sequence[int | str | None]) -> tuple[int, ...]:
+    """The axes whose size is open, except the batch axis."""
     return tuple(axis for axis, size in enumerate(dimensions) if axis and not isinstance(size, int))
 
 
-def _tensors(session: ort.InferenceSession) -> tuple[list[Tensor], list[Tensor]]:
-    inputs, outputs = (
-        [(value.name, _DTYPES.get(value.type, value.type), tuple(value.shape)) for value in values]
-        for values in (session.get_inputs(), session.get_outputs())
-    )
-    return inputs, outputs
+def _tensors(values: Sequence[ort.NodeArg]) -> list[Tensor]:
+    return [(value.name, _DTYPES.get(value.type, value.type), tuple(value.shape)) for value in values]
 
 
 def _open(graph: bytes, name: str, options: ort.SessionOptions, *providers: Any) -> ort.InferenceSession:
     try:
-        # Without the runtime's own fallback, which goes on with the CPU after a line on stdout.
-        every = [*providers, "CPUExecutionProvider"]
-        session = ort.InferenceSession(graph, options, providers=every, enable_fallback=0)
+        # The runtime's own fallback would continue on the CPU after a line on stdout.
+        session = ort.InferenceSession(
+            graph, options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # the runtime's exceptions share no public base class
         if reason := cuda.fatal(error):
             raise DeviceLost(f"the GPU is unusable after {reason}") from error
         if reason := cuda.failure(error):
             raise DeviceUnavailable(f"the CUDA provider cannot run {name}: {reason}") from error
         raise InvalidModel(f"{name}: {without_folders(str(error))}") from error
-    # The runtime keeps them for that fallback.
+    # The runtime keeps the bytes for that fallback.
     session._model_bytes = None
     return session
 
 
 @cache
 def _share_memory() -> None:
-    """Gives all sessions of the process one arena on the CPU, instead of one each that keeps its largest batch."""
+    """Creates one CPU arena for all sessions; an arena per session would keep the memory of its largest batch."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    # Extended by what is needed (strategy 1), not by powers of two; -1: the runtime's defaults.
+    # Strategy 1 extends the arena by what is needed, not by powers of two; -1 is the runtime's default.
     arena = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(arena))
 
@@ -215,12 +187,12 @@ def _share_memory() -> None:
 def _options(threads: int) -> ort.SessionOptions:
     _share_memory()
     options = ort.SessionOptions()
-    # A graph that is opened from bytes would read its external data from anywhere below the working directory, and no
-    # sha256 covers them: nothing lies below this folder.
+    # A graph opened from bytes would read external data, which no sha256 covers, from anywhere below the working
+    # directory. Nothing lies below this path.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # A spinning pool would burn the CPU of an idle server, and of the event loop beside a busy one.
+    # Spinning threads would use the CPU of an idle server, and that of the event loop of a busy one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options

@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from service.inference import pipeline
 from service.inference.call import QueuedCall
+from service.inference.leases import Lease, Version
 from service.inference.observers import CallEnded, Observers
-from service.inference.repository import Lease, Repository, Version
+from service.inference.repository import Repository
 
 
 class CallScope(QueuedCall):

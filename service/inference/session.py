@@ -1,4 +1,4 @@
-"""A graph on the device that serves it, checked against its manifest and its golden answers."""
+"""A graph on the device that serves it, validated against its manifest and its golden file."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,61 +7,47 @@ from pathlib import Path
 import numpy as np
 
 from service.inference.cards import ManifestBase, TensorSpec
-from service.inference.device import DeviceUnavailable, available_cpus, cuda_index
+from service.inference.device import available_cpus, cuda_index
 from service.inference.golden import Difference, Golden, compare, read_golden
 from service.inference.manifest import InvalidModel, without_folders
-from service.inference.runtime import Array, CpuGraph, CudaGraph, Tensor
-from service.inference.shapes import Shape, Shapes
+from service.inference.runtime import CpuGraph, CudaGraph, Tensor
+from service.inference.shapes import Array, Shape, Shapes
 
 
 class Session:
-    """A graph on one device.
+    """A graph on one device; it never falls back to another one.
 
     Args:
         model: the path of an ONNX file.
-        device: `cpu`; `cuda` or `cuda:N`, which never fall back; `auto`, which takes CUDA where it works.
+        device: `cpu`, `cuda` or `cuda:N`.
         threads: of the CPU provider; 0 for as many as there are CPUs.
         shapes: the only shapes that the graph sees on CUDA; a CPU takes any.
         gpu_memory_mb: the most MB that the arena of each shape on CUDA may take; 0 for no limit.
 
     Attributes:
-        device: where it runs: `cpu`, `cuda` or `cuda:N`.
-        fallback: why `auto` did not take CUDA, or None.
-        threads: of the CPU provider.
-        shapes: the only shapes that run; None for any.
         inputs: their names, in the graph's order.
         outputs: their names, in the graph's order.
+        shapes: the only shapes that run; None for any.
 
     Raises:
-        DeviceUnavailable: CUDA was asked for and cannot serve this graph.
+        DeviceUnavailable: CUDA cannot serve this graph.
         InvalidModel: ONNX Runtime cannot run the file.
     """
 
     def __init__(
-        self,
-        model: Path,
-        device: str = "auto",
-        threads: int = 0,
-        shapes: Shapes | None = None,
-        gpu_memory_mb: float = 0,
+        self, model: Path, device: str, threads: int = 0, shapes: Shapes | None = None, gpu_memory_mb: float = 0
     ) -> None:
         self.threads = threads or available_cpus()
-        self.fallback: str | None = None
         self._file = model.name
         try:
             graph = model.read_bytes()
         except OSError as error:
-            raise InvalidModel(f"{model.name}: cannot be read: {error.strerror}") from error
-        opened: CpuGraph | CudaGraph | None = None
-        if device != "cpu":
-            try:
-                index = cuda_index(device)
-                opened = CudaGraph(graph, self._file, self.threads, index, shapes, gpu_memory_mb)
-            except DeviceUnavailable as error:
-                if device != "auto":
-                    raise
-                self.fallback = str(error)
-        self._graph = opened or CpuGraph(graph, self._file, self.threads)
+            raise InvalidModel(f"{self._file}: cannot be read: {error.strerror}") from error
+        self._graph: CpuGraph | CudaGraph
+        if device == "cpu":
+            self._graph = CpuGraph(graph, self._file, self.threads)
+        else:
+            self._graph = CudaGraph(graph, self._file, self.threads, cuda_index(device), shapes, gpu_memory_mb)
         self.device: str = self._graph.device
         self.shapes: Shapes | None = self._graph.shapes
         self.inputs = [name for name, _, _ in self._graph.inputs]
@@ -76,21 +62,14 @@ class Session:
         """The graph's outputs, in its order, for the inputs named as in the graph.
 
         Raises:
-            DeviceLost: the GPU is of no more use to this process.
+            DeviceLost: the GPU's context is unusable.
         """
         return self._graph.run(inputs)
 
     def check(self, folder: Path, manifest: ManifestBase) -> float:
-        """Validates the graph against its manifest and replays the golden file; see `prepare` and `verify`.
-
-        Returns:
-            The largest absolute difference.
-
-        Raises:
-            InvalidModel: tensors of other names, types or shapes, or a difference beyond the stated tolerance.
-        """
+        """Validates the graph against its manifest and its golden file; see `prepare` and `verify`."""
         self.prepare(manifest)
-        return self.verify(read_golden_of(folder, manifest), manifest)
+        return self.verify(read_golden(folder, manifest), manifest)
 
     def prepare(self, manifest: ManifestBase) -> None:
         """Validates the graph's inputs and outputs against its manifest, and warms up its fixed shapes.
@@ -102,21 +81,13 @@ class Session:
             self._check_tensors(specs, found)
         # The largest first: if there is no memory for it, the smaller ones need not be tried.
         for shape in self.shapes or ():
-            self._warm_up(manifest, shape)
+            self.warm_up(manifest, shape)
 
     def verify(self, golden: Golden, manifest: ManifestBase, batch: int | None = None) -> float:
-        """Compares the answers with golden ones.
-
-        Args:
-            golden: inputs and answers.
-            manifest: states the tolerances.
-            batch: items that run at a time on a CPU; None for all.
-
-        Returns:
-            The largest absolute difference.
+        """The largest absolute difference from golden answers; see `difference`.
 
         Raises:
-            InvalidModel: a difference exceeds the stated tolerance.
+            InvalidModel: it exceeds the stated tolerance.
         """
         worst = self.difference(golden, manifest, batch)
         if not worst.acceptable:
@@ -126,14 +97,13 @@ class Session:
             )
         return worst.value
 
-    def replay(self, folder: Path, manifest: ManifestBase) -> Difference:
-        """The largest difference from the golden file; see `difference`."""
-        return self.difference(read_golden_of(folder, manifest), manifest)
-
     def difference(self, golden: Golden, manifest: ManifestBase, batch: int | None = None) -> Difference:
         """The largest difference from golden answers, over every fixed shape that holds the inputs.
 
-        On a CPU, memory that no run needs is given back to the system afterwards.
+        Args:
+            golden: inputs and answers.
+            manifest: states the tolerances.
+            batch: items that run at a time on a CPU; None for all.
 
         Raises:
             InvalidModel: the inputs cannot be run, or the outputs have other shapes.
@@ -150,8 +120,8 @@ class Session:
         except ValueError as error:
             raise InvalidModel(f"{file}: {error}") from None
 
-    def warm_up(self, manifest: ManifestBase, batch: int) -> float:
-        """Runs a batch of zeros with open axes at their longest.
+    def warm_up(self, manifest: ManifestBase, shape: Shape) -> float:
+        """Runs a batch of zeros.
 
         Returns:
             The seconds it took; for a single-threaded session, processor time, which other load does not change.
@@ -159,20 +129,16 @@ class Session:
         Raises:
             InvalidModel: the runtime cannot run it, for lack of memory say.
         """
-        return self._warm_up(manifest, Shape(batch, manifest.longest))
-
-    def _warm_up(self, manifest: ManifestBase, shape: Shape) -> float:
+        inputs = {
+            spec.name: np.zeros(
+                (shape.batch, *(shape.length if axis < 0 else axis for axis in spec.shape[1:])), spec.dtype
+            )
+            for spec in manifest.inputs
+        }
         clock = time.thread_time if self.device == "cpu" and self.threads == 1 else time.perf_counter
         started = clock()
         try:
-            self.run(
-                {
-                    spec.name: np.zeros(
-                        (shape.batch, *(shape.length if axis < 0 else axis for axis in spec.shape[1:])), spec.dtype
-                    )
-                    for spec in manifest.inputs
-                }
-            )
+            self.run(inputs)
         except Exception as error:  # the runtime's exceptions share no public base class
             advice = "" if self.device == "cpu" else " (QUARTET_MAX_BATCH and QUARTET_GPU_MEMORY_MB bound its memory)"
             raise InvalidModel(
@@ -185,15 +151,3 @@ class Session:
         stated = [(spec.name, spec.dtype, spec.shape) for spec in specs]
         if actual != stated:
             raise InvalidModel(f"{self._file}: has the tensors {actual}, the manifest says {stated}")
-
-
-def read_golden_of(folder: Path, manifest: ManifestBase) -> Golden:
-    """Reads a version's golden file.
-
-    Raises:
-        InvalidModel: it cannot be read, or lacks an input or an output.
-    """
-    try:
-        return read_golden(folder, manifest)
-    except Exception as error:  # numpy and zipfile raise many kinds
-        raise InvalidModel(f"{manifest.golden.file}: cannot be read: {without_folders(str(error))}") from error

@@ -1,8 +1,8 @@
 """The few shapes that a graph sees on a GPU, and the padding that makes every batch one of them.
 
-ONNX Runtime's convolutions on CUDA keep the execution plan of the last input shape alone, and building one takes tens
-of milliseconds: batches of changing sizes would spend their time on plans. So each shape of a small set has a session
-of its own, and batches are padded to the smallest shape that holds them.
+ONNX Runtime's convolutions on CUDA keep only the execution plan of the last input shape, and building one takes tens
+of milliseconds: batches of changing sizes would spend their time on plans. Each shape of a small set therefore has a
+session of its own, and batches are padded to the smallest shape that holds them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +43,7 @@ class Shapes:
 
     @classmethod
     def of(cls, manifest: ManifestBase, max_batch: int) -> Self:
-        """Those for a model: 1, 8, 64 … items and the largest batch; the longest input, a quarter and a sixteenth."""
+        """The shapes of a model: 1, 8, 64, … and `max_batch` items; the longest input, a quarter and a sixteenth."""
         batches = {max_batch}
         size = 1
         while size < max_batch:
@@ -60,7 +60,7 @@ class Shapes:
         return iter(sorted(every, key=lambda shape: shape.batch * max(1, shape.length), reverse=True))
 
     def smallest(self, count: int, length: int) -> Shape:
-        """The smallest shape that holds `count` items of up to `length`; where there are more items, of the most.
+        """The smallest shape that holds `count` items of up to `length`, or the largest batch for more items.
 
         Raises:
             ValueError: they are too long.
@@ -79,12 +79,12 @@ class Shapes:
         inputs: Mapping[str, Array],
         open_axes: Mapping[str, tuple[int, ...]],
     ) -> list[Array]:
-        """Runs a batch of any size in shapes of the set, and cuts off of the outputs what padding added.
+        """Runs a batch of any size in shapes of the set, and cuts the padding off the outputs.
 
         Args:
-            run: runs inputs of a shape of the set; each output's first axis is the batch.
-            inputs: at least one item; zeros at the end of an open axis change nothing.
-            open_axes: of each input, the batch axis aside.
+            run: runs inputs of a shape of the set; the first axis of each output is the batch.
+            inputs: at least one item; zeros at the end of an open axis do not change the outputs.
+            open_axes: of each input, except the batch axis.
         """
         count = len(next(iter(inputs.values())))
         length = max((array.shape[axis] for name, array in inputs.items() for axis in open_axes[name]), default=0)
@@ -109,12 +109,12 @@ def _pad(array: Array, shape: Shape, open_axes: tuple[int, ...]) -> Array:
         return array
     padded = np.zeros(target, array.dtype)
     padded[tuple(map(slice, array.shape))] = array
-    # Not zeros: an item that the model may never have seen the like of.
+    # Not zeros, which may be out-of-distribution for the model.
     padded[len(array) :] = padded[len(array) - 1]
     return padded
 
 
 def trim(array: Array, axis: int) -> Array:
-    """An array without the zeros that all its items have at the end of an axis; a length of one is left."""
+    """An array without the zeros at the end of an axis that all its items share; at least a length of one is left."""
     used = np.flatnonzero(array.any(tuple(other for other in range(array.ndim) if other != axis)))
     return array[(slice(None),) * axis + (slice(used[-1] + 1 if len(used) else 1),)]

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from service.inference.cards import ManifestBase
-from service.inference.runtime import Array
 from service.inference.scheduler import Run
 from service.inference.session import Session
+from service.inference.shapes import Array
 
 
 def runner(session: Session, manifest: ManifestBase) -> Run:
-    """What runs a batch of a version's items in a session."""
-    # Items of one shape are stacked as they are; where a length is open, they may differ.
+    """The function that runs a batch of a version's items in a session."""
     ragged = any(-1 in spec.shape[1:] for spec in manifest.inputs)
     stack = partial(run_ragged, lengths=session.lengths) if ragged else run_batch
     return partial(stack, session.run, tuple(session.inputs))
@@ -44,10 +43,10 @@ def run_ragged(
     items: list[Any],
     lengths: tuple[int, ...] = (),
 ) -> list[tuple[Array, ...]]:
-    """As `run_batch`, for items of different lengths along their first axis and a model that ignores zeros at the end.
+    """Like `run_batch`, for items of different lengths on their first axis and a model that ignores zeros at the end.
 
-    Items of about one length run together, so that a long one does not make all the others as long. Where there are
-    fixed `lengths`, those run together that are padded to the same one.
+    Items of similar length run together, so that a long one does not pad all others to its length. With fixed
+    `lengths`, items that are padded to the same one run together.
     """
     order = sorted(range(len(items)), key=lambda index: len(items[index]))
     results: list[tuple[Array, ...]] = [()] * len(items)

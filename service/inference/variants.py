@@ -10,10 +10,10 @@ from service.inference.manifest import MODEL
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which graph shall answer: a variant's name, `reference`, or `auto`, the fastest that is good on this machine.
+    """Which graph answers: a variant's name, `reference`, or `auto`, the fastest that is good on this machine.
 
     Attributes:
-        default: for every model that has no entry of its own.
+        default: for models without an entry in `by_model`.
         by_model: by the name of the model.
     """
 
@@ -25,7 +25,7 @@ class Selection:
         """Parses a list such as `auto,classifier=int8,detector=reference`.
 
         Raises:
-            ValueError: the text is no such list.
+            ValueError: the text is not such a list.
         """
         chosen: dict[str, str] = {}
         for part in text.split(","):
@@ -33,7 +33,7 @@ class Selection:
             if not variant or bool(separator) != bool(model):
                 raise ValueError("must be a VARIANT, or MODEL=VARIANT for single models, with commas between them")
             if model in chosen:
-                raise ValueError(f"says twice what {model or 'every model'} shall use")
+                raise ValueError(f"names {model or 'a default'} twice")
             chosen[model] = variant
         return cls(chosen.pop("", AUTO), chosen)
 
@@ -44,13 +44,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A graph that may answer.
-
-    Attributes:
-        name: `reference`, or of the variant.
-        file: in the version's folder.
-        manifest: the manifest, with the values that hold for its answers.
-    """
+    """The reference or a variant; its manifest has the values that hold for its answers."""
 
     name: str
     file: str
@@ -63,15 +57,9 @@ class Graph:
 
 
 def graphs(manifest: ManifestBase, wanted: str, device: Literal["cpu", "cuda"]) -> tuple[list[Graph], dict[str, str]]:
-    """The graphs that may answer, and why the other variants may not.
+    """The graphs that may answer on a device, the reference last, and by name why each other variant may not.
 
-    Args:
-        manifest: of the version.
-        wanted: `auto`, `reference`, or the name of a variant.
-        device: the device that serves.
-
-    Returns:
-        The graphs, the reference last, and by name the reason why each other variant may not answer.
+    `wanted` is `auto`, `reference`, or the name of a variant.
     """
     reference = Graph(REFERENCE, MODEL, manifest)
     found, others = [], {}
@@ -82,6 +70,6 @@ def graphs(manifest: ManifestBase, wanted: str, device: Literal["cpu", "cuda"]) 
             others[card.name] = f"it is meant for {card.device}"
         else:
             found.append(Graph(card.name, card.file, manifest.as_variant(card)))
-    if wanted not in (AUTO, REFERENCE) and wanted not in {card.name for card in manifest.variants}:
+    if wanted not in (AUTO, REFERENCE, *(card.name for card in manifest.variants)):
         others[wanted] = "this version has no such variant"
     return [*found, reference], others

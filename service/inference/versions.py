@@ -1,4 +1,4 @@
-"""Which versions of a model are loaded, and which of them answers."""
+"""Versions on disk, and the policies: which versions of a model are loaded, and which of them answers."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,7 @@ LATEST = "latest"
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest good versions are loaded, and the newest of them answers.
-
-    Attributes:
-        count: how many versions of a model are loaded.
-    """
+    """The newest `count` good versions are loaded, and the newest of them answers."""
 
     count: int = 1
 
@@ -22,27 +18,20 @@ class Newest:
         return sorted(found, key=int, reverse=True)
 
     def resolve(self, loaded: Collection[str], wanted: str | None) -> str | None:
-        """The version that answers.
+        """The version that answers; None if it is not loaded.
 
         Args:
-            loaded: the versions that are loaded, at least one.
+            loaded: the loaded versions.
             wanted: a version, the alias `latest`, or None for the default.
-
-        Returns:
-            One of `loaded`; None if the version that is wanted is not among them.
         """
         if wanted is None or wanted == LATEST:
-            return max(loaded, key=int)
+            return max(loaded, key=int, default=None)
         return wanted if wanted in loaded else None
 
 
 @dataclass(frozen=True, slots=True)
 class Exactly(Newest):
-    """One version is loaded and no other.
-
-    Attributes:
-        version: its number.
-    """
+    """A single version is loaded, the one with the number `version`."""
 
     version: str = LATEST
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from service.errors import Abandoned, BodyTooLarge
-from service.inference.repository import Version
+from service.inference.leases import Version
 from service.inference.scope import CallScope
 from service.settings import Settings
 

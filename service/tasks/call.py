@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from service.errors import InvalidRequest
 from service.inference.cards import ManifestBase
+from service.inference.leases import Version
 from service.inference.pipeline import Make
-from service.inference.repository import Version
 from service.inference.scope import CallScope
 from service.tasks.images import UInt8Array
 from service.tasks.threads import Prepare, Threads

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
+from service.inference.cuda import serving_device
 from service.inference.manifest import MODEL, sha256
 from service.inference.session import Session
 from service.tasks.classification.manifest import ClassifierManifest
@@ -96,7 +97,7 @@ def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features:
     answer_with(model, wanted)
     with tempfile.TemporaryDirectory() as scratch:
         onnx.save(model, Path(scratch) / MODEL)
-        session = Session(Path(scratch) / MODEL, "auto")
+        session = Session(Path(scratch) / MODEL, serving_device("auto"))
     name = session.inputs[0]
     parts = []
     starts = range(0, len(data.train), manifest.max_batch)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from quartet.offline.scoring.sources import Item
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
 from service.inference.device import available_cpus
-from service.inference.repository import Lease, Repository
+from service.inference.leases import Lease
+from service.inference.repository import Repository
 from service.inference.scope import CallScope
 from service.inference.versions import Exactly, Newest, versions_in
 from service.models import repository_of

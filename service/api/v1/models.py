@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
 
 from service.api.v1.versions import Name, VersionCache, VersionNumber
-from service.inference.repository import Version
+from service.inference.leases import Version
 from service.stack.problems import responses
 from service.tasks.registry import Registry
 
@@ -121,7 +121,7 @@ def _summary(version: Version) -> dict[str, Any]:
         "task": manifest.task,
         "description": manifest.description,
         "device": version.device,
-        "fallback": version.session.fallback,
+        "fallback": version.fallback,
         "variant": version.variant,
         "other_variants": version.others,
         "labels": len(manifest.labels),

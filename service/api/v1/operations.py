@@ -12,7 +12,7 @@ import pydantic_core
 
 from service.api.v1.bodies import reader_of
 from service.errors import InferenceFailed, UnknownModel
-from service.inference.repository import Version
+from service.inference.leases import Version
 from service.inference.scope import CallScope
 from service.stack.endpoint import Endpoint
 from service.stack.exchange import Answer, Exchange, StreamedAnswer

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.headers import cacheable
 from service.inference.golden import read_golden
-from service.inference.repository import Version
+from service.inference.leases import Version
 from service.stack.problems import responses
 from service.tasks.base import Sample
 from service.tasks.registry import Registry

@@ -16,12 +16,14 @@ from onnx import TensorProto, helper
 
 from service.inference import cuda
 from service.inference.device import DeviceLost, DeviceUnavailable
+from service.inference.golden import read_golden
+from service.inference.loading import Loader
 from service.inference.manifest import InvalidModel
 from service.inference.scheduler import attempt
 from service.inference.session import Session
 from service.inference.shapes import Shapes
 from service.inference.stacking import run_ragged
-from service.tasks.registry import read_manifest
+from service.tasks.registry import BUILT_IN, read_manifest
 from tests.cuda import LOST, Recorded, fake_cuda
 from tests.server import ROOT
 from tests.tiny import SIZE, answer, write_model, wrong_golden
@@ -55,7 +57,7 @@ def test_options_of_the_provider(gpu: Recorded, tmp_path: Path):
 def test_each_shape_has_a_session_of_its_own_and_the_largest_is_the_first(gpu: Recorded, tmp_path: Path):
     folder = write_model(tmp_path)
     session = on_cuda(folder)
-    assert (session.device, session.fallback) == ("cuda", None)
+    assert session.device == "cuda"
     expected = [[(16, SIZE, SIZE, 3)], [(8, SIZE, SIZE, 3)], [(1, SIZE, SIZE, 3)]]
     assert [shapes for shapes, _ in gpu.opened] == expected
     session.prepare(read_manifest(folder))
@@ -107,7 +109,7 @@ def test_the_golden_file_is_replayed_in_every_shape(gpu: Recorded, tmp_path: Pat
     session, manifest = on_cuda(folder), read_manifest(folder)
     assert session.check(folder, manifest) <= 1e-5
     gpu.runs.clear()
-    assert session.replay(folder, manifest).value <= 1e-5
+    assert session.verify(read_golden(folder, manifest), manifest) <= 1e-5
     assert [shape[0] for (shape,) in gpu.runs] == [16, 8, 1, 1, 1, 1]
 
 
@@ -120,7 +122,8 @@ def test_a_wrong_answer_is_refused(gpu: Recorded, tmp_path: Path):
 def test_the_committed_detector_gives_one_answer_in_every_shape(gpu: Recorded):
     """It has the operators that treat a batch as a whole: suppression of overlaps, scattering, top k."""
     folder = ROOT / "models" / "detector" / "1"
-    assert on_cuda(folder, max_batch=2).replay(folder, read_manifest(folder)).acceptable
+    manifest = read_manifest(folder)
+    on_cuda(folder, max_batch=2).verify(read_golden(folder, manifest), manifest)
     assert [shapes[0][0] for shapes, _ in gpu.opened] == [2, 1]
 
 
@@ -137,18 +140,14 @@ def test_a_graph_whose_outputs_follow_the_length_is_refused(gpu: Recorded, tmp_p
         Session(tmp_path / "m.onnx", "cuda", 1, Shapes((1, 8), (4,)))
 
 
-@pytest.mark.parametrize("device", ["cuda", "auto"])
-def test_a_provider_that_cannot_run_the_graph(gpu: Recorded, tmp_path: Path, device: str):
+def test_a_provider_that_cannot_run_the_graph(gpu: Recorded, tmp_path: Path):
     gpu.refusal = RuntimeError("CUDA failure 35: CUDA driver version is insufficient ; GPU=-1 ; hostname=x")
     folder = write_model(tmp_path)
-    if device == "auto":
-        session = on_cuda(folder, device=device)
-        assert session.device == "cpu"
-        assert "CUDA error 35, CUDA driver version is insufficient" in str(session.fallback)
-        assert session.check(folder, read_manifest(folder)) <= 1e-5
-    else:
-        with pytest.raises(DeviceUnavailable, match="CUDA error 35, CUDA driver version is insufficient"):
-            on_cuda(folder, device=device)
+    with pytest.raises(DeviceUnavailable, match="CUDA error 35, CUDA driver version is insufficient"):
+        on_cuda(folder)
+    opened = Loader(BUILT_IN.kinds, "auto", threads=1, max_batch=16).open(folder, "auto")
+    assert opened.session.device == "cpu"
+    assert "CUDA error 35, CUDA driver version is insufficient" in str(opened.fallback)
 
 
 def test_too_little_memory_refuses_the_model_and_says_what_to_set(gpu: Recorded, tmp_path: Path):

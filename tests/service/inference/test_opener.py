@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.inference.loading import Loader
 from service.inference.manifest import InvalidModel
 from service.inference.opener import Opener
 from service.inference.versions import newest_versions
@@ -13,19 +14,15 @@ from tests.tiny import write_model, wrong_golden
 
 
 def opener_of(threads: int = 1) -> Opener:
-    return Opener(BUILT_IN.kinds, device="cpu", threads=threads, max_batch=64)
+    return Opener(Loader(BUILT_IN.kinds, "cpu", threads, max_batch=64))
 
 
 def test_what_has_begun_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = write_model(tmp_path)
     opener = opener_of()
     opened: list[Path] = []
-    open_version = opener._open
-    monkeypatch.setattr(
-        opener,
-        "_open",
-        lambda folder, *names, **options: opened.append(folder) or open_version(folder, *names, **options),
-    )
+    load = opener._open
+    monkeypatch.setattr(opener, "_open", lambda folder, wanted: opened.append(folder) or load(folder, wanted))
     opener.begin([folder])
     opener.begin([folder])
     assert opener.open(folder).result(30).manifest.name == "classifier"
@@ -44,7 +41,7 @@ def test_as_many_at_a_time_as_there_are_threads(tmp_path: Path, threads: int, mo
     opener = opener_of(threads)
     running, most, gate, lock = 0, 0, threading.Event(), threading.Lock()
 
-    def open_version(*_: object, **__: object) -> None:
+    def load(*_: object) -> None:
         nonlocal running, most
         with lock:
             running += 1
@@ -55,7 +52,7 @@ def test_as_many_at_a_time_as_there_are_threads(tmp_path: Path, threads: int, mo
         with lock:
             running -= 1
 
-    monkeypatch.setattr(opener, "_open", open_version)
+    monkeypatch.setattr(opener, "_open", load)
     folders = [tmp_path / name / "1" for name in "abcd"]
     opener.begin(folders)
     for folder in folders:

@@ -15,7 +15,7 @@ import pytest
 from service.errors import Draining, UnknownModel, WrongTask
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceUnavailable
-from service.inference.loading import Kind
+from service.inference.loading import Kind, Loader
 from service.inference.opener import Opener
 from service.inference.repository import NothingToServe, Repository
 from service.inference.versions import Newest, versions_in
@@ -34,7 +34,7 @@ async def repository_of() -> AsyncIterator[MakeRepository]:
     def make(
         folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, policy: Newest | None = None, **opens: object
     ) -> Repository:
-        opener = Opener(kinds, **{"device": "cpu", "threads": 1, "max_batch": 64} | opens)
+        opener = Opener(Loader(kinds, **{"device": "cpu", "threads": 1, "max_batch": 64} | opens))
         made.append(Repository(folder, opener, max_queue=100, max_wait=60.0, policy=policy))
         return made[-1]
 
@@ -313,10 +313,10 @@ async def test_one_version_that_breaks_the_loading_does_not_keep_the_others_from
     repository = repository_of(tmp_path)
     opened = repository._opener._open
 
-    def breaks(folder: Path, name: str, **options: object) -> object:
-        if name == "odd":
+    def breaks(folder: Path, wanted: str) -> object:
+        if folder.parent.name == "odd":
             raise ZeroDivisionError("nobody thought of this")
-        return opened(folder, name, **options)
+        return opened(folder, wanted)
 
     monkeypatch.setattr(repository._opener, "_open", breaks)
     await repository.load_all()
@@ -392,10 +392,10 @@ async def test_a_device_that_fails_leaves_no_half_loaded_version_open(
     repository = repository_of(tmp_path, policy=Newest(count=2))
     opened, made = repository._opener._open, []
 
-    def fails_later(folder: Path, *arguments: object, **options: object) -> object:
+    def fails_later(folder: Path, wanted: str) -> object:
         if folder.name == "1":
             raise DeviceUnavailable("gone")
-        return opened(folder, *arguments, **options)
+        return opened(folder, wanted)
 
     serve = repository._serve
     monkeypatch.setattr(repository._opener, "_open", fails_later)
@@ -418,5 +418,5 @@ async def test_auto_takes_the_cpu_where_the_gpu_cannot_run_a_model(tmp_path: Pat
         await repository.load_all()
         version = repository.models["classifier"]
         assert version.device == "cpu"
-        assert "Failed to allocate memory" in (version.session.fallback or "")
+        assert "Failed to allocate memory" in (version.fallback or "")
         assert (await submit(version.batcher, [solid("green")]))[0][0][0].argmax() == 1

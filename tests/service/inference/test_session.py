@@ -13,6 +13,7 @@ from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceUnavailable, available_cpus
 from service.inference.manifest import InvalidModel
 from service.inference.session import Session
+from service.inference.shapes import Shape
 from service.tasks.registry import read_manifest
 from tests.tiny import answer, write_model, wrong_golden
 
@@ -28,12 +29,7 @@ def check(folder: Path) -> float:
 @pytest.mark.parametrize("batch", [1, 2, 7, 64])
 def test_run(tmp_path: Path, batch: int):
     session = session_of(write_model(tmp_path))
-    assert (session.inputs, session.outputs, session.device, session.fallback) == (
-        ["images"],
-        ["probabilities"],
-        "cpu",
-        None,
-    )
+    assert (session.inputs, session.outputs, session.device) == (["images"], ["probabilities"], "cpu")
     images = np.random.default_rng(1).integers(0, 256, (batch, 8, 8, 3), dtype=np.uint8)
     (probabilities,) = session.run({"images": images})
     np.testing.assert_allclose(probabilities, answer(images), atol=1e-6)
@@ -136,7 +132,7 @@ def test_a_file_that_is_not_an_onnx_graph(tmp_path: Path, data: bytes):
 def test_warm_up_runs_each_batch(tmp_path: Path):
     folder = write_model(tmp_path)
     for batch in (1, 16):
-        assert session_of(folder).warm_up(read_manifest(folder), batch) > 0
+        assert session_of(folder).warm_up(read_manifest(folder), Shape(batch)) > 0
 
 
 @pytest.mark.skipif(cuda_problem() is None, reason="CUDA works here")
@@ -147,19 +143,12 @@ def test_cuda_never_falls_back_in_silence(tmp_path: Path):
     assert str(refusal.value) == cuda_problem()
 
 
-@pytest.mark.skipif(cuda_problem() is None, reason="CUDA works here")
-def test_auto_falls_back_and_says_why(tmp_path: Path):
-    session = Session(write_model(tmp_path) / "model.onnx", "auto", 1)
-    assert (session.device, session.fallback) == ("cpu", cuda_problem())
-
-
 @pytest.mark.skipif(cuda_problem() is not None, reason="there is no CUDA here")
 def test_cuda_gives_the_golden_answer(tmp_path: Path):
     folder = write_model(tmp_path)
-    for device in ("cuda", "auto"):
-        session = Session(folder / "model.onnx", device, 1)
-        assert (session.device, session.fallback) == ("cuda", None)
-        assert session.check(folder, read_manifest(folder)) <= 1e-5
+    session = Session(folder / "model.onnx", "cuda", 1)
+    assert session.device == "cuda"
+    assert session.check(folder, read_manifest(folder)) <= 1e-5
 
 
 def test_a_build_without_the_provider_says_what_to_install(monkeypatch: pytest.MonkeyPatch):

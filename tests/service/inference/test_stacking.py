@@ -35,15 +35,3 @@ def test_items_of_different_lengths_keep_their_order_and_short_ones_are_not_made
 def test_a_lone_item_is_not_padded():
     rows = run_ragged(lambda inputs: [inputs["ids"]], ("ids",), [np.arange(7)])
     np.testing.assert_array_equal(rows[0][0], np.arange(7))
-
-
-def test_run_batch_stacks_and_splits():
-    def run(inputs):
-        return [inputs["a"] + inputs["b"], inputs["a"].sum(axis=1)]
-
-    items = [(np.array([1, 2]), np.array([10, 20])), (np.array([3, 4]), np.array([30, 40]))]
-    first, second = run_batch(run, ("a", "b"), items)
-    assert [output.tolist() for output in first] == [[11, 22], 3]
-    assert [output.tolist() for output in second] == [[33, 44], 7]
-    (row,) = run_batch(lambda inputs: [inputs["a"] * 2], ("a",), [np.array([1, 2])])
-    assert row[0].tolist() == [2, 4]

@@ -14,7 +14,7 @@ from service.inference import loading
 from service.inference.cards import ManifestBase
 from service.inference.device import DeviceUnavailable
 from service.inference.golden import compare, read_golden
-from service.inference.loading import Opened, open_version
+from service.inference.loading import Loader, Opened
 from service.inference.manifest import InvalidModel, sha256
 from service.inference.performance import Performance
 from service.inference.session import Session
@@ -39,19 +39,7 @@ def open_tiny(
     with pytest.MonkeyPatch.context() as patch:
         if speeds:
             patch.setattr(loading, "measure", stated)
-        return _open_tiny(folder, wanted, threads)
-
-
-def _open_tiny(folder: Path, wanted: str, threads: int) -> Opened:
-    return open_version(
-        folder,
-        "classifier",
-        BUILT_IN.kinds,
-        device="cpu",
-        threads=threads,
-        max_batch=64,
-        wanted=wanted,
-    )
+        return Loader(BUILT_IN.kinds, "cpu", threads, max_batch=64).open(folder, wanted)
 
 
 def labels(opened: Opened) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import Abandoned, BodyTooLarge
 from service.inference.batcher import Batcher
-from service.inference.repository import Lease
+from service.inference.leases import Lease
 from service.inference.scheduler import Scheduler
 from service.settings import Settings
 from service.stack.exchange import Exchange
