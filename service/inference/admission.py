@@ -52,8 +52,9 @@ class Reservation:
             self._admission.queue.release(self.backlog, surplus)
 
     def release(self) -> None:
-        """Releases all of it."""
-        self.shrink(0)
+        """Releases all of it; idempotent."""
+        if self.held:
+            self.shrink(0)
 
 
 class Admission:

@@ -13,7 +13,7 @@ from service.inference.queue import Submission
 # Makes the items from one index up to another; called in order, once for each batch.
 Make = Callable[[int, int], Awaitable[Sequence[Any]]]
 # Receives items and their results.
-Record = Callable[[Sequence[Any], Sequence[Any]], None]
+Record = Callable[[Sequence[Any], Sequence[Any]], None] | None
 
 
 async def infer(
@@ -29,7 +29,7 @@ async def infer(
         count: how many items there are, at least one.
         make: makes them.
         call: whose items they are.
-        record: receives the items and results of each batch.
+        record: receives the items and results of each batch; None if nobody asks for them.
 
     Yields:
         The results of the next items, in order; see `CallScope.infer`, also for errors.
@@ -53,7 +53,8 @@ async def infer(
                 raise
             pending.popleft()
             room.shrink(count - first - len(items))
-            record(items, results)
+            if record:
+                record(items, results)
             call.progressed()
             yield results
             call.progressed()  # the time that the consumer took does not count
@@ -77,7 +78,8 @@ async def infer_all(batcher: Batcher, count: int, make: Make, call: QueuedCall, 
             if submission is not None:
                 submission.fail(Abandoned())
             room.release()
-        record(items, results)
+        if record:
+            record(items, results)
         return results
     async with aclosing(infer(batcher, count, make, call, record)) as parts:
         return [result async for part in parts for result in part]

@@ -131,8 +131,11 @@ class CallScope(QueuedCall):
         """The results of `count` items, a batch at a time; see `infer_made`."""
         return pipeline.infer(version.batcher, count, make, self, self._record)
 
-    def _record(self, items: Sequence[Any], results: Sequence[Any]) -> None:
+    @property
+    def _record(self) -> pipeline.Record:
         """Keeps tensors for observers, if one of them asks for tensors."""
-        if self._observers is not None and self._observers.tensors:
-            self.inputs = [*self.inputs, *items]
-            self.outputs = [*self.outputs, *results]
+        return self._keep if self._observers is not None and self._observers.tensors else None
+
+    def _keep(self, items: Sequence[Any], results: Sequence[Any]) -> None:
+        self.inputs = [*self.inputs, *items]
+        self.outputs = [*self.outputs, *results]

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Draining, QuartetError
 from service.inference.observers import Observers
-from service.stack.exchange import header
+from service.stack.exchange import headers_of
 from service.stack.failures import INTERNAL, send_failure
 
 logger = logging.getLogger("service.requests")
@@ -65,7 +65,7 @@ class RequestContext:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started = time.perf_counter()
-        given = header(scope, b"x-request-id")
+        given = headers_of(scope).get(b"x-request-id", b"")
         request_id = given if _ACCEPTABLE_ID.fullmatch(given) else b"%s-%x" % (self._prefix, next(self._numbers))
         scope["quartet.id"] = request_id.decode()
         facts: dict[str, object] = {}

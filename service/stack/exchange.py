@@ -43,17 +43,17 @@ class StreamedAnswer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def header(scope: Scope, name: bytes) -> bytes:
-    """The first value of a header, empty if there is none."""
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request by name, made once for each request; the first value of each."""
     headers: dict[bytes, bytes] | None = scope.get("quartet.headers")
     if headers is None:
         headers = scope["quartet.headers"] = dict(reversed(scope["headers"]))
-    return headers.get(name, b"")
+    return headers
 
 
 def stated_length(scope: Scope) -> int:
     """The Content-Length of a request in bytes; -1 without one."""
-    value = header(scope, b"content-length")
+    value = headers_of(scope).get(b"content-length", b"")
     return int(value) if value.isdigit() else -1
 
 
@@ -70,6 +70,7 @@ class Exchange(Request):
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)
         app = scope["app"]
+        self._values = headers_of(scope)
         self.facts: dict[str, object] = scope["quartet.facts"]
         self.settings: Settings = app.settings
         self.streaming = False
@@ -77,7 +78,7 @@ class Exchange(Request):
             app.repository,
             owner=scope.get("client"),
             timeout=self.settings.timeout,
-            trace=header(scope, b"traceparent"),
+            trace=self._values.get(b"traceparent", b""),
             observers=app.observers,
             on_slow=self.watch,
         )
@@ -87,7 +88,7 @@ class Exchange(Request):
 
     def header(self, name: bytes) -> bytes:
         """The first value of a header, empty if there is none; cheaper than `headers`, which decodes all of them."""
-        return header(self.scope, name)
+        return self._values.get(name, b"")
 
     @property
     def media_type(self) -> str:

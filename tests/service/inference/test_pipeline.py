@@ -34,10 +34,6 @@ async def version(model: Gated) -> AsyncIterator[Any]:
         await scheduler.close()
 
 
-def ignore(items: Sequence[Any], results: Sequence[Any]) -> None:
-    pass
-
-
 class Made:
     """Makes items from their indices, and records which were requested."""
 
@@ -53,13 +49,13 @@ class Made:
 async def test_results_come_in_order_in_whole_batches(version: Any, model: Gated, count: int):
     model.release(100)
     made = Made()
-    assert await infer_all(version.batcher, count, made, CallScope(), ignore) == [index * 10 for index in range(count)]
+    assert await infer_all(version.batcher, count, made, CallScope(), None) == [index * 10 for index in range(count)]
     assert made.asked == [(start, min(start + 4, count)) for start in range(0, count, 4)]
 
 
 async def test_two_batches_are_in_flight_and_the_next_is_made_when_one_has_been_taken(version: Any, model: Gated):
     made = Made()
-    async with aclosing(infer(version.batcher, 40, made, CallScope(), ignore)) as parts:
+    async with aclosing(infer(version.batcher, 40, made, CallScope(), None)) as parts:
         first = asyncio.ensure_future(anext(parts))
         await model.entered()
         assert len(made.asked) == 2
@@ -80,14 +76,14 @@ async def test_a_full_queue_refuses_a_call_before_anything_is_made(version: Any,
     made = Made()
     for count in (1, 100):
         with pytest.raises(Overloaded):
-            await infer_all(version.batcher, count, made, CallScope(), ignore)
+            await infer_all(version.batcher, count, made, CallScope(), None)
     assert made.asked == []
 
 
 async def test_a_call_holds_no_more_room_than_it_uses(version: Any, model: Gated):
     call, admission = CallScope(), version.batcher.admission
     model.release(100)
-    async with aclosing(infer(version.batcher, 20, Made(), call, ignore)) as parts:
+    async with aclosing(infer(version.batcher, 20, Made(), call, None)) as parts:
         held = [admission.held async for _ in parts]
     # Two batches, or 16 items, are in flight at most; what has been answered is released.
     assert held == [16, 12, 8, 4, 0]
@@ -100,13 +96,13 @@ async def test_a_call_that_fails_releases_its_room(version: Any, model: Gated):
 
     for count in (1, 20):
         with pytest.raises(InferenceFailed):
-            await infer_all(version.batcher, count, fail, CallScope(), ignore)
+            await infer_all(version.batcher, count, fail, CallScope(), None)
     assert version.batcher.admission.held == 0
 
 
 async def test_a_call_that_makes_progress_outlasts_its_timeout(version: Any, model: Gated):
     call = CallScope(timeout=0.3)
-    answer = asyncio.ensure_future(infer_all(version.batcher, 24, Made(), call, ignore))
+    answer = asyncio.ensure_future(infer_all(version.batcher, 24, Made(), call, None))
     for _ in range(6):
         await model.entered()
         await asyncio.sleep(0.1)
@@ -115,7 +111,7 @@ async def test_a_call_that_makes_progress_outlasts_its_timeout(version: Any, mod
 
 
 async def test_a_call_without_progress_ends_at_its_deadline(version: Any, model: Gated):
-    answer = asyncio.ensure_future(infer_all(version.batcher, 24, Made(), CallScope(timeout=0.2), ignore))
+    answer = asyncio.ensure_future(infer_all(version.batcher, 24, Made(), CallScope(timeout=0.2), None))
     await model.entered()
     model.release()
     await model.entered()
@@ -125,7 +121,7 @@ async def test_a_call_without_progress_ends_at_its_deadline(version: Any, model:
 
 async def test_the_time_spent_by_the_consumer_does_not_count(version: Any, model: Gated):
     model.release(100)
-    async with aclosing(infer(version.batcher, 24, Made(), CallScope(timeout=0.1), ignore)) as parts:
+    async with aclosing(infer(version.batcher, 24, Made(), CallScope(timeout=0.1), None)) as parts:
         taken = []
         async for part in parts:
             taken += part
@@ -141,13 +137,13 @@ async def test_the_index_of_an_item_that_fails(version: Any, model: Gated):
 
     version.batcher.flow.run = fails
     with pytest.raises(InferenceFailed) as failure:
-        await infer_all(version.batcher, 20, Made(), CallScope(), ignore)
+        await infer_all(version.batcher, 20, Made(), CallScope(), None)
     assert failure.value.index == 9
 
 
 async def test_a_cancelled_call_ends_soon_and_nothing_more_of_it_runs(version: Any, model: Gated):
     call = CallScope()
-    answer = asyncio.ensure_future(infer_all(version.batcher, 40, Made(), call, ignore))
+    answer = asyncio.ensure_future(infer_all(version.batcher, 40, Made(), call, None))
     await model.entered()
     call.cancel()
     with pytest.raises(Abandoned):
@@ -161,7 +157,7 @@ async def test_a_cancelled_call_ends_soon_and_nothing_more_of_it_runs(version: A
 
 async def test_closing_the_results_cancels_batches_in_flight(version: Any, model: Gated):
     model.release()
-    async with aclosing(infer(version.batcher, 40, Made(), CallScope(), ignore)) as parts:
+    async with aclosing(infer(version.batcher, 40, Made(), CallScope(), None)) as parts:
         assert await anext(parts) == [0, 10, 20, 30]
         await model.entered()
         await model.entered()  # the second batch has begun
@@ -175,7 +171,7 @@ async def test_closing_the_results_cancels_batches_in_flight(version: Any, model
 async def test_a_task_that_is_cancelled_leaves_nothing_behind(version: Any, model: Gated):
     complaints: list[dict] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    answer = asyncio.ensure_future(infer_all(version.batcher, 40, Made(), CallScope(), ignore))
+    answer = asyncio.ensure_future(infer_all(version.batcher, 40, Made(), CallScope(), None))
     await model.entered()
     answer.cancel()
     await asyncio.wait([answer])
