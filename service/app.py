@@ -50,17 +50,14 @@ class Family:
 
 
 def create_app(
-    settings: Settings,
-    registry: Registry = BUILT_IN,
-    families: Sequence[Family] = (),
-    opener: Opener | None = None,
+    settings: Settings, registry: Registry = BUILT_IN, families: Sequence[Family] = (), opener: Opener | None = None
 ) -> Application:
-    """The application; its lifespan loads the models and, at the end, finishes what was accepted.
+    """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
     Args:
         settings: of the service.
-        registry: the tasks that are served.
-        families: further families of routes, beside /v1.
+        registry: the tasks to serve.
+        families: additional families of routes, beside /v1.
         opener: opens the models, and may have begun to; a new one by default.
     """
     metrics = Metrics()
@@ -91,7 +88,7 @@ def create_app(
         settings,
         metrics,
         observers,
-        failures.ErrorFormats(problem_json, {family.prefix: family.errors for family in families}),
+        {family.prefix: family.errors for family in families},
         endpoints,
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
@@ -102,28 +99,24 @@ def create_app(
         lifespan=lifespan,
     )
     # What holds for every request is a layer here, the innermost first.
-    app.add_middleware(
-        Limits,
-        budget=BodyBudget(int(settings.max_memory_mb * 1_000_000)),
-        max_body=int(settings.max_body_mb * 1_000_000),
-    )
+    budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
+    app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
     failures.install(app)
-    for router in (*(router for family in families for router in family.routers), health.router):
-        app.include_router(router)
+    for family in families:
+        for router in family.routers:
+            app.include_router(router)
+    app.include_router(health.router)
     documentation.install(app, registry)
     page.install(app)
     return app
 
 
 async def load_models(app: Application) -> bool:
-    """Serves the models on disk; called again, those that are new there, without a gap.
-
-    Returns:
-        Whether there was anything new.
+    """Loads the models that are new on disk, without a gap in service; returns whether there were any.
 
     Raises:
-        NothingToServe: there is none that can be served.
-        DeviceUnavailable: the device that was asked for cannot serve.
+        NothingToServe: there is no model that can be served.
+        DeviceUnavailable: the requested device cannot serve.
     """
     try:
         return await app.repository.load_all()

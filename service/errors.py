@@ -1,10 +1,11 @@
 """Every failure that a client or an operator can meet, each with its HTTP status and problem type."""
 
+import math
 from http import HTTPStatus
 
 
-def shown(text: str, limit: int = 80) -> str:
-    """What a stranger sent, cut to a length that a message may quote."""
+def truncate(text: str, limit: int = 80) -> str:
+    """Shortens client text for messages."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -17,11 +18,12 @@ class QuartetError(Exception):
         retry_after: seconds to wait before trying again, where that helps.
         early: whether the client was told so before, and did not wait.
         index: which item of a request with several it is about, from 0.
-        hang_up: whether the connection is to end with the answer, since nobody will read the rest of the request.
+        hang_up: whether the connection closes with the answer, because the rest of the request is not read.
     """
 
-    status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: str = "internal-error"
+    hang_up: bool = False
 
     def __init__(
         self,
@@ -30,19 +32,26 @@ class QuartetError(Exception):
         index: int | None = None,
         retry_after: float | None = None,
         early: bool = False,
-        hang_up: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.index = index
         self.retry_after = retry_after
         self.early = early
-        self.hang_up = hang_up
 
-    @classmethod
-    def title(cls) -> str:
-        """The failure's name in words, the same at every occurrence."""
-        return cls.slug.replace("-", " ").capitalize()
+    def title(self) -> str:
+        """The slug in words."""
+        return self.slug.replace("-", " ").capitalize()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the response, in lower case."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
+        if self.hang_up:
+            headers["connection"] = "close"
+        return headers
 
 
 class UndecodableImage(QuartetError):
@@ -78,6 +87,7 @@ class UriTooLong(QuartetError):
 
     status = HTTPStatus.REQUEST_URI_TOO_LONG
     slug = "uri-too-long"
+    hang_up = True
 
 
 class BodyTooLarge(QuartetError):
@@ -85,6 +95,7 @@ class BodyTooLarge(QuartetError):
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "body-too-large"
+    hang_up = True
 
 
 class UnknownModel(QuartetError):

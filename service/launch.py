@@ -1,5 +1,7 @@
-"""Starts the server: reads the settings, takes the port, and serves in this process or supervises several."""
+"""Starts the server: reads the settings, binds the port, and serves in this process or supervises several."""
 
+import asyncio
+import gc
 import logging
 import socket
 import time
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quartet.console import fail
 from quartet.extras import needs
-from service.processes.supervisor import supervise
+from service.processes.supervisor import Supervisor
 from service.processes.worker import Worker
 from service.settings import InvalidSettings, Settings, read_settings
 
@@ -22,7 +24,7 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
     """Runs the server until SIGTERM or SIGINT.
 
     Args:
-        registry: the tasks that are served; None for the built-in ones.
+        registry: the tasks to serve; None for the built-in ones.
         overrides: settings from the command line, as `read_settings` takes them.
 
     Returns:
@@ -37,38 +39,41 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
     _configure_logging(settings)
     try:
         if settings.workers > 1:
-            bind(settings).close()  # fails if another service has the port, which SO_REUSEPORT would allow
-        listener = bind(settings, shared=settings.workers > 1 or worker is not None)
+            _bind(settings).close()  # fails if another service has the port, which SO_REUSEPORT would allow
+        listener = _bind(settings, shared=settings.workers > 1 or worker is not None)
     except OSError as error:
-        return fail(
-            1,
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): stop what uses it, or set "
-            "QUARTET_HOST or QUARTET_PORT (0 picks a free one).",
-        )
+        address = f"{settings.host}:{settings.port} ({error.strerror or error})"
+        advice = "stop what uses it, or set QUARTET_HOST or QUARTET_PORT (0 picks a free one)."
+        return fail(1, f"cannot listen on {address}: {advice}")
     if settings.workers > 1:
-        return supervise(settings, listener)
+        return asyncio.run(Supervisor(settings, listener).run())
     # Imported here, since it is most of a process's memory and start, and a supervisor needs none of it.
     with needs("server"):
-        from service.serve import serve
+        from service import memory
+        from service.inference.versions import newest_versions
+        from service.models import opener_of
         from service.tasks.registry import BUILT_IN
-    return serve(settings, registry or BUILT_IN, listener, worker)
+    registry = registry or BUILT_IN
+    memory.configure()
+    opener = opener_of(settings, registry)
+    opener.begin(newest_versions(settings.models))
+    # Importing FastAPI takes half a second, in which models are opened already.
+    gc.disable()  # until `memory.settle` runs
+    from service.app import create_app
+    from service.server import Server
+
+    return Server(create_app(settings, registry, opener=opener), worker).serve_until_signal(listener)
 
 
-def bind(settings: Settings, *, shared: bool = False) -> socket.socket:
-    """Binds a socket that does not listen yet, so that a busy port is found before the models are loaded.
+def _bind(settings: Settings, *, shared: bool = False) -> socket.socket:
+    """Binds a socket without listening, so that a busy port is found before the models are loaded.
 
-    Args:
-        settings: name the address.
-        shared: whether further processes bind the same address.
-
-    Raises:
-        OSError: the address is in use, or does not belong to this machine.
+    With `shared`, other processes can bind the same address.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. With the default, the kernel buffers megabytes of each body, even of those that are about
-    # to be refused.
+    # Connections inherit it. By default the kernel buffers megabytes of each body, even of one that is refused.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,20 +1,30 @@
-"""The server process: uvicorn with connections of its own, periodic checks, reload on a signal, and a drain."""
+"""The process that serves: uvicorn with connections of its own, periodic checks, reload on a signal, and a drain."""
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import socket
+import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 from types import FrameType
 from typing import cast
 
 import uvicorn
 
+from quartet.console import fail
+from service import memory
+from service.api import documentation
+from service.app import load_models
 from service.http.connection import Connection
 from service.http.pool import Pool
+from service.inference.device import DeviceUnavailable
+from service.inference.repository import NothingToServe
+from service.processes.supervisor import url_of
+from service.processes.worker import Worker
 from service.stack.application import Application
 
 logger = logging.getLogger("service")
@@ -22,26 +32,19 @@ logger = logging.getLogger("service")
 _CHECK_SECONDS = 1.0
 # Files and sockets beside the connections: listener, models, threads, libraries.
 _OTHER_FILES = 128
+# How long threads may go on after the server has ended.
+_THREADS_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server for one application and one socket, which is opened once the models are warm.
+    """Uvicorn's server for one application and one socket, which listens once the models are warm.
 
     Args:
-        app: the application; its `failure` says why it did not start.
-        reload: loads new models; called after SIGUSR1, never twice at a time.
-        started: called when the socket is open.
-        tick: called once a second.
+        app: the application.
+        worker: this process as one of several; None if it is the only one.
     """
 
-    def __init__(
-        self,
-        app: Application,
-        *,
-        reload: Callable[[], Awaitable[None]],
-        started: Callable[[], None],
-        tick: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, app: Application, worker: Worker | None) -> None:
         self._pool = Pool(_raise_file_limit(app.settings.max_connections))
         super().__init__(
             uvicorn.Config(
@@ -57,16 +60,39 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=app.settings.shutdown_timeout,
             )
         )
-        self._application = app
-        self._drain_seconds = app.settings.drain_seconds
-        self._reload = reload
-        self._started = started
-        self._tick = tick
+        self._app = app
+        self._worker = worker
+        if worker:
+            app.others_ready = lambda: worker.status.serving
+            app.metrics.exposed = worker.metrics()
+        self._reload_requested = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
-        self._reload_again = False
         self._loop: asyncio.AbstractEventLoop | None = None  # once the socket is open
+
+    def serve_until_signal(self, listener: socket.socket) -> int:
+        """Serves on a bound socket until SIGTERM or SIGINT.
+
+        Returns:
+            0 after a clean end, 1 if there are no models or no device to serve with.
+        """
+        # A thread that runs batches needs the GIL after each one. At Python's default of 5 ms the device would idle.
+        sys.setswitchinterval(0.0005)
+        # Uvicorn raises the signal again at its end; with handlers that do nothing, the exit code is 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         # Until the event loop handles the signal: a reload requested during the start follows it.
-        signal.signal(signal.SIGUSR1, self._note_reload)
+        signal.signal(signal.SIGUSR1, lambda *_: self._reload_requested.set())
+        try:
+            self.run(sockets=[listener])
+        except SystemExit:
+            failure = self._app.failure
+            if isinstance(failure, NothingToServe | DeviceUnavailable):
+                return fail(1, str(failure))
+            if failure is None:
+                raise
+            raise failure from None
+        _join_threads()
+        return 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application, then listens."""
@@ -77,19 +103,28 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             uvicorn_logger.disabled = False
-        self._started()
+        app, connections = self._app, self.server_state.connections
+        app.repository.on_closed = memory.settle
+        app.repository.one_client = lambda: len(connections) == 1
+        memory.settle()
+        # Generated on the first request, the document would block the event loop.
+        threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
+        if self._worker:
+            self._worker.started()
+        else:
+            url = url_of(self.servers[0].sockets[0])
+            logger.info("serving on %s, to be opened in a browser; its API is described at /docs", url)
         loop = self._loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self._begin_reload)
-        if self._reload_again:
-            self._begin_reload()
+        loop.add_signal_handler(signal.SIGUSR1, self._reload_requested.set)
+        self._reloading = loop.create_task(self._reload())
         loop.call_later(_CHECK_SECONDS, self._check, time.monotonic() + _CHECK_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ends readiness at once, drains after the first SIGTERM, finishes accepted requests, then exits."""
-        self._application.ready = False
+        self._app.ready = False
         if self._reloading is not None:
             self._reloading.cancel()
-        if sig == signal.SIGTERM and self._loop and self._drain_seconds and not self._pool.draining:
+        if sig == signal.SIGTERM and self._loop and self._app.settings.drain_seconds and not self._pool.draining:
             self._pool.draining = True
             # A signal may interrupt any callback, so the timer is set from the loop.
             self._loop.call_soon_threadsafe(self._drain)
@@ -98,49 +133,58 @@ class Server(uvicorn.Server):
 
     def _drain(self) -> None:
         """Answers clients that do not know yet that this server is ending, and ends after the drain time."""
-        logger.info("not ready any more; connections are answered for %g s", self._drain_seconds)
-        asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, signal.SIGTERM, None)
+        seconds = self._app.settings.drain_seconds
+        logger.info("not ready any more; connections are answered for %g s", seconds)
+        asyncio.get_running_loop().call_later(seconds, super().handle_exit, signal.SIGTERM, None)
 
     def _check(self, due: float) -> None:
-        """Checks the connections, and measures how late the event loop calls back."""
+        """Checks the connections and the models, and measures how late the event loop calls back."""
         now = time.monotonic()
-        self._application.metrics.loop_lag.observe(max(0.0, now - due))
+        self._app.metrics.loop_lag.observe(max(0.0, now - due))
         try:
             for connection in list(self.server_state.connections):
                 cast(Connection, connection).check(now)
-            self._tick()
+            if self._worker:
+                self._report(self._worker)
         except Exception:  # without file descriptors or threads, for example; the limits must hold all the same
             logger.exception("the periodic check of the connections failed; it is repeated in %g s", _CHECK_SECONDS)
         asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._check, time.monotonic() + _CHECK_SECONDS)
 
-    def _note_reload(self, *_: object) -> None:
-        self._reload_again = True
+    def _report(self, worker: Worker) -> None:
+        """Tells the supervisor that this worker is alive, and ends a worker that it should restart."""
+        self._app.measure_queues()
+        worker.heartbeat()
+        if self._app.ready and (trouble := self._app.trouble()):
+            logger.error("%s The worker ends, to be started again.", trouble)
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    def _begin_reload(self) -> None:
-        # Signals during a reload cause one more reload: the current one may have missed what they announce.
-        self._reload_again = True
-        if self._reloading is None and self._application.ready:
-            self._reloading = asyncio.get_running_loop().create_task(self._reload_until_quiet())
-
-    async def _reload_until_quiet(self) -> None:
-        while self._reload_again:
-            self._reload_again = False
-            await self._reload()
-        self._reloading = None
+    async def _reload(self) -> None:
+        """Reloads on request. Signals during a reload cause one more: it may have missed what they announce."""
+        while True:
+            await self._reload_requested.wait()
+            self._reload_requested.clear()
+            try:
+                if await load_models(self._app):
+                    memory.settle()
+            except Exception as error:  # a failed reload must not affect the loaded models
+                logger.error("no models reloaded: %s", error)
 
 
 def _raise_file_limit(connections: int) -> int:
-    """Raises the limit of open files to what the connections need.
-
-    Returns:
-        The number of connections that the limit permits.
-    """
+    """Raises the limit of open files to what the connections need; returns how many connections it permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if soft < wanted:
-        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, possible), hard))
-        soft = max(soft, possible)
+        soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft < wanted:
         logger.warning("the system allows %d open files: at most %d connections", soft, soft - _OTHER_FILES)
     return min(connections, soft - _OTHER_FILES)
+
+
+def _join_threads() -> None:
+    """Waits for threads, up to a limit: C code that outlives the interpreter may crash."""
+    end = time.monotonic() + _THREADS_SECONDS
+    for thread in threading.enumerate():
+        if thread.daemon and thread is not threading.current_thread():
+            thread.join(max(0.0, end - time.monotonic()))

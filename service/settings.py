@@ -22,7 +22,7 @@ class InvalidSettings(Exception):
 class Settings(BaseSettings):
     """The service's settings; each is read from QUARTET_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, allow_inf_nan=False)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
@@ -35,25 +35,17 @@ class Settings(BaseSettings):
         "for single models MODEL=VARIANT, with commas between",
     )
     threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
-    gpu_memory_mb: float = Field(
-        0, ge=0, allow_inf_nan=False, description="the most MB of GPU memory for each session's arena; 0 for no limit"
-    )
+    gpu_memory_mb: float = Field(0, ge=0, description="the most MB of each session's arena on a GPU; 0 for no limit")
     max_batch: int = Field(64, ge=1, description="the most items in a batch (a model's own limit may be lower)")
     max_queue: int = Field(16_384, ge=1, description="the most items that wait for a model")
     max_items: int = Field(10_000, ge=1, description="the most items in a request")
-    max_body_mb: float = Field(64, gt=0, allow_inf_nan=False, description="the largest request body, in MB")
-    max_memory_mb: float = Field(
-        192, gt=0, allow_inf_nan=False, description="the most MB of request bodies in memory, over all requests"
-    )
+    max_body_mb: float = Field(64, gt=0, description="the largest request body, in MB")
+    max_memory_mb: float = Field(192, gt=0, description="the most MB of request bodies in memory, over all requests")
     max_connections: int = Field(1000, ge=1, description="the most connections at a time")
     max_pixels: int = Field(50_000_000, ge=1, description="the most pixels that an image may declare")
-    max_wait: float = Field(
-        5, gt=0, allow_inf_nan=False, description="seconds of work that may wait for a model; more is answered 429"
-    )
+    max_wait: float = Field(5, gt=0, description="seconds of work that may wait for a model; more is answered 429")
     timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
-    drain_seconds: float = Field(
-        0, ge=0, allow_inf_nan=False, description="seconds after SIGTERM in which connections are still answered"
-    )
+    drain_seconds: float = Field(0, ge=0, description="seconds after SIGTERM in which connections are still answered")
     shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning and error leave out the line per request"
@@ -69,22 +61,16 @@ class Settings(BaseSettings):
     def _check_room_for_a_request(self) -> Self:
         # A request has up to two batches in flight. With less room it would be refused at every attempt.
         if self.max_queue < 2 * self.max_batch:
-            raise ValueError(
-                f"{PREFIX}MAX_QUEUE={self.max_queue}: must be at least twice {PREFIX}MAX_BATCH ({self.max_batch})"
-            )
+            needed = f"must be at least twice {PREFIX}MAX_BATCH ({self.max_batch})"
+            raise ValueError(f"{PREFIX}MAX_QUEUE={self.max_queue}: {needed}")
         if self.max_memory_mb < self.max_body_mb:
-            raise ValueError(
-                f"{PREFIX}MAX_MEMORY_MB={self.max_memory_mb:g}: must hold at least one request's body "
-                f"({PREFIX}MAX_BODY_MB={self.max_body_mb:g})"
-            )
+            needed = f"must hold at least one request's body ({PREFIX}MAX_BODY_MB={self.max_body_mb:g})"
+            raise ValueError(f"{PREFIX}MAX_MEMORY_MB={self.max_memory_mb:g}: {needed}")
         return self
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """Reads the settings from the environment.
-
-    Args:
-        overrides: settings that take precedence over the environment; None leaves a setting to it.
+    """Reads the settings from the environment, over which `overrides` take precedence if they are not None.
 
     Raises:
         InvalidSettings: a variable is unknown or invalid; one line names it and what it may be.

@@ -2,17 +2,17 @@
 
 import sys
 
-from service import serve
+from service import memory
 from service.__main__ import main
 from tests.cuda import LOST, fake_cuda
 
 if __name__ == "__main__":
     with fake_cuda() as recorded:
-        settle = serve.memory.settle
+        settle = memory.settle
 
         def started() -> None:
             settle()
             recorded.errors.append(RuntimeError(LOST))
 
-        serve.memory.settle = started
+        memory.settle = started
         sys.exit(main(arguments=[]))

@@ -9,7 +9,7 @@ import pytest
 
 from quartet.command_line import COMMANDS
 from quartet.offline import command_line as offline
-from service.options import make_parser
+from service.__main__ import make_parser
 from tests.server import ROOT
 from training.command_line import RECIPES, check, read_data_command, recipe_parser, training_parser
 

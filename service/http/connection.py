@@ -42,6 +42,7 @@ _REQUEST_SECONDS = 900.0
 _HALF_CLOSED_SECONDS = 1.0
 # Seconds for which a client may read a response that came before the end of its body.
 _LINGER_SECONDS = 2.0
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 _UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
 
 
@@ -49,17 +50,12 @@ class Connection(asyncio.Protocol):
     """An HTTP/1.1 connection of uvicorn's server, safe against hostile clients.
 
     The parser gets a head when it is complete and within its limits, and the next request when the previous response
-    is complete. `check` ends connections whose clients do not finish what they began.
-
-    Args:
-        app: the application.
-        pool: shared by the server's connections.
-        server_state: uvicorn's state: `shutdown` is called on each of its `connections`, and its `tasks` are awaited.
-        app_state: state of the application's lifespan.
+    is complete. `check` ends connections whose clients do not finish what they began. At the end of the server, uvicorn
+    calls `shutdown` of each of the `connections` in its state, and awaits its `tasks`.
 
     Attributes:
-        since: when the current or last request began, on the monotonic clock.
-        write_paused: whether the client reads more slowly than the server writes.
+        since: when the current request began or, without one, when the last response was complete (monotonic).
+        writable: cleared while the client reads more slowly than the server writes.
     """
 
     def __init__(
@@ -79,29 +75,29 @@ class Connection(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._cycle: Cycle | None = None  # the current or last one
-        self._fed: Cycle  # the one whose request is being parsed
+        self._fed: Cycle  # the one that was parsed last
         self._pipeline: deque[Cycle] = deque()  # requests that were parsed ahead
-        self._ahead, self._ahead_at = b"", 0  # bytes behind the current request, and where to go on in them
-        self._head = bytearray()  # of a request whose head is incomplete
+        self._buffer = bytearray()  # an incomplete head, or what arrived behind the current request
+        self._searched = 0  # bytes of an incomplete head that do not contain its end
         self._in_body = False
         self._body_left: int | None = 0  # bytes of the body that have not arrived; None if it is chunked
         self._framing = 0.0  # bytes of a body that are not content, less its allowance
-        self._reading, self.write_paused = True, False
-        self._drained = asyncio.Event()
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._unwritten: list[bytes] = []
         self._lingering = False  # closed except for what the client still reads
-        self.since = self._answered_at = self._marked_at = time.monotonic()
-        self._received = self._marked = 0  # bytes so far, and at the last mark
-        self._unsent = 0
+        self.since = self._marked_at = time.monotonic()
+        self._received = self._marked = 0  # bytes so far, and the count when progress was seen last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self._addresses = [_address(transport.get_extra_info(name)) for name in ("peername", "sockname")]
+        addresses = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+        self._client, self._server = (address and address[:2] for address in addresses)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's type names its own protocols
         if self._pool.make_room(self._state.connections):
             self._pool.idle[self] = None
         else:
-            self._refuse(503, "too many connections: try again later")
+            self.refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._state.connections.discard(self)
@@ -109,7 +105,7 @@ class Connection(asyncio.Protocol):
         self._pool.reads.cancel(self)
         self._pool.pipelined.cancel(self)
         self._pipeline.clear()
-        self._ahead = b""
+        self._buffer.clear()
         if self._cycle is not None:
             self._cycle.disconnect()
         self.resume_writing()
@@ -118,28 +114,24 @@ class Connection(asyncio.Protocol):
         """Called when the client has closed its sending side. It may still wait for its response."""
         if self._cycle is None or self._cycle.complete or self._in_body:
             return False
-        if not self._ahead:
+        if not self._buffer:
             self._cycle.keep_alive = False
             self._loop.call_later(_HALF_CLOSED_SECONDS, self.close)
         return True
 
     def data_received(self, data: bytes) -> None:
+        if not self._buffer and not self._in_body and self._answered:
+            self.since = time.monotonic()
         self._received += len(data)
-        if self._ahead:
-            # The application waits for a message, and has resumed reading.
-            self._ahead = self._ahead[self._ahead_at :] + data
-            self._ahead_at = 0
-            self.pause_reading()
-        else:
-            self._parse(data, 0)
+        self._buffer += data
+        self._parse()
 
     def pause_writing(self) -> None:
-        self.write_paused = True
-        self._drained.clear()
+        self.writable.clear()
+        self._marked_at = time.monotonic()
 
     def resume_writing(self) -> None:
-        self.write_paused = False
-        self._drained.set()
+        self.writable.set()
 
     def shutdown(self) -> None:
         """Called by uvicorn when the server ends: closes the connection after the current response."""
@@ -178,39 +170,34 @@ class Connection(asyncio.Protocol):
         if data and not self._closing:  # the client may have gone within the step
             self._transport.write(data)
 
-    async def drain(self) -> None:
-        await self._drained.wait()
-
     def pause_reading(self) -> None:
         self._pool.reads.cancel(self)
-        if self._reading:
-            self._reading = False
+        if self._transport.is_reading():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Reads from the client again, as soon as the throttle permits."""
-        if not self._reading:
+        if not self._transport.is_reading():
             self._pool.reads.request(self, self._resume_reading)
 
     def _resume_reading(self) -> None:
         if not self._closing:
-            self._reading = True
             self._transport.resume_reading()
 
     def response_complete(self, *, keep_alive: bool) -> None:
-        self._answered_at = time.monotonic()
+        self.since = time.monotonic()
         if not keep_alive:
             self.close()
         if self._closing:
             if self._lingering:
                 self._pool.idle[self] = None
-            return
-        self.resume_reading()
-        if self._pipeline:
+        elif self._pipeline:
             self._start(self._pipeline.popleft())
-        elif self._ahead:
-            self._pool.pipelined.request(self, self._parse_ahead)
+        elif self._buffer:
+            self.pause_reading()
+            self._pool.pipelined.request(self, self._parse)
         else:
+            self.resume_reading()
             self._pool.idle[self] = None
 
     def close(self, *, linger: bool = True) -> None:
@@ -230,31 +217,30 @@ class Connection(asyncio.Protocol):
 
     # Parsing.
 
-    def _parse(self, data: bytes, at: int) -> None:
-        """Parses from an index to the end of a request, and keeps the rest until that request has been answered."""
-        begun = False
-        while at < len(data) and not self._closing:
+    @property
+    def _answered(self) -> bool:
+        """Whether no request is waiting for its response."""
+        return self._cycle is None or self._fed.complete
+
+    def _parse(self) -> None:
+        """Parses the buffer to the end of a request. The rest stays there until that request has been answered."""
+        begins = not self._in_body
+        while self._buffer and not self._closing:
             if self._in_body:
-                most = min(_SLICE, self._body_left or _CHUNKED_SLICE)
-                self._parse_body(data[at : at + most])
-                at += most
-            elif self._cycle is None or (self._cycle.complete and not self._pipeline):
-                data, at = self._parse_head(data, at)
-                begun = True
-            else:
-                self._ahead, self._ahead_at = data, at
+                self._parse_body()
+            elif not self._answered:
                 self.pause_reading()
                 return
-        if begun and self._in_body and not self._closing:
+            elif not self._parse_head():
+                self.resume_reading()
+                return
+        if begins and self._in_body and not self._closing:
             # Until the application asks for the body: a refused body is not read, and a client on this machine does
             # not spend this process's time in the kernel.
             self.pause_reading()
 
-    def _parse_ahead(self) -> None:
-        data, self._ahead = self._ahead, b""
-        self._parse(data, self._ahead_at)
-
-    def _parse_body(self, part: bytes) -> None:
+    def _parse_body(self) -> None:
+        part = self._take(min(_SLICE, self._body_left or _CHUNKED_SLICE))
         if self._body_left:
             self._body_left -= len(part)
             self._feed(part)
@@ -262,29 +248,24 @@ class Connection(asyncio.Protocol):
         self._framing += len(part)
         self._feed(part)
         if self._framing > _MAX_FRAMING and self._in_body:
-            self.end_request(400, "the body of the request has too little in its chunks, or too much around them")
+            self.refuse(400, "the body of the request has too little in its chunks, or too much around them")
 
-    def _parse_head(self, data: bytes, at: int) -> tuple[bytes, int]:
-        """Parses a head, or keeps its beginning; returns the data, and the index behind the head."""
-        if self._head:
-            data, at = bytes(self._head) + data[at:], 0
-            self._head.clear()
-        else:
-            self.since = time.monotonic()
-        end = _end_of_head(data, at, at + _MAX_HEAD + 3)
-        if end - at > _MAX_HEAD or (end < 0 and len(data) - at > _MAX_HEAD):
-            self._refuse(431, f"the head of the request is over {_MAX_HEAD} bytes")
-            return data, len(data)
-        if end < 0:
-            self._head += data[at:]
-            return data, len(data)
-        if data.find(b"\n", at, at + _MAX_LINE) < 0:
-            self._refuse(414, f"the request line is over {_MAX_LINE} bytes")
-            return data, len(data)
-        head = data[at:end]
+    def _parse_head(self) -> bool:
+        """Parses a head; returns whether it is complete."""
+        end = _END_OF_HEAD.search(self._buffer, max(0, self._searched - 2), _MAX_HEAD)
+        if end is None:
+            self._searched = len(self._buffer)
+            if len(self._buffer) > _MAX_HEAD:
+                self.refuse(431, f"the head of the request is over {_MAX_HEAD} bytes")
+            return False
+        if self._buffer.find(b"\n", 0, _MAX_LINE) < 0:
+            self.refuse(414, f"the request line is over {_MAX_LINE} bytes")
+            return False
+        self._searched = 0
+        head = self._take(end.end())
         if head.count(b"\n") > _MAX_HEADERS + 2:
-            self._refuse(431, f"the request has over {_MAX_HEADERS} headers")
-            return data, len(data)
+            self.refuse(431, f"the request has over {_MAX_HEADERS} headers")
+            return False
         # A server declines an upgrade by ignoring it. The parser would stop at the header.
         if b"pgrade" in head:
             head = _UPGRADE.sub(b"\nx-upgrade:", head)
@@ -292,7 +273,12 @@ class Connection(asyncio.Protocol):
         self._marked, self._marked_at = self._received, self.since
         self._pool.idle.pop(self, None)
         self._feed(head)
-        return data, end
+        return True
+
+    def _take(self, most: int) -> bytes:
+        part = bytes(self._buffer[:most])
+        del self._buffer[:most]
+        return part
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -300,7 +286,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:  # of a CONNECT, which no route takes
             pass
         except httptools.HttpParserError:
-            self._refuse(400, "Invalid HTTP request received.")
+            self.refuse(400, "Invalid HTTP request received.")
 
     def on_message_begin(self) -> None:
         self._url = b""
@@ -340,8 +326,8 @@ class Connection(asyncio.Protocol):
             "query_string": url.query or b"",
             "root_path": "",
             "headers": self._headers,
-            "client": self._addresses[0],
-            "server": self._addresses[1],
+            "client": self._client,
+            "server": self._server,
             "state": self._app_state.copy(),
         }
         keep_alive = version != "1.0" and self._parser.should_keep_alive() and not self._pool.draining
@@ -371,74 +357,51 @@ class Connection(asyncio.Protocol):
     # Limits.
 
     def idle_seconds(self, now: float) -> float:
-        """Seconds since the last request began; infinite before the first, and for a connection that only lingers."""
+        """Seconds since the last response; infinite before the first, and for a connection that only lingers."""
         return math.inf if self._cycle is None or self._lingering else now - self.since
 
     @property
     def waits_for_client(self) -> bool:
         """Whether the client is sending a body or reading a response."""
-        return self._in_body or self.write_paused
-
-    def end_request(self, status: int, why: str) -> None:
-        """Ends a request that waits for its client, with an error if no response has begun."""
-        if self._cycle is None:
-            self._transport.abort()
-        else:
-            self._refuse(status, why)
+        return self._in_body or not self.writable.is_set()
 
     def check(self, now: float) -> None:
         """Ends the connection if its client is too slow. Called once a second."""
-        if self._closing:
-            return
         if self.waits_for_client and now - self.since > _REQUEST_SECONDS:
-            self.end_request(408, f"the request has taken over {_REQUEST_SECONDS:g} s")
+            self.refuse(408, f"the request has taken over {_REQUEST_SECONDS:g} s")
+        elif not self.writable.is_set():
+            if self._stalls(now, self._transport.get_write_buffer_size(), 1, _STALL_SECONDS):
+                self._transport.abort()
+        elif self._closing:
+            return
         elif self._in_body:
-            if self._reading:  # otherwise its pace is not the client's
-                self._check_body(now)
-        elif self._cycle is not None and not self._cycle.complete:
-            if self.write_paused:
-                self._check_reader(now)
-        elif self._head:
-            if now - self.since > _HEAD_SECONDS:
-                self._refuse(408, "the head of the request did not come in time")
-        elif now - self._answered_at > (_HEAD_SECONDS if self._cycle is None else _KEEP_ALIVE_SECONDS):
-            self.close()
+            if not self._transport.is_reading():
+                self._marked_at = now  # the application holds it up, not the client
+            elif self._stalls(now, self._received, _BODY_BYTES, _BODY_SECONDS):
+                self.refuse(408, "the body of the request comes too slowly")
+        elif self._answered:
+            beginning = self._cycle is None or self._buffer
+            if now - self.since > (_HEAD_SECONDS if beginning else _KEEP_ALIVE_SECONDS):
+                if self._buffer:
+                    self.refuse(408, "the head of the request did not come in time")
+                else:
+                    self.close()
 
-    def _check_body(self, now: float) -> None:
-        if self._received - self._marked >= _BODY_BYTES:
-            self._marked, self._marked_at = self._received, now
-        elif now - self._marked_at > _BODY_SECONDS:
-            self.end_request(408, "the body of the request comes too slowly")
+    def _stalls(self, now: float, count: int, least: int, seconds: float) -> bool:
+        """Whether a count has changed by less than `least` for some seconds."""
+        if abs(count - self._marked) >= least:
+            self._marked, self._marked_at = count, now
+        return now - self._marked_at > seconds
 
-    def _check_reader(self, now: float) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent = unsent
-            self._marked_at = now
-        elif now - self._marked_at > _STALL_SECONDS:
-            self._transport.abort()
-
-    def _refuse(self, status: int, why: str) -> None:
+    def refuse(self, status: int, why: str) -> None:
         """Responds in place of the application, and closes the connection; aborts it if a response has begun."""
-        if self._cycle is not None and self._cycle.started and not self._cycle.complete:
+        cycle = self._cycle
+        if cycle is not None and cycle.started and (self.waits_for_client or not cycle.complete):
             self._transport.abort()
             return
         body = why.encode()
         head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: text/plain\r\n"
-        self._head.clear()
+        self._buffer.clear()
         self.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
         # At once: the application may wait for the rest of a body that will never arrive.
         self.close(linger=False)
-
-
-def _address(info: Any) -> tuple[str, int] | None:
-    return (str(info[0]), int(info[1])) if isinstance(info, tuple) else None
-
-
-def _end_of_head(data: bytes, start: int, stop: int) -> int:
-    """The index behind the first empty line, which ends a head; -1 if there is none before `stop`."""
-    usual = data.find(b"\n\r\n", start, stop)
-    bare = data.find(b"\n\n", start, stop if usual < 0 else usual)
-    if bare >= 0:
-        return bare + 2
-    return usual + 3 if usual >= 0 else -1

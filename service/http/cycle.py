@@ -4,84 +4,43 @@ import asyncio
 import http
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Scope
+
+if TYPE_CHECKING:
+    from service.http.connection import Connection
 
 logger = logging.getLogger("service")
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (204, 304)
-_DISCONNECT: Message = {"type": "http.disconnect"}
 # A body is buffered up to this many bytes; beyond them the connection stops reading until the application asks.
 _HIGH_WATER_BYTES = 1 << 16
-
-
-class Channel(Protocol):
-    """What a cycle needs of its `Connection`."""
-
-    write_paused: bool
-
-    @property
-    def default_headers(self) -> Sequence[tuple[bytes, bytes]]: ...
-    def write(self, data: bytes) -> None: ...
-    async def drain(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def response_complete(self, *, keep_alive: bool) -> None: ...
-    def task_done(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class Cycle:
     """A request and its response.
 
-    Args:
-        channel: the connection.
-        scope: ASGI scope of the request.
-        keep_alive: whether the connection stays open after the response.
-        expects_continue: whether the client waits for `100 Continue` before it sends the body.
-
     Attributes:
-        keep_alive: see above.
+        keep_alive: whether the connection stays open after the response.
         started: whether a part of the response has been written.
         complete: whether all of it has.
         disconnected: whether the client has hung up.
     """
 
-    __slots__ = (
-        "_channel",
-        "_chunked",
-        "_chunks",
-        "_event",
-        "_expects_continue",
-        "_head",
-        "_left",
-        "_more_body",
-        "_news",
-        "_size",
-        "complete",
-        "disconnected",
-        "keep_alive",
-        "scope",
-        "started",
-    )
-
-    def __init__(self, channel: Channel, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(self, connection: "Connection", scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
         self.started = self.complete = self.disconnected = False
-        self._channel = channel
+        self._connection = connection
         self._expects_continue = expects_continue
         self._chunks: list[bytes] = []
         self._size = 0
         self._more_body = True
-        self._news = False  # whether `receive` has something to return
-        self._event: asyncio.Event | None = None
+        self._news = asyncio.Event()  # `receive` has something to return
         self._head: bytes | None = None  # of the response; it is written with the first part of the body
-        self._chunked = False
-        self._left = 0
+        self._left: int | None = 0  # bytes of the response's body; None if it is chunked
 
     def feed(self, body: bytes) -> None:
         """Adds a part of the request's body."""
@@ -90,63 +49,53 @@ class Cycle:
         self._chunks.append(body)
         self._size += len(body)
         if self._size > _HIGH_WATER_BYTES:
-            self._channel.pause_reading()
-        self._wake()
+            self._connection.pause_reading()
+        self._news.set()
 
     def feed_end(self) -> None:
         """Marks the request's body as complete."""
         self._more_body = False
-        self._wake()
+        self._news.set()
 
     def disconnect(self) -> None:
         """Tells the application that the client has hung up."""
         self.disconnected = not self.complete
-        self._wake()
+        self._news.set()
 
     async def run(self, app: ASGIApp) -> None:
-        """Has the application answer the request; whatever it leaves out is answered 500, or ends the connection."""
+        """Runs the application. If it fails, the client gets a 500, or the connection ends within the response."""
         try:
             await app(self.scope, self.receive, self.send)
+            if not self.complete and not self.disconnected:
+                raise RuntimeError("the application returned without completing its response")
         except BaseException:
             logger.exception("the application failed")
-            await self._fail()
-        else:
-            if not self.complete and not self.disconnected:
-                logger.error("the application returned without completing its response")
-                await self._fail()
+            if self.started or self.disconnected:
+                self._connection.close()
+            else:
+                self._connection.refuse(500, "Internal Server Error")
         finally:
-            self._channel.task_done()
+            self._connection.task_done()
 
     async def receive(self) -> Message:
-        channel = self._channel
-        if self._expects_continue:
-            self._expects_continue = False
-            if not self.started:
-                channel.write(_CONTINUE)
+        if self._expects_continue and not self.started:
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._expects_continue = False
         if not self.disconnected and not self.complete:
-            channel.resume_reading()
-            if not self._news:
-                if self._event is None:
-                    self._event = asyncio.Event()
-                self._event.clear()
-                await self._event.wait()
-        self._news = False
+            self._connection.resume_reading()
+            await self._news.wait()
+            self._news.clear()
         if self.disconnected or self.complete:
-            return _DISCONNECT
+            return {"type": "http.disconnect"}
         body = b"".join(self._chunks)
         self._chunks.clear()
         self._size = 0
         return {"type": "http.request", "body": body, "more_body": self._more_body}
 
     async def send(self, message: Message) -> None:
-        """See the ASGI specification. The head is written together with the first part of the body.
-
-        Raises:
-            RuntimeError: the message does not fit what was sent before.
-        """
-        channel = self._channel
-        if channel.write_paused and not self.disconnected:
-            await channel.drain()
+        """See the ASGI specification. The head is written together with the first part of the body."""
+        if not self._connection.writable.is_set():
+            await self._connection.writable.wait()
         if self.disconnected:
             return
         kind = message["type"]
@@ -157,26 +106,11 @@ class Cycle:
         else:
             raise RuntimeError(f"unexpected ASGI message {kind!r}")
 
-    def _wake(self) -> None:
-        self._news = True
-        if self._event is not None:
-            self._event.set()
-
-    async def _fail(self) -> None:
-        if self.started or self.disconnected:
-            self._channel.close()
-            return
-        self._head = None
-        self.keep_alive = False
-        headers = [(b"content-type", b"text/plain"), (b"content-length", b"21")]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": b"Internal Server Error"})
-
     def _encode_head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         length: int | None = None
         closes = False
-        for name, value in (*self._channel.default_headers, *headers):
+        for name, value in (*self._connection.default_headers, *headers):
             if name == b"content-length":
                 length = int(value)
             elif name == b"connection" and b"close" in value.lower():
@@ -185,14 +119,10 @@ class Cycle:
             lines.append(b"%b: %b\r\n" % (name, value))
         if not self.keep_alive and not closes:
             lines.append(b"connection: close\r\n")
-        self._chunked = False
-        if self.scope["method"] == "HEAD" or status in _BODILESS:
-            self._left = -1
-        elif length is None:
-            self._chunked = True
+        self._bodiless = self.scope["method"] == "HEAD" or status in _BODILESS
+        self._left = length
+        if length is None and not self._bodiless:
             lines.append(b"transfer-encoding: chunked\r\n")
-        else:
-            self._left = length
         head = b"".join(lines)
         # Guards against header injection: a value from a client must not add lines to the head.
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
@@ -200,9 +130,9 @@ class Cycle:
         return head + b"\r\n"
 
     def _write_body(self, body: bytes, more: bool) -> None:
-        if self._left < 0:
+        if self._bodiless:
             body = b""
-        elif self._chunked:
+        elif self._left is None:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
         else:
             self._left -= len(body)
@@ -212,8 +142,8 @@ class Cycle:
             body = self._head + body
             self._head = None
             self.started = True
-        self._channel.write(body)
+        self._connection.write(body)
         if not more:
             self.complete = True
-            self._wake()
-            self._channel.response_complete(keep_alive=self.keep_alive)
+            self._news.set()
+            self._connection.response_complete(keep_alive=self.keep_alive)

@@ -3,9 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-# A connection is idle this many seconds after its last request began.
+if TYPE_CHECKING:
+    from service.http.connection import Connection
+
+# A connection is idle this many seconds after its last response.
 _IDLE_SECONDS = 1.0
 # When the server is full, a client that is slower than this many seconds may lose its connection.
 _SLOW_SECONDS = 5.0
@@ -16,11 +19,7 @@ _PIPELINED_PER_STEP = 4
 
 
 class Throttle:
-    """Starts a limited number of callbacks in each step of the event loop; the others are queued in order.
-
-    Args:
-        per_step: number of callbacks per step.
-    """
+    """Starts a limited number of callbacks in each step of the event loop; the others are queued in order."""
 
     def __init__(self, per_step: int) -> None:
         self._per_step = per_step
@@ -48,25 +47,11 @@ class Throttle:
             self.request(owner, self._waiting.pop(owner))
 
 
-class Member(Protocol):
-    """What the pool needs of a `Connection`."""
-
-    since: float
-
-    @property
-    def waits_for_client(self) -> bool: ...
-    def idle_seconds(self, now: float) -> float: ...
-    def close(self) -> None: ...
-    def end_request(self, status: int, why: str) -> None: ...
-
-
 class Pool:
     """The connections of a server.
 
-    Args:
-        most: maximum number of connections.
-
     Attributes:
+        most: maximum number of connections.
         reads: throttle for reading bodies.
         pipelined: throttle for requests that arrived before the previous response was complete.
         draining: whether each response closes its connection, so that clients reconnect to another server.
@@ -78,19 +63,13 @@ class Pool:
         self.reads = Throttle(_READS_PER_STEP)
         self.pipelined = Throttle(_PIPELINED_PER_STEP)
         self.draining = False
-        self.idle: dict[Member, None] = {}
+        self.idle: dict[Connection, None] = {}
 
     def make_room(self, connections: Collection[Any]) -> bool:
-        """Makes room for one more connection.
+        """Makes room for the last of all connections; returns whether it may stay.
 
         If the server is full, the connection that has been idle for longest is closed. If none is idle, the slowest
         client loses its connection. A client that keeps sending requests keeps its connection.
-
-        Args:
-            connections: all connections, the new one included.
-
-        Returns:
-            Whether the new connection may stay.
         """
         if len(connections) <= self.most:
             return True
@@ -104,5 +83,5 @@ class Pool:
         slowest = min(slow, key=lambda connection: connection.since, default=None)
         if slowest is None or now - slowest.since < _SLOW_SECONDS:
             return False
-        slowest.end_request(408, "the body of the request comes too slowly for a server without a connection to spare")
+        slowest.refuse(408, "the body of the request comes too slowly for a server without a connection to spare")
         return True

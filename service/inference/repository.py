@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from service.errors import UnknownModel, shown
+from service.errors import UnknownModel, truncate
 from service.inference.batcher import Batcher
 from service.inference.device import DeviceUnavailable
 from service.inference.leases import Lease, Version
@@ -244,7 +244,9 @@ class Repository:
     def _unknown(self, model: str, name: str, loaded: Mapping[str, Version]) -> UnknownModel:
         if loaded:
             return UnknownModel(
-                f"The model {name!r} is served in the version {', '.join(loaded)}, not {shown(model)!r}."
+                f"The model {name!r} is served in the version {', '.join(loaded)}, not {truncate(model)!r}."
             )
         reason = next((f" ({why})" for key, why in self.refused.items() if key.split("/")[0] == name), "")
-        return UnknownModel(f"No model {shown(name)!r} is served{reason}: there are {', '.join(sorted(self._loaded))}.")
+        return UnknownModel(
+            f"No model {truncate(name)!r} is served{reason}: there are {', '.join(sorted(self._loaded))}."
+        )

@@ -7,6 +7,7 @@ answers its health check, and it neither forwards SIGUSR1 nor tells the workers 
 import asyncio
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -15,8 +16,9 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -39,20 +41,16 @@ _GRACE_SECONDS = 15.0
 def shares(settings: Settings) -> list[dict[str, Any]]:
     """The settings of each worker that depend on how many there are.
 
-    Threads and connections are divided. So is the memory for request bodies, but each worker has room for one of the
-    largest.
+    Threads, connections and the memory for request bodies are divided, but each worker has room for the largest body.
     """
     workers = settings.workers
-    threads = settings.threads or available_cpus()
-    return [
-        {
-            "workers": 1,
-            "threads": max(1, threads * (index + 1) // workers - threads * index // workers),
-            "max_memory_mb": max(settings.max_body_mb, settings.max_memory_mb / workers),
-            "max_connections": -(-settings.max_connections // workers),
-        }
-        for index in range(workers)
-    ]
+    threads, more = divmod(settings.threads or available_cpus(), workers)
+    share = {
+        "workers": 1,
+        "max_memory_mb": max(settings.max_body_mb, settings.max_memory_mb / workers),
+        "max_connections": math.ceil(settings.max_connections / workers),
+    }
+    return [{**share, "threads": max(1, threads + (index < more))} for index in range(workers)]
 
 
 def gpu_of(index: int, environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -61,16 +59,16 @@ def gpu_of(index: int, environment: Mapping[str, str]) -> Mapping[str, str]:
     return {"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]} if len(visible) > 1 else {}
 
 
+@dataclass(eq=False)
 class _Worker:
     """A worker as the supervisor sees it, over all its restarts."""
 
-    def __init__(self, index: int, settings: Mapping[str, Any]) -> None:
-        self.index = index
-        self.settings = settings
-        self.starts = 0
-        self.ready = asyncio.Event()
-        self.process: Process | None = None
-        self.writer: asyncio.StreamWriter | None = None
+    index: int
+    settings: Mapping[str, Any]
+    starts: int = 0
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    process: Process | None = None
+    writer: asyncio.StreamWriter | None = None
 
     def __str__(self) -> str:
         return f"worker {self.index + 1}"
@@ -85,11 +83,9 @@ class Supervisor:
     Args:
         settings: of the service; `workers` says how many there are.
         listener: a bound socket that reserves the port; it does not listen.
-        command: starts a worker, which joins by its environment.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket, command: Sequence[str]) -> None:
-        self._command = command
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._url = url_of(listener)
         host, port = listener.getsockname()[:2]
         self._workers = [
@@ -165,7 +161,8 @@ class Supervisor:
         joining = worker_environment(worker.index, self._folder, theirs.fileno(), worker.settings)
         with ours, theirs:
             process = await asyncio.create_subprocess_exec(
-                *self._command,
+                sys.executable,
+                *sys.orig_argv[1:],
                 env={**os.environ, **gpu_of(worker.index, os.environ), **joining},
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # a terminal's Ctrl+C reaches the workers through the supervisor alone
@@ -191,13 +188,12 @@ class Supervisor:
             self._publish()
 
     async def _watch(self, worker: _Worker, process: Process, reader: asyncio.StreamReader) -> None:
-        """Returns when the worker has closed its channel, or was killed for want of heartbeats."""
+        """Returns when the worker has closed its channel, or was killed because its heartbeats stopped."""
         while True:
             try:
                 # There is no heartbeat while the models are loaded, which may take long.
-                received = await asyncio.wait_for(
-                    reader.read(64), _HEARTBEAT_TIMEOUT if worker.ready.is_set() else None
-                )
+                timeout = _HEARTBEAT_TIMEOUT if worker.ready.is_set() else None
+                received = await asyncio.wait_for(reader.read(64), timeout)
             except TimeoutError:
                 logger.error("the event loop of %s does not respond: the worker is killed", worker)
                 _signal(process, signal.SIGKILL)
@@ -244,16 +240,3 @@ def url_of(listener: socket.socket) -> str:
     """The URL that a bound socket is going to answer at."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def supervise(settings: Settings, listener: socket.socket) -> int:
-    """Runs the workers that the settings ask for, each by the command that started this process.
-
-    Returns:
-        The exit code.
-    """
-
-    async def run() -> int:
-        return await Supervisor(settings, listener, [sys.executable, *sys.orig_argv[1:]]).run()
-
-    return asyncio.run(run())

@@ -17,10 +17,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.values import MultiProcessValue
 
-# Set by the supervisor only, so it is no setting. A command line could not carry it: the worker may be a program of
-# somebody else's, with options of its own.
+# Not a setting: only the supervisor sets it. Not an option: the worker may be another program with its own options.
 _VARIABLE = "_QUARTET_WORKER"
-_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 # A worker sends a heartbeat once it answers, and from then on each second.
 HEARTBEAT = b"."
@@ -29,16 +27,9 @@ RELOAD = b"reload\n"
 
 
 def worker_environment(index: int, folder: str, channel: int, settings: Mapping[str, Any]) -> Mapping[str, str]:
-    """The environment variables that make a process a worker.
-
-    Args:
-        index: of the worker, from 0.
-        folder: holds the metrics of all workers.
-        channel: file descriptor of a socket to the supervisor.
-        settings: the worker's settings, where they differ from the service's.
-    """
+    """The environment variables that make a process a worker; the arguments are those of `Worker`."""
     assignment = {"index": index, "folder": folder, "channel": channel, "settings": settings}
-    return {_VARIABLE: json.dumps(assignment), _METRICS_VARIABLE: folder}
+    return {_VARIABLE: json.dumps(assignment), "PROMETHEUS_MULTIPROC_DIR": folder}
 
 
 class Status(NamedTuple):
@@ -46,7 +37,7 @@ class Status(NamedTuple):
 
     Attributes:
         serving: whether all workers have started and none has been told to end.
-        ready: how many workers answer.
+        ready: number of workers that answer.
         processes: of each worker its process ID, 0 while it is not running, and how often it was started.
     """
 
@@ -58,9 +49,11 @@ class Status(NamedTuple):
 class Worker:
     """This process as one of several.
 
-    Attributes:
-        settings: that the supervisor has chosen for it.
-        status: of all workers.
+    Args:
+        index: of the worker, from 0.
+        folder: holds the metrics of all workers.
+        channel: file descriptor of a socket to the supervisor.
+        settings: the worker's settings, where they differ from the service's.
     """
 
     def __init__(self, index: int, folder: str, channel: int, settings: Mapping[str, Any]) -> None:
@@ -69,13 +62,12 @@ class Worker:
         self._folder = folder
         self._channel = socket.socket(fileno=channel)
         self._writer: asyncio.StreamWriter | None = None
-        # One file of metrics for each worker rather than for each process: counts survive a restart, and files do not
-        # pile up.
+        # One file of metrics per worker, not per process: counts survive a restart, and files do not accumulate.
         values.ValueClass = MultiProcessValue(lambda: index)  # type: ignore[no-untyped-call]
 
     @classmethod
     def join(cls) -> Self | None:
-        """The worker that the supervisor started this process as; None if there is no supervisor."""
+        """This process as a worker; None if no supervisor started it."""
         encoded = os.environ.pop(_VARIABLE, None)
         return None if encoded is None else cls(**json.loads(encoded))
 
@@ -116,7 +108,6 @@ class _Processes(Collector):
         self._worker = worker
 
     def collect(self) -> Iterable[Metric]:
-        """Called for each exposition."""
         status = self._worker.status
         ready = Metric("quartet_workers_ready", "Processes that answer", "gauge")
         ready.add_sample(ready.name, {}, status.ready)

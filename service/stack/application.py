@@ -1,6 +1,7 @@
 """The application: FastAPI and the model endpoints, inside one stack of layers."""
 
-from collections.abc import Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -11,10 +12,39 @@ from service.inference.repository import Repository
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stack.context import RequestContext
-from service.stack.dispatch import Dispatch
 from service.stack.endpoint import Endpoint
-from service.stack.failures import ErrorFormats
+from service.stack.failures import ErrorFormat
 from service.tasks.threads import Threads
+
+# Probes are cheap, and must not wait behind the page's files.
+_PROBES = "/healthz/"
+
+
+class Dispatch:
+    """The innermost layer: finds endpoints in a dictionary, without FastAPI's layers and routes.
+
+    Endpoints whose path has parameters are left to FastAPI's router. Requests to FastAPI start one after another,
+    because the OpenAPI document and the metrics take milliseconds: between two of them the event loop serves others.
+    """
+
+    def __init__(self, app: ASGIApp, endpoints: Iterable[Endpoint]) -> None:
+        self._app = app
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._turn = asyncio.Lock()
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # The coroutine is returned, not awaited: one frame less.
+        if scope["type"] != "http" or scope["path"].startswith(_PROBES):
+            return self._app(scope, receive, send)
+        endpoint = self._endpoints.get(scope["path"])
+        if endpoint is None or scope["method"] != "POST":
+            return self._in_turn(scope, receive, send)
+        return endpoint(scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._turn:
+            await asyncio.sleep(0)
+        await self._app(scope, receive, send)
 
 
 class Application(FastAPI):
@@ -23,15 +53,8 @@ class Application(FastAPI):
     Starlette puts middleware between two layers of its own. Those would cost an endpoint 7 % of the time that a
     request for a trivial network takes, so the stack here surrounds FastAPI as a whole.
 
-    Args:
-        settings: of the service.
-        metrics: of the service.
-        observers: are told of requests, calls and batches.
-        errors: write the failures.
-        endpoints: run models.
-        options: FastAPI's.
-
     Attributes:
+        error_formats: by the prefix of a family's paths, such as `/v1`.
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
@@ -47,7 +70,7 @@ class Application(FastAPI):
         settings: Settings,
         metrics: Metrics,
         observers: Observers,
-        errors: ErrorFormats,
+        error_formats: Mapping[str, ErrorFormat],
         endpoints: Iterable[Endpoint],
         **options: Any,
     ) -> None:
@@ -60,7 +83,7 @@ class Application(FastAPI):
         self.settings = settings
         self.metrics = metrics
         self.observers = observers
-        self.errors = errors
+        self.error_formats = error_formats
         self.ready = False
         self.others_ready: Callable[[], bool] = lambda: True
         self.failure: Exception | None = None

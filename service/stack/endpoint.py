@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from service.errors import Abandoned, InvalidRequest, QuartetError, shown
+from service.errors import Abandoned, InvalidRequest, QuartetError, truncate
 from service.stack.exchange import Answer, Exchange, StreamedAnswer
 from service.stack.failures import send_failure
 
@@ -20,6 +20,8 @@ from service.stack.failures import send_failure
 _CACHED_BYTES = 256
 # Far more than any operation has options.
 _MAX_PARAMETERS = 64
+
+_AnswerFunction = Callable[[Exchange, Any], Awaitable[Answer | StreamedAnswer]]
 
 
 class Endpoint:
@@ -31,9 +33,7 @@ class Endpoint:
         answer: called with the exchange and the options.
     """
 
-    def __init__(
-        self, path: str, options: type[BaseModel], answer: Callable[[Exchange, Any], Awaitable[Answer | StreamedAnswer]]
-    ) -> None:
+    def __init__(self, path: str, options: type[BaseModel], answer: _AnswerFunction) -> None:
         self.path = path
         self._answer = answer
         self._parse = functools.partial(parse_query, options)
@@ -106,15 +106,15 @@ def parse_query(model: type[BaseModel], query: bytes) -> BaseModel:
         values: dict[str, str] = {}
         for name, value in pairs:
             if name in values:
-                raise InvalidRequest(f"The parameter {shown(name)!r} is given twice.")
+                raise InvalidRequest(f"The parameter {truncate(name)!r} is given twice.")
             values[name] = value
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = shown(".".join(str(part) for part in first["loc"]))
+        field = truncate(".".join(str(part) for part in first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             raise InvalidRequest(f"There is no parameter {field!r}; there are {known}.") from None
-        raise InvalidRequest(f"{field}={shown(str(first['input']))}: {first['msg']}.") from None
+        raise InvalidRequest(f"{field}={truncate(str(first['input']))}: {first['msg']}.") from None
     except ValueError as error:
         raise InvalidRequest(f"The query string cannot be read ({error}): write name=value&name=value.") from None

@@ -1,7 +1,7 @@
 """How long a request's target may be, and how many bytes of bodies all requests together may hold in memory.
 
 The budget of bytes is shared by dynamic thresholds (Choudhury and Hahne 1998): a request may hold as much as is still
-free. So few large bodies get far, many of them get little each, and there is always room for a small one.
+free. A few large bodies may hold much, many of them little each, and there is always room for a small one.
 """
 
 from collections.abc import Awaitable
@@ -13,52 +13,37 @@ from service.stack.exchange import SMALL_BYTES, stated_length
 from service.stack.failures import send_failure
 
 _RETRY_SECONDS = 2.0
-# Parsing a target takes time on the event loop. RFC 9110 (4.1) recommends at least 8,000 bytes for everybody; the
-# routes here have short paths and a dozen options.
+# Parsing a target takes time on the event loop. RFC 9110 (4.1) recommends to support at least 8,000 bytes.
 _MAX_TARGET_BYTES = 8000
 
 
-_TOO_LONG = UriTooLong(
-    f"The path and the query string are over {_MAX_TARGET_BYTES} bytes: send the input in the body.", hang_up=True
-)
+class _NoRoom(Overloaded):
+    hang_up = True
 
 
 class BodyBudget:
-    """Bytes of request bodies that are in memory now.
-
-    Args:
-        total: the most there may be.
-    """
+    """Bytes of request bodies that are in memory now, and the most there may be."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self.used = 0
 
     def check(self, more: int, held: int) -> None:
-        """Refuses a request that holds `held` bytes and would hold `more`.
-
-        Raises:
-            Overloaded: it would hold more than is left for others.
-        """
+        """Refuses a request that holds `held` bytes and would hold `more`, if less than their sum is free."""
         if held + more > self._total - self.used:
-            raise Overloaded(
+            raise _NoRoom(
                 f"The bodies of all requests fill {self.used / 1e6:.0f} MB already, which leaves no room for one of "
                 f"{(held + more) / 1e6:.1f} MB: try again later, or send fewer items in a request.",
                 retry_after=_RETRY_SECONDS,
-                hang_up=True,
             )
 
 
 class Limits:
     """Refuses targets that are too long, and counts what the bodies of requests hold until they have been answered.
 
-    Bodies of a stated length of at most 64 kB are not counted: the server holds that much of each connection anyway,
-    and there are not so many connections. The stated length is in the scope from here on (`quartet.length`).
-
-    Args:
-        app: what is inside of it.
-        budget: what all of them may hold.
-        max_body: the most bytes of one of them; a route refuses more by itself.
+    Bodies of a stated length of at most 64 kB are not counted: the server may buffer that much of each connection
+    anyway. A body over `max_body` bytes is left to its route, which refuses it. The stated length is in the scope from
+    here on (`quartet.length`).
     """
 
     def __init__(self, app: ASGIApp, budget: BodyBudget, max_body: int) -> None:
@@ -67,11 +52,12 @@ class Limits:
         self._max_body = max_body
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # The coroutine is returned rather than awaited here: another one would cost time.
+        # The coroutine is returned, not awaited: one frame less.
         if scope["type"] != "http":
             return self._app(scope, receive, send)
         if len(scope["path"]) + len(scope["query_string"]) > _MAX_TARGET_BYTES:
-            return send_failure(_TOO_LONG, scope, send)
+            why = f"The path and the query string are over {_MAX_TARGET_BYTES} bytes: send the input in the body."
+            return send_failure(UriTooLong(why), scope, send)
         if scope["method"] == "GET":
             return self._app(scope, receive, send)
         declared = scope["quartet.length"] = stated_length(scope)
@@ -85,8 +71,7 @@ class Limits:
         async def counted() -> Message:
             nonlocal held
             message = await receive()
-            if body := message.get("body"):
-                more = len(body)
+            if more := len(message.get("body", b"")):
                 budget.check(more, held)
                 budget.used += more
                 held += more

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from service.errors import shown
+from service.errors import truncate
 from service.stack.context import RequestEnded
 
 _MAX_PATH = 200
@@ -39,12 +39,12 @@ def _stamp(second: int) -> str:
 
 def _line(request: RequestEnded) -> str:
     facts = "".join(f" {name}={value}" for name, value in request.facts.items())
-    path = shown(request.path, _MAX_PATH)
+    path = truncate(request.path, _MAX_PATH)
     if not path.isprintable() or " " in path:
         path = ascii(path).replace(" ", "\\x20")
     return (
         f"{_stamp(int(request.time))}.{int(request.time * 1000) % 1000:03d}Z info request id={request.id}"
-        f" {shown(request.method)} {path} status={request.status} ms={request.seconds * 1000:.2f}{facts}\n"
+        f" {truncate(request.method)} {path} status={request.status} ms={request.seconds * 1000:.2f}{facts}\n"
     )
 
 

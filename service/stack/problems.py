@@ -1,14 +1,13 @@
 """The error format of /v1: `application/problem+json` (RFC 9457)."""
 
-from http import HTTPStatus
 from typing import Any
 
 import pydantic_core
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 from starlette.types import Scope
 
-from service.errors import shown
-from service.stack.failures import Failure, Formatted
+from service.errors import QuartetError, truncate
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -28,20 +27,10 @@ class Problem(BaseModel):
     index: int | None = Field(None, examples=[0], description="index of the item of the request at fault")
 
 
-REQUEST_ID = {
-    "X-Request-ID": {
-        "description": "as sent, or made; the log line carries it",
-        "required": True,
-        "schema": {"type": "string"},
-    }
-}
-_RETRY_AFTER = {
-    "Retry-After": {
-        "description": "seconds after which there may be room",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-    }
-}
+_STRING, _SECONDS = {"type": "string"}, {"type": "integer", "minimum": 1}
+_ID = {"description": "as sent, or made; the log line carries it", "required": True, "schema": _STRING}
+REQUEST_ID = {"X-Request-ID": _ID}
+_RETRY_AFTER = {"description": "seconds after which there may be room", "required": True, "schema": _SECONDS}
 _MEANINGS = {
     404: "No such model is served",
     413: "The body is too large, or holds too many items",
@@ -60,7 +49,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _MEANINGS[status],
-            "headers": REQUEST_ID | (_RETRY_AFTER if status == HTTPStatus.TOO_MANY_REQUESTS else {}),
+            "headers": REQUEST_ID | ({"Retry-After": _RETRY_AFTER} if status == 429 else {}),
             # Not as `model`, which would offer the same as application/json too.
             "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
         }
@@ -68,16 +57,16 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def problem_json(failure: Failure, scope: Scope) -> Formatted:
+def problem_json(failure: QuartetError, scope: Scope) -> Response:
     """The document that `Problem` describes."""
     content: dict[str, Any] = {
         "type": f"urn:quartet:problem:{failure.slug}",
-        "title": failure.title,
-        "status": int(failure.status),
+        "title": failure.title(),
+        "status": failure.status,
         "detail": failure.detail,
-        "instance": shown(scope["path"]),
+        "instance": truncate(scope["path"]),
         "request_id": scope.get("quartet.id", ""),
     }
     if failure.index is not None:
         content["index"] = failure.index
-    return Formatted(MEDIA_TYPE, pydantic_core.to_json(content))
+    return Response(pydantic_core.to_json(content), failure.status, failure.headers, MEDIA_TYPE)

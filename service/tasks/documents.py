@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pydantic_core
 from pydantic import BaseModel, ValidationError
 
-from service.errors import BodyTooLarge, InvalidRequest, shown
+from service.errors import BodyTooLarge, InvalidRequest, truncate
 from service.tasks.slices import SLICE
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -46,7 +46,7 @@ def parse_model(body: bytes, model: type[AnyModel], *, strings: int = 100, value
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
         first = error.errors()[0]
-        field = shown(".".join(str(part) for part in first["loc"]))
+        field = truncate(".".join(str(part) for part in first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             raise InvalidRequest(f"There is no field {field!r}; there are {known}.") from None

@@ -38,12 +38,11 @@ def test_types_are_unique():
 def test_an_error_carries_its_attributes():
     error = errors.Overloaded("Later.", index=3, retry_after=2.5)
     assert (str(error), error.detail, error.index, error.retry_after) == ("Later.", "Later.", 3, 2.5)
-    assert error.title() == "Overloaded"
-    assert errors.UndecodableImage.title() == "Undecodable image"
+    assert errors.UndecodableImage("No image.").title() == "Undecodable image"
 
 
-def test_what_a_stranger_sent_is_shown_in_part():
-    assert errors.shown("short") == "short"
-    assert errors.shown("x" * 80) == "x" * 80
-    assert errors.shown("x" * 81) == "x" * 79 + "…"
-    assert errors.shown("x" * 60_000, 10) == "x" * 9 + "…"
+def test_client_text_is_truncated():
+    assert errors.truncate("short") == "short"
+    assert errors.truncate("x" * 80) == "x" * 80
+    assert errors.truncate("x" * 81) == "x" * 79 + "…"
+    assert errors.truncate("x" * 60_000, 10) == "x" * 9 + "…"

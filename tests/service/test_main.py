@@ -41,7 +41,7 @@ def test_help_of_serve_lists_every_setting(capsys: pytest.CaptureFixture[str]):
 
 def test_a_server_imports_no_offline_command():
     code = (
-        "import sys, service.launch, service.serve; print([name for name in sys.modules if 'quartet.offline' in name])"
+        "import sys, service.launch, service.server; print([name for name in sys.modules if 'quartet.offline' in name])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

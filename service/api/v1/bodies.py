@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from service.api.v1.forms import check_charset, read_form
-from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
+from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, truncate
 from service.stack.exchange import Exchange
 from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
@@ -84,7 +84,8 @@ async def _read_document(
 ) -> Sequence[Any]:
     media_type = exchange.media_type or next(iter(formats))
     if media_type not in formats:
-        raise UnsupportedMediaType(f"Content-Type {shown(media_type)} is not read here: send {' or '.join(formats)}.")
+        readable = " or ".join(formats)
+        raise UnsupportedMediaType(f"Content-Type {truncate(media_type)} is not read here: send {readable}.")
     check_charset(exchange.header(b"content-type"))
     limit = exchange.settings.max_items
     return await _parse(exchange, threads, lambda body: formats[media_type].parse(body, manifest, limit))
@@ -105,7 +106,7 @@ async def _read_images(exchange: Exchange, _manifest: Any, threads: Threads) -> 
         # There are few threads, which bounds the memory: meanwhile a form and its files are in memory twice.
         return await _parse(exchange, threads, lambda body: read_form(content_type, body, limit))
     raise UnsupportedMediaType(
-        f"Content-Type {shown(media_type)} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
+        f"Content-Type {truncate(media_type)} is not read here: send an image as the body ({', '.join(MEDIA_TYPES)}), "
         'a multipart/form-data form with files, or application/json {"images": ["<base64>"]}.'
     )
 

@@ -10,7 +10,7 @@ from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
 
-from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
+from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, truncate
 from service.tasks.call import Upload
 
 # The search for a boundary holds the GIL, so that a body is parsed in slices of this many bytes.
@@ -30,9 +30,8 @@ def check_charset(content_type: bytes) -> None:
         return  # parsing takes longer
     charset = parse_options_header(content_type)[1].get(b"charset", _CHARSETS[0])
     if charset.lower() not in _CHARSETS:
-        raise UnsupportedMediaType(
-            f"The charset {shown(charset.decode('latin-1'))} is not read here: send UTF-8, and leave the charset out."
-        )
+        stated = truncate(charset.decode("latin-1"))
+        raise UnsupportedMediaType(f"The charset {stated} is not read here: send UTF-8, and leave the charset out.")
 
 
 def read_form(content_type: bytes, body: bytes, limit: int) -> list[Upload]:
@@ -71,7 +70,7 @@ def read_form(content_type: bytes, body: bytes, limit: int) -> list[Upload]:
         for start in range(0, len(body), _SLICE):
             parser.write(body[start : start + _SLICE])
     except FormParserError as error:
-        raise InvalidRequest(f"The form cannot be read: {shown(str(error), 200)}") from None
+        raise InvalidRequest(f"The form cannot be read: {truncate(str(error), 200)}") from None
     if not ended:
         raise InvalidRequest("The form cannot be read: it breaks off before its closing boundary.")
     if not uploads:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.errors import BodyTooLarge, InvalidRequest, shown
+from service.errors import BodyTooLarge, InvalidRequest, truncate
 from service.tasks.autoencoder.density import Draws
 from service.tasks.autoencoder.manifest import DecoderManifest
 from service.tasks.autoencoder.operations import DecoderOptions
@@ -72,7 +72,7 @@ async def generate(call: Call[DecoderManifest, DecoderOptions]) -> Stream:
     call.items = wanted.count
     labels = call.manifest.labels
     if wanted.label is not None and wanted.label not in labels:
-        raise InvalidRequest(f"label={shown(wanted.label)!r} is none of the labels: {', '.join(labels)}.")
+        raise InvalidRequest(f"label={truncate(wanted.label)!r} is none of the labels: {', '.join(labels)}.")
     label = None if wanted.label is None else labels.index(wanted.label)
     seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
     # A stream of images must not delay single answers.

@@ -3,7 +3,7 @@
 import numpy as np
 from pydantic import BaseModel, Field
 
-from service.errors import InvalidRequest, shown
+from service.errors import InvalidRequest, truncate
 from service.tasks.detection.manifest import DetectorManifest, ThresholdCurves
 
 
@@ -78,5 +78,5 @@ def class_filter(manifest: DetectorManifest, names: str | None) -> frozenset[int
     wanted = [name.strip() for name in names.split(",")]
     unknown = [name for name in wanted if name not in manifest.labels]
     if unknown:
-        raise InvalidRequest(f"classes: {shown(unknown[0])!r} is none of the labels: {', '.join(manifest.labels)}.")
+        raise InvalidRequest(f"classes: {truncate(unknown[0])!r} is none of the labels: {', '.join(manifest.labels)}.")
     return frozenset(map(manifest.labels.index, wanted))

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from service.errors import shown
+from service.errors import truncate
 from service.inference.cards import Card, Probability
 
 # The largest float32.
@@ -172,9 +172,9 @@ def _number(card: ColumnCard, value: object) -> float:
     else:
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if number is None:
-        raise ValueError(f"{shown(repr(value))} is not a number; null stands for a missing one")
+        raise ValueError(f"{truncate(repr(value))} is not a number; null stands for a missing one")
     if not abs(number) <= LARGEST:
-        raise ValueError(f"{shown(str(number))} is not a finite float32")
+        raise ValueError(f"{truncate(str(number))} is not a finite float32")
     return float(number)
 
 
@@ -183,7 +183,7 @@ def _boolean(card: ColumnCard, words: Mapping[str, float], value: object) -> flo
         return float(value)
     found = words.get(key_of(value)) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"{shown(repr(value))} is neither {card.values[1]!r} nor {card.values[0]!r}")
+        raise ValueError(f"{truncate(repr(value))} is neither {card.values[1]!r} nor {card.values[0]!r}")
     return found
 
 
@@ -191,14 +191,14 @@ def _category(card: ColumnCard, words: Mapping[str, float], value: object) -> fl
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
     if not isinstance(value, str):
-        raise ValueError(f"{shown(repr(value))} is not a text, such as {card.values[0]!r}")
+        raise ValueError(f"{truncate(repr(value))} is not a text, such as {card.values[0]!r}")
     return words.get(key_of(value), UNKNOWN)
 
 
 def _date(card: ColumnCard, value: object) -> float:
     moment = parse_date(value, card.date_format) if isinstance(value, str) else value
     if not isinstance(moment, date):
-        raise ValueError(f"{shown(repr(value))} is not a date, such as {card.example!r}")
+        raise ValueError(f"{truncate(repr(value))} is not a date, such as {card.example!r}")
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, datetime.min.time())
     return (_naive(moment) - card.midnight) / _DAY

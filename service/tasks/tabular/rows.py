@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import BodyTooLarge, InvalidRequest, shown
+from service.errors import BodyTooLarge, InvalidRequest, truncate
 from service.tasks.tabular.columns import LARGEST, UNKNOWN, ColumnCard, reader_of
 
 Floats = npt.NDArray[np.float32]
@@ -112,7 +112,7 @@ def _delimiter(text: str, columns: Columns) -> str:
 def _read(row: int, index: int, value: object, columns: Columns, cell: bool) -> float:
     try:
         if not cell and isinstance(value, str) and not columns.textual[index]:
-            raise ValueError(f"{shown(repr(value))} is not a number; null stands for a missing one")
+            raise ValueError(f"{truncate(repr(value))} is not a number; null stands for a missing one")
         return columns.readers[index](value)
     except ValueError as error:
         raise InvalidRequest(f"Row {row}, column {columns.names[index]!r}: {error}.", index=row) from None
@@ -131,7 +131,7 @@ def _wrong_columns(row: int | None, found: Iterable[str], columns: Columns) -> I
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         said = f"{where} lacks the column {missing[0]!r}{more}"
     elif unknown:
-        said = f"{where} has the unknown column {shown(unknown[0])!r}"
+        said = f"{where} has the unknown column {truncate(unknown[0])!r}"
     else:
         said = f"{where} has a column twice"
     return InvalidRequest(f"{said}; the columns are {', '.join(columns.names)}.", index=row)

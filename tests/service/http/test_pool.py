@@ -14,7 +14,7 @@ class Busy:
         self.waits_for_client = waits_for_client
         self.ended: list[int] = []
 
-    def end_request(self, status: int, why: str) -> None:
+    def refuse(self, status: int, why: str) -> None:
         self.ended.append(status)
 
 

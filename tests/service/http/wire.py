@@ -38,6 +38,9 @@ class Wire:
     def write_eof(self) -> None:
         self.ended = True
 
+    def is_reading(self) -> bool:
+        return not self.paused and not self.closed
+
     def pause_reading(self) -> None:
         self.paused = True
 

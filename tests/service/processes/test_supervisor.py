@@ -4,7 +4,6 @@ import asyncio
 import errno
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -50,7 +49,7 @@ class FakeProcess:
 async def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Supervisor]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield Supervisor(Settings(workers=2), listener, [sys.executable])
+        yield Supervisor(Settings(workers=2), listener)
 
 
 async def test_a_worker_without_heartbeats_is_killed_once_it_was_ready(

@@ -11,16 +11,15 @@ import pydantic_core
 import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import Family, create_app
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, QuartetError
 from service.settings import Settings
-from service.stack.application import Application
-from service.stack.dispatch import Dispatch
+from service.stack.application import Application, Dispatch
 from service.stack.endpoint import Endpoint
 from service.stack.exchange import Answer, Exchange
-from service.stack.failures import Failure, Formatted
 from tests.pictures import encode
 from tests.tiny import solid
 
@@ -102,8 +101,8 @@ async def start(app: Application) -> None:
         pass
 
 
-def other_format(failure: Failure, scope: Scope) -> Formatted:
-    return Formatted("application/json", pydantic_core.to_json({"error": failure.detail}))
+def other_format(failure: QuartetError, scope: Scope) -> Response:
+    return JSONResponse({"error": failure.detail}, failure.status, failure.headers)
 
 
 async def show(exchange: Exchange, query: NoOptions) -> Answer:

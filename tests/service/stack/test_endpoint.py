@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 
 from service.errors import Abandoned, InvalidRequest
-from service.stack.dispatch import Dispatch
+from service.stack.application import Dispatch
 from service.stack.endpoint import parse_query
 from service.stack.problems import Problem
 from service.tasks.classification.task import PredictAnswer, PredictOptions

@@ -1,15 +1,16 @@
 """Every failure is a problem document, of endpoints and of FastAPI's routes."""
 
 import json
+from types import SimpleNamespace
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from service.app import create_app
 from service.errors import BodyTooLarge, InferenceFailed, InvalidRequest, Overloaded, QuartetError
 from service.settings import Settings
-from service.stack.failures import ErrorFormats, Failure
+from service.stack.failures import response_to
 from service.stack.problems import MEDIA_TYPE, Problem, problem_json
 from tests.gated import rerun
 from tests.pictures import encode
@@ -18,16 +19,16 @@ from tests.tiny import solid
 SCOPE = {"path": "/v1/predict", "quartet.id": "abc-1"}
 
 
-def problem(error: QuartetError, scope: dict) -> tuple[int, dict[str, str], bytes]:
-    failure = Failure.of(error)
-    return failure.status, *ErrorFormats(problem_json, {}).write(failure, dict(scope))
+def problem(error: QuartetError) -> Response:
+    app = SimpleNamespace(error_formats={"/v1": problem_json})
+    return response_to(error, {**SCOPE, "app": app})
 
 
 def test_a_problem():
-    status, headers, body = problem(InvalidRequest("Say it right.", index=0), SCOPE)
-    assert status == 422
-    assert headers == {"content-type": "application/problem+json"}
-    assert json.loads(body) == {
+    answer = problem(InvalidRequest("Say it right.", index=0))
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert json.loads(answer.body) == {
         "type": "urn:quartet:problem:invalid-request",
         "title": "Invalid request",
         "status": 422,
@@ -36,18 +37,18 @@ def test_a_problem():
         "request_id": "abc-1",
         "index": 0,
     }
-    assert "index" not in json.loads(problem(InvalidRequest("Say it right."), SCOPE)[2])
+    assert "index" not in json.loads(problem(InvalidRequest("Say it right.")).body)
 
 
 @pytest.mark.parametrize(("wait", "header"), [(0.0, "1"), (0.4, "1"), (2.6, "3"), (75.0, "75")])
 def test_retry_after_is_whole_seconds_and_never_none(wait: float, header: str):
-    status, headers, _ = problem(Overloaded("Later.", retry_after=wait), SCOPE)
-    assert status == 429
-    assert headers["retry-after"] == header
+    answer = problem(Overloaded("Later.", retry_after=wait))
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == header
 
 
 def test_a_body_too_large_ends_the_connection():
-    assert problem(BodyTooLarge("Less."), SCOPE)[1]["connection"] == "close"
+    assert problem(BodyTooLarge("Less.")).headers["connection"] == "close"
 
 
 def check(answer: httpx.Response, status: int, slug: str) -> Problem:
@@ -188,7 +189,7 @@ async def test_draining(app: FastAPI, client: httpx.AsyncClient):
 
 
 def test_an_error_without_a_slug_is_an_internal_error():
-    assert problem(QuartetError("Oh."), SCOPE)[0] == 500
+    assert problem(QuartetError("Oh.")).status_code == 500
 
 
 async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI, client: httpx.AsyncClient):

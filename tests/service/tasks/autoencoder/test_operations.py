@@ -43,7 +43,7 @@ def picture(seed=0, edge=None):
     return pixels
 
 
-def shown(png):
+def truncate(png):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
 
 
@@ -129,7 +129,7 @@ async def test_integers_are_numbers_and_more_than_a_batch_comes_in_order(client)
     results = (await client.post("/v1/decode", json={"latents": latents})).json()["results"]
     expected = decoded(np.array(latents, np.float32))
     for result, pixels in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(shown(result["png"]), pixels[..., 0])
+        np.testing.assert_array_equal(truncate(result["png"]), pixels[..., 0])
 
 
 async def test_each_kind_of_model_reports_its_own_metrics(client):
