@@ -8,7 +8,7 @@ import time
 import urllib.parse
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import httptools
 import uvicorn
@@ -348,11 +348,12 @@ class Connection(asyncio.Protocol):
 
     def _start(self, cycle: Cycle) -> None:
         self._cycle = cycle
-        self._state.tasks.add(self._loop.create_task(cycle.run(self._app)))
+        cycle.task = self._loop.create_task(cycle.run(self._app))
+        self._state.tasks.add(cycle.task)
 
-    def task_done(self) -> None:
+    def task_done(self, task: "asyncio.Task[None]") -> None:
         """Called at the end of a cycle's task. A callback of the task would cost a step of the event loop."""
-        self._state.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        self._state.tasks.discard(task)
 
     # Limits.
 

@@ -33,6 +33,7 @@ class Cycle:
         self.scope = scope
         self.keep_alive = keep_alive
         self.started = self.complete = self.disconnected = False
+        self.task: asyncio.Task[None]
         self._connection = connection
         self._expects_continue = expects_continue
         self._chunks: list[bytes] = []
@@ -75,7 +76,7 @@ class Cycle:
             else:
                 self._connection.refuse(500, "Internal Server Error")
         finally:
-            self._connection.task_done()
+            self._connection.task_done(self.task)
 
     async def receive(self) -> Message:
         if self._expects_continue and not self.started:
