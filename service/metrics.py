@@ -1,9 +1,10 @@
 """Prometheus metrics, fed by events of requests, calls and batches."""
 
 import contextlib
-import functools
 import typing
+from bisect import bisect_left
 from collections import Counter as Counts
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 # Labels of what is measured of a loaded version.
 _VERSION = ("model", "version")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_Values = defaultdict[tuple[str, ...], list[float]]
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -79,36 +81,36 @@ class Metrics:
             multiprocess_mode="livemax",
         )  # fmt: skip
         self._served: list[Mapping[str, str]] = []
-        # Resolving the labels of a metric costs more than counting.
-        cache = functools.lru_cache(maxsize=1024)
-        self._latency_of, self._decode_of = cache(self.latency.labels), cache(self.decode.labels)
-        self._size_of, self._queue_of = cache(self.batch_size.labels), cache(self.queue_time.labels)
-        self._inference_of = cache(self.inference.labels)
 
     def observe(self, events: Sequence[Any]) -> None:
         """See `service.inference.observers.Observer`."""
         requests: Counts[tuple[str, str, int]] = Counts()
+        # The values of each histogram by labels, which are counted together.
+        latency, decode, size, queue_time, inference = (
+            defaultdict[tuple[str, ...], list[float]](list) for _ in range(5)
+        )
         for event in events:
             if type(event) is RequestEnded:
                 requests[event.route, event.method if event.method in _METHODS else "other", event.status] += 1
-                self._latency_of(event.route).observe(event.seconds)
+                latency[event.route,].append(event.seconds)
                 if "problem" in event.facts:
                     self.refused.labels(event.route, event.facts["problem"]).inc()
             elif type(event) is CallEnded:
-                if event.decode_times:
-                    decode = self._decode_of(*event.labels[0])
-                    for seconds in event.decode_times:
-                        decode.observe(seconds)
+                decode[event.labels[0]].extend(event.decode_times)
             elif type(event) is BatchRan:
-                self._size_of(*event.label).observe(len(event.queued))
-                self._inference_of(*event.label).observe(event.seconds)
-                queue_time = self._queue_of(*event.label)
-                for waited in event.queued:
-                    queue_time.observe(waited)
+                size[event.label].append(len(event.queued))
+                queue_time[event.label].extend(event.queued)
+                inference[event.label].append(event.seconds)
             elif type(event) is ItemsDropped:
                 self.dropped.labels(*event.label, event.reason).inc(event.count)
-        for labels, count in requests.items():
-            self.requests.labels(*labels).inc(count)
+        for key, count in requests.items():
+            self.requests.labels(*key).inc(count)
+        for histogram, values in (
+            (self.latency, latency), (self.decode, decode), (self.batch_size, size),
+            (self.queue_time, queue_time), (self.inference, inference),
+        ):  # fmt: skip
+            for labels, observed in values.items():
+                observe_all(histogram.labels(*labels), observed)
 
     def serve(self, signatures: Iterable[Mapping[str, str]]) -> None:
         """Says what is served now: model, version, device and variant of each."""
@@ -127,3 +129,16 @@ class Metrics:
             for reason in typing.get_args(DropReason):  # counters are there from the start, at zero
                 self.dropped.labels(signature["model"], signature["version"], reason)
         self._served = served
+
+
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observes many values at once, as `Histogram.observe` does one; relies on its undocumented attributes.
+
+    Args:
+        histogram: with its labels, if it has some.
+        values: to observe.
+    """
+    histogram._sum.inc(sum(values))
+    buckets = Counts(bisect_left(histogram._upper_bounds, value) for value in values)
+    for bucket, count in buckets.items():
+        histogram._buckets[bucket].inc(count)

@@ -34,7 +34,7 @@ class CallEnded:
         outputs: their results.
     """
 
-    labels: tuple[tuple[str, str], ...]
+    labels: Sequence[tuple[str, str]]
     owner: Hashable
     trace: bytes
     started: float

@@ -76,7 +76,7 @@ class CallScope(QueuedCall):
         for lease in self.leases:
             lease.release()
         if self._observers is not None and self.leases:
-            labels = tuple(lease.version.batcher.label for lease in self.leases)
+            labels = [lease.version.batcher.label for lease in self.leases]
             observers, self._observers = self._observers, None
             observers.publish(
                 CallEnded(

@@ -32,6 +32,14 @@ class RequestLog:
             self._stream.flush()
 
 
+@functools.lru_cache(maxsize=256)
+def _target(method: str, path: str) -> str:
+    path = truncate(path, _MAX_PATH)
+    if not path.isprintable() or " " in path:
+        path = ascii(path).replace(" ", "\\x20")
+    return f"{truncate(method)} {path}"
+
+
 @functools.lru_cache(maxsize=2)
 def _stamp(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
@@ -39,12 +47,9 @@ def _stamp(second: int) -> str:
 
 def _line(request: RequestEnded) -> str:
     facts = "".join(f" {name}={value}" for name, value in request.facts.items())
-    path = truncate(request.path, _MAX_PATH)
-    if not path.isprintable() or " " in path:
-        path = ascii(path).replace(" ", "\\x20")
     return (
         f"{_stamp(int(request.time))}.{int(request.time * 1000) % 1000:03d}Z info request id={request.id}"
-        f" {truncate(request.method)} {path} status={request.status} ms={request.seconds * 1000:.2f}{facts}\n"
+        f" {_target(request.method, request.path)} status={request.status} ms={request.seconds * 1000:.2f}{facts}\n"
     )
 
 

@@ -3,11 +3,11 @@
 import httpx
 import pytest
 from fastapi import FastAPI
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.inference.observers import BatchRan, ItemsDropped
-from service.metrics import Metrics
+from service.metrics import Metrics, observe_all
 from tests.pictures import encode
 from tests.tiny import solid
 
@@ -24,6 +24,17 @@ def test_a_batch():
     assert value(metrics, "quartet_queue_seconds_count", model="m", version="1") == 4
     assert value(metrics, "quartet_queue_seconds_sum", model="m", version="1") == pytest.approx(0.006)
     assert value(metrics, "quartet_inference_seconds_sum", model="m", version="1") == 0.75
+
+
+def test_many_values_are_observed_as_one_after_the_other():
+    one, all_ = (Histogram("seconds", "-", buckets=(0.1, 0.5, 1), registry=CollectorRegistry()) for _ in range(2))
+    values = [0.05, 0.1, 0.2, 0.5, 0.7, 1.0, 3.0]
+    for each in values:
+        one.observe(each)
+    observe_all(all_, values)
+    samples = [[(s.name, s.labels, s.value) for s in each.collect()[0].samples if "created" not in s.name]
+               for each in (one, all_)]  # fmt: skip
+    assert samples[0] == samples[1]
 
 
 def test_drops_are_there_from_the_start():
