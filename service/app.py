@@ -16,14 +16,14 @@ from service.api.v1.versions import versions_router
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
 from service.inference.opener import Opener
-from service.metrics import Metrics
 from service.models import repository_of
+from service.observe.log import RequestLog
+from service.observe.metrics import Metrics
 from service.settings import Settings
 from service.stack import failures
 from service.stack.application import Application
 from service.stack.endpoint import Endpoint
 from service.stack.limits import BodyBudget, Limits
-from service.stack.log import RequestLog
 from service.stack.problems import problem_json
 from service.tasks.registry import BUILT_IN, Registry
 from service.tasks.threads import Threads

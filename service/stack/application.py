@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.inference.observers import Observers
 from service.inference.repository import Repository
-from service.metrics import Metrics
+from service.observe.metrics import Metrics
 from service.settings import Settings
 from service.stack.context import RequestContext
 from service.stack.endpoint import Endpoint

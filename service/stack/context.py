@@ -6,13 +6,12 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Draining, QuartetError
 from service.inference.observers import Observers
+from service.observe.events import RequestEnded
 from service.stack.exchange import headers_of
 from service.stack.failures import INTERNAL, send_failure
 
@@ -20,31 +19,6 @@ logger = logging.getLogger("service.requests")
 # The browser must not guess another type than the one that is stated.
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
-
-
-@dataclass(slots=True)
-class RequestEnded:
-    """A request has been answered, or its client has gone.
-
-    Attributes:
-        id: of the request.
-        method: of HTTP.
-        path: of the request.
-        route: pattern of the route. Clients choose paths, so a path must not become the value of a label.
-        facts: for its line in the log.
-        status: of the answer; 0 without one.
-        seconds: that it took.
-        time: when it ended, in seconds since the epoch.
-    """
-
-    id: str
-    method: str
-    path: str
-    route: str
-    facts: Mapping[str, object]
-    status: int
-    seconds: float
-    time: float
 
 
 class RequestContext:

@@ -8,7 +8,7 @@ import pytest
 from uvicorn.server import ServerState
 
 from service import server
-from service.metrics import Metrics
+from service.observe.metrics import Metrics
 
 
 async def test_a_check_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):

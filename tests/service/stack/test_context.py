@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from starlette.types import Send
 
 from service.app import create_app
+from service.observe.events import RequestEnded
 from service.settings import Settings
-from service.stack.context import RequestContext, RequestEnded
+from service.stack.context import RequestContext
 from tests.pictures import encode
 from tests.tiny import solid
 

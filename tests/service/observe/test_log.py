@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from service.stack.context import RequestEnded
-from service.stack.log import RequestLog
+from service.observe.events import RequestEnded
+from service.observe.log import RequestLog
 
 NOON = 1_800_000_000.25
 

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.inference.observers import BatchRan, ItemsDropped
-from service.metrics import Metrics, observe_all
+from service.observe.metrics import Metrics, observe_all
 from tests.pictures import encode
 from tests.tiny import solid
 

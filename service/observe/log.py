@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from service.errors import truncate
-from service.stack.context import RequestEnded
+from service.observe.events import RequestEnded
 
 _MAX_PATH = 200
 # A write of this size to a pipe is atomic, however many processes write to it (POSIX, PIPE_BUF).

@@ -1,0 +1,1 @@
+"""Observers of requests, calls and batches: metrics and the request log."""
