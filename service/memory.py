@@ -24,7 +24,5 @@ def settle() -> None:
     gc.collect()
     # The collector need not walk the loaded models and modules between requests.
     gc.freeze()
-    # A generation of the default size is filled by every tenth request or so.
-    gc.set_threshold(10_000)
     if _GLIBC:
         _GLIBC.malloc_trim(0)

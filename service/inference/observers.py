@@ -29,7 +29,7 @@ class CallEnded:
         decode_times: seconds that each input took to become an item.
         queue_seconds: longest wait of an item for its batch.
         inference_seconds: longest run of a batch with one of the items.
-        error: why it failed.
+        error: slug of the error that ended it, or the name of its class.
         inputs: items that went through a model, if an observer asks for tensors.
         outputs: their results.
     """
@@ -41,7 +41,7 @@ class CallEnded:
     decode_times: Sequence[float]
     queue_seconds: float
     inference_seconds: float
-    error: BaseException | None
+    error: str | None
     inputs: Sequence[Any]
     outputs: Sequence[Any]
 

@@ -36,7 +36,8 @@ class CallScope(QueuedCall):
         leases: of the models in use.
         inputs: items that went through a model, if an observer asks for tensors.
         outputs: their results.
-        error: why the call failed.
+        error: name of the error that ended the call. The exception itself would keep the call's frames, and with them
+            its body, until the garbage collector runs.
     """
 
     __slots__ = ("_observers", "_repository", "error", "inputs", "leases", "outputs", "trace")
@@ -59,7 +60,7 @@ class CallScope(QueuedCall):
         self.leases: list[Lease] = []
         self.inputs: Sequence[Any] = ()
         self.outputs: Sequence[Any] = ()
-        self.error: BaseException | None = None
+        self.error: str | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,8 +68,13 @@ class CallScope(QueuedCall):
     async def __aexit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self.error = error
+        self.fail(error)
         self.close()
+
+    def fail(self, error: BaseException | None) -> None:
+        """Notes the error that ended the call."""
+        if error is not None:
+            self.error = getattr(error, "slug", type(error).__name__)
 
     def close(self) -> None:
         """Releases everything that the call holds, and tells the observers; idempotent."""

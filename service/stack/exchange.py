@@ -148,8 +148,7 @@ class Exchange(Request):
         """Releases what the request holds; idempotent."""
         if self._watcher is not None:
             self._watcher.cancel()
-        if error is not None:
-            self.call.error = error
+        self.call.fail(error)
         self.call.close()
 
     async def _watch(self) -> None:

@@ -1,6 +1,8 @@
 """Inference from an ordinary FastAPI route, by the dependency `call_scope`."""
 
 import asyncio
+import gc
+import sys
 from typing import Annotated, Any
 
 import httpx
@@ -65,3 +67,33 @@ async def test_an_ordinary_route_is_cancelled_when_its_client_disconnects(app: F
     assert sent[0]["status"] == 499
     model.release(10)
     assert app.repository.models["classifier"].leases == 0
+
+
+async def test_a_refused_body_is_freed_without_the_garbage_collector(app: FastAPI):
+    body = bytes(range(200))
+    headers = [(b"content-type", b"image/jpeg")]
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+
+    async def request() -> None:
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Any:
+            return next(messages)
+
+        await app({"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers},
+                  receive, send)  # fmt: skip
+
+    before = sys.getrefcount(body)
+    gc.disable()
+    try:
+        for _ in range(3):
+            await request()
+        app.observers.flush()
+        await asyncio.sleep(0.05)
+        assert sys.getrefcount(body) == before
+    finally:
+        gc.enable()
+    assert statuses[0] == 422
