@@ -82,7 +82,7 @@ class Exchange(Request):
             observers=app.observers,
             on_slow=self.watch,
         )
-        self._declared: int = scope["quartet.length"] if "quartet.length" in scope else stated_length(scope)
+        self._declared = stated_length(scope)
         self._media_type: str | None = None
         self._watcher: asyncio.Task[None] | None = None
 

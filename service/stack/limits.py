@@ -42,8 +42,7 @@ class Limits:
     """Refuses targets that are too long, and counts what the bodies of requests hold until they have been answered.
 
     Bodies of a stated length of at most 64 kB are not counted: the server may buffer that much of each connection
-    anyway. A body over `max_body` bytes is left to its route, which refuses it. The stated length is in the scope from
-    here on (`quartet.length`).
+    anyway. A body over `max_body` bytes is left to its route, which refuses it.
     """
 
     def __init__(self, app: ASGIApp, budget: BodyBudget, max_body: int) -> None:
@@ -60,7 +59,7 @@ class Limits:
             return send_failure(UriTooLong(why), scope, send)
         if scope["method"] == "GET":
             return self._app(scope, receive, send)
-        declared = scope["quartet.length"] = stated_length(scope)
+        declared = stated_length(scope)
         if 0 <= declared <= SMALL_BYTES:
             return self._app(scope, receive, send)
         return self._counting(declared, scope, receive, send)
