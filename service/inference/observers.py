@@ -32,6 +32,7 @@ class CallEnded:
         error: slug of the error that ended it, or the name of its class.
         inputs: items that went through a model, if an observer asks for tensors.
         outputs: their results.
+        shadow: the version that gets the same inputs in the background; None without one.
     """
 
     labels: Sequence[tuple[str, str]]
@@ -44,6 +45,7 @@ class CallEnded:
     error: str | None
     inputs: Sequence[Any]
     outputs: Sequence[Any]
+    shadow: Any = None
 
 
 @dataclass(slots=True)

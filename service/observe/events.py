@@ -1,7 +1,30 @@
-"""What the HTTP layer tells observers."""
+"""What the HTTP layer and the trials of new versions tell observers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class AnswersCompared:
+    """Answers of a version were compared with those of its candidate.
+
+    Attributes:
+        model: the name.
+        version: that answered the calls.
+        candidate: the version that got the same inputs in the background.
+        compared: how many answers were compared.
+        agreed: those that agreed.
+        failed: inputs on which the candidate failed.
+        dropped: inputs for which there was no room or no time.
+    """
+
+    model: str
+    version: str
+    candidate: str
+    compared: int = 0
+    agreed: int = 0
+    failed: int = 0
+    dropped: int = 0
 
 
 @dataclass(slots=True)

@@ -14,11 +14,18 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped
-from service.observe.events import RequestEnded
+from service.observe.events import AnswersCompared, RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # Labels of what is measured of a loaded version.
 _VERSION = ("model", "version")
+# What is counted of a candidate that gets the inputs of calls in the background.
+_SHADOW = {
+    "compared": "Answers of a version that were compared with those of its candidate",
+    "agreed": "Compared answers that agreed, by the task's own measure",
+    "failed": "Inputs on which the candidate failed",
+    "dropped": "Inputs that the candidate did not get, for lack of room or time",
+}
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _Values = defaultdict[tuple[str, ...], list[float]]
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -80,6 +87,10 @@ class Metrics:
             ("model", "version", "device", "variant"), registry=registry,
             multiprocess_mode="livemax",
         )  # fmt: skip
+        self.shadow = {
+            name: Counter(f"quartet_shadow_{name}", text, (*_VERSION, "candidate"), registry=registry)
+            for name, text in _SHADOW.items()
+        }
         self._served: list[Mapping[str, str]] = []
 
     def observe(self, events: Sequence[Any]) -> None:
@@ -103,6 +114,9 @@ class Metrics:
                 inference[event.label].append(event.seconds)
             elif type(event) is ItemsDropped:
                 self.dropped.labels(*event.label, event.reason).inc(event.count)
+            elif type(event) is AnswersCompared:
+                for name, counter in self.shadow.items():
+                    counter.labels(event.model, event.version, event.candidate).inc(getattr(event, name))
         for key, count in requests.items():
             self.requests.labels(*key).inc(count)
         for histogram, values in (
