@@ -48,7 +48,7 @@ class Lender:
         self.leases = 0
 
     def lease(self, model: str) -> Any:
-        name, _, number = model.partition("/")
+        _, _, number = model.partition("/")
         if number not in self.versions:
             raise UnknownModel(f"no {model}")
         self.leases += 1
@@ -108,6 +108,13 @@ class Stage:
             while self.shadows._running is not None and not self.shadows._running.done():
                 await asyncio.wait([self.shadows._running])
         return self.counts()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what threads, timers or other processes bring about."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -8,12 +8,7 @@ import pytest
 
 from service.processes import board as module
 from service.processes.board import Board
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - it may be a file of another process
-            await asyncio.sleep(0.01)
+from tests.shadowed import until
 
 
 async def test_a_single_process_reads_what_it_publishes():
