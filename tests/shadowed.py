@@ -47,7 +47,7 @@ class Lender:
         self.versions: dict[str, Any] = {}
         self.leases = 0
 
-    def lease(self, model: str) -> Any:
+    def lease(self, model: str, *_: Any) -> Any:
         _, _, number = model.partition("/")
         if number not in self.versions:
             raise UnknownModel(f"no {model}")
@@ -78,7 +78,8 @@ class Stage:
         )
 
     def add(self, number: str, run: Callable[[list[Any]], Sequence[Any]], **manifest: Any) -> Any:
-        batcher = Batcher(run, max_batch=8, max_queue=1000, scheduler=self.scheduler, label=("classifier", number))
+        label = ("classifier", number, "", "reference")
+        batcher = Batcher(run, max_batch=8, max_queue=1000, scheduler=self.scheduler, label=label)
         version = SimpleNamespace(
             name="classifier", version=number, label=f"classifier/{number}", batcher=batcher, max_batch=8,
             manifest=MANIFEST.model_copy(update=manifest), companion=None,
@@ -90,8 +91,9 @@ class Stage:
         """A call of some items that version `1` has answered, and `2` shadows."""
         items = [ITEMS[index % len(ITEMS)] for index in range(count)]
         event = CallEnded(
-            labels=[("classifier", number)], owner=None, trace=b"", started=0.0, decode_times=[], queue_seconds=0.0,
-            inference_seconds=0.0, error=None, inputs=items, outputs=right(items), shadow=self.candidate,
+            labels=[("classifier", number, "", "reference")], owner=None, trace=b"", started=0.0, decode_times=[],
+            queue_seconds=0.0, inference_seconds=0.0, error=None, inputs=items, outputs=right(items),
+            version=self.lender.versions.get(number), shadow=self.candidate,
         )  # fmt: skip
         for name, value in changes.items():
             setattr(event, name, value)

@@ -15,12 +15,14 @@ from typing import Any
 from service.errors import Abandoned, Draining, Overloaded, QuartetError
 from service.inference.leases import Version
 from service.inference.observers import BatchRan, CallEnded
+from service.inference.routing import Served
 from service.inference.scope import CallScope
 from service.lifecycle.examples import Examples, sample_of, show
 from service.lifecycle.figures import AgreementFigures
 from service.lifecycle.load import Load
-from service.lifecycle.trial import Goal, Pair, Trial, decision
+from service.lifecycle.trial import Pair, Trial, decision
 from service.observe.events import AnswersCompared
+from service.policy.policy import Promotion
 from service.processes.board import Board
 from service.tasks.agreement import Incomparable
 from service.tasks.base import Comparison, Row, Sample, Task
@@ -73,7 +75,21 @@ class Shadows:
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def follow(self, default: Version, candidate: Version, goal: Goal | None = None) -> None:
+    def update(self, served: Mapping[str, Served]) -> None:
+        """Follows the policies in force; idempotent.
+
+        Args:
+            served: the models by name.
+        """
+        for model in {*self._trials, *self._problems} - served.keys():
+            self.leave(model)
+        for model, each in served.items():
+            if each.default is not None and each.shadow is not None and each.policy.shadow is not None:
+                self.follow(each.default, each.shadow, each.policy.shadow.promote)
+            else:
+                self.leave(model)
+
+    def follow(self, default: Version, candidate: Version, goal: Promotion | None = None) -> None:
         """Compares a candidate with the default version of its model from now on; idempotent.
 
         The figures begin anew if one of the versions is another one than before. Versions that cannot be compared are
@@ -113,7 +129,7 @@ class Shadows:
         for event in events:
             if type(event) is CallEnded:
                 if event.shadow is not None:
-                    dropped[event.labels[0][0]] += self._offer(event)
+                    dropped[event.shadow.name] += self._offer(event, event.shadow.version)
             elif type(event) is BatchRan and event.label[:2] not in candidates:
                 self._load.add(event.seconds)
         for model in +dropped:
@@ -157,12 +173,12 @@ class Shadows:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
-    def _offer(self, event: CallEnded) -> int:
+    def _offer(self, event: CallEnded, candidate: str) -> int:
         """Puts the inputs of a call in line; returns how many found no room."""
-        model, version = event.labels[0][:2]
+        model, version, *_ = event.labels[0]
         trial = self._trials.get(model)
         # The policy may have changed since the call began.
-        if trial is None or (trial.default, trial.candidate) != (version, event.shadow.version):
+        if trial is None or (trial.default, trial.candidate) != (version, candidate):
             return 0
         dropped = trial.offer(event.inputs, event.outputs)
         if len(trial) and (self._running is None or self._running.done()):

@@ -5,7 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from service.inference.leases import Version
 from service.lifecycle.examples import Example, Examples
 from service.lifecycle.figures import AgreementFigures
 from service.lifecycle.statistics import wilson
+from service.policy.policy import Promotion
 from service.tasks.agreement import measure_between
 from service.tasks.base import Comparison, Row, Task
 
@@ -24,21 +25,6 @@ _MOST_BYTES = 32_000_000
 
 # An item and the row of the default version.
 Pair = tuple[Any, Row]
-
-
-class Goal(Protocol):
-    """When the candidate becomes the default: `promote` of the policy.
-
-    Attributes:
-        agreement: the least share of answers that have to agree, from 0 to 1.
-        after: the number of inputs after which is decided.
-    """
-
-    @property
-    def agreement(self) -> float: ...
-
-    @property
-    def after(self) -> int: ...
 
 
 class Trial:
@@ -57,7 +43,7 @@ class Trial:
 
     Attributes:
         words: when answers agree.
-        goal: when to decide; None if nobody asked for a decision.
+        goal: when the candidate becomes the default; None if nobody asked for that.
         figures: of this process.
         failures: inputs in a row on which the candidate has failed.
         paused_until: monotonic time before which the candidate gets nothing.
@@ -70,7 +56,7 @@ class Trial:
         self.model = default.name
         self.default = default.version
         self.candidate = candidate.version
-        self.goal: Goal | None = None
+        self.goal: Promotion | None = None
         self.examples = examples
         self.figures = AgreementFigures()
         self.failures = 0
@@ -90,10 +76,9 @@ class Trial:
         """Whether this trial compares these versions."""
         return (self.model, self.default, self.candidate) == (default.name, default.version, candidate.version)
 
-    def aim_at(self, goal: Goal | None) -> None:
+    def aim_at(self, goal: Promotion | None) -> None:
         """Sets the goal. Another one than before is decided anew."""
-        before = self.goal
-        if before is None or goal is None or (before.agreement, before.after) != (goal.agreement, goal.after):
+        if goal != self.goal:
             self.verdict = None
         self.goal = goal
 
@@ -189,7 +174,7 @@ class Trial:
         return [each for each in documents if (each["default"], each["candidate"]) == (self.default, self.candidate)]
 
 
-def decision(goal: Goal, figures: AgreementFigures) -> tuple[bool, str] | None:
+def decision(goal: Promotion, figures: AgreementFigures) -> tuple[bool, str] | None:
     """Whether to promote the candidate, and why; None as long as that is open.
 
     After `goal.after` inputs the candidate is promoted if the share of answers that agree is at least

@@ -12,6 +12,7 @@ from service.inference.observers import BatchRan
 from service.lifecycle import shadow as module
 from service.lifecycle import trial as trial_module
 from service.lifecycle.load import Load
+from service.policy.policy import Promotion
 from service.processes.board import Board
 from service.tasks.agreement import Incomparable, check_comparable
 from tests.gated import Gated
@@ -21,10 +22,6 @@ from tests.tiny import LABELS
 
 def wrong_about_blue(items: list[Any]) -> list[Any]:
     return [row("red", 0.8) if answer[0].argmax() == LABELS.index("blue") else answer for answer in right(items)]
-
-
-def goal(agreement: float, after: int) -> Any:
-    return SimpleNamespace(agreement=agreement, after=after)
 
 
 async def test_answers_are_compared_and_counted():
@@ -175,7 +172,7 @@ async def test_figures_begin_anew_with_another_version_and_survive_a_repeated_po
         made.shadows.follow(made.default, made.candidate)
         made.shadows.observe([made.ended(3)])
         await made.settled()
-        made.shadows.follow(made.default, made.candidate, goal(0.9, 100))
+        made.shadows.follow(made.default, made.candidate, Promotion(agreement=0.9, after=100))
         assert (await made.shadows.state("classifier"))["compared"] == 3
         third = made.add("3", right)
         made.shadows.follow(made.default, third)
@@ -202,7 +199,7 @@ async def test_versions_that_cannot_be_compared_are_shown_as_such(caplog):
 async def test_a_goal_is_decided_once_it_is_reached(monkeypatch, agreement, promote):
     monkeypatch.setattr(module, "_JUDGE_SECONDS", 0.01)
     async with stage(wrong_about_blue) as made:
-        made.shadows.follow(made.default, made.candidate, goal(agreement, 12))
+        made.shadows.follow(made.default, made.candidate, Promotion(agreement=agreement, after=12))
         made.shadows.observe([made.ended(12)])
         await made.settled()
         await until(lambda: made.decided)
@@ -216,7 +213,7 @@ async def test_a_goal_is_decided_once_it_is_reached(monkeypatch, agreement, prom
 async def test_nothing_is_decided_before(monkeypatch):
     monkeypatch.setattr(module, "_JUDGE_SECONDS", 0.01)
     async with stage() as made:
-        made.shadows.follow(made.default, made.candidate, goal(0.9, 13))
+        made.shadows.follow(made.default, made.candidate, Promotion(agreement=0.9, after=13))
         made.shadows.observe([made.ended(12)])
         await made.settled()
         await asyncio.sleep(0.05)
@@ -230,7 +227,7 @@ async def test_processes_decide_by_the_figures_of_all(monkeypatch, tmp_path: Pat
         stage(wrong_about_blue, Board(tmp_path, 1)) as two,
     ):
         for made in (one, two):
-            made.shadows.follow(made.default, made.candidate, goal(0.6, 12))
+            made.shadows.follow(made.default, made.candidate, Promotion(agreement=0.6, after=12))
             made.shadows.observe([made.ended(6)])
             await made.settled()
         await until(lambda: one.decided and two.decided)
@@ -257,7 +254,7 @@ async def test_on_a_busy_device_batches_are_small_and_pauses_long(monkeypatch):
     async with stage() as made:
         made.shadows.follow(made.default, made.candidate)
         made.candidate.batcher.flow.seconds_per_item = 0.001
-        made.shadows.observe([BatchRan(("classifier", "1"), [0.0], 0.5), made.ended(4)])
+        made.shadows.observe([BatchRan(("classifier", "1", "", ""), [0.0], 0.5), made.ended(4)])
         trial = made.shadows._trials["classifier"]
         assert made.shadows._room(trial, made.candidate, busy=True) == 2
         assert made.shadows._room(trial, made.candidate, busy=False) == 8
@@ -266,7 +263,7 @@ async def test_on_a_busy_device_batches_are_small_and_pauses_long(monkeypatch):
         assert min(slept) > 0
         # What the candidate itself does is no load.
         made.shadows._load = Load()
-        made.shadows.observe([BatchRan(("classifier", "2"), [0.0], 0.5)])
+        made.shadows.observe([BatchRan(("classifier", "2", "", ""), [0.0], 0.5)])
         assert not made.shadows._load.busy
         slept.clear()
         made.shadows.observe([made.ended(4)])

@@ -1,7 +1,5 @@
 """When a candidate is promoted or withdrawn, and which examples are kept."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from service.lifecycle import examples as module
@@ -9,6 +7,7 @@ from service.lifecycle.examples import Example, Examples, sample_of, show
 from service.lifecycle.figures import AgreementFigures
 from service.lifecycle.load import Load
 from service.lifecycle.trial import decision
+from service.policy.policy import Promotion
 from service.processes.board import Board
 from service.tasks.base import Sample
 
@@ -36,12 +35,12 @@ def figures(compared: int, agreed: int, failed: int = 0) -> AgreementFigures:
     ],
 )
 def test_the_decision(compared, agreed, failed, promote):
-    decided = decision(SimpleNamespace(agreement=0.98, after=1000), figures(compared, agreed, failed))
+    decided = decision(Promotion(agreement=0.98, after=1000), figures(compared, agreed, failed))
     assert (decided and decided[0]) == promote
 
 
 def test_the_reason():
-    goal = SimpleNamespace(agreement=0.98, after=1000)
+    goal = Promotion(agreement=0.98, after=1000)
     assert decision(goal, figures(1000, 998)) == (
         True,
         "the answers to 998 of 1000 inputs agree: 0.9980 (95 % interval 0.9927 to 0.9995), and 0.98 after 1000 was "
