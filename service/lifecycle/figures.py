@@ -78,13 +78,14 @@ class Shares:
     def __init__(self) -> None:
         self.counts: dict[str, list[int]] = {}
 
-    def add(self, label: str, total: int = 1, counted: int = 0) -> None:
-        """Adds to a label; labels without room of their own share one."""
+    def add(self, label: str, total: int = 1, counted: int = 0) -> str:
+        """Adds to a label, or to the one of all labels without room of their own; returns which."""
         if label not in self.counts and len(self.counts) >= _MOST_LABELS:
             label = OTHERS
         pair = self.counts.setdefault(label, [0, 0])
         pair[0] += total
         pair[1] += counted
+        return label
 
     def merge(self, other: Mapping[str, list[int]]) -> None:
         """Adds the counts of another, the most frequent labels first."""
@@ -127,7 +128,27 @@ class Series:
             pair[1] += counted
 
 
-class AgreementFigures:
+class Figures:
+    """Figures that can be written as JSON and added up."""
+
+    @classmethod
+    def of(cls, documents: Iterable[Mapping[str, Any]]) -> Self:
+        """The sum of figures in the form of `to_json`."""
+        figures = cls()
+        for document in documents:
+            figures.merge(document)
+        return figures
+
+    def merge(self, document: Mapping[str, Any]) -> None:
+        """Adds the figures of `to_json`."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        raise NotImplementedError
+
+
+class AgreementFigures(Figures):
     """How the answers of a candidate compare with those of the default version.
 
     Attributes:
@@ -143,14 +164,6 @@ class AgreementFigures:
         self.classes = Shares()
         self.series = Series()
 
-    @classmethod
-    def of(cls, documents: Iterable[Mapping[str, Any]]) -> Self:
-        """The figures of several processes."""
-        figures = cls()
-        for document in documents:
-            figures.merge(document)
-        return figures
-
     def add(self, agrees: bool, difference: float, label: str | None, time: float) -> None:
         """Counts a comparison; `time` is in seconds since the epoch."""
         self.compared += 1
@@ -161,7 +174,6 @@ class AgreementFigures:
         self.series.add(time, 1, agrees)
 
     def merge(self, document: Mapping[str, Any]) -> None:
-        """Adds the figures of `to_json`."""
         for name in ("compared", "agreed", "failed", "dropped"):
             setattr(self, name, getattr(self, name) + document[name])
         self.difference.merge(Spread.from_json(document["difference"]))
@@ -169,7 +181,6 @@ class AgreementFigures:
         self.series.merge(document["seconds"], document["periods"])
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types, of at most some ten kilobytes unless labels are long."""
         return {
             "compared": self.compared,
             "agreed": self.agreed,
@@ -210,7 +221,7 @@ def _class(label: str, compared: int, agreed: int) -> dict[str, Any]:
     return {"label": label, "compared": compared, "agreement": agreed / compared, "low": low, "high": high}
 
 
-class AnswerFigures:
+class AnswerFigures(Figures):
     """What a version answered, and how well it served.
 
     Attributes:
@@ -228,14 +239,12 @@ class AnswerFigures:
         self.labels = Shares()
 
     def merge(self, document: Mapping[str, Any]) -> None:
-        """Adds the figures of `to_json`."""
         for name in ("requests", "errors", "rated", "unfamiliar"):
             setattr(self, name, getattr(self, name) + document[name])
         self.latency.merge(Spread.from_json(document["latency"]))
         self.labels.merge(document["labels"])
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
         return {
             "requests": self.requests,
             "errors": self.errors,

@@ -1,7 +1,9 @@
 """What the HTTP layer and the trials of new versions tell observers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from service.inference.observers import Label
 
 
 @dataclass(slots=True)
@@ -25,6 +27,27 @@ class AnswersCompared:
     agreed: int = 0
     failed: int = 0
     dropped: int = 0
+
+
+@dataclass(slots=True)
+class AnswersCounted:
+    """Calls of a model that has a canary were counted.
+
+    Attributes:
+        label: of the version that answered.
+        failed: calls that the version failed.
+        labels: how often each label was the most likely.
+        rated: answers with a p-value.
+        unfamiliar: those whose p-value is below the version's level.
+        seconds: in the queue and in the model, of each call that was answered.
+    """
+
+    label: Label
+    failed: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
+    rated: int = 0
+    unfamiliar: int = 0
+    seconds: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True)

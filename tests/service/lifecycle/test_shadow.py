@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from service.inference.observers import BatchRan
+from service.inference.routing import Served
 from service.lifecycle import shadow as module
 from service.lifecycle import trial as trial_module
 from service.lifecycle.load import Load
-from service.policy.policy import Promotion
+from service.policy.policy import Policy, Promotion, Shadow
 from service.processes.board import Board
 from service.tasks.agreement import Incomparable, check_comparable
 from tests.gated import Gated
@@ -292,3 +293,22 @@ async def test_an_error_in_one_shadow_pauses_it_alone(monkeypatch, caplog):
         monkeypatch.undo()
         assert "the shadow classifier/2 is paused" in caplog.text
         assert (await made.settled())["compared"] == 1
+
+
+async def test_the_policies_in_force_say_what_is_compared():
+    async with stage() as made:
+        policy = Policy(default="1", shadow=Shadow(version="2", promote=Promotion(agreement=0.5, after=3)))
+        loaded = {"1": made.default, "2": made.candidate}
+        for each in loaded.values():
+            each.name_by, each.aliases = lambda _aliases: None, ()
+        made.shadows.update({"classifier": Served("classifier", policy, loaded)})
+        made.shadows.observe([made.ended(3)])
+        await made.settled()
+        assert (await made.shadows.state("classifier"))["compared"] == 3
+        made.shadows.update({"classifier": Served("classifier", policy, loaded)})
+        assert (await made.shadows.state("classifier"))["compared"] == 3
+        made.shadows.update({"classifier": Served("classifier", policy, {"1": made.default})})
+        assert await made.shadows.state("classifier") is None
+        made.shadows.update({"classifier": Served("classifier", policy, loaded)})
+        made.shadows.update({})
+        assert await made.shadows.state("classifier") is None
