@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
 
@@ -71,7 +72,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             app.repository = repository_of(settings, registry, observers=observers, opener=opener)
-            await load_models(app)
+            app.repository.on_change = partial(_models_changed, app)
+            await app.repository.load_all()
         except Exception as error:
             app.failure = error
             raise
@@ -111,15 +113,6 @@ def create_app(
     return app
 
 
-async def load_models(app: Application) -> bool:
-    """Loads the models that are new on disk, without a gap in service; returns whether there were any.
-
-    Raises:
-        NothingToServe: there is no model that can be served.
-        DeviceUnavailable: the requested device cannot serve.
-    """
-    try:
-        return await app.repository.load_all()
-    finally:  # some models may be new even where another one could not be loaded
-        documentation.forget(app)
-        app.metrics.serve(version.signature for version in app.repository.versions)
+def _models_changed(app: Application) -> None:
+    documentation.forget(app)
+    app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)

@@ -18,7 +18,6 @@ import uvicorn
 from quartet.console import fail
 from service import memory
 from service.api import documentation
-from service.app import load_models
 from service.http.connection import Connection
 from service.http.pool import Pool
 from service.inference.device import DeviceUnavailable
@@ -164,7 +163,7 @@ class Server(uvicorn.Server):
             await self._reload_requested.wait()
             self._reload_requested.clear()
             try:
-                if await load_models(self._app):
+                if await self._app.repository.load_all():
                     memory.settle()
             except Exception as error:  # a failed reload must not affect the loaded models
                 logger.error("no models reloaded: %s", error)

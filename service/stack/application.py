@@ -110,4 +110,4 @@ class Application(FastAPI):
         """Sets the metrics of what waits for each model, and of events that were dropped."""
         self.metrics.events_dropped.set(self.observers.dropped)
         for version in self.repository.versions:
-            self.metrics.queue_depth.labels(version.name, version.version).set(version.batcher.depth)
+            self.metrics.queue_depth.labels(*version.batcher.label).set(version.batcher.depth)
