@@ -8,6 +8,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from service.inference.cards import ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
+from service.policy.changes import promote
 from service.policy.file import Change, PolicyFiles
 from service.policy.policy import LATEST, Policy
 from service.tasks.registry import read_manifest
@@ -108,7 +110,7 @@ class Gate:
             if self._holds:
                 self._edit(judged.model, _naming(folder.name), f"publish {folder.name} as {CANDIDATE}", undo)
             elif self._force and judged.serving and not self._is_default(judged):
-                change = _promoting(folder.name, judged.serving)
+                change = partial(promote, version=folder.name, default=judged.serving)
                 self._edit(judged.model, change, f"publish {folder.name} as the default", undo)
             judged.is_default = self._is_default(judged)
 
@@ -214,17 +216,5 @@ def _naming(version: str) -> Change:
             if trial and trial.version == CANDIDATE
         }
         return policy.model_copy(update={"aliases": {**policy.aliases, CANDIDATE: version}, **trials})
-
-    return change
-
-
-def _promoting(version: str, serving: str) -> Change:
-    """Makes a version the default, under the alias that the default has, if it has one."""
-
-    def change(policy: Policy) -> Policy:
-        if policy.default in policy.aliases:
-            aliases = {**policy.aliases, policy.default: version}
-            return policy.model_copy(update={"previous": serving, "aliases": aliases})
-        return policy.model_copy(update={"previous": serving, "default": version})
 
     return change

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from quartet.remote.administration import Administration
 
 SERVER = "http://127.0.0.1:8000"
-CANDIDATE = "candidate"
 VERBS = {
     "status": "show the versions of a model: which are loaded, the default, aliases and shares",
     "load": "load a version, which then answers by its number",
@@ -67,11 +66,14 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
     for verb in ("status", "rollback", "audit"):
         _add_verb(verbs, verb)
-    for verb in ("load", "unload", "pin"):
+    for verb in ("load", "unload"):
         _add_verb(verbs, verb).add_argument("version", metavar="VERSION", help="its number, or an alias")
+    _add_verb(verbs, "pin").add_argument(
+        "version", metavar="VERSION", nargs="?", help="its number, or an alias (default: the one that answers now)"
+    )
     promote = _add_verb(verbs, "promote")
     promote.add_argument(
-        "version", metavar="VERSION", nargs="?", default=CANDIDATE, help="its number, or an alias (default: candidate)"
+        "version", metavar="VERSION", nargs="?", help="its number, or an alias (default: the one on trial)"
     )
     promote.add_argument(
         "--if-agreement", type=_fraction, metavar="SHARE",
@@ -182,9 +184,10 @@ async def _do(options: argparse.Namespace, model: "Administration", patient: "Ad
         later = f"the server decides; see: quartet models status {options.name}"
         _print(options, state, [*words.describe_state(state), words.describe_change(before, state), later])
         return 0
-    promoted, state = await wait(patient, state, options.version)
-    outcome = words.describe_change(before, state) if promoted else f"{options.name}/{options.version} was not promoted"
-    _print(options, state, [*words.describe_state(state), outcome])
+    trial = state["shadow"] or before["shadow"] or before["canary"]
+    version = words.number_of(state, options.version or trial["version"])
+    promoted, state = await wait(patient, state, version)
+    _print(options, state, [*words.describe_state(state), words.describe_outcome(state, version)])
     return 0 if promoted else 1
 
 

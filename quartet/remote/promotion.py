@@ -39,18 +39,17 @@ class Progress:
             print(file=sys.stderr)
 
 
-async def wait(administration: Administration, state: Mapping[str, Any], reference: str) -> tuple[bool, Any]:
+async def wait(administration: Administration, state: Mapping[str, Any], version: str) -> tuple[bool, Any]:
     """Waits for the decision, and shows the figures meanwhile.
 
     Args:
         administration: of the model.
         state: after the promotion was asked for.
-        reference: the version, or its alias.
+        version: its number.
 
     Returns:
         Whether the version became the default, and the state then.
     """
-    version = number_of(state, reference)
     progress = Progress(state["shadow"]["promote"]["after"] if _is_pending(state, version) else 1)
     was_pending = True
     try:

@@ -25,7 +25,7 @@ def describe_state(state: Mapping[str, Any]) -> Iterator[str]:
     if error := state["policy"]["error"]:
         yield f"the former policy is still in force: {error}"
     if state["verdict"]:
-        yield state["verdict"]
+        yield f"the server's last decision: {state['verdict']}"
 
 
 def describe_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -47,7 +47,23 @@ def describe_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     loaded, were = _loaded(after), _loaded(before)
     changes += [f"{version} loaded" for version in loaded if version not in were]
     changes += [f"{version} unloaded" for version in were if version not in loaded]
-    return f"{after['model']}: {', '.join(changes) or 'nothing changed'}"
+    # Some changes, such as that a version is closed, take effect after the answer.
+    action = after["last"]["action"] if after["last"] != before["last"] else ""
+    text = f"{action} ({', '.join(changes)})" if action and changes else action or ", ".join(changes)
+    return f"{after['model']}: {text or 'nothing changed'}"
+
+
+def describe_outcome(state: Mapping[str, Any], version: str) -> str:
+    """What became of a promotion that depended on the agreement, and why.
+
+    Args:
+        state: after the decision.
+        version: that was to be promoted.
+    """
+    outcome = "is the default" if state["default"] == version else "was not promoted"
+    last = state["last"]
+    why = f": {last['action']}" + ("" if last["actor"] == "policy" else f", by {last['actor']}") if last else ""
+    return f"{state['model']}/{version} {outcome}{why}"
 
 
 def describe_shadow(shadow: Mapping[str, Any]) -> Iterator[str]:

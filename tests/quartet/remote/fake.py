@@ -64,7 +64,7 @@ class Fake:
             "canary": self.canary,
             "shadow": self.shadow,
             "policy": {"file": "models/cats/serving.toml", "exists": True, "writable": True, "error": None},
-            "last": None,
+            "last": {"time": "", "actor": "policy", "action": self.verdict} if self.verdict else None,
             "verdict": self.verdict,
         }
 
@@ -119,13 +119,13 @@ class Fake:
             case "GET", ["audit"]:
                 entry = {"time": "2026-11-30T10:00:00Z", "actor": "alice", "action": "promote 2"}
                 return {"entries": [{**entry, "before": {}, "after": {}}]}
-            case "POST", ["promote"] if body["version"] == "9":
+            case "POST", ["promote"] if body.get("version") == "9":
                 return 409, "models/cats/serving.toml cannot be written:\nedit it where it comes from."
             case "POST", ["promote"] if "if_agreement" in body:
                 promote = {"agreement": body["if_agreement"], "after": body["after"]}
-                self.shadow = {"version": body["version"], "share": 1.0, "promote": promote}
+                self.shadow = {"version": "2", "share": 1.0, "promote": promote}
             case "POST", ["promote" | "pin"]:
-                version = self.aliases.get(body["version"], body["version"])
+                version = self.aliases.get(body.get("version", "2"), body.get("version", "2"))
                 self.previous, self.default = self.default, version
             case "POST", ["rollback"]:
                 self.default, self.previous = self.previous or "", None

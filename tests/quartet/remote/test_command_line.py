@@ -53,7 +53,9 @@ def test_the_status_is_a_table_of_versions(server: Fake, say: Say):
         (["load", "3"], ("POST", "load", {"version": "3"}), "3 loaded"),
         (["unload", "2"], ("POST", "unload", {"version": "2"}), "2 unloaded"),
         (["pin", "2"], ("POST", "pin", {"version": "2"}), "default 1 -> 2, previous none -> 1"),
-        (["promote"], ("POST", "promote", {"version": "candidate"}), "default 1 -> 2, previous none -> 1"),
+        (["pin"], ("POST", "pin", {}), "default 1 -> 2, previous none -> 1"),
+        (["promote"], ("POST", "promote", {}), "default 1 -> 2, previous none -> 1"),
+        (["promote", "candidate"], ("POST", "promote", {"version": "candidate"}), "default 1 -> 2, previous none -> 1"),
         (["promote", "2"], ("POST", "promote", {"version": "2"}), "default 1 -> 2, previous none -> 1"),
         (["promote", "1"], ("POST", "promote", {"version": "1"}), "previous none -> 1"),
         (["canary", "2", "--share", "5"], ("PUT", "canary", {"version": "2", "share": 0.05}), "canary 2 at 5 %"),
@@ -118,17 +120,16 @@ def test_a_promotion_waits_for_the_agreement(server: Fake, say: Say):
     )
     assert err.splitlines()[0] == ("300 of 1,000 inputs compared, agreement (same label) 0.9900 (0.9800 to 1.0000)")
     assert len(err.splitlines()) == 4
-    assert out.splitlines()[-2:] == ["2 promoted: agreement 0.99", "cats: default 1 -> 2, previous none -> 1"]
+    assert out.splitlines()[-1] == "cats/2 is the default: 2 promoted: agreement 0.99"
 
 
 def test_a_version_that_does_not_agree_ends_with_an_error_and_the_reason(server: Fake, say: Say):
     server.agreement = 0.5
-    code, out, _ = say("promote", "2", "--if-agreement", "0.98")
+    code, out, _ = say("promote", "--if-agreement", "0.98")
     assert code == 1
-    assert out.splitlines()[-2:] == [
-        "2 withdrawn: agreement 0.5 against 0.98 after 1200 inputs",
-        "cats/2 was not promoted",
-    ]
+    assert out.splitlines()[-1] == (
+        "cats/2 was not promoted: 2 withdrawn: agreement 0.5 against 0.98 after 1200 inputs"
+    )
     code, out, _ = say("promote", "2", "--if-agreement", "0.98", "--json")
     assert (code, json.loads(out)["default"]) == (1, "1")
 
