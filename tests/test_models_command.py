@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from quartet.command_line import main
+from service.policy.file import edit_policy
 from tests.pictures import encode
 from tests.server import Server
 from tests.tiny import solid, write_model
@@ -99,3 +100,18 @@ def test_what_is_not_possible_is_one_line(say: Say):
     assert line.startswith("error: 'nothing' is neither a version nor an alias")
     (line,) = say("promote", code=1)
     assert "name the version" in line
+
+
+def test_a_version_that_was_published_since_is_tried_at_once(running: Server, say: Say, models: Path):
+    write_model(models, version="4")
+    edit_policy(
+        models / "classifier" / "serving.toml",
+        lambda policy: policy.model_copy(update={"aliases": {**policy.aliases, "candidate": "4"}}),
+    )
+    assert say("shadow", "candidate")[-1].startswith("classifier: shadow candidate (")
+    state = json.loads(say("status", "--json")[0])
+    assert (state["shadow"]["version"], state["versions"][0]["status"]) == ("4", "loaded")
+    assert say("promote")[-1].startswith("classifier: promote candidate (default")
+    assert answering(running) == "4"
+    say("rollback")
+    assert answering(running) != "4"

@@ -186,9 +186,9 @@ async def _do(options: argparse.Namespace, model: "Administration", patient: "Ad
         return 0
     trial = state["shadow"] or before["shadow"] or before["canary"]
     version = words.number_of(state, options.version or trial["version"])
-    promoted, state = await wait(patient, state, version)
-    _print(options, state, [*words.describe_state(state), words.describe_outcome(state, version)])
-    return 0 if promoted else 1
+    state, undecided = await wait(patient, state, version)
+    _print(options, state, [*words.describe_state(state), words.describe_outcome(state, version, undecided)])
+    return 0 if state["default"] == version else 1
 
 
 def _change(options: argparse.Namespace, model: "Administration") -> Callable[[], Coroutine[Any, Any, Any]] | None:

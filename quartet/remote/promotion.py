@@ -39,7 +39,7 @@ class Progress:
             print(file=sys.stderr)
 
 
-async def wait(administration: Administration, state: Mapping[str, Any], version: str) -> tuple[bool, Any]:
+async def wait(administration: Administration, state: Mapping[str, Any], version: str) -> tuple[Any, str | None]:
     """Waits for the decision, and shows the figures meanwhile.
 
     Args:
@@ -48,7 +48,7 @@ async def wait(administration: Administration, state: Mapping[str, Any], version
         version: its number.
 
     Returns:
-        Whether the version became the default, and the state then.
+        The state then, and why there will be no decision, if the two versions cannot be compared.
     """
     progress = Progress(state["shadow"]["promote"]["after"] if _is_pending(state, version) else 1)
     was_pending = True
@@ -56,24 +56,30 @@ async def wait(administration: Administration, state: Mapping[str, Any], version
         while state["default"] != version:
             if _is_pending(state, version):
                 was_pending = True
-                await _show(administration, progress)
+                figures = await _figures(administration)
+                if figures and figures["measure"] is None:
+                    return state, figures["verdict"]
+                if figures:
+                    progress.show(figures)
             elif was_pending:
                 was_pending = False  # another process of the server may not have read the policy yet
             else:
-                return False, state
+                break
             await asyncio.sleep(_SECONDS)
             state = await administration.state()
     finally:
         progress.end()
-    return True, state
+    return state, None
 
 
-async def _show(administration: Administration, progress: Progress) -> None:
+async def _figures(administration: Administration) -> Any:
+    """Those of the shadow; None if it has ended since."""
     try:
-        progress.show(await administration.show("shadow"))
+        return await administration.show("shadow")
     except Problem as error:
-        if error.status != _NOT_FOUND:  # the shadow has ended since
+        if error.status != _NOT_FOUND:
             raise
+        return None
 
 
 def _is_pending(state: Mapping[str, Any], version: str) -> bool:

@@ -53,13 +53,16 @@ def describe_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return f"{after['model']}: {text or 'nothing changed'}"
 
 
-def describe_outcome(state: Mapping[str, Any], version: str) -> str:
+def describe_outcome(state: Mapping[str, Any], version: str, undecided: str | None = None) -> str:
     """What became of a promotion that depended on the agreement, and why.
 
     Args:
         state: after the decision.
         version: that was to be promoted.
+        undecided: why there will be no decision; None if there was one.
     """
+    if undecided:
+        return f"{state['model']}/{version} stays a shadow: {undecided}"
     outcome = "is the default" if state["default"] == version else "was not promoted"
     last = state["last"]
     why = f": {last['action']}" + ("" if last["actor"] == "policy" else f", by {last['actor']}") if last else ""

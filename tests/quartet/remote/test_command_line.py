@@ -148,6 +148,19 @@ def test_a_process_that_has_not_read_the_policy_yet_does_not_end_the_wait(
     assert states[2]["shadow"] is not None
 
 
+def test_versions_that_cannot_be_compared_end_the_wait(server: Fake, say: Say, monkeypatch: pytest.MonkeyPatch):
+    figures = server.figures
+
+    def incomparable() -> dict:
+        return {**figures(), "compared": 0, "measure": None, "agreement": None, "verdict": "the inputs differ"}
+
+    monkeypatch.setattr(server, "figures", incomparable)
+    code, out, err = say("promote", "2", "--if-agreement", "0.98")
+    assert (code, err) == (1, "")
+    assert out.splitlines()[-1] == "cats/2 stays a shadow: the inputs differ"
+    assert say("shadow")[1].splitlines()[0] == "version 2 as the shadow of 1: 0 inputs compared"
+
+
 def test_a_promotion_need_not_be_waited_for(server: Fake, say: Say):
     code, out, err = say("promote", "2", "--if-agreement", "0.98", "--no-wait")
     assert (code, err) == (0, "")
