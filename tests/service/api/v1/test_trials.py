@@ -42,9 +42,10 @@ async def predict(client: httpx.AsyncClient, count: int = 1) -> list[int]:
 async def state_when(client: httpx.AsyncClient, what: str, holds: Callable[[Any], bool]) -> Any:
     """The state of a trial or of the policy, once it is so; it becomes so in the background."""
     async with asyncio.timeout(10):
-        while not holds(state := (await client.get(f"{URL}/{what}")).json()):
+        while True:
+            if holds(state := (await client.get(f"{URL}/{what}")).json()):
+                return state
             await asyncio.sleep(0.02)
-    return state
 
 
 async def test_a_shadow_that_agrees_is_promoted(client: httpx.AsyncClient):
