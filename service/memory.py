@@ -30,8 +30,8 @@ def settle() -> None:
 def release() -> None:
     """Returns the memory of a version that has been closed; takes a few milliseconds.
 
-    Walks only what has come since `settle`: walking everything stops all threads for 50 to 100 ms. What was there before
-    is freed all the same, as soon as nothing refers to it, unless it refers to itself.
+    Walks only what has come since `settle`: walking everything stops all threads for up to 0.1 s. Older objects are
+    freed as soon as nothing refers to them, but not if they are in a reference cycle.
     """
     gc.collect()
     _trim()
