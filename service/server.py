@@ -167,10 +167,10 @@ class Server(uvicorn.Server):
             await self._reload_requested.wait()
             self._reload_requested.clear()
             try:
-                if await load_models(self._app):
-                    self._release_memory()
+                await load_models(self._app)
             except Exception as error:  # a failed reload must not affect the loaded models
                 logger.error("no models reloaded: %s", error)
+            self._release_memory()  # that of versions which were opened and rejected
 
     def _release_memory(self) -> None:
         """Returns freed memory to the system in a while, once for all versions that close until then."""

@@ -48,21 +48,23 @@ class Opener:
 
     def _start(self, folder: Path) -> "Future[Opened]":
         future: Future[Opened] = Future()
-
-        def run() -> None:
-            future.set_running_or_notify_cancel()  # from here on, the caller cannot cancel it
-            with self._slots:
-                try:
-                    opened = self._open(folder, self.selection.of(folder.parent.name))
-                except Exception as error:
-                    future.set_exception(error)
-                except DeviceLost as lost:
-                    end_process(lost)
-                else:
-                    future.set_result(opened)
-
-        threading.Thread(target=run, name="load", daemon=True).start()
+        threading.Thread(target=self._run, args=(folder, future), name="load", daemon=True).start()
         return future
+
+    def _run(self, folder: Path, future: "Future[Opened]") -> None:
+        future.set_running_or_notify_cancel()  # from here on, the caller cannot cancel it
+        with self._slots:
+            try:
+                opened = self._open(folder, self.selection.of(folder.parent.name))
+            except Exception as error:
+                future.set_exception(error)
+                # The error's traceback refers to this frame. With the future in it, a rejected version's session would
+                # stay in memory until the garbage collector runs.
+                del future
+            except DeviceLost as lost:
+                end_process(lost)
+            else:
+                future.set_result(opened)
 
 
 def _size(folder: Path) -> int:

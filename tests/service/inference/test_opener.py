@@ -1,13 +1,17 @@
 """The opener: versions are opened beside each other, before they are asked for, and once."""
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
 
+from service.inference import loading
 from service.inference.loading import Loader
 from service.inference.manifest import InvalidModel
 from service.inference.opener import Opener
+from service.inference.session import Session
 from service.inference.versions import newest_versions
 from service.tasks.registry import BUILT_IN
 from tests.tiny import write_model, wrong_golden
@@ -58,6 +62,28 @@ def test_as_many_at_a_time_as_there_are_threads(tmp_path: Path, threads: int, mo
     for folder in folders:
         opener.open(folder).result(30)
     assert most == threads
+
+
+def test_a_rejected_version_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sessions: list[weakref.ref[Session]] = []
+
+    class Watched(Session):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)  # type: ignore[arg-type]
+            sessions.append(weakref.ref(self))
+
+    monkeypatch.setattr(loading, "Session", Watched)
+    folder = write_model(tmp_path, change=wrong_golden)
+    gc.disable()
+    try:
+        with pytest.raises(InvalidModel):
+            opener_of().open(folder).result(30)
+        for thread in threading.enumerate():
+            if thread.name == "load":
+                thread.join(30)
+        assert [session() for session in sessions] == [None]
+    finally:
+        gc.enable()
 
 
 def test_an_error_is_given_to_the_caller(tmp_path: Path):

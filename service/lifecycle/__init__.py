@@ -1,0 +1,1 @@
+"""What happens to loaded versions while they serve."""
