@@ -249,15 +249,14 @@ async def test_a_closed_batcher_is_freed_without_the_garbage_collector():
 
     model, scheduler = Model(), Scheduler(1)
     batcher = Batcher(model, max_batch=4, max_queue=100, scheduler=scheduler)
-    gone = weakref.ref(model)
+    freed = asyncio.Event()
+    weakref.finalize(model, freed.set)
     await submit(batcher, [1])
     await batcher.close()
     await scheduler.close()
     gc.disable()
     try:
         del batcher, model
-        async with asyncio.timeout(PATIENCE):
-            while gone() is not None:  # until its last timer has run
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(freed.wait(), PATIENCE)  # until its last timer has run
     finally:
         gc.enable()
