@@ -7,6 +7,7 @@ from pathlib import Path
 
 from service.inference.cuda import serving_device
 from service.inference.device import DeviceLost, end_process
+from service.inference.footprint import Footprints
 from service.inference.loading import Loader, Opened
 from service.inference.manifest import GOLDEN, MODEL
 from service.inference.variants import Selection
@@ -27,11 +28,15 @@ class Opener:
         self.threads = loader.threads
         self.selection = selection or Selection()
         self._open = loader.open
+        device = serving_device(loader.device)
         # On a CPU each version is checked and timed on one core. Timings on a GPU would disturb each other.
-        self._slots = threading.Semaphore(
-            min(self.threads, _CONCURRENT) if serving_device(loader.device) == "cpu" else 1
-        )
+        self._slots = threading.Semaphore(min(self.threads, _CONCURRENT) if device == "cpu" else 1)
+        self._footprints = Footprints(device)
         self._begun: dict[Path, Future[Opened]] = {}
+
+    def fits(self, folder: Path) -> bool:
+        """Whether there is memory to open the version in a folder beside those that are open."""
+        return self._footprints.fits(folder)
 
     def begin(self, folders: Iterable[Path]) -> None:
         """Starts to open versions for which `open` will be called, the largest first."""
@@ -55,7 +60,8 @@ class Opener:
         future.set_running_or_notify_cancel()  # from here on, the caller cannot cancel it
         with self._slots:
             try:
-                opened = self._open(folder, self.selection.of(folder.parent.name))
+                with self._footprints.measured(folder):
+                    opened = self._open(folder, self.selection.of(folder.parent.name))
             except Exception as error:
                 future.set_exception(error)
                 # The error's traceback refers to this frame. With the future in it, a rejected version's session would
