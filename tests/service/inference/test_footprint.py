@@ -127,9 +127,14 @@ def test_versions_that_are_loaded_at_the_same_time_are_not_measured(tmp_path: Pa
 
 def test_a_version_that_is_refused_says_nothing_about_the_next_one(tmp_path: Path):
     footprints = Footprints("cpu")
-    with pytest.raises(ValueError, match="bad"), footprints.measured(tmp_path / "m" / "1"):
-        bytearray(b"x") * (50 * MB)
-        raise ValueError("bad")
+
+    def load() -> None:
+        with footprints.measured(tmp_path / "m" / "1"):
+            bytearray(b"x") * (50 * MB)
+            raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        load()
     assert footprints._took == {}
 
 
