@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -62,6 +63,30 @@ def test_as_many_at_a_time_as_there_are_threads(tmp_path: Path, threads: int, mo
     for folder in folders:
         opener.open(folder).result(30)
     assert most == threads
+
+
+def test_after_the_first_round_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opener = opener_of(2)
+    opener.forget()
+    running, most, opened = 0, 0, []
+
+    def load(folder: Path, _: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        opened.append(folder)
+        time.sleep(0.01)
+        running -= 1
+
+    monkeypatch.setattr(opener, "_open", load)
+    folders = [tmp_path / name / "1" for name in "abcd"]
+    opener.begin(folders)
+    opener.open(tmp_path / "e" / "1").result(30)
+    for folder in folders:
+        opener.open(folder).result(30)
+    assert most == 1
+    assert set(opened[:-1]) == set(folders)
+    assert opened[-1] == tmp_path / "e" / "1"
 
 
 def test_a_rejected_version_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
