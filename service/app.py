@@ -1,9 +1,11 @@
 """Wiring: settings and tasks in, an application with its models out."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
 
@@ -12,11 +14,16 @@ from service import api
 from service.api import documentation, health
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
+from service.api.v1.policy import policy_router
 from service.api.v1.versions import versions_router
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
 from service.inference.opener import Opener
-from service.models import repository_of
+from service.lifecycle.admin import Administration
+from service.lifecycle.routine import Routine
+from service.lifecycle.selfcheck import SelfCheck
+from service.lifecycle.watcher import Watcher
+from service.models import policies_of, repository_of
 from service.observe.log import RequestLog
 from service.observe.metrics import Metrics
 from service.settings import Settings
@@ -63,7 +70,7 @@ def create_app(
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     observers = Observers([metrics, RequestLog(sys.stderr)] if logs else [metrics])
-    routers = (versions_router(registry), models_router(registry))
+    routers = (policy_router(), versions_router(registry), models_router(registry))
     families = (Family("/v1", operation_endpoints(registry), routers, problem_json), *families)
     endpoints = [endpoint for family in families for endpoint in family.endpoints]
 
@@ -71,14 +78,24 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             app.repository = repository_of(settings, registry, observers=observers, opener=opener)
-            await load_models(app)
+            app.repository.on_change = partial(_models_changed, app)
+            app.administration = Administration(app.repository, policies_of(settings))
+            watcher = Watcher(settings.models, settings.state, settings.watch) if settings.watch else None
+            routine = Routine(app.repository, app.administration, watcher)
+            await app.repository.load_all()
         except Exception as error:
             app.failure = error
             raise
         app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
+        running = [asyncio.create_task(routine.run())]
+        if settings.self_check:
+            check = SelfCheck(app.repository, settings.self_check, app.repository.take_out, observers)
+            running.append(asyncio.create_task(check.run()))
         yield
         app.ready = False
+        for task in running:
+            task.cancel()
         # Requests have had their time: no client is waiting for the remaining work.
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
@@ -111,15 +128,6 @@ def create_app(
     return app
 
 
-async def load_models(app: Application) -> bool:
-    """Loads the models that are new on disk, without a gap in service; returns whether there were any.
-
-    Raises:
-        NothingToServe: there is no model that can be served.
-        DeviceUnavailable: the requested device cannot serve.
-    """
-    try:
-        return await app.repository.load_all()
-    finally:  # some models may be new even where another one could not be loaded
-        documentation.forget(app)
-        app.metrics.serve(version.signature for version in app.repository.versions)
+def _models_changed(app: Application) -> None:
+    documentation.forget(app)
+    app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)

@@ -105,6 +105,13 @@ class UnknownModel(QuartetError):
     slug = "unknown-model"
 
 
+class Conflict(QuartetError):
+    """A change that the present state does not permit."""
+
+    status = HTTPStatus.CONFLICT
+    slug = "conflict"
+
+
 class WrongTask(QuartetError):
     """A model that is served, but by another route."""
 

@@ -18,7 +18,6 @@ import uvicorn
 from quartet.console import fail
 from service import memory
 from service.api import documentation
-from service.app import load_models
 from service.http.connection import Connection
 from service.http.pool import Pool
 from service.inference.device import DeviceUnavailable
@@ -113,6 +112,7 @@ class Server(uvicorn.Server):
         # Generated on the first request, the document would block the event loop.
         threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
         if self._worker:
+            app.administration.notify = self._worker.notify
             self._worker.started()
         else:
             url = url_of(self.servers[0].sockets[0])
@@ -167,7 +167,7 @@ class Server(uvicorn.Server):
             await self._reload_requested.wait()
             self._reload_requested.clear()
             try:
-                await load_models(self._app)
+                await self._app.repository.load_all()
             except Exception as error:  # a failed reload must not affect the loaded models
                 logger.error("no models reloaded: %s", error)
             self._release_memory()  # that of versions which were opened and rejected

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
     models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
+    state: Path | None = Field(
+        None, description="writable folder for the policies of models, <name>/serving.toml; unset: the models folder"
+    )
+    watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(

@@ -11,7 +11,7 @@ from typing import Any
 from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
 from service.inference.admission import Admission, Reservation
 from service.inference.call import BACKGROUND, QueuedCall
-from service.inference.observers import BatchRan, DropReason, ItemsDropped, Observers
+from service.inference.observers import BatchRan, DropReason, ItemsDropped, Label, Observers
 from service.inference.queue import FairQueue, Submission
 from service.inference.scheduler import Batch, Flow, Run, Scheduler
 
@@ -32,7 +32,7 @@ class Batcher:
 
     Args:
         run: runs a batch; if it raises, only the faulty items fail.
-        label: name and version of the model, for observers.
+        label: of the model, for observers.
         max_batch: the most items in a batch.
         max_queue: the most items that wait.
         max_wait: seconds that a call may wait.
@@ -52,7 +52,7 @@ class Batcher:
         max_batch: int,
         max_queue: int,
         scheduler: Scheduler | None,
-        label: tuple[str, str] = ("", ""),
+        label: Label = ("", "", "", ""),
         max_wait: float = math.inf,
         observers: Observers | None = None,
         run_on_one_core: Run | None = None,

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from service.errors import Abandoned, DeadlineExceeded, Draining, InferenceFailed, Overloaded, UnknownModel
+from service.errors import Abandoned, DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from service.inference.admission import Reservation
 from service.inference.call import BACKGROUND
 from service.inference.golden import Golden, compare, read_golden
@@ -122,7 +122,7 @@ class SelfCheck:
             state.refused = True
             state.retry = time.monotonic() + (error.retry_after or _TICK_SECONDS)
             return
-        except (Abandoned, DeadlineExceeded, Draining, UnknownModel):  # it is being closed, or hangs, as probes report
+        except (Abandoned, DeadlineExceeded, Draining):  # it is being closed, or hangs, as probes report
             return
         state.due, state.refused = time.monotonic() + self._period, False
         state.next_row += len(next(iter(rows.inputs.values())))
@@ -191,9 +191,10 @@ class SelfCheck:
             raise _Wrong(problem)
 
     async def _run(self, version: Version, items: list[Any], state: _State, *, forced: bool) -> list[Any]:
-        async with CallScope(self._repository, owner=BACKGROUND, timeout=_PATIENCE_SECONDS) as call:
-            if call.lease(version.label) is not version:
-                raise UnknownModel(f"{version.label} was loaded anew.")
+        async with CallScope(owner=BACKGROUND, timeout=_PATIENCE_SECONDS) as call:
+            if version.retired:
+                raise Draining(f"{version.label} has been replaced.")
+            call.leases.append(self._repository.hold(version))
             try:
                 if not forced:
                     return await call.infer(version, items)

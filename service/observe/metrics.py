@@ -5,7 +5,7 @@ import typing
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,12 +13,12 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, SelfChecked
+from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label, SelfChecked
 from service.observe.events import RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # Labels of what is measured of a loaded version.
-_VERSION = ("model", "version")
+_VERSION = ("model", "version", "alias", "variant")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _Values = defaultdict[tuple[str, ...], list[float]]
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -84,10 +84,10 @@ class Metrics:
         )  # fmt: skip
         self.device = Gauge(
             "quartet_model_info", "1 for the version that is served, on its device, with the graph that answers",
-            ("model", "version", "device", "variant"), registry=registry,
+            (*_VERSION, "device"), registry=registry,
             multiprocess_mode="livemax",
         )  # fmt: skip
-        self._served: list[Mapping[str, str]] = []
+        self._served: set[tuple[str, str, str, str, str]] = set()
 
     def observe(self, events: Sequence[Any]) -> None:
         """See `service.inference.observers.Observer`."""
@@ -122,24 +122,22 @@ class Metrics:
             for labels, observed in values.items():
                 observe_all(histogram.labels(*labels), observed)
 
-    def serve(self, signatures: Iterable[Mapping[str, str]]) -> None:
-        """Says what is served now: model, version, device and variant of each."""
-        served = list(signatures)
-        for gone in self._served:
-            if gone in served:
-                continue
+    def serve(self, served: Iterable[tuple[Label, str]]) -> None:
+        """Says what is served now: the label and the device of each version."""
+        now = {(*label, device) for label, device in served}
+        for gone in self._served - now:
             if self.exposed is self.registry:
-                self.device.remove(*gone.values())
+                self.device.remove(*gone)
                 with contextlib.suppress(KeyError):  # nobody has asked for the metrics yet
-                    self.queue_depth.remove(gone["model"], gone["version"])
+                    self.queue_depth.remove(*gone[:-1])
             else:  # what several processes count cannot be removed
-                self.device.labels(**gone).set(0)
-        for signature in served:
-            self.device.labels(**signature).set(1)
+                self.device.labels(*gone).set(0)
+        for label in now:
+            self.device.labels(*label).set(1)
             for reason in typing.get_args(DropReason):  # counters are there from the start, at zero
-                self.dropped.labels(signature["model"], signature["version"], reason)
-            self.self_check_failed.labels(signature["model"], signature["version"])
-        self._served = served
+                self.dropped.labels(*label[:-1], reason)
+            self.self_check_failed.labels(*label[:-1])
+        self._served = now
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:

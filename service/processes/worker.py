@@ -22,6 +22,8 @@ _VARIABLE = "_QUARTET_WORKER"
 
 # A worker sends a heartbeat once it answers, and from then on each second.
 HEARTBEAT = b"."
+# It asks that all workers load the models again.
+NOTIFY = b"!"
 # A line from the supervisor; all others are a `Status`.
 RELOAD = b"reload\n"
 
@@ -86,6 +88,11 @@ class Worker:
         """Reports that the event loop is alive; called once a second."""
         if self._writer:
             self._writer.write(HEARTBEAT)
+
+    def notify(self) -> None:
+        """Lets the other workers look at the policies again."""
+        if self._writer:
+            self._writer.write(NOTIFY)
 
     async def _listen(self) -> None:
         """Follows the supervisor, and ends the worker when the supervisor is gone."""

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.inference.observers import Observers
 from service.inference.repository import Repository
+from service.lifecycle.admin import Administration
 from service.observe.metrics import Metrics
 from service.settings import Settings
 from service.stack.context import RequestContext
@@ -57,6 +58,7 @@ class Application(FastAPI):
         error_formats: by the prefix of a family's paths, such as `/v1`.
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
+        administration: changes what the models serve.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
         others_ready: whether the other processes on the same port do.
         failure: why it did not start.
@@ -64,6 +66,7 @@ class Application(FastAPI):
 
     repository: Repository
     threads: Threads
+    administration: Administration
 
     def __init__(
         self,
@@ -110,4 +113,4 @@ class Application(FastAPI):
         """Sets the metrics of what waits for each model, and of events that were dropped."""
         self.metrics.events_dropped.set(self.observers.dropped)
         for version in self.repository.versions:
-            self.metrics.queue_depth.labels(version.name, version.version).set(version.batcher.depth)
+            self.metrics.queue_depth.labels(*version.batcher.label).set(version.batcher.depth)

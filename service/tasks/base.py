@@ -21,6 +21,11 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
+    version: str | None = Field(
+        None,
+        max_length=64,
+        description="which version answers: a number or an alias; without it the default one, or its canary",
+    )
 
 
 def model_option(default: str) -> Any:
@@ -33,6 +38,11 @@ class AnswerBase(BaseModel):
 
     model: str = Field(examples=["classifier"])
     version: str = Field(examples=["1"])
+    alias: str | None = Field(
+        None,
+        examples=["stable"],
+        description="by which the call came, or the first of the version; absent without one",
+    )
     device: str = Field(examples=["cpu"], description="where it ran: cpu, cuda or cuda:N")
     variant: str = Field(examples=["reference"], description="which graph of the version ran: `reference`, int8, …")
 

@@ -38,6 +38,7 @@ class Call(Generic[ManifestT, OptionsT]):
         max_pixels: that an image may declare.
         prefers_picture: whether the client accepts a picture rather than results.
         items: number of items, for the log; None if it is the number of inputs.
+        alias: of the version, through which the call came.
     """
 
     version: Version
@@ -48,11 +49,17 @@ class Call(Generic[ManifestT, OptionsT]):
     max_pixels: int
     prefers_picture: bool = False
     items: int | None = None
+    alias: str | None = None
 
     @property
     def manifest(self) -> ManifestT:
         """The manifest of the version, which is of the operation's task."""
         return cast(ManifestT, self.version.manifest)
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """What answers: model, version, alias, device and variant."""
+        return self.version.signature(self.alias)
 
     @property
     def companion(self) -> Any:

@@ -60,14 +60,15 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         scope.progressed()  # the time in which the body arrived was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
         call: Call[Any, Any] = Call(
-            version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture
-        )
+            version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture,
+            alias=scope.leases[0].alias,
+        )  # fmt: skip
         try:
             answer = await operation.run(call)
         finally:
             exchange.facts["items"] = len(inputs) if call.items is None else call.items
         if isinstance(answer, Results):
-            document = {**version.signature, **answer.common, "results": answer.items}
+            document = {**call.signature, **answer.common, "results": answer.items}
             few = len(answer.items) <= _FEW
             return Answer(_to_json(document) if few else await _write(document), timing=_timing(scope))
         if isinstance(answer, Picture):
@@ -80,12 +81,12 @@ def _endpoint(task: Task, operation: Operation) -> Any:
 def _lease(exchange: Exchange, task: Task, operation: Operation, query: Options) -> Version:
     """The model that the query names, or the one that answers by default."""
     try:
-        return exchange.lease(query.model)
+        return exchange.lease(query.model, query.version)
     except UnknownModel:
         only = default_model(task, operation, exchange.app.repository.versions)
         if "model" in query.model_fields_set or only is None:
             raise
-        return exchange.lease(only)
+        return exchange.lease(only, query.version)
 
 
 async def _write(document: dict[str, Any]) -> bytes:

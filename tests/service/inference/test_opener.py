@@ -13,7 +13,8 @@ from service.inference.loading import Loader
 from service.inference.manifest import InvalidModel
 from service.inference.opener import Opener
 from service.inference.session import Session
-from service.inference.versions import newest_versions
+from service.inference.versions import folders_to_open
+from service.policy.file import PolicyFiles
 from service.tasks.registry import BUILT_IN
 from tests.tiny import write_model, wrong_golden
 
@@ -117,9 +118,14 @@ def test_an_error_is_given_to_the_caller(tmp_path: Path):
         opener_of().open(folder).result(30)
 
 
-def test_the_newest_versions(tmp_path: Path):
-    for name in ("a/1", "a/10", "a/draft", "b/2", "c"):
+def test_the_versions_that_the_policies_ask_for(tmp_path: Path):
+    for name in ("a/1", "a/10", "a/draft", "b/2", "c", "d/1", "d/2", "d/3", "e/1"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "README.md").touch()
-    assert sorted(newest_versions(tmp_path)) == [tmp_path / "a" / "10", tmp_path / "b" / "2"]
-    assert newest_versions(tmp_path / "nowhere") == []
+    (tmp_path / "d" / "serving.toml").write_text('default = "1"')
+    (tmp_path / "e" / "serving.toml").write_text("default = ")
+    found = sorted(
+        folder.relative_to(tmp_path).as_posix() for folder in folders_to_open(tmp_path, PolicyFiles(tmp_path))
+    )
+    assert found == ["a/10", "b/2", "d/1", "d/3"]
+    assert list(folders_to_open(tmp_path / "nowhere", PolicyFiles(tmp_path / "nowhere"))) == []
