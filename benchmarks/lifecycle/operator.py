@@ -158,7 +158,7 @@ class Operator:
 
     def resident_mb(self) -> float:
         """Megabytes of all processes of the server."""
-        return sum(process.memory_info().rss for process in self._family()) / 1e6
+        return float(sum(process.memory_info().rss for process in self._family())) / 1e6
 
     def open_files(self) -> int:
         """Open files and sockets of all processes."""
@@ -214,7 +214,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - only the server knows
                 await asyncio.sleep(_ASK_SECONDS)
             return
     raise Failed(f"{what} after {_PATIENCE_SECONDS:g} s")

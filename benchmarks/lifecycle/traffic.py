@@ -24,7 +24,7 @@ from service.tasks.samples import SEVEN, SMEAR
 
 CLIENTS = 32
 # A client waits up to this long between an answer and its next request.
-_PAUSE_SECONDS = 0.5
+_PAUSE_SECONDS = 1.0
 # One that waits longer for an answer counts it as lost.
 _PATIENCE_SECONDS = 60.0
 # What went wrong is told in full for so many requests.

@@ -30,6 +30,8 @@ _CHANGED = (
     "another number"
 )
 _RETRY_SECONDS = 5.0
+# Of a model, in one round; whoever fills a folder with broken versions must not delay the other models without end.
+_MOST_REFUSED = 100
 
 
 class NothingToServe(Exception):
@@ -76,6 +78,7 @@ class Repository:
         self._policies = policies or PolicyFiles(folder)
         self._schedulers: dict[str, Scheduler] = {}
         self._loading = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._served: dict[str, Served] = {}
         self._retired: set[Version] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -169,14 +172,12 @@ class Repository:
         """
         if not self._folder.is_dir():
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
-        for name in only or list(self._served):
-            with contextlib.suppress(InvalidPolicy):  # reported below
-                self.apply_policy(name)
+        await self.apply_policies(only)
         async with self._loading:
             before = {version.label for version in self.versions}
             known = self.refused
             self.refused = {what: why for what, why in known.items() if only and what.split("/")[0] not in only}
-            names = sorted(path.name for path in self._folder.iterdir() if path.is_dir())
+            names = await asyncio.to_thread(_folders_in, self._folder)
             wanted = only or self._only
             try:
                 await self._load([name for name in names if not wanted or name in wanted])
@@ -192,22 +193,26 @@ class Repository:
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
         return {version.label for version in self.versions} != before
 
-    def apply_policy(self, name: str) -> bool:
-        """Puts the policy on disk in force at once, if every version that it names is loaded; loads and closes nothing.
+    async def apply_policies(self, only: Collection[str] = ()) -> None:
+        """Puts the policies on disk in force of which every version is loaded; loads and closes nothing.
 
-        Returns:
-            Whether it is in force.
+        It does not wait for versions that are being loaded, so a rollback that another process has made takes effect
+        at once. Policies that are invalid are left to `load_all`, which reports them.
 
-        Raises:
-            InvalidPolicy: it cannot be used.
+        Args:
+            only: names of the models to look at; empty for all.
         """
-        policy = self._policies.read(name)
-        served = self._served.get(name)
-        if served is None or not set(policy.named) <= served.loaded.keys():
-            return False
-        if policy != served.policy:
-            self._serve(name, policy, served.loaded)
-        return True
+        for name in only or list(self._served):
+            with contextlib.suppress(InvalidPolicy):
+                while True:
+                    before = self._policy_of(name)
+                    policy = await asyncio.to_thread(self._policies.read, name)
+                    if self._policy_of(name) is before:
+                        break
+                    # It has changed while the file was read, which may have been before that.
+                served = self._served.get(name)
+                if served is not None and policy != served.policy and set(policy.named) <= served.loaded.keys():
+                    self._serve(name, policy, served.loaded)
 
     async def change_policy(self, name: str, policy: Policy, write: Callable[[], Policy]) -> None:
         """Puts another policy in force once the versions that it states are loaded and it is written.
@@ -221,10 +226,12 @@ class Repository:
             write: writes it, on a thread.
 
         Raises:
-            InvalidModel: a version that it states cannot be served.
+            InvalidModel: a version that it states cannot be served; the policy is not written.
         """
-        if set(policy.stated) <= self._served[name].loaded.keys():
-            self._serve(name, await asyncio.to_thread(write), self._served[name].loaded)
+        if self._is_loaded(name, policy):
+            written = await self._write(name, write)
+            if not self._is_loaded(name, written):  # a version was closed meanwhile, or others changed the policy too
+                await self.load_all([name])
             return
         async with self._loading:
             good: dict[str, Version] = {}
@@ -232,12 +239,26 @@ class Repository:
                 for number in policy.stated:
                     if not await self._load_version(name, number, good, policy):
                         raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
-                written = await asyncio.to_thread(write)
+                await self._write(name, write, good)
             except BaseException:
                 before = self._loaded(name).values()
                 await asyncio.gather(*(new.batcher.close() for new in good.values() if new not in before))
                 raise
-            self._serve(name, written, {**self._served[name].loaded, **good})
+
+    async def _write(self, name: str, write: Callable[[], Policy], more: Mapping[str, Version] | None = None) -> Policy:
+        """Writes a policy and puts it in force, with further versions; one change after another."""
+        async with self._writing:
+            written = await asyncio.to_thread(write)
+            good = {number: version for number, version in (more or {}).items() if not version.retired}
+            self._serve(name, written, {**self._loaded(name), **good})
+            return written
+
+    def _is_loaded(self, name: str, policy: Policy) -> bool:
+        return set(policy.stated) <= self._loaded(name).keys()
+
+    def _policy_of(self, name: str) -> Policy | None:
+        served = self._served.get(name)
+        return served.policy if served else None
 
     async def take_out(self, version: Version, why: str) -> None:
         """Stops serving a version whose answers are wrong, until its files change or the process is restarted.
@@ -272,8 +293,8 @@ class Repository:
         policies: dict[str, Policy] = {}
         for name in names:
             try:
-                found[name] = versions_in(self._folder / name)
-                policies[name] = self._read_policy(name)
+                found[name] = await asyncio.to_thread(versions_in, self._folder / name)
+                policies[name] = await self._read_policy(name)
             except OSError as error:
                 self.refused[name] = f"its folder cannot be read: {error.strerror}"
             except InvalidPolicy as error:
@@ -287,14 +308,14 @@ class Repository:
         for name, policy in policies.items():
             await self._load_model(name, policy, found[name])
 
-    def _read_policy(self, name: str) -> Policy:
+    async def _read_policy(self, name: str) -> Policy:
         """The policy on disk; the one in force if that is invalid.
 
         Raises:
             InvalidPolicy: it is invalid, and none is in force.
         """
         try:
-            return self._policies.read(name)
+            return await asyncio.to_thread(self._policies.read, name)
         except InvalidPolicy as error:
             if name not in self._served:
                 raise
@@ -307,10 +328,11 @@ class Repository:
             good = await self._load_versions(name, policy, found)
             if not good:
                 return
-            latest = self._read_policy(name)
-            if latest == policy:
+            in_force = self._policy_of(name)
+            latest = await self._read_policy(name)
+            if latest == policy and self._policy_of(name) is in_force:
                 break
-            policy = latest  # it has changed while versions were loaded
+            policy = latest  # it has changed while versions were loaded or the file was read
         # One may have been taken out meanwhile.
         self._serve(name, policy, {number: version for number, version in good.items() if not version.retired})
 
@@ -323,11 +345,16 @@ class Repository:
                 self.refused[f"{name}/{version}"] = f"{POLICY_FILE} names it, but it is not on disk"
             else:
                 await self._load_version(name, version, good, policy)
-        covered = 0
+        covered = refused = 0
         for version in candidates:
             if covered == count:
                 break
-            covered += version in good or await self._load_version(name, version, good, policy)
+            if refused == _MOST_REFUSED and version not in self._loaded(name):
+                self.refused[name] = f"{refused} of its versions are refused: of the others, none is tried"
+                continue
+            known = version in good or await self._load_version(name, version, good, policy)
+            covered += known
+            refused += not known
         return good
 
     def _loaded(self, name: str) -> Mapping[str, Version]:
@@ -337,7 +364,7 @@ class Repository:
     async def _load_version(self, name: str, number: str, good: dict[str, Version], policy: Policy) -> bool:
         """Adds a version to the good ones; returns whether it is one."""
         folder, label = self._folder / name / number, f"{name}/{number}"
-        stamp = stamp_of(folder)
+        stamp = await asyncio.to_thread(stamp_of, folder)
         loaded = self._loaded(name).get(number)
         if loaded is not None:
             if stamp and stamp != loaded.stamp:
@@ -456,3 +483,8 @@ class Repository:
             f"The model {name!r} is served in the version {loaded}, not "
             f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}."
         )
+
+
+def _folders_in(folder: Path) -> list[str]:
+    """The names of the folders in a folder, in order."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())

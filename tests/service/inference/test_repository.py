@@ -515,10 +515,12 @@ async def test_a_policy_of_loaded_versions_is_in_force_at_once(tmp_path: Path, r
     await repository.load_all()
     async with repository._loading:  # another model is being loaded
         write_policy(tmp_path, "load = 2\ndefault = 1")
-        assert repository.apply_policy("classifier")
+        await repository.apply_policies()
         assert repository.lease("classifier").version.version == "1"
-        write_policy(tmp_path, "load = 2\ndefault = 3")
-        assert not repository.apply_policy("classifier")
+        for other in ("load = 2\ndefault = 3", "default ="):
+            write_policy(tmp_path, other)
+            await repository.apply_policies()
+            assert repository.lease("classifier").version.version == "1"
 
 
 async def test_a_policy_that_changes_during_a_load_wins(
