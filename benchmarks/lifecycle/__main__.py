@@ -12,8 +12,9 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -34,6 +35,26 @@ _MOST_ROLLBACK_SECONDS = 1.0
 _WORKERS = (1, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What came of a server with some processes.
+
+    Attributes:
+        met: by the clients.
+        happened: to the versions.
+        quiet: span of time without changes.
+        followed: see `Operator`, as `agreed`.
+        wrong: what is not as it has to be.
+    """
+
+    met: Met
+    happened: Happened
+    quiet: tuple[float, float]
+    followed: list[float]
+    agreed: list[float]
+    wrong: list[str]
+
+
 def main() -> int:
     """Runs what the command line asks for; 1 if anything was wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lifecycle", description=__doc__)
@@ -42,31 +63,37 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of changes")
     add_json_option(parser)
     arguments = parser.parse_args()
-    console, figures, failed = Recorder(), {}, False
+    console = Recorder()
+    figures: dict[str, Any] = {}
+    verdicts: list[str] = []
+    failures: list[str] = []
     table = Table(title=f"{CLIENTS} clients on all routes while versions change")
     table.add_column("")
     columns: list[dict[str, str]] = []
     for workers in arguments.workers:
-        met, happened, spans, agreed, wrong = asyncio.run(_run(arguments.models, workers, arguments.scale))
-        table.add_column(f"{workers} {'process' if workers == 1 else 'processes'}", justify="right")
-        columns.append(_cells(met, happened, spans, agreed))
-        figures[str(workers)] = {"happened": asdict(happened), "wrong": wrong, "excused": dict(met.excused)}
-        for text in [*wrong, *met.told]:
+        run = asyncio.run(_run(arguments.models, workers, arguments.scale))
+        processes = f"{workers} process{'es' if workers > 1 else ''}"
+        table.add_column(processes, justify="right")
+        columns.append(_cells(run))
+        happened = run.happened
+        figures[str(workers)] = {
+            "followed": run.followed, "agreed": run.agreed, "rollbacks": happened.rollback_seconds,
+            "resources": happened.resources, "canary": happened.canary, "shadow": happened.shadow,
+        }  # fmt: skip
+        for text in [*run.wrong, *run.met.told]:
             print(text, file=sys.stderr)
-        failed |= bool(wrong)
-        console.lines += [f"{workers} process{'es' if workers > 1 else ''}: {verdict}" for verdict in happened.verdicts]
-        console.lines += [f"WRONG with {workers}: {text}" for text in wrong]
+        verdicts += [f"{processes}: {text}" for text in happened.verdicts]
+        failures += [f"{processes}: WRONG: {text}" for text in run.wrong]
     for row in columns[0]:
         table.add_row(row, *(column[row] for column in columns))
     console.print(table)
+    for text in [*verdicts, *failures]:
+        console.print(text)
     console.write(arguments.json, "benchmarks.lifecycle", figures)
-    return 1 if failed else 0
+    return 1 if failures else 0
 
 
-async def _run(
-    models: Path, workers: int, scale: float
-) -> tuple[Met, Happened, list[tuple[float, float]], list[float], list[str]]:
-    """What clients met, what happened, the spans without and with changes, and what was wrong."""
+async def _run(models: Path, workers: int, scale: float) -> _Run:
     with tempfile.TemporaryDirectory() as folder:
         copied = copy_models(models, Path(folder) / "models")
         shutil.rmtree(copied / _LEFT_OUT)
@@ -91,8 +118,7 @@ async def _run(
             traffic.end()
             await clients
     wrong += _faults(traffic.met, happened)
-    spans = [(quiet, quiet + _QUIET_SECONDS), (happened.began, happened.ended)]
-    return traffic.met, happened, spans, operator.agreed, wrong
+    return _Run(traffic.met, happened, (quiet, quiet + _QUIET_SECONDS), operator.followed, operator.agreed, wrong)
 
 
 def _faults(met: Met, happened: Happened) -> list[str]:
@@ -112,10 +138,12 @@ def _faults(met: Met, happened: Happened) -> list[str]:
     return faults
 
 
-def _cells(met: Met, happened: Happened, spans: list[tuple[float, float]], agreed: list[float]) -> dict[str, str]:
+def _cells(run: _Run) -> dict[str, str]:
+    met, happened = run.met, run.happened
     counts = happened.counts
     swaps = counts.pop("published", 0), counts.pop("promoted", 0)
     rollbacks = counts.pop("rollbacks", 0)
+    spans = run.quiet, (happened.began, happened.ended)
     quiet, changing = (_milliseconds(met.percentiles(*span)) for span in spans)
     image_quiet, image_changing = (_milliseconds(met.percentiles(*span, "predict")) for span in spans)
     calls, failures = happened.canary
@@ -129,7 +157,8 @@ def _cells(met: Met, happened: Happened, spans: list[tuple[float, float]], agree
         f"refused: {', '.join(counts)}": " + ".join(map(str, counts.values())),
         "rollbacks": str(rollbacks),
         "a rollback until the first answer, median / longest": _seconds(happened.rollback_seconds),
-        "a change until all processes agree, median / longest": _seconds(agreed),
+        "a change until all processes follow, median / longest": _seconds(run.followed),
+        "… and until none is said to disagree, median / longest": _seconds(run.agreed),
         "p50 / p99 / longest without changes, ms": quiet,
         "p50 / p99 / longest during changes, ms": changing,
         "… of single images to /v1/predict without changes, ms": image_quiet,

@@ -23,8 +23,6 @@ from service.inference.versions import versions_in
 # The longest until a change is in force in all processes.
 _PATIENCE_SECONDS = 60.0
 _ASK_SECONDS = 0.05
-# New connections, which the kernel spreads over the processes, that have to say the same.
-_WITNESSES = 6
 _JSON = "application/json"
 
 
@@ -42,12 +40,14 @@ class Operator:
         ledger: gets the versions that are permitted.
 
     Attributes:
-        agreed: seconds from each change until all processes had followed it.
+        followed: seconds from each change until all processes had followed it.
+        agreed: the same until the server said of none that it disagrees.
     """
 
     def __init__(self, running: Running, models: Path, workers: int, ledger: Ledger) -> None:
         self.models = models
         self.ledger = ledger
+        self.followed: list[float] = []
         self.agreed: list[float] = []
         self._running = running
         self._workers = workers
@@ -138,23 +138,35 @@ class Operator:
         return json.loads(answer.body) if answer is not None and answer.status == 200 else None
 
     async def in_force(self, name: str, number: str, began: float | None = None) -> None:
-        """Waits until all processes answer with a version by default; from then on only that is permitted."""
+        """Waits until all processes answer with a version by default, and then permits no other one.
+
+        Args:
+            name: of the model.
+            number: of the version.
+            began: when the change was asked for; now by default.
+        """
         began = time.perf_counter() if began is None else began
+        followed: set[str] = set()
+        share = [name, number, 1.0]
+
+        async def all_follow() -> bool:
+            answer = await self._ask(head("/v1/models", method="GET"))
+            if answer is not None and answer.status == 200:
+                models = json.loads(answer.body)["models"]
+                if share in [[each["name"], each["version"], each["share"]] for each in models if each["default"]]:
+                    followed.add(answer.headers["x-request-id"].partition("-")[0])
+            return len(followed) == self._workers
+
+        await until(all_follow, f"{name}/{number} is not the default of all processes")
+        self.followed.append(time.perf_counter() - began)
+        self.ledger.only(name, number)
 
         async def agreed() -> bool:
             listed = await self.get("/v1/models")
-            return (
-                listed is not None
-                and name not in listed["disagreeing"]
-                and any(
-                    each["default"] and (each["name"], each["version"]) == (name, number) for each in listed["models"]
-                )
-            )
+            return listed is not None and name not in listed["disagreeing"]
 
-        for _ in range(1 if self._workers == 1 else _WITNESSES):
-            await until(agreed, f"{name}/{number} is not the default of all processes")
+        await until(agreed, f"the processes are still said to disagree about {name}")
         self.agreed.append(time.perf_counter() - began)
-        self.ledger.only(name, number)
 
     def resident_mb(self) -> float:
         """Megabytes of all processes of the server."""
@@ -176,12 +188,12 @@ class Operator:
         number = str(int(versions_in(folder)[0]) + 1)
         self.ledger.permit(name, number)
         await asyncio.to_thread(publish, folder, int(number))
-        self._signal()
+        self.signal()
         return number
 
     async def _refused(self, folder: Path) -> None:
         label = f"{folder.parent.name}/{folder.name}"
-        self._signal()
+        self.signal()
 
         async def refused() -> bool:
             listed = await self.get("/v1/models")
@@ -190,7 +202,8 @@ class Operator:
         await until(refused, f"{label} is not refused")
         await asyncio.to_thread(shutil.rmtree, folder)
 
-    def _signal(self) -> None:
+    def signal(self) -> None:
+        """Lets the server look for new versions and policies."""
         os.kill(self._running.process.pid, signal.SIGUSR1)
 
     async def _ask(self, request: bytes) -> Answer | None:

@@ -130,7 +130,7 @@ async def _promoted_canary(operator: Operator, happened: Happened) -> None:
     number = await operator.offer(name)
     operator.ledger.permit(name, number)
     await operator.change("PUT", name, "canary", {"version": number, "steps": _STEPS})
-    await _decided(operator, name)
+    await _decided(operator, name, f"promoted {number}")
     await operator.in_force(name, number)
     happened.verdicts.append((await operator.get(f"/v1/models/{name}/policy"))["verdict"])
 
@@ -145,7 +145,7 @@ async def _withdrawn_canary(operator: Operator, traffic: Traffic, happened: Happ
     await operator.change(
         "PUT", name, "canary", {"version": number, "share": _FAILING_SHARE, "withdraw": _WITHDRAW}
     )  # fmt: skip
-    await _decided(operator, name)
+    await _decided(operator, name, f"withdrew the canary {number}")
     await operator.in_force(name, state["default"])
     happened.canary = _answered(traffic, name) - before, traffic.met.excused[name]
     traffic.failing.discard(name)
@@ -156,14 +156,14 @@ def _answered(traffic: Traffic, name: str) -> int:
     return sum(count for (label, _), count in traffic.met.answers.items() if label.partition("/")[0] == name)
 
 
-async def _decided(operator: Operator, name: str) -> None:
-    """Waits until the canary of a model has ended."""
+async def _decided(operator: Operator, name: str, verdict: str) -> None:
+    """Waits until the server has decided on the canary of a model."""
 
-    async def ended() -> bool:
+    async def decided() -> bool:
         state = await operator.get(f"/v1/models/{name}/policy")
-        return state is not None and state["canary"] is None
+        return state is not None and (state["verdict"] or "").startswith(verdict)
 
-    await until(ended, f"the canary of {name} has not ended")
+    await until(decided, f"it is not decided: {verdict}")
 
 
 async def _resources(operator: Operator) -> tuple[float, int, int]:

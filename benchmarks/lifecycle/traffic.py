@@ -86,24 +86,35 @@ class Traffic:
         port: of the server.
         kinds: of requests.
         ledger: says which versions may answer.
+        clients: how many.
+        pause: the longest time between an answer and the next request, in seconds.
 
     Attributes:
         met: what they met.
         failing: models of which a candidate is meant to fail, so that a status of 500 is excused.
     """
 
-    def __init__(self, port: int, kinds: Sequence[Kind], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        port: int,
+        kinds: Sequence[Kind],
+        ledger: Ledger,
+        clients: int = CLIENTS,
+        pause: float = _PAUSE_SECONDS,
+    ) -> None:
         self.met = Met()
         self.failing: set[str] = set()
         self._port = port
         self._kinds = kinds
         self._weights = [kind.weight for kind in kinds]
         self._ledger = ledger
+        self._clients = clients
+        self._pause = pause
         self._over = asyncio.Event()
 
     async def run(self) -> None:
         """Sends requests until `end`."""
-        await asyncio.gather(*(self._client(random.Random(number)) for number in range(CLIENTS)))
+        await asyncio.gather(*(self._client(random.Random(number)) for number in range(self._clients)))
 
     def end(self) -> None:
         """Lets each client end with the answer that it waits for."""
@@ -132,7 +143,7 @@ class Traffic:
             if answer.headers.get("connection") == "close":
                 connection.close()
                 connection = None
-            await asyncio.sleep(chance.uniform(0, _PAUSE_SECONDS))
+            await asyncio.sleep(chance.uniform(0, self._pause))
         if connection:
             connection.close()
 
@@ -167,20 +178,20 @@ def kinds_of(models: Path) -> list[Kind]:
 
     transfer = "/v1/predict?model=classifier-transfer"
     texts = "/v1/classify-text?version=stable"
-    generated = {"grid": _grid, "npz": _npz, "zip": _zip, "json": _results(_GENERATED, "images")}
+    generated = {"grid": _grid, "npz": _npz, "zip": _zip, "json": results(_GENERATED, "images")}
     return [
-        kind("predict", "classifier", "/v1/predict", "image/jpeg", cat, _results(1), 4),
-        kind("predict, form", "classifier", "/v1/predict", payloads.FORM, payloads.form([cat] * 4), _results(4), 2),
-        kind("predict, JSON", "classifier", "/v1/predict", _JSON, payloads.images_json([cat] * 8), _results(8)),
-        kind("predict transfer", "classifier-transfer", transfer, "image/jpeg", cat, _results(1), 3),
-        kind("detect", "detector", "/v1/detect", "image/jpeg", smear, _results(1), 0.4),
-        kind("detect, form", "detector", "/v1/detect", payloads.FORM, payloads.form([smear] * 2), _results(2), 0.1),
-        kind("text", "topics", "/v1/classify-text", "text/plain", b"crude oil prices rose", _results(1), 2),
-        kind("text by alias", "topics", texts, "text/plain", b"crude oil prices rose", _results(1)),
-        kind("text, JSON", "topics", "/v1/classify-text", _JSON, payloads.texts_json(3, 200), _results(3)),
-        kind("rows", "tabular", "/v1/predict-tabular", _JSON, json.dumps({"rows": [row] * 10}).encode(), _results(10)),
-        kind("CSV", "tabular", "/v1/predict-tabular", "text/csv", table.encode(), _results(1), 3),
-        kind("encode", "encoder", "/v1/encode", "image/png", seven, _results(1), 4),
+        kind("predict", "classifier", "/v1/predict", "image/jpeg", cat, results(1), 4),
+        kind("predict, form", "classifier", "/v1/predict", payloads.FORM, payloads.form([cat] * 4), results(4), 2),
+        kind("predict, JSON", "classifier", "/v1/predict", _JSON, payloads.images_json([cat] * 8), results(8)),
+        kind("predict transfer", "classifier-transfer", transfer, "image/jpeg", cat, results(1), 3),
+        kind("detect", "detector", "/v1/detect", "image/jpeg", smear, results(1), 0.4),
+        kind("detect, form", "detector", "/v1/detect", payloads.FORM, payloads.form([smear] * 2), results(2), 0.1),
+        kind("text", "topics", "/v1/classify-text", "text/plain", b"crude oil prices rose", results(1), 2),
+        kind("text by alias", "topics", texts, "text/plain", b"crude oil prices rose", results(1)),
+        kind("text, JSON", "topics", "/v1/classify-text", _JSON, payloads.texts_json(3, 200), results(3)),
+        kind("rows", "tabular", "/v1/predict-tabular", _JSON, json.dumps({"rows": [row] * 10}).encode(), results(10)),
+        kind("CSV", "tabular", "/v1/predict-tabular", "text/csv", table.encode(), results(1), 3),
+        kind("encode", "encoder", "/v1/encode", "image/png", seven, results(1), 4),
         *(
             kind(
                 f"generate {name}", "decoder", "/v1/generate", _JSON,
@@ -191,7 +202,9 @@ def kinds_of(models: Path) -> list[Kind]:
     ]  # fmt: skip
 
 
-def _results(count: int, field: str = "results") -> Check:
+def results(count: int, field: str = "results") -> Check:
+    """Whether a JSON document holds so many results."""
+
     def check(body: bytes) -> bool:
         try:
             document: Any = json.loads(body)

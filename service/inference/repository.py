@@ -234,23 +234,21 @@ class Repository:
                 await self.load_all([name])
             return
         async with self._loading:
-            good: dict[str, Version] = {}
+            opened: dict[str, Version] = {}
             try:
                 for number in policy.stated:
-                    if not await self._load_version(name, number, good, policy):
+                    if await self._load_version(name, number, opened, policy) is None:
                         raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
-                await self._write(name, write, good)
+                await self._write(name, write, opened)
             except BaseException:
-                before = self._loaded(name).values()
-                await asyncio.gather(*(new.batcher.close() for new in good.values() if new not in before))
+                await asyncio.gather(*(version.batcher.close() for version in opened.values()))
                 raise
 
     async def _write(self, name: str, write: Callable[[], Policy], more: Mapping[str, Version] | None = None) -> Policy:
         """Writes a policy and puts it in force, with further versions; one change after another."""
         async with self._writing:
             written = await asyncio.to_thread(write)
-            good = {number: version for number, version in (more or {}).items() if not version.retired}
-            self._serve(name, written, {**self._loaded(name), **good})
+            self._serve(name, written, {**self._loaded(name), **(more or {})})
             return written
 
     def _is_loaded(self, name: str, policy: Policy) -> bool:
@@ -324,35 +322,50 @@ class Repository:
 
     async def _load_model(self, name: str, policy: Policy, found: Sequence[str]) -> None:
         """Loads what a policy asks for, puts the policy in force, and retires what it does not ask for."""
+        opened: dict[str, Version] = {}
         while True:
-            good = await self._load_versions(name, policy, found)
-            if not good:
-                return
+            good = await self._load_versions(name, policy, found, opened)
             in_force = self._policy_of(name)
             latest = await self._read_policy(name)
-            if latest == policy and self._policy_of(name) is in_force:
+            if not good or (latest == policy and self._policy_of(name) is in_force):
                 break
-            policy = latest  # it has changed while versions were loaded or the file was read
+            # It has changed while versions were loaded or the file was read.
+            policy, found = latest, await asyncio.to_thread(versions_in, self._folder / name)
+            self.refused = {what: why for what, why in self.refused.items() if what.split("/")[0] != name}
         # One may have been taken out meanwhile.
-        self._serve(name, policy, {number: version for number, version in good.items() if not version.retired})
+        good = {number: version for number, version in good.items() if not version.retired}
+        if good:
+            self._serve(name, policy, good)
+        await asyncio.gather(
+            *(version.batcher.close() for version in opened.values() if version not in self._loaded(name).values())
+        )
 
-    async def _load_versions(self, name: str, policy: Policy, found: Sequence[str]) -> dict[str, Version]:
-        """The good versions among those that a policy asks for, loaded now or before."""
+    async def _load_versions(
+        self, name: str, policy: Policy, found: Sequence[str], opened: dict[str, Version]
+    ) -> dict[str, Version]:
+        """The good versions among those that a policy asks for; those that were not loaded are added to `opened`."""
         candidates, count = policy.candidates(found)
         good: dict[str, Version] = {}
-        for version in policy.named:
-            if version not in found and version not in self._loaded(name):
-                self.refused[f"{name}/{version}"] = f"{POLICY_FILE} names it, but it is not on disk"
+
+        async def load(number: str) -> bool:
+            version = await self._load_version(name, number, opened, policy)
+            if version is not None:
+                good[number] = version
+            return version is not None
+
+        for number in policy.named:
+            if number not in found and number not in self._loaded(name):
+                self.refused[f"{name}/{number}"] = f"{POLICY_FILE} names it, but it is not on disk"
             else:
-                await self._load_version(name, version, good, policy)
+                await load(number)
         covered = refused = 0
-        for version in candidates:
+        for number in candidates:
             if covered == count:
                 break
-            if refused == _MOST_REFUSED and version not in self._loaded(name):
+            if refused == _MOST_REFUSED and number not in self._loaded(name):
                 self.refused[name] = f"{refused} of its versions are refused: of the others, none is tried"
                 continue
-            known = version in good or await self._load_version(name, version, good, policy)
+            known = number in good or await load(number)
             covered += known
             refused += not known
         return good
@@ -361,8 +374,8 @@ class Repository:
         served = self._served.get(name)
         return served.loaded if served else {}
 
-    async def _load_version(self, name: str, number: str, good: dict[str, Version], policy: Policy) -> bool:
-        """Adds a version to the good ones; returns whether it is one."""
+    async def _load_version(self, name: str, number: str, opened: dict[str, Version], policy: Policy) -> Version | None:
+        """A version that is loaded, or was opened before, or is opened now and added to `opened`; None if it is bad."""
         folder, label = self._folder / name / number, f"{name}/{number}"
         stamp = await asyncio.to_thread(stamp_of, folder)
         loaded = self._loaded(name).get(number)
@@ -372,18 +385,18 @@ class Repository:
                     self.refused[label] = _CHANGED
                 else:
                     loaded.stamp = stamp
-            good[number] = loaded
-            return True
+            return loaded
+        if number in opened:
+            return opened[number]
         if self._taken_out.get(label, (None,))[0] == stamp:
             self.refused[label] = self._taken_out[label][1]
-            return False
+            return None
         if not self.fits(folder):
-            await self._make_room(name, [*good, *policy.named])
+            await self._make_room(name, [*opened, *policy.named])
         try:
-            opened = await asyncio.wrap_future(self._opener.open(folder))
+            found = await asyncio.wrap_future(self._opener.open(folder))
         except DeviceUnavailable:
-            before = self._loaded(name).values()
-            await asyncio.gather(*(new.batcher.close() for new in good.values() if new not in before))
+            await asyncio.gather(*(version.batcher.close() for version in opened.values()))
             raise
         except InvalidModel as error:
             self.refused[label] = str(error)
@@ -391,10 +404,10 @@ class Repository:
             logger.debug("%s cannot be loaded", label, exc_info=True)
             self.refused[label] = f"it cannot be loaded: {without_folders(repr(error))}"
         else:
-            good[number] = self._open(name, number, opened, stamp)
+            opened[number] = self._open(name, number, found, stamp)
             self._taken_out.pop(label, None)
-            return True
-        return False
+            return opened[number]
+        return None
 
     async def _make_room(self, name: str, kept: Collection[str]) -> None:
         """Closes the versions of a model that its policy does not name, before another one is loaded."""

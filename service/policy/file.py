@@ -5,6 +5,7 @@ import datetime
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import stat
@@ -19,6 +20,8 @@ from pydantic import ValidationError
 
 from service.errors import truncate
 from service.policy.policy import Policy, utc_now
+
+logger = logging.getLogger(__name__)
 
 FILE, AUDIT = "serving.toml", "audit.jsonl"
 _LOCK = ".serving.lock"
@@ -303,14 +306,32 @@ def _plain(policy: Policy) -> dict[str, Any]:
 
 def _merge(text: str, policy: Policy) -> str:
     """The document with the values of a policy, and its own comments and order."""
+    for write in (_updated, _rewritten):
+        try:
+            written = write(text, _plain(policy))
+            if parse_policy(written.encode()) == policy:
+                return written
+        except Exception:  # tomlkit fails on some tables that are out of order and on some dotted keys
+            logger.debug("the policy is not changed by %s", write.__name__, exc_info=True)
+    raise AssertionError(f"the policy cannot be written as it is: {policy!r}")
+
+
+def _updated(text: str, values: Mapping[str, Any]) -> str:
     import tomlkit  # only changes need it
 
     document = tomlkit.parse(text)
-    _update(document, _plain(policy))
-    written = tomlkit.dumps(document)
-    if parse_policy(written.encode()) != policy:
-        raise AssertionError(f"the policy was not written as it is: {written!r}")
-    return written
+    _update(document, values)
+    return tomlkit.dumps(document)
+
+
+def _rewritten(text: str, values: Mapping[str, Any]) -> str:
+    """A new document, with the lines of comments at its head."""
+    import tomlkit
+
+    document = tomlkit.document()
+    _update(document, values)
+    comments = [f"{line.strip()}\n" for line in text.splitlines() if line.lstrip().startswith("#")]
+    return "".join(comments) + tomlkit.dumps(document)
 
 
 def _update(table: Any, values: Mapping[str, Any]) -> None:

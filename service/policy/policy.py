@@ -61,17 +61,17 @@ class Step(_Table):
 
 
 class Withdraw(_Table):
-    """When a canary is withdrawn; a threshold of None is not looked at.
+    """When a canary is withdrawn; latency and unfamiliar inputs are not looked at by default.
 
     Attributes:
         after: calls of the canary before it is judged.
-        errors: share of failed calls above that of the default version.
+        errors: share of failed calls above that of the default version; 1 is never exceeded.
         latency: 95th percentile as a multiple of the default's.
         unfamiliar: share of out-of-distribution inputs above the default's.
     """
 
     after: int = Field(100, ge=1)
-    errors: Share | None = 0.02
+    errors: Share = 0.02
     latency: float | None = Field(None, gt=1, allow_inf_nan=False)
     unfamiliar: Share | None = None
 
