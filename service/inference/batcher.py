@@ -87,6 +87,11 @@ class Batcher:
         """Items that wait."""
         return len(self.flow.queue)
 
+    @property
+    def others_busy(self) -> bool:
+        """Whether the device works for another model at this moment."""
+        return self._scheduler is not None and self._scheduler.others_busy(self.flow)
+
     def submit(self, items: Sequence[Any], reservation: Reservation) -> Submission:
         """Queues items of a call that was admitted; the `future` of the submission gets their results, in order.
 

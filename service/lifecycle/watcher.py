@@ -19,11 +19,9 @@ class Watcher:
     Args:
         folder: of the models.
         state: of the policies, if they are elsewhere.
-        seconds: between two looks.
     """
 
-    def __init__(self, folder: Path, state: Path | None, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, folder: Path, state: Path | None = None) -> None:
         self._folders = [folder] if state is None else [folder, state]
         self._loaded = self._seen = self._look()
 

@@ -14,11 +14,18 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label, SelfChecked
-from service.observe.events import RequestEnded
+from service.observe.events import AnswersCompared, AnswersCounted, RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # Labels of what is measured of a loaded version.
 _VERSION = ("model", "version", "alias", "variant")
+# What is counted of a candidate that gets the inputs of calls in the background.
+_SHADOW = {
+    "compared": "Answers of a version that were compared with those of its candidate",
+    "agreed": "Compared answers that agreed, by the task's own measure",
+    "failed": "Inputs on which the candidate failed",
+    "dropped": "Inputs that the candidate did not get, for lack of room or time",
+}
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _Values = defaultdict[tuple[str, ...], list[float]]
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -87,6 +94,29 @@ class Metrics:
             (*_VERSION, "device"), registry=registry,
             multiprocess_mode="livemax",
         )  # fmt: skip
+        self.shadow = {
+            name: Counter(f"quartet_shadow_{name}", text, ("model", "version", "candidate"), registry=registry)
+            for name, text in _SHADOW.items()
+        }
+        self.canary_seconds = Histogram(
+            "quartet_canary_seconds", "Queue and inference of a call, for models with a canary", _VERSION,
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.canary_failed = Counter(
+            "quartet_canary_failed", "Calls that a version failed, for models with a canary", _VERSION,
+            registry=registry,
+        )  # fmt: skip
+        self.canary_labels = Counter(
+            "quartet_canary_labels", "Answers by their most likely label, for models with a canary",
+            (*_VERSION, "label"), registry=registry,
+        )  # fmt: skip
+        self.canary_rated = Counter(
+            "quartet_canary_rated", "Answers with a p-value, for models with a canary", _VERSION, registry=registry
+        )
+        self.canary_unfamiliar = Counter(
+            "quartet_canary_unfamiliar", "Answers to out-of-distribution inputs, for models with a canary", _VERSION,
+            registry=registry,
+        )  # fmt: skip
         self._served: set[tuple[str, str, str, str, str]] = set()
 
     def observe(self, events: Sequence[Any]) -> None:
@@ -113,6 +143,11 @@ class Metrics:
             elif type(event) is SelfChecked:
                 self.self_check_seconds.labels(*event.label).inc(event.seconds)
                 self.self_check_failed.labels(*event.label).inc(event.failed)
+            elif type(event) is AnswersCompared:
+                for name, counter in self.shadow.items():
+                    counter.labels(event.model, event.version, event.candidate).inc(getattr(event, name))
+            elif type(event) is AnswersCounted:
+                self._count_answers(event)
         for key, count in requests.items():
             self.requests.labels(*key).inc(count)
         for histogram, values in (
@@ -121,6 +156,14 @@ class Metrics:
         ):  # fmt: skip
             for labels, observed in values.items():
                 observe_all(histogram.labels(*labels), observed)
+
+    def _count_answers(self, event: AnswersCounted) -> None:
+        observe_all(self.canary_seconds.labels(*event.label), event.seconds)
+        self.canary_failed.labels(*event.label).inc(event.failed)
+        self.canary_rated.labels(*event.label).inc(event.rated)
+        self.canary_unfamiliar.labels(*event.label).inc(event.unfamiliar)
+        for label, count in event.labels.items():
+            self.canary_labels.labels(*event.label, label).inc(count)
 
     def serve(self, served: Iterable[tuple[Label, str]]) -> None:
         """Says what is served now: the label and the device of each version."""

@@ -232,7 +232,8 @@ class Policy(_Table):
         """
         if isinstance(self.load, tuple):
             return list(self.load), len(self.load)
-        trials = self.on_trial
+        # The default must be among them.
+        trials = self.on_trial if self.default == LATEST else ()
         return [version for version in newest_first(found) if version not in trials], self.count
 
     @property

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from prometheus_client import CollectorRegistry, Metric, values
@@ -16,6 +17,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.values import MultiProcessValue
+
+from service.processes.board import Board
 
 # Not a setting: only the supervisor sets it. Not an option: the worker may be another program with its own options.
 _VARIABLE = "_QUARTET_WORKER"
@@ -62,6 +65,7 @@ class Worker:
         self.settings = settings
         self.status = Status(False, 0, ())
         self._folder = folder
+        self._index = index
         self._channel = socket.socket(fileno=channel)
         self._writer: asyncio.StreamWriter | None = None
         # One file of metrics per worker, not per process: counts survive a restart, and files do not accumulate.
@@ -79,6 +83,10 @@ class Worker:
         MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
         registry.register(_Processes(self))
         return registry
+
+    def board(self) -> Board:
+        """Exchanges figures with the other workers."""
+        return Board(Path(self._folder), self._index)
 
     def started(self) -> None:
         """Reports that the worker answers; called on the event loop."""

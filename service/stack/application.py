@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.inference.observers import Observers
 from service.inference.repository import Repository
-from service.lifecycle.admin import Administration
+from service.lifecycle.lifecycle import Lifecycle
 from service.observe.metrics import Metrics
 from service.settings import Settings
 from service.stack.context import RequestContext
@@ -58,7 +58,7 @@ class Application(FastAPI):
         error_formats: by the prefix of a family's paths, such as `/v1`.
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
-        administration: changes what the models serve.
+        lifecycle: tries, judges and changes versions.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
         others_ready: whether the other processes on the same port do.
         failure: why it did not start.
@@ -66,13 +66,13 @@ class Application(FastAPI):
 
     repository: Repository
     threads: Threads
-    administration: Administration
 
     def __init__(
         self,
         settings: Settings,
         metrics: Metrics,
         observers: Observers,
+        lifecycle: Lifecycle,
         error_formats: Mapping[str, ErrorFormat],
         endpoints: Iterable[Endpoint],
         **options: Any,
@@ -86,6 +86,7 @@ class Application(FastAPI):
         self.settings = settings
         self.metrics = metrics
         self.observers = observers
+        self.lifecycle = lifecycle
         self.error_formats = error_formats
         self.ready = False
         self.others_ready: Callable[[], bool] = lambda: True

@@ -48,6 +48,9 @@ class ModelList(BaseModel):
     refused: dict[str, str] = Field(
         examples=[{"classifier/2": "model.onnx: is not the file that the manifest was made with"}]
     )
+    disagreeing: dict[str, list[str]] = Field(
+        {}, description="models of which the processes of the server load different versions, for a moment"
+    )
 
 
 def models_router(registry: Registry) -> APIRouter:
@@ -73,7 +76,9 @@ def models_router(registry: Registry) -> APIRouter:
         """What is served, from which version, on which device and how good; and what was refused."""
         repository = request.app.repository
         models = [ModelSummary(**_summary(version, repository)) for version in repository.versions]
-        return ModelList(models=models, refused=repository.refused)
+        return ModelList(
+            models=models, refused=repository.refused, disagreeing=await request.app.lifecycle.disagreeing()
+        )
 
     @router.get(
         "/v1/models/{name}",

@@ -161,7 +161,7 @@ def policy_router() -> APIRouter:
     async def change(
         request: Request, name: str, action: str, propose: Callable[[Policy, Served], Policy]
     ) -> ServingState:
-        administration = request.app.administration
+        administration = request.app.lifecycle.administration
         await administration.change(name, propose, actor=_actor(request), action=action)
         return await _state(request, name)
 
@@ -174,7 +174,7 @@ def policy_router() -> APIRouter:
     async def show_audit(request: Request, name: Name) -> AuditLog:
         """The last hundred changes, the newest first."""
         _served(request, name)
-        return AuditLog(entries=[Change(**entry) for entry in await request.app.administration.audit(name)])
+        return AuditLog(entries=[Change(**entry) for entry in await request.app.lifecycle.administration.audit(name)])
 
     @router.post("/load", summary="Load a version", response_model=ServingState)
     async def load(request: Request, name: Name, body: Which) -> ServingState:
@@ -299,7 +299,7 @@ def _on_trial(served: Served) -> str:
 
 
 async def _state(request: Request, name: str) -> ServingState:
-    repository, administration = request.app.repository, request.app.administration
+    repository, administration = request.app.repository, request.app.lifecycle.administration
     served = _served(request, name)
     found = await asyncio.to_thread(repository.on_disk, name)
     entries = [Change(**entry) for entry in await administration.audit(name, _LAST)]

@@ -13,7 +13,7 @@ def write(path: Path, text: str) -> None:
 
 def test_a_version_that_is_being_copied_is_waited_for(tmp_path: Path):
     write(tmp_path / "m" / "1" / "model.onnx", "a")
-    watcher = Watcher(tmp_path, None, 1)
+    watcher = Watcher(tmp_path)
     assert not watcher.changed()
     write(tmp_path / "m" / "2" / "model.onnx", "a")
     assert not watcher.changed()
@@ -26,7 +26,7 @@ def test_a_version_that_is_being_copied_is_waited_for(tmp_path: Path):
 def test_policies_and_removals_count_and_other_files_do_not(tmp_path: Path):
     write(tmp_path / "models" / "m" / "1" / "model.onnx", "a")
     write(tmp_path / "state" / "m" / "audit.jsonl", "a")
-    watcher = Watcher(tmp_path / "models", tmp_path / "state", 1)
+    watcher = Watcher(tmp_path / "models", tmp_path / "state")
     write(tmp_path / "models" / "m" / "notes.txt", "a")
     write(tmp_path / "models" / "m" / ".draft-x" / "model.onnx", "a")
     write(tmp_path / "state" / "m" / "audit.jsonl", "ab")
@@ -42,7 +42,7 @@ def test_policies_and_removals_count_and_other_files_do_not(tmp_path: Path):
 
 def test_a_folder_that_is_gone_for_a_while_is_no_change(tmp_path: Path):
     write(tmp_path / "models" / "m" / "1" / "model.onnx", "a")
-    watcher = Watcher(tmp_path / "models", None, 1)
+    watcher = Watcher(tmp_path / "models")
     (tmp_path / "models").rename(tmp_path / "away")
     assert (watcher.changed(), watcher.changed()) == (False, False)
     (tmp_path / "away").rename(tmp_path / "models")

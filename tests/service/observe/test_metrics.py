@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.inference.observers import BatchRan, ItemsDropped
+from service.observe.events import AnswersCompared, AnswersCounted
 from service.observe.metrics import Metrics, observe_all
 from tests.pictures import encode
 from tests.tiny import solid
@@ -85,3 +86,25 @@ async def test_a_version_that_is_none_is_answered_in_the_text_format(
     assert len(answer.headers["content-type"]) < 600
     if version == "x":
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+def test_trials_of_versions_are_counted():
+    metrics = Metrics()
+    version = ("m", "2", "candidate", "reference")
+    metrics.observe(
+        [
+            AnswersCompared("m", "1", "2", compared=3, agreed=2),
+            AnswersCompared("m", "1", "2", compared=1, failed=4, dropped=5),
+            AnswersCounted(version, failed=1, labels={"cat": 2}, rated=2, unfamiliar=1, seconds=[0.01, 0.02]),
+        ]
+    )
+    value = metrics.registry.get_sample_value
+    labels = {"model": "m", "version": "1", "candidate": "2"}
+    expected = {"compared": 4, "agreed": 2, "failed": 4, "dropped": 5}
+    assert {name: value(f"quartet_shadow_{name}_total", labels) for name in expected} == expected
+    of_version = dict(zip(("model", "version", "alias", "variant"), version, strict=True))
+    assert value("quartet_canary_seconds_count", of_version) == 2
+    assert value("quartet_canary_failed_total", of_version) == 1
+    assert value("quartet_canary_rated_total", of_version) == 2
+    assert value("quartet_canary_unfamiliar_total", of_version) == 1
+    assert value("quartet_canary_labels_total", {**of_version, "label": "cat"}) == 2

@@ -95,9 +95,9 @@ async def test_a_canary_is_sticky_and_becomes_the_default(client: httpx.AsyncCli
         users.setdefault(user, set()).add(response.json()["version"])
     assert {len(versions) for versions in users.values()} == {1}
     assert set().union(*users.values()) == {"1", "2"}
-    await app.administration.advance(state["canary"]["next_step"] - 1)
+    await app.lifecycle.administration.advance(state["canary"]["next_step"] - 1)
     assert (await client.get(f"{URL}/policy")).json()["default"] == "2"
-    await app.administration.advance(state["canary"]["next_step"] + 1)
+    await app.lifecycle.administration.advance(state["canary"]["next_step"] + 1)
     state = (await client.get(f"{URL}/policy")).json()
     assert (state["default"], state["previous"], state["canary"]) == ("1", "2", None)
     assert state["verdict"] == "promoted 1: the last step of its canary has ended"
@@ -107,7 +107,7 @@ async def test_load_and_unload(client: httpx.AsyncClient, app: Application):
     state = await change(client, "POST", "load", version="1")
     assert {each["version"]: each["status"] for each in state["versions"]} == {"1": "loaded", "2": "serving"}
     await change(client, "POST", "unload", version="1")
-    await app.administration.settled()
+    await app.lifecycle.administration.settled()
     assert [version.version for version in app.repository.versions] == ["2"]
 
 
