@@ -4,7 +4,7 @@ import { json } from "../api.js";
 import { h, put, svg } from "../dom.js";
 import { brief, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
-import { samplesOf } from "../models.js";
+import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { familiarity } from "../widgets/familiarity.js";
 import { section } from "../widgets/section.js";
@@ -16,7 +16,7 @@ import { pngUrl, tiles } from "../widgets/tiles.js";
 const MORE = 10;
 const SPREAD = 0.45; // of the latents' own standard deviations
 
-export function drawSection({ family, name, signal, code }) {
+export function drawSection({ family, signal, code }) {
   const { autoencoder, encoder, decoder } = family;
   const status = createStatus();
   const restored = h("figure", { class: "shown" }, waiting());
@@ -84,7 +84,7 @@ export function drawSection({ family, name, signal, code }) {
     if (sheet.empty) return;
     const body = await sheet.centred();
     const headers = { "Content-Type": "image/png" };
-    const ask = (path, model) => json(path, { method: "POST", query: { model: name(model) }, body, headers, signal });
+    const ask = (path, model) => json(path, { method: "POST", query: askedAs(model), body, headers, signal });
     const [encoded, answer] = await Promise.all([
       encoder ? ask("v1/encode", encoder) : null,
       autoencoder ? ask("v1/reconstruct", autoencoder) : null,
@@ -107,7 +107,7 @@ export function drawSection({ family, name, signal, code }) {
     }
     code.show({
       path: answer ? "v1/reconstruct" : "v1/encode",
-      query: { model: name(autoencoder ?? encoder) },
+      query: askedAs(autoencoder ?? encoder),
       media: "image/png",
       file: "drawing.png",
     });
@@ -115,7 +115,7 @@ export function drawSection({ family, name, signal, code }) {
 
   async function generateMore() {
     const near = Array.from({ length: MORE }, () => nearby(latents, decoder.details.directions));
-    const { results, described } = await decodeLatents(near, name(decoder), signal);
+    const { results, described } = await decodeLatents(near, askedAs(decoder), signal);
     put(more, tiles(results));
     code.show(described);
   }

@@ -3,7 +3,7 @@
 import { ROOT } from "../api.js";
 import { h, put } from "../dom.js";
 import { hasText, t } from "../i18n.js";
-import { askedAs, detailOf } from "../models.js";
+import { detailOf, pageOf } from "../models.js";
 import { available } from "../panels.js";
 import { figure } from "../widgets/figure.js";
 
@@ -16,7 +16,7 @@ export function render(root, { models, refused, signal }) {
     h(
       "div",
       { class: "models" },
-      models.map((model) => card(model, models, signal)),
+      models.map((model) => card(model, signal)),
     ),
     refusals(refused),
   );
@@ -30,7 +30,7 @@ function fallbacks(models) {
   );
 }
 
-function card(model, models, signal) {
+function card(model, signal) {
   const figures = h("dl", { class: "figures" });
   write(null);
   detailOf(model).then(
@@ -55,12 +55,12 @@ function card(model, models, signal) {
       panel &&
         h(
           "a",
-          { href: new URL(`#/${panel.id}?model=${encodeURIComponent(askedAs(model, models))}`, ROOT) },
+          { href: new URL(`#/${panel.id}?model=${encodeURIComponent(model.name)}`, ROOT) },
           t("models.try"),
         ),
       h(
         "a",
-        { href: new URL(`models/${encodeURIComponent(model.name)}/${encodeURIComponent(model.version)}`, ROOT) },
+        { href: pageOf(model) },
         t("models.card"),
       ),
     ),
