@@ -1,12 +1,13 @@
 // A drawing, compressed to a few numbers and restored from them.
 
 import { json } from "../api.js";
-import { h, put, svg } from "../dom.js";
+import { h, put } from "../dom.js";
 import { brief, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
 import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { familiarity } from "../widgets/familiarity.js";
+import { latentBars } from "../widgets/latents.js";
 import { section } from "../widgets/section.js";
 import { sampleRow } from "../widgets/samples.js";
 import { sketch } from "../widgets/sketch.js";
@@ -133,22 +134,3 @@ function nearby(latents, directions) {
 
 /** A draw from the normal distribution (Box and Muller 1958). */
 const gaussian = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
-
-function latentBars(values) {
-  const most = Math.max(...values.map(Math.abs));
-  const width = 10;
-  return svg(
-    "svg",
-    {
-      class: "latents",
-      viewBox: `0 0 ${width * values.length} 100`,
-      role: "img",
-      "aria-label": values.map((value) => value.toFixed(1)).join(", "),
-    },
-    svg("line", { class: "grid", x1: 0, x2: width * values.length, y1: 50, y2: 50 }),
-    values.map((value, index) => {
-      const height = (48 * Math.abs(value)) / most;
-      return svg("rect", { x: index * width + 1, width: width - 2, y: value > 0 ? 50 - height : 50, height });
-    }),
-  );
-}

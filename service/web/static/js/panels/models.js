@@ -2,7 +2,7 @@
 
 import { ROOT } from "../api.js";
 import { h, put } from "../dom.js";
-import { hasText, t } from "../i18n.js";
+import { hasText, roughly, t } from "../i18n.js";
 import { detailOf, pageOf } from "../models.js";
 import { available } from "../panels.js";
 import { figure } from "../widgets/figure.js";
@@ -71,6 +71,7 @@ function card(model, signal) {
       [t("models.task"), model.task],
       [t("models.data"), model.data],
       [t("models.device"), model.variant ? `${model.device}, ${model.variant}` : model.device],
+      ...versionsOf(model),
       [t("models.batch"), String(model.max_batch)],
       [t("models.waiting"), String(model.queue_depth)],
       ...Object.entries(model.metrics).map(([name, value]) => [
@@ -84,6 +85,16 @@ function card(model, signal) {
       facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
     );
   }
+}
+
+/** Which versions are loaded, where there are several, with a way to what can be done about them. */
+function versionsOf(model) {
+  if (model.versions.length < 2) return [];
+  const told = model.versions.map(({ version, aliases, share }) => {
+    const more = [...aliases, share > 0 && roughly(share)].filter(Boolean).join(", ");
+    return more ? `${version} (${more})` : version;
+  });
+  return [[t("versions.title"), h("a", { href: pageOf(model) }, told.join("; "))]];
 }
 
 function refusals(refused) {

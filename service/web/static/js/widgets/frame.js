@@ -1,7 +1,7 @@
 // What every panel begins with: its title, a sentence, and the model and version to ask.
 
 import { h } from "../dom.js";
-import { percent, t } from "../i18n.js";
+import { roughly, t } from "../i18n.js";
 import { versionOf } from "../models.js";
 import { choice } from "./choice.js";
 
@@ -40,7 +40,7 @@ function versionChoice({ versions, wanted = ROUTED }, onchange) {
 /** Which versions answer, with their shares where there are several. */
 function shares(versions) {
   const serving = versions.filter(({ share }) => share > 0);
-  return serving.map(({ version, share }) => (share < 1 ? `${version} (${percent(share, 0)})` : version)).join(", ");
+  return serving.map(({ version, share }) => (share < 1 ? `${version} (${roughly(share)})` : version)).join(", ");
 }
 
 /** The model that the address names, else the first, as the version that it names. */
