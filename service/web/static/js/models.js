@@ -6,7 +6,10 @@ import { ROOT, blob, json } from "./api.js";
 export async function listModels() {
   const { models, refused } = await json("v1/models");
   const byName = [...Map.groupBy(models, ({ name }) => name).values()];
-  return { models: byName.map((versions) => ({ ...(versions.find((each) => each.default) ?? versions[0]), versions })), refused };
+  return {
+    models: byName.map((versions) => ({ ...(versions.find((each) => each.default) ?? versions[0]), versions })),
+    refused,
+  };
 }
 
 /** A model as one of its loaded versions, by number or alias; as its default version where it has no such. */

@@ -47,12 +47,7 @@ export function render(root, { models, settings, signal, again }) {
       family.decoder && family.encoder && morphSection(tools),
     ];
     put(body, ...sections);
-    put(
-      root,
-      heading("generate", { models: leaders, model: leaderOf(family), onchange: change }),
-      body,
-      code.element,
-    );
+    put(root, heading("generate", { models: leaders, model: leaderOf(family), onchange: change }), body, code.element);
   }
 
   function change(changes) {

@@ -53,16 +53,8 @@ function card(model, signal) {
       "div",
       { class: "row" },
       panel &&
-        h(
-          "a",
-          { href: new URL(`#/${panel.id}?model=${encodeURIComponent(model.name)}`, ROOT) },
-          t("models.try"),
-        ),
-      h(
-        "a",
-        { href: pageOf(model) },
-        t("models.card"),
-      ),
+        h("a", { href: new URL(`#/${panel.id}?model=${encodeURIComponent(model.name)}`, ROOT) }, t("models.try")),
+      h("a", { href: pageOf(model) }, t("models.card")),
     ),
   );
 

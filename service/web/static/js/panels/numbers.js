@@ -173,7 +173,11 @@ const isNumber = (column) => column.kind === "number";
 /** A field for numbers, a list of the words that a column has, or a field for text. */
 function inputFor(column, attributes) {
   if (column.values.length)
-    return h("select", attributes, ["", ...column.values].map((word) => h("option", { value: word }, word)));
+    return h(
+      "select",
+      attributes,
+      ["", ...column.values].map((word) => h("option", { value: word }, word)),
+    );
   // A number with a unit or a decimal comma is text.
   const plain = isNumber(column) && !column.unit && !column.group && column.decimal === ".";
   return plain

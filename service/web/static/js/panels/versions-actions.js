@@ -97,7 +97,11 @@ export function versionActions(path, onstate) {
         act: (given) => send(request(values.version, given)),
       });
     };
-    return h("button", { type: "button", onclick: open }, t(`${id}.verb`, { version: id in OF_MODEL ? versionOf() : "" }));
+    return h(
+      "button",
+      { type: "button", onclick: open },
+      t(`${id}.verb`, { version: id in OF_MODEL ? versionOf() : "" }),
+    );
   }
 
   async function send([method, route, document]) {

@@ -18,7 +18,14 @@ export function examplesList(path, signal) {
   const status = createStatus();
   const list = h("ol", { class: "examples" });
   const more = h("button", { type: "button", onclick: showAll });
-  const element = h("div", { class: "stack", hidden: true }, h("h3", {}, t("examples.title")), status.element, list, more);
+  const element = h(
+    "div",
+    { class: "stack", hidden: true },
+    h("h3", {}, t("examples.title")),
+    status.element,
+    list,
+    more,
+  );
   const made = new Map(); // by id: the view of an example
   let trial = ""; // that the views are of
   let found = { examples: [] };
@@ -65,13 +72,14 @@ export function examplesList(path, signal) {
     if (asking) return;
     asking = true;
     try {
-      for (let next; (next = [...made].find(([, view]) => view.awaits)); ) {
+      for (let next; (next = [...made].find(([, view]) => view.awaits));) {
         const [id, view] = next;
         view.awaits = false;
         try {
           await view.fill(await blob(`${path}/${encodeURIComponent(id)}`, { signal }));
         } catch (error) {
-          if (error.kind === "problem") view.miss(); // others differ more by now
+          if (error.kind === "problem")
+            view.miss(); // others differ more by now
           else {
             view.awaits = true;
             throw error;
@@ -82,7 +90,8 @@ export function examplesList(path, signal) {
       asking = false;
     } catch (error) {
       // `asking` stays: what changes in the list does not ask again for what was refused.
-      if (!signal.aborted) status.show(error, error.kind === "offline" || error.kind === "overloaded" ? tryAgain : null);
+      if (!signal.aborted)
+        status.show(error, error.kind === "offline" || error.kind === "overloaded" ? tryAgain : null);
     }
   }
 
@@ -134,8 +143,9 @@ async function inputView(data) {
   return scrolled(h("p", {}, text));
 }
 
+// No region: there would be many of the same name.
 const scrolled = (...children) =>
-  h("div", { class: "clip", tabindex: "0", role: "region", "aria-label": t("examples.input") }, children);
+  h("div", { class: "clip", tabindex: "0", role: "group", "aria-label": t("examples.input") }, children);
 
 /** A row as its columns; any other document as it is. */
 function rowView(text) {
@@ -165,7 +175,7 @@ function answerView(result) {
   if (typeof result.value === "number") return still(h("p", { class: "large-number" }, brief(result.value, 6)));
   if (result.png) return still(h("img", { class: "pixelated", src: pngUrl(result.png), alt: t("examples.picture") }));
   if (result.latents?.length) return still(latentBars(result.latents));
-  return still(h("pre", {}, JSON.stringify(result, null, 1)));
+  return still(h("pre", { tabindex: "0" }, JSON.stringify(result, null, 1)));
 }
 
 function boxesOf({ width, height, boxes }) {

@@ -47,7 +47,9 @@ function conditionOf(promote) {
 function figuresOf({ against, measure, compared, dropped, failed, agreement, difference, classes, over_time: series }) {
   const all = agreement && { name: t("shadow.all"), count: compared, ...agreement };
   const ranked = [...classes].sort((one, other) => one.agreement - other.agreement);
-  const points = series.filter((each) => each.compared).map((each) => ({ ...each, share: each.agreed / each.compared }));
+  const points = series
+    .filter((each) => each.compared)
+    .map((each) => ({ ...each, share: each.agreed / each.compared }));
   return [
     h("p", {}, t("shadow.counts", { against, compared: number(compared), dropped: number(dropped) })),
     failed > 0 && h("p", { class: "problem" }, t("shadow.failed", { count: number(failed) })),
@@ -68,4 +70,5 @@ function figuresOf({ against, measure, compared, dropped, failed, agreement, dif
   ];
 }
 
-const briefly = (figures) => Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, brief(value, 3)]));
+const briefly = (figures) =>
+  Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, brief(value, 3)]));

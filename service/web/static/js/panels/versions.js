@@ -36,7 +36,9 @@ export function versionsSection(name, signal) {
   );
   const showFile = whenChanged((policy) => put(file, policyOf(policy)));
   // They are live regions: what has not changed is not said again.
-  const showLast = whenChanged((change) => put(last, change && t("versions.last", { ...change, time: moment(change.time) })));
+  const showLast = whenChanged((change) =>
+    put(last, change && t("versions.last", { ...change, time: moment(change.time) })),
+  );
   const showVerdict = whenChanged((text) => put(verdict, text && h("span", { class: "chip", lang: "en" }, text)));
   let shown = null; // the state that was shown last
   const soon = poll(element, refresh, { seconds: SECONDS, signal, onerror: complain });
@@ -59,8 +61,11 @@ export function versionsSection(name, signal) {
   }
 
   async function figures(part, from) {
-    const found = await json(from, { signal });
-    if (!signal.aborted) part.figures(found);
+    try {
+      part.figures(await json(from, { signal }));
+    } catch (error) {
+      if (error.status !== 404) throw error; // it has just ended
+    }
   }
 
   /** Shows the state that an action has led to. */

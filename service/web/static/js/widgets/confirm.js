@@ -16,7 +16,7 @@ export function confirm({ title, text, fields = [], verb, act }) {
   const formId = freshId("form");
   const status = createStatus();
   const inputs = new Map();
-  const form = h("form", { id: formId, class: "stack", onsubmit: submit }, fields.map(field));
+  const form = h("form", { id: formId, class: "stack", hidden: !fields.length, onsubmit: submit }, fields.map(field));
   const button = h("button", { class: "primary", form: formId }, verb);
   const dialog = h(
     "dialog",

@@ -40,7 +40,9 @@ function versionChoice({ versions, wanted = ROUTED }, onchange) {
 /** Which versions answer, with their shares where there are several. */
 function shares(versions) {
   const serving = versions.filter(({ share }) => share > 0);
-  return serving.map(({ version, share }) => (share < 1 ? `${version} (${roughly(share)})` : version)).join(", ");
+  return (
+    serving.map(({ version, share }) => (share < 1 ? `${version} (${roughly(share)})` : version)).join(", ") || "–"
+  );
 }
 
 /** The model that the address names, else the first, as the version that it names. */
