@@ -31,6 +31,7 @@ export function examplesList(path, signal) {
   let found = { examples: [] };
   let shown = AT_FIRST;
   let asking = false;
+  let refused = false;
   const draw = whenChanged(write);
   keys.addEventListener("change", tryAgain, { signal });
 
@@ -57,10 +58,10 @@ export function examplesList(path, signal) {
     for (const example of visible) {
       if (!made.has(example.id)) made.set(example.id, exampleView(example, { version, against }));
     }
-    put(
-      list,
-      visible.map(({ id }) => made.get(id).element),
-    );
+    const elements = visible.map(({ id }) => made.get(id).element);
+    // To put them in anew would take the focus.
+    if (elements.length !== list.children.length || elements.some((each, index) => each !== list.children[index]))
+      put(list, elements);
     element.hidden = !examples.length;
     more.hidden = examples.length <= visible.length;
     put(more, t("examples.more", { count: examples.length - visible.length }));
@@ -69,7 +70,7 @@ export function examplesList(path, signal) {
 
   /** One after another; a refusal ends it until there is another key or somebody tries again. */
   async function fetchInputs() {
-    if (asking) return;
+    if (asking || refused) return;
     asking = true;
     try {
       for (let next; (next = [...made].find(([, view]) => view.awaits));) {
@@ -87,17 +88,16 @@ export function examplesList(path, signal) {
         }
       }
       status.clear();
-      asking = false;
     } catch (error) {
-      // `asking` stays: what changes in the list does not ask again for what was refused.
+      refused = true;
       if (!signal.aborted)
         status.show(error, error.kind === "offline" || error.kind === "overloaded" ? tryAgain : null);
     }
+    asking = false;
   }
 
   function tryAgain() {
-    asking = false;
-    status.clear();
+    refused = false;
     fetchInputs();
   }
 }
