@@ -1,18 +1,24 @@
 """Wiring: settings and tasks in, an application with its models out."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import Scope
 
 from quartet import __version__
 from service import api
+from service.access.gate import Gate
+from service.access.keys import KeyRing
+from service.access.start import ring_of
 from service.api import documentation, health
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.versions import versions_router
+from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
 from service.inference.opener import Opener
@@ -30,6 +36,7 @@ from service.tasks.threads import Threads
 from service.web import page
 
 _LAST_BATCH_SECONDS = 5.0
+_KEYS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,11 @@ class Family:
 
 
 def create_app(
-    settings: Settings, registry: Registry = BUILT_IN, families: Sequence[Family] = (), opener: Opener | None = None
+    settings: Settings,
+    registry: Registry = BUILT_IN,
+    families: Sequence[Family] = (),
+    opener: Opener | None = None,
+    ring: KeyRing | None = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
@@ -59,7 +70,12 @@ def create_app(
         registry: the tasks to serve.
         families: additional families of routes, beside /v1.
         opener: opens the models, and may have begun to; a new one by default.
+        ring: the API keys; by default what the settings say.
+
+    Raises:
+        InvalidKeys: the key file cannot be read or is invalid.
     """
+    ring = ring or ring_of(settings)
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     observers = Observers([metrics, RequestLog(sys.stderr)] if logs else [metrics])
@@ -77,8 +93,11 @@ def create_app(
             raise
         app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
+        following = asyncio.create_task(_follow_keys(ring)) if ring else None
         yield
         app.ready = False
+        if following:
+            following.cancel()
         # Requests have had their time: no client is waiting for the remaining work.
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
@@ -92,6 +111,7 @@ def create_app(
         endpoints,
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
+        openapi_url=None,
         title="Quartet",
         version=__version__,
         summary="Neural networks behind a batching HTTP API.",
@@ -101,14 +121,27 @@ def create_app(
     # What holds for every request is a layer here, the innermost first.
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
+    app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
     failures.install(app)
     for family in families:
         for router in family.routers:
             app.include_router(router)
     app.include_router(health.router)
-    documentation.install(app, registry)
+    documentation.install(app, registry, keyed=ring is not None)
     page.install(app)
     return app
+
+
+async def _follow_keys(ring: KeyRing) -> None:
+    """Looks every second whether the key file has changed, on a thread: it may be on a slow volume."""
+    while True:
+        await asyncio.sleep(_KEYS_SECONDS)
+        await asyncio.to_thread(ring.refresh)
+
+
+def _unknown(scope: Scope, name: str) -> QuartetError:
+    error: QuartetError = scope["app"].repository.unknown(name)
+    return error
 
 
 async def load_models(app: Application) -> bool:

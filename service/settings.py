@@ -13,6 +13,8 @@ from service.inference.device import Device
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
+# Variables of the client and of commands that talk to a server.
+_OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}SERVER"}
 
 
 class InvalidSettings(Exception):
@@ -27,6 +29,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
     models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
+    keys: Path | None = Field(None, description="file of the API keys that open the service: `quartet keys add NAME`")
+    open: bool = Field(False, description="1: without keys, whoever reaches the service may use its models")
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(
@@ -57,6 +61,17 @@ class Settings(BaseSettings):
         Selection.parse(variant)
         return variant
 
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _empty_is_none(cls, keys: Any) -> Any:
+        return keys or None  # as a compose file passes on what is not set
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if self.keys and self.open:
+            raise ValueError(f"{PREFIX}OPEN=1 and {PREFIX}KEYS={self.keys} exclude each other: unset one")
+        return self
+
     @model_validator(mode="after")
     def _check_room_for_a_request(self) -> Self:
         # A request has up to two batches in flight. With less room it would be refused at every attempt.
@@ -82,7 +97,7 @@ def read_settings(**overrides: Any) -> Settings:
                 f"{variable}={value} was set by Kubernetes for a Service called quartet: put "
                 "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
             )
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known.keys() | _OF_CLIENTS:
             near = difflib.get_close_matches(variable.upper(), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
             raise InvalidSettings(f"{variable} is no setting: {hint}")

@@ -105,6 +105,10 @@ class Repository:
             raise self._unknown(model, name, loaded)
         return Lease(loaded[version], self._close)
 
+    def unknown(self, name: str) -> UnknownModel:
+        """What answers a caller that may not know of a model: the same as if there were none of that name."""
+        return UnknownModel(f"No model {truncate(name)!r} is served", self._loaded)
+
     async def load_all(self) -> bool:
         """Loads the versions that the policy wants.
 
@@ -244,9 +248,7 @@ class Repository:
     def _unknown(self, model: str, name: str, loaded: Mapping[str, Version]) -> UnknownModel:
         if loaded:
             return UnknownModel(
-                f"The model {name!r} is served in the version {', '.join(loaded)}, not {truncate(model)!r}."
+                f"The model {name!r} is served in the version {', '.join(loaded)}, not {truncate(model)!r}"
             )
         reason = next((f" ({why})" for key, why in self.refused.items() if key.split("/")[0] == name), "")
-        return UnknownModel(
-            f"No model {truncate(name)!r} is served{reason}: there are {', '.join(sorted(self._loaded))}."
-        )
+        return UnknownModel(f"No model {truncate(name)!r} is served{reason}", self._loaded)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from service.access.caller import charge, models_of, owner_of
 from service.errors import Abandoned, BodyTooLarge
 from service.inference.leases import Version
 from service.inference.scope import CallScope
@@ -63,20 +64,24 @@ class Exchange(Request):
     Attributes:
         facts: go into the request's log line.
         settings: of the service.
-        call: its owner is the client's connection, and it is cancelled when the client disconnects.
+        call: its owner is the API key or, without one, the client's connection. It is cancelled when the client
+            disconnects.
         streaming: whether the answer has begun and cannot become an error any more.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)
         app = scope["app"]
+        owner, weight = owner_of(scope)
         self._values = headers_of(scope)
         self.facts: dict[str, object] = scope["quartet.facts"]
         self.settings: Settings = app.settings
         self.streaming = False
         self.call = CallScope(
             app.repository,
-            owner=scope.get("client"),
+            owner=owner,
+            weight=weight,
+            models=models_of(scope),
             timeout=self.settings.timeout,
             trace=self._values.get(b"traceparent", b""),
             observers=app.observers,
@@ -108,6 +113,10 @@ class Exchange(Request):
         version = self.call.lease(model)
         self.facts["model"] = version.label
         return version
+
+    def charge(self, items: int) -> None:
+        """Takes items from the rate of the request's key; see `service.access.caller.charge`."""
+        charge(self.scope, items)
 
     async def read(self) -> bytes:
         """The whole body.

@@ -37,7 +37,6 @@ class Call(Generic[ManifestT, OptionsT]):
         threads: for slow work.
         max_pixels: that an image may declare.
         prefers_picture: whether the client accepts a picture rather than results.
-        items: number of items, for the log; None if it is the number of inputs.
     """
 
     version: Version
@@ -47,7 +46,6 @@ class Call(Generic[ManifestT, OptionsT]):
     threads: Threads
     max_pixels: int
     prefers_picture: bool = False
-    items: int | None = None
 
     @property
     def manifest(self) -> ManifestT:
