@@ -27,7 +27,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from service.access.rates import Limit
 
@@ -44,13 +44,16 @@ class InvalidKeys(Exception):
     """A key file cannot be read, or says something that it must not."""
 
 
-def _in_utc(time: datetime | date) -> datetime:
-    if not isinstance(time, datetime):
+def _in_utc(time: object) -> datetime:
+    """A date of TOML, or a time with or without a zone, as a time in UTC."""
+    if isinstance(time, date) and not isinstance(time, datetime):
         time = datetime(time.year, time.month, time.day)
+    if not isinstance(time, datetime):
+        raise ValueError("must be a date or a time, without quotation marks")
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-_Time = Annotated[datetime | date, AfterValidator(_in_utc)]
+_Time = Annotated[datetime, BeforeValidator(_in_utc)]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -179,13 +182,13 @@ def _explain(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_input=False)[0]  # an input may be a key that stands in the wrong place
-    field = ".".join(str(part) for part in first["loc"] if part not in ("datetime", "date"))
+    field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"there is no field {field!r}; there are {', '.join(Entry.model_fields)}"
     if first["type"] == "missing":
         return f"{field} is missing"
     hint = " (64 hexadecimal digits in lower case)" if field.endswith("sha256") else ""
-    return f"{field}: {first['msg']}{hint}"
+    return f"{field}: {first['msg'].removeprefix('Value error, ')}{hint}"
 
 
 class KeyRing:
@@ -281,9 +284,9 @@ class KeyRing:
             limit("requests", entry.requests_per_second),
             limit("items", entry.items_per_second),
         )
-        expires = entry.expires.timestamp() if isinstance(entry.expires, datetime) else math.inf
+        expires = entry.expires.timestamp() if entry.expires else math.inf
         yield Found(key, bytes.fromhex(entry.sha256), expires)
-        if entry.previous is not None and isinstance(entry.previous.until, datetime):
+        if entry.previous is not None:
             until = entry.previous.until.timestamp()
             yield Found(key, bytes.fromhex(entry.previous.sha256), min(expires, until))
 
