@@ -1,6 +1,7 @@
 """Wiring: settings and tasks in, an application with its models out."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ from service.stack.problems import problem_json
 from service.tasks.registry import BUILT_IN, Registry
 from service.tasks.threads import Threads
 from service.web import page
+
+logger = logging.getLogger("service")
 
 _LAST_BATCH_SECONDS = 5.0
 _KEYS_SECONDS = 1.0
@@ -136,7 +139,10 @@ async def _follow_keys(ring: KeyRing) -> None:
     """Looks every second whether the key file has changed, on a thread: it may be on a slow volume."""
     while True:
         await asyncio.sleep(_KEYS_SECONDS)
-        await asyncio.to_thread(ring.refresh)
+        try:
+            await asyncio.to_thread(ring.refresh)
+        except Exception:
+            logger.exception("the key file could not be followed; the keys stay as they were")
 
 
 def _unknown(scope: Scope, name: str) -> QuartetError:
