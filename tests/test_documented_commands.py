@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quartet import keys
 from quartet.command_line import COMMANDS
 from quartet.offline import command_line as offline
 from service.__main__ import make_parser
@@ -71,6 +72,8 @@ def accept(words: list[str]) -> None:
             check(training_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:]))
         case ["quartet", "serve", *_] | ["python", "-m", "service", *_]:
             make_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:])
+        case ["quartet", "keys", *_]:
+            keys.make_parser("").parse_args(words[1:])
         case ["quartet", *rest]:
             offline.make_parser("").parse_args(rest)
         case ["python", "-m", module, *rest]:

@@ -62,7 +62,7 @@ def test_a_mistake_in_the_file_is_told_at_the_start(tiny_models: Path, tmp_path:
     assert code == 2
     assert f"QUARTET_KEYS: {tmp_path / 'keys.toml'} cannot be read: No such file or directory" in line
     (tmp_path / "keys.toml").write_text("\n[alice]\nscopes = ['infer']\n")
-    for workers in (1, 2):
-        code, line = fail_to_start(models=tiny_models, keys=tmp_path / "keys.toml", workers=workers)
+    for count in (1, 2):
+        code, line = fail_to_start(models=tiny_models, keys=tmp_path / "keys.toml", workers=count)
         assert code == 2
         assert "keys.toml: line 2, 'alice': sha256 is missing" in line
