@@ -9,7 +9,8 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.results import Recorder, add_json_option
@@ -18,6 +19,7 @@ from benchmarks.torture.catalogue import ATTACKS
 from benchmarks.torture.soak import soak
 from benchmarks.torture.strike import Attack
 from benchmarks.torture.trial import P99_BESIDE_MS, P99_MS, PEAK_MB, Outcome, lives, try_attack
+from service.access.keys import digest_of
 
 _CALM = "calm"
 # What is left of an attack has no claim on a clean end.
@@ -76,8 +78,8 @@ def _outcomes(attacks: list[Attack], arguments: argparse.Namespace) -> Iterator[
     with contextlib.ExitStack() as kept:
         running: Running | None = None
         for attack in attacks:
-            if not arguments.keep:
-                with service(arguments.models, _SHUTDOWN_SECONDS) as fresh:
+            if attack.keys or not arguments.keep:
+                with _keys(attack.keys) as keys, service(arguments.models, {**_SHUTDOWN_SECONDS, **keys}) as fresh:
                     rows = try_attack(attack, fresh, arguments.seconds)
             else:
                 if running is None or not lives(running):
@@ -85,6 +87,16 @@ def _outcomes(attacks: list[Attack], arguments: argparse.Namespace) -> Iterator[
                     running = kept.enter_context(service(arguments.models, _SHUTDOWN_SECONDS))
                 rows = try_attack(attack, running, arguments.seconds)
             yield from rows
+
+
+@contextlib.contextmanager
+def _keys(names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The setting of a server with API keys that are their own names; none without names."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "keys.toml")
+        entries = (f'[{name}]\nsha256 = "{digest_of(name)}"\nscopes = ["infer", "metrics"]\n' for name in names)
+        file.write_text("".join(entries))
+        yield {"keys": str(file)} if names else {}
 
 
 def _cells(outcome: Outcome) -> dict[str, str]:

@@ -132,6 +132,7 @@ class Attack:
         run: does it.
         seconds: that it lasts unless told otherwise.
         beside: the well-behaved clients, by the operation that they use.
+        keys: API keys of the server, of which the well-behaved clients have the first; none if it needs none.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Attack:
     run: Callable[[Strike], Awaitable[None]]
     seconds: float
     beside: tuple[str, ...]
+    keys: tuple[str, ...] = ()
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -146,12 +148,14 @@ ATTACKS: dict[str, Attack] = {}
 Run = Callable[[Strike], Awaitable[None]]
 
 
-def attack(seconds: float = 8, beside: tuple[str, ...] = ("predict",)) -> Callable[[Run], Run]:
+def attack(
+    seconds: float = 8, beside: tuple[str, ...] = ("predict",), keys: tuple[str, ...] = ()
+) -> Callable[[Run], Run]:
     """Registers a function as the attack of its name; its docstring describes it."""
 
     def register(run: Run) -> Run:
         name = run.__name__.replace("_", "-")
-        ATTACKS[name] = Attack(name, (run.__doc__ or "").strip(), run, seconds, beside)
+        ATTACKS[name] = Attack(name, (run.__doc__ or "").strip(), run, seconds, beside, keys)
         return run
 
     return register
