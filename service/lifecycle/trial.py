@@ -86,8 +86,10 @@ class Trial:
         """Puts items with the default's answers in line; returns how many found no room."""
         offered = min(len(items), len(rows))
         for number, (item, row) in enumerate(zip(items, rows, strict=False)):
+            if len(self._waiting) >= _MOST_ITEMS:
+                return offered - number
             size = _size(item) + _size(row)
-            if len(self._waiting) >= _MOST_ITEMS or self._bytes + size > _MOST_BYTES:
+            if self._bytes + size > _MOST_BYTES:
                 return offered - number
             self._waiting.append((_own(item), _own(row), size))
             self._bytes += size
