@@ -1,5 +1,6 @@
 """Wiring: settings and tasks in, an application with its models out."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,13 +14,17 @@ from service import api
 from service.api import documentation, health
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
+from service.api.v1.policy import policy_router
+from service.api.v1.trials import trials_router
 from service.api.v1.versions import versions_router
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
 from service.inference.opener import Opener
-from service.models import repository_of
+from service.lifecycle.lifecycle import Lifecycle
+from service.models import policies_of, repository_of
 from service.observe.log import RequestLog
 from service.observe.metrics import Metrics
+from service.processes.board import Board
 from service.settings import Settings
 from service.stack import failures
 from service.stack.application import Application
@@ -51,7 +56,11 @@ class Family:
 
 
 def create_app(
-    settings: Settings, registry: Registry = BUILT_IN, families: Sequence[Family] = (), opener: Opener | None = None
+    settings: Settings,
+    registry: Registry = BUILT_IN,
+    families: Sequence[Family] = (),
+    opener: Opener | None = None,
+    board: Board | None = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
@@ -60,11 +69,14 @@ def create_app(
         registry: the tasks to serve.
         families: additional families of routes, beside /v1.
         opener: opens the models, and may have begun to; a new one by default.
+        board: exchanges figures with the other processes of the service; by default there are none.
     """
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
-    observers = Observers([metrics, RequestLog(sys.stderr)] if logs else [metrics])
-    routers = (versions_router(registry), models_router(registry))
+    lifecycle = Lifecycle(settings, registry.tasks, board or Board())
+    log = [RequestLog(sys.stderr)] if logs else []
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries])
+    routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
     families = (Family("/v1", operation_endpoints(registry), routers, problem_json), *families)
     endpoints = [endpoint for family in families for endpoint in family.endpoints]
 
@@ -73,14 +85,18 @@ def create_app(
         try:
             app.repository = repository_of(settings, registry, observers=observers, opener=opener)
             app.repository.on_change = partial(_models_changed, app)
+            lifecycle.begin(app.repository, policies_of(settings), observers)
             await app.repository.load_all()
         except Exception as error:
             app.failure = error
             raise
         app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
+        running = asyncio.create_task(lifecycle.run())
         yield
         app.ready = False
+        running.cancel()
+        await lifecycle.close()
         # Requests have had their time: no client is waiting for the remaining work.
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
@@ -90,6 +106,7 @@ def create_app(
         settings,
         metrics,
         observers,
+        lifecycle,
         {family.prefix: family.errors for family in families},
         endpoints,
         docs_url=None,  # `documentation` has a page that needs no internet
@@ -115,4 +132,5 @@ def create_app(
 
 def _models_changed(app: Application) -> None:
     documentation.forget(app)
+    app.lifecycle.update()
     app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)

@@ -62,7 +62,8 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
     from service.app import create_app
     from service.server import Server
 
-    return Server(create_app(settings, registry, opener=opener), worker).serve_until_signal(listener)
+    board = worker.board() if worker else None
+    return Server(create_app(settings, registry, opener=opener, board=board), worker).serve_until_signal(listener)
 
 
 def _bind(settings: Settings, *, shared: bool = False) -> socket.socket:

@@ -109,6 +109,7 @@ class Server(uvicorn.Server):
         # Generated on the first request, the document would block the event loop.
         threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
         if self._worker:
+            app.lifecycle.administration.notify = self._worker.notify
             self._worker.started()
         else:
             url = url_of(self.servers[0].sockets[0])

@@ -13,6 +13,8 @@ from service.inference.device import Device
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
+# Variables of the client, which may be set beside a server.
+_OF_CLIENT = {"QUARTET_API_KEY", "QUARTET_SERVER"}
 
 
 class InvalidSettings(Exception):
@@ -86,7 +88,7 @@ def read_settings(**overrides: Any) -> Settings:
                 f"{variable}={value} was set by Kubernetes for a Service called quartet: put "
                 "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
             )
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known.keys() | _OF_CLIENT:
             near = difflib.get_close_matches(variable.upper(), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
             raise InvalidSettings(f"{variable} is no setting: {hint}")

@@ -136,6 +136,17 @@ class Repository:
             raise self._unknown(served, name, wanted or stated)
         return Lease(route.version, self._close, route.alias, route.watched, route.shadow)
 
+    def unknown(self, name: str) -> QuartetError:
+        """The error for a name of no served model."""
+        return self._unknown(None, name, "")
+
+    def on_disk(self, name: str) -> list[str]:
+        """The versions in the folder of a model, the highest first; reads the disk."""
+        try:
+            return versions_in(self._folder / name)
+        except OSError:
+            return []
+
     def hold(self, version: Version) -> Lease:
         """Leases a version that is not retired."""
         return Lease(version, self._close)
@@ -199,7 +210,7 @@ class Repository:
         return True
 
     async def change_policy(self, name: str, policy: Policy, write: Callable[[], Policy]) -> None:
-        """Puts another policy in force once the versions that it names are loaded and it is written.
+        """Puts another policy in force once the versions that it states are loaded and it is written.
 
         A policy whose versions are all loaded waits for nothing. Versions that it does not ask for are closed by the
         next `load_all`.
@@ -210,15 +221,15 @@ class Repository:
             write: writes it, on a thread.
 
         Raises:
-            InvalidModel: a version that it names cannot be served.
+            InvalidModel: a version that it states cannot be served.
         """
-        if set(policy.named) <= self._served[name].loaded.keys():
+        if set(policy.stated) <= self._served[name].loaded.keys():
             self._serve(name, await asyncio.to_thread(write), self._served[name].loaded)
             return
         async with self._loading:
             good: dict[str, Version] = {}
             try:
-                for number in policy.named:
+                for number in policy.stated:
                     if not await self._load_version(name, number, good, policy):
                         raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
                 written = await asyncio.to_thread(write)

@@ -1,1 +1,1 @@
-"""What happens to loaded versions while they serve."""
+"""What happens to the versions of a model while it is served: they are followed on disk, tried, judged and checked."""

@@ -219,6 +219,11 @@ class Policy(_Table):
         numbers = (self.number(reference) for reference in references)
         return list(dict.fromkeys(number for number in numbers if number))
 
+    @property
+    def stated(self) -> list[str]:
+        """The versions that the policy states by number: `named`, and the list of `load`."""
+        return list(dict.fromkeys([*self.named, *(self.load if isinstance(self.load, tuple) else ())]))
+
     def candidates(self, found: Sequence[str]) -> tuple[list[str], int]:
         """What `load` asks for: versions in the order in which they are tried, and how many good ones suffice.
 
@@ -227,7 +232,8 @@ class Policy(_Table):
         """
         if isinstance(self.load, tuple):
             return list(self.load), len(self.load)
-        trials = self.on_trial
+        # The default must be among them.
+        trials = self.on_trial if self.default == LATEST else ()
         return [version for version in newest_first(found) if version not in trials], self.count
 
     @property

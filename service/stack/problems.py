@@ -33,6 +33,7 @@ REQUEST_ID = {"X-Request-ID": _ID}
 _RETRY_AFTER = {"description": "seconds after which there may be room", "required": True, "schema": _SECONDS}
 _MEANINGS = {
     404: "No such model is served",
+    409: "The change is not possible now",
     413: "The body is too large, or holds too many items",
     414: "The path and the query string are too long",
     415: "The content type is not read here",
