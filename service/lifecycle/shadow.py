@@ -71,7 +71,7 @@ class Shadows:
         self._trials: dict[str, Trial] = {}
         self._problems: dict[str, tuple[str, str, str]] = {}
         self._load = Load()
-        self._turn = 0
+        self._clock = 0.0  # `used` of the candidate that ran last; one that had nothing to do earns no credit
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -193,14 +193,16 @@ class Shadows:
             if not ready:
                 await asyncio.sleep(min(trial.paused_until for trial in waiting) - now)
                 continue
-            self._turn += 1
-            trial = ready[self._turn % len(ready)]
+            # The one that has used the device least, so that a slow model leaves others their share.
+            trial = min(ready, key=lambda trial: trial.used)
+            self._clock = trial.used = max(trial.used, self._clock)
             try:
                 busy, seconds = await self._batch(trial)
             except Exception:  # whatever happens here must not end the shadows of other models
                 logger.exception("the shadow %s/%s is paused", trial.model, trial.candidate)
                 trial.paused_until = time.monotonic() + _FAILING_SECONDS
                 continue
+            trial.used += seconds
             await asyncio.sleep(_PAUSE * seconds if busy or self._load.busy else 0)
 
     async def _batch(self, trial: Trial) -> tuple[bool, float]:
