@@ -51,12 +51,15 @@ def repository_of(
         opener: may have begun to open the models; a new one by default.
         unbounded: whether calls wait for any length of time, instead of being refused.
     """
-    return Repository(
+    opener = opener or opener_of(settings, registry)
+    repository = Repository(
         settings.models,
-        opener or opener_of(settings, registry),
+        opener,
         max_queue=_UNBOUNDED_QUEUE if unbounded else settings.max_queue,
         max_wait=math.inf if unbounded else settings.max_wait,
         observers=observers,
         only=only,
         policies=policies or policies_of(settings),
     )
+    repository.fits = opener.fits
+    return repository

@@ -29,6 +29,8 @@ from service.stack.application import Application
 logger = logging.getLogger("service")
 
 _CHECK_SECONDS = 1.0
+# From the closing of a version to the return of its memory. By then nothing refers to it any more.
+_RELEASE_SECONDS = 0.5
 # Files and sockets beside the connections: listener, models, threads, libraries.
 _OTHER_FILES = 128
 # How long threads may go on after the server has ended.
@@ -66,6 +68,7 @@ class Server(uvicorn.Server):
             app.metrics.exposed = worker.metrics()
         self._reload_requested = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
+        self._releasing: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # once the socket is open
 
     def serve_until_signal(self, listener: socket.socket) -> int:
@@ -103,7 +106,7 @@ class Server(uvicorn.Server):
         finally:
             uvicorn_logger.disabled = False
         app, connections = self._app, self.server_state.connections
-        app.repository.on_closed = memory.settle
+        app.repository.on_closed = self._release_memory
         app.repository.one_client = lambda: len(connections) == 1
         memory.settle()
         # Generated on the first request, the document would block the event loop.
@@ -164,10 +167,19 @@ class Server(uvicorn.Server):
             await self._reload_requested.wait()
             self._reload_requested.clear()
             try:
-                if await self._app.repository.load_all():
-                    memory.settle()
+                await self._app.repository.load_all()
             except Exception as error:  # a failed reload must not affect the loaded models
                 logger.error("no models reloaded: %s", error)
+            self._release_memory()  # that of versions which were opened and rejected
+
+    def _release_memory(self) -> None:
+        """Returns freed memory to the system in a while, once for all versions that close until then."""
+        if self._releasing is None and self._loop:
+            self._releasing = self._loop.call_later(_RELEASE_SECONDS, self._release_now)
+
+    def _release_now(self) -> None:
+        self._releasing = None
+        threading.Thread(target=memory.release, name="release", daemon=True).start()
 
 
 def _raise_file_limit(connections: int) -> int:

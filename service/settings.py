@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1, description="the most pixels that an image may declare")
     max_wait: float = Field(5, gt=0, description="seconds of work that may wait for a model; more is answered 429")
     timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
+    self_check: float = Field(
+        60, ge=0, description="seconds in which the golden rows of each model are run again; 0: never"
+    )
     drain_seconds: float = Field(0, ge=0, description="seconds after SIGTERM in which connections are still answered")
     shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

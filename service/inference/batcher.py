@@ -141,6 +141,8 @@ class Batcher:
                 logger.error("a batch did not end within %s s: the model hangs", timeout)
         if self._scheduler:
             self._scheduler.remove(self.flow)
+        if not self._waiting and not self.flow.in_flight:
+            self.flow.deliver = _nowhere  # breaks a reference cycle that would keep the session in memory
 
     def _wake(self) -> None:
         self._waking = False
@@ -235,6 +237,10 @@ class Batcher:
     def _check_drained(self) -> None:
         if self.admission.closed and not self._waiting and not self.flow.in_flight:
             self._drained.set()
+
+
+def _nowhere(_: Batch) -> None:
+    pass
 
 
 def _answer(submission: Submission) -> None:

@@ -85,6 +85,21 @@ class ItemsDropped:
     count: int
 
 
+@dataclass(slots=True)
+class SelfChecked:
+    """Golden rows have passed through the batcher of a loaded version.
+
+    Attributes:
+        label: of the model.
+        seconds: that their batches took.
+        failed: whether the answers were wrong, and the version is taken out of service.
+    """
+
+    label: Label
+    seconds: float
+    failed: bool
+
+
 class Observer(Protocol):
     """Receives events on the event loop; slow work belongs on a thread of its own.
 
@@ -95,7 +110,9 @@ class Observer(Protocol):
     tensors: bool
 
     def observe(self, events: Sequence[Any]) -> None:
-        """Receives events in order: `CallEnded`, `BatchRan`, `ItemsDropped`, and `RequestEnded` of the HTTP layer."""
+        """Receives events in order: `CallEnded`, `BatchRan`, `ItemsDropped`, `SelfChecked`, and the HTTP layer's
+        `RequestEnded`.
+        """
 
 
 class Observers:

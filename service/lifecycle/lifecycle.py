@@ -13,6 +13,7 @@ from service.inference.routing import Served
 from service.inference.scope import CallScope
 from service.lifecycle.admin import Administration
 from service.lifecycle.canary import Canaries
+from service.lifecycle.selfcheck import SelfCheck
 from service.lifecycle.shadow import Shadows
 from service.lifecycle.watcher import Watcher
 from service.policy import changes
@@ -29,7 +30,7 @@ _VERSIONS = "versions"
 
 
 class Lifecycle:
-    """Follows the models folder, and tries, judges and changes versions.
+    """Follows the models folder, and checks, tries, judges and changes versions.
 
     Args:
         settings: of the service.
@@ -75,6 +76,9 @@ class Lifecycle:
             tasks.create_task(_repeat(_ADVANCE_SECONDS, lambda: self.administration.advance(time.time())))
             if self._watcher is not None:
                 tasks.create_task(_repeat(self._settings.watch, self._watch))
+            if self._settings.self_check:
+                period, take_out = self._settings.self_check, self._repository.take_out
+                tasks.create_task(SelfCheck(self._repository, period, take_out, self._observers).run())
 
     async def close(self) -> None:
         """Ends all work."""

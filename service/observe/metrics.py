@@ -13,7 +13,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label
+from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label, SelfChecked
 from service.observe.events import AnswersCompared, AnswersCounted, RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -73,6 +73,13 @@ class Metrics:
         )
         self.dropped = Counter(
             "quartet_dropped", "Items that left the queue without being run", (*_VERSION, "reason"), registry=registry
+        )
+        self.self_check_failed = Counter(
+            "quartet_self_check_failed", "Self-checks with wrong answers, after which the version was taken out",
+            _VERSION, registry=registry,
+        )  # fmt: skip
+        self.self_check_seconds = Counter(
+            "quartet_self_check_seconds", "Seconds of batches with rows of self-checks", _VERSION, registry=registry
         )
         self.loop_lag = Histogram(
             "quartet_event_loop_lag_seconds", "How late the event loop calls back, once a second",
@@ -138,6 +145,9 @@ class Metrics:
                     counter.labels(event.model, event.version, event.candidate).inc(getattr(event, name))
             elif type(event) is AnswersCounted:
                 self._count_answers(event)
+            elif type(event) is SelfChecked:
+                self.self_check_seconds.labels(*event.label).inc(event.seconds)
+                self.self_check_failed.labels(*event.label).inc(event.failed)
         for key, count in requests.items():
             self.requests.labels(*key).inc(count)
         for histogram, values in (
@@ -169,6 +179,7 @@ class Metrics:
             self.device.labels(*label).set(1)
             for reason in typing.get_args(DropReason):  # counters are there from the start, at zero
                 self.dropped.labels(*label[:-1], reason)
+            self.self_check_failed.labels(*label[:-1])
         self._served = now
 
 

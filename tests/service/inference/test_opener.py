@@ -1,13 +1,18 @@
 """The opener: versions are opened beside each other, before they are asked for, and once."""
 
+import gc
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 
+from service.inference import loading
 from service.inference.loading import Loader
 from service.inference.manifest import InvalidModel
 from service.inference.opener import Opener
+from service.inference.session import Session
 from service.inference.versions import folders_to_open
 from service.policy.file import PolicyFiles
 from service.tasks.registry import BUILT_IN
@@ -59,6 +64,52 @@ def test_as_many_at_a_time_as_there_are_threads(tmp_path: Path, threads: int, mo
     for folder in folders:
         opener.open(folder).result(30)
     assert most == threads
+
+
+def test_after_the_first_round_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opener = opener_of(2)
+    opener.forget()
+    running, most, opened = 0, 0, []
+
+    def load(folder: Path, _: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        opened.append(folder)
+        time.sleep(0.01)
+        running -= 1
+
+    monkeypatch.setattr(opener, "_open", load)
+    folders = [tmp_path / name / "1" for name in "abcd"]
+    opener.begin(folders)
+    opener.open(tmp_path / "e" / "1").result(30)
+    for folder in folders:
+        opener.open(folder).result(30)
+    assert most == 1
+    assert set(opened[:-1]) == set(folders)
+    assert opened[-1] == tmp_path / "e" / "1"
+
+
+def test_a_rejected_version_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sessions: list[weakref.ref[Session]] = []
+
+    class Watched(Session):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)  # type: ignore[arg-type]
+            sessions.append(weakref.ref(self))
+
+    monkeypatch.setattr(loading, "Session", Watched)
+    folder = write_model(tmp_path, change=wrong_golden)
+    gc.disable()
+    try:
+        with pytest.raises(InvalidModel):
+            opener_of().open(folder).result(30)
+        for thread in threading.enumerate():
+            if thread.name == "load":
+                thread.join(30)
+        assert [session() for session in sessions] == [None]
+    finally:
+        gc.enable()
 
 
 def test_an_error_is_given_to_the_caller(tmp_path: Path):
