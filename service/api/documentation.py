@@ -4,19 +4,21 @@ import base64
 import hashlib
 import inspect
 import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.staticfiles import StaticFiles
 
+from service.access.caller import models_of, visible
+from service.access.gate import is_public
 from service.api.headers import security_headers
 from service.api.v1.bodies import any_of, describe_body
 from service.api.v1.operations import default_model
@@ -38,8 +40,15 @@ _TIMING = {
 }
 
 
-def install(app: Application, registry: Registry) -> None:
-    """Adds the page, and the operations to FastAPI's document."""
+def install(app: Application, registry: Registry, *, keyed: bool) -> None:
+    """Adds the page, and the document with the operations.
+
+    Args:
+        app: gets the routes.
+        registry: the tasks whose operations are described.
+        keyed: whether the service needs a key.
+    """
+    document_path = "/openapi.json"
     # The package contains Swagger UI, which FastAPI's own page would load from the internet.
     app.mount(_STATIC, StaticFiles(directory=str(files("fastapi_offline") / "static")), name="static")
 
@@ -47,7 +56,7 @@ def install(app: Application, registry: Registry) -> None:
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
         page = get_swagger_ui_html(
-            openapi_url=f"{root}{app.openapi_url}",
+            openapi_url=f"{root}{document_path}",
             title=f"{app.title} - Swagger UI",
             swagger_js_url=f"{root}{_STATIC}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{_STATIC}/swagger-ui.css",
@@ -69,18 +78,49 @@ def install(app: Application, registry: Registry) -> None:
         document["components"]["schemas"] |= definitions["$defs"]
         return document
 
+    def describe(shows: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
+        document = constant()
+        versions = [each for each in app.repository.versions if shows(each.name)] if app.ready else []
+        operations = {
+            f"/v1/{operation.name}": {"post": _describe(task, operation, versions, app.settings.max_items)}
+            for task, operation in registry.operations()
+        }
+        document = {**document, "paths": {**operations, **document["paths"]}}
+        return with_keys(document) if keyed else document
+
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = constant()
-            versions = app.repository.versions if app.ready else []
-            operations = {
-                f"/v1/{operation.name}": {"post": _describe(task, operation, versions, app.settings.max_items)}
-                for task, operation in registry.operations()
-            }
-            app.openapi_schema = {**document, "paths": {**operations, **document["paths"]}}
+            app.openapi_schema = describe()
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # documented by FastAPI
+
+    # In place of FastAPI's own route: the names and examples of models depend on the key.
+    @app.get(document_path, include_in_schema=False)
+    async def openapi_document(request: Request) -> JSONResponse:
+        document = openapi() if models_of(request.scope) is None else describe(partial(visible, request.scope))
+        root = request.scope.get("root_path", "").rstrip("/")
+        return JSONResponse({**document, "servers": [{"url": root}]} if root else document)
+
+
+def with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a service that needs a key, in which Swagger UI has a button for it."""
+    schemes = {
+        "Bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+    }
+    refusals = {str(status): response for status, response in responses(401, 403).items()}
+    paths = {
+        path: {
+            method: {**described, "security": []}
+            if is_public(method.upper(), path)
+            else {**described, "responses": {**described["responses"], **refusals}}
+            for method, described in item.items()
+        }
+        for path, item in document["paths"].items()
+    }
+    components = {**document["components"], "securitySchemes": schemes}
+    return {**document, "components": components, "security": [{name: []} for name in schemes], "paths": paths}
 
 
 def _security_headers(page: str) -> dict[str, str]:

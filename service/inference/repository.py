@@ -136,9 +136,9 @@ class Repository:
             raise self._unknown(served, name, wanted or stated)
         return Lease(route.version, self._close, route.alias, route.watched, route.shadow)
 
-    def unknown(self, name: str) -> QuartetError:
-        """The error for a name of no served model."""
-        return self._unknown(None, name, "")
+    def unknown(self, name: str) -> UnknownModel:
+        """What answers a caller that may not know of a model: the same as if there were none of that name."""
+        return UnknownModel(f"No model {truncate(name)!r} is served", self._served)
 
     def on_disk(self, name: str) -> list[str]:
         """The versions in the folder of a model, the highest first; reads the disk."""
@@ -442,8 +442,7 @@ class Repository:
             return next((f" ({why})" for what, why in self.refused.items() if f"{what}/".startswith(f"{start}/")), "")
 
         if served is None:
-            names = ", ".join(sorted(self._served))
-            return UnknownModel(f"No model {truncate(name)!r} is served{reason(name)}: there are {names}.")
+            return UnknownModel(f"No model {truncate(name)!r} is served{reason(name)}", self._served)
         if not wanted or wanted in served.policy.aliases or wanted == LATEST:
             number = served.policy.number(wanted or served.policy.default)
             return ModelBroken(
@@ -454,5 +453,5 @@ class Repository:
         loaded = ", ".join([*served.loaded, *served.policy.aliases])
         return UnknownModel(
             f"The model {name!r} is served in the version {loaded}, not "
-            f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}."
+            f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}"
         )

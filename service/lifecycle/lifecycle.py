@@ -30,7 +30,7 @@ _VERSIONS = "versions"
 
 
 class Lifecycle:
-    """Follows the models folder, and tries, judges and changes versions.
+    """Follows the models folder, and checks, tries, judges and changes versions.
 
     Args:
         settings: of the service.
@@ -76,9 +76,9 @@ class Lifecycle:
             tasks.create_task(_repeat(_ADVANCE_SECONDS, lambda: self.administration.advance(time.time())))
             if self._watcher is not None:
                 tasks.create_task(_repeat(self._settings.watch, self._watch))
-            if period := self._settings.self_check:
-                check = SelfCheck(self._repository, period, self._repository.take_out, self._observers)
-                tasks.create_task(check.run())
+            if self._settings.self_check:
+                period, take_out = self._settings.self_check, self._repository.take_out
+                tasks.create_task(SelfCheck(self._repository, period, take_out, self._observers).run())
 
     async def close(self) -> None:
         """Ends all work."""

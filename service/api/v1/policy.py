@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.access.caller import actor
 from service.api.v1.versions import Name
 from service.errors import InvalidRequest
 from service.inference.routing import Served
@@ -162,7 +163,7 @@ def policy_router() -> APIRouter:
         request: Request, name: str, action: str, propose: Callable[[Policy, Served], Policy]
     ) -> ServingState:
         administration = request.app.lifecycle.administration
-        await administration.change(name, propose, actor=_actor(request), action=action)
+        await administration.change(name, propose, actor=actor(request.scope), action=action)
         return await _state(request, name)
 
     @router.get("/policy", summary="What answers for a model", response_model=ServingState)
@@ -272,11 +273,6 @@ def policy_router() -> APIRouter:
         )
 
     return router
-
-
-def _actor(request: Request) -> str:
-    actor: str = request.scope.get("quartet.actor", "loopback")
-    return actor
 
 
 def _served(request: Request, name: str) -> Served:
