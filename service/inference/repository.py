@@ -209,7 +209,13 @@ class Repository:
             self._serve(name, policy, served.loaded)
         return True
 
-    async def change_policy(self, name: str, policy: Policy, write: Callable[[], Policy]) -> None:
+    async def change_policy(
+        self,
+        name: str,
+        policy: Policy,
+        write: Callable[[], Policy],
+        check: Callable[[Policy, Mapping[str, Version]], None] = lambda *_: None,
+    ) -> None:
         """Puts another policy in force once the versions that it states are loaded and it is written.
 
         A policy whose versions are all loaded waits for nothing. Versions that it does not ask for are closed by the
@@ -219,11 +225,13 @@ class Repository:
             name: of a served model.
             policy: that is going to be written.
             write: writes it, on a thread.
+            check: raises if the policy cannot be followed with these loaded versions; nothing is written then.
 
         Raises:
             InvalidModel: a version that it states cannot be served.
         """
         if set(policy.stated) <= self._served[name].loaded.keys():
+            check(policy, self._served[name].loaded)
             self._serve(name, await asyncio.to_thread(write), self._served[name].loaded)
             return
         async with self._loading:
@@ -232,6 +240,7 @@ class Repository:
                 for number in policy.stated:
                     if not await self._load_version(name, number, good, policy):
                         raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
+                check(policy, {**self._loaded(name), **good})
                 written = await asyncio.to_thread(write)
             except BaseException:
                 before = self._loaded(name).values()

@@ -133,3 +133,12 @@ async def test_a_version_on_trial_that_fails_at_everything_ends_no_process(app: 
                     await call.infer(call.lease(version.label), [solid("red")])
         await asyncio.sleep(0.1)  # the batcher tries an input that the model once answered
         assert (app.trouble() is not None) == troubled
+
+
+async def test_versions_that_cannot_be_compared_are_refused_as_a_shadow(client: httpx.AsyncClient, app: Application):
+    write_model(app.settings.models, version="3", labels=["circle", "square", "star"])
+    refused = await client.put(f"{URL}/shadow", json={"version": "3"})
+    assert refused.status_code == 422
+    assert "cannot be compared" in refused.json()["detail"]
+    assert "shadow" not in (app.settings.models / "classifier" / "serving.toml").read_text()
+    assert [version.version for version in app.repository.versions] == ["1", "2"]
