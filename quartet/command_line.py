@@ -18,7 +18,7 @@ COMMANDS = {
     "train": (_TRAINING, "train a network on your data and export it for the service"),
     "inspect": (_TRAINING, "say what a data set is for and what is in it"),
     "serve": (_SERVICE, "serve the models in a folder over HTTP"),
-    "models": (OFFLINE, "list the models in a folder, and how good they are"),
+    "models": (OFFLINE, "list the models in a folder; load, promote, roll back … those of a running server"),
     "predict": (OFFLINE, "a model's answers for a few files, without a server"),
     "score": (OFFLINE, "a model's answers for a folder or a file of any size, into a file"),
     "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),

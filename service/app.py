@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import Scope
@@ -18,14 +19,18 @@ from service.access.start import ring_of
 from service.api import documentation, health
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
+from service.api.v1.policy import policy_router
+from service.api.v1.trials import trials_router
 from service.api.v1.versions import versions_router
 from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
 from service.inference.opener import Opener
-from service.models import repository_of
+from service.lifecycle.lifecycle import Lifecycle
+from service.models import policies_of, repository_of
 from service.observe.log import RequestLog
 from service.observe.metrics import Metrics
+from service.processes.board import Board
 from service.settings import Settings
 from service.stack import failures
 from service.stack.application import Application
@@ -64,6 +69,7 @@ def create_app(
     registry: Registry = BUILT_IN,
     families: Sequence[Family] = (),
     opener: Opener | None = None,
+    board: Board | None = None,
     ring: KeyRing | None = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
@@ -73,6 +79,7 @@ def create_app(
         registry: the tasks to serve.
         families: additional families of routes, beside /v1.
         opener: opens the models, and may have begun to; a new one by default.
+        board: exchanges figures with the other processes of the service; by default there are none.
         ring: the API keys; by default what the settings say.
 
     Raises:
@@ -81,8 +88,10 @@ def create_app(
     ring = ring or ring_of(settings)
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
-    observers = Observers([metrics, RequestLog(sys.stderr)] if logs else [metrics])
-    routers = (versions_router(registry), models_router(registry))
+    lifecycle = Lifecycle(settings, registry.tasks, board or Board())
+    log = [RequestLog(sys.stderr)] if logs else []
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries])
+    routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
     families = (Family("/v1", operation_endpoints(registry), routers, problem_json), *families)
     endpoints = [endpoint for family in families for endpoint in family.endpoints]
 
@@ -90,17 +99,22 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             app.repository = repository_of(settings, registry, observers=observers, opener=opener)
-            await load_models(app)
+            app.repository.on_change = partial(_models_changed, app)
+            lifecycle.begin(app.repository, policies_of(settings), observers)
+            await app.repository.load_all()
         except Exception as error:
             app.failure = error
             raise
         app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
-        following = asyncio.create_task(_follow_keys(ring)) if ring else None
+        running = [asyncio.create_task(lifecycle.run())]
+        if ring:
+            running.append(asyncio.create_task(_follow_keys(ring)))
         yield
         app.ready = False
-        if following:
-            following.cancel()
+        for task in running:
+            task.cancel()
+        await lifecycle.close()
         # Requests have had their time: no client is waiting for the remaining work.
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
@@ -110,6 +124,7 @@ def create_app(
         settings,
         metrics,
         observers,
+        lifecycle,
         {family.prefix: family.errors for family in families},
         endpoints,
         docs_url=None,  # `documentation` has a page that needs no internet
@@ -135,6 +150,12 @@ def create_app(
     return app
 
 
+def _models_changed(app: Application) -> None:
+    documentation.forget(app)
+    app.lifecycle.update()
+    app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)
+
+
 async def _follow_keys(ring: KeyRing) -> None:
     """Looks every second whether the key file has changed, on a thread: it may be on a slow volume."""
     while True:
@@ -148,17 +169,3 @@ async def _follow_keys(ring: KeyRing) -> None:
 def _unknown(scope: Scope, name: str) -> QuartetError:
     error: QuartetError = scope["app"].repository.unknown(name)
     return error
-
-
-async def load_models(app: Application) -> bool:
-    """Loads the models that are new on disk, without a gap in service; returns whether there were any.
-
-    Raises:
-        NothingToServe: there is no model that can be served.
-        DeviceUnavailable: the requested device cannot serve.
-    """
-    try:
-        return await app.repository.load_all()
-    finally:  # some models may be new even where another one could not be loaded
-        documentation.forget(app)
-        app.metrics.serve(version.signature for version in app.repository.versions)

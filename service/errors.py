@@ -150,6 +150,20 @@ class RateLimited(QuartetError):
     longest_hold = 0.1
 
 
+class NotFound(QuartetError):
+    """Something below an existing model is not there."""
+
+    status = HTTPStatus.NOT_FOUND
+    slug = "not-found"
+
+
+class Conflict(QuartetError):
+    """A change that the present state does not permit."""
+
+    status = HTTPStatus.CONFLICT
+    slug = "conflict"
+
+
 class WrongTask(QuartetError):
     """A model that is served, but by another route."""
 

@@ -62,19 +62,20 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
     # Imported here, since it is most of a process's memory and start, and a supervisor needs none of it.
     with needs("server"):
         from service import memory
-        from service.inference.versions import newest_versions
-        from service.models import opener_of
+        from service.inference.versions import folders_to_open
+        from service.models import opener_of, policies_of
         from service.tasks.registry import BUILT_IN
     registry = registry or BUILT_IN
     memory.configure()
     opener = opener_of(settings, registry)
-    opener.begin(newest_versions(settings.models))
+    opener.begin(folders_to_open(settings.models, policies_of(settings)))
     # Importing FastAPI takes half a second, in which models are opened already.
     gc.disable()  # until `memory.settle` runs
     from service.app import create_app
     from service.server import Server
 
-    app = create_app(settings, registry, opener=opener, ring=ring_of(settings, **access))
+    board = worker.board() if worker else None
+    app = create_app(settings, registry, opener=opener, board=board, ring=ring_of(settings, **access))
     return Server(app, worker).serve_until_signal(listener)
 
 

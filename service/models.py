@@ -9,7 +9,7 @@ from service.inference.observers import Observers
 from service.inference.opener import Opener
 from service.inference.repository import Repository
 from service.inference.variants import Selection
-from service.inference.versions import Newest
+from service.policy.file import Policies, PolicyFiles
 from service.settings import Settings
 from service.tasks.registry import Registry
 
@@ -28,6 +28,11 @@ def opener_of(settings: Settings, registry: Registry) -> Opener:
     return Opener(loader, Selection.parse(settings.variant))
 
 
+def policies_of(settings: Settings) -> PolicyFiles:
+    """The policies of the models."""
+    return PolicyFiles(settings.models, settings.state)
+
+
 def repository_of(
     settings: Settings,
     registry: Registry,
@@ -35,7 +40,7 @@ def repository_of(
     opener: Opener | None = None,
     observers: Observers | None = None,
     only: Collection[str] = (),
-    policy: Newest | None = None,
+    policies: Policies | None = None,
     unbounded: bool = False,
 ) -> Repository:
     """Makes a repository, which `load_all` fills; `Repository` describes further arguments.
@@ -46,12 +51,15 @@ def repository_of(
         opener: may have begun to open the models; a new one by default.
         unbounded: whether calls wait for any length of time, instead of being refused.
     """
-    return Repository(
+    opener = opener or opener_of(settings, registry)
+    repository = Repository(
         settings.models,
-        opener or opener_of(settings, registry),
+        opener,
         max_queue=_UNBOUNDED_QUEUE if unbounded else settings.max_queue,
         max_wait=math.inf if unbounded else settings.max_wait,
         observers=observers,
         only=only,
-        policy=policy,
+        policies=policies or policies_of(settings),
     )
+    repository.fits = opener.fits
+    return repository

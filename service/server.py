@@ -18,7 +18,6 @@ import uvicorn
 from quartet.console import fail
 from service import memory
 from service.api import documentation
-from service.app import load_models
 from service.http.connection import Connection
 from service.http.pool import Pool
 from service.inference.device import DeviceUnavailable
@@ -30,6 +29,8 @@ from service.stack.application import Application
 logger = logging.getLogger("service")
 
 _CHECK_SECONDS = 1.0
+# From the closing of a version to the return of its memory. By then nothing refers to it any more.
+_RELEASE_SECONDS = 0.5
 # Files and sockets beside the connections: listener, models, threads, libraries.
 _OTHER_FILES = 128
 # How long threads may go on after the server has ended.
@@ -67,6 +68,7 @@ class Server(uvicorn.Server):
             app.metrics.exposed = worker.metrics()
         self._reload_requested = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
+        self._releasing: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # once the socket is open
 
     def serve_until_signal(self, listener: socket.socket) -> int:
@@ -104,12 +106,13 @@ class Server(uvicorn.Server):
         finally:
             uvicorn_logger.disabled = False
         app, connections = self._app, self.server_state.connections
-        app.repository.on_closed = memory.settle
+        app.repository.on_closed = self._release_memory
         app.repository.one_client = lambda: len(connections) == 1
         memory.settle()
         # Generated on the first request, the document would block the event loop.
         threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
         if self._worker:
+            app.lifecycle.administration.notify = self._worker.notify
             self._worker.started()
         else:
             url = url_of(self.servers[0].sockets[0])
@@ -164,10 +167,19 @@ class Server(uvicorn.Server):
             await self._reload_requested.wait()
             self._reload_requested.clear()
             try:
-                if await load_models(self._app):
-                    memory.settle()
+                await self._app.repository.load_all()
             except Exception as error:  # a failed reload must not affect the loaded models
                 logger.error("no models reloaded: %s", error)
+            self._release_memory()  # that of versions which were opened and rejected
+
+    def _release_memory(self) -> None:
+        """Returns freed memory to the system in a while, once for all versions that close until then."""
+        if self._releasing is None and self._loop:
+            self._releasing = self._loop.call_later(_RELEASE_SECONDS, self._release_now)
+
+    def _release_now(self) -> None:
+        self._releasing = None
+        threading.Thread(target=memory.release, name="release", daemon=True).start()
 
 
 def _raise_file_limit(connections: int) -> int:

@@ -29,6 +29,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
     models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
+    state: Path | None = Field(
+        None, description="writable folder for the policies of models, <name>/serving.toml; unset: the models folder"
+    )
+    watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
     keys: Path | None = Field(None, description="file of the API keys that open the service: `quartet keys add NAME`")
     open: bool = Field(False, description="1: without keys, whoever reaches the service may use its models")
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
@@ -49,6 +53,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1, description="the most pixels that an image may declare")
     max_wait: float = Field(5, gt=0, description="seconds of work that may wait for a model; more is answered 429")
     timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
+    self_check: float = Field(
+        60, ge=0, description="seconds in which the golden rows of each model are run again; 0: never"
+    )
     drain_seconds: float = Field(0, ge=0, description="seconds after SIGTERM in which connections are still answered")
     shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

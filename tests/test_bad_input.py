@@ -281,7 +281,7 @@ def test_a_client_that_hangs_up_while_it_waits(busy: Server):
     images = 200
     body = form(images, encode(solid("red")))
     before = metric(busy, HUNG_UP)
-    batches = 'quartet_batch_size_count{model="classifier",version="1"}'
+    batches = 'quartet_batch_size_count{alias="",model="classifier",variant="reference",version="1"}'
     ran = metric(busy, batches)
     memory = busy.memory()
     with connect(busy) as connection:
@@ -295,6 +295,6 @@ def test_a_client_that_hangs_up_while_it_waits(busy: Server):
         assert answer.json()["results"][0]["labels"][0]["label"] == "green"
         assert client.get("/healthz/ready").status_code == 200
     assert metric(busy, batches) - ran < images
-    assert metric(busy, 'quartet_queue_depth{model="classifier",version="1"}') == 0
+    assert metric(busy, 'quartet_queue_depth{alias="",model="classifier",variant="reference",version="1"}') == 0
     assert busy.memory() - memory < 60 * MB
     assert not [line for line in busy.lines if "Traceback" in line or "never retrieved" in line]

@@ -10,6 +10,8 @@ import pytest
 from quartet import keys
 from quartet.command_line import COMMANDS
 from quartet.offline import command_line as offline
+from quartet.remote import command_line as remote
+from quartet.remote.command_line import VERBS
 from service.__main__ import make_parser
 from tests.server import ROOT
 from training.command_line import RECIPES, check, read_data_command, recipe_parser, training_parser
@@ -72,6 +74,8 @@ def accept(words: list[str]) -> None:
             check(training_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:]))
         case ["quartet", "serve", *_] | ["python", "-m", "service", *_]:
             make_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:])
+        case ["quartet", "models", verb, *rest] if verb in VERBS:
+            remote.make_parser("").parse_args([verb, *rest])
         case ["quartet", "keys", *_]:
             keys.make_parser("").parse_args(words[1:])
         case ["quartet", *rest]:

@@ -169,14 +169,14 @@ def test_models_health_and_metrics(client: httpx.Client):
     for name in (
         'quartet_requests_total{method="POST",route="/v1/predict",status="200"}',
         'quartet_request_seconds_count{route="/v1/predict"}',
-        'quartet_batch_size_count{model="classifier",version="1"}',
-        'quartet_queue_seconds_count{model="classifier",version="1"}',
-        'quartet_inference_seconds_count{model="classifier",version="1"}',
-        'quartet_decode_seconds_count{model="classifier",version="1"}',
+        'quartet_batch_size_count{alias="",model="classifier",variant="reference",version="1"}',
+        'quartet_queue_seconds_count{alias="",model="classifier",variant="reference",version="1"}',
+        'quartet_inference_seconds_count{alias="",model="classifier",variant="reference",version="1"}',
+        'quartet_decode_seconds_count{alias="",model="classifier",variant="reference",version="1"}',
     ):
         (value,) = re.findall(re.escape(name) + r" (\S+)", metrics)
         assert float(value) >= 1
-    assert 'quartet_model_info{device="cpu",model="classifier",variant="reference",version="1"} 1.0' in metrics
+    assert 'quartet_model_info{alias="",device="cpu",model="classifier",variant="reference",version="1"} 1.0' in metrics
 
 
 def test_every_request_has_its_line_in_the_log(server: Server, client: httpx.Client):
@@ -189,6 +189,6 @@ def test_every_request_has_its_line_in_the_log(server: Server, client: httpx.Cli
     (line,) = found
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info request id=look-for-me POST /v1/predict status=200 "
-        r"ms=\d+\.\d\d model=classifier/1 items=1\n",
+        r"ms=\d+\.\d\d model=classifier/1 variant=reference items=1\n",
         line,
     )

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.server import ROOT, environment
@@ -27,7 +29,14 @@ GPU = (
     "QUARTET_DEVICE=cuda make serve",
 )
 TRAIN = ".venv/bin/quartet train "
-OUTPUTS = {"found.png": b"\x89PNG", "sevens.png": b"\x89PNG", "models/mine/1/manifest.json": b"{"}
+# Compares the answers to live requests.
+WAIT = ".venv/bin/quartet models promote mine --if-agreement "
+OUTPUTS = {
+    "found.png": b"\x89PNG",
+    "sevens.png": b"\x89PNG",
+    "models/mine/1/manifest.json": b"{",
+    "models/mine/2/manifest.json": b"{",
+}
 
 
 def commands() -> list[str]:
@@ -105,6 +114,26 @@ class Foreground:
                 self._process.stderr.close()
 
 
+@contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Asks the model again and again for as long as it lasts."""
+    ended = threading.Event()
+    document = {"texts": [f"{word} report {number}" for word in ("wheat", "crude") for number in range(20)]}
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as client:
+            while not ended.wait(0.02):
+                client.post("/v1/classify-text", params={"model": "mine"}, json=document)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the files that git would commit, in a folder called quartet, with texts in ../my-data."""
@@ -146,12 +175,16 @@ def test_every_command_of_the_readme_works(clone: Path, served: Foreground):
                 later = Foreground(command, clone)
                 url = later.url
                 continue
+            elif command.startswith(WAIT):
+                assert later is not None
+                with asking(later.url):
+                    done = shell(command, clone, server=url)
             elif command.startswith(TRAIN):
                 # torch is not installed here; the environment of the tests has it.
                 trainer = f"{sys.executable} -m quartet.command_line train {command.removeprefix(TRAIN)}"
                 done = shell(trainer, clone)
             else:
-                done = shell(command.replace(URL, url), clone)
+                done = shell(command.replace(URL, url), clone, server=url)
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
             if command.startswith("curl") and " -o " not in command:
                 assert "results" in json.loads(done.stdout), command
@@ -161,7 +194,11 @@ def test_every_command_of_the_readme_works(clone: Path, served: Foreground):
         asked = shell(
             f"curl -d 'wheat and corn' -H 'Content-Type: text/plain' {later.url}/v1/classify-text?model=mine", clone
         )
-        assert json.loads(asked.stdout)["results"][0]["labels"][0]["label"] == "grain"
+        answer = json.loads(asked.stdout)
+        assert answer["results"][0]["labels"][0]["label"] == "grain"
+        assert answer["version"] == "1"  # promoted and rolled back
+        log = (clone / "models" / "mine" / "audit.jsonl").read_text()
+        assert all(change in log for change in ("publish 2 as candidate", "shadow candidate", "rollback"))
     finally:
         if later is not None:
             later.stop()

@@ -110,10 +110,11 @@ def _resumed(options: Namespace, again: str) -> str:
 def _failures() -> tuple[type[Exception], ...]:
     """What a user can mend, and a line says how."""
     from service.inference.manifest import InvalidModel
+    from service.policy.file import InvalidPolicy, ReadOnly
     from training.data import DataError
     from training.export import ExportMismatch
 
-    return DataError, InvalidModel, ExportMismatch, ValueError, FloatingPointError
+    return DataError, InvalidModel, InvalidPolicy, ReadOnly, ExportMismatch, ValueError, FloatingPointError
 
 
 def _fail(message: str) -> int:

@@ -166,6 +166,9 @@ def check(arguments: Namespace) -> None:
         ValueError: names the option and what it is for.
     """
     if arguments.task in RECIPES:
+        if (arguments.force or arguments.candidate) and not arguments.publish:
+            option = "--force" if arguments.force else "--candidate"
+            raise ValueError(f"{option} says how to publish: add --publish, or leave it out")
         module = importlib.import_module(f"training.{arguments.task}.options")
         if hasattr(module, "check_arguments"):
             module.check_arguments(arguments)

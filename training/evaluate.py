@@ -35,6 +35,7 @@ from training.detection.task import DetectionSettings
 from training.detection.tuning import choose, graph_outputs, replace_best
 from training.evaluation import milliseconds_per_image
 from training.evaluator import Evaluator
+from training.gate import Gate
 from training.publish import publish
 from training.published import evaluator_of, find_version
 from training.scaling import Scaling
@@ -71,9 +72,11 @@ def run(arguments: Namespace, console: Console) -> None:
         measured = history.with_uses(measured, *evaluator.measured(fit=arguments.calibrate))
         return history.with_end(measured, time.perf_counter() - started)
 
-    (version,) = publish(arguments.models, [(manifest.name, write)])
+    gate = Gate.of(arguments)
+    (version,) = publish(arguments.models, [(manifest.name, write)], gate)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in read_manifest(version).headline.items())
     console.print(f"published {version}: {figures}")
+    gate.print(console)
 
 
 def _measure(

@@ -26,6 +26,7 @@ from training import history
 from training.evaluator import Array
 from training.familiarity import Parts, append, cross_fitted, measure, write_features
 from training.foreign import named
+from training.gate import Gate
 from training.publish import publish
 from training.published import find_version, parts_of
 from training.variants import as_defined, rounded_up
@@ -54,8 +55,10 @@ def run(arguments: Namespace, console: Console) -> None:
         told = with_familiarity(target, history.with_step(manifest, step), parts, console)
         return history.with_end(told, time.perf_counter() - started)
 
-    (version,) = publish(arguments.models, [(manifest.name, write)])
+    gate = Gate.of(arguments)
+    (version,) = publish(arguments.models, [(manifest.name, write)], gate)
     console.print(f"published {version}")
+    gate.print(console)
 
 
 def with_familiarity(folder: Path, manifest: ManifestT, parts: Parts, console: Console) -> ManifestT:

@@ -124,7 +124,22 @@ def add_result_options(parser: ArgumentParser, name: str) -> Any:
     out.add_argument("--name", help=f"the model's name (default: {name})")
     out.add_argument("--publish", action="store_true", help="publish the next version below --models")
     out.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: %(default)s)")
+    add_gate_options(out)
     return out
+
+
+def add_gate_options(parser: Any) -> None:
+    """Adds to a parser, or to one of its groups, whether a published version becomes the default."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--force",
+        action="store_true",
+        help="make the new version the default although its test figures are worse than those of the version that "
+        "serves (default: it becomes the candidate then)",
+    )
+    choice.add_argument(
+        "--candidate", action="store_true", help="publish as the candidate, which does not become the default"
+    )
 
 
 def add_quantize_option(out: Any) -> None:

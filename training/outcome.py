@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from service.inference.cards import ManifestBase
@@ -15,13 +15,16 @@ _URL = "http://127.0.0.1:8000"
 _LONGEST = 600
 
 
-def describe_published(models: Path, folders: Sequence[Path], text: str = "") -> Iterator[str]:
+def describe_published(
+    models: Path, folders: Sequence[Path], text: str = "", candidates: Collection[str] = ()
+) -> Iterator[str]:
     """The lines.
 
     Args:
         models: the folder of the models.
         folders: of the versions that were published.
         text: to ask a model of texts about, such as those that it was trained on; an English one by default.
+        candidates: the models whose new version is not the default, so that only its number asks it.
     """
     servers = find_servers(models)
     url = servers[0].url if servers else _URL
@@ -29,7 +32,8 @@ def describe_published(models: Path, folders: Sequence[Path], text: str = "") ->
         manifest = read_manifest(folder)
         figures = ", ".join(_figure(name, value, manifest) for name, value in manifest.headline.items())
         yield f"published {folder}" + (f": {figures}" if figures else "")
-        yield f"ask it:   {ask(manifest, url, text)}"
+        name = f"{manifest.name}/{folder.name}" if manifest.name in candidates else manifest.name
+        yield f"ask it:   {ask(manifest, url, text, name)}"
         yield f"report:   {folder / 'report' / 'README.md'}"
     for server in servers:
         yield f"A server at {server.url} has these models: it takes the new version after kill -USR1 {server.pid}"
@@ -38,16 +42,17 @@ def describe_published(models: Path, folders: Sequence[Path], text: str = "") ->
         yield f"No server has these models yet: quartet serve{where}"
 
 
-def ask(manifest: ManifestBase, url: str, text: str = "") -> str:
+def ask(manifest: ManifestBase, url: str, text: str = "", name: str = "") -> str:
     """A command that asks a model.
 
     Args:
         manifest: of its version.
         url: of the server.
         text: see `describe_published`.
+        name: of the model, perhaps with a version; empty for that in the manifest.
     """
     operation = BUILT_IN.tasks[manifest.task].operations[0]
-    route = shlex.quote(f"{url}/v1/{operation.name}?model={manifest.name}")
+    route = shlex.quote(f"{url}/v1/{operation.name}?model={name or manifest.name}")
     if isinstance(operation.reads, Images):
         return f"curl --data-binary @picture.jpg -H 'Content-Type: image/jpeg' {route}"
     if text:

@@ -15,6 +15,7 @@ from service.inference.variants import graphs
 from service.inference.versions import versions_in
 from service.tasks.registry import read_manifest
 from training.familiarity_section import write_familiarity
+from training.gate import Gate
 from training.history_section import CARD, write_history
 from training.weights import WEIGHTS
 
@@ -60,7 +61,7 @@ def write_draft(folder: Path, write: Write) -> None:
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n")
 
 
-def publish(root: Path, versions: Sequence[tuple[str, Write]]) -> list[Path]:
+def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None = None) -> list[Path]:
     """Publishes the next version of one or several models, all of them or none.
 
     Every version is written and checked before the first one gets its number. If one of them cannot get a number,
@@ -69,16 +70,23 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]]) -> list[Path]:
     Args:
         root: the models folder.
         versions: the name of each model, and what writes its version.
+        gate: decides whether the versions become the default; None leaves the serving policies as they are.
 
     Returns:
         The folders of the versions, in the order of `versions`.
 
     Raises:
         InvalidModel: what was written cannot be served.
+        InvalidPolicy: the gate cannot use a serving policy.
+        ReadOnly: the gate cannot write a serving policy.
     """
     with contextlib.ExitStack() as undo:
         drafts = [_checked_draft(root / name, write, undo) for name, write in versions]
+        if gate:
+            gate.judge({name: read_manifest(draft) for (name, _), draft in zip(versions, drafts, strict=True)}, undo)
         published = [_publish_draft(draft, undo) for draft in drafts]
+        if gate:
+            gate.settle(published, undo)
         undo.pop_all()
     return published
 

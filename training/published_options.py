@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from training.options import add_reading_options
+from training.options import add_gate_options, add_reading_options
 
 # Of variants, in the order in which they are tried.
 METHODS = ("int8", "int8-mixed", "float16", "half-vectors")
@@ -60,6 +60,7 @@ def _add_version_options(parser: ArgumentParser, items: str) -> None:
     parser.add_argument("--data", required=True, help="the data that it was trained on, as its recipe took it")
     parser.add_argument("--limit", type=int, help="as its recipe took it (default: all)")
     add_reading_options(parser, items)
+    add_gate_options(parser)
 
 
 def _add_version(parser: ArgumentParser) -> None:

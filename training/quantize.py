@@ -24,6 +24,7 @@ from training import history
 from training.evaluator import Evaluator
 from training.familiarity import Parts, remove
 from training.familiarize import add_familiarity
+from training.gate import Gate
 from training.half import write_float16, write_half_vectors
 from training.int8 import PERCENTILE, Quantizer
 from training.publish import publish
@@ -67,12 +68,14 @@ def run(arguments: Namespace, console: Console) -> None:
         varied = add_variants(target, history.with_step(manifest, step), evaluator, console, methods, parts)
         return history.with_end(varied, time.perf_counter() - started)
 
+    gate = Gate.of(arguments)
     try:
-        (version,) = publish(arguments.models, [(manifest.name, write)])
+        (version,) = publish(arguments.models, [(manifest.name, write)], gate)
     except NothingKept:
         console.print(f"no variant of {folder} is worth keeping: nothing is published")
     else:
         console.print(f"published {version}")
+        gate.print(console)
 
 
 def with_variants(

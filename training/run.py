@@ -21,6 +21,7 @@ from service.tasks.registry import read_manifest
 from training import history
 from training.data import DataSet, absent_classes
 from training.fit import FitState, fit
+from training.gate import Gate
 from training.history import Lineage
 from training.options import PRECISIONS, short_name
 from training.outcome import describe_published
@@ -196,10 +197,12 @@ class Run(Generic[Data]):
             text: to ask a model of texts about.
         """
         if self.arguments.publish:
-            folders = publish(self.arguments.models, versions)
+            gate = Gate.of(self.arguments)
+            folders = publish(self.arguments.models, versions, gate)
             history.save(self.folder, read_manifest(folders[0]).history)
-            for line in describe_published(self.arguments.models, folders, text):
+            for line in describe_published(self.arguments.models, folders, text, gate.candidates):
                 self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            gate.print(self.console)
             return
         for name, write in versions:
             folder = self.folder / "export" if len(versions) == 1 else self.folder / "export" / name
@@ -254,6 +257,7 @@ def begin(
         raise Inspected
     if arguments.publish:
         check_name(arguments.models, name, getattr(data, "classes", ()), given=arguments.name is not None)
+        Gate.of(arguments).check(name)
     return Run(arguments, console, name, data, folder, accelerator, lineage, repeats)
 
 

@@ -12,10 +12,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import Running, service
 from benchmarks.torture.catalogue import ATTACKS
+from benchmarks.torture.publishing import copy_models
 from benchmarks.torture.soak import soak
 from benchmarks.torture.strike import Attack
 from benchmarks.torture.trial import P99_BESIDE_MS, P99_MS, PEAK_MB, Outcome, lives, try_attack
@@ -40,8 +42,8 @@ def main() -> int:
     # As Ctrl-C does: everything that was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if arguments.soak:
-        with service(arguments.models, _SHUTDOWN_SECONDS) as running:
-            return 0 if soak(running, 60 * arguments.soak) else 1
+        with _server(arguments.models) as (running, models):
+            return 0 if soak(running, models, 60 * arguments.soak) else 1
     chosen = [ATTACKS[name] for name in arguments.names] or list(ATTACKS.values())
     outcomes = []
     print(_line(dict(zip(_COLUMNS, _COLUMNS, strict=True))))
@@ -76,17 +78,26 @@ def _arguments() -> argparse.Namespace:
 
 def _outcomes(attacks: list[Attack], arguments: argparse.Namespace) -> Iterator[Outcome]:
     with contextlib.ExitStack() as kept:
-        running: Running | None = None
+        server: tuple[Running, Path] | None = None
         for attack in attacks:
             if attack.keys or not arguments.keep:
-                with _keys(attack.keys) as keys, service(arguments.models, {**_SHUTDOWN_SECONDS, **keys}) as fresh:
-                    rows = try_attack(attack, fresh, arguments.seconds)
+                with _keys(attack.keys) as keys, _server(arguments.models, keys) as fresh:
+                    rows = try_attack(attack, *fresh, arguments.seconds)
             else:
-                if running is None or not lives(running):
+                if server is None or not lives(server[0]):
                     kept.close()
-                    running = kept.enter_context(service(arguments.models, _SHUTDOWN_SECONDS))
-                rows = try_attack(attack, running, arguments.seconds)
+                    server = kept.enter_context(_server(arguments.models))
+                rows = try_attack(attack, *server, arguments.seconds)
             yield from rows
+
+
+@contextlib.contextmanager
+def _server(models: Path, keys: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[Running, Path]]:
+    """A server, and its models folder, which attacks may change."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied = copy_models(models, Path(folder) / "models")
+        with service(copied, {**_SHUTDOWN_SECONDS, **keys}) as running:
+            yield running, copied
 
 
 @contextlib.contextmanager

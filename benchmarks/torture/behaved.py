@@ -35,6 +35,7 @@ class Habit:
 
 HABITS = {
     "predict": Habit("/v1/predict", "image/jpeg", base64.b64decode(CAT), 20),
+    "predict-often": Habit("/v1/predict", "image/jpeg", base64.b64decode(CAT), 200),
     "detect": Habit("/v1/detect", "image/jpeg", base64.b64decode(SMEAR), 4),
     "generate": Habit("/v1/generate", "application/json", json.dumps({"count": 4, "format": "npz"}).encode(), 4),
 }
@@ -42,10 +43,18 @@ HABITS = {
 
 @dataclass(slots=True)
 class Conduct:
-    """What a client met: the seconds that its requests took, and how many were not answered 200, by what came."""
+    """What a client met.
+
+    Attributes:
+        rate: requests a second.
+        seconds: that each took.
+        began: when each was sent.
+        failed: how many were not answered 200, by what came.
+    """
 
     rate: float
     seconds: list[float] = field(default_factory=list)
+    began: list[float] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
 
     def percentiles(self, *shares: float) -> list[float]:
@@ -63,6 +72,11 @@ class Conduct:
         if not waits:
             return [float("nan")] * len(shares)
         return [1000 * float(value) for value in np.percentile(waits, shares, method="higher")]
+
+    def longest_ms(self, begin: float, end: float) -> float:
+        """Milliseconds of the longest wait that began in a span of time."""
+        waits = (seconds for began, seconds in zip(self.began, self.seconds, strict=True) if begin <= began <= end)
+        return 1000 * max(waits, default=0.0)
 
 
 class _Client:
@@ -139,6 +153,7 @@ def _behave(client: _Client, habit: Habit, stop: Event) -> Conduct:
         status = client.ask()
         now = time.perf_counter()
         conduct.seconds.append(now - started)
+        conduct.began.append(started)
         if status != "200":
             conduct.failed[status] += 1
         due = max(due + 1 / habit.rate, now if status == "200" else now + 1 / habit.rate)

@@ -219,7 +219,9 @@ async def crowd_of_one_key(strike: Strike) -> None:
         answer = await Connection.open(strike.port)
         text = (await answer.ask(metrics, keep=True)).body.decode()
         answer.close()
-        samples = re.findall(r'^quartet_inference_seconds_(count|sum)\{[^}]*model="classifier"[^}]*\} (\S+)$', text, re.M)
+        samples = re.findall(
+            r'^quartet_inference_seconds_(count|sum)\{[^}]*model="classifier"[^}]*\} (\S+)$', text, re.M
+        )
         count, total = (sum(float(value) for name, value in samples if name == kind) for kind in ("count", "sum"))
         return count, total
 

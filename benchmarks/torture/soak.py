@@ -9,6 +9,7 @@ import statistics
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -26,7 +27,8 @@ _PAUSE_SECONDS = 2.0
 _CLIENTS = 4
 # The most that the last third's memory may lie from the middle third's.
 _FLAT = 0.05
-_LEFT_OUT = ("calm",)
+# Those that take minutes, whatever time they are given.
+_LEFT_OUT = ("calm", "loading", "swaps", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,14 @@ class _Sampler(threading.Thread):
                 self.samples.append(_Sample((time.perf_counter() - begun) / 60, resident, files, threads))
 
 
-def soak(running: Running, seconds: float) -> bool:
+def soak(running: Running, models: Path, seconds: float) -> bool:
     """Prints samples of the server; whether its memory is flat."""
     chance = random.Random()
     attacks = [attack for attack in ATTACKS.values() if attack.name not in _LEFT_OUT]
     end = time.perf_counter() + seconds
     pid = running.process.pid
     sampler = _Sampler(running.process)
-    with started(strike.process, good_traffic, running.port, pid, seconds) as (_, traffic):
+    with started(strike.process, good_traffic, running.port, pid, models, seconds) as (_, traffic):
         if received(traffic, GRACE_SECONDS) == "ready":
             traffic.send("go")
         with Watch(running.process) as watch:
@@ -122,7 +124,7 @@ def soak(running: Running, seconds: float) -> bool:
                 attack = chance.choice(attacks)
                 length = min(_ATTACK_SECONDS, left)
                 print(f"{(seconds - left) / 60:5.1f} min {attack.name}", flush=True)
-                with started(strike.process, attack.run, running.port, pid, length) as (_, attacker):
+                with started(strike.process, attack.run, running.port, pid, models, length) as (_, attacker):
                     if received(attacker, GRACE_SECONDS) == "ready":
                         attacker.send("go")
                         received(attacker, length + 2 * GRACE_SECONDS)

@@ -1,6 +1,7 @@
 """What an attack is, the register of them, and the process in which one runs."""
 
 import asyncio
+import math
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
 
 import psutil
 
@@ -29,9 +31,11 @@ class Report:
         answers: how many by status code, and by a word where there was none.
         notes: what else is worth knowing.
         failures: what ought to have been otherwise.
+        phases: names, begins and ends of parts for which the well-behaved client's longest wait is stated.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
+    phases: list[tuple[str, float, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -42,6 +46,7 @@ class Strike:
     Args:
         port: of the server.
         pid: of its process.
+        models: its models folder, in which versions may come and go.
         seconds: that an attack lasts that can be repeated.
         pipe: to the process that measures.
 
@@ -49,9 +54,10 @@ class Strike:
         report: what came of it.
     """
 
-    def __init__(self, port: int, pid: int, seconds: float, pipe: Pipe) -> None:
+    def __init__(self, port: int, pid: int, models: Path, seconds: float, pipe: Pipe) -> None:
         self.port = port
         self.pid = pid
+        self.models = models
         self.seconds = seconds
         self.report = Report()
         self._pipe = pipe
@@ -132,6 +138,7 @@ class Attack:
         run: does it.
         seconds: that it lasts unless told otherwise.
         beside: the well-behaved clients, by the operation that they use.
+        longest_ms: the longest that the first of them may wait.
         keys: API keys of the server, of which the well-behaved clients have the first; none if it needs none.
     """
 
@@ -140,6 +147,7 @@ class Attack:
     run: Callable[[Strike], Awaitable[None]]
     seconds: float
     beside: tuple[str, ...]
+    longest_ms: float
     keys: tuple[str, ...] = ()
 
 
@@ -149,26 +157,29 @@ Run = Callable[[Strike], Awaitable[None]]
 
 
 def attack(
-    seconds: float = 8, beside: tuple[str, ...] = ("predict",), keys: tuple[str, ...] = ()
+    seconds: float = 8,
+    beside: tuple[str, ...] = ("predict",),
+    longest_ms: float = math.inf,
+    keys: tuple[str, ...] = (),
 ) -> Callable[[Run], Run]:
     """Registers a function as the attack of its name; its docstring describes it."""
 
     def register(run: Run) -> Run:
         name = run.__name__.replace("_", "-")
-        ATTACKS[name] = Attack(name, (run.__doc__ or "").strip(), run, seconds, beside, keys)
+        ATTACKS[name] = Attack(name, (run.__doc__ or "").strip(), run, seconds, beside, longest_ms, keys)
         return run
 
     return register
 
 
-def process(run: Run, port: int, pid: int, seconds: float, pipe: Pipe) -> None:
+def process(run: Run, port: int, pid: int, models: Path, seconds: float, pipe: Pipe) -> None:
     """The main function of an attacker's process; its report is the last thing that it sends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever measures ends this process
     os.nice(_NICENESS)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(_CONNECTIONS, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    strike = Strike(port, pid, seconds, pipe)
+    strike = Strike(port, pid, models, seconds, pipe)
     asyncio.run(_limited(strike, run))
     pipe.send(strike.report)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import psutil
 
@@ -146,10 +147,10 @@ def lives(running: Running) -> bool:
         return False
 
 
-def try_attack(attack: Attack, running: Running, seconds: float | None) -> list[Outcome]:
-    """Attacks a server that runs; one row for each well-behaved client."""
+def try_attack(attack: Attack, running: Running, models: Path, seconds: float | None) -> list[Outcome]:
+    """Attacks a server that runs with the models of a folder; one row for each well-behaved client."""
     with Watch(running.process) as watch:
-        report, conducts = _measured(attack, running, attack.seconds if seconds is None else seconds, watch)
+        report, conducts = _measured(attack, running, models, attack.seconds if seconds is None else seconds, watch)
     time.sleep(_SETTLE_SECONDS)
     rows = [_row(attack, name, report, conduct, watch) for name, conduct in zip(attack.beside, conducts, strict=True)]
     if watch.killed:
@@ -160,12 +161,14 @@ def try_attack(attack: Attack, running: Running, seconds: float | None) -> list[
     return rows
 
 
-def _measured(attack: Attack, running: Running, seconds: float, watch: Watch) -> tuple[Report, list[Conduct]]:
+def _measured(
+    attack: Attack, running: Running, models: Path, seconds: float, watch: Watch
+) -> tuple[Report, list[Conduct]]:
     """What came of an attack, and what each well-behaved client met meanwhile."""
     most = seconds + 5 * GRACE_SECONDS
     stop = _spawn.Event()
     with contextlib.ExitStack() as stack:
-        arguments = (attack.run, running.port, running.process.pid, seconds)
+        arguments = (attack.run, running.port, running.process.pid, models, seconds)
         _, attacker = stack.enter_context(started(strike.process, *arguments))
         said = received(attacker, most)
         clients = [
@@ -199,9 +202,18 @@ def _row(attack: Attack, operation: str, report: Report, conduct: Conduct, watch
     if conduct.failed or not conduct.seconds:
         row.wrong.append("client")
     if first:
-        row.notes = [*report.notes, *report.failures]
+        row.notes = [*_longest_by_phase(report, conduct), *report.notes, *report.failures]
+        if not longest < attack.longest_ms:
+            row.wrong.append("longest")
         if watch.peak_mb >= PEAK_MB or watch.killed:
             row.wrong.append("memory")
         if report.failures:
             row.wrong.append("attack")
     return row
+
+
+def _longest_by_phase(report: Report, conduct: Conduct) -> list[str]:
+    longest: dict[str, float] = {}
+    for name, begin, end in report.phases:
+        longest[name] = max(longest.get(name, 0.0), conduct.longest_ms(begin, end))
+    return [f"{name}: a request took {wait:.0f} ms at most" for name, wait in longest.items()]

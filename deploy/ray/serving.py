@@ -14,7 +14,7 @@ from ray.serve import Application as ServeApplication
 from starlette.types import ASGIApp
 
 from deploy.ray.metrics import Mirror
-from service.app import create_app, load_models
+from service.app import create_app
 from service.inference.device import available_cpus
 from service.settings import Settings
 
@@ -48,7 +48,7 @@ class Quartet:
         """
         if self._application.ready:
             logger.info("reloading the models: %s", dict(user_config))
-            await load_models(self._application)
+            await self._application.repository.load_all()
 
     async def check_health(self) -> None:
         """Called by Ray Serve, which replaces the replica where this raises."""

@@ -2,12 +2,15 @@
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from quartet.console import fail
 from quartet.extras import needs
+from quartet.remote.command_line import VERBS
+from quartet.remote.command_line import main as administer
 
 if TYPE_CHECKING:
     from service.tasks.registry import Registry
@@ -26,7 +29,10 @@ def main(registry: "Registry | None" = None, arguments: Sequence[str] | None = N
     Returns:
         The command's exit code; 2 if a setting is invalid.
     """
-    options = make_parser(prog).parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["models"] and given[1:2] and given[1] in VERBS:
+        return administer(given, prog)
+    options = make_parser(prog).parse_args(given)
     with needs("server"):
         from service.settings import InvalidSettings, read_settings
 
@@ -67,7 +73,12 @@ def _add_command(commands: _Commands, name: str, summary: str, more: str = "") -
 
 
 def _add_models(commands: _Commands) -> None:
-    parser = _add_command(commands, "models", "list the models in a folder, their tasks and test figures")
+    parser = _add_command(
+        commands,
+        "models",
+        "list the models in a folder, their tasks and test figures",
+        f" With a verb before the names it asks a running server: {', '.join(VERBS)}; `quartet models status --help`.",
+    )
     parser.add_argument("names", nargs="*", metavar="MODEL", help="list these models only, with all their versions")
     parser.add_argument("--json", action="store_true", help="write JSON lines instead of a table")
 

@@ -11,6 +11,9 @@ from quartet.offline.tables import format_table, to_cell
 from service.inference.cards import ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
+from service.models import policies_of
+from service.policy.file import InvalidPolicy, PolicyFiles
+from service.policy.policy import Policy
 from service.settings import Settings
 from service.tasks.registry import Registry
 
@@ -37,7 +40,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     rows = [
         row
         for name in options.names or there
-        for row in _describe(registry, folder / name, all_versions=bool(options.names))
+        for row in _describe(registry, folder / name, policies_of(settings), all_versions=bool(options.names))
     ]
     if options.json:
         print("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
@@ -46,10 +49,22 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     return 1 if any("problem" in row for row in rows) else 0
 
 
-def _describe(registry: Registry, folder: Path, *, all_versions: bool) -> Iterator[dict[str, Any]]:
-    """Yields a row per version of a model: all of them, or down to the newest valid one."""
-    for version in versions_in(folder):
+def _describe(
+    registry: Registry, folder: Path, policies: PolicyFiles, *, all_versions: bool
+) -> Iterator[dict[str, Any]]:
+    """Yields a row per version of a model: all of them, or the default one, after it others until one is valid."""
+    found = versions_in(folder)
+    policy = Policy()
+    try:
+        policy = policies.read(folder.name)
+    except InvalidPolicy as error:
+        yield {"model": folder.name, "problem": str(error)}
+    default = policy.default_of(found)
+    for version in found if all_versions else sorted(found, key=lambda each: each != default):
         row: dict[str, Any] = {"model": folder.name, "version": version}
+        aliases = [alias for alias, number in policy.aliases.items() if number == version]
+        if named := ["default"] * (all_versions and version == default) + aliases:
+            row["aliases"] = named
         try:
             manifest = registry.read_manifest(folder / version)
         except InvalidModel as error:

@@ -16,7 +16,8 @@ def format_table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """
     if not rows:
         return
-    columns = list(dict.fromkeys(name for row in rows for name, cell in row.items() if cell))
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in names if any(row.get(name) for row in rows)]
     cells = [columns, *([row.get(name, "") for name in columns] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     for line in cells:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Hashable, MutableMapping
 from typing import Any
 
 from service.access.keys import Key
+from service.access.local import why_not_local
 from service.errors import RateLimited
 
 _KEY = "quartet.key"
@@ -27,6 +28,12 @@ def actor(scope: _Scope) -> str:
     """Who is named in an audit log."""
     key = key_of(scope)
     return "loopback" if key is None else key.name
+
+
+def may_administer(scope: _Scope) -> bool:
+    """Whether the sender of a request may change policies: by its key or, without keys, as this machine's user."""
+    key = key_of(scope)
+    return why_not_local(scope) is None if key is None else key.may("admin")
 
 
 def owner_of(scope: _Scope) -> tuple[Hashable, float]:

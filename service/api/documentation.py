@@ -23,7 +23,7 @@ from service.api.headers import security_headers
 from service.api.v1.bodies import any_of, describe_body
 from service.api.v1.operations import default_model
 from service.inference.leases import Version
-from service.inference.versions import LATEST
+from service.policy.policy import LATEST
 from service.stack.application import Application
 from service.stack.problems import REQUEST_ID, responses
 from service.tasks.base import Operation, Task

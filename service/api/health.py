@@ -41,6 +41,8 @@ async def ready(request: Request) -> Health:
     if not request.app.others_ready():
         raise Draining("Not all processes of the server are ready: send requests to another one.")
     _check_models(request)
+    for name, why in request.app.repository.unready.items():
+        raise ModelBroken(f"The model {name!r} is not ready: {why}.")
     return Health(status="ready")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
 from service.inference.admission import Admission, Reservation
 from service.inference.call import BACKGROUND, QueuedCall
-from service.inference.observers import BatchRan, DropReason, ItemsDropped, Observers
+from service.inference.observers import BatchRan, DropReason, ItemsDropped, Label, Observers
 from service.inference.queue import FairQueue, Submission
 from service.inference.scheduler import Batch, Flow, Run, Scheduler
 
@@ -32,7 +32,7 @@ class Batcher:
 
     Args:
         run: runs a batch; if it raises, only the faulty items fail.
-        label: name and version of the model, for observers.
+        label: of the model, for observers.
         max_batch: the most items in a batch.
         max_queue: the most items that wait.
         max_wait: seconds that a call may wait.
@@ -52,7 +52,7 @@ class Batcher:
         max_batch: int,
         max_queue: int,
         scheduler: Scheduler | None,
-        label: tuple[str, str] = ("", ""),
+        label: Label = ("", "", "", ""),
         max_wait: float = math.inf,
         observers: Observers | None = None,
         run_on_one_core: Run | None = None,
@@ -87,6 +87,11 @@ class Batcher:
         """Items that wait."""
         return len(self.flow.queue)
 
+    @property
+    def others_busy(self) -> bool:
+        """Whether the device works for another model at this moment."""
+        return self._scheduler is not None and self._scheduler.others_busy(self.flow)
+
     def submit(self, items: Sequence[Any], reservation: Reservation) -> Submission:
         """Queues items of a call that was admitted; the `future` of the submission gets their results, in order.
 
@@ -112,15 +117,16 @@ class Batcher:
             self._loop.call_soon(self._wake)
         return submission
 
-    def trouble(self, limit: float) -> str | None:
+    def trouble(self, limit: float, *, failing: bool = True) -> str | None:
         """What is wrong with the model, if it hangs or fails at everything.
 
         Args:
             limit: seconds that no batch takes.
+            failing: whether failing is trouble; a batch that hangs always is, because it occupies a thread.
         """
         if self._scheduler and (seconds := self._scheduler.running_seconds(self.flow)) > limit:
             return f"a batch has been running for {seconds:.0f} s"
-        if self._broken:
+        if failing and self._broken:
             return f"the last {self._failed_batches} batches failed whole"
         return None
 
@@ -136,6 +142,8 @@ class Batcher:
                 logger.error("a batch did not end within %s s: the model hangs", timeout)
         if self._scheduler:
             self._scheduler.remove(self.flow)
+        if not self._waiting and not self.flow.in_flight:
+            self.flow.deliver = _nowhere  # breaks a reference cycle that would keep the session in memory
 
     def _wake(self) -> None:
         self._waking = False
@@ -230,6 +238,10 @@ class Batcher:
     def _check_drained(self) -> None:
         if self.admission.closed and not self._waiting and not self.flow.in_flight:
             self._drained.set()
+
+
+def _nowhere(_: Batch) -> None:
+    pass
 
 
 def _answer(submission: Submission) -> None:

@@ -78,6 +78,7 @@ class QueuedCall:
         self._on_slow = None  # breaks the reference cycle with the request
         for room in self.rooms:
             room.release()
+        self.rooms.clear()  # a reservation refers to its call
 
     def run_in_background(self) -> None:
         """Moves what the call queues from now on into the turn of background work: late, but never starved."""

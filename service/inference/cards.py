@@ -1,7 +1,7 @@
 """The parts of a manifest that all tasks share."""
 
 import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -219,6 +219,22 @@ class VariantCard(Card):
     speed: tuple[Speed, ...] = ()
 
 
+class MainFigure(NamedTuple):
+    """The test figure by which two versions of a model are compared.
+
+    Attributes:
+        name: as in `intervals`.
+        value: on the test split.
+        higher_is_better: False for an error.
+        is_share: whether it is a share of the test items, so that their number tells its interval.
+    """
+
+    name: str
+    value: float
+    higher_is_better: bool = True
+    is_share: bool = False
+
+
 class ManifestBase(Card):
     """The manifest of any task."""
 
@@ -256,6 +272,11 @@ class ManifestBase(Card):
     def headline(self) -> dict[str, float]:
         """The main test figures."""
         return {}
+
+    @property
+    def main_figure(self) -> MainFigure | None:
+        """The test figure that decides between two versions; None if there is none."""
+        return None
 
     @property
     def companions(self) -> tuple[str, ...]:

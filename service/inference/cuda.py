@@ -55,6 +55,31 @@ def cuda_problem(index: int = 0) -> str | None:
     return None
 
 
+def free_memory(index: int) -> int | None:
+    """Free bytes of a GPU; None if that is unknown, as before anything runs on it."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, flags, active = ctypes.c_int(0), ctypes.c_uint(0), ctypes.c_int(0)
+    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(0), ctypes.c_size_t(0)
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index):
+        return None
+    # Only in the context that the provider has made: another one would take hundreds of MB of the GPU.
+    if driver.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active)) or not active.value:
+        return None
+    if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
+        return None
+    try:
+        if driver.cuCtxPushCurrent_v2(context):
+            return None
+        code = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+        driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+    finally:
+        driver.cuDevicePrimaryCtxRelease_v2(device)
+    return None if code else free.value
+
+
 def serving_device(device: str) -> str:
     """The device on which graphs run for the setting `device`: `auto` is resolved to CUDA or the CPU."""
     return "cpu" if device == "cpu" or cuda_problem(cuda_index(device)) else cuda_name(cuda_index(device))

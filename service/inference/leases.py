@@ -5,6 +5,7 @@ from collections.abc import Callable
 from service.errors import WrongTask
 from service.inference.batcher import Batcher
 from service.inference.loading import Opened
+from service.inference.versions import Stamp
 
 
 class Version:
@@ -14,13 +15,14 @@ class Version:
         name: of the model.
         version: its number.
         label: `NAME/VERSION`.
-        signature: the model, version, device and variant, as every answer states them.
+        aliases: that point to it.
+        stamp: of its files when they were read; see `service.inference.versions.stamp_of`.
         batcher: runs its items.
         leases: number of leases that have not been released.
         retired: whether another version has replaced it.
     """
 
-    def __init__(self, name: str, version: str, opened: Opened, batcher: Batcher) -> None:
+    def __init__(self, name: str, version: str, opened: Opened, batcher: Batcher, stamp: Stamp = ()) -> None:
         self.name = name
         self.version = version
         self.label = f"{name}/{version}"
@@ -31,7 +33,9 @@ class Version:
         self.others = opened.others
         self.fallback = opened.fallback
         self.session = opened.session
-        self.signature = {"model": name, "version": version, "device": self.device, "variant": self.variant}
+        self.aliases: tuple[str, ...] = ()
+        self.stamp = stamp
+        self._signatures: dict[str | None, tuple[dict[str, str], bytes]] = {}
         self.batcher = batcher
         self.leases = 0
         self.retired = False
@@ -46,6 +50,30 @@ class Version:
         """The most items in a batch."""
         return self.batcher.max_batch
 
+    def name_by(self, aliases: tuple[str, ...]) -> None:
+        """Sets the aliases, of which metrics carry the first."""
+        self.aliases = aliases
+        self.batcher.label = (self.name, self.version, aliases[0] if aliases else "", self.variant)
+
+    def signature(self, alias: str | None = None) -> dict[str, str]:
+        """The model, version, alias (if there is one), device and variant, as every answer states them."""
+        return self._sign(alias)[0]
+
+    def header(self, alias: str | None) -> bytes:
+        """The same as the value of a response header."""
+        return self._sign(alias)[1]
+
+    def _sign(self, alias: str | None) -> tuple[dict[str, str], bytes]:
+        signed = self._signatures.get(alias)
+        if signed is None:
+            named = {} if alias is None else {"alias": alias}
+            signature = {
+                "model": self.name, "version": self.version, **named, "device": self.device, "variant": self.variant
+            }  # fmt: skip
+            parameters = "".join(f"; {key}={value}" for key, value in {**named, "variant": self.variant}.items())
+            signed = self._signatures[alias] = (signature, f"{self.label}{parameters}".encode())
+        return signed
+
     def check_task(self, task: str) -> None:
         """Raises `WrongTask` unless the model is for this task."""
         if self.manifest.task != task:
@@ -56,12 +84,29 @@ class Version:
 
 
 class Lease:
-    """Keeps a version open: `close` is called when the last lease of a retired version is released."""
+    """Keeps a version open: `close` is called when the last lease of a retired version is released.
 
-    __slots__ = ("_close", "version")
+    Attributes:
+        version: that is leased.
+        alias: through which the call came; see `service.inference.routing.Route`, also for the others.
+        watched: whether the outputs of the call are kept.
+        shadow: the version that gets a copy of the call.
+    """
 
-    def __init__(self, version: Version, close: Callable[[Version], None]) -> None:
+    __slots__ = ("_close", "alias", "shadow", "version", "watched")
+
+    def __init__(
+        self,
+        version: Version,
+        close: Callable[[Version], None],
+        alias: str | None = None,
+        watched: bool = False,
+        shadow: Version | None = None,
+    ) -> None:
         self.version = version
+        self.alias = alias
+        self.watched = watched
+        self.shadow = shadow
         self._close: Callable[[Version], None] | None = close
         version.leases += 1
 

@@ -97,6 +97,16 @@ def check_files(folder: Path, manifest: ManifestBase, names: Iterable[str]) -> N
             raise InvalidModel(f"{name}: is not the file that the manifest was made with")
 
 
+def has_changed(folder: Path, manifest: ManifestBase) -> bool:
+    """Whether a file that the manifest names, or the manifest itself, is not what it was when it was read."""
+    try:
+        check_files(folder, manifest, manifest.files)
+        document = pydantic_core.from_json((folder / MANIFEST).read_bytes())
+        return bool(document["files"] != dict(manifest.files))
+    except (InvalidModel, OSError, ValueError, KeyError, TypeError):
+        return True
+
+
 def sha256(path: Path) -> str:
     """The hex digest of a file."""
     with path.open("rb") as file:

@@ -5,7 +5,10 @@ import logging
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from service.inference.leases import Version
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +18,8 @@ _DELAY_SECONDS = 0.05
 _CAPACITY = 8192
 
 DropReason = Literal["abandoned", "expired"]
+# Values of the labels model, version, alias (empty without one) and variant.
+Label = tuple[str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -22,7 +27,7 @@ class CallEnded:
     """A call that leased a model has ended.
 
     Attributes:
-        labels: name and version of each model, the first one first.
+        labels: of each model, the first one first.
         owner: of the call.
         trace: the `traceparent` of the caller (W3C Trace Context), empty without one.
         started: monotonic time.
@@ -30,11 +35,13 @@ class CallEnded:
         queue_seconds: longest wait of an item for its batch.
         inference_seconds: longest run of a batch with one of the items.
         error: slug of the error that ended it, or the name of its class.
-        inputs: items that went through a model, if an observer asks for tensors.
-        outputs: their results.
+        inputs: the first items that went through the model, if an observer asks for tensors or the call has a shadow.
+        outputs: their results; those of watched calls too.
+        version: that answered a watched call; None for other calls.
+        shadow: the version that gets a copy of the call, without a lease.
     """
 
-    labels: Sequence[tuple[str, str]]
+    labels: Sequence[Label]
     owner: Hashable
     trace: bytes
     started: float
@@ -42,8 +49,10 @@ class CallEnded:
     queue_seconds: float
     inference_seconds: float
     error: str | None
-    inputs: Sequence[Any]
-    outputs: Sequence[Any]
+    inputs: Sequence[Any] = ()
+    outputs: Sequence[Any] = ()
+    version: "Version | None" = None
+    shadow: "Version | None" = None
 
 
 @dataclass(slots=True)
@@ -51,12 +60,12 @@ class BatchRan:
     """A batch has run.
 
     Attributes:
-        label: name and version of the model.
+        label: of the model.
         queued: seconds that each item waited.
         seconds: that the batch took.
     """
 
-    label: tuple[str, str]
+    label: Label
     queued: Sequence[float]
     seconds: float
 
@@ -66,14 +75,29 @@ class ItemsDropped:
     """Items left a queue without being run.
 
     Attributes:
-        label: name and version of the model.
+        label: of the model.
         reason: why nobody waits for them any more.
         count: how many.
     """
 
-    label: tuple[str, str]
+    label: Label
     reason: DropReason
     count: int
+
+
+@dataclass(slots=True)
+class SelfChecked:
+    """Golden rows have passed through the batcher of a loaded version.
+
+    Attributes:
+        label: of the model.
+        seconds: that their batches took.
+        failed: whether the answers were wrong, and the version is taken out of service.
+    """
+
+    label: Label
+    seconds: float
+    failed: bool
 
 
 class Observer(Protocol):
@@ -86,7 +110,9 @@ class Observer(Protocol):
     tensors: bool
 
     def observe(self, events: Sequence[Any]) -> None:
-        """Receives events in order: `CallEnded`, `BatchRan`, `ItemsDropped`, and `RequestEnded` of the HTTP layer."""
+        """Receives events in order: `CallEnded`, `BatchRan`, `ItemsDropped`, `SelfChecked`, and the HTTP layer's
+        `RequestEnded`.
+        """
 
 
 class Observers:

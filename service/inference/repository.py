@@ -1,24 +1,35 @@
 """The served models: found on disk, loaded, leased to calls, replaced without a gap, closed."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from service.errors import UnknownModel, truncate
+from service.errors import ModelBroken, QuartetError, UnknownModel, truncate
 from service.inference.batcher import Batcher
 from service.inference.device import DeviceUnavailable
 from service.inference.leases import Lease, Version
 from service.inference.loading import Opened
-from service.inference.manifest import InvalidModel, without_folders
+from service.inference.manifest import InvalidModel, has_changed, without_folders
 from service.inference.observers import Observers
 from service.inference.opener import Opener
+from service.inference.routing import Position, Served, anywhere
 from service.inference.scheduler import GPU_BATCHES, Scheduler
 from service.inference.stacking import runner
-from service.inference.versions import Newest, versions_in
+from service.inference.versions import Stamp, stamp_of, versions_in, versions_to_open
+from service.policy.file import FILE as POLICY_FILE
+from service.policy.file import InvalidPolicy, Policies, PolicyFiles
+from service.policy.policy import LATEST, Policy
 
 logger = logging.getLogger(__name__)
+
+_CHANGED = (
+    "its files have changed since it was loaded, and the loaded ones continue to serve: publish the new ones under "
+    "another number"
+)
+_RETRY_SECONDS = 5.0
 
 
 class NothingToServe(Exception):
@@ -34,13 +45,15 @@ class Repository:
         max_queue: the most items that wait for a model.
         max_wait: seconds of work that may wait for a model.
         observers: are told of batches and drops.
-        policy: decides which versions are loaded and which of them answers.
+        policies: decide which versions are loaded and which of them answers; by default those in the folder.
         only: names of the models to load; empty for all.
 
     Attributes:
-        refused: why versions or models cannot be served, by `NAME/VERSION` or `NAME`.
+        refused: why versions, policies or models cannot be served, by `NAME/VERSION`, `NAME/serving.toml` or `NAME`.
+        on_change: called when versions or the way in which they are served have changed.
         on_closed: called when a replaced version has closed and its memory can be freed.
         one_client: whether a single client is connected.
+        fits: whether there is memory for a version beside those that are loaded, by its folder.
     """
 
     def __init__(
@@ -51,7 +64,7 @@ class Repository:
         max_queue: int,
         max_wait: float,
         observers: Observers | None = None,
-        policy: Newest | None = None,
+        policies: Policies | None = None,
         only: Collection[str] = (),
     ) -> None:
         self._folder = folder
@@ -60,60 +73,92 @@ class Repository:
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._observers = observers
-        self._policy = policy or Newest()
+        self._policies = policies or PolicyFiles(folder)
         self._schedulers: dict[str, Scheduler] = {}
         self._loading = asyncio.Lock()
-        self._loaded: dict[str, dict[str, Version]] = {}
+        self._served: dict[str, Served] = {}
         self._retired: set[Version] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._taken_out: dict[str, tuple[Stamp, str]] = {}
         self.refused: dict[str, str] = {}
+        self.on_change: Callable[[], None] = lambda: None
         self.on_closed: Callable[[], None] = lambda: None
         self.one_client: Callable[[], bool] = lambda: False
+        self.fits: Callable[[Path], bool] = lambda _: True
+
+    @property
+    def served(self) -> Mapping[str, Served]:
+        """The models by name."""
+        return self._served
 
     @property
     def models(self) -> dict[str, Version]:
         """The version of each model that answers unless a call asks for another."""
-        return {
-            name: loaded[version]
-            for name, loaded in self._loaded.items()
-            if (version := self._policy.resolve(loaded, None)) is not None
-        }
+        return {name: served.default for name, served in self._served.items() if served.default is not None}
 
     @property
     def versions(self) -> list[Version]:
         """Every loaded version that is not retired, ordered by name."""
-        return [version for _, loaded in sorted(self._loaded.items()) for version in loaded.values()]
+        return [version for _, served in sorted(self._served.items()) for version in served.loaded.values()]
 
     @property
     def open_versions(self) -> list[Version]:
         """Every loaded version, and retired ones that are not closed yet."""
         return [*self.versions, *self._retired]
 
-    def lease(self, model: str) -> Lease:
+    @property
+    def unready(self) -> dict[str, str]:
+        """Models that lost the version that answered, without another one to take its place; and why."""
+        return {
+            name: why
+            for name, served in self._served.items()
+            if served.default is None
+            for label, (_, why) in self._taken_out.items()
+            if label.rpartition("/")[0] == name
+        }
+
+    def lease(self, model: str, wanted: str | None = None, position: Position = anywhere) -> Lease:
         """Leases a version of a model; the caller releases it.
 
         Args:
-            model: `NAME`, `NAME/VERSION` or `NAME/latest`.
+            model: `NAME`, `NAME/VERSION`, `NAME/ALIAS` or `NAME/latest`.
+            wanted: the version, unless `model` states it.
+            position: of the call among all calls; decides whether a canary answers.
 
         Raises:
             UnknownModel: no such model or version is served.
+            ModelBroken: the version cannot answer now.
         """
-        name, _, wanted = model.partition("/")
-        loaded = self._loaded.get(name, {})
-        version = self._policy.resolve(loaded, wanted or None)
-        if version is None:
-            raise self._unknown(model, name, loaded)
-        return Lease(loaded[version], self._close)
+        name, _, stated = model.partition("/")
+        served = self._served.get(name)
+        route = served.route(wanted or stated or None, position) if served else None
+        if route is None:
+            raise self._unknown(served, name, wanted or stated)
+        return Lease(route.version, self._close, route.alias, route.watched, route.shadow)
 
     def unknown(self, name: str) -> UnknownModel:
         """What answers a caller that may not know of a model: the same as if there were none of that name."""
-        return UnknownModel(f"No model {truncate(name)!r} is served", self._loaded)
+        return UnknownModel(f"No model {truncate(name)!r} is served", self._served)
 
-    async def load_all(self) -> bool:
-        """Loads the versions that the policy wants.
+    def on_disk(self, name: str) -> list[str]:
+        """The versions in the folder of a model, the highest first; reads the disk."""
+        try:
+            return versions_in(self._folder / name)
+        except OSError:
+            return []
 
-        A later call loads new versions. A replaced version finishes its calls. A model whose folder is gone, or holds
-        no good version, continues to serve.
+    def hold(self, version: Version) -> Lease:
+        """Leases a version that is not retired."""
+        return Lease(version, self._close)
+
+    async def load_all(self, only: Collection[str] = ()) -> bool:
+        """Loads the versions that the policies ask for, and puts the policies in force.
+
+        A later call follows what has changed on disk. A replaced version finishes its calls. A model whose folder is
+        gone, or holds no good version, continues to serve.
+
+        Args:
+            only: names of the models to look at; empty for all.
 
         Returns:
             Whether the loaded versions have changed.
@@ -124,20 +169,100 @@ class Repository:
         """
         if not self._folder.is_dir():
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
+        for name in only or list(self._served):
+            with contextlib.suppress(InvalidPolicy):  # reported below
+                self.apply_policy(name)
         async with self._loading:
             before = {version.label for version in self.versions}
-            self.refused = {}
+            known = self.refused
+            self.refused = {what: why for what, why in known.items() if only and what.split("/")[0] not in only}
             names = sorted(path.name for path in self._folder.iterdir() if path.is_dir())
+            wanted = only or self._only
             try:
-                await self._load([name for name in names if not self._only or name in self._only])
+                await self._load([name for name in names if not wanted or name in wanted])
             finally:
                 self._opener.forget()
-        for name in self._opener.selection.by_model.keys() - self._loaded.keys():
+                for what, why in self.refused.items():
+                    if known.get(what) != why:
+                        logger.error("refused %s: %s", what, why)
+        for name in self._opener.selection.by_model.keys() - self._served.keys():
             logger.warning("a variant of %s was asked for, but no such model is served", name)
-        if not self._loaded:
+        if not self._served:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
         return {version.label for version in self.versions} != before
+
+    def apply_policy(self, name: str) -> bool:
+        """Puts the policy on disk in force at once, if every version that it names is loaded; loads and closes nothing.
+
+        Returns:
+            Whether it is in force.
+
+        Raises:
+            InvalidPolicy: it cannot be used.
+        """
+        policy = self._policies.read(name)
+        served = self._served.get(name)
+        if served is None or not set(policy.named) <= served.loaded.keys():
+            return False
+        if policy != served.policy:
+            self._serve(name, policy, served.loaded)
+        return True
+
+    async def change_policy(
+        self,
+        name: str,
+        policy: Policy,
+        write: Callable[[], Policy],
+        check: Callable[[Policy, Mapping[str, Version]], None] = lambda *_: None,
+    ) -> None:
+        """Puts another policy in force once the versions that it states are loaded and it is written.
+
+        A policy whose versions are all loaded waits for nothing. Versions that it does not ask for are closed by the
+        next `load_all`.
+
+        Args:
+            name: of a served model.
+            policy: that is going to be written.
+            write: writes it, on a thread.
+            check: raises if the policy cannot be followed with these loaded versions; nothing is written then.
+
+        Raises:
+            InvalidModel: a version that it states cannot be served.
+        """
+        if set(policy.stated) <= self._served[name].loaded.keys():
+            check(policy, self._served[name].loaded)
+            self._serve(name, await asyncio.to_thread(write), self._served[name].loaded)
+            return
+        async with self._loading:
+            good: dict[str, Version] = {}
+            try:
+                for number in policy.stated:
+                    if not await self._load_version(name, number, good, policy):
+                        raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
+                check(policy, {**self._loaded(name), **good})
+                written = await asyncio.to_thread(write)
+            except BaseException:
+                before = self._loaded(name).values()
+                await asyncio.gather(*(new.batcher.close() for new in good.values() if new not in before))
+                raise
+            self._serve(name, written, {**self._served[name].loaded, **good})
+
+    async def take_out(self, version: Version, why: str) -> None:
+        """Stops serving a version whose answers are wrong, until its files change or the process is restarted.
+
+        Its alias and the default fall back to the previous version, if that is loaded. Otherwise the model is not ready
+        until an older version is loaded.
+        """
+        served = self._served.get(version.name)
+        if served is None or served.loaded.get(version.version) is not version:
+            return
+        logger.error("%s serves no longer: %s", version.label, why)
+        self._taken_out[version.label] = (version.stamp, why)
+        rest = {number: each for number, each in served.loaded.items() if each is not version}
+        self._serve(version.name, served.policy, rest)
+        self.refused[version.label] = why
+        await self.load_all([version.name])
 
     async def settled(self) -> None:
         """Waits until every retired version without leases has closed."""
@@ -152,50 +277,130 @@ class Repository:
         await asyncio.gather(*(scheduler.close(left) for scheduler in self._schedulers.values()))
 
     async def _load(self, names: Sequence[str]) -> None:
-        candidates: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {}
+        policies: dict[str, Policy] = {}
         for name in names:
             try:
-                candidates[name] = self._policy.candidates(versions_in(self._folder / name))
+                found[name] = versions_in(self._folder / name)
+                policies[name] = self._read_policy(name)
             except OSError as error:
-                self._refuse(name, f"its folder cannot be read: {error.strerror}")
+                self.refused[name] = f"its folder cannot be read: {error.strerror}"
+            except InvalidPolicy as error:
+                self.refused[f"{name}/{POLICY_FILE}"] = str(error)
         self._opener.begin(
             self._folder / name / version
-            for name, versions in candidates.items()
-            for version in versions[: self._policy.count]
-            if version not in self._loaded.get(name, {})
+            for name, policy in policies.items()
+            if name not in self._served  # versions beside those that serve are opened one by one
+            for version in versions_to_open(found[name], policy)
         )
-        for name, versions in candidates.items():
-            await self._load_model(name, versions)
+        for name, policy in policies.items():
+            await self._load_model(name, policy, found[name])
 
-    async def _load_model(self, name: str, candidates: Sequence[str]) -> None:
-        """Loads the first good candidates, and retires the versions that they replace."""
-        before = self._loaded.get(name, {})
-        good: dict[str, Version] = {}
-        for version in candidates:
-            if len(good) == self._policy.count:
-                break
-            if version in before:
-                good[version] = before[version]
-                continue
-            try:
-                opened = await asyncio.wrap_future(self._opener.open(self._folder / name / version))
-            except DeviceUnavailable:
-                await asyncio.gather(*(new.batcher.close() for key, new in good.items() if key not in before))
+    def _read_policy(self, name: str) -> Policy:
+        """The policy on disk; the one in force if that is invalid.
+
+        Raises:
+            InvalidPolicy: it is invalid, and none is in force.
+        """
+        try:
+            return self._policies.read(name)
+        except InvalidPolicy as error:
+            if name not in self._served:
                 raise
-            except InvalidModel as error:
-                self._refuse(f"{name}/{version}", str(error))
-            except Exception as error:  # one bad version must never keep the others from serving
-                logger.debug("%s/%s cannot be loaded", name, version, exc_info=True)
-                self._refuse(f"{name}/{version}", f"it cannot be loaded: {without_folders(repr(error))}")
-            else:
-                good[version] = self._serve(name, version, opened)
-        if good:
-            self._loaded[name] = good
-            for version, replaced in before.items():
-                if version not in good:
-                    self._retire(replaced)
+            self.refused[f"{name}/{POLICY_FILE}"] = f"{error}; the previous policy stays in force"
+            return self._served[name].policy
 
-    def _serve(self, name: str, version: str, opened: Opened) -> Version:
+    async def _load_model(self, name: str, policy: Policy, found: Sequence[str]) -> None:
+        """Loads what a policy asks for, puts the policy in force, and retires what it does not ask for."""
+        while True:
+            good = await self._load_versions(name, policy, found)
+            if not good:
+                return
+            latest = self._read_policy(name)
+            if latest == policy:
+                break
+            policy = latest  # it has changed while versions were loaded
+        # One may have been taken out meanwhile.
+        self._serve(name, policy, {number: version for number, version in good.items() if not version.retired})
+
+    async def _load_versions(self, name: str, policy: Policy, found: Sequence[str]) -> dict[str, Version]:
+        """The good versions among those that a policy asks for, loaded now or before."""
+        candidates, count = policy.candidates(found)
+        good: dict[str, Version] = {}
+        for version in policy.named:
+            if version not in found and version not in self._loaded(name):
+                self.refused[f"{name}/{version}"] = f"{POLICY_FILE} names it, but it is not on disk"
+            else:
+                await self._load_version(name, version, good, policy)
+        covered = 0
+        for version in candidates:
+            if covered == count:
+                break
+            covered += version in good or await self._load_version(name, version, good, policy)
+        return good
+
+    def _loaded(self, name: str) -> Mapping[str, Version]:
+        served = self._served.get(name)
+        return served.loaded if served else {}
+
+    async def _load_version(self, name: str, number: str, good: dict[str, Version], policy: Policy) -> bool:
+        """Adds a version to the good ones; returns whether it is one."""
+        folder, label = self._folder / name / number, f"{name}/{number}"
+        stamp = stamp_of(folder)
+        loaded = self._loaded(name).get(number)
+        if loaded is not None:
+            if stamp and stamp != loaded.stamp:
+                if await asyncio.to_thread(has_changed, folder, loaded.manifest):
+                    self.refused[label] = _CHANGED
+                else:
+                    loaded.stamp = stamp
+            good[number] = loaded
+            return True
+        if self._taken_out.get(label, (None,))[0] == stamp:
+            self.refused[label] = self._taken_out[label][1]
+            return False
+        if not self.fits(folder):
+            await self._make_room(name, [*good, *policy.named])
+        try:
+            opened = await asyncio.wrap_future(self._opener.open(folder))
+        except DeviceUnavailable:
+            before = self._loaded(name).values()
+            await asyncio.gather(*(new.batcher.close() for new in good.values() if new not in before))
+            raise
+        except InvalidModel as error:
+            self.refused[label] = str(error)
+        except Exception as error:  # one bad version must never keep the others from serving
+            logger.debug("%s cannot be loaded", label, exc_info=True)
+            self.refused[label] = f"it cannot be loaded: {without_folders(repr(error))}"
+        else:
+            good[number] = self._open(name, number, opened, stamp)
+            self._taken_out.pop(label, None)
+            return True
+        return False
+
+    async def _make_room(self, name: str, kept: Collection[str]) -> None:
+        """Closes the versions of a model that its policy does not name, before another one is loaded."""
+        served = self._served.get(name)
+        gone = [each.label for number, each in served.loaded.items() if number not in kept] if served else []
+        if served is None or not gone:
+            return
+        logger.warning(
+            "there is no memory for another version of %s: %s is closed first, and nothing answers until it is loaded",
+            name, ", ".join(gone),
+        )  # fmt: skip
+        self._serve(name, served.policy, {number: each for number, each in served.loaded.items() if number in kept})
+        await self.settled()
+
+    def _serve(self, name: str, policy: Policy, loaded: Mapping[str, Version]) -> None:
+        """Puts a policy and its versions in force, and retires what they replace."""
+        before = self._loaded(name)
+        self._served[name] = Served(name, policy, loaded)
+        for number, version in before.items():
+            if loaded.get(number) is not version:
+                self._retire(version)
+        self.on_change()
+
+    def _open(self, name: str, number: str, opened: Opened, stamp: Stamp) -> Version:
         performance = opened.performance
         run = runner(opened.session, opened.manifest)
         run_on_one_core = runner(opened.single, opened.manifest) if opened.single else None
@@ -204,7 +409,7 @@ class Repository:
             max_batch=performance.max_batch,
             max_queue=self._max_queue,
             max_wait=self._max_wait,
-            label=(name, version),
+            label=(name, number, "", opened.variant),
             observers=self._observers,
             scheduler=None if performance.inline else self._scheduler(opened.session.device),
             run_on_one_core=run_on_one_core,
@@ -212,7 +417,7 @@ class Repository:
             probe=opened.probe,
             seconds_per_item=performance.per_item / (self._opener.threads if opened.single else 1),
         )
-        return Version(name, version, opened, batcher)
+        return Version(name, number, opened, batcher, stamp)
 
     def _scheduler(self, device: str) -> Scheduler:
         """The scheduler of a device; its threads start with the first model."""
@@ -241,14 +446,21 @@ class Repository:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def _refuse(self, what: str, why: str) -> None:
-        self.refused[what] = why
-        logger.error("refused %s: %s", what, why)
+    def _unknown(self, served: Served | None, name: str, wanted: str) -> QuartetError:
+        def reason(start: str) -> str:
+            return next((f" ({why})" for what, why in self.refused.items() if f"{what}/".startswith(f"{start}/")), "")
 
-    def _unknown(self, model: str, name: str, loaded: Mapping[str, Version]) -> UnknownModel:
-        if loaded:
-            return UnknownModel(
-                f"The model {name!r} is served in the version {', '.join(loaded)}, not {truncate(model)!r}"
+        if served is None:
+            return UnknownModel(f"No model {truncate(name)!r} is served{reason(name)}", self._served)
+        if not wanted or wanted in served.policy.aliases or wanted == LATEST:
+            number = served.policy.number(wanted or served.policy.default)
+            return ModelBroken(
+                f"The version of {name!r} that {wanted or 'the default'} stands for cannot answer"
+                f"{reason(f'{name}/{number}')}: try again later, or name a version.",
+                retry_after=_RETRY_SECONDS,
             )
-        reason = next((f" ({why})" for key, why in self.refused.items() if key.split("/")[0] == name), "")
-        return UnknownModel(f"No model {truncate(name)!r} is served{reason}", self._loaded)
+        loaded = ", ".join([*served.loaded, *served.policy.aliases])
+        return UnknownModel(
+            f"The model {name!r} is served in the version {loaded}, not "
+            f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}"
+        )

@@ -157,6 +157,10 @@ class Scheduler:
         """How long the device works for other models during `seconds` of work for `flow`: at most as long for each."""
         return sum(min(seconds, other.seconds_of_work) for other in self._flows if other is not flow)
 
+    def others_busy(self, flow: Flow) -> bool:
+        """Whether a batch of another model runs or waits."""
+        return any(other.running or len(other.queue) for other in self._flows if other is not flow)
+
     def running_seconds(self, flow: Flow) -> float:
         """How long the oldest running batch of a model has been running; 0 if none is."""
         begun = min((batch.started for batch in list(flow.running) if batch.started), default=0.0)

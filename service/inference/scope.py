@@ -10,6 +10,10 @@ from service.inference.call import QueuedCall
 from service.inference.leases import Lease, Version
 from service.inference.observers import CallEnded, Observers
 from service.inference.repository import Repository
+from service.inference.routing import Position, anywhere
+
+# Items of a call that are kept for observers.
+_MOST_KEPT = 64
 
 
 class CallScope(QueuedCall):
@@ -35,8 +39,8 @@ class CallScope(QueuedCall):
 
     Attributes:
         leases: of the models in use.
-        inputs: items that went through a model, if an observer asks for tensors.
-        outputs: their results.
+        inputs: the first items that went through a model, if an observer asks for tensors or the call has a shadow.
+        outputs: their results; those of watched calls too.
         error: name of the error that ended the call. The exception itself would keep the call's frames, and with them
             its body, until the garbage collector runs.
     """
@@ -87,28 +91,33 @@ class CallScope(QueuedCall):
         if self._observers is not None and self.leases:
             labels = [lease.version.batcher.label for lease in self.leases]
             observers, self._observers = self._observers, None
+            first = self.leases[0]
             observers.publish(
                 CallEnded(
                     labels, self.owner, self.trace, self.started, self.decode_times, self.queue_seconds,
                     self.inference_seconds, self.error, self.inputs, self.outputs,
+                    first.version if first.watched else None, first.shadow,
                 )
             )  # fmt: skip
 
-    def lease(self, model: str) -> Version:
+    def lease(self, model: str, version: str | None = None, position: Position = anywhere) -> Version:
         """The version that serves a model, which stays loaded until the scope is left.
 
         Args:
             model: `NAME` or `NAME/VERSION`.
+            version: a number or an alias, unless `model` states it.
+            position: of the call among all calls; decides whether a canary answers.
 
         Raises:
             UnknownModel: it is not served.
+            ModelBroken: no version can answer now.
         """
         if self._repository is None:
             raise TypeError("a call without a repository cannot lease a model")
         name = model.partition("/")[0]
         if self._models is not None and name not in self._models:
             raise self._repository.unknown(name)
-        lease = self._repository.lease(model)
+        lease = self._repository.lease(model, version, position)
         self.leases.append(lease)
         return lease.version
 
@@ -145,9 +154,14 @@ class CallScope(QueuedCall):
 
     @property
     def _record(self) -> pipeline.Record:
-        """Keeps tensors for observers, if one of them asks for tensors."""
-        return self._keep if self._observers is not None and self._observers.tensors else None
+        """Keeps tensors for observers, if one of them asks for tensors, or for those of a watched call."""
+        if self._observers is None or not self.leases:
+            return None
+        return self._keep if self._observers.tensors or self.leases[0].watched else None
 
     def _keep(self, items: Sequence[Any], results: Sequence[Any]) -> None:
-        self.inputs = [*self.inputs, *items]
-        self.outputs = [*self.outputs, *results]
+        room = _MOST_KEPT - len(self.outputs)
+        if room > 0:
+            if self.leases[0].shadow is not None or (self._observers and self._observers.tensors):
+                self.inputs = [*self.inputs, *items[:room]]
+            self.outputs = [*self.outputs, *results[:room]]

@@ -1,55 +1,47 @@
-"""Versions on disk, and the policies: which versions of a model are loaded, and which of them answers."""
+"""Versions on disk."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-LATEST = "latest"
-
-
-@dataclass(frozen=True, slots=True)
-class Newest:
-    """The newest `count` good versions are loaded, and the newest of them answers."""
-
-    count: int = 1
-
-    def candidates(self, found: Sequence[str]) -> list[str]:
-        """The versions on disk in the order in which they are tried until `count` are good."""
-        return sorted(found, key=int, reverse=True)
-
-    def resolve(self, loaded: Collection[str], wanted: str | None) -> str | None:
-        """The version that answers; None if it is not loaded.
-
-        Args:
-            loaded: the loaded versions.
-            wanted: a version, the alias `latest`, or None for the default.
-        """
-        if wanted is None or wanted == LATEST:
-            return max(loaded, key=int, default=None)
-        return wanted if wanted in loaded else None
-
-
-@dataclass(frozen=True, slots=True)
-class Exactly(Newest):
-    """A single version is loaded, the one with the number `version`."""
-
-    version: str = LATEST
-
-    def candidates(self, found: Sequence[str]) -> list[str]:
-        """The version, if it is on disk."""
-        return [self.version] if self.version in found else []
+from service.policy.file import InvalidPolicy, Policies
+from service.policy.policy import Policy, newest_first
 
 
 def versions_in(folder: Path) -> list[str]:
     """The version numbers below a model's folder, the highest first."""
-    found = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
-    return sorted(found, key=int, reverse=True)
+    return newest_first([path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()])
 
 
-def newest_versions(models: Path) -> list[Path]:
-    """The folder of each model's highest version; empty if `models` cannot be read."""
+# Name, time of the last change in nanoseconds, size in bytes and inode of each file.
+Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
+
+
+def stamp_of(folder: Path) -> Stamp:
+    """A stamp of the files of a version, which changes when one of them is written; empty if it cannot be read."""
     try:
-        versions = {folder: versions_in(folder) for folder in models.iterdir() if folder.is_dir()}
+        found = [(entry.name, entry.stat()) for entry in os.scandir(folder) if entry.is_file()]
     except OSError:
-        return []
-    return [folder / found[0] for folder, found in versions.items() if found]
+        return ()
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found))
+
+
+def versions_to_open(found: Sequence[str], policy: Policy) -> list[str]:
+    """Those of the versions on disk that a policy asks for, if all of them are good."""
+    candidates, count = policy.candidates(found)
+    return [version for version in dict.fromkeys([*policy.named, *candidates[:count]]) if version in found]
+
+
+def folders_to_open(models: Path, policies: Policies) -> Iterator[Path]:
+    """The folders of the versions that the policies of all models ask for; none if `models` cannot be read."""
+    try:
+        found = {folder: versions_in(folder) for folder in models.iterdir() if folder.is_dir()}
+    except OSError:
+        return
+    for folder, versions in found.items():
+        try:
+            policy = policies.read(folder.name)
+        except InvalidPolicy:
+            continue
+        yield from (folder / version for version in versions_to_open(versions, policy))

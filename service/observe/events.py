@@ -1,7 +1,53 @@
-"""What the HTTP layer tells observers."""
+"""What the HTTP layer and the trials of new versions tell observers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from service.inference.observers import Label
+
+
+@dataclass(slots=True)
+class AnswersCompared:
+    """Answers of a version were compared with those of its candidate.
+
+    Attributes:
+        model: the name.
+        version: that answered the calls.
+        candidate: the version that got the same inputs in the background.
+        compared: how many answers were compared.
+        agreed: those that agreed.
+        failed: inputs on which the candidate failed.
+        dropped: inputs for which there was no room or no time.
+    """
+
+    model: str
+    version: str
+    candidate: str
+    compared: int = 0
+    agreed: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+
+@dataclass(slots=True)
+class AnswersCounted:
+    """Calls of a model that has a canary were counted.
+
+    Attributes:
+        label: of the version that answered.
+        failed: calls that the version failed.
+        labels: how often each label was the most likely.
+        rated: answers with a p-value.
+        unfamiliar: those whose p-value is below the version's level.
+        seconds: in the queue and in the model, of each call that was answered.
+    """
+
+    label: Label
+    failed: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
+    rated: int = 0
+    unfamiliar: int = 0
+    seconds: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True)

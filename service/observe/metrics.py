@@ -5,7 +5,7 @@ import typing
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,12 +13,19 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped
-from service.observe.events import RequestEnded
+from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label, SelfChecked
+from service.observe.events import AnswersCompared, AnswersCounted, RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # Labels of what is measured of a loaded version.
-_VERSION = ("model", "version")
+_VERSION = ("model", "version", "alias", "variant")
+# What is counted of a candidate that gets the inputs of calls in the background.
+_SHADOW = {
+    "compared": "Answers of a version that were compared with those of its candidate",
+    "agreed": "Compared answers that agreed, by the task's own measure",
+    "failed": "Inputs on which the candidate failed",
+    "dropped": "Inputs that the candidate did not get, for lack of room or time",
+}
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _Values = defaultdict[tuple[str, ...], list[float]]
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -68,6 +75,13 @@ class Metrics:
         self.dropped = Counter(
             "quartet_dropped", "Items that left the queue without being run", (*_VERSION, "reason"), registry=registry
         )
+        self.self_check_failed = Counter(
+            "quartet_self_check_failed", "Self-checks with wrong answers, after which the version was taken out",
+            _VERSION, registry=registry,
+        )  # fmt: skip
+        self.self_check_seconds = Counter(
+            "quartet_self_check_seconds", "Seconds of batches with rows of self-checks", _VERSION, registry=registry
+        )
         self.loop_lag = Histogram(
             "quartet_event_loop_lag_seconds", "How late the event loop calls back, once a second",
             buckets=_SECONDS, registry=registry,
@@ -78,10 +92,33 @@ class Metrics:
         )  # fmt: skip
         self.device = Gauge(
             "quartet_model_info", "1 for the version that is served, on its device, with the graph that answers",
-            ("model", "version", "device", "variant"), registry=registry,
+            (*_VERSION, "device"), registry=registry,
             multiprocess_mode="livemax",
         )  # fmt: skip
-        self._served: list[Mapping[str, str]] = []
+        self.shadow = {
+            name: Counter(f"quartet_shadow_{name}", text, ("model", "version", "candidate"), registry=registry)
+            for name, text in _SHADOW.items()
+        }
+        self.canary_seconds = Histogram(
+            "quartet_canary_seconds", "Queue and inference of a call, for models with a canary", _VERSION,
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.canary_failed = Counter(
+            "quartet_canary_failed", "Calls that a version failed, for models with a canary", _VERSION,
+            registry=registry,
+        )  # fmt: skip
+        self.canary_labels = Counter(
+            "quartet_canary_labels", "Answers by their most likely label, for models with a canary",
+            (*_VERSION, "label"), registry=registry,
+        )  # fmt: skip
+        self.canary_rated = Counter(
+            "quartet_canary_rated", "Answers with a p-value, for models with a canary", _VERSION, registry=registry
+        )
+        self.canary_unfamiliar = Counter(
+            "quartet_canary_unfamiliar", "Answers to out-of-distribution inputs, for models with a canary", _VERSION,
+            registry=registry,
+        )  # fmt: skip
+        self._served: set[tuple[str, str, str, str, str]] = set()
 
     def observe(self, events: Sequence[Any]) -> None:
         """See `service.inference.observers.Observer`."""
@@ -107,6 +144,14 @@ class Metrics:
                 inference[event.label].append(event.seconds)
             elif type(event) is ItemsDropped:
                 self.dropped.labels(*event.label, event.reason).inc(event.count)
+            elif type(event) is AnswersCompared:
+                for name, counter in self.shadow.items():
+                    counter.labels(event.model, event.version, event.candidate).inc(getattr(event, name))
+            elif type(event) is AnswersCounted:
+                self._count_answers(event)
+            elif type(event) is SelfChecked:
+                self.self_check_seconds.labels(*event.label).inc(event.seconds)
+                self.self_check_failed.labels(*event.label).inc(event.failed)
         for key, count in requests.items():
             self.requests.labels(*key).inc(count)
         for of_key, count in keys.items():
@@ -118,23 +163,30 @@ class Metrics:
             for labels, observed in values.items():
                 observe_all(histogram.labels(*labels), observed)
 
-    def serve(self, signatures: Iterable[Mapping[str, str]]) -> None:
-        """Says what is served now: model, version, device and variant of each."""
-        served = list(signatures)
-        for gone in self._served:
-            if gone in served:
-                continue
+    def _count_answers(self, event: AnswersCounted) -> None:
+        observe_all(self.canary_seconds.labels(*event.label), event.seconds)
+        self.canary_failed.labels(*event.label).inc(event.failed)
+        self.canary_rated.labels(*event.label).inc(event.rated)
+        self.canary_unfamiliar.labels(*event.label).inc(event.unfamiliar)
+        for label, count in event.labels.items():
+            self.canary_labels.labels(*event.label, label).inc(count)
+
+    def serve(self, served: Iterable[tuple[Label, str]]) -> None:
+        """Says what is served now: the label and the device of each version."""
+        now = {(*label, device) for label, device in served}
+        for gone in self._served - now:
             if self.exposed is self.registry:
-                self.device.remove(*gone.values())
+                self.device.remove(*gone)
                 with contextlib.suppress(KeyError):  # nobody has asked for the metrics yet
-                    self.queue_depth.remove(gone["model"], gone["version"])
+                    self.queue_depth.remove(*gone[:-1])
             else:  # what several processes count cannot be removed
-                self.device.labels(**gone).set(0)
-        for signature in served:
-            self.device.labels(**signature).set(1)
+                self.device.labels(*gone).set(0)
+        for label in now:
+            self.device.labels(*label).set(1)
             for reason in typing.get_args(DropReason):  # counters are there from the start, at zero
-                self.dropped.labels(signature["model"], signature["version"], reason)
-        self._served = served
+                self.dropped.labels(*label[:-1], reason)
+            self.self_check_failed.labels(*label[:-1])
+        self._served = now
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from service.inference.device import available_cpus
-from service.processes.worker import RELOAD, Status, worker_environment
+from service.processes.worker import NOTIFY, RELOAD, Status, worker_environment
 from service.settings import Settings
 
 logger = logging.getLogger("service")
@@ -204,6 +204,8 @@ class Supervisor:
                 return
             if not received:
                 return
+            if NOTIFY in received:
+                self._send(RELOAD)
             if not worker.ready.is_set():
                 worker.ready.set()
                 self._publish()

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from prometheus_client import CollectorRegistry, Metric, values
@@ -17,11 +18,15 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.values import MultiProcessValue
 
+from service.processes.board import Board
+
 # Not a setting: only the supervisor sets it. Not an option: the worker may be another program with its own options.
 _VARIABLE = "_QUARTET_WORKER"
 
 # A worker sends a heartbeat once it answers, and from then on each second.
 HEARTBEAT = b"."
+# It asks that all workers load the models again.
+NOTIFY = b"!"
 # A line from the supervisor; all others are a `Status`.
 RELOAD = b"reload\n"
 
@@ -66,6 +71,7 @@ class Worker:
         self.access = access
         self.status = Status(False, 0, ())
         self._folder = folder
+        self._index = index
         self._channel = socket.socket(fileno=channel)
         self._writer: asyncio.StreamWriter | None = None
         # One file of metrics per worker, not per process: counts survive a restart, and files do not accumulate.
@@ -84,6 +90,10 @@ class Worker:
         registry.register(_Processes(self))
         return registry
 
+    def board(self) -> Board:
+        """Exchanges figures with the other workers."""
+        return Board(Path(self._folder), self._index)
+
     def started(self) -> None:
         """Reports that the worker answers; called on the event loop."""
         self._listener = asyncio.create_task(self._listen())
@@ -92,6 +102,11 @@ class Worker:
         """Reports that the event loop is alive; called once a second."""
         if self._writer:
             self._writer.write(HEARTBEAT)
+
+    def notify(self) -> None:
+        """Lets the other workers look at the policies again."""
+        if self._writer:
+            self._writer.write(NOTIFY)
 
     async def _listen(self) -> None:
         """Follows the supervisor, and ends the worker when the supervisor is gone."""

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.inference.observers import Observers
 from service.inference.repository import Repository
+from service.lifecycle.lifecycle import Lifecycle
 from service.observe.metrics import Metrics
 from service.settings import Settings
 from service.stack.context import RequestContext
@@ -57,6 +58,7 @@ class Application(FastAPI):
         error_formats: by the prefix of a family's paths, such as `/v1`.
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
+        lifecycle: tries, judges and changes versions.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
         others_ready: whether the other processes on the same port do.
         failure: why it did not start.
@@ -70,6 +72,7 @@ class Application(FastAPI):
         settings: Settings,
         metrics: Metrics,
         observers: Observers,
+        lifecycle: Lifecycle,
         error_formats: Mapping[str, ErrorFormat],
         endpoints: Iterable[Endpoint],
         **options: Any,
@@ -83,6 +86,7 @@ class Application(FastAPI):
         self.settings = settings
         self.metrics = metrics
         self.observers = observers
+        self.lifecycle = lifecycle
         self.error_formats = error_formats
         self.ready = False
         self.others_ready: Callable[[], bool] = lambda: True
@@ -100,9 +104,13 @@ class Application(FastAPI):
         return self._layers(scope, receive, send)
 
     def trouble(self) -> str | None:
-        """Describes a model that does not respond; None if all do."""
+        """Describes a model that does not respond; None if all do.
+
+        A version that fails at everything is no reason to end the process if it is only tried, or one of several.
+        """
+        answering = set(self.repository.models.values())
         for version in self.repository.open_versions:
-            if trouble := version.batcher.trouble(self.settings.timeout):
+            if trouble := version.batcher.trouble(self.settings.timeout, failing=version in answering):
                 return f"The model {version.label!r} is not responding: {trouble}."
         return None
 
@@ -110,4 +118,4 @@ class Application(FastAPI):
         """Sets the metrics of what waits for each model, and of events that were dropped."""
         self.metrics.events_dropped.set(self.observers.dropped)
         for version in self.repository.versions:
-            self.metrics.queue_depth.labels(version.name, version.version).set(version.batcher.depth)
+            self.metrics.queue_depth.labels(*version.batcher.label).set(version.batcher.depth)

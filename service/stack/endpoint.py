@@ -63,7 +63,11 @@ class Endpoint:
             return
         finally:
             exchange.end()
-        headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
+        headers = [
+            (b"content-type", answer.media_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            *exchange.answer_headers,
+        ]
         if answer.timing:
             headers.append((b"server-timing", answer.timing))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -77,7 +81,7 @@ async def _send_stream(stream: StreamedAnswer, exchange: Exchange, send: Send) -
         # The first chunk comes before the head, so that an error can still have its status.
         chunk = await anext(stream.chunks, None)
         exchange.streaming = True
-        headers = [(b"content-type", stream.media_type), *stream.headers]
+        headers = [(b"content-type", stream.media_type), *exchange.answer_headers, *stream.headers]
         if chunk is not None and exchange.scope["http_version"] == "1.0":
             # HTTP/1.0 has no chunks, and a body without a length would end like a truncated one.
             chunk += b"".join([more async for more in stream.chunks])

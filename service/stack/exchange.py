@@ -1,6 +1,8 @@
 """One request for inference: its body under a limit, the scope of its call, its client watched on demand."""
 
 import asyncio
+import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ from starlette.types import Receive, Scope
 from service.access.caller import charge, models_of, owner_of
 from service.errors import Abandoned, BodyTooLarge
 from service.inference.leases import Version
+from service.inference.routing import anywhere
 from service.inference.scope import CallScope
 from service.settings import Settings
 
@@ -17,6 +20,9 @@ from service.settings import Settings
 SMALL_BYTES = 1 << 16
 # Joining the chunks of a larger body takes milliseconds.
 _LARGE_BYTES = 1 << 22
+# Where a client stands among all clients of a model with a canary; it sends back what an answer told it.
+_ROUTE = b"quartet-route"
+_POSITION = re.compile(rb"0\.[0-9]{1,6}")
 
 
 @dataclass(slots=True)
@@ -64,6 +70,7 @@ class Exchange(Request):
     Attributes:
         facts: go into the request's log line.
         settings: of the service.
+        answer_headers: go into the answer.
         call: its owner is the API key or, without one, the client's connection. It is cancelled when the client
             disconnects.
         streaming: whether the answer has begun and cannot become an error any more.
@@ -76,6 +83,7 @@ class Exchange(Request):
         self._values = headers_of(scope)
         self.facts: dict[str, object] = scope["quartet.facts"]
         self.settings: Settings = app.settings
+        self.answer_headers: list[tuple[bytes, bytes]] = []
         self.streaming = False
         self.call = CallScope(
             app.repository,
@@ -108,11 +116,29 @@ class Exchange(Request):
         """Whether the stated length of the body says that it usually arrives together with its head."""
         return 0 <= self._declared <= SMALL_BYTES
 
-    def lease(self, model: str) -> Version:
+    def lease(self, model: str, wanted: str | None = None) -> Version:
         """The version that serves a model; see `CallScope.lease`."""
-        version = self.call.lease(model)
+        version = self.call.lease(model, wanted, self._position)
+        alias = self.call.leases[-1].alias
         self.facts["model"] = version.label
+        if alias is not None:
+            self.facts["alias"] = alias
+        self.facts["variant"] = version.variant
+        self.answer_headers.append((b"quartet-model", version.header(alias)))
         return version
+
+    def _position(self, header: str | None) -> float:
+        """Where the client stands among all clients, from 0 to 1: the same each time.
+
+        That is the hash of a header, if the policy names one, and otherwise what an earlier answer told the client.
+        """
+        if header is not None and (value := self.header(header.lower().encode())):
+            return int.from_bytes(hashlib.blake2b(value, digest_size=6).digest()) / 2**48
+        stated = self.header(_ROUTE)
+        position = float(stated) if _POSITION.fullmatch(stated) else round(anywhere(header), 6)
+        if header is None:
+            self.answer_headers.append((_ROUTE, b"%.6f" % position))
+        return position
 
     def charge(self, items: int) -> None:
         """Takes items from the rate of the request's key; see `service.access.caller.charge`."""

@@ -35,6 +35,7 @@ _MEANINGS = {
     401: "There is no API key, or it is not valid",
     403: "The API key may not do this",
     404: "No such model is served",
+    409: "The change is not possible now",
     413: "The body is too large, or holds too many items",
     414: "The path and the query string are too long",
     415: "The content type is not read here",

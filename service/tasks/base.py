@@ -7,7 +7,7 @@ that clients may ask for. To add a task, write its entry and register it (`servi
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,11 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
+    version: str | None = Field(
+        None,
+        max_length=64,
+        description="which version answers: a number or an alias; without it the default one, or its canary",
+    )
 
 
 def model_option(default: str) -> Any:
@@ -33,6 +38,11 @@ class AnswerBase(BaseModel):
 
     model: str = Field(examples=["classifier"])
     version: str = Field(examples=["1"])
+    alias: str | None = Field(
+        None,
+        examples=["stable"],
+        description="by which the call came, or the first of the version; absent without one",
+    )
     device: str = Field(examples=["cpu"], description="where it ran: cpu, cuda or cuda:N")
     variant: str = Field(examples=["reference"], description="which graph of the version ran: `reference`, int8, …")
 
@@ -172,6 +182,59 @@ class Sample:
     data: bytes
 
 
+# What `CallScope.infer` returns for an item: its row of every output of the graph.
+Row = tuple[Any, ...]
+
+
+class Comparison(NamedTuple):
+    """The answers of two versions to one input, compared.
+
+    Attributes:
+        agrees: whether they agree, by the task's own measure.
+        difference: how far they are apart, 0 if they are the same; its unit is the task's own.
+        label: the class of the input according to the default version; None without one.
+    """
+
+    agrees: bool
+    difference: float
+    label: str | None = None
+
+
+class Measure(NamedTuple):
+    """How the answers of two particular versions are compared.
+
+    Attributes:
+        words: when answers agree, and what their difference is.
+        compare: the row of the default version with that of the candidate.
+    """
+
+    words: str
+    compare: Callable[[Row, Row], Comparison]
+
+
+class Outcome(NamedTuple):
+    """What statistics of answers count: the most likely label, and the p-value `unfamiliar`; None without one."""
+
+    label: str | None = None
+    p_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a task knows of its answers, for those who try a new version beside the current one.
+
+    Attributes:
+        between: how answers of two versions are compared, given the manifests of the default version and of the
+            candidate, whose inputs have the same types and shapes. Raises `Incomparable`.
+        outcome: of a row, given the manifest of the version that gave it.
+        result: a row as the operation's answer has it with default options, given the manifest and the item.
+    """
+
+    between: Callable[[Any, Any], Measure]
+    outcome: Callable[[Any, Row], Outcome]
+    result: Callable[[Any, Any, Row], dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A kind of model.
@@ -185,6 +248,7 @@ class Task:
         samples: makes samples from the inputs of a golden file (arrays by name, one row per sample), the manifest and
             the companion; None if there are none.
         details: describes what a version's manifest does not, given its companion.
+        agreement: compares the answers of versions; None if they cannot be compared.
     """
 
     name: str
@@ -193,3 +257,4 @@ class Task:
     read_companion: Callable[[Path], Any] | None = None
     samples: Callable[[Mapping[str, Any], Any, Any], list[Sample]] | None = None
     details: Callable[[Any], BaseModel] | None = None
+    agreement: Agreement | None = None

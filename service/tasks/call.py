@@ -37,6 +37,7 @@ class Call(Generic[ManifestT, OptionsT]):
         threads: for slow work.
         max_pixels: that an image may declare.
         prefers_picture: whether the client accepts a picture rather than results.
+        alias: of the version, by which the call came.
     """
 
     version: Version
@@ -46,11 +47,17 @@ class Call(Generic[ManifestT, OptionsT]):
     threads: Threads
     max_pixels: int
     prefers_picture: bool = False
+    alias: str | None = None
 
     @property
     def manifest(self) -> ManifestT:
         """The manifest of the version, which is of the operation's task."""
         return cast(ManifestT, self.version.manifest)
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """What answers: model, version, alias, device and variant."""
+        return self.version.signature(self.alias)
 
     @property
     def companion(self) -> Any:

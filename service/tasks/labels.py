@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from service.errors import InvalidRequest
+from service.inference.cards import MainFigure
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint
 from service.tasks.familiarity import (
     FamiliarManifest,
@@ -27,6 +28,10 @@ class LabelManifest(FamiliarManifest):
     calibration: Calibration
     conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
     variants: tuple[ClassifierVariant, ...] = Field((), exclude_if=lambda variants: not variants)
+
+    @property
+    def main_figure(self) -> MainFigure:
+        return MainFigure("accuracy", self.metrics.accuracy, is_share=True)
 
     @property
     def highest_coverage(self) -> float:

@@ -8,7 +8,7 @@ from tests.server import ROOT
 
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 # Fixed in the image.
-FIXED = {"host", "port", "models"}
+FIXED = {"host", "port", "models", "state"}
 
 
 def test_the_keys_are_a_secret():

@@ -17,6 +17,8 @@ STATUS = {
     "BodyTooLarge": 413,
     "UriTooLong": 414,
     "UnknownModel": 404,
+    "NotFound": 404,
+    "Conflict": 409,
     "Unauthorized": 401,
     "Forbidden": 403,
     "RateLimited": 429,

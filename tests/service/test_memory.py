@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,24 @@ def test_settling_turns_the_collector_on_and_exempts_what_is_there():
         memory.settle()
         assert gc.isenabled()
         assert gc.get_freeze_count() > 1000
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def test_releasing_leaves_alone_what_was_exempted():
+    class Loop:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gc.disable()
+    try:
+        old = weakref.ref(Loop())
+        gc.freeze()
+        new = weakref.ref(Loop())
+        memory.release()
+        assert new() is None
+        assert old() is not None
     finally:
         gc.enable()
         gc.unfreeze()

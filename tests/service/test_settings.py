@@ -41,6 +41,12 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch: pytest.Mo
         read_settings()
 
 
+@pytest.mark.parametrize("name", ["QUARTET_SERVER", "QUARTET_API_KEY"])
+def test_variables_of_the_client_are_no_mistake(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(name, "x")
+    assert read_settings().port == 8000
+
+
 def test_an_unknown_variable_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QUARTET_ZZZZZZZZZZZZZZZZ", "1")
     with pytest.raises(InvalidSettings) as refusal:

@@ -8,6 +8,7 @@ from service.inference.cards import Step, Use
 from service.inference.manifest import GOLDEN, MANIFEST, MODEL
 from service.inference.session import Session
 from service.inference.variants import graphs
+from service.policy.file import read_policy
 from service.tasks.registry import read_manifest
 from training import familiarize, history, published, quantize
 from training.__main__ import main
@@ -62,10 +63,15 @@ def test_a_version_that_tells_and_its_variants(
     assert "fitted the p-values on 15 validation items. Whether step 1 used these items was not recorded." in report
     assert report.endswith("## Provenance\n\nhere\n")
 
+    options = ["--method", "int8", "--candidate"]
     monkeypatch.setattr(quantize, "FASTER", 0.0)
     monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
-    assert main(command("quantize", colours_source, models, "--method", "int8")) == 0
-    assert main(command("familiarize", colours_source, models)) == 0
+    assert main(command("quantize", colours_source, models, *options)) == 0
+    assert "published as `candidate`, and colours/2 stays the default: accuracy" in capsys.readouterr().out
+    assert main(command("familiarize", colours_source, models, "--candidate")) == 0
+    assert "colours/4 is published as `candidate`" in capsys.readouterr().out
+    policy = read_policy(models / "colours" / "serving.toml")
+    assert (policy.default, policy.aliases) == ("2", {"candidate": "4"})
     for version in ("3", "4"):
         folder = models / "colours" / version
         manifest = read_manifest(folder)

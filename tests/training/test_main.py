@@ -281,6 +281,7 @@ def test_wrong_path_prints_one_line(capsys, tmp_path):
         (["--arch", "transfer", "--weights", "no/such.pth"], "no such file of weights"),
         (["--arch", "cnn", "--widths", "8,8", "--name", "a name with spaces"], "name"),
         (["--arch", "mlp", "--lr", "1e30", "--epochs", "2"], "lower --lr"),
+        (["--arch", "mlp", "--candidate"], "--candidate says how to publish: add --publish"),
     ],
 )
 def test_setting_that_cannot_be_used_prints_one_line_and_trains_nothing(capsys, source, tmp_path, options, about):
@@ -291,7 +292,8 @@ def test_setting_that_cannot_be_used_prints_one_line_and_trains_nothing(capsys, 
 
 
 def test_unknown_recipe_and_unknown_option_are_refused_by_the_parser(capsys):
-    for arguments in (["poem"], ["classification", "--no-such-option"], ["classifier"], []):
+    both = ["quantize", "classifier", "--data", "x", "--force", "--candidate"]
+    for arguments in (["poem"], ["classification", "--no-such-option"], ["classifier"], both, []):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 2

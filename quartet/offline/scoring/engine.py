@@ -15,8 +15,10 @@ from service.inference.device import available_cpus
 from service.inference.leases import Lease
 from service.inference.repository import Repository
 from service.inference.scope import CallScope
-from service.inference.versions import Exactly, Newest, versions_in
-from service.models import repository_of
+from service.inference.versions import versions_in
+from service.models import policies_of, repository_of
+from service.policy.file import FixedPolicy, InvalidPolicy
+from service.policy.policy import Policy
 from service.settings import Settings
 from service.tasks.base import Images, Operation, Options, Picture, Records, Results
 from service.tasks.call import Call, Upload
@@ -72,13 +74,13 @@ class Engine:
         self.operation = operation
         version = lease.version
         self.version = version.label
-        self.signature = version.signature
+        self.signature = version.signature()
         try:
-            given = {name: value for name, value in job.options if name != "model"}
+            given = {name: value for name, value in job.options if name not in ("model", "version")}
             self._options: Options = operation.options.model_validate({**given, "model": version.label})
         except ValidationError as error:
             first = error.errors()[0]
-            known = ", ".join(name for name in operation.options.model_fields if name != "model")
+            known = ", ".join(name for name in operation.options.model_fields if name not in ("model", "version"))
             raise UnusableJob(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; the options are {known}.") from None
         threads = settings.threads or available_cpus()
         self._threads = Threads(threads)
@@ -97,12 +99,11 @@ class Engine:
             UnusableJob: it cannot do what it is asked to.
         """
         name, _, wanted = job.model.partition("/")
-        _check_folder(settings.models, name, wanted)
-        policy = Exactly(version=wanted) if wanted else Newest()
-        repository = repository_of(settings, registry, only=(name,), policy=policy, unbounded=True)
+        policy = FixedPolicy(_one_version(settings, name, wanted))
+        repository = repository_of(settings, registry, only=(name,), policies=policy, unbounded=True)
         try:
             await repository.load_all()
-            lease = repository.lease(job.model)
+            lease = repository.lease(name)
             operations = registry.tasks[lease.version.manifest.task].operations
             able = {operation.name: operation for operation in operations if _reads_items(operation)}
             chosen = able.get(job.operation) if job.operation else next(iter(able.values()), None)
@@ -243,16 +244,28 @@ class Engine:
         return outcomes
 
 
-def _check_folder(models: Path, name: str, version: str) -> None:
-    """Raises `UnusableJob` if there is no such model or version."""
+def _one_version(settings: Settings, name: str, wanted: str) -> Policy:
+    """The policy that loads only the version that answers: a number, an alias, or the default if `wanted` is empty.
+
+    Raises:
+        UnusableJob: there is no such model or version.
+    """
+    models = settings.models
     if not models.is_dir():
-        return  # the repository reports it
+        return Policy()  # the repository reports it
     if not name or not (models / name).is_dir():
         there = ", ".join(sorted(path.name for path in models.iterdir() if path.is_dir()))
         raise UnusableJob(f"There is no model {name!r} in {models}: there are {there or 'none'}.")
     found = versions_in(models / name)
-    if version and version not in found:
-        raise UnusableJob(f"There is no version {version!r} of {name}: there are {', '.join(found)}.")
+    try:
+        policy = policies_of(settings).read(name)
+    except InvalidPolicy as error:
+        raise UnusableJob(f"{name}: {error}.") from None
+    version = policy.number(wanted or policy.default)
+    if wanted and version not in found:
+        there = ", ".join([*found, *policy.aliases])
+        raise UnusableJob(f"There is no version {wanted!r} of {name}: there are {there}.")
+    return Policy(load=(version,), default=version) if version else Policy()
 
 
 def _reads_items(operation: Operation) -> bool:

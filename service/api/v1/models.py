@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
 
 from service.access.caller import visible
-from service.api.v1.versions import Name, VersionCache, VersionNumber
+from service.api.v1.versions import Name, VersionCache, VersionNumber, Wanted
 from service.inference.leases import Version
+from service.inference.repository import Repository
 from service.stack.problems import responses
 from service.tasks.registry import Registry
 
@@ -19,6 +20,9 @@ class ModelSummary(BaseModel):
 
     name: str = Field(examples=["classifier"])
     version: str = Field(examples=["1"])
+    aliases: list[str] = Field(examples=[["stable"]])
+    default: bool = Field(description="whether it answers calls that name no version")
+    share: float = Field(examples=[1.0], description="of the calls that name no version, which a canary takes part of")
     task: str = Field(examples=["classification"])
     description: str
     device: str = Field(examples=["cpu"])
@@ -45,6 +49,9 @@ class ModelList(BaseModel):
     refused: dict[str, str] = Field(
         examples=[{"classifier/2": "model.onnx: is not the file that the manifest was made with"}]
     )
+    disagreeing: dict[str, list[str]] = Field(
+        {}, description="models of which the processes of the server load different versions, for a moment"
+    )
 
 
 def models_router(registry: Registry) -> APIRouter:
@@ -58,20 +65,25 @@ def models_router(registry: Registry) -> APIRouter:
 
     details = VersionCache(explain)
 
-    async def describe(request: Request, model: str) -> ModelSummary:
-        with request.app.repository.lease(model) as lease:
+    async def describe(request: Request, model: str, wanted: str | None = None) -> ModelSummary:
+        repository = request.app.repository
+        with repository.lease(model, wanted, lambda _: 1.0) as lease:  # the default version, not its canary
             version = lease.version
             explained = await details.get(version, request.app.threads)
-            return detail(**_summary(version), manifest=version.manifest, details=explained)
+            return detail(**_summary(version, repository), manifest=version.manifest, details=explained)
 
     @router.get("/v1/models", summary="List the models", response_model=ModelList)
     async def list_models(request: Request) -> ModelList:
         """What is served, from which version, on which device and how good; and what was refused."""
         repository = request.app.repository
         known = partial(visible, request.scope)
-        models = [ModelSummary(**_summary(version)) for version in repository.versions if known(version.name)]
-        refused = {what: why for what, why in repository.refused.items() if known(what.partition("/")[0])}
-        return ModelList(models=models, refused=refused)
+        return ModelList(
+            models=[ModelSummary(**_summary(each, repository)) for each in repository.versions if known(each.name)],
+            refused={what: why for what, why in repository.refused.items() if known(what.partition("/")[0])},
+            disagreeing={
+                name: said for name, said in (await request.app.lifecycle.disagreeing()).items() if known(name)
+            },
+        )
 
     @router.get(
         "/v1/models/{name}",
@@ -80,12 +92,12 @@ def models_router(registry: Registry) -> APIRouter:
         # Without a 422 here, FastAPI declares one in its own format.
         responses=responses(404, 422),
     )
-    async def show_model(request: Request, name: Name) -> ModelSummary:
+    async def show_model(request: Request, name: Name, version: Wanted = None) -> ModelSummary:
         """The manifest: labels, input, test figures per class, calibration, conformal table or curves, training.
 
         Figures, calibration, thresholds and the golden file are those of the variant that answers.
         """
-        return await describe(request, name)
+        return await describe(request, name, version)
 
     @router.get(
         "/v1/models/{name}/{version}",
@@ -95,7 +107,7 @@ def models_router(registry: Registry) -> APIRouter:
     )
     async def show_version(request: Request, name: Name, version: VersionNumber) -> ModelSummary:
         """As `GET /v1/models/{name}`, of a version that is loaded."""
-        return await describe(request, f"{name}/{version}")
+        return await describe(request, name, version)
 
     return router
 
@@ -116,11 +128,15 @@ def _detail_model(registry: Registry) -> type[ModelSummary]:
     )
 
 
-def _summary(version: Version) -> dict[str, Any]:
+def _summary(version: Version, repository: Repository) -> dict[str, Any]:
     manifest = version.manifest
+    served = repository.served[version.name]
     return {
         "name": version.name,
         "version": version.version,
+        "aliases": version.aliases,
+        "default": version is served.default,
+        "share": served.share(version),
         "task": manifest.task,
         "description": manifest.description,
         "device": version.device,

@@ -61,13 +61,13 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         scope.progressed()  # the time in which the body arrived was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
         call: Call[Any, Any] = Call(
-            version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture
+            version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture, scope.leases[0].alias
         )
         items = exchange.facts["items"] = operation.items(inputs)
         exchange.charge(items)
         answer = await operation.run(call)
         if isinstance(answer, Results):
-            document = {**version.signature, **answer.common, "results": answer.items}
+            document = {**call.signature, **answer.common, "results": answer.items}
             few = len(answer.items) <= _FEW
             return Answer(_to_json(document) if few else await _write(document), timing=_timing(scope))
         if isinstance(answer, Picture):
@@ -80,13 +80,13 @@ def _endpoint(task: Task, operation: Operation) -> Any:
 def _lease(exchange: Exchange, task: Task, operation: Operation, query: Options) -> Version:
     """The model that the query names, or the one that answers by default."""
     try:
-        return exchange.lease(query.model)
+        return exchange.lease(query.model, query.version)
     except UnknownModel:
         versions = [each for each in exchange.app.repository.versions if visible(exchange.scope, each.name)]
         only = default_model(task, operation, versions)
         if "model" in query.model_fields_set or only is None:
             raise
-        return exchange.lease(only)
+        return exchange.lease(only, query.version)
 
 
 async def _write(document: dict[str, Any]) -> bytes:

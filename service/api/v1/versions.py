@@ -22,7 +22,10 @@ from service.tasks.registry import Registry
 from service.tasks.threads import Threads
 
 Name = Annotated[str, fastapi.Path(description="as in `GET /v1/models`", examples=["classifier"])]
-VersionNumber = Annotated[str, fastapi.Path(description="of the model, as in `GET /v1/models`", examples=["1"])]
+VersionNumber = Annotated[
+    str, fastapi.Path(description="number or alias, as in `GET /v1/models`", examples=["1"], max_length=64)
+]
+Wanted = Annotated[str | None, fastapi.Query(description="a number or an alias; without it the default", max_length=64)]
 Value = TypeVar("Value")
 
 _REPORT = "report"

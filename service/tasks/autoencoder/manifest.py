@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, Probability
+from service.inference.cards import Card, MainFigure, Probability
 from service.tasks.cards import ImageInput
 from service.tasks.familiarity import FamiliarManifest
 
@@ -53,6 +53,11 @@ class ImageCodeManifest(FamiliarManifest):
     image: ImageInput
     latent: int = Field(gt=0)
     metrics: AutoencoderMetrics
+
+    @property
+    def main_figure(self) -> MainFigure:
+        # The parts have the weights of the whole, so a single figure decides on all three.
+        return MainFigure("mse", self.metrics.mse, higher_is_better=False)
 
 
 class AutoencoderManifest(ImageCodeManifest):

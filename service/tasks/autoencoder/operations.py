@@ -6,9 +6,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import BodyTooLarge, InvalidRequest
-from service.tasks.autoencoder.coding import LARGEST, Invert, Seen, prepare, to_latents
+from service.tasks.autoencoder.coding import LARGEST, Invert, prepare, to_latents
 from service.tasks.autoencoder.manifest import AutoencoderManifest, DecoderManifest, EncoderManifest
-from service.tasks.autoencoder.pictures import side_by_side, to_base64, to_png
+from service.tasks.autoencoder.pictures import side_by_side, to_png
+from service.tasks.autoencoder.results import decoded, encoded, restored
 from service.tasks.base import (
     AnswerBase,
     Documents,
@@ -23,7 +24,7 @@ from service.tasks.base import (
 )
 from service.tasks.call import Call
 from service.tasks.documents import parse_model
-from service.tasks.familiarity import unfamiliar_field, with_familiarity
+from service.tasks.familiarity import unfamiliar_field
 from service.tasks.samples import SEVEN
 
 # Pixels are enlarged to 8 x 8 in rendered answers.
@@ -109,18 +110,14 @@ class ReconstructAnswer(AnswerBase):
 async def encode(call: Call[EncoderManifest, EncodeOptions]) -> Results:
     """Turns images into a few numbers each, which other models can learn from. Send images as to `/v1/predict`."""
     rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))
-    results = [
-        with_familiarity({"name": upload.name, "inverted": shown.inverted, "latents": latents.tolist()}, more)
-        for upload, shown, (latents, *more) in zip(call.inputs, seen, rows, strict=True)
-    ]
-    return Results(results)
+    columns = zip(call.inputs, seen, rows, strict=True)
+    return Results([encoded(upload.name, shown.inverted, row) for upload, shown, row in columns])
 
 
 async def decode(call: Call[DecoderManifest, DecoderOptions]) -> Results:
     """Turns latents, such as `/v1/encode` gives, into images."""
     rows = await call.infer(call.inputs)
-    pictures = await call.in_background(lambda: [to_base64(image) for (image,) in rows])
-    return Results([{"png": picture} for picture in pictures])
+    return Results(await call.in_background(lambda: list(map(decoded, rows))))
 
 
 async def reconstruct(call: Call[AutoencoderManifest, ReconstructOptions]) -> Results | Picture:
@@ -132,14 +129,8 @@ async def reconstruct(call: Call[AutoencoderManifest, ReconstructOptions]) -> Re
     rows, seen = await call.infer_images(partial(prepare, card=call.manifest.image, invert=call.options.invert))
     if render:
         return Picture(to_png(side_by_side([seen[0].pixels, rows[0][0]], _SHOWN_SCALE)))
-
-    def describe(name: str | None, shown: Seen, row: tuple[Any, ...]) -> dict[str, Any]:
-        image, error, *more = row
-        result = {"name": name, "inverted": shown.inverted, "error": round(float(error), 6), "png": to_base64(image)}
-        return with_familiarity(result, more)
-
-    names = [upload.name for upload in call.inputs]
-    return Results(await call.in_background(lambda: list(map(describe, names, seen, rows))))
+    names, inverted = [upload.name for upload in call.inputs], [shown.inverted for shown in seen]
+    return Results(await call.in_background(lambda: list(map(restored, names, inverted, rows))))
 
 
 def _parse_latents(body: bytes, manifest: DecoderManifest, limit: int) -> list[Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pydantic_core
 
+from service.tasks.autoencoder import agreement
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.generate import GENERATE
 from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
@@ -21,8 +22,10 @@ def latent_samples(inputs: Mapping[str, Any], manifest: DecoderManifest, compani
     return [Sample("application/json", pydantic_core.to_json(document)) for document in documents]
 
 
-AUTOENCODER = Task("autoencoder", AutoencoderManifest, (RECONSTRUCT,), samples=image_samples)
-ENCODER = Task("encoder", EncoderManifest, (ENCODE,), samples=image_samples)
+AUTOENCODER = Task(
+    "autoencoder", AutoencoderManifest, (RECONSTRUCT,), samples=image_samples, agreement=agreement.AUTOENCODER
+)
+ENCODER = Task("encoder", EncoderManifest, (ENCODE,), samples=image_samples, agreement=agreement.ENCODER)
 DECODER = Task(
     "decoder",
     DecoderManifest,
@@ -30,4 +33,5 @@ DECODER = Task(
     read_companion=lambda folder: Density.load(folder / DENSITY),
     samples=latent_samples,
     details=latent_space,
+    agreement=agreement.DECODER,
 )

@@ -138,7 +138,7 @@ async def write_json(job: Job, parts: Parts) -> Chunks:
         ]
         return pydantic_core.to_json(items)[1:-1]
 
-    before = pydantic_core.to_json({**job.call.version.signature, "seed": job.seed})[:-1] + b',"images":['
+    before = pydantic_core.to_json({**job.call.signature, "seed": job.seed})[:-1] + b',"images":['
     async for part in parts:
         yield before + await job.call.in_background(encode, part)
         before = b","

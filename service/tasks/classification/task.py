@@ -7,6 +7,7 @@ from pydantic import Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
 from service.tasks.call import Call, Upload
+from service.tasks.classification.agreement import AGREEMENT
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
 from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
@@ -71,4 +72,5 @@ CLASSIFICATION = Task(
         ),
     ),
     samples=image_samples,
+    agreement=AGREEMENT,
 )

@@ -1,6 +1,7 @@
 """Boxes in the pixels of the original image, from the model's outputs for its letterboxed copy."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,3 +56,14 @@ def detections(
         }
         for box, score, index in rows
     ]
+
+
+def describe(name: str | None, geometry: Letterbox, boxes: Sequence[Box]) -> dict[str, Any]:
+    """The result for an image, as `ImageDetections` has it."""
+    return {
+        "name": name,
+        "width": geometry.width,
+        "height": geometry.height,
+        "counts": dict(Counter(box["label"] for box in boxes).most_common()),
+        "boxes": boxes,
+    }

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, Probability, VariantCard
+from service.inference.cards import Card, MainFigure, Probability, VariantCard
 from service.tasks.cards import FamiliarityCard, ImageSize
 from service.tasks.familiarity import FamiliarManifest
 
@@ -123,6 +123,10 @@ class DetectorManifest(FamiliarManifest):
     def headline(self) -> dict[str, float]:
         """The main test figures."""
         return {"map_50": self.metrics.map_50, "map": self.metrics.map}
+
+    @property
+    def main_figure(self) -> MainFigure:
+        return MainFigure("map", self.metrics.map)
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "DetectorManifest":

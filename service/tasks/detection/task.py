@@ -1,6 +1,5 @@
 """The task `detection`: detect."""
 
-from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -8,7 +7,8 @@ from pydantic import BaseModel, Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Picture, Results, Task, model_option
 from service.tasks.call import Call, Upload
-from service.tasks.detection.boxes import DetectedBox, detections
+from service.tasks.detection.agreement import AGREEMENT
+from service.tasks.detection.boxes import DetectedBox, describe, detections
 from service.tasks.detection.drawing import draw_detections
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.detection.manifest import DetectorManifest
@@ -76,7 +76,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
     prepare = partial(letterbox, frame_height=frame.height, frame_width=frame.width)
     rows, geometries = await call.infer_images(prepare)
 
-    def describe(upload: Upload, outputs: tuple[Any, ...], geometry: Letterbox) -> dict[str, Any]:
+    def describe_image(upload: Upload, outputs: tuple[Any, ...], geometry: Letterbox) -> dict[str, Any]:
         found, scores, indices, *more = outputs
         boxes = detections(
             (found, scores, indices),
@@ -86,16 +86,9 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
             classes=classes,
             most=options.max_detections,
         )
-        result = {
-            "name": upload.name,
-            "width": geometry.width,
-            "height": geometry.height,
-            "counts": dict(Counter(box["label"] for box in boxes).most_common()),
-            "boxes": boxes,
-        }
-        return with_familiarity(result, more, level, counts={}, boxes=[])
+        return with_familiarity(describe(upload.name, geometry, boxes), more, level, counts={}, boxes=[])
 
-    results = await map_with_pauses(call.scope, describe, call.inputs, rows, geometries)
+    results = await map_with_pauses(call.scope, describe_image, call.inputs, rows, geometries)
     if render:
         image, boxes = call.inputs[0].data, results[0]["boxes"]
         return Picture(
@@ -129,4 +122,5 @@ DETECTION = Task(
         ),
     ),
     samples=image_samples,
+    agreement=AGREEMENT,
 )

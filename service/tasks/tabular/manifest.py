@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, Probability
+from service.inference.cards import Card, MainFigure, Probability
 from service.tasks.cards import Calibration, ClassMetrics
 from service.tasks.familiarity import FamiliarManifest
 from service.tasks.tabular.columns import ColumnCard
@@ -65,6 +65,12 @@ class TabularManifest(FamiliarManifest):
         """The main test figures."""
         figures = {"accuracy": self.metrics.accuracy, "r2": self.metrics.r2}
         return {name: value for name, value in figures.items() if value is not None}
+
+    @property
+    def main_figure(self) -> MainFigure | None:
+        if self.metrics.accuracy is not None:
+            return MainFigure("accuracy", self.metrics.accuracy, is_share=True)
+        return None if self.metrics.r2 is None else MainFigure("r2", self.metrics.r2)
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "TabularManifest":

@@ -13,12 +13,14 @@ from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import object_schema, parse_json
-from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, unfamiliar_field, with_familiarity
-from service.tasks.labels import Label, top
+from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, unfamiliar_field
+from service.tasks.labels import Label
 from service.tasks.pauses import map_with_pauses
 from service.tasks.slices import count_bytes
+from service.tasks.tabular.agreement import AGREEMENT
 from service.tasks.tabular.columns import LARGEST, ColumnCard
 from service.tasks.tabular.manifest import TabularManifest
+from service.tasks.tabular.result import describe
 from service.tasks.tabular.rows import Floats, from_csv, from_records
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
@@ -66,18 +68,10 @@ async def predict_tabular(call: Call[TabularManifest, TabularOptions]) -> Result
     level = strict_level(manifest, options)
     rows = await call.infer(call.inputs)
 
-    def describe(row: Floats, outputs: tuple[Any, ...]) -> dict[str, Any]:
-        output, *more = outputs
-        unknown = manifest.reading.unknown(row)
-        if manifest.kind == "classification":
-            result: dict[str, Any] = {"labels": top(output, manifest.labels, options.top_k)}
-        else:
-            result = {"value": float(f"{output[0]:.7g}")}
-        if unknown:
-            result["unknown"] = unknown
-        return with_familiarity(result, more, level, labels=[], value=None)
+    def describe_row(row: Floats, outputs: tuple[Any, ...]) -> dict[str, Any]:
+        return describe(manifest, row, outputs, options.top_k, level)
 
-    return Results(await map_with_pauses(call.scope, describe, call.inputs, rows), {"target": manifest.target})
+    return Results(await map_with_pauses(call.scope, describe_row, call.inputs, rows), {"target": manifest.target})
 
 
 def _parse_csv(body: bytes, manifest: TabularManifest, limit: int) -> list[Floats]:
@@ -187,4 +181,5 @@ TABULAR = Task(
         ),
     ),
     samples=row_samples,
+    agreement=AGREEMENT,
 )

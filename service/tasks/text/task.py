@@ -15,6 +15,7 @@ from service.tasks.call import Call
 from service.tasks.documents import object_schema, parse_json
 from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import Pauses, map_with_pauses
+from service.tasks.text.agreement import AGREEMENT
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
 
@@ -210,4 +211,5 @@ TEXT = Task(
     ),
     read_companion=read_tokenizer,
     samples=text_samples,
+    agreement=AGREEMENT,
 )

@@ -43,6 +43,21 @@ def test_a_version_that_cannot_be_served_says_why_and_the_next_one_is_listed(
     assert (rows[1]["version"], rows[1]["task"]) == ("1", "classification")
 
 
+def test_the_policy_says_which_version_is_listed(folder: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copytree(folder / "classifier" / "1", folder / "classifier" / "2")
+    policy = folder / "classifier" / "serving.toml"
+    policy.write_text('default = "stable"\n[aliases]\nstable = "1"\ncandidate = "2"\n')
+    assert main(["models", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (row["version"], row["aliases"]) == ("1", ["stable"])
+    assert main(["models", "classifier", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["version"], row["aliases"]) for row in rows] == [("2", ["candidate"]), ("1", ["default", "stable"])]
+    policy.write_text("nonsense = 1\n")
+    assert main(["models", "classifier"]) == 1
+    assert "serving.toml, line 1: " in capsys.readouterr().out
+
+
 def test_what_is_not_there_is_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["models", "dogs"]) == 1
     assert "holds no model dogs; it holds classifier, topics." in capsys.readouterr().err

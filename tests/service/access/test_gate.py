@@ -32,7 +32,7 @@ THERE = ("192.0.2.7", 1234)
 def with_admin_route(settings: Settings) -> Application:
     app = create_app(settings)
 
-    @app.post("/v1/models/{name}/promote")
+    @app.post("/v1/models/{name}/anything")
     async def promote(request: Request, name: str) -> str:
         return actor(request.scope)
 
@@ -64,12 +64,12 @@ async def test_without_keys_inference_is_open_and_administration_is_of_this_mach
     async with client_of(app) as client:
         assert (await client.get("/v1/models")).status_code == 200
         assert (await client.post("/v1/predict", content=encode(solid("red")))).status_code == 200
-        assert (await client.post("/v1/models/classifier/promote")).json() == "loopback"
+        assert (await client.post("/v1/models/classifier/anything")).json() == "loopback"
         # A client whose environment has a key for another server.
         assert (await client.get("/v1/models", headers=bearer("x"))).status_code == 200
     async with client_of(with_admin_route(settings), THERE) as client:
         assert (await client.get("/v1/models")).status_code == 200
-        answer = await client.post("/v1/models/classifier/promote")
+        answer = await client.post("/v1/models/classifier/anything")
         assert (answer.status_code, answer.json()["type"]) == (403, "urn:quartet:problem:forbidden")
         assert (
             "comes from another one: make a key with `quartet keys add NAME --scope admin`" in answer.json()["detail"]
@@ -110,7 +110,7 @@ async def test_a_page_or_a_proxy_does_not_administer_for_this_machine(
     settings: Settings, headers: Mapping[str, str], passes: bool
 ):
     async with client_of(with_admin_route(settings)) as client:
-        answer = await client.post("/v1/models/classifier/promote", headers=headers)
+        answer = await client.post("/v1/models/classifier/anything", headers=headers)
         assert (answer.status_code == 200) == passes
         assert answer.status_code in (200, 403)
 
@@ -120,7 +120,7 @@ async def test_a_page_or_a_proxy_does_not_administer_for_this_machine(
 )
 async def test_other_addresses_of_this_machine(settings: Settings, address: str, passes: bool):
     async with client_of(with_admin_route(settings), (address, 1)) as client:
-        assert ((await client.post("/v1/models/classifier/promote")).status_code == 200) == passes
+        assert ((await client.post("/v1/models/classifier/anything")).status_code == 200) == passes
 
 
 async def test_an_application_that_others_reach_lets_nobody_in_without_a_key(tiny_models: Path):
@@ -154,11 +154,11 @@ async def test_a_path_behind_a_prefix_is_the_same_path(tiny_models: Path, tmp_pa
             for path, key, status in (
                 ("/below/healthz/live", "none", 200),
                 ("/below/metrics", "alice", 403),
-                ("/below/v1/models/classifier/promote", "alice", 403),
-                ("/below/v1/models/classifier/promote", "bob", 200),
-                ("/v1/models/classifier/promote", "alice", 403),
+                ("/below/v1/models/classifier/anything", "alice", 403),
+                ("/below/v1/models/classifier/anything", "bob", 200),
+                ("/v1/models/classifier/anything", "alice", 403),
             ):
-                method = "POST" if path.endswith("promote") else "GET"
+                method = "POST" if path.endswith("anything") else "GET"
                 assert (await client.request(method, path, headers=bearer(key))).status_code == status, path
 
 
@@ -198,7 +198,7 @@ async def test_another_site_cannot_use_the_key_that_a_browser_keeps(
 ):
     app = with_admin_route(keyed(tiny_models, tmp_path, alice={"scopes": ["admin"]}))
     async with client_of(app) as client:
-        for path, body in (("/v1/models/classifier/promote", b""), ("/v1/predict", encode(solid("red")))):
+        for path, body in (("/v1/models/classifier/anything", b""), ("/v1/predict", encode(solid("red")))):
             answer = await client.post(path, content=body, headers={**headers, **basic("alice")})
             assert answer.status_code == (200 if passes else 403)
             # A page has to know a key to send it otherwise.

@@ -1,7 +1,9 @@
 """The batcher: answers, cancellation, expiry, shutdown."""
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import NamedTuple
 
 import pytest
@@ -238,3 +240,23 @@ async def test_items_of_a_disconnected_client_do_not_count_as_expired():
         async with asyncio.timeout(PATIENCE):
             await recorder.dropped_any.wait()
         assert recorder.drops == {"abandoned": 1}
+
+
+async def test_a_closed_batcher_is_freed_without_the_garbage_collector():
+    class Model:
+        def __call__(self, items: list[object]) -> list[object]:
+            return items
+
+    model, scheduler = Model(), Scheduler(1)
+    batcher = Batcher(model, max_batch=4, max_queue=100, scheduler=scheduler)
+    freed = asyncio.Event()
+    weakref.finalize(model, freed.set)
+    await submit(batcher, [1])
+    await batcher.close()
+    await scheduler.close()
+    gc.disable()
+    try:
+        del batcher, model
+        await asyncio.wait_for(freed.wait(), PATIENCE)  # until its last timer has run
+    finally:
+        gc.enable()

@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import Draining, UnknownModel, WrongTask
+from service.errors import Draining, ModelBroken, UnknownModel, WrongTask
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceUnavailable
 from service.inference.loading import Kind, Loader
+from service.inference.manifest import InvalidModel
 from service.inference.opener import Opener
 from service.inference.repository import NothingToServe, Repository
-from service.inference.versions import Newest, versions_in
+from service.inference.versions import versions_in
+from service.policy.file import FixedPolicy
+from service.policy.policy import Policy, Shadow
 from service.tasks.registry import BUILT_IN
 from tests.cuda import fake_cuda
 from tests.gated import enqueue, rerun, submit
@@ -32,10 +35,12 @@ async def repository_of() -> AsyncIterator[MakeRepository]:
     made: list[Repository] = []
 
     def make(
-        folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, policy: Newest | None = None, **opens: object
+        folder: Path, kinds: dict[str, Kind] = BUILT_IN.kinds, policy: Policy | None = None, **opens: object
     ) -> Repository:
         opener = Opener(Loader(kinds, **{"device": "cpu", "threads": 1, "max_batch": 64} | opens))
-        made.append(Repository(folder, opener, max_queue=100, max_wait=60.0, policy=policy))
+        made.append(
+            Repository(folder, opener, max_queue=100, max_wait=60.0, policies=FixedPolicy(policy) if policy else None)
+        )
         return made[-1]
 
     yield make
@@ -239,7 +244,7 @@ async def test_a_version_can_be_named(tmp_path: Path, repository_of: MakeReposit
 async def test_another_policy_keeps_two_versions(tmp_path: Path, repository_of: MakeRepository):
     for version in ("1", "2", "3"):
         write_model(tmp_path, version=version)
-    repository = repository_of(tmp_path, policy=Newest(count=2))
+    repository = repository_of(tmp_path, policy=Policy(load=2))
     await repository.load_all()
     assert [version.label for version in repository.versions] == ["classifier/3", "classifier/2"]
     assert repository.lease("classifier").version.version == "3"
@@ -389,7 +394,7 @@ async def test_a_device_that_fails_leaves_no_half_loaded_version_open(
 ):
     write_model(tmp_path, version="1")
     write_model(tmp_path, version="2")
-    repository = repository_of(tmp_path, policy=Newest(count=2))
+    repository = repository_of(tmp_path, policy=Policy(load=2))
     opened, made = repository._opener._open, []
 
     def fails_later(folder: Path, wanted: str) -> object:
@@ -397,9 +402,9 @@ async def test_a_device_that_fails_leaves_no_half_loaded_version_open(
             raise DeviceUnavailable("gone")
         return opened(folder, wanted)
 
-    serve = repository._serve
+    serve = repository._open
     monkeypatch.setattr(repository._opener, "_open", fails_later)
-    monkeypatch.setattr(repository, "_serve", lambda *arguments: made.append(serve(*arguments)) or made[-1])
+    monkeypatch.setattr(repository, "_open", lambda *arguments: made.append(serve(*arguments)) or made[-1])
     with pytest.raises(DeviceUnavailable):
         await repository.load_all()
     with pytest.raises(Draining):
@@ -420,3 +425,198 @@ async def test_auto_takes_the_cpu_where_the_gpu_cannot_run_a_model(tmp_path: Pat
         assert version.device == "cpu"
         assert "Failed to allocate memory" in (version.fallback or "")
         assert (await submit(version.batcher, [solid("green")]))[0][0][0].argmax() == 1
+
+
+def write_policy(models: Path, text: str, name: str = "classifier") -> None:
+    (models / name / "serving.toml").write_text(text)
+
+
+def loaded(repository: Repository) -> list[str]:
+    return sorted(version.version for version in repository.versions)
+
+
+async def test_a_policy_is_followed(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "2", "3"):
+        write_model(tmp_path, version=version)
+    write_policy(
+        tmp_path, 'default = "stable"\n[aliases]\nstable = "1"\ncandidate = "2"\n[shadow]\nversion = "candidate"'
+    )
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    assert loaded(repository) == ["1", "2", "3"]
+    assert repository.models["classifier"].version == "1"
+    lease = repository.lease("classifier")
+    assert (lease.alias, lease.shadow.version) == ("stable", "2")
+    assert lease.version.batcher.label == ("classifier", "1", "stable", "reference")
+    assert lease.version.signature("stable")["alias"] == "stable"
+    write_policy(tmp_path, "load = [2]")
+    await repository.load_all()
+    assert loaded(repository) == ["2"]
+    assert repository.lease("classifier").shadow is None
+    with pytest.raises(UnknownModel, match="in the version 2, not 'stable'"):
+        repository.lease("classifier", "stable")
+    assert lease.version.retired
+    lease.release()
+    await repository.settled()
+    assert repository.open_versions == repository.versions
+
+
+async def test_an_invalid_policy_leaves_the_previous_one_in_force(
+    tmp_path: Path, repository_of: MakeRepository, caplog: pytest.LogCaptureFixture
+):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "default = 1")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    write_policy(tmp_path, "default = 2\nlod = 1")
+    for _ in range(2):
+        await repository.load_all()
+    assert repository.models["classifier"].version == "1"
+    (why,) = repository.refused.values()
+    assert why == "serving.toml, line 2: lod: there is no such key; the previous policy stays in force"
+    assert caplog.text.count("refused classifier/serving.toml") == 1
+    write_policy(tmp_path, "default = 2")
+    await repository.load_all()
+    assert (repository.models["classifier"].version, repository.refused) == ("2", {})
+
+
+async def test_an_invalid_policy_at_the_start_refuses_the_model_alone(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    write_model(tmp_path, "other")
+    write_policy(tmp_path, "default =")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    assert list(repository.models) == ["other"]
+    with pytest.raises(UnknownModel, match=r"serving\.toml, line 1"):
+        repository.lease("classifier")
+
+
+async def test_a_start_survives_an_alias_of_a_version_that_is_missing_or_broken(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    write_model(tmp_path)
+    write_model(tmp_path, version="2", change=wrong_golden)
+    write_policy(tmp_path, 'load = [1]\ndefault = "stable"\n[aliases]\nstable = "2"\ncandidate = "7"')
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    assert repository.lease("classifier").version.version == "1"
+    assert "differs" in repository.refused["classifier/2"]
+    with pytest.raises(ModelBroken, match="not on disk"):
+        repository.lease("classifier", "candidate")
+    assert repository.unready == {}
+
+
+async def test_a_policy_of_loaded_versions_is_in_force_at_once(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "load = 2\ndefault = 2")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    async with repository._loading:  # another model is being loaded
+        write_policy(tmp_path, "load = 2\ndefault = 1")
+        assert repository.apply_policy("classifier")
+        assert repository.lease("classifier").version.version == "1"
+        write_policy(tmp_path, "load = 2\ndefault = 3")
+        assert not repository.apply_policy("classifier")
+
+
+async def test_a_policy_that_changes_during_a_load_wins(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
+    for version in ("1", "2", "3"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "load = [1, 2]\ndefault = 1")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    opened = repository._opener._open
+
+    def changes(folder: Path, wanted: str) -> object:
+        write_policy(tmp_path, "load = [1, 2]\ndefault = 2")
+        return opened(folder, wanted)
+
+    monkeypatch.setattr(repository._opener, "_open", changes)
+    write_policy(tmp_path, "load = [1, 2, 3]\ndefault = 3")
+    await repository.load_all()
+    assert repository.models["classifier"].version == "2"
+    assert loaded(repository) == ["1", "2"] or loaded(repository) == ["1", "2", "3"]
+
+
+async def test_a_version_whose_content_changes_is_refused(tmp_path: Path, repository_of: MakeRepository):
+    folder = write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    (folder / "golden.npz").touch()
+    await repository.load_all()
+    assert repository.refused == {}
+    (folder / "model.onnx").write_bytes(b"other")
+    await repository.load_all()
+    assert "publish the new ones under another number" in repository.refused["classifier/1"]
+    assert repository.lease("classifier").version.version == "1"
+
+
+async def test_a_version_that_is_taken_out(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "load = [1]\ndefault = 2\nprevious = 1")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    broken = repository.lease("classifier").version
+    await repository.take_out(broken, "it was wrong by 0.5")
+    assert repository.lease("classifier").version.version == "1"
+    assert repository.refused == {"classifier/2": "it was wrong by 0.5"}
+    await repository.load_all()
+    assert loaded(repository) == ["1"]
+    await repository.take_out(repository.models["classifier"], "wrong too")
+    assert repository.unready == {"classifier": "wrong too"}
+    with pytest.raises(ModelBroken, match=r"it was wrong by 0\.5"):
+        repository.lease("classifier")
+    (tmp_path / "classifier" / "1" / "golden.npz").touch()
+    await repository.load_all()
+    assert repository.lease("classifier").version.version == "1"
+    assert repository.unready == {}
+
+
+async def test_a_version_is_loaded_before_the_policy_that_names_it_is_written(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    write_model(tmp_path, version="2")
+    tried, seen = Policy(shadow=Shadow(version="2")), []
+
+    def write() -> Policy:
+        seen.append(loaded(repository))
+        return tried
+
+    await repository.change_policy("classifier", tried, write)
+    assert (seen, loaded(repository), repository.models["classifier"].version) == ([["1"]], ["1", "2"], "1")
+    write_model(tmp_path, version="3", change=wrong_golden)
+    with pytest.raises(InvalidModel, match=r"classifier/3 cannot be served: .*differs"):
+        await repository.change_policy("classifier", Policy(default="3"), write)
+    assert (repository.refused, len(seen)) == ({}, 1)
+
+
+async def test_a_rollback_does_not_wait_for_a_load(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    repository = repository_of(tmp_path, policy=Policy(load=2, default="2"))
+    await repository.load_all()
+    async with repository._loading:  # another model is being loaded
+        back = Policy(load=2, default="1")
+        await repository.change_policy("classifier", back, lambda: back)
+        assert repository.models["classifier"].version == "1"
+
+
+async def test_the_old_version_is_closed_first_where_memory_is_short(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    repository.fits = lambda folder: folder.name != "2"
+    write_model(tmp_path, version="2")
+    opened, seen = repository._opener._open, []
+    repository._opener._open = lambda *arguments: seen.append(loaded(repository)) or opened(*arguments)
+    await repository.load_all()
+    assert seen == [[]]
+    assert repository.lease("classifier").version.version == "2"

@@ -54,10 +54,10 @@ class Lender:
         self.version = SimpleNamespace(batcher=batcher)
         self.leases = 0
 
-    def lease(self, model: str) -> Any:
+    def lease(self, model: str, *_: object) -> Any:
         assert model == "ten"
         self.leases += 1
-        return SimpleNamespace(version=self.version, release=self.returned)
+        return SimpleNamespace(version=self.version, release=self.returned, watched=False, shadow=None)
 
     def returned(self) -> None:
         self.leases -= 1
@@ -86,7 +86,7 @@ async def test_a_call_leases_infers_and_releases_everything():
         observers.flush()
         (ended,) = kept.calls
         assert (ended.inputs, ended.outputs) == ([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])
-        assert (ended.owner, ended.error, ended.labels) == ("alice", None, [("", "")])
+        assert (ended.owner, ended.error, ended.labels) == ("alice", None, [("", "", "", "")])
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), asyncio.CancelledError(), KeyboardInterrupt()])

@@ -7,9 +7,13 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.inference.observers import BatchRan, ItemsDropped
+from service.observe.events import AnswersCompared, AnswersCounted
 from service.observe.metrics import Metrics, observe_all
 from tests.pictures import encode
 from tests.tiny import solid
+
+M1 = ("m", "1", "stable", "int8")
+LABELS = dict(zip(("model", "version", "alias", "variant"), M1, strict=True))
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -18,12 +22,12 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_a_batch():
     metrics = Metrics()
-    metrics.observe([BatchRan(("m", "1"), [0.001, 0.002, 0.003], 0.5), BatchRan(("m", "1"), [0.0], 0.25)])
-    assert value(metrics, "quartet_batch_size_count", model="m", version="1") == 2
-    assert value(metrics, "quartet_batch_size_sum", model="m", version="1") == 4
-    assert value(metrics, "quartet_queue_seconds_count", model="m", version="1") == 4
-    assert value(metrics, "quartet_queue_seconds_sum", model="m", version="1") == pytest.approx(0.006)
-    assert value(metrics, "quartet_inference_seconds_sum", model="m", version="1") == 0.75
+    metrics.observe([BatchRan(M1, [0.001, 0.002, 0.003], 0.5), BatchRan(M1, [0.0], 0.25)])
+    assert value(metrics, "quartet_batch_size_count", **LABELS) == 2
+    assert value(metrics, "quartet_batch_size_sum", **LABELS) == 4
+    assert value(metrics, "quartet_queue_seconds_count", **LABELS) == 4
+    assert value(metrics, "quartet_queue_seconds_sum", **LABELS) == pytest.approx(0.006)
+    assert value(metrics, "quartet_inference_seconds_sum", **LABELS) == 0.75
 
 
 def test_many_values_are_observed_as_one_after_the_other():
@@ -39,16 +43,16 @@ def test_many_values_are_observed_as_one_after_the_other():
 
 def test_drops_are_there_from_the_start():
     metrics = Metrics()
-    metrics.serve([{"model": "m", "version": "1", "device": "cpu", "variant": "reference"}])
-    assert value(metrics, "quartet_dropped_total", model="m", version="1", reason="expired") == 0
-    metrics.observe([ItemsDropped(("m", "1"), "abandoned", 3)])
-    assert value(metrics, "quartet_dropped_total", model="m", version="1", reason="abandoned") == 3
+    metrics.serve([(M1, "cpu")])
+    assert value(metrics, "quartet_dropped_total", **LABELS, reason="expired") == 0
+    metrics.observe([ItemsDropped(M1, "abandoned", 3)])
+    assert value(metrics, "quartet_dropped_total", **LABELS, reason="abandoned") == 3
 
 
 def test_two_applications_have_separate_metrics():
     first, second = Metrics(), Metrics()
-    first.observe([ItemsDropped(("m", "1"), "expired", 1)])
-    assert value(second, "quartet_dropped_total", model="m", version="1", reason="expired") is None
+    first.observe([ItemsDropped(M1, "expired", 1)])
+    assert value(second, "quartet_dropped_total", **LABELS, reason="expired") is None
     assert b"process_resident_memory_bytes" in generate_latest(second.registry)
 
 
@@ -62,10 +66,10 @@ async def test_the_page(app: FastAPI, client: httpx.AsyncClient):
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
     }
-    assert samples["quartet_batch_size_sum", ("classifier", "1")] == 3
-    assert samples["quartet_decode_seconds_count", ("classifier", "1")] == 3
-    assert samples["quartet_queue_seconds_count", ("classifier", "1")] == 3
-    assert samples["quartet_queue_depth", ("classifier", "1")] == 0
+    assert samples["quartet_batch_size_sum", ("", "classifier", "reference", "1")] == 3
+    assert samples["quartet_decode_seconds_count", ("", "classifier", "reference", "1")] == 3
+    assert samples["quartet_queue_seconds_count", ("", "classifier", "reference", "1")] == 3
+    assert samples["quartet_queue_depth", ("", "classifier", "reference", "1")] == 0
     openmetrics = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
@@ -82,3 +86,25 @@ async def test_a_version_that_is_none_is_answered_in_the_text_format(
     assert len(answer.headers["content-type"]) < 600
     if version == "x":
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+def test_trials_of_versions_are_counted():
+    metrics = Metrics()
+    version = ("m", "2", "candidate", "reference")
+    metrics.observe(
+        [
+            AnswersCompared("m", "1", "2", compared=3, agreed=2),
+            AnswersCompared("m", "1", "2", compared=1, failed=4, dropped=5),
+            AnswersCounted(version, failed=1, labels={"cat": 2}, rated=2, unfamiliar=1, seconds=[0.01, 0.02]),
+        ]
+    )
+    value = metrics.registry.get_sample_value
+    labels = {"model": "m", "version": "1", "candidate": "2"}
+    expected = {"compared": 4, "agreed": 2, "failed": 4, "dropped": 5}
+    assert {name: value(f"quartet_shadow_{name}_total", labels) for name in expected} == expected
+    of_version = dict(zip(("model", "version", "alias", "variant"), version, strict=True))
+    assert value("quartet_canary_seconds_count", of_version) == 2
+    assert value("quartet_canary_failed_total", of_version) == 1
+    assert value("quartet_canary_rated_total", of_version) == 2
+    assert value("quartet_canary_unfamiliar_total", of_version) == 1
+    assert value("quartet_canary_labels_total", {**of_version, "label": "cat"}) == 2

@@ -89,7 +89,7 @@ async def test_top_k_cuts_and_coverage_covers(client: httpx.AsyncClient):
         ("coverage=0", "coverage=0"),
         ("coverage=1", "coverage=1"),
         ("coverage=0.96", "the highest that classifier was calibrated for is 0.95"),
-        ("topk=1", "'topk'; there are model, strict, level, top_k, coverage"),
+        ("topk=1", "'topk'; there are model, version, strict, level, top_k, coverage"),
     ],
 )
 async def test_an_option_out_of_range(client: httpx.AsyncClient, query: str, says: str):

@@ -135,11 +135,11 @@ async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_req
 
 
 async def test_ending_the_request_returns_the_lease():
-    version = SimpleNamespace(label="m/1", leases=0, retired=False)
-    repository = SimpleNamespace(lease=lambda _: Lease(version, lambda _: None))
+    version = SimpleNamespace(label="m/1", variant="int8", header=lambda _: b"m/1", leases=0, retired=False)
+    repository = SimpleNamespace(lease=lambda *_: Lease(version, lambda _: None))
     exchange = exchange_of(Client(), repository=repository)
     assert exchange.lease("m") is version
-    assert (version.leases, exchange.facts) == (1, {"model": "m/1"})
+    assert (version.leases, exchange.facts) == (1, {"model": "m/1", "variant": "int8"})
     exchange.end()
     exchange.end()
     assert version.leases == 0

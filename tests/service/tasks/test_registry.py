@@ -47,7 +47,10 @@ async def test_it_is_served(client: httpx.AsyncClient):
     refused = await client.post("/v1/name-colours", json={"red": True})
     assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
     assert (await client.post("/v1/name-colours?model=classifier", json=[])).json()["type"].endswith("wrong-task")
-    assert 'quartet_batch_size_count{model="namer",version="1"}' in (await client.get("/metrics")).text
+    assert (
+        'quartet_batch_size_count{alias="",model="namer",variant="reference",version="1"}'
+        in (await client.get("/metrics")).text
+    )
 
 
 async def test_it_is_documented_with_an_example_that_runs(client: httpx.AsyncClient):

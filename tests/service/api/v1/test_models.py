@@ -22,6 +22,9 @@ async def test_the_list(client: httpx.AsyncClient):
     assert model.model_dump() == {
         "name": "classifier",
         "version": "1",
+        "aliases": [],
+        "default": True,
+        "share": 1.0,
         "task": "classification",
         "description": "three colours",
         "device": "cpu",

@@ -1,0 +1,122 @@
+"""Changes of the policies of a running server, by operators and by what it measures itself."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from service.errors import Conflict, QuartetError
+from service.inference.leases import Version
+from service.inference.manifest import InvalidModel
+from service.inference.repository import Repository
+from service.inference.routing import Served
+from service.policy.changes import Unchangeable, promote
+from service.policy.file import InvalidPolicy, PolicyFiles, ReadOnly
+from service.policy.policy import Policy
+
+logger = logging.getLogger(__name__)
+
+# The new policy, given the one on disk and the model as it is served.
+Propose = Callable[[Policy, Served], Policy]
+
+
+class Administration:
+    """Writes policies and puts them in force.
+
+    Args:
+        repository: serves the models.
+        files: the policies.
+
+    Attributes:
+        notify: tells the other processes of the server that a policy has changed.
+        check: raises if a policy cannot be followed with some loaded versions.
+    """
+
+    def __init__(self, repository: Repository, files: PolicyFiles) -> None:
+        self._repository = repository
+        self._files = files
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.notify: Callable[[], None] = lambda: None
+        self.check: Callable[[Policy, Mapping[str, Version]], None] = lambda *_: None
+
+    async def change(self, model: str, propose: Propose, *, actor: str, action: str) -> None:
+        """Changes the policy of a model, and waits until the change is in force.
+
+        Args:
+            model: its name.
+            propose: gives the new policy; called again if the file changes meanwhile.
+            actor: who changes it.
+            action: in a few words.
+
+        Raises:
+            UnknownModel: it is not served.
+            Conflict: the change is not possible; nothing has changed.
+        """
+        served = self._repository.served.get(model)
+        if served is None:
+            raise self._repository.unknown(model)
+        try:
+            proposed = propose(await asyncio.to_thread(self._files.read, model), served)
+            write = partial(self._files.edit, model, lambda policy: propose(policy, served), actor=actor, action=action)
+            await self._repository.change_policy(model, proposed, write, self.check)
+        except (Unchangeable, InvalidPolicy, ReadOnly, InvalidModel) as error:
+            raise Conflict(str(error)) from error
+        logger.info("%s: %s, by %s", model, action, actor)
+        self.notify()
+        # Closes what is not asked for any more. The answer does not wait for that.
+        task = asyncio.get_running_loop().create_task(self._follow(model))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def advance(self, now: float) -> None:
+        """Promotes canaries whose last step has ended.
+
+        Args:
+            now: Unix time.
+        """
+        for name, served in list(self._repository.served.items()):
+            canary = served.policy.canary
+            if canary is None or served.canary is None or not canary.stage(now).done:
+                continue
+            number = served.canary.version
+
+            def propose(policy: Policy, served: Served, number: str = number) -> Policy:
+                if policy.canary is None or not policy.canary.stage(now).done:  # another process was faster
+                    return policy
+                return promote(policy, number, served.default.version if served.default else None)
+
+            await self.decide(name, propose, f"promoted {number}: the last step of its canary has ended")
+
+    async def decide(self, model: str, propose: Propose, action: str) -> None:
+        """Makes a change that the server has decided; one that is not possible is logged."""
+        try:
+            await self.change(model, propose, actor="policy", action=action)
+        except QuartetError as error:
+            logger.error("%s: %s: not possible: %s", model, action, error)
+
+    async def _follow(self, model: str) -> None:
+        try:
+            await self._repository.load_all([model])
+        except Exception as error:
+            logger.error("the versions of %s were not reloaded: %s", model, error)
+
+    async def settled(self) -> None:
+        """Waits until what changes have left behind is closed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def audit(self, model: str, most: int = 100) -> list[dict[str, Any]]:
+        """The last changes of a policy, the newest first."""
+        return await asyncio.to_thread(self._files.audit, model, most)
+
+    def describe(self, model: str) -> Mapping[str, Any]:
+        """Where the policy of a model is."""
+        path = self._files.path(model)
+        problem = next((why for what, why in self._repository.refused.items() if what == f"{model}/{path.name}"), None)
+        return {
+            "file": str(path),
+            "exists": path.exists(),
+            "writable": self._files.writable(model),
+            "error": problem,
+        }

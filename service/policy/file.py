@@ -1,0 +1,290 @@
+"""`serving.toml` on disk: read, changed atomically with its comments kept, and its changes recorded."""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from service.policy.policy import Policy, utc_now
+
+FILE, AUDIT = "serving.toml", "audit.jsonl"
+_LOCK = ".serving.lock"
+_MOST_BYTES = 1_000_000
+# What is read from the end of an audit log.
+_TAIL_BYTES = 1 << 16
+
+Change = Callable[[Policy], Policy]
+
+
+class InvalidPolicy(Exception):
+    """A policy cannot be used; the message names the line."""
+
+
+class ReadOnly(Exception):
+    """The policy cannot be written; the message names the file to edit."""
+
+
+class Policies(Protocol):
+    """Where the repository finds the policy of each model."""
+
+    def read(self, model: str) -> Policy:
+        """The policy of a model; the default one if it has none.
+
+        Raises:
+            InvalidPolicy: it cannot be used.
+        """
+
+
+class FixedPolicy:
+    """The same policy for every model."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def read(self, model: str) -> Policy:  # noqa: ARG002
+        """See `Policies`."""
+        return self._policy
+
+
+class PolicyFiles:
+    """The policies of the models in a folder.
+
+    Args:
+        models: the models folder.
+        state: holds `<name>/serving.toml` and takes precedence over `models`; None: the policies are in `models`.
+    """
+
+    def __init__(self, models: Path, state: Path | None = None) -> None:
+        self._models = models
+        self._state = state
+
+    def path(self, model: str) -> Path:
+        """The file that holds the policy, or would."""
+        if self._state and (self._state / model / FILE).exists():
+            return self._state / model / FILE
+        return self._models / model / FILE
+
+    def read(self, model: str) -> Policy:
+        """See `Policies`."""
+        return read_policy(self.path(model))
+
+    def writable(self, model: str) -> bool:
+        """Whether `edit` can write the policy."""
+        folder = self._state or self._models / model
+        return os.access(folder, os.W_OK)
+
+    def edit(self, model: str, change: Change, *, actor: str, action: str) -> Policy:
+        """Changes a policy and records that in the audit log beside it.
+
+        Args:
+            model: name of the model.
+            change: gives the new policy.
+            actor: who changes it.
+            action: in a few words.
+
+        Raises:
+            InvalidPolicy: the file on disk cannot be used.
+            ReadOnly: it cannot be written.
+        """
+        source = self.path(model)
+        target = (self._state or self._models) / model / FILE
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return edit_policy(target, change, actor=actor, action=action, source=source)
+        except OSError as error:
+            raise ReadOnly(
+                f"{target} cannot be written ({error.strerror}): edit {source} where it comes from, or set "
+                "QUARTET_STATE to a writable folder for the policies."
+            ) from error
+
+    def audit(self, model: str, most: int = 100) -> list[dict[str, Any]]:
+        """The last changes of a policy, the newest first."""
+        return read_audit(self.path(model).with_name(AUDIT), most)
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file; the default policy if there is no file.
+
+    Raises:
+        InvalidPolicy: it cannot be used.
+    """
+    try:
+        with path.open("rb") as file:
+            changed = os.fstat(file.fileno()).st_mtime
+            content = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        return Policy()
+    except OSError as error:
+        raise InvalidPolicy(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(content) > _MOST_BYTES:
+        raise InvalidPolicy(f"{path.name} is over {_MOST_BYTES} bytes")
+    policy = parse_policy(content, path.name)
+    if policy.canary and policy.canary.started is None:
+        started = datetime.datetime.fromtimestamp(changed, datetime.UTC)
+        policy = policy.model_copy(update={"canary": policy.canary.model_copy(update={"started": started})})
+    return policy
+
+
+def parse_policy(content: bytes, name: str = FILE) -> Policy:
+    """The policy that a TOML document holds.
+
+    Raises:
+        InvalidPolicy: it is no policy; the message starts with `name` and the line.
+    """
+    try:
+        text = content.decode()
+        return Policy.model_validate(tomllib.loads(text))
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InvalidPolicy(f"{name}, line {line}: it is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"line (\d+)", str(error))
+        line = int(place[1]) if place else text.count("\n") + 1
+        reason = re.sub(r" \(at [^)]*\)$", "", str(error))
+        raise InvalidPolicy(f"{name}, line {line}: {reason}") from None
+    except RecursionError:
+        raise InvalidPolicy(f"{name}: it is nested too deeply") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [part for part in first["loc"] if isinstance(part, str)]
+        reason = first["msg"].removeprefix("Value error, ")
+        if location[:1] == ["load"]:  # the rest of the location says which alternative did not match
+            location, reason = ["load"], 'use "latest", a number of versions up to 64, or a list of versions'
+        if first["type"] == "extra_forbidden":
+            reason = "there is no such key"
+        if not location and (named := re.match(r"(default|canary|shadow): ", reason)):
+            location = [named[1]]
+        elif location:
+            reason = f"{'.'.join(location)}: {reason}"
+        raise InvalidPolicy(f"{name}, line {line_of(text, location)}: {reason}") from None
+
+
+def line_of(text: str, location: Sequence[str]) -> int:
+    """The line (from 1) where a value is set in a TOML document; that of the nearest table if its key is not found."""
+    best, depth = 1, 0
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]#]+?)\s*\]+", line):
+            table = tuple(part.strip(" \"'") for part in header[1].split("."))
+            path = table
+        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            path = (*table, *(part.strip(" \"'") for part in key[1].split(".")))
+        else:
+            continue
+        if path == tuple(location[: len(path)]) and len(path) > depth:
+            best, depth = number, len(path)
+    return best
+
+
+def edit_policy(
+    path: Path, change: Change, *, actor: str = "file", action: str = "edit", source: Path | None = None
+) -> Policy:
+    """Changes a policy file atomically. Comments stay, and the audit log beside it gets an entry.
+
+    Args:
+        path: of the file; created if it does not exist.
+        change: gives the new policy; concurrent changes come one after another.
+        actor: who changes it.
+        action: in a few words.
+        source: the file to start from, if it is another one.
+
+    Returns:
+        The new policy.
+
+    Raises:
+        InvalidPolicy: the file on disk cannot be used.
+        OSError: it cannot be written.
+    """
+    with _locked(path.with_name(_LOCK)):
+        before = read_policy(source or path)
+        try:
+            text = (source or path).read_text()
+        except FileNotFoundError:
+            text = ""
+        after = Policy.model_validate(change(before).model_dump())
+        if after == before:
+            return after
+        _write(path, _merge(text, after))
+        entry = {
+            "time": utc_now().isoformat(),
+            "actor": actor,
+            "action": action,
+            "before": _plain(before),
+            "after": _plain(after),
+        }
+        with path.with_name(AUDIT).open("a") as log:
+            log.write(json.dumps(entry, default=str) + "\n")
+    return after
+
+
+def read_audit(path: Path, most: int) -> list[dict[str, Any]]:
+    """The last entries of an audit log, the newest first."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):  # the first line may be the end of a longer one
+            entries.append(json.loads(line))
+    return entries[:most]
+
+
+def _plain(policy: Policy) -> dict[str, Any]:
+    """The fields of a policy that are set, as TOML and JSON write them."""
+    return policy.model_dump(exclude_defaults=True, exclude_none=True)
+
+
+def _merge(text: str, policy: Policy) -> str:
+    """The document with the values of a policy, and its own comments and order."""
+    import tomlkit  # only changes need it
+
+    document = tomlkit.parse(text)
+    _update(document, _plain(policy))
+    written = tomlkit.dumps(document)
+    if parse_policy(written.encode()) != policy:
+        raise AssertionError(f"the policy was not written as it is: {written!r}")
+    return written
+
+
+def _update(table: Any, values: Mapping[str, Any]) -> None:
+    for key in [key for key in table if key not in values]:
+        del table[key]
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(table.get(key), Mapping):
+            _update(table[key], value)
+        elif table.get(key) != value:
+            table[key] = list(value) if isinstance(value, tuple) else value
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=".serving-", dir=path.parent)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file
+        yield
