@@ -7,6 +7,7 @@ import base64
 import binascii
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +26,8 @@ _MODELS = "/v1/models/"
 # which a key finds its own models.
 _PAGES = ("/", "/docs", "/openapi.json")
 _BELOW_PAGES = ("/web/", "/models/", "/docs/")
+# Paths of clients, and headers with valid keys, that are remembered.
+_LONGEST_REMEMBERED, _MOST_KNOWN = 128, 1024
 # A larger body that is not read costs its client the connection.
 _SMALL_BYTES = 1 << 16
 
@@ -45,6 +48,9 @@ def needed(method: str, path: str) -> KeyScope | None:
     if method in _READS and (path in _PAGES or path.startswith(_BELOW_PAGES)):
         return None
     return "infer"
+
+
+_remembered = lru_cache(maxsize=512)(needed)
 
 
 def is_public(method: str, path: str) -> bool:
@@ -75,8 +81,10 @@ class Gate:
         if scope["type"] != "http":
             return self._app(scope, receive, send) if scope["type"] == "lifespan" else _close(send)
         method: str = scope["method"]
-        path = _route_path(scope)
-        if is_public(method, path):
+        path: str = scope["path"]
+        if scope.get("root_path"):
+            path = _route_path(path, scope["root_path"])
+        if path in _PUBLIC and is_public(method, path):
             return self._app(scope, receive, send)
         try:
             key = self._check(scope, method, path)
@@ -92,10 +100,9 @@ class Gate:
         Raises:
             QuartetError: the request may not pass.
         """
-        scope_needed = needed(method, path)
         ring = self._ring
         if ring is None:
-            if scope_needed == "admin" and (why := why_not_local(scope)):
+            if _needed(method, path) == "admin" and (why := why_not_local(scope)):
                 raise Forbidden(
                     f"Without API keys only programs on the server's machine may do this, and {why}: make a key with "
                     "`quartet keys add NAME --scope admin`, and set QUARTET_KEYS."
@@ -103,7 +110,8 @@ class Gate:
             return None
         key = _key_of(ring, scope, method)
         caller.admit(scope, key)
-        if scope_needed is not None:
+        scope_needed = _needed(method, path)
+        if scope_needed is not None and (key.requests or key.items):
             self._take(key, method)
         if not key.may(scope_needed):
             raise Forbidden(f"The key {key.name!r} lacks the scope {scope_needed!r}, which {method} needs here.")
@@ -116,8 +124,6 @@ class Gate:
     @staticmethod
     def _take(key: Key, method: str) -> None:
         """Counts a request against the rates of its key; its items are counted once they are known."""
-        if key.requests is None and key.items is None:
-            return
         now = time.monotonic()
         if key.items and method == "POST" and (wait := key.items.test(1, now)):
             raise caller.rate_limited(key, "items", wait)
@@ -137,11 +143,14 @@ class Gate:
         return self._send_failure(error, scope, send)
 
 
-def _route_path(scope: Scope) -> str:
+def _needed(method: str, path: str) -> KeyScope | None:
+    """`needed`, remembered for the paths that are asked for again and again."""
+    return _remembered(method, path) if len(path) <= _LONGEST_REMEMBERED else needed(method, path)
+
+
+def _route_path(path: str, root: str) -> str:
     """The path that the router compares: without the prefix that a server above has stripped."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and f"{path}/".startswith(f"{root}/") else path
+    return path[len(root) :] if f"{path}/".startswith(f"{root}/") else path
 
 
 def _key_of(ring: KeyRing, scope: Scope, method: str) -> Key:
@@ -153,10 +162,13 @@ def _key_of(ring: KeyRing, scope: Scope, method: str) -> Key:
     """
     headers = scope["quartet.headers"]
     authorization, plain = headers.get(b"authorization"), headers.get(b"x-api-key")
-    if authorization is None and plain is None:
-        raise Unauthorized("This needs an API key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.")
     if len(headers) != len(scope["headers"]) and _are_repeated(scope["headers"]):
         raise Unauthorized("The request carries several keys: send one.")
+    known = ring.known
+    if plain is None and (found := known.get(authorization)) is not None and found.end > time.time():
+        return found.key
+    if authorization is None and plain is None:
+        raise Unauthorized("This needs an API key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.")
     if authorization is None:
         by_itself, secret = False, plain.strip()
     else:
@@ -171,6 +183,10 @@ def _key_of(ring: KeyRing, scope: Scope, method: str) -> Key:
         raise Unauthorized(f"The API key {found.key.name!r} has expired: ask for a new one.")
     if by_itself and method not in _READS and is_of_other_site(headers):
         raise Forbidden("A page of another site sent this, with the key that the browser keeps for this server.")
+    if authorization is not None and not by_itself:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[authorization] = found
     return found.key
 
 

@@ -199,6 +199,11 @@ class KeyRing:
         share: of each key's rates that this process grants: a client's connections are spread over all of them.
         generated: digest of a key that was made at the start, in hexadecimal; it may do everything.
 
+    Attributes:
+        known: the Authorization headers that were found to hold a key, for the gate to remember. Whoever knows none of
+            them learns nothing from the time of a look-up: Python compares a header only with one of the same hash,
+            which depends on a secret of the process.
+
     Raises:
         InvalidKeys: the file cannot be read or is invalid.
     """
@@ -207,6 +212,7 @@ class KeyRing:
         self._path = path
         self._share = share
         self._keys: Mapping[bytes, Found] = {}
+        self.known: dict[bytes | None, Found] = {}
         self._limits: dict[tuple[str, str], Limit] = {}
         self._seen: object = None
         self._problem: str | None = None
@@ -239,6 +245,8 @@ class KeyRing:
             if seen == self._seen:
                 return
             self._keys = self._read(self._path)
+            # Requests that are being checked fill the old one.
+            self.known = {}
             self._seen = seen
             self._problem = None
             logger.info("read the keys in %s again", self._path)

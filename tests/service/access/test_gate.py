@@ -16,6 +16,8 @@ import pytest
 from fastapi import Request
 
 from service.access.caller import actor
+from service.access.gate import _key_of
+from service.access.start import ring_of
 from service.app import create_app
 from service.settings import Settings
 from service.stack.application import Application
@@ -266,11 +268,31 @@ async def test_a_key_takes_its_own_turn_with_its_weight(tiny_models: Path, tmp_p
     assert owners == [("alice", 3.0), ("bob", 1.0)]
 
 
+async def test_a_key_that_is_remembered_still_ends(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = keyed(tiny_models, tmp_path, alice="expires = 2030-01-01")
+    async with client_of(create_app(settings)) as client:
+        for time, status in ((1893455999, 200), (1893456000, 401), (1893455999, 200)):
+            monkeypatch.setattr("service.access.gate.time.time", lambda now=time: now)
+            assert (await client.get("/v1/models", headers=bearer("alice"))).status_code == status
+        assert (await client.get("/v1/models", headers={"X-API-Key": "Bearer alice"})).status_code == 401
+        assert (await client.get("/v1/models", headers={**bearer("alice"), "X-API-Key": "bob"})).status_code == 401
+
+
+async def test_what_is_remembered_is_bounded(tiny_models: Path, tmp_path: Path):
+    ring = ring_of(keyed(tiny_models, tmp_path, alice={}))
+    scope = {"headers": [(b"authorization", b"")], "quartet.facts": {}}
+    for spaces in range(3000):
+        scope["quartet.headers"] = {b"authorization": b"Bearer " + spaces * b" " + b"alice"}
+        assert _key_of(ring, scope, "GET").name == "alice"
+    assert 0 < len(ring.known) <= 1024
+
+
 async def test_the_keys_are_followed(tiny_models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     settings = keyed(tiny_models, tmp_path, alice={})
     async with client_of(create_app(settings)) as client:
         assert (await client.get("/v1/models", headers=bearer("bob"))).status_code == 401
+        assert (await client.get("/v1/models", headers=bearer("alice"))).status_code == 200
         write_keys(tmp_path / "new", bob={}).replace(tmp_path / "keys.toml")
         for _ in range(600):
             if "read the keys in" in caplog.text:
