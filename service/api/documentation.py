@@ -1,23 +1,25 @@
 """The OpenAPI document, with examples and bounds of the served models, and its page at /docs."""
 
+import asyncio
 import base64
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Collection, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from fastapi import Request
+import pydantic_core
+from fastapi import Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.staticfiles import StaticFiles
 
-from service.access.caller import models_of, visible
+from service.access.caller import models_of
 from service.access.gate import is_public
 from service.api.headers import security_headers
 from service.api.v1.bodies import any_of, describe_body
@@ -30,6 +32,8 @@ from service.tasks.base import Operation, Task
 from service.tasks.registry import Registry
 
 _STATIC = "/docs/static"
+# Documents that are kept, for keys of different models.
+_MOST_DOCUMENTS = 32
 _FAILURES = (404, 413, 414, 415, 422, 429, 500, 503, 504)
 _TIMING = {
     "Server-Timing": {
@@ -78,9 +82,10 @@ def install(app: Application, registry: Registry, *, keyed: bool) -> None:
         document["components"]["schemas"] |= definitions["$defs"]
         return document
 
-    def describe(shows: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
+    def describe(models: Collection[str] | None = None) -> dict[str, Any]:
         document = constant()
-        versions = [each for each in app.repository.versions if shows(each.name)] if app.ready else []
+        every = app.repository.versions if app.ready else []
+        versions = [each for each in every if models is None or each.name in models]
         operations = {
             f"/v1/{operation.name}": {"post": _describe(task, operation, versions, app.settings.max_items)}
             for task, operation in registry.operations()
@@ -89,18 +94,36 @@ def install(app: Application, registry: Registry, *, keyed: bool) -> None:
         return with_keys(document) if keyed else document
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = describe()
-        return app.openapi_schema
+        changes, document = app.state.changes, app.openapi_schema
+        if document is None:
+            document = describe()
+            if changes == app.state.changes:
+                app.openapi_schema = document
+        return document
 
+    app.state.changes = 0
     app.openapi = openapi  # type: ignore[method-assign]  # documented by FastAPI
 
-    # In place of FastAPI's own route: the names and examples of models depend on the key.
+    # In place of FastAPI's own route: the names and examples depend on the key. Writing takes tens of milliseconds.
+    written: dict[Any, bytes] = {}
+    turn = asyncio.Lock()
+
     @app.get(document_path, include_in_schema=False)
-    async def openapi_document(request: Request) -> JSONResponse:
-        document = openapi() if models_of(request.scope) is None else describe(partial(visible, request.scope))
+    async def openapi_document(request: Request) -> Response:
+        models = models_of(request.scope)
         root = request.scope.get("root_path", "").rstrip("/")
-        return JSONResponse({**document, "servers": [{"url": root}]} if root else document)
+
+        def write() -> bytes:
+            document = openapi() if models is None else describe(models)
+            return pydantic_core.to_json({**document, "servers": [{"url": root}]} if root else document)
+
+        async with turn:
+            key = app.state.changes, models, root
+            if key not in written:
+                if len(written) >= _MOST_DOCUMENTS:
+                    written.clear()
+                written[key] = await app.threads.run(write)
+            return Response(written[key], media_type="application/json")
 
 
 def with_keys(document: dict[str, Any]) -> dict[str, Any]:
@@ -148,6 +171,7 @@ def prepare(app: Application) -> None:
 
 def forget(app: Application) -> None:
     """Makes the next request generate the document again, since the models have changed."""
+    app.state.changes += 1
     app.openapi_schema = None
 
 
