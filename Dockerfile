@@ -28,12 +28,15 @@ FROM ${PYTHON} AS runtime
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin quartet
 WORKDIR /srv/quartet
 COPY models models
+# For serving policies and their audit logs, since the models are read-only.
+RUN mkdir state && chown 10001 state
 ENV PATH=/opt/quartet/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     QUARTET_HOST=0.0.0.0 \
     QUARTET_PORT=8000 \
-    QUARTET_MODELS=/srv/quartet/models
+    QUARTET_MODELS=/srv/quartet/models \
+    QUARTET_STATE=/srv/quartet/state
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

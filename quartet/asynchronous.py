@@ -59,6 +59,7 @@ class AsyncClient:
         retry_for: seconds for which a request that may succeed later is retried; 0 disables retries.
         concurrency: the most requests under way at a time.
         headers: sent with every request.
+        api_key: of the server, if it needs one; by default that of the environment variable QUARTET_API_KEY.
         transport: of httpx, carries the requests instead of the network.
     """
 
@@ -70,6 +71,7 @@ class AsyncClient:
         retry_for: float = 60.0,
         concurrency: int = 4,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if concurrency < 1:
@@ -80,6 +82,7 @@ class AsyncClient:
             retry_for=retry_for,
             concurrency=concurrency,
             headers=headers,
+            api_key=api_key,
             transport=transport,
         )
         self._calls = Calls(connection, concurrency)

@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": (OFFLINE, "a model's answers for a few files, without a server"),
     "score": (OFFLINE, "a model's answers for a folder or a file of any size, into a file"),
     "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),
+    "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),
     "evaluate": (_TRAINING, "measure a published model anew, and write its report"),
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),
 }

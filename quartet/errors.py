@@ -108,6 +108,24 @@ class UnknownModel(Problem):
     slug = "unknown-model"
 
 
+class Unauthorized(Problem):
+    """No API key, or one that is not valid or has expired."""
+
+    slug = "unauthorized"
+
+
+class Forbidden(Problem):
+    """What the API key may not do."""
+
+    slug = "forbidden"
+
+
+class RateLimited(Problem):
+    """More requests or items than the API key may send; `retry_after` has the seconds until it may go on."""
+
+    slug = "rate-limited"
+
+
 class WrongTask(Problem):
     """A model that another method asks."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import random
 import socket
 import ssl
@@ -41,6 +42,7 @@ class Connection:
         retry_for: seconds for which a request that may succeed later is retried, connection failures included.
         concurrency: the most requests at a time.
         headers: for every request.
+        api_key: for every request; None for that of QUARTET_API_KEY, if it is set.
         transport: carries the requests instead of the network.
     """
 
@@ -52,15 +54,21 @@ class Connection:
         retry_for: float,
         concurrency: int,
         headers: Mapping[str, str] | None,
+        api_key: str | None = None,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self.url = url if "://" in url else f"http://{url}"
         self._timeout = timeout
         self._retry_for = retry_for
         self._reached = False
+        key = (os.environ.get("QUARTET_API_KEY", "") if api_key is None else api_key).strip()
+        sent = httpx.Headers({"User-Agent": f"quartet/{__version__}"})
+        if key:
+            sent["Authorization"] = f"Bearer {key}"
+        sent.update(headers)
         self._http = httpx.AsyncClient(
             base_url=self.url,
-            headers={"User-Agent": f"quartet/{__version__}", **(headers or {})},
+            headers=sent,
             # Who waits for a connection waits for the own requests before.
             timeout=httpx.Timeout(timeout, pool=None),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),

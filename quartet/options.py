@@ -15,6 +15,7 @@ class ClientOptions(TypedDict, total=False):
     retry_for: float
     concurrency: int
     headers: Mapping[str, str] | None
+    api_key: str | None
     transport: httpx.AsyncBaseTransport | None
 
 

@@ -1,6 +1,7 @@
 """Wiring: settings and tasks in, an application with its models out."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,15 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import Scope
 
 from quartet import __version__
 from service import api
+from service.access.gate import Gate
+from service.access.keys import KeyRing
+from service.access.start import ring_of
 from service.api import documentation, health
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
 from service.api.v1.trials import trials_router
 from service.api.v1.versions import versions_router
+from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
 from service.inference.opener import Opener
@@ -35,7 +41,10 @@ from service.tasks.registry import BUILT_IN, Registry
 from service.tasks.threads import Threads
 from service.web import page
 
+logger = logging.getLogger("service")
+
 _LAST_BATCH_SECONDS = 5.0
+_KEYS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ def create_app(
     families: Sequence[Family] = (),
     opener: Opener | None = None,
     board: Board | None = None,
+    ring: KeyRing | None = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
@@ -70,7 +80,12 @@ def create_app(
         families: additional families of routes, beside /v1.
         opener: opens the models, and may have begun to; a new one by default.
         board: exchanges figures with the other processes of the service; by default there are none.
+        ring: the API keys; by default what the settings say.
+
+    Raises:
+        InvalidKeys: the key file cannot be read or is invalid.
     """
+    ring = ring or ring_of(settings)
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     lifecycle = Lifecycle(settings, registry.tasks, board or Board())
@@ -92,10 +107,13 @@ def create_app(
             raise
         app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
-        running = asyncio.create_task(lifecycle.run())
+        running = [asyncio.create_task(lifecycle.run())]
+        if ring:
+            running.append(asyncio.create_task(_follow_keys(ring)))
         yield
         app.ready = False
-        running.cancel()
+        for task in running:
+            task.cancel()
         await lifecycle.close()
         # Requests have had their time: no client is waiting for the remaining work.
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
@@ -111,6 +129,7 @@ def create_app(
         endpoints,
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
+        openapi_url=None,
         title="Quartet",
         version=__version__,
         summary="Neural networks behind a batching HTTP API.",
@@ -120,12 +139,13 @@ def create_app(
     # What holds for every request is a layer here, the innermost first.
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
+    app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
     failures.install(app)
     for family in families:
         for router in family.routers:
             app.include_router(router)
     app.include_router(health.router)
-    documentation.install(app, registry)
+    documentation.install(app, registry, keyed=ring is not None)
     page.install(app)
     return app
 
@@ -134,3 +154,18 @@ def _models_changed(app: Application) -> None:
     documentation.forget(app)
     app.lifecycle.update()
     app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)
+
+
+async def _follow_keys(ring: KeyRing) -> None:
+    """Looks every second whether the key file has changed, on a thread: it may be on a slow volume."""
+    while True:
+        await asyncio.sleep(_KEYS_SECONDS)
+        try:
+            await asyncio.to_thread(ring.refresh)
+        except Exception:
+            logger.exception("the key file could not be followed; the keys stay as they were")
+
+
+def _unknown(scope: Scope, name: str) -> QuartetError:
+    error: QuartetError = scope["app"].repository.unknown(name)
+    return error

@@ -1,6 +1,7 @@
 """Every failure that a client or an operator can meet, each with its HTTP status and problem type."""
 
 import math
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
 
@@ -19,11 +20,13 @@ class QuartetError(Exception):
         early: whether the client was told so before, and did not wait.
         index: which item of a request with several it is about, from 0.
         hang_up: whether the connection closes with the answer, because the rest of the request is not read.
+        longest_hold: seconds for which the answer is held back at most, to slow clients that retry at once.
     """
 
     status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: str = "internal-error"
     hang_up: bool = False
+    longest_hold: float = math.inf
 
     def __init__(
         self,
@@ -99,10 +102,52 @@ class BodyTooLarge(QuartetError):
 
 
 class UnknownModel(QuartetError):
-    """No model of that name is served."""
+    """No model of that name is served.
+
+    Args:
+        what: says so, without a full stop.
+        served: the models that there are.
+    """
 
     status = HTTPStatus.NOT_FOUND
     slug = "unknown-model"
+
+    def __init__(self, what: str, served: Iterable[str] = ()) -> None:
+        self._what = what
+        self._served = sorted(served)
+        super().__init__("")
+        self.show(lambda _: True)
+
+    def show(self, visible: Callable[[str], bool]) -> None:
+        """Names only those of the served models that the client may know of."""
+        names = ", ".join(filter(visible, self._served))
+        self.detail = f"{self._what}: there are {names}." if names else f"{self._what}."
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class Unauthorized(QuartetError):
+    """No API key, or one that is not valid."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    slug = "unauthorized"
+
+
+class Forbidden(QuartetError):
+    """What the API key may not do."""
+
+    status = HTTPStatus.FORBIDDEN
+    slug = "forbidden"
+
+
+class RateLimited(QuartetError):
+    """More requests or items than the API key may send."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "rate-limited"
+    # The time to come back is exact, and the key says who does not wait for it.
+    longest_hold = 0.1
 
 
 class NotFound(QuartetError):

@@ -3,13 +3,16 @@
 import asyncio
 import gc
 import logging
+import re
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from quartet.console import fail
 from quartet.extras import needs
-from service.processes.supervisor import Supervisor
+from service.access.keys import InvalidKeys
+from service.access.start import generate, needs_generated, ring_of
+from service.processes.supervisor import Supervisor, url_of
 from service.processes.worker import Worker
 from service.settings import InvalidSettings, Settings, read_settings
 
@@ -38,6 +41,10 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
         return fail(2, str(error))
     _configure_logging(settings)
     try:
+        ring_of(settings)  # a mistake in the key file ends the start before anything else does
+    except InvalidKeys as error:
+        return fail(2, f"QUARTET_KEYS: {error}")
+    try:
         if settings.workers > 1:
             _bind(settings).close()  # fails if another service has the port, which SO_REUSEPORT would allow
         listener = _bind(settings, shared=settings.workers > 1 or worker is not None)
@@ -45,8 +52,13 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
         address = f"{settings.host}:{settings.port} ({error.strerror or error})"
         advice = "stop what uses it, or set QUARTET_HOST or QUARTET_PORT (0 picks a free one)."
         return fail(1, f"cannot listen on {address}: {advice}")
+    access: dict[str, Any] = {"share": 1 / settings.workers}
+    if worker:
+        access = dict(worker.access)
+    elif needs_generated(settings):
+        access["generated"] = generate(_own_url(listener))
     if settings.workers > 1:
-        return asyncio.run(Supervisor(settings, listener).run())
+        return asyncio.run(Supervisor(settings, listener, access).run())
     # Imported here, since it is most of a process's memory and start, and a supervisor needs none of it.
     with needs("server"):
         from service import memory
@@ -63,7 +75,8 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
     from service.server import Server
 
     board = worker.board() if worker else None
-    return Server(create_app(settings, registry, opener=opener, board=board), worker).serve_until_signal(listener)
+    app = create_app(settings, registry, opener=opener, board=board, ring=ring_of(settings, **access))
+    return Server(app, worker).serve_until_signal(listener)
 
 
 def _bind(settings: Settings, *, shared: bool = False) -> socket.socket:
@@ -84,6 +97,11 @@ def _bind(settings: Settings, *, shared: bool = False) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _own_url(listener: socket.socket) -> str:
+    """The address of the server for a program on this machine, whose requests reach every address."""
+    return re.sub(r"//(0\.0\.0\.0|\[::\])", "//localhost", url_of(listener))
 
 
 def _configure_logging(settings: Settings) -> None:

@@ -13,8 +13,8 @@ from service.inference.device import Device
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
-# Variables of the client, which may be set beside a server.
-_OF_CLIENT = {"QUARTET_API_KEY", "QUARTET_SERVER"}
+# Variables of the client and of commands that talk to a server.
+_OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}SERVER"}
 
 
 class InvalidSettings(Exception):
@@ -33,6 +33,8 @@ class Settings(BaseSettings):
         None, description="writable folder for the policies of models, <name>/serving.toml; unset: the models folder"
     )
     watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
+    keys: Path | None = Field(None, description="file of the API keys that open the service: `quartet keys add NAME`")
+    open: bool = Field(False, description="1: without keys, whoever reaches the service may use its models")
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(
@@ -66,6 +68,17 @@ class Settings(BaseSettings):
         Selection.parse(variant)
         return variant
 
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _empty_is_none(cls, keys: Any) -> Any:
+        return keys or None  # as a compose file passes on what is not set
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if self.keys and self.open:
+            raise ValueError(f"{PREFIX}OPEN=1 and {PREFIX}KEYS={self.keys} exclude each other: unset one")
+        return self
+
     @model_validator(mode="after")
     def _check_room_for_a_request(self) -> Self:
         # A request has up to two batches in flight. With less room it would be refused at every attempt.
@@ -91,7 +104,7 @@ def read_settings(**overrides: Any) -> Settings:
                 f"{variable}={value} was set by Kubernetes for a Service called quartet: put "
                 "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
             )
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known.keys() | _OF_CLIENT:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known.keys() | _OF_CLIENTS:
             near = difflib.get_close_matches(variable.upper(), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
             raise InvalidSettings(f"{variable} is no setting: {hint}")

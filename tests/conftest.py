@@ -51,7 +51,7 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """A client that calls the application directly, without a network."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://quartet") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quartet import keys
 from quartet.command_line import COMMANDS
 from quartet.offline import command_line as offline
 from quartet.remote import command_line as remote
@@ -75,6 +76,8 @@ def accept(words: list[str]) -> None:
             make_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:])
         case ["quartet", "models", verb, *rest] if verb in VERBS:
             remote.make_parser("").parse_args([verb, *rest])
+        case ["quartet", "keys", *_]:
+            keys.make_parser("").parse_args(words[1:])
         case ["quartet", *rest]:
             offline.make_parser("").parse_args(rest)
         case ["python", "-m", module, *rest]:

@@ -10,8 +10,9 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import Running, service
@@ -20,6 +21,7 @@ from benchmarks.torture.publishing import copy_models
 from benchmarks.torture.soak import soak
 from benchmarks.torture.strike import Attack
 from benchmarks.torture.trial import P99_BESIDE_MS, P99_MS, PEAK_MB, Outcome, lives, try_attack
+from service.access.keys import digest_of
 
 _CALM = "calm"
 # What is left of an attack has no claim on a clean end.
@@ -78,8 +80,8 @@ def _outcomes(attacks: list[Attack], arguments: argparse.Namespace) -> Iterator[
     with contextlib.ExitStack() as kept:
         server: tuple[Running, Path] | None = None
         for attack in attacks:
-            if not arguments.keep:
-                with _server(arguments.models) as fresh:
+            if attack.keys or not arguments.keep:
+                with _keys(attack.keys) as keys, _server(arguments.models, keys) as fresh:
                     rows = try_attack(attack, *fresh, arguments.seconds)
             else:
                 if server is None or not lives(server[0]):
@@ -90,12 +92,22 @@ def _outcomes(attacks: list[Attack], arguments: argparse.Namespace) -> Iterator[
 
 
 @contextlib.contextmanager
-def _server(models: Path) -> Iterator[tuple[Running, Path]]:
+def _server(models: Path, keys: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[Running, Path]]:
     """A server, and its models folder, which attacks may change."""
     with tempfile.TemporaryDirectory() as folder:
         copied = copy_models(models, Path(folder) / "models")
-        with service(copied, _SHUTDOWN_SECONDS) as running:
+        with service(copied, {**_SHUTDOWN_SECONDS, **keys}) as running:
             yield running, copied
+
+
+@contextlib.contextmanager
+def _keys(names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The setting of a server with API keys that are their own names; none without names."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "keys.toml")
+        entries = (f'[{name}]\nsha256 = "{digest_of(name)}"\nscopes = ["infer", "metrics"]\n' for name in names)
+        file.write_text("".join(entries))
+        yield {"keys": str(file)} if names else {}
 
 
 def _cells(outcome: Outcome) -> dict[str, str]:

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.synchronize import Event
@@ -81,9 +82,10 @@ class Conduct:
 class _Client:
     """One connection, opened anew whenever it has ended."""
 
-    def __init__(self, port: int, habit: Habit) -> None:
+    def __init__(self, port: int, habit: Habit, keys: Sequence[str]) -> None:
         self._port = port
-        self._request = head(habit.path, len(habit.body), habit.media_type) + habit.body
+        headers = [f"X-API-Key: {key}" for key in keys]
+        self._request = head(habit.path, len(habit.body), habit.media_type, headers=headers) + habit.body
         self._socket: socket.socket | None = None
 
     def ask(self) -> str:
@@ -130,11 +132,11 @@ class _Client:
         into += part
 
 
-def process(name: str, port: int, stop: Event, pipe: Pipe) -> None:
+def process(name: str, port: int, keys: Sequence[str], stop: Event, pipe: Pipe) -> None:
     """The main function of a client's process: says when it begins, and at the end what it met."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever measures ends this process
     habit = HABITS[name]
-    client = _Client(port, habit)
+    client = _Client(port, habit, keys)
     for _ in range(_WARM_UP):
         client.ask()
     pipe.send("ready")

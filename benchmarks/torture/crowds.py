@@ -1,6 +1,7 @@
 """Clients that are each well-behaved, and too many."""
 
 import asyncio
+import re
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ _LONGEST_RETRY_AFTER = 30.0
 # Clients that honour Retry-After among a storm, and how many of their requests must be served in the end.
 _POLITE = 16
 _LEAST_SERVED = 0.9
+# Single images that show how long one takes alone.
+_SINGLES = 40
 # Clients that keep a model busy beside an explanation, and the longest that one may take.
 _BUSY = 24
 _LONGEST_EXPLANATION = 2.0
@@ -192,6 +195,60 @@ async def retries(strike: Strike) -> None:
 async def retries_reconnecting(strike: Strike) -> None:
     """The same, but each retry has a connection of its own."""
     await _storm(strike, reconnects=True, least_share=0.85)
+
+
+@attack(seconds=20, keys=("behaved", "crowd"))
+async def crowd_of_one_key(strike: Strike) -> None:
+    """64 clients of one API key with 128 images each on /v1/predict; the well-behaved client has another key."""
+    keyed = ["X-API-Key: crowd"]
+    body = payloads.images_json([payloads.CAT_JPEG] * 128)
+    large = head("/v1/predict", len(body), "application/json", headers=keyed) + body
+    single = head("/v1/predict", len(payloads.CAT_JPEG), "image/jpeg", headers=["X-API-Key: behaved"])
+    metrics = head("/metrics", method="GET", headers=keyed)
+    alone: list[float] = []
+    waits: list[float] = []
+
+    async def ask_once(into: list[float]) -> None:
+        began = time.perf_counter()
+        answer = await strike.ask(single, payloads.CAT_JPEG)
+        if answer and answer.status == 200:
+            into.append(time.perf_counter() - began)
+
+    async def batches() -> tuple[float, float]:
+        """How many have run, and the seconds of all."""
+        answer = await Connection.open(strike.port)
+        text = (await answer.ask(metrics, keep=True)).body.decode()
+        answer.close()
+        samples = re.findall(
+            r'^quartet_inference_seconds_(count|sum)\{[^}]*model="classifier"[^}]*\} (\S+)$', text, re.M
+        )
+        count, total = (sum(float(value) for name, value in samples if name == kind) for kind in ("count", "sum"))
+        return count, total
+
+    for _ in range(_SINGLES):
+        await ask_once(alone)
+    count, seconds = await batches()
+    await strike.begin()
+
+    async def crowd() -> None:
+        answer = await strike.ask(large)
+        if answer and answer.status == 429:
+            await asyncio.sleep(min(float(answer.headers.get("retry-after", 1)), max(0.0, strike.left)))
+
+    async def singles() -> None:
+        while strike.left > 0:
+            await ask_once(waits)
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(strike.again(64, crowd), singles())
+    after, more = await batches()
+    batch = (more - seconds) / max(1.0, after - count)
+    usual, wait = statistics.median(alone), statistics.median(waits)
+    strike.note(
+        f"a single image took {1000 * usual:.0f} ms alone and {1000 * wait:.0f} ms beside the crowd (medians); "
+        f"a batch {1000 * batch:.0f} ms"
+    )
+    strike.require(wait <= usual + 2 * batch, "a single image of another key waited for more than two batches")
 
 
 @attack(seconds=20)

@@ -139,6 +139,7 @@ class Attack:
         seconds: that it lasts unless told otherwise.
         beside: the well-behaved clients, by the operation that they use.
         longest_ms: the longest that the first of them may wait.
+        keys: API keys of the server, of which the well-behaved clients have the first; none if it needs none.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Attack:
     seconds: float
     beside: tuple[str, ...]
     longest_ms: float
+    keys: tuple[str, ...] = ()
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -155,13 +157,16 @@ Run = Callable[[Strike], Awaitable[None]]
 
 
 def attack(
-    seconds: float = 8, beside: tuple[str, ...] = ("predict",), longest_ms: float = math.inf
+    seconds: float = 8,
+    beside: tuple[str, ...] = ("predict",),
+    longest_ms: float = math.inf,
+    keys: tuple[str, ...] = (),
 ) -> Callable[[Run], Run]:
     """Registers a function as the attack of its name; its docstring describes it."""
 
     def register(run: Run) -> Run:
         name = run.__name__.replace("_", "-")
-        ATTACKS[name] = Attack(name, (run.__doc__ or "").strip(), run, seconds, beside, longest_ms)
+        ATTACKS[name] = Attack(name, (run.__doc__ or "").strip(), run, seconds, beside, longest_ms, keys)
         return run
 
     return register

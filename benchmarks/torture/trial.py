@@ -172,7 +172,7 @@ def _measured(
         _, attacker = stack.enter_context(started(strike.process, *arguments))
         said = received(attacker, most)
         clients = [
-            stack.enter_context(started(behaved.process, operation, running.port, stop))[1]
+            stack.enter_context(started(behaved.process, operation, running.port, attack.keys[:1], stop))[1]
             for operation in attack.beside
         ]
         for client in clients:

@@ -1,6 +1,6 @@
 """The service as a Ray Serve deployment: the same application, routes and answers, in as many replicas as are needed.
 
-serve run deploy.ray.serving:quartet models=/srv/models
+serve run deploy.ray.serving:quartet models=/srv/models keys=/srv/keys/keys.toml
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Quartet:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         logging.basicConfig(level=logging.INFO)
-        self._application = create_app(Settings(**{"threads": _assigned_cpus(), **settings}))
+        self._application = create_app(_settings({"threads": _assigned_cpus(), **settings}))
         self._mirror = Mirror(serve.get_replica_context().replica_id.unique_id)
         self._mirroring: asyncio.Task[None] | None = None
 
@@ -64,6 +64,19 @@ class Quartet:
             await asyncio.sleep(_MIRROR_SECONDS)
 
 
+def _settings(settings: Mapping[str, Any]) -> Settings:
+    """The settings of a replica.
+
+    Raises:
+        ValueError: they neither name keys nor say that there are none. The address on which Ray's proxies listen is not
+            known here, so the service cannot tell whether others reach it.
+    """
+    checked = Settings(**settings)
+    if not checked.keys and not checked.open:
+        raise ValueError("name a file of API keys (keys=/srv/keys/keys.toml), or let everyone in (open=true)")
+    return checked
+
+
 def _assigned_cpus() -> int:
     """The CPUs that Ray has assigned to this replica, at least one."""
     assigned = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
@@ -76,7 +89,7 @@ def quartet(settings: dict[str, Any]) -> ServeApplication:
     Args:
         settings: of the service, by name: models, device, timeout, …; `threads` are as many as CPUs are assigned.
     """
-    Settings(**settings)  # a mistake shows here, and not in the log of each replica
+    _settings(settings)  # a mistake shows here, and not in the log of each replica
     return DEPLOYMENT.bind(settings)
 
 

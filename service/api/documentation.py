@@ -1,15 +1,17 @@
 """The OpenAPI document, with examples and bounds of the served models, and its page at /docs."""
 
+import asyncio
 import base64
 import hashlib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from fastapi import Request
+import pydantic_core
+from fastapi import Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
@@ -17,6 +19,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.staticfiles import StaticFiles
 
+from service.access.caller import models_of
+from service.access.gate import is_public
 from service.api.headers import security_headers
 from service.api.v1.bodies import any_of, describe_body
 from service.api.v1.operations import default_model
@@ -28,6 +32,8 @@ from service.tasks.base import Operation, Task
 from service.tasks.registry import Registry
 
 _STATIC = "/docs/static"
+# Documents that are kept, for keys of different models.
+_MOST_DOCUMENTS = 32
 _FAILURES = (404, 413, 414, 415, 422, 429, 500, 503, 504)
 _TIMING = {
     "Server-Timing": {
@@ -38,8 +44,15 @@ _TIMING = {
 }
 
 
-def install(app: Application, registry: Registry) -> None:
-    """Adds the page, and the operations to FastAPI's document."""
+def install(app: Application, registry: Registry, *, keyed: bool) -> None:
+    """Adds the page, and the document with the operations.
+
+    Args:
+        app: gets the routes.
+        registry: the tasks whose operations are described.
+        keyed: whether the service needs a key.
+    """
+    document_path = "/openapi.json"
     # The package contains Swagger UI, which FastAPI's own page would load from the internet.
     app.mount(_STATIC, StaticFiles(directory=str(files("fastapi_offline") / "static")), name="static")
 
@@ -47,7 +60,7 @@ def install(app: Application, registry: Registry) -> None:
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
         page = get_swagger_ui_html(
-            openapi_url=f"{root}{app.openapi_url}",
+            openapi_url=f"{root}{document_path}",
             title=f"{app.title} - Swagger UI",
             swagger_js_url=f"{root}{_STATIC}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{_STATIC}/swagger-ui.css",
@@ -69,18 +82,68 @@ def install(app: Application, registry: Registry) -> None:
         document["components"]["schemas"] |= definitions["$defs"]
         return document
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = constant()
-            versions = app.repository.versions if app.ready else []
-            operations = {
-                f"/v1/{operation.name}": {"post": _describe(task, operation, versions, app.settings.max_items)}
-                for task, operation in registry.operations()
-            }
-            app.openapi_schema = {**document, "paths": {**operations, **document["paths"]}}
-        return app.openapi_schema
+    def describe(models: Collection[str] | None = None) -> dict[str, Any]:
+        document = constant()
+        every = app.repository.versions if app.ready else []
+        versions = [each for each in every if models is None or each.name in models]
+        operations = {
+            f"/v1/{operation.name}": {"post": _describe(task, operation, versions, app.settings.max_items)}
+            for task, operation in registry.operations()
+        }
+        document = {**document, "paths": {**operations, **document["paths"]}}
+        return with_keys(document) if keyed else document
 
+    def openapi() -> dict[str, Any]:
+        changes, document = app.state.changes, app.openapi_schema
+        if document is None:
+            document = describe()
+            if changes == app.state.changes:
+                app.openapi_schema = document
+        return document
+
+    app.state.changes = 0
     app.openapi = openapi  # type: ignore[method-assign]  # documented by FastAPI
+
+    # In place of FastAPI's own route: the names and examples depend on the key. Writing takes tens of milliseconds.
+    written: dict[Any, bytes] = {}
+    turn = asyncio.Lock()
+
+    @app.get(document_path, include_in_schema=False)
+    async def openapi_document(request: Request) -> Response:
+        models = models_of(request.scope)
+        root = request.scope.get("root_path", "").rstrip("/")
+
+        def write() -> bytes:
+            document = openapi() if models is None else describe(models)
+            return pydantic_core.to_json({**document, "servers": [{"url": root}]} if root else document)
+
+        async with turn:
+            key = app.state.changes, models, root
+            if key not in written:
+                if len(written) >= _MOST_DOCUMENTS:
+                    written.clear()
+                written[key] = await app.threads.run(write)
+            return Response(written[key], media_type="application/json")
+
+
+def with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a service that needs a key, in which Swagger UI has a button for it."""
+    schemes = {
+        "Bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+    }
+    refusals = {str(status): response for status, response in responses(401, 403).items()}
+    paths = {
+        path: {
+            method: {**described, "security": []}
+            if is_public(method.upper(), path)
+            else {**described, "responses": {**described["responses"], **refusals}}
+            for method, described in item.items()
+        }
+        for path, item in document["paths"].items()
+    }
+    components = {**document["components"], "securitySchemes": schemes}
+    return {**document, "components": components, "security": [{name: []} for name in schemes], "paths": paths}
 
 
 def _security_headers(page: str) -> dict[str, str]:
@@ -108,6 +171,7 @@ def prepare(app: Application) -> None:
 
 def forget(app: Application) -> None:
     """Makes the next request generate the document again, since the models have changed."""
+    app.state.changes += 1
     app.openapi_schema = None
 
 

@@ -1,9 +1,16 @@
 """Probes for an orchestrator, and /metrics for Prometheus."""
 
+from collections.abc import Iterator, Mapping
+from copy import copy
+
 from fastapi import APIRouter, Request, Response
+from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field
 
+from service.access.caller import key_of
+from service.access.keys import Key
 from service.errors import Draining, ModelBroken
 from service.stack.application import Application
 from service.stack.problems import responses
@@ -59,13 +66,33 @@ async def metrics(request: Request) -> Response:
     app.observers.flush()
     app.measure_queues()
     accept = request.headers.get("accept", "")
+    key = key_of(request.scope)
+    shown = app.metrics.exposed if key is None or key.models is None else _Visible(app.metrics.exposed, key)
     try:
-        return await _expose(app, accept if len(accept) <= _LONGEST_ACCEPT else "")
+        return await _expose(app, shown, accept if len(accept) <= _LONGEST_ACCEPT else "")
     except Exception:  # the library raises on a version that it cannot parse
-        return await _expose(app, "")
+        return await _expose(app, shown, "")
 
 
-async def _expose(app: Application, accept: str) -> Response:
+class _Visible(Collector):
+    """The metrics without those of models that a key may not know of, and of other keys."""
+
+    def __init__(self, registry: Collector, key: Key) -> None:
+        self._registry = registry
+        self._key = key
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            shown = copy(metric)
+            shown.samples = [sample for sample in metric.samples if self._shows(sample.labels)]
+            yield shown
+
+    def _shows(self, labels: Mapping[str, str]) -> bool:
+        model = labels.get("model")
+        return (model is None or self._key.sees(model)) and labels.get("key", self._key.name) == self._key.name
+
+
+async def _expose(app: Application, registry: Collector, accept: str) -> Response:
     encode, media_type = choose_encoder(accept)
     # Summing the counters of several processes takes tens of milliseconds.
-    return Response(await app.threads.run(encode, app.metrics.exposed), media_type=media_type)
+    return Response(await app.threads.run(encode, registry), media_type=media_type)

@@ -117,15 +117,16 @@ class Batcher:
             self._loop.call_soon(self._wake)
         return submission
 
-    def trouble(self, limit: float) -> str | None:
+    def trouble(self, limit: float, *, failing: bool = True) -> str | None:
         """What is wrong with the model, if it hangs or fails at everything.
 
         Args:
             limit: seconds that no batch takes.
+            failing: whether failing is trouble; a batch that hangs always is, because it occupies a thread.
         """
         if self._scheduler and (seconds := self._scheduler.running_seconds(self.flow)) > limit:
             return f"a batch has been running for {seconds:.0f} s"
-        if self._broken:
+        if failing and self._broken:
             return f"the last {self._failed_batches} batches failed whole"
         return None
 

@@ -139,9 +139,9 @@ class Repository:
             raise self._unknown(served, name, wanted or stated)
         return Lease(route.version, self._close, route.alias, route.watched, route.shadow)
 
-    def unknown(self, name: str) -> QuartetError:
-        """The error for a name of no served model."""
-        return self._unknown(None, name, "")
+    def unknown(self, name: str) -> UnknownModel:
+        """What answers a caller that may not know of a model: the same as if there were none of that name."""
+        return UnknownModel(f"No model {truncate(name)!r} is served", self._served)
 
     def on_disk(self, name: str) -> list[str]:
         """The versions in the folder of a model, the highest first; reads the disk."""
@@ -214,7 +214,13 @@ class Repository:
                 if served is not None and policy != served.policy and set(policy.named) <= served.loaded.keys():
                     self._serve(name, policy, served.loaded)
 
-    async def change_policy(self, name: str, policy: Policy, write: Callable[[], Policy]) -> None:
+    async def change_policy(
+        self,
+        name: str,
+        policy: Policy,
+        write: Callable[[], Policy],
+        check: Callable[[Policy, Mapping[str, Version]], None] = lambda *_: None,
+    ) -> None:
         """Puts another policy in force once the versions that it states are loaded and it is written.
 
         A policy whose versions are all loaded waits for nothing. Versions that it does not ask for are closed by the
@@ -224,11 +230,13 @@ class Repository:
             name: of a served model.
             policy: that is going to be written.
             write: writes it, on a thread.
+            check: raises if the policy cannot be followed with these loaded versions; nothing is written then.
 
         Raises:
             InvalidModel: a version that it states cannot be served; the policy is not written.
         """
         if self._is_loaded(name, policy):
+            check(policy, self._loaded(name))
             written = await self._write(name, write)
             if not self._is_loaded(name, written):  # a version was closed meanwhile, or others changed the policy too
                 await self.load_all([name])
@@ -239,6 +247,7 @@ class Repository:
                 for number in policy.stated:
                     if await self._load_version(name, number, opened, policy) is None:
                         raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
+                check(policy, {**self._loaded(name), **opened})
                 await self._write(name, write, opened)
             except BaseException:
                 await asyncio.gather(*(version.batcher.close() for version in opened.values()))
@@ -482,8 +491,7 @@ class Repository:
             return next((f" ({why})" for what, why in self.refused.items() if f"{what}/".startswith(f"{start}/")), "")
 
         if served is None:
-            names = ", ".join(sorted(self._served))
-            return UnknownModel(f"No model {truncate(name)!r} is served{reason(name)}: there are {names}.")
+            return UnknownModel(f"No model {truncate(name)!r} is served{reason(name)}", self._served)
         if not wanted or wanted in served.policy.aliases or wanted == LATEST:
             number = served.policy.number(wanted or served.policy.default)
             return ModelBroken(
@@ -494,7 +502,7 @@ class Repository:
         loaded = ", ".join([*served.loaded, *served.policy.aliases])
         return UnknownModel(
             f"The model {name!r} is served in the version {loaded}, not "
-            f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}."
+            f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}"
         )
 
 

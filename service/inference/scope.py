@@ -1,7 +1,7 @@
 """The scope of a call: one asynchronous context with everything that the call needs, released on every way out."""
 
 import math
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ class CallScope(QueuedCall):
         weight: see `QueuedCall`.
         timeout: seconds without progress.
         trace: the `traceparent` of the caller (W3C Trace Context), for observers; empty without one.
+        models: that the caller may use; None for all. Others are unknown to it.
         observers: are told when the call has ended.
         on_slow: see `QueuedCall`. The HTTP layer starts to watch for a disconnect then, which would cost a fast call
             more than it gains.
@@ -44,7 +45,7 @@ class CallScope(QueuedCall):
             its body, until the garbage collector runs.
     """
 
-    __slots__ = ("_observers", "_repository", "error", "inputs", "leases", "outputs", "trace")
+    __slots__ = ("_models", "_observers", "_repository", "error", "inputs", "leases", "outputs", "trace")
 
     def __init__(
         self,
@@ -54,11 +55,13 @@ class CallScope(QueuedCall):
         weight: float = 1.0,
         timeout: float = math.inf,
         trace: bytes = b"",
+        models: Collection[str] | None = None,
         observers: Observers | None = None,
         on_slow: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(owner, weight, timeout, on_slow)
         self._repository = repository
+        self._models = models
         self._observers = observers
         self.trace = trace
         self.leases: list[Lease] = []
@@ -111,6 +114,9 @@ class CallScope(QueuedCall):
         """
         if self._repository is None:
             raise TypeError("a call without a repository cannot lease a model")
+        name = model.partition("/")[0]
+        if self._models is not None and name not in self._models:
+            raise self._repository.unknown(name)
         lease = self._repository.lease(model, version, position)
         self.leases.append(lease)
         return lease.version

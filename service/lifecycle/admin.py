@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from service.errors import Conflict, QuartetError
+from service.inference.leases import Version
 from service.inference.manifest import InvalidModel
 from service.inference.repository import Repository
 from service.inference.routing import Served
@@ -29,6 +30,7 @@ class Administration:
 
     Attributes:
         notify: tells the other processes of the server that a policy has changed.
+        check: raises if a policy cannot be followed with some loaded versions.
     """
 
     def __init__(self, repository: Repository, files: PolicyFiles) -> None:
@@ -36,6 +38,7 @@ class Administration:
         self._files = files
         self._tasks: set[asyncio.Task[Any]] = set()
         self.notify: Callable[[], None] = lambda: None
+        self.check: Callable[[Policy, Mapping[str, Version]], None] = lambda *_: None
 
     async def change(self, model: str, propose: Propose, *, actor: str, action: str) -> None:
         """Changes the policy of a model, and waits until the change is in force.
@@ -56,7 +59,7 @@ class Administration:
         try:
             proposed = propose(await asyncio.to_thread(self._files.read, model), served)
             write = partial(self._files.edit, model, lambda policy: propose(policy, served), actor=actor, action=action)
-            await self._repository.change_policy(model, proposed, write)
+            await self._repository.change_policy(model, proposed, write, self.check)
         except (Unchangeable, InvalidPolicy, ReadOnly, InvalidModel) as error:
             raise Conflict(str(error)) from error
         logger.info("%s: %s, by %s", model, action, actor)

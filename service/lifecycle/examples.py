@@ -17,6 +17,8 @@ from service.tasks.base import Sample
 _MOST = 32
 # Of an example, with both answers. A larger one is left out.
 _MOST_BYTES = 500_000
+# Of all answers that are shown together; writing them takes the event loop milliseconds.
+_MOST_SHOWN_BYTES = 1_000_000
 # Index of the process and number; clients choose it.
 _ID = re.compile(r"([0-9]{1,6})-([0-9]{1,12})")
 
@@ -96,10 +98,15 @@ class Examples:
 
 def show(board: Board, model: str, ids: Iterable[tuple[float, str]]) -> list[dict[str, Any]]:
     """The examples that differ most, without their samples; `ids` are those of all processes."""
-    shown = []
+    shown: list[dict[str, Any]] = []
+    room = _MOST_SHOWN_BYTES
     for _, identity in sorted(ids, reverse=True)[:_MOST]:
         if (data := _read(board, model, identity)) is not None:
-            shown.append({"id": identity, **json.loads(data.partition(b"\n")[0])})
+            header = data.partition(b"\n")[0]
+            room -= len(header)
+            if room < 0:
+                break
+            shown.append({"id": identity, **json.loads(header)})
     return shown
 
 

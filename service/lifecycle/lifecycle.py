@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from service.inference.call import BACKGROUND
+from service.inference.leases import Version
 from service.inference.observers import Observers
 from service.inference.repository import Repository
 from service.inference.routing import Served
@@ -21,6 +22,7 @@ from service.policy.file import PolicyFiles
 from service.policy.policy import Policy, newest_first
 from service.processes.board import Board
 from service.settings import Settings
+from service.tasks.agreement import check_comparable
 from service.tasks.base import Task
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Lifecycle:
 
     def __init__(self, settings: Settings, tasks: Mapping[str, Task], board: Board) -> None:
         self._settings = settings
+        self._tasks = tasks
         self._board = board
         self._repository: Repository
         self._observers = Observers()
@@ -60,6 +63,7 @@ class Lifecycle:
         self._repository = repository
         self._observers = observers
         self.administration = Administration(repository, files)
+        self.administration.check = self._check_shadow
         if self._settings.watch:
             self._watcher = Watcher(self._settings.models, self._settings.state)
 
@@ -106,6 +110,13 @@ class Lifecycle:
 
         models = {name: describe(served) for name, served in self._repository.served.items()}
         return {"worker": self._board.index, "models": models}
+
+    def _check_shadow(self, policy: Policy, versions: Mapping[str, Version]) -> None:
+        """Raises `Incomparable` if the answers of a policy's default version and shadow cannot be compared."""
+        number = policy.number(policy.shadow.version) if policy.shadow else None
+        default = versions.get(policy.default_of(versions) or "")
+        if number is not None and number in versions and default is not None:
+            check_comparable(self._tasks[default.manifest.task], default.manifest, versions[number].manifest)
 
     async def _watch(self) -> None:
         if self._watcher is not None and await asyncio.to_thread(self._watcher.changed):

@@ -52,7 +52,7 @@ class _State:
 
     Attributes:
         due: monotonic time at which it is checked, whether the server is busy or not.
-        retry: monotonic time before which the queue is not asked again.
+        retry: monotonic time before which the version is not checked again.
         next_row: of the golden file.
         refused: whether the queue has refused a row since the last check.
         unreadable: whether it was logged that the golden file cannot be read.
@@ -122,7 +122,9 @@ class SelfCheck:
             state.refused = True
             state.retry = time.monotonic() + (error.retry_after or _TICK_SECONDS)
             return
-        except (Abandoned, DeadlineExceeded, Draining):  # it is being closed, or hangs, as probes report
+        except (Abandoned, DeadlineExceeded, Draining):
+            # It is being closed, or hangs, which probes report. The others must not wait for it again at once.
+            state.retry = time.monotonic() + self._period
             return
         state.due, state.refused = time.monotonic() + self._period, False
         state.next_row += len(next(iter(rows.inputs.values())))
@@ -192,8 +194,8 @@ class SelfCheck:
 
     async def _run(self, version: Version, items: list[Any], state: _State, *, forced: bool) -> list[Any]:
         async with CallScope(owner=BACKGROUND, timeout=_PATIENCE_SECONDS) as call:
-            if version.retired:
-                raise Draining(f"{version.label} has been replaced.")
+            if version.retired or version.batcher.admission.closed:
+                raise Draining(f"{version.label} is being closed.")
             call.leases.append(self._repository.hold(version))
             try:
                 if not forced:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from service.errors import Abandoned, Draining, Overloaded, QuartetError
+from service.errors import Draining, InferenceFailed, Overloaded, QuartetError
 from service.inference.leases import Version
 from service.inference.observers import BatchRan, CallEnded
 from service.inference.routing import Served
@@ -71,7 +71,7 @@ class Shadows:
         self._trials: dict[str, Trial] = {}
         self._problems: dict[str, tuple[str, str, str]] = {}
         self._load = Load()
-        self._turn = 0
+        self._clock = 0.0  # `used` of the candidate that ran last; one that had nothing to do earns no credit
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -193,14 +193,16 @@ class Shadows:
             if not ready:
                 await asyncio.sleep(min(trial.paused_until for trial in waiting) - now)
                 continue
-            self._turn += 1
-            trial = ready[self._turn % len(ready)]
+            # The one that has used the device least, so that a slow model leaves others their share.
+            trial = min(ready, key=lambda trial: trial.used)
+            self._clock = trial.used = max(trial.used, self._clock)
             try:
                 busy, seconds = await self._batch(trial)
             except Exception:  # whatever happens here must not end the shadows of other models
                 logger.exception("the shadow %s/%s is paused", trial.model, trial.candidate)
                 trial.paused_until = time.monotonic() + _FAILING_SECONDS
                 continue
+            trial.used += seconds
             await asyncio.sleep(_PAUSE * seconds if busy or self._load.busy else 0)
 
     async def _batch(self, trial: Trial) -> tuple[bool, float]:
@@ -213,14 +215,12 @@ class Shadows:
                 return False, 0.0
             busy = self._load.busy or version.batcher.others_busy
             pairs = trial.take(self._room(trial, version, busy))
-            # An item each, so that one that fails leaves the others alone.
-            answers = await asyncio.gather(*(call.infer(version, [item]) for item, _ in pairs), return_exceptions=True)
-            seconds = call.inference_seconds
-        began = time.perf_counter()
+            answers = await _infer(call, version, [item for item, _ in pairs])
         await self._count(trial, pairs, answers)
         if trial.failures >= _FAILURES:
             trial.paused_until = time.monotonic() + _FAILING_SECONDS
-        return busy, seconds + time.perf_counter() - began
+        # Handing over and counting take the event loop's time, which is scarce too.
+        return busy, time.monotonic() - call.started - call.queue_seconds
 
     def _room(self, trial: Trial, version: Version, busy: bool) -> int:
         """How many items the next batch has."""
@@ -235,8 +235,8 @@ class Shadows:
         failed = dropped = 0
         for pair, answer in zip(pairs, answers, strict=True):
             if not isinstance(answer, BaseException):
-                answered.append((pair, answer[0]))
-            elif isinstance(answer, Overloaded | Draining | Abandoned):
+                answered.append((pair, answer))
+            elif isinstance(answer, Overloaded | Draining):
                 dropped += 1
                 trial.paused_until = time.monotonic() + _FAILING_SECONDS
             else:
@@ -283,6 +283,20 @@ class Shadows:
                 self._decide(trial.model, promote, trial.verdict)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(_JUDGE_SECONDS, self._judge) if self._trials else None
+
+
+async def _infer(call: CallScope, version: Version, items: Sequence[Any]) -> Sequence[Row | BaseException]:
+    """The row of each item, or why there is none."""
+    try:
+        return await call.infer(version, items)
+    except InferenceFailed as error:
+        if len(items) == 1:
+            return [error]
+    except QuartetError as error:
+        return [error for _ in items]
+    # Each on its own, so that the ones that fail leave the others alone.
+    rows = await asyncio.gather(*(call.infer(version, [item]) for item in items), return_exceptions=True)
+    return [row if isinstance(row, BaseException) else row[0] for row in rows]
 
 
 def _key(model: str) -> str:

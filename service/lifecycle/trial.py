@@ -47,6 +47,7 @@ class Trial:
         figures: of this process.
         failures: inputs in a row on which the candidate has failed.
         paused_until: monotonic time before which the candidate gets nothing.
+        used: seconds of the device, as fair queuing counts them.
         seconds_to_compare: how long a comparison takes; None if that is not known.
         verdict: what was decided, and why.
     """
@@ -61,6 +62,7 @@ class Trial:
         self.figures = AgreementFigures()
         self.failures = 0
         self.paused_until = 0.0
+        self.used = 0.0
         self.seconds_to_compare: float | None = None
         self.verdict: str | None = None
         self._task = task
@@ -86,8 +88,10 @@ class Trial:
         """Puts items with the default's answers in line; returns how many found no room."""
         offered = min(len(items), len(rows))
         for number, (item, row) in enumerate(zip(items, rows, strict=False)):
+            if len(self._waiting) >= _MOST_ITEMS:
+                return offered - number
             size = _size(item) + _size(row)
-            if len(self._waiting) >= _MOST_ITEMS or self._bytes + size > _MOST_BYTES:
+            if self._bytes + size > _MOST_BYTES:
                 return offered - number
             self._waiting.append((_own(item), _own(row), size))
             self._bytes += size

@@ -55,6 +55,7 @@ class Metrics:
             "quartet_refused", "Requests refused or failed, by the problem's type", ("route", "problem"),
             registry=registry,
         )  # fmt: skip
+        self.keys = Counter("quartet_key_requests", "Requests by API key", ("key", "status"), registry=registry)
         self.decode = Histogram(
             "quartet_decode_seconds", "Decoding one item", _VERSION, buckets=_SECONDS, registry=registry
         )
@@ -122,6 +123,7 @@ class Metrics:
     def observe(self, events: Sequence[Any]) -> None:
         """See `service.inference.observers.Observer`."""
         requests: Counts[tuple[str, str, int]] = Counts()
+        keys: Counts[tuple[str, int]] = Counts()
         # The values of each histogram by labels, which are counted together.
         latency, decode, size, queue_time, inference = (
             defaultdict[tuple[str, ...], list[float]](list) for _ in range(5)
@@ -130,6 +132,8 @@ class Metrics:
             if type(event) is RequestEnded:
                 requests[event.route, event.method if event.method in _METHODS else "other", event.status] += 1
                 latency[event.route,].append(event.seconds)
+                if "key" in event.facts:
+                    keys[str(event.facts["key"]), event.status] += 1
                 if "problem" in event.facts:
                     self.refused.labels(event.route, event.facts["problem"]).inc()
             elif type(event) is CallEnded:
@@ -150,6 +154,8 @@ class Metrics:
                 self.self_check_failed.labels(*event.label).inc(event.failed)
         for key, count in requests.items():
             self.requests.labels(*key).inc(count)
+        for of_key, count in keys.items():
+            self.keys.labels(*of_key).inc(count)
         for histogram, values in (
             (self.latency, latency), (self.decode, decode), (self.batch_size, size),
             (self.queue_time, queue_time), (self.inference, inference),

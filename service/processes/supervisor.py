@@ -83,9 +83,11 @@ class Supervisor:
     Args:
         settings: of the service; `workers` says how many there are.
         listener: a bound socket that reserves the port; it does not listen.
+        access: arguments of `ring_of` for every worker.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, access: Mapping[str, Any] | None = None) -> None:
+        self._access = access or {}
         self._url = url_of(listener)
         host, port = listener.getsockname()[:2]
         self._workers = [
@@ -158,7 +160,7 @@ class Supervisor:
     async def _run_worker(self, worker: _Worker) -> int:
         """Starts a worker's process and returns its exit code."""
         ours, theirs = socket.socketpair()
-        joining = worker_environment(worker.index, self._folder, theirs.fileno(), worker.settings)
+        joining = worker_environment(worker.index, self._folder, theirs.fileno(), worker.settings, self._access)
         with ours, theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -31,9 +31,11 @@ NOTIFY = b"!"
 RELOAD = b"reload\n"
 
 
-def worker_environment(index: int, folder: str, channel: int, settings: Mapping[str, Any]) -> Mapping[str, str]:
+def worker_environment(
+    index: int, folder: str, channel: int, settings: Mapping[str, Any], access: Mapping[str, Any]
+) -> Mapping[str, str]:
     """The environment variables that make a process a worker; the arguments are those of `Worker`."""
-    assignment = {"index": index, "folder": folder, "channel": channel, "settings": settings}
+    assignment = {"index": index, "folder": folder, "channel": channel, "settings": settings, "access": access}
     return {_VARIABLE: json.dumps(assignment), "PROMETHEUS_MULTIPROC_DIR": folder}
 
 
@@ -59,10 +61,14 @@ class Worker:
         folder: holds the metrics of all workers.
         channel: file descriptor of a socket to the supervisor.
         settings: the worker's settings, where they differ from the service's.
+        access: arguments of `ring_of` that are the same for all workers.
     """
 
-    def __init__(self, index: int, folder: str, channel: int, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, index: int, folder: str, channel: int, settings: Mapping[str, Any], access: Mapping[str, Any]
+    ) -> None:
         self.settings = settings
+        self.access = access
         self.status = Status(False, 0, ())
         self._folder = folder
         self._index = index

@@ -104,9 +104,13 @@ class Application(FastAPI):
         return self._layers(scope, receive, send)
 
     def trouble(self) -> str | None:
-        """Describes a model that does not respond; None if all do."""
+        """Describes a model that does not respond; None if all do.
+
+        A version that fails at everything is no reason to end the process if it is only tried, or one of several.
+        """
+        answering = set(self.repository.models.values())
         for version in self.repository.open_versions:
-            if trouble := version.batcher.trouble(self.settings.timeout):
+            if trouble := version.batcher.trouble(self.settings.timeout, failing=version in answering):
                 return f"The model {version.label!r} is not responding: {trouble}."
         return None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from service.access.caller import charge, models_of, owner_of
 from service.errors import Abandoned, BodyTooLarge
 from service.inference.leases import Version
 from service.inference.routing import anywhere
@@ -70,13 +71,15 @@ class Exchange(Request):
         facts: go into the request's log line.
         settings: of the service.
         answer_headers: go into the answer.
-        call: its owner is the client's connection, and it is cancelled when the client disconnects.
+        call: its owner is the API key or, without one, the client's connection. It is cancelled when the client
+            disconnects.
         streaming: whether the answer has begun and cannot become an error any more.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)
         app = scope["app"]
+        owner, weight = owner_of(scope)
         self._values = headers_of(scope)
         self.facts: dict[str, object] = scope["quartet.facts"]
         self.settings: Settings = app.settings
@@ -84,7 +87,9 @@ class Exchange(Request):
         self.streaming = False
         self.call = CallScope(
             app.repository,
-            owner=scope.get("client"),
+            owner=owner,
+            weight=weight,
+            models=models_of(scope),
             timeout=self.settings.timeout,
             trace=self._values.get(b"traceparent", b""),
             observers=app.observers,
@@ -134,6 +139,10 @@ class Exchange(Request):
         if header is None:
             self.answer_headers.append((_ROUTE, b"%.6f" % position))
         return position
+
+    def charge(self, items: int) -> None:
+        """Takes items from the rate of the request's key; see `service.access.caller.charge`."""
+        charge(self.scope, items)
 
     async def read(self) -> bytes:
         """The whole body.

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
-from service.errors import Abandoned, InvalidRequest, QuartetError, truncate
+from service.access.caller import visible
+from service.errors import Abandoned, InvalidRequest, QuartetError, UnknownModel, truncate
 
 # Not from http.HTTPStatus, whose phrases differ between versions of Python.
 _SLUGS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
@@ -30,6 +32,8 @@ def response_to(failure: QuartetError, scope: Scope) -> Response:
     The failure's slug becomes a fact of the request, for its log line and the metrics.
     """
     scope.setdefault("quartet.facts", {})["problem"] = failure.slug
+    if isinstance(failure, UnknownModel):
+        failure.show(partial(visible, scope))
     path: str = scope["path"]
     formats: Mapping[str, ErrorFormat] = scope["app"].error_formats
     matching = [prefix for prefix in formats if f"{path}/".startswith(f"{prefix}/")]
@@ -44,6 +48,7 @@ async def send_failure(error: QuartetError, scope: Scope, send: Send) -> None:
     if error.retry_after is not None:
         wait = error.retry_after
         held = min(_LONGEST_HOLD_IF_EARLY, wait) if error.early else min(_LONGEST_HOLD, wait / 4)
+        held = min(held, error.longest_hold)
         await asyncio.sleep(held)
         error.retry_after -= held
     response = response_to(error, scope)

@@ -32,13 +32,15 @@ _ID = {"description": "as sent, or made; the log line carries it", "required": T
 REQUEST_ID = {"X-Request-ID": _ID}
 _RETRY_AFTER = {"description": "seconds after which there may be room", "required": True, "schema": _SECONDS}
 _MEANINGS = {
+    401: "There is no API key, or it is not valid",
+    403: "The API key may not do this",
     404: "No such model is served",
     409: "The change is not possible now",
     413: "The body is too large, or holds too many items",
     414: "The path and the query string are too long",
     415: "The content type is not read here",
     422: "The input cannot be used, or the model is for another task; data that the schema allows may be refused too",
-    429: "There is more work than fits the queue or the deadline",
+    429: "There is more work than fits the queue, the deadline or the rates of the API key",
     500: "The model failed on this input, or the server has a fault",
     503: "The server is shutting down, or a model is not responding",
     504: "The answer would have come too late",

@@ -151,6 +151,7 @@ class Operation:
         answer: the model of a JSON answer.
         media_types: of other answers.
         facts: descriptions of the facts of a stream, by name; None if the answer is no stream.
+        items: how many items some inputs are, which the log states and the rates of keys count.
         bounds: JSON Schema of the values that a model accepts, by option, given its manifest; a list is written with
             commas.
     """
@@ -163,6 +164,7 @@ class Operation:
     answer: type[BaseModel]
     media_types: tuple[str, ...] = ()
     facts: Mapping[str, str] | None = None
+    items: Callable[[Sequence[Any]], int] = len
     bounds: Callable[[Any], Mapping[str, Any]] | None = None
 
     @property

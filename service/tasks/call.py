@@ -37,8 +37,7 @@ class Call(Generic[ManifestT, OptionsT]):
         threads: for slow work.
         max_pixels: that an image may declare.
         prefers_picture: whether the client accepts a picture rather than results.
-        items: number of items, for the log; None if it is the number of inputs.
-        alias: of the version, through which the call came.
+        alias: of the version, by which the call came.
     """
 
     version: Version
@@ -48,7 +47,6 @@ class Call(Generic[ManifestT, OptionsT]):
     threads: Threads
     max_pixels: int
     prefers_picture: bool = False
-    items: int | None = None
     alias: str | None = None
 
     @property

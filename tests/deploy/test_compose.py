@@ -2,12 +2,28 @@
 
 import yaml
 
+from service.access.gate import is_public
 from service.settings import PREFIX, Settings
 from tests.server import ROOT
 
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 # Fixed in the image.
-FIXED = {"host", "port", "models"}
+FIXED = {"host", "port", "models", "state"}
+
+
+def test_the_keys_are_a_secret():
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    (name,) = compose["secrets"]
+    for service in SERVICES.values():
+        assert service["secrets"] == [name]
+        (keys,) = (each for each in service["environment"] if each.startswith("QUARTET_KEYS="))
+        assert keys == f"QUARTET_KEYS=${{KEYS:+/run/secrets/{name}}}"
+    assert Settings(keys="").keys is None  # as it is without KEYS
+
+
+def test_the_health_check_needs_no_key():
+    check = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if "urlopen" in line)
+    assert any(check.count(path) for path in ("/healthz/ready", "/healthz/live") if is_public("GET", path))
 
 
 def test_every_setting_reaches_the_service():

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from fastapi.routing import APIRoute
 
+from service.access.gate import is_public, needed
 from service.api import health
 from service.app import create_app
 from service.settings import PREFIX, Settings
@@ -22,6 +23,7 @@ VERSIONS = ("1.30", "1.33")
 # Kinds that others than Kubernetes define.
 CUSTOM = {"ServiceMonitor", "ScaledObject"}
 Resource = dict[str, Any]
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
 
 
 def rendered(folder: Path) -> list[Resource]:
@@ -100,12 +102,20 @@ def test_an_overlay(overlay: str):
     assert readiness["timeoutSeconds"] >= 2
     assert settings.drain_seconds > 2 * readiness["periodSeconds"] * readiness["failureThreshold"]
     assert container["ports"] == [{"name": "http", "containerPort": settings.port}]
+    assert settings.keys
+    assert {"name": "keys", "mountPath": str(settings.keys.parent), "readOnly": True} in container["volumeMounts"]
+    (keys,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys")
+    # `kubectl create secret generic … --from-file` names the file; the group of the pod may read it.
+    assert f"secret generic {keys['secretName']} --from-file={settings.keys.name}" in GUIDE
+    assert keys["defaultMode"] == 0o440
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
     assert {"name": "models", "mountPath": str(settings.models), "readOnly": True} in container["volumeMounts"]
 
     routes = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
     probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     assert {probe["path"] for probe in probes} <= routes
     assert {probe["port"] for probe in probes} == {"http"}
+    assert all(is_public("GET", probe["path"]) for probe in probes)
     service = only(resources, "Service")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     for selector in (
@@ -131,6 +141,10 @@ def test_the_monitor_selects_the_service(tmp_path: Path):
     assert monitor["endpoints"][0]["path"] in {
         route.path for route in health.router.routes if isinstance(route, APIRoute)
     }
+    assert needed("GET", monitor["endpoints"][0]["path"]) == "metrics"
+    secret = monitor["endpoints"][0]["authorization"]["credentials"]
+    assert f"secret generic {secret['name']} --from-literal={secret['key']}=" in GUIDE
+    assert "quartet keys add prometheus --scope metrics" in GUIDE
     labels = only(resources, "Service")["metadata"]["labels"]
     assert monitor["selector"]["matchLabels"].items() <= labels.items()
 

@@ -73,7 +73,9 @@ def deploy(models: Path, **options: Any) -> None:
 
     serve.delete("quartet")
     wait_for(lambda: not replicas())
-    application = DEPLOYMENT.options(**options).bind({"models": str(models), "device": "cpu", "threads": 1})
+    application = DEPLOYMENT.options(**options).bind(
+        {"models": str(models), "device": "cpu", "threads": 1, "open": True}
+    )
     serve.run(application, name="quartet")
 
 
@@ -176,7 +178,9 @@ def test_new_models_reach_every_replica_without_a_restart(url: str, tmp_path: Pa
     wait_for(lambda: not replicas())
     config = yaml.safe_load((ROOT / "deploy" / "ray" / "serve.yaml").read_text())
     del config["http_options"], config["proxy_location"]
-    config["applications"][0]["args"]["models"] = str(tmp_path)
+    arguments = config["applications"][0]["args"]
+    arguments |= {"models": str(tmp_path), "open": True}
+    del arguments["keys"]
     deployment = config["applications"][0]["deployments"][0]
     deployment |= {"autoscaling_config": None, "num_replicas": 2, "ray_actor_options": {"num_cpus": 1}}
     apply(config)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -216,6 +216,44 @@ async def test_an_unknown_problem_and_a_proxys_page_are_plain_problems(pauses: l
     with pytest.raises(quartet.Problem, match="<h1>Bad gateway</h1>") as raised:
         await client.models()
     assert (raised.value.status, raised.value.title) == (400, "Bad Request")
+
+
+@pytest.mark.parametrize(
+    ("status", "slug", "kind"),
+    [
+        (401, "unauthorized", quartet.Unauthorized),
+        (403, "forbidden", quartet.Forbidden),
+        (429, "rate-limited", quartet.RateLimited),
+    ],
+)
+async def test_what_a_key_may_not_do_has_classes_of_its_own(
+    pauses: list[float], status: int, slug: str, kind: type[quartet.Problem]
+):
+    client, sent = answering(refused(status, slug, **{"retry-after": "40"}))
+    with pytest.raises(kind):
+        await client.models()
+    assert len(sent) == 1
+
+
+async def test_the_key_is_given_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch):
+    async def sent_by(**options: Any) -> list[str]:
+        sent: list[httpx.Request] = []
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            sent.append(request)
+            return MODELS
+
+        async with quartet.AsyncClient("quartet", transport=httpx.MockTransport(handle), **options) as client:
+            await client.models()
+        return sent[0].headers.get_list("authorization")
+
+    assert await sent_by() == []
+    assert await sent_by(api_key="k") == ["Bearer k"]
+    monkeypatch.setenv("QUARTET_API_KEY", "of-the-environment\n")
+    assert await sent_by() == ["Bearer of-the-environment"]
+    assert await sent_by(api_key="k") == ["Bearer k"]
+    assert await sent_by(api_key="") == []
+    assert await sent_by(headers={"authorization": "Bearer own"}) == ["Bearer own"]
 
 
 async def test_options_that_are_none_are_left_to_the_server(pauses: list[float]):

@@ -91,6 +91,19 @@ def test_a_queue_that_has_no_room_for_a_request_is_refused(monkeypatch: pytest.M
         read_settings()
 
 
+def test_what_the_client_reads_is_no_mistake(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUARTET_API_KEY", "k")
+    monkeypatch.setenv("QUARTET_KEYS", "")
+    assert read_settings().keys is None
+
+
+def test_keys_and_an_open_service_exclude_each_other(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUARTET_KEYS", "keys.toml")
+    monkeypatch.setenv("QUARTET_OPEN", "1")
+    with pytest.raises(InvalidSettings, match=r"^QUARTET_OPEN=1 and QUARTET_KEYS=keys.toml exclude each other"):
+        read_settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,12 +1,13 @@
 """GET /v1/models: the served models, their versions, devices and test figures."""
 
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Annotated, Any, get_type_hints
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
 
+from service.access.caller import visible
 from service.api.v1.versions import Name, VersionCache, VersionNumber, Wanted
 from service.inference.leases import Version
 from service.inference.repository import Repository
@@ -75,9 +76,13 @@ def models_router(registry: Registry) -> APIRouter:
     async def list_models(request: Request) -> ModelList:
         """What is served, from which version, on which device and how good; and what was refused."""
         repository = request.app.repository
-        models = [ModelSummary(**_summary(version, repository)) for version in repository.versions]
+        known = partial(visible, request.scope)
         return ModelList(
-            models=models, refused=repository.refused, disagreeing=await request.app.lifecycle.disagreeing()
+            models=[ModelSummary(**_summary(each, repository)) for each in repository.versions if known(each.name)],
+            refused={what: why for what, why in repository.refused.items() if known(what.partition("/")[0])},
+            disagreeing={
+                name: said for name, said in (await request.app.lifecycle.disagreeing()).items() if known(name)
+            },
         )
 
     @router.get(

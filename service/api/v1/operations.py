@@ -10,6 +10,7 @@ from typing import Any
 
 import pydantic_core
 
+from service.access.caller import visible
 from service.api.v1.bodies import reader_of
 from service.errors import InferenceFailed, UnknownModel
 from service.inference.leases import Version
@@ -39,7 +40,7 @@ def default_model(task: Task, operation: Operation, versions: Collection[Version
     Args:
         task: of the operation.
         operation: that is asked for.
-        versions: all that are served.
+        versions: all that may be asked.
     """
     names = {version.name for version in versions if isinstance(version.manifest, task.manifest)}
     if operation.default_model in names:
@@ -60,13 +61,11 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         scope.progressed()  # the time in which the body arrived was the client's
         prefers_picture = accepts_png and exchange.header(b"accept").lower().startswith(b"image/png")
         call: Call[Any, Any] = Call(
-            version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture,
-            alias=scope.leases[0].alias,
-        )  # fmt: skip
-        try:
-            answer = await operation.run(call)
-        finally:
-            exchange.facts["items"] = len(inputs) if call.items is None else call.items
+            version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture, scope.leases[0].alias
+        )
+        items = exchange.facts["items"] = operation.items(inputs)
+        exchange.charge(items)
+        answer = await operation.run(call)
         if isinstance(answer, Results):
             document = {**call.signature, **answer.common, "results": answer.items}
             few = len(answer.items) <= _FEW
@@ -83,7 +82,8 @@ def _lease(exchange: Exchange, task: Task, operation: Operation, query: Options)
     try:
         return exchange.lease(query.model, query.version)
     except UnknownModel:
-        only = default_model(task, operation, exchange.app.repository.versions)
+        versions = [each for each in exchange.app.repository.versions if visible(exchange.scope, each.name)]
+        only = default_model(task, operation, versions)
         if "model" in query.model_fields_set or only is None:
             raise
         return exchange.lease(only, query.version)

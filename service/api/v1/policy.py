@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Message
 
+from service.access.caller import actor
 from service.api.v1.versions import Name
 from service.errors import BodyTooLarge, InvalidRequest
 from service.inference.routing import Served
@@ -195,7 +196,7 @@ def policy_router() -> APIRouter:
         request: Request, name: str, action: str, propose: Callable[[Policy, Served], Policy]
     ) -> ServingState:
         administration = request.app.lifecycle.administration
-        await administration.change(name, propose, actor=_actor(request), action=action)
+        await administration.change(name, propose, actor=actor(request.scope), action=action)
         return await _state(request, name)
 
     @router.get("/policy", summary="What answers for a model", response_model=ServingState)
@@ -305,11 +306,6 @@ def policy_router() -> APIRouter:
         )
 
     return router
-
-
-def _actor(request: Request) -> str:
-    actor: str = request.scope.get("quartet.actor", "loopback")
-    return actor
 
 
 def _served(request: Request, name: str) -> Served:

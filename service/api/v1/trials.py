@@ -6,6 +6,7 @@ import fastapi
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from service.access.caller import may_administer
 from service.api.v1.versions import Name
 from service.errors import NotFound
 from service.stack.problems import responses
@@ -98,7 +99,7 @@ class ShadowState(BaseModel):
     difference: Difference | None = None
     classes: list[ClassAgreement] = []
     over_time: list[Period] = []
-    examples: list[ExampleState] = Field([], description="those that differ most")
+    examples: list[ExampleState] = Field([], description="those that differ most, for those who may change policies")
     verdict: str | None = Field(None, description="what was decided, and why")
 
 
@@ -122,6 +123,8 @@ def trials_router() -> APIRouter:
         state = await request.app.lifecycle.shadows.state(name)
         if state is None:
             raise NotFound(f"{name!r} has no shadow.")
+        if not may_administer(request.scope):
+            state["examples"] = []  # they are of other clients
         return ShadowState(**state)
 
     @router.get(

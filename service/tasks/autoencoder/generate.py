@@ -69,7 +69,6 @@ async def generate(call: Call[DecoderManifest, DecoderOptions]) -> Stream:
     begins with the images of a smaller one. Large counts are sent while they are made.
     """
     (wanted,) = call.inputs
-    call.items = wanted.count
     labels = call.manifest.labels
     if wanted.label is not None and wanted.label not in labels:
         raise InvalidRequest(f"label={truncate(wanted.label)!r} is none of the labels: {', '.join(labels)}.")
@@ -136,4 +135,5 @@ GENERATE = Operation(
     answer=GenerateAnswer,
     media_types=("image/png", "application/zip", "application/octet-stream"),
     facts={"seed": "makes the same images again"},
+    items=lambda inputs: sum(wanted.count for wanted in inputs),
 )

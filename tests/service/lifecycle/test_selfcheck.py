@@ -239,13 +239,15 @@ async def test_what_goes_wrong_with_one_version_does_not_end_the_checks(
         write_model(tmp_path, name)
     checked = Checked(tmp_path, period=0.01)
     await checked.repository.load_all()
-    done, check = asyncio.Event(), checked.check.check
+    done, failed, check = asyncio.Event(), asyncio.Event(), checked.check.check
 
     async def fail(version: Version) -> None:
         if version.name == "a":
+            failed.set()
             raise OSError("Too many open files")
         await check(version)
-        done.set()
+        if failed.is_set():
+            done.set()
 
     monkeypatch.setattr(checked.check, "check", fail)
     running = asyncio.create_task(checked.check.run())

@@ -312,3 +312,25 @@ async def test_the_policies_in_force_say_what_is_compared():
         made.shadows.update({"classifier": Served("classifier", policy, loaded)})
         made.shadows.update({})
         assert await made.shadows.state("classifier") is None
+
+
+async def test_a_slow_candidate_leaves_others_their_share():
+    async with stage() as made:
+        made.shadows.follow(made.default, made.candidate)
+        other = SimpleNamespace(**{**vars(made.default), "name": "slow", "label": "slow/1"})
+        made.shadows.follow(other, SimpleNamespace(**{**vars(made.candidate), "name": "slow"}))
+        ran = []
+
+        async def batch(trial: Any) -> tuple[bool, float]:
+            ran.append(trial.model)
+            trial.take(1)
+            return False, {"slow": 1.0, "classifier": 0.1}[trial.model]
+
+        made.shadows._batch = batch
+        event = made.ended(12)
+        made.shadows.observe(
+            [event, made.ended(4, labels=[("slow", "1", "", "")], shadow=SimpleNamespace(name="slow", version="2"))]
+        )
+        await made.settled()
+        # After the first of the slow ones, ten of the others.
+        assert 8 <= ran.index("slow", ran.index("slow") + 1) - ran.index("slow") <= 12

@@ -77,6 +77,17 @@ def test_answers_that_are_the_same_and_large_inputs_are_no_examples(monkeypatch)
     assert examples.ids() == []
 
 
+def test_what_is_shown_together_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_SHOWN_BYTES", 500)
+    board = Board()
+    examples = Examples(board, "m")
+    for number in range(20):
+        examples.add(example(1 + number))
+    shown = show(board, "m", examples.ids())
+    assert [each["difference"] for each in shown] == [20, 19, 18, 17, 16][: len(shown)]
+    assert 3 <= len(shown) <= 6
+
+
 def test_an_answer_that_is_no_number_can_be_shown():
     board = Board()
     examples = Examples(board, "m")

@@ -8,9 +8,17 @@ export const ROOT = new URL("../../../", import.meta.url);
 
 const KEY = "quartet.key";
 
+/** Tells by a `change` that there is another key, or none any more. */
+export const keys = new EventTarget();
+
 /** The key, where one is needed; it is gone with the tab. */
 export const key = () => ofTab.get(KEY);
-export const setKey = (value) => ofTab.set(KEY, value);
+
+export function setKey(value) {
+  if (value) ofTab.set(KEY, value);
+  else ofTab.remove(KEY);
+  keys.dispatchEvent(new Event("change"));
+}
 
 export const address = (path, query = {}) => {
   const url = new URL(path, ROOT);
@@ -20,17 +28,18 @@ export const address = (path, query = {}) => {
   return url;
 };
 
-/** What went wrong: `kind` is offline, key, overloaded or problem. */
+/** What went wrong: `kind` is offline, key, forbidden, overloaded or problem. */
 export class Problem extends Error {
   constructor(kind, { status = 0, slug = "", detail = "", retryAfter = null } = {}) {
     super(detail || kind);
-    Object.assign(this, { kind, status, slug, detail, retryAfter });
+    Object.assign(this, { kind, status, slug, detail, retryAfter, keyed: Boolean(key()) });
   }
 
   /** A sentence in the page's language. */
   get sentence() {
     if (this.kind === "offline") return t("problem.offline");
-    if (this.kind === "key") return t("problem.key");
+    if (this.kind === "key") return t(this.keyed ? "problem.refused" : "problem.key");
+    if (this.kind === "forbidden" && (language !== "en" || !this.detail)) return t("problem.forbidden");
     if (this.kind === "overloaded") return t("problem.overloaded", { seconds: this.retryAfter ?? 1 });
     const known = `problem.${this.slug}`;
     if (language !== "en" && hasText(known)) return t(known);
@@ -64,7 +73,8 @@ export async function blob(path, options) {
 /** What kind of problem a status is; 0 stands for no answer. */
 export function kindOf(status) {
   if (status === 0) return "offline";
-  if (status === 401 || status === 403) return "key";
+  if (status === 401) return "key";
+  if (status === 403) return "forbidden";
   return status === 429 || status === 503 ? "overloaded" : "problem";
 }
 
@@ -78,7 +88,8 @@ async function problemOf(response) {
     detail: document.detail ?? "",
     retryAfter: Number(response.headers.get("retry-after")) || null,
   };
-  return new Problem(kindOf(response.status), said);
+  // A model that is out of order does not have too much work.
+  return new Problem(said.slug === "model-broken" ? "problem" : kindOf(response.status), said);
 }
 
 /** Milliseconds by step, from a Server-Timing header. */

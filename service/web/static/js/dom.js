@@ -19,16 +19,29 @@ function fill(element, attributes, children) {
     else if (name.startsWith(".")) element[name.slice(1)] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
 /** Replaces what an element holds. */
 export function put(element, ...children) {
   element.replaceChildren(
-    ...children.flat().filter((child) => child !== null && child !== undefined && child !== false),
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
   );
   return element;
+}
+
+/** What draws data, but only if they differ from those it has drawn last: a needless redrawing would take the focus. */
+export function whenChanged(draw) {
+  let drawn;
+  return (data) => {
+    const text = JSON.stringify(data);
+    if (text === drawn) return;
+    draw(data);
+    drawn = text;
+  };
 }
 
 let last = 0;

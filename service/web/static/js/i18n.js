@@ -39,5 +39,16 @@ export const number = (value, digits = 0) =>
 
 export const percent = (value, digits = 1) => `${number(100 * value, digits)} %`;
 
+/** A share in percent, with no more digits than it needs. */
+export const roughly = (share) => `${brief(100 * share, 3)} %`;
+
 /** A number with about so many significant digits, as people write it. */
 export const brief = (value, digits = 4) => value.toLocaleString(language, { maximumSignificantDigits: digits });
+
+/** A moment, by its Unix time in seconds or as ISO 8601 has it: its time, and its date where that is not today. */
+export function moment(given) {
+  const date = new Date(typeof given === "number" ? 1000 * given : given);
+  const time = { hour: "2-digit", minute: "2-digit" };
+  if (date.toDateString() === new Date().toDateString()) return date.toLocaleTimeString(language, time);
+  return date.toLocaleString(language, { month: "short", day: "numeric", ...time });
+}

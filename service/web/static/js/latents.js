@@ -2,10 +2,9 @@
 
 import { call } from "./api.js";
 
-/** Pictures of latents: the answer, and a description of the request for the snippets. */
-export async function decodeLatents(latents, model, signal) {
+/** Pictures of latents by the model that the query names: the answer, and a description of the request for the snippets. */
+export async function decodeLatents(latents, query, signal) {
   const rounded = latents.map((row) => row.map((value) => Number(value.toFixed(4))));
-  const query = { model };
   const media = "application/json";
   const body = JSON.stringify({ latents: rounded });
   const { response } = await call("v1/decode", {

@@ -42,10 +42,12 @@ function changeLanguage(chosen) {
   else start();
 }
 
-/** Shows the panel anew, for another model; the focus stays where it was chosen. */
+/** Shows the panel anew, for another model or version; the focus stays where it was chosen. */
 async function again() {
+  const choices = () => [...main.querySelectorAll(".headline select")];
+  const at = choices().indexOf(document.activeElement);
   await show(false);
-  main.querySelector(".headline select")?.focus();
+  choices()[at]?.focus();
 }
 
 /** @param moved whether somebody went here from another panel, so that the focus follows. */

@@ -1,9 +1,22 @@
 // What is served: the list, each model's manifest, and its samples.
 
-import { blob, json } from "./api.js";
+import { ROOT, blob, json } from "./api.js";
 
-/** `{models, refused}` as GET /v1/models answers. */
-export const listModels = () => json("v1/models");
+/** `{models, refused}`: each model once, as its default version, with all that are loaded in `versions`. */
+export async function listModels() {
+  const { models, refused } = await json("v1/models");
+  const byName = [...Map.groupBy(models, ({ name }) => name).values()];
+  return {
+    models: byName.map((versions) => ({ ...(versions.find((each) => each.default) ?? versions[0]), versions })),
+    refused,
+  };
+}
+
+/** A model as one of its loaded versions, by number or alias; as its default version where it has no such. */
+export function versionOf(model, wanted) {
+  const found = model.versions.find(({ version, aliases }) => version === wanted || aliases.includes(wanted));
+  return found ? { ...found, versions: model.versions, wanted } : model;
+}
 
 const details = new Map();
 
@@ -18,6 +31,11 @@ export function detailOf(model) {
     asked.catch(() => details.delete(path));
   }
   return details.get(path);
+}
+
+/** The manifest of the version that gave an answer; with a canary it need not be the one that was expected. */
+export async function manifestOf({ model, version }) {
+  return (await detailOf({ name: model, version })).manifest;
 }
 
 /** Samples of a version: `{data, items}`, each with its path, its media type and how to get it. */
@@ -36,7 +54,9 @@ export async function samplesOf(model) {
 
 export const reportPath = (model, file) => `${pathOf(model)}/report${file ? `/${encodeURIComponent(file)}` : ""}`;
 
-/** How a model is asked for: by its name, and by its version where several are served. */
-export function askedAs(model, models) {
-  return models.filter((each) => each.name === model.name).length > 1 ? `${model.name}/${model.version}` : model.name;
-}
+/** The address of a version's page. */
+export const pageOf = ({ name, version }) =>
+  new URL(`models/${encodeURIComponent(name)}/${encodeURIComponent(version)}`, ROOT);
+
+/** The query that asks a model: its name, and the version or alias that somebody chose. */
+export const askedAs = ({ name, wanted }) => (wanted ? { model: name, version: wanted } : { model: name });

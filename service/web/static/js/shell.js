@@ -1,11 +1,15 @@
 // What surrounds the panels: the header with the ways between them, the footer.
 
-import { ROOT } from "./api.js";
+import { ROOT, key, keys, setKey } from "./api.js";
 import { h, put } from "./dom.js";
 import { LANGUAGES, language, t } from "./i18n.js";
 import { isDark, toggleTheme } from "./theme.js";
 
+const keyPlace = h("span"); // the button that forgets the key, while there is one
+keys.addEventListener("change", showKey);
+
 export function showHeader({ panels, current, onlanguage }) {
+  showKey();
   document.title = current ? `${t(`nav.${current}`)} · Quartet` : "Quartet";
   const links = panels.map(({ id }) =>
     h(
@@ -23,7 +27,7 @@ export function showHeader({ panels, current, onlanguage }) {
       { class: "bar" },
       h("a", { class: "brand", href: ROOT }, "Quartet"),
       h("nav", { "aria-label": t("nav.label") }, tabs),
-      h("div", { class: "tools" }, languageButton(onlanguage), themeButton()),
+      h("div", { class: "tools" }, keyPlace, languageButton(onlanguage), themeButton()),
     ),
   );
   showTab(tabs);
@@ -38,6 +42,23 @@ function showTab(list) {
 function toMain(event) {
   event.preventDefault();
   document.getElementById("main").focus();
+}
+
+function showKey() {
+  const forget = () => {
+    setKey(null);
+    location.reload(); // nothing of what the key has shown stays
+  };
+  put(
+    keyPlace,
+    key() &&
+      h(
+        "button",
+        { type: "button", class: "plain", "aria-label": t("key.forget"), title: t("key.forget"), onclick: forget },
+        t("key.name"),
+        h("span", { "aria-hidden": "true" }, "×"),
+      ),
+  );
 }
 
 function languageButton(onlanguage) {

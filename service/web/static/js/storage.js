@@ -17,6 +17,14 @@ function kept(open) {
         otherwise.set(name, value);
       }
     },
+    remove(name) {
+      otherwise.delete(name);
+      try {
+        open().removeItem(name);
+      } catch {
+        // It has kept nothing.
+      }
+    },
   };
 }
 

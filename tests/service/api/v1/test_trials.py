@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.errors import InferenceFailed
+from service.inference.scope import CallScope
 from service.settings import Settings
 from service.stack.application import Application
 from tests.gated import rerun
@@ -118,3 +120,25 @@ async def test_the_inputs_on_which_versions_differ_can_be_shown(client: httpx.As
 async def test_trials_of_an_unknown_model(client: httpx.AsyncClient):
     for path in ("canary", "shadow", "shadow/examples/1"):
         assert (await client.get(f"/v1/models/none/{path}")).status_code == 404
+
+
+async def test_a_version_on_trial_that_fails_at_everything_ends_no_process(app: Application):
+    loaded = app.repository.served["classifier"].loaded
+    for number, troubled in (("2", False), ("1", True)):
+        version = loaded[number]
+        rerun(version.batcher, fails)
+        for _ in range(12):
+            async with CallScope(app.repository) as call:
+                with pytest.raises(InferenceFailed):
+                    await call.infer(call.lease(version.label), [solid("red")])
+        await asyncio.sleep(0.1)  # the batcher tries an input that the model once answered
+        assert (app.trouble() is not None) == troubled
+
+
+async def test_versions_that_cannot_be_compared_are_refused_as_a_shadow(client: httpx.AsyncClient, app: Application):
+    write_model(app.settings.models, version="3", labels=["circle", "square", "star"])
+    refused = await client.put(f"{URL}/shadow", json={"version": "3"})
+    assert refused.status_code == 422
+    assert "cannot be compared" in refused.json()["detail"]
+    assert "shadow" not in (app.settings.models / "classifier" / "serving.toml").read_text()
+    assert [version.version for version in app.repository.versions] == ["1", "2"]

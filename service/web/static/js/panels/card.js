@@ -1,15 +1,22 @@
-// The card of a model, with its pictures.
+// The versions of a model, and the card of one of them with its pictures.
 
 import { ROOT, blob, call } from "../api.js";
 import { h, put } from "../dom.js";
 import { t } from "../i18n.js";
 import { reportPath } from "../models.js";
 import { createStatus } from "../widgets/status.js";
+import { versionsSection } from "./versions.js";
 
 export function render(root, { card, signal }) {
   const status = createStatus();
   const article = h("article", { class: "report", lang: "en" });
-  put(root, h("p", {}, h("a", { href: new URL("#/models", ROOT) }, t("card.back"))), status.element, article);
+  put(
+    root,
+    h("p", {}, h("a", { href: new URL("#/models", ROOT) }, t("card.back"))),
+    versionsSection(card.name, signal),
+    status.element,
+    article,
+  );
   begin();
 
   async function begin() {

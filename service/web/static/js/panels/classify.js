@@ -2,7 +2,7 @@
 
 import { h, put } from "../dom.js";
 import { t } from "../i18n.js";
-import { askedAs, detailOf } from "../models.js";
+import { askedAs, detailOf, manifestOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { codeView } from "../widgets/code.js";
 import { chosenModel, heading } from "../widgets/frame.js";
@@ -15,7 +15,7 @@ const SHOWN = 8;
 
 export function render(root, { models, settings, memory, signal, again }) {
   const model = chosenModel(models, settings);
-  const asked = askedAs(model, models);
+  const asked = askedAs(model);
   const status = createStatus();
   const answer = h("section", { class: "card stack", "aria-label": t("classify.answer") });
   const clear = () => put(answer, h("p", { class: "quiet" }, t("classify.empty")));
@@ -24,7 +24,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   const input = pictureInput(model, { settings, memory, signal, onpick: run });
   put(
     root,
-    heading("classify", { models, model, onmodel: changeModel }),
+    heading("classify", { models, model, onchange: change }),
     h(
       "div",
       { class: "columns" },
@@ -42,8 +42,8 @@ export function render(root, { models, settings, memory, signal, again }) {
   clear();
   begin();
 
-  function changeModel(name) {
-    settings.set({ model: name });
+  function change(changes) {
+    settings.set(changes);
     again();
   }
 
@@ -59,13 +59,13 @@ export function render(root, { models, settings, memory, signal, again }) {
     const picture = await pictureOf(picked);
     input.show(picture);
     const { manifest } = await detailOf(model);
-    const query = { model: asked, top_k: Math.min(1000, manifest.labels.length) };
+    const query = { ...asked, top_k: Math.min(1000, manifest.labels.length) };
     const { answered, document, sent } = await askAbout(picture, picked, "v1/predict", query, signal);
     const elements = labelAnswer(document.results[0], {
-      manifest,
+      manifest: await manifestOf(document),
       settings,
       shown: SHOWN,
-      onmove: (coverage) => code.show({ path: "v1/predict", query: { model: asked, coverage }, ...sent }),
+      onmove: (coverage) => code.show({ path: "v1/predict", query: { ...asked, coverage }, ...sent }),
     });
     put(answer, elements, timing(answered, document));
   }

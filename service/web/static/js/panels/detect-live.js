@@ -8,7 +8,7 @@ import { PALETTE } from "../widgets/palette.js";
 import { createStatus } from "../widgets/status.js";
 
 /**
- * @param asked the model's name.
+ * @param asked the query that names the model.
  * @param detail gives its manifest.
  * @param threshold gives the confidence that counts now.
  */
@@ -63,7 +63,7 @@ export function liveView({ asked, detail, threshold, signal }) {
       {
         kind: "begin",
         screen,
-        url: String(address("v1/detect", { model: asked })),
+        url: String(address("v1/detect", asked)),
         headers,
         colours: PALETTE,
         width,

@@ -2,7 +2,7 @@
 
 import { h, put } from "../dom.js";
 import { t } from "../i18n.js";
-import { askedAs, detailOf } from "../models.js";
+import { askedAs, detailOf, manifestOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { boxView } from "../widgets/boxes.js";
 import { codeView } from "../widgets/code.js";
@@ -19,7 +19,7 @@ const MOST = 1000;
 
 export function render(root, { models, settings, memory, signal, again }) {
   const model = chosenModel(models, settings);
-  const asked = askedAs(model, models);
+  const asked = askedAs(model);
   const status = createStatus();
   const view = boxView();
   const counts = h("ul", { class: "chips", "aria-label": t("detect.counts") });
@@ -43,7 +43,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   let describe = () => {};
   put(
     root,
-    heading("detect", { models, model, onmodel: changeModel }),
+    heading("detect", { models, model, onchange: change }),
     h("section", { class: "card input-row", "aria-label": t("detect.picture") }, input.picker, input.samples),
     h("div", { class: "columns wide-left" }, h("div", { class: "stack" }, status.element, result, listed), side),
     live(),
@@ -61,8 +61,8 @@ export function render(root, { models, settings, memory, signal, again }) {
     return h("section", { class: "card stack", "aria-label": t("live.title") }, h("h2", {}, t("live.title")), view);
   }
 
-  function changeModel(name) {
-    settings.set({ model: name, confidence: null });
+  function change(changes) {
+    settings.set({ ...changes, confidence: null });
     again();
   }
 
@@ -88,7 +88,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const picture = await pictureOf(picked);
     if (picked.file) input.show(picture);
     const { manifest } = await detailOf(model);
-    const query = { model: asked, confidence: manifest.suppression.floor, max_detections: MOST };
+    const query = { ...asked, confidence: manifest.suppression.floor, max_detections: MOST };
     const { answered, document, sent } = await askAbout(picture, picked, "v1/detect", query, signal);
     const [found] = document.results;
     const { width, height, boxes: all } = found;
@@ -96,13 +96,13 @@ export function render(root, { models, settings, memory, signal, again }) {
     result.hidden = false;
     listed.hidden = false;
     view.show(picture, width, height);
-    put(known, familiarity(found, manifest));
+    put(known, familiarity(found, await manifestOf(document)));
     put(where, timing(answered, document));
     filter();
     describe = () =>
       code.show({
         path: "v1/detect",
-        query: { model: asked, confidence: threshold.confidence },
+        query: { ...asked, confidence: threshold.confidence },
         ...sent,
       });
     describe();

@@ -3,6 +3,7 @@
 import { h } from "../dom.js";
 import { number, percent, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
+import { askedAs } from "../models.js";
 import { createRunner } from "../runner.js";
 import { choice } from "../widgets/choice.js";
 import { section } from "../widgets/section.js";
@@ -14,7 +15,7 @@ const SHOWN = 6;
 const WIDEST = 3; // standard deviations to either side
 const ALL = "";
 
-export function directionsSection({ family: { decoder }, name, settings, signal, code }) {
+export function directionsSection({ family: { decoder }, settings, signal, code }) {
   const { mean, classes, directions } = decoder.details;
   const { labels } = decoder.manifest;
   const used = directions.slice(0, SHOWN);
@@ -75,7 +76,7 @@ export function directionsSection({ family: { decoder }, name, settings, signal,
     const moved = start.map((value, axis) =>
       used.reduce((sum, { vector, std }, index) => sum + sliders[index].value * std * vector[axis], value),
     );
-    const { results, described } = await decodeLatents([moved], name(decoder), signal);
+    const { results, described } = await decodeLatents([moved], askedAs(decoder), signal);
     image.src = pngUrl(results[0].png);
     code.show(described);
   }

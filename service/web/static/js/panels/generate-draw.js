@@ -1,12 +1,13 @@
 // A drawing, compressed to a few numbers and restored from them.
 
 import { json } from "../api.js";
-import { h, put, svg } from "../dom.js";
+import { h, put } from "../dom.js";
 import { brief, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
-import { samplesOf } from "../models.js";
+import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { familiarity } from "../widgets/familiarity.js";
+import { latentBars } from "../widgets/latents.js";
 import { section } from "../widgets/section.js";
 import { sampleRow } from "../widgets/samples.js";
 import { sketch } from "../widgets/sketch.js";
@@ -16,7 +17,7 @@ import { pngUrl, tiles } from "../widgets/tiles.js";
 const MORE = 10;
 const SPREAD = 0.45; // of the latents' own standard deviations
 
-export function drawSection({ family, name, signal, code }) {
+export function drawSection({ family, signal, code }) {
   const { autoencoder, encoder, decoder } = family;
   const status = createStatus();
   const restored = h("figure", { class: "shown" }, waiting());
@@ -84,7 +85,7 @@ export function drawSection({ family, name, signal, code }) {
     if (sheet.empty) return;
     const body = await sheet.centred();
     const headers = { "Content-Type": "image/png" };
-    const ask = (path, model) => json(path, { method: "POST", query: { model: name(model) }, body, headers, signal });
+    const ask = (path, model) => json(path, { method: "POST", query: askedAs(model), body, headers, signal });
     const [encoded, answer] = await Promise.all([
       encoder ? ask("v1/encode", encoder) : null,
       autoencoder ? ask("v1/reconstruct", autoencoder) : null,
@@ -107,7 +108,7 @@ export function drawSection({ family, name, signal, code }) {
     }
     code.show({
       path: answer ? "v1/reconstruct" : "v1/encode",
-      query: { model: name(autoencoder ?? encoder) },
+      query: askedAs(autoencoder ?? encoder),
       media: "image/png",
       file: "drawing.png",
     });
@@ -115,7 +116,7 @@ export function drawSection({ family, name, signal, code }) {
 
   async function generateMore() {
     const near = Array.from({ length: MORE }, () => nearby(latents, decoder.details.directions));
-    const { results, described } = await decodeLatents(near, name(decoder), signal);
+    const { results, described } = await decodeLatents(near, askedAs(decoder), signal);
     put(more, tiles(results));
     code.show(described);
   }
@@ -133,22 +134,3 @@ function nearby(latents, directions) {
 
 /** A draw from the normal distribution (Box and Muller 1958). */
 const gaussian = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
-
-function latentBars(values) {
-  const most = Math.max(...values.map(Math.abs));
-  const width = 10;
-  return svg(
-    "svg",
-    {
-      class: "latents",
-      viewBox: `0 0 ${width * values.length} 100`,
-      role: "img",
-      "aria-label": values.map((value) => value.toFixed(1)).join(", "),
-    },
-    svg("line", { class: "grid", x1: 0, x2: width * values.length, y1: 50, y2: 50 }),
-    values.map((value, index) => {
-      const height = (48 * Math.abs(value)) / most;
-      return svg("rect", { x: index * width + 1, width: width - 2, y: value > 0 ? 50 - height : 50, height });
-    }),
-  );
-}

@@ -4,7 +4,7 @@ import { json } from "../api.js";
 import { h, put } from "../dom.js";
 import { percent, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
-import { samplesOf } from "../models.js";
+import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { section } from "../widgets/section.js";
 import { slider } from "../widgets/slider.js";
@@ -14,7 +14,7 @@ import { pngUrl } from "../widgets/tiles.js";
 const STEPS = 20;
 const OFFERED = 10;
 
-export function morphSection({ family: { encoder, decoder }, name, settings, signal, code }) {
+export function morphSection({ family: { encoder, decoder }, settings, signal, code }) {
   const status = createStatus();
   const image = h("img", { class: "pixelated large", alt: t("morph.image") });
   const rows = h("div", { class: "stack" });
@@ -109,7 +109,7 @@ export function morphSection({ family: { encoder, decoder }, name, settings, sig
       const body = await samples[index].blob();
       const { results } = await json("v1/encode", {
         method: "POST",
-        query: { model: name(encoder) },
+        query: askedAs(encoder),
         body,
         headers: { "Content-Type": body.type },
         signal,
@@ -124,7 +124,7 @@ export function morphSection({ family: { encoder, decoder }, name, settings, sig
     const between = Array.from({ length: STEPS + 1 }, (_, step) =>
       first.map((value, axis) => value + (step / STEPS) * (second[axis] - value)),
     );
-    const { results, described } = await decodeLatents(between, name(decoder), signal);
+    const { results, described } = await decodeLatents(between, askedAs(decoder), signal);
     frames = results;
     show();
     code.show({ ...described, document: { latents: [between[mixed.value].map((value) => Number(value.toFixed(4)))] } });

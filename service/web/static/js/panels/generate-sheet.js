@@ -3,6 +3,7 @@
 import { call } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { number, t } from "../i18n.js";
+import { askedAs } from "../models.js";
 import { createRunner } from "../runner.js";
 import { choice } from "../widgets/choice.js";
 import { section } from "../widgets/section.js";
@@ -14,7 +15,7 @@ import { timing } from "../widgets/timing.js";
 const ANY = "";
 const MOST = 100;
 
-export function sheetSection({ family: { decoder }, name, settings, signal, code }) {
+export function sheetSection({ family: { decoder }, settings, signal, code }) {
   const status = createStatus();
   const sheet = h("div");
   const where = h("div");
@@ -85,7 +86,7 @@ export function sheetSection({ family: { decoder }, name, settings, signal, code
       format: "json",
     };
     if (document.label === null) delete document.label;
-    const query = { model: name(decoder) };
+    const query = askedAs(decoder);
     const headers = { "Content-Type": "application/json" };
     const answered = await call("v1/generate", {
       method: "POST",

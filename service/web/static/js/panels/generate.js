@@ -1,7 +1,7 @@
 // Generate: new pictures by class, along the directions of the latents, between two pictures, and of one's own drawing.
 
 import { h, put } from "../dom.js";
-import { askedAs, detailOf } from "../models.js";
+import { detailOf, versionOf } from "../models.js";
 import { codeView } from "../widgets/code.js";
 import { heading } from "../widgets/frame.js";
 import { createStatus } from "../widgets/status.js";
@@ -17,10 +17,10 @@ export function render(root, { models, settings, signal, again }) {
   begin();
 
   async function begin() {
-    put(root, heading("generate", { models: [models[0]], model: models[0] }), status.element);
+    put(root, heading("generate", { models: [models[0]], model: { ...models[0], versions: [] } }), status.element);
     status.busy();
     try {
-      const families = familiesOf(await Promise.all(models.map(detailOf)));
+      const families = familiesOf(await Promise.all(models.map(wanted)));
       if (signal.aborted) return;
       status.clear();
       show(families);
@@ -29,11 +29,17 @@ export function render(root, { models, settings, signal, again }) {
     }
   }
 
+  /** A model with its manifest, as the version that was chosen where it has that. */
+  async function wanted(model) {
+    const version = versionOf(model, settings.get("version"));
+    return { ...version, ...(await detailOf(version)) };
+  }
+
   function show(families) {
     const leaders = families.map(leaderOf);
-    const chosen = leaders.findIndex((each) => askedAs(each, models) === settings.get("model"));
+    const chosen = leaders.findIndex(({ name }) => name === settings.get("model"));
     const family = families[Math.max(0, chosen)];
-    const tools = { family, name: (model) => askedAs(model, models), settings, signal, code };
+    const tools = { family, settings, signal, code };
     const sections = [
       family.decoder && sheetSection(tools),
       (family.autoencoder || family.encoder) && drawSection(tools),
@@ -41,16 +47,11 @@ export function render(root, { models, settings, signal, again }) {
       family.decoder && family.encoder && morphSection(tools),
     ];
     put(body, ...sections);
-    put(
-      root,
-      heading("generate", { models: leaders, model: leaderOf(family), onmodel: changeModel }),
-      body,
-      code.element,
-    );
+    put(root, heading("generate", { models: leaders, model: leaderOf(family), onchange: change }), body, code.element);
   }
 
-  function changeModel(name) {
-    settings.set({ model: name });
+  function change(changes) {
+    settings.set(changes);
     again();
   }
 }

@@ -2,8 +2,8 @@
 
 import { ROOT } from "../api.js";
 import { h, put } from "../dom.js";
-import { hasText, t } from "../i18n.js";
-import { askedAs, detailOf } from "../models.js";
+import { hasText, roughly, t } from "../i18n.js";
+import { detailOf, pageOf } from "../models.js";
 import { available } from "../panels.js";
 import { figure } from "../widgets/figure.js";
 
@@ -16,7 +16,7 @@ export function render(root, { models, refused, signal }) {
     h(
       "div",
       { class: "models" },
-      models.map((model) => card(model, models, signal)),
+      models.map((model) => card(model, signal)),
     ),
     refusals(refused),
   );
@@ -30,7 +30,7 @@ function fallbacks(models) {
   );
 }
 
-function card(model, models, signal) {
+function card(model, signal) {
   const figures = h("dl", { class: "figures" });
   write(null);
   detailOf(model).then(
@@ -53,16 +53,8 @@ function card(model, models, signal) {
       "div",
       { class: "row" },
       panel &&
-        h(
-          "a",
-          { href: new URL(`#/${panel.id}?model=${encodeURIComponent(askedAs(model, models))}`, ROOT) },
-          t("models.try"),
-        ),
-      h(
-        "a",
-        { href: new URL(`models/${encodeURIComponent(model.name)}/${encodeURIComponent(model.version)}`, ROOT) },
-        t("models.card"),
-      ),
+        h("a", { href: new URL(`#/${panel.id}?model=${encodeURIComponent(model.name)}`, ROOT) }, t("models.try")),
+      h("a", { href: pageOf(model) }, t("models.card")),
     ),
   );
 
@@ -71,6 +63,7 @@ function card(model, models, signal) {
       [t("models.task"), model.task],
       [t("models.data"), model.data],
       [t("models.device"), model.variant ? `${model.device}, ${model.variant}` : model.device],
+      ...versionsOf(model),
       [t("models.batch"), String(model.max_batch)],
       [t("models.waiting"), String(model.queue_depth)],
       ...Object.entries(model.metrics).map(([name, value]) => [
@@ -84,6 +77,16 @@ function card(model, models, signal) {
       facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
     );
   }
+}
+
+/** Which versions are loaded, where there are several, with a way to what can be done about them. */
+function versionsOf(model) {
+  if (model.versions.length < 2) return [];
+  const told = model.versions.map(({ version, aliases, share }) => {
+    const more = [...aliases, share > 0 && roughly(share)].filter(Boolean).join(", ");
+    return more ? `${version} (${more})` : version;
+  });
+  return [[t("versions.title"), h("a", { href: pageOf(model) }, told.join("; "))]];
 }
 
 function refusals(refused) {

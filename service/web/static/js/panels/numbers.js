@@ -3,7 +3,7 @@
 import { call, json } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { brief, t } from "../i18n.js";
-import { askedAs, detailOf, samplesOf } from "../models.js";
+import { askedAs, detailOf, manifestOf, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { bars, share } from "../widgets/bars.js";
 import { codeView } from "../widgets/code.js";
@@ -18,7 +18,7 @@ const SHOWN = 8; // labels
 
 export function render(root, { models, settings, signal, again }) {
   const model = chosenModel(models, settings);
-  const asked = askedAs(model, models);
+  const asked = askedAs(model);
   const status = createStatus();
   const answer = h("section", { class: "card stack", "aria-label": t("numbers.answer") });
   const form = h("form", {
@@ -32,14 +32,14 @@ export function render(root, { models, settings, signal, again }) {
   const inputs = new Map(); // by column
   put(
     root,
-    heading("numbers", { models, model, onmodel: changeModel }),
+    heading("numbers", { models, model, onchange: change }),
     h("div", { class: "columns" }, form, h("div", { class: "stack" }, status.element, answer)),
     code.element,
   );
   begin();
 
-  function changeModel(name) {
-    settings.set({ model: name });
+  function change(changes) {
+    settings.set(changes);
     again();
   }
 
@@ -100,7 +100,7 @@ export function render(root, { models, settings, signal, again }) {
     const headers = { "Content-Type": "application/json" };
     const { results } = await json("v1/predict-tabular", {
       method: "POST",
-      query: { model: asked },
+      query: asked,
       body: JSON.stringify({ rows }),
       headers,
       signal,
@@ -133,7 +133,7 @@ export function render(root, { models, settings, signal, again }) {
         { ...row, [column.name]: high },
       ];
     });
-    const query = { model: asked, top_k: Math.min(1000, Math.max(1, manifest.labels.length)) };
+    const query = { ...asked, top_k: Math.min(1000, Math.max(1, manifest.labels.length)) };
     const headers = { "Content-Type": "application/json" };
     const body = JSON.stringify({ rows: [row, ...others] });
     const answered = await call("v1/predict-tabular", { method: "POST", query, body, headers, signal });
@@ -148,7 +148,7 @@ export function render(root, { models, settings, signal, again }) {
     put(
       answer,
       h("h2", {}, document.target),
-      familiarity(result, manifest),
+      familiarity(result, await manifestOf(document)),
       result.labels
         ? bars(result.labels.slice(0, SHOWN), new Set([result.labels[0].label]))
         : h("p", { class: "large-number" }, brief(result.value, 6)),
@@ -159,7 +159,7 @@ export function render(root, { models, settings, signal, again }) {
     );
     code.show({
       path: "v1/predict-tabular",
-      query: { model: asked },
+      query: asked,
       media: "application/json",
       document: { rows: [row] },
     });
@@ -173,7 +173,11 @@ const isNumber = (column) => column.kind === "number";
 /** A field for numbers, a list of the words that a column has, or a field for text. */
 function inputFor(column, attributes) {
   if (column.values.length)
-    return h("select", attributes, ["", ...column.values].map((word) => h("option", { value: word }, word)));
+    return h(
+      "select",
+      attributes,
+      ["", ...column.values].map((word) => h("option", { value: word }, word)),
+    );
   // A number with a unit or a decimal comma is text.
   const plain = isNumber(column) && !column.unit && !column.group && column.decimal === ".";
   return plain

@@ -3,7 +3,7 @@
 import { call } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { number, t } from "../i18n.js";
-import { askedAs, detailOf, samplesOf } from "../models.js";
+import { askedAs, detailOf, manifestOf, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { codeView } from "../widgets/code.js";
 import { chosenModel, heading } from "../widgets/frame.js";
@@ -17,7 +17,7 @@ const SHOWN = 6;
 
 export function render(root, { models, settings, memory, signal, again }) {
   const model = chosenModel(models, settings);
-  const asked = askedAs(model, models);
+  const asked = askedAs(model);
   const status = createStatus();
   const explaining = createStatus();
   const answer = h("section", { class: "card stack", "aria-label": t("read.answer") });
@@ -33,7 +33,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   });
   put(
     root,
-    heading("read", { models, model, onmodel: changeModel }),
+    heading("read", { models, model, onchange: change }),
     h(
       "div",
       { class: "columns" },
@@ -62,8 +62,8 @@ export function render(root, { models, settings, memory, signal, again }) {
     explained.hidden = true;
   }
 
-  function changeModel(name) {
-    settings.set({ model: name });
+  function change(changes) {
+    settings.set(changes);
     again();
   }
 
@@ -96,7 +96,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   const ask = (query, body) =>
     call("v1/classify-text", {
       method: "POST",
-      query: { model: asked, ...query },
+      query: { ...asked, ...query },
       body,
       headers: { "Content-Type": "text/plain" },
       signal,
@@ -113,7 +113,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const [result] = document.results;
     put(
       answer,
-      labelAnswer(result, { manifest, settings, shown: SHOWN }),
+      labelAnswer(result, { manifest: await manifestOf(document), settings, shown: SHOWN }),
       h(
         "p",
         { class: "quiet small" },
@@ -121,7 +121,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       ),
       timing(answered, document),
     );
-    code.show({ path: "v1/classify-text", query: { model: asked, explain: true }, media: "text/plain", text: written });
+    code.show({ path: "v1/classify-text", query: { ...asked, explain: true }, media: "text/plain", text: written });
     explained.hidden = false;
     explain(written);
   }

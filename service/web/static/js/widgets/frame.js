@@ -1,31 +1,51 @@
-// What every panel begins with: its title, a sentence, and the model to ask.
+// What every panel begins with: its title, a sentence, and the model and version to ask.
 
 import { h } from "../dom.js";
-import { t } from "../i18n.js";
-import { askedAs } from "../models.js";
+import { roughly, t } from "../i18n.js";
+import { versionOf } from "../models.js";
 import { choice } from "./choice.js";
 
-/** The heading of a panel, with a choice of models where there are several. */
-export function heading(id, { models, model, onmodel }) {
-  const name = askedAs(model, models);
-  const select =
-    models.length > 1
-      ? choice(
-          t("frame.model"),
-          models.map((each) => [askedAs(each, models), askedAs(each, models)]),
-          name,
-          onmodel,
-        )
-      : null;
+const ROUTED = ""; // the version is the server's choice
+
+/**
+ * The heading of a panel, with a choice of models where there are several, and of versions where the model has several.
+ *
+ * @param onchange is given the settings that change.
+ */
+export function heading(id, { models, model, onchange }) {
   return h(
     "div",
     { class: "headline" },
     h("div", {}, h("h1", {}, t(`nav.${id}`)), h("p", { class: "quiet" }, t(`${id}.lead`))),
-    select,
+    h("div", { class: "row" }, modelChoice(models, model, onchange), versionChoice(model, onchange)),
   );
 }
 
-/** The model that the address names, else the first. */
+function modelChoice(models, model, onchange) {
+  if (models.length < 2) return null;
+  const options = models.map(({ name }) => [name, name]);
+  return choice(t("frame.model"), options, model.name, (name) => onchange({ model: name, version: null }));
+}
+
+function versionChoice({ versions, wanted = ROUTED }, onchange) {
+  if (versions.length < 2) return null;
+  const options = [
+    [ROUTED, t("frame.routed", { versions: shares(versions) })],
+    ...versions.flatMap(({ version, aliases }) => aliases.map((alias) => [alias, `${alias} (${version})`])),
+    ...versions.map(({ version }) => [version, version]),
+  ];
+  return choice(t("frame.version"), options, wanted, (version) => onchange({ version }));
+}
+
+/** Which versions answer, with their shares where there are several. */
+function shares(versions) {
+  const serving = versions.filter(({ share }) => share > 0);
+  return (
+    serving.map(({ version, share }) => (share < 1 ? `${version} (${roughly(share)})` : version)).join(", ") || "–"
+  );
+}
+
+/** The model that the address names, else the first, as the version that it names. */
 export function chosenModel(models, settings) {
-  return models.find((each) => askedAs(each, models) === settings.get("model")) ?? models[0];
+  return versionOf(models.find(({ name }) => name === settings.get("model")) ?? models[0], settings.get("version"));
 }

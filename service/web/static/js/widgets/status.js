@@ -33,10 +33,10 @@ export function createStatus() {
 function describe(error, again) {
   const sentence = error instanceof Problem ? error.sentence : t("problem.page");
   const box = h("div", { class: "problem stack" }, h("p", {}, sentence));
-  if (error.detail && error.detail !== sentence && language !== "en") {
+  if (error.detail && error.detail !== sentence && (language !== "en" || error.keyed)) {
     box.append(h("p", { class: "small", lang: "en" }, error.detail));
   }
-  if (error.kind === "key") box.append(keyForm(again));
+  if (error.kind === "key" || error.kind === "forbidden") box.append(keyForm(again));
   else if (again && (error.kind === "offline" || error.kind === "overloaded")) {
     box.append(h("button", { type: "button", onclick: again }, t("status.again")));
   }

@@ -1,0 +1,1 @@
+"""Who may ask for what: API keys, the gate that every request passes, and the rates of keys."""
