@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.errors import ModelBroken, QuartetError, UnknownModel, truncate
 from service.inference.batcher import Batcher
+from service.inference.cards import ManifestBase
 from service.inference.device import DeviceUnavailable
 from service.inference.leases import Lease, Version
 from service.inference.loading import Opened
@@ -29,6 +30,7 @@ _CHANGED = (
     "its files have changed since it was loaded, and the loaded ones continue to serve: publish the new ones under "
     "another number"
 )
+_REPLACED = "its files have changed while it was loaded: reload once they are complete"
 _RETRY_SECONDS = 5.0
 # Of a model, in one round; whoever fills a folder with broken versions must not delay the other models without end.
 _MOST_REFUSED = 100
@@ -413,6 +415,9 @@ class Repository:
             logger.debug("%s cannot be loaded", label, exc_info=True)
             self.refused[label] = f"it cannot be loaded: {without_folders(repr(error))}"
         else:
+            if not await asyncio.to_thread(_is_unchanged, folder, stamp, found.manifest):
+                self.refused[label] = _REPLACED
+                return None
             opened[number] = self._open(name, number, found, stamp)
             self._taken_out.pop(label, None)
             return opened[number]
@@ -504,6 +509,11 @@ class Repository:
             f"The model {name!r} is served in the version {loaded}, not "
             f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}"
         )
+
+
+def _is_unchanged(folder: Path, stamp: Stamp, manifest: ManifestBase) -> bool:
+    """Whether the files of a version are those that were read: another version may have come under the same number."""
+    return stamp_of(folder) == stamp or not has_changed(folder, manifest)
 
 
 def _folders_in(folder: Path) -> list[str]:
