@@ -3,21 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import fastapi
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.caller import actor
 from service.api.v1.versions import Name
-from service.errors import InvalidRequest
+from service.errors import Conflict, InvalidRequest
 from service.inference.routing import Served
 from service.policy import changes
 from service.policy.policy import (
     Canary,
     Policy,
     Promotion,
-    Reference,
     Shadow,
     Share,
     Step,
@@ -28,6 +28,8 @@ from service.policy.policy import (
 from service.stack.problems import responses
 
 _LAST = 20
+Alias = Annotated[str, fastapi.Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["stable"])]
+Wanted = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="a number or an alias")]
 
 
 class _Body(BaseModel):
@@ -37,23 +39,22 @@ class _Body(BaseModel):
 class Which(_Body):
     """A version."""
 
-    version: Reference = Field(max_length=64, examples=["2"], description="a number or an alias")
+    version: Wanted = Field(examples=["2"])
 
 
 class Pin(_Body):
     """A version to stay with."""
 
-    version: Reference | None = Field(
-        None, max_length=64, examples=["2"], description="a number or an alias; without it the version that answers now"
+    version: Wanted | None = Field(
+        None, examples=["2"], description="a number or an alias; without it the version that answers now"
     )
 
 
 class Promote(_Body):
     """The version that becomes the default, and on which condition."""
 
-    version: Reference | None = Field(
+    version: Wanted | None = Field(
         None,
-        max_length=64,
         examples=["candidate"],
         description="a number or an alias; without it the one on trial",
     )
@@ -68,7 +69,7 @@ class Promote(_Body):
 class NewCanary(_Body):
     """A version that answers a share of the calls."""
 
-    version: Reference = Field(max_length=64, examples=["candidate"])
+    version: Wanted = Field(examples=["candidate"])
     share: Share | None = Field(None, examples=[0.05])
     steps: tuple[Step, ...] = Field((), max_length=100)
     sticky: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,64}$", examples=["X-User"])
@@ -78,7 +79,7 @@ class NewCanary(_Body):
 class NewShadow(_Body):
     """A version that gets copies of the calls."""
 
-    version: Reference = Field(max_length=64, examples=["candidate"])
+    version: Wanted = Field(examples=["candidate"])
     share: Share = 1.0
 
 
@@ -258,7 +259,7 @@ def policy_router() -> APIRouter:
         return await change(request, name, "end the shadow", lambda policy, _: changes.set_shadow(policy, None, None))
 
     @router.put("/aliases/{alias}", summary="Set an alias", response_model=ServingState)
-    async def set_alias(request: Request, name: Name, alias: str, body: Which) -> ServingState:
+    async def set_alias(request: Request, name: Name, alias: Alias, body: Which) -> ServingState:
         """Lets an alias stand for a version."""
         return await change(
             request, name, f"alias {alias} for {body.version}",
@@ -266,7 +267,7 @@ def policy_router() -> APIRouter:
         )  # fmt: skip
 
     @router.delete("/aliases/{alias}", summary="Remove an alias", response_model=ServingState)
-    async def clear_alias(request: Request, name: Name, alias: str) -> ServingState:
+    async def clear_alias(request: Request, name: Name, alias: Alias) -> ServingState:
         """Removes an alias that nothing uses."""
         return await change(
             request, name, f"remove the alias {alias}", lambda policy, _: changes.clear_alias(policy, alias)
@@ -290,7 +291,7 @@ def _default(served: Served) -> str | None:
 def _on_trial(served: Served) -> str:
     trial = served.policy.shadow or served.policy.canary
     if trial is None:
-        raise InvalidRequest("There is neither a shadow nor a canary: name the version.")
+        raise Conflict("There is neither a shadow nor a canary: name the version.")
     return trial.version
 
 
