@@ -32,6 +32,7 @@ COMMANDS: dict[str, list[str]] = {
     "detection": [],
     "routes": [],
     "torture": [],
+    "lifecycle": [],
     "live": [],
     "training": [],
     "workers": [],

@@ -67,7 +67,8 @@ class Server(uvicorn.Server):
             app.others_ready = lambda: worker.status.serving
             app.metrics.exposed = worker.metrics()
         self._reload_requested = asyncio.Event()
-        self._reloading: asyncio.Task[None] | None = None
+        self._policies_requested = asyncio.Event()
+        self._reloading: list[asyncio.Task[None]] = []
         self._releasing: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # once the socket is open
 
@@ -83,7 +84,7 @@ class Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         # Until the event loop handles the signal: a reload requested during the start follows it.
-        signal.signal(signal.SIGUSR1, lambda *_: self._reload_requested.set())
+        signal.signal(signal.SIGUSR1, lambda *_: self._request_reload())
         try:
             self.run(sockets=[listener])
         except SystemExit:
@@ -118,15 +119,15 @@ class Server(uvicorn.Server):
             url = url_of(self.servers[0].sockets[0])
             logger.info("serving on %s, to be opened in a browser; its API is described at /docs", url)
         loop = self._loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self._reload_requested.set)
-        self._reloading = loop.create_task(self._reload())
+        loop.add_signal_handler(signal.SIGUSR1, self._request_reload)
+        self._reloading = [loop.create_task(self._reload()), loop.create_task(self._follow_policies())]
         loop.call_later(_CHECK_SECONDS, self._check, time.monotonic() + _CHECK_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ends readiness at once, drains after the first SIGTERM, finishes accepted requests, then exits."""
         self._app.ready = False
-        if self._reloading is not None:
-            self._reloading.cancel()
+        for task in self._reloading:
+            task.cancel()
         if sig == signal.SIGTERM and self._loop and self._app.settings.drain_seconds and not self._pool.draining:
             self._pool.draining = True
             # A signal may interrupt any callback, so the timer is set from the loop.
@@ -160,6 +161,20 @@ class Server(uvicorn.Server):
         if self._app.ready and (trouble := self._app.trouble()):
             logger.error("%s The worker ends, to be started again.", trouble)
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _request_reload(self) -> None:
+        self._reload_requested.set()
+        self._policies_requested.set()
+
+    async def _follow_policies(self) -> None:
+        """Puts policies in force on request, also while a reload takes its time: a rollback must not wait for it."""
+        while True:
+            await self._policies_requested.wait()
+            self._policies_requested.clear()
+            try:
+                await self._app.repository.apply_policies()
+            except Exception as error:
+                logger.error("policies are looked at again with the next reload: %s", error)
 
     async def _reload(self) -> None:
         """Reloads on request. Signals during a reload cause one more: it may have missed what they announce."""

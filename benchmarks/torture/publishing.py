@@ -32,7 +32,7 @@ _SAMPLES = 5
 
 # The server's list of models.
 _Listed = dict[str, Any]
-_Damage = Callable[[Path], None]
+Damage = Callable[[Path], None]
 
 
 def copy_models(models: Path, into: Path) -> Path:
@@ -63,16 +63,16 @@ async def swaps(strike: Strike) -> None:
 async def rejected(strike: Strike) -> None:
     """200 versions with a wrong digest, a broken graph or wrong answers."""
     model = strike.models / _CLASSIFIER
-    damages = (_wrong_digest, _broken_graph, _wrong_answers)
+    damages = (wrong_digest, broken_graph, wrong_answers)
     newest = int(versions_in(model)[0])
     await strike.begin()
 
     async def refuse(number: int) -> None:
         damage = damages[number % len(damages)]
-        folder = _publish(model, newest + number, damage)
+        folder = publish(model, newest + number, damage)
         label = f"{model.name}/{folder.name}"
         listed = await _reload(strike, lambda listed: label in listed["refused"] or _serves(listed, folder))
-        strike.require(not _serves(listed, folder), f"a version with a {damage.__name__.strip('_')} is served")
+        strike.require(not _serves(listed, folder), f"a version with a {damage.__name__} is served")
         shutil.rmtree(folder)
 
     await _memory_stays(strike, "refusals", refuse)
@@ -104,12 +104,12 @@ async def _settled_mb(strike: Strike) -> float:
 async def _swap(strike: Strike, model: Path) -> None:
     """Publishes a copy of a model's newest version, waits until it serves, and removes the old one."""
     newest = versions_in(model)[0]
-    folder = _publish(model, int(newest) + 1)
+    folder = publish(model, int(newest) + 1)
     await _reload(strike, lambda listed: _serves(listed, folder))
     shutil.rmtree(model / newest)
 
 
-def _publish(model: Path, version: int, damage: _Damage | None = None) -> Path:
+def publish(model: Path, version: int, damage: Damage | None = None) -> Path:
     """Publishes a copy of a model's newest version, damaged or not."""
     incoming = model / "incoming"
     shutil.copytree(model / versions_in(model)[0], incoming, symlinks=True)
@@ -118,30 +118,34 @@ def _publish(model: Path, version: int, damage: _Damage | None = None) -> Path:
     return incoming.rename(model / str(version))
 
 
-def _wrong_digest(folder: Path) -> None:
-    _replace(folder / MODEL, (folder / MODEL).read_bytes()[:-1])
+def wrong_digest(folder: Path) -> None:
+    """Cuts a byte off the graph."""
+    replace(folder / MODEL, (folder / MODEL).read_bytes()[:-1])
 
 
-def _broken_graph(folder: Path) -> None:
-    _replace(folder / MODEL, (folder / MODEL).read_bytes().replace(b"Conv", b"Cvno"))  # an operator that is unknown
-    _state_digest(folder, MODEL)
+def broken_graph(folder: Path) -> None:
+    """Gives the graph an operator that is unknown; it needs a convolution."""
+    replace(folder / MODEL, (folder / MODEL).read_bytes().replace(b"Conv", b"Cvno"))  # an operator that is unknown
+    state_digest(folder, MODEL)
 
 
-def _wrong_answers(folder: Path) -> None:
+def wrong_answers(folder: Path) -> None:
+    """Reverses the golden answers of a classifier."""
     with np.load(folder / GOLDEN) as golden:
         arrays = {name: array[::-1] if array.ndim == 2 else array for name, array in golden.items()}
     (folder / GOLDEN).unlink()
     np.savez(folder / GOLDEN, **arrays)
-    _state_digest(folder, GOLDEN)
+    state_digest(folder, GOLDEN)
 
 
-def _state_digest(folder: Path, file: str) -> None:
+def state_digest(folder: Path, file: str) -> None:
+    """Has the manifest state the digest that a file has."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     manifest["files"][file] = sha256(folder / file)
-    _replace(folder / MANIFEST, json.dumps(manifest).encode())
+    replace(folder / MANIFEST, json.dumps(manifest).encode())
 
 
-def _replace(link: Path, content: bytes) -> None:
+def replace(link: Path, content: bytes) -> None:
     """Puts a file in the place of a link, whose target is left as it is."""
     link.unlink()
     link.write_bytes(content)

@@ -98,7 +98,7 @@ class Footprints:
         with self._lock:
             self._loading += 1
             self._alone = self._loading == 1
-        used = _Used(self._gpu)
+        used, size = _Used(self._gpu), _largest_graph(folder)  # the folder may be gone when the version is open
         took = None
         try:
             yield
@@ -106,8 +106,8 @@ class Footprints:
         finally:
             with self._lock:
                 self._loading -= 1
-                if took and self._alone:
-                    self._took[folder.parent.name] = (_largest_graph(folder), took)
+                if took and size and self._alone:
+                    self._took[folder.parent.name] = (size, took)
 
 
 class _Used:

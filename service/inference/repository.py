@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.errors import ModelBroken, QuartetError, UnknownModel, truncate
 from service.inference.batcher import Batcher
+from service.inference.cards import ManifestBase
 from service.inference.device import DeviceUnavailable
 from service.inference.leases import Lease, Version
 from service.inference.loading import Opened
@@ -29,7 +30,10 @@ _CHANGED = (
     "its files have changed since it was loaded, and the loaded ones continue to serve: publish the new ones under "
     "another number"
 )
+_REPLACED = "its files have changed while it was loaded: reload once they are complete"
 _RETRY_SECONDS = 5.0
+# Of a model, in one round; whoever fills a folder with broken versions must not delay the other models without end.
+_MOST_REFUSED = 100
 
 
 class NothingToServe(Exception):
@@ -76,6 +80,7 @@ class Repository:
         self._policies = policies or PolicyFiles(folder)
         self._schedulers: dict[str, Scheduler] = {}
         self._loading = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._served: dict[str, Served] = {}
         self._retired: set[Version] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -169,14 +174,12 @@ class Repository:
         """
         if not self._folder.is_dir():
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
-        for name in only or list(self._served):
-            with contextlib.suppress(InvalidPolicy):  # reported below
-                self.apply_policy(name)
+        await self.apply_policies(only)
         async with self._loading:
             before = {version.label for version in self.versions}
             known = self.refused
             self.refused = {what: why for what, why in known.items() if only and what.split("/")[0] not in only}
-            names = sorted(path.name for path in self._folder.iterdir() if path.is_dir())
+            names = await asyncio.to_thread(_folders_in, self._folder)
             wanted = only or self._only
             try:
                 await self._load([name for name in names if not wanted or name in wanted])
@@ -192,22 +195,26 @@ class Repository:
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
         return {version.label for version in self.versions} != before
 
-    def apply_policy(self, name: str) -> bool:
-        """Puts the policy on disk in force at once, if every version that it names is loaded; loads and closes nothing.
+    async def apply_policies(self, only: Collection[str] = ()) -> None:
+        """Puts the policies on disk in force of which every version is loaded; loads and closes nothing.
 
-        Returns:
-            Whether it is in force.
+        It does not wait for versions that are being loaded, so a rollback that another process has made takes effect
+        at once. Policies that are invalid are left to `load_all`, which reports them.
 
-        Raises:
-            InvalidPolicy: it cannot be used.
+        Args:
+            only: names of the models to look at; empty for all.
         """
-        policy = self._policies.read(name)
-        served = self._served.get(name)
-        if served is None or not set(policy.named) <= served.loaded.keys():
-            return False
-        if policy != served.policy:
-            self._serve(name, policy, served.loaded)
-        return True
+        for name in only or list(self._served):
+            with contextlib.suppress(InvalidPolicy):
+                while True:
+                    before = self._policy_of(name)
+                    policy = await asyncio.to_thread(self._policies.read, name)
+                    if self._policy_of(name) is before:
+                        break
+                    # It has changed while the file was read, which may have been before that.
+                served = self._served.get(name)
+                if served is not None and policy != served.policy and set(policy.named) <= served.loaded.keys():
+                    self._serve(name, policy, served.loaded)
 
     async def change_policy(
         self,
@@ -228,25 +235,39 @@ class Repository:
             check: raises if the policy cannot be followed with these loaded versions; nothing is written then.
 
         Raises:
-            InvalidModel: a version that it states cannot be served.
+            InvalidModel: a version that it states cannot be served; the policy is not written.
         """
-        if set(policy.stated) <= self._served[name].loaded.keys():
-            check(policy, self._served[name].loaded)
-            self._serve(name, await asyncio.to_thread(write), self._served[name].loaded)
+        if self._is_loaded(name, policy):
+            check(policy, self._loaded(name))
+            written = await self._write(name, write)
+            if not self._is_loaded(name, written):  # a version was closed meanwhile, or others changed the policy too
+                await self.load_all([name])
             return
         async with self._loading:
-            good: dict[str, Version] = {}
+            opened: dict[str, Version] = {}
             try:
                 for number in policy.stated:
-                    if not await self._load_version(name, number, good, policy):
+                    if await self._load_version(name, number, opened, policy) is None:
                         raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
-                check(policy, {**self._loaded(name), **good})
-                written = await asyncio.to_thread(write)
+                check(policy, {**self._loaded(name), **opened})
+                await self._write(name, write, opened)
             except BaseException:
-                before = self._loaded(name).values()
-                await asyncio.gather(*(new.batcher.close() for new in good.values() if new not in before))
+                await asyncio.gather(*(version.batcher.close() for version in opened.values()))
                 raise
-            self._serve(name, written, {**self._served[name].loaded, **good})
+
+    async def _write(self, name: str, write: Callable[[], Policy], more: Mapping[str, Version] | None = None) -> Policy:
+        """Writes a policy and puts it in force, with further versions; one change after another."""
+        async with self._writing:
+            written = await asyncio.to_thread(write)
+            self._serve(name, written, {**self._loaded(name), **(more or {})})
+            return written
+
+    def _is_loaded(self, name: str, policy: Policy) -> bool:
+        return set(policy.stated) <= self._loaded(name).keys()
+
+    def _policy_of(self, name: str) -> Policy | None:
+        served = self._served.get(name)
+        return served.policy if served else None
 
     async def take_out(self, version: Version, why: str) -> None:
         """Stops serving a version whose answers are wrong, until its files change or the process is restarted.
@@ -281,8 +302,8 @@ class Repository:
         policies: dict[str, Policy] = {}
         for name in names:
             try:
-                found[name] = versions_in(self._folder / name)
-                policies[name] = self._read_policy(name)
+                found[name] = await asyncio.to_thread(versions_in, self._folder / name)
+                policies[name] = await self._read_policy(name)
             except OSError as error:
                 self.refused[name] = f"its folder cannot be read: {error.strerror}"
             except InvalidPolicy as error:
@@ -296,14 +317,14 @@ class Repository:
         for name, policy in policies.items():
             await self._load_model(name, policy, found[name])
 
-    def _read_policy(self, name: str) -> Policy:
+    async def _read_policy(self, name: str) -> Policy:
         """The policy on disk; the one in force if that is invalid.
 
         Raises:
             InvalidPolicy: it is invalid, and none is in force.
         """
         try:
-            return self._policies.read(name)
+            return await asyncio.to_thread(self._policies.read, name)
         except InvalidPolicy as error:
             if name not in self._served:
                 raise
@@ -312,41 +333,62 @@ class Repository:
 
     async def _load_model(self, name: str, policy: Policy, found: Sequence[str]) -> None:
         """Loads what a policy asks for, puts the policy in force, and retires what it does not ask for."""
+        opened: dict[str, Version] = {}
         while True:
-            good = await self._load_versions(name, policy, found)
-            if not good:
-                return
-            latest = self._read_policy(name)
-            if latest == policy:
+            good = await self._load_versions(name, policy, found, opened)
+            in_force = self._policy_of(name)
+            latest = await self._read_policy(name)
+            if not good or (latest == policy and self._policy_of(name) is in_force):
                 break
-            policy = latest  # it has changed while versions were loaded
+            # It has changed while versions were loaded or the file was read.
+            policy, found = latest, await asyncio.to_thread(versions_in, self._folder / name)
+            self.refused = {what: why for what, why in self.refused.items() if what.split("/")[0] != name}
         # One may have been taken out meanwhile.
-        self._serve(name, policy, {number: version for number, version in good.items() if not version.retired})
+        good = {number: version for number, version in good.items() if not version.retired}
+        if good:
+            self._serve(name, policy, good)
+        await asyncio.gather(
+            *(version.batcher.close() for version in opened.values() if version not in self._loaded(name).values())
+        )
 
-    async def _load_versions(self, name: str, policy: Policy, found: Sequence[str]) -> dict[str, Version]:
-        """The good versions among those that a policy asks for, loaded now or before."""
+    async def _load_versions(
+        self, name: str, policy: Policy, found: Sequence[str], opened: dict[str, Version]
+    ) -> dict[str, Version]:
+        """The good versions among those that a policy asks for; those that were not loaded are added to `opened`."""
         candidates, count = policy.candidates(found)
         good: dict[str, Version] = {}
-        for version in policy.named:
-            if version not in found and version not in self._loaded(name):
-                self.refused[f"{name}/{version}"] = f"{POLICY_FILE} names it, but it is not on disk"
+
+        async def load(number: str) -> bool:
+            version = await self._load_version(name, number, opened, policy)
+            if version is not None:
+                good[number] = version
+            return version is not None
+
+        for number in policy.named:
+            if number not in found and number not in self._loaded(name):
+                self.refused[f"{name}/{number}"] = f"{POLICY_FILE} names it, but it is not on disk"
             else:
-                await self._load_version(name, version, good, policy)
-        covered = 0
-        for version in candidates:
+                await load(number)
+        covered = refused = 0
+        for number in candidates:
             if covered == count:
                 break
-            covered += version in good or await self._load_version(name, version, good, policy)
+            if refused == _MOST_REFUSED and number not in self._loaded(name):
+                self.refused[name] = f"{refused} of its versions are refused: of the others, none is tried"
+                continue
+            known = number in good or await load(number)
+            covered += known
+            refused += not known
         return good
 
     def _loaded(self, name: str) -> Mapping[str, Version]:
         served = self._served.get(name)
         return served.loaded if served else {}
 
-    async def _load_version(self, name: str, number: str, good: dict[str, Version], policy: Policy) -> bool:
-        """Adds a version to the good ones; returns whether it is one."""
+    async def _load_version(self, name: str, number: str, opened: dict[str, Version], policy: Policy) -> Version | None:
+        """A version that is loaded, or was opened before, or is opened now and added to `opened`; None if it is bad."""
         folder, label = self._folder / name / number, f"{name}/{number}"
-        stamp = stamp_of(folder)
+        stamp = await asyncio.to_thread(stamp_of, folder)
         loaded = self._loaded(name).get(number)
         if loaded is not None:
             if stamp and stamp != loaded.stamp:
@@ -354,18 +396,18 @@ class Repository:
                     self.refused[label] = _CHANGED
                 else:
                     loaded.stamp = stamp
-            good[number] = loaded
-            return True
+            return loaded
+        if number in opened:
+            return opened[number]
         if self._taken_out.get(label, (None,))[0] == stamp:
             self.refused[label] = self._taken_out[label][1]
-            return False
+            return None
         if not self.fits(folder):
-            await self._make_room(name, [*good, *policy.named])
+            await self._make_room(name, [*opened, *policy.named])
         try:
-            opened = await asyncio.wrap_future(self._opener.open(folder))
+            found = await asyncio.wrap_future(self._opener.open(folder))
         except DeviceUnavailable:
-            before = self._loaded(name).values()
-            await asyncio.gather(*(new.batcher.close() for new in good.values() if new not in before))
+            await asyncio.gather(*(version.batcher.close() for version in opened.values()))
             raise
         except InvalidModel as error:
             self.refused[label] = str(error)
@@ -373,10 +415,13 @@ class Repository:
             logger.debug("%s cannot be loaded", label, exc_info=True)
             self.refused[label] = f"it cannot be loaded: {without_folders(repr(error))}"
         else:
-            good[number] = self._open(name, number, opened, stamp)
+            if not await asyncio.to_thread(_is_unchanged, folder, stamp, found.manifest):
+                self.refused[label] = _REPLACED
+                return None
+            opened[number] = self._open(name, number, found, stamp)
             self._taken_out.pop(label, None)
-            return True
-        return False
+            return opened[number]
+        return None
 
     async def _make_room(self, name: str, kept: Collection[str]) -> None:
         """Closes the versions of a model that its policy does not name, before another one is loaded."""
@@ -464,3 +509,13 @@ class Repository:
             f"The model {name!r} is served in the version {loaded}, not "
             f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}"
         )
+
+
+def _is_unchanged(folder: Path, stamp: Stamp, manifest: ManifestBase) -> bool:
+    """Whether the files of a version are those that were read: another version may have come under the same number."""
+    return stamp_of(folder) == stamp or not has_changed(folder, manifest)
+
+
+def _folders_in(folder: Path) -> list[str]:
+    """The names of the folders in a folder, in order."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from service.policy.file import InvalidPolicy, Policies
-from service.policy.policy import Policy, newest_first
+from service.policy.policy import NUMBER, Policy, newest_first
 
 
 def versions_in(folder: Path) -> list[str]:
     """The version numbers below a model's folder, the highest first."""
-    return newest_first([path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()])
+    return newest_first([path.name for path in folder.iterdir() if NUMBER.fullmatch(path.name) and path.is_dir()])
 
 
 # Name, time of the last change in nanoseconds, size in bytes and inode of each file.

@@ -84,7 +84,7 @@ class Administration:
             def propose(policy: Policy, served: Served, number: str = number) -> Policy:
                 if policy.canary is None or not policy.canary.stage(now).done:  # another process was faster
                     return policy
-                return promote(policy, number, served.default.version if served.default else None)
+                return promote(policy, number, policy.default_of(served.loaded))
 
             await self.decide(name, propose, f"promoted {number}: the last step of its canary has ended")
 

@@ -19,7 +19,7 @@ from service.lifecycle.shadow import Shadows
 from service.lifecycle.watcher import Watcher
 from service.policy import changes
 from service.policy.file import PolicyFiles
-from service.policy.policy import Policy
+from service.policy.policy import Policy, newest_first
 from service.processes.board import Board
 from service.settings import Settings
 from service.tasks.agreement import check_comparable
@@ -103,7 +103,10 @@ class Lifecycle:
 
     def _describe(self) -> dict[str, Any]:
         def describe(served: Served) -> str:
-            return f"{served.default.version if served.default else 'nothing'} of {', '.join(sorted(served.loaded))}"
+            trials = {"canary": served.canary, "shadow": served.shadow}
+            on_trial = "".join(f", {what} {version.version}" for what, version in trials.items() if version)
+            loaded = ", ".join(newest_first(served.loaded))
+            return f"{served.default.version if served.default else 'nothing'} of {loaded}{on_trial}"
 
         models = {name: describe(served) for name, served in self._repository.served.items()}
         return {"worker": self._board.index, "models": models}
@@ -135,7 +138,7 @@ class Lifecycle:
             if policy.shadow is None or policy.number(policy.shadow.version) != number:
                 return policy
             if promote:
-                return changes.promote(policy, number, served.default.version if served.default else None)
+                return changes.promote(policy, number, policy.default_of(served.loaded))
             return changes.set_shadow(policy, None, None)
 
         what = f"promoted {number}" if promote else f"withdrew the shadow {number}"

@@ -2,25 +2,39 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
+import logging
 import os
 import re
+import stat
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from pydantic import ValidationError
 
+from service.errors import truncate
 from service.policy.policy import Policy, utc_now
+
+logger = logging.getLogger(__name__)
 
 FILE, AUDIT = "serving.toml", "audit.jsonl"
 _LOCK = ".serving.lock"
-_MOST_BYTES = 1_000_000
+# The fields of an entry of the audit log.
+_ENTRY = {"time": str, "actor": str, "action": str, "before": dict, "after": dict}
+_MOST_BYTES = 64_000
+# Parsing takes the square of a key's parts. A policy needs three.
+_MOST_DOTS = 64
+_MOST_REASON = 300
 # What is read from the end of an audit log.
 _TAIL_BYTES = 1 << 16
+# How long a change waits for others, which take milliseconds.
+_LOCK_SECONDS, _LOCK_PAUSE_SECONDS = 10.0, 0.01
 
 Change = Callable[[Policy], Policy]
 
@@ -117,12 +131,17 @@ def read_policy(path: Path) -> Policy:
     Raises:
         InvalidPolicy: it cannot be used.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Policy, bytes]:
+    """The policy in a file, and what the file holds."""
     try:
-        with path.open("rb") as file:
+        with _open(path, os.O_RDONLY) as file:
             changed = os.fstat(file.fileno()).st_mtime
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
-        return Policy()
+        return Policy(), b""
     except OSError as error:
         raise InvalidPolicy(f"{path.name} cannot be read: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
@@ -131,7 +150,7 @@ def read_policy(path: Path) -> Policy:
     if policy.canary and policy.canary.started is None:
         started = datetime.datetime.fromtimestamp(changed, datetime.UTC)
         policy = policy.model_copy(update={"canary": policy.canary.model_copy(update={"started": started})})
-    return policy
+    return policy, content
 
 
 def parse_policy(content: bytes, name: str = FILE) -> Policy:
@@ -140,9 +159,12 @@ def parse_policy(content: bytes, name: str = FILE) -> Policy:
     Raises:
         InvalidPolicy: it is no policy; the message starts with `name` and the line.
     """
+    for at, raw in enumerate(content.splitlines(), 1):
+        if raw.count(b".") > _MOST_DOTS:
+            raise InvalidPolicy(f"{name}, line {at}: it has more than {_MOST_DOTS} dots")
     try:
         text = content.decode()
-        return Policy.model_validate(tomllib.loads(text))
+        return Policy.model_validate(_parse(text))
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InvalidPolicy(f"{name}, line {line}: it is not UTF-8") from None
@@ -150,7 +172,7 @@ def parse_policy(content: bytes, name: str = FILE) -> Policy:
         place = re.search(r"line (\d+)", str(error))
         line = int(place[1]) if place else text.count("\n") + 1
         reason = re.sub(r" \(at [^)]*\)$", "", str(error))
-        raise InvalidPolicy(f"{name}, line {line}: {reason}") from None
+        raise InvalidPolicy(f"{name}, line {line}: {truncate(reason, _MOST_REASON)}") from None
     except RecursionError:
         raise InvalidPolicy(f"{name}: it is nested too deeply") from None
     except ValidationError as error:
@@ -158,14 +180,30 @@ def parse_policy(content: bytes, name: str = FILE) -> Policy:
         location = [part for part in first["loc"] if isinstance(part, str)]
         reason = first["msg"].removeprefix("Value error, ")
         if location[:1] == ["load"]:  # the rest of the location says which alternative did not match
-            location, reason = ["load"], 'use "latest", a number of versions up to 64, or a list of versions'
+            location, reason = ["load"], 'use "latest", a number of versions up to 64, or a list of at most 64 versions'
         if first["type"] == "extra_forbidden":
             reason = "there is no such key"
         if not location and (named := re.match(r"(default|canary|shadow): ", reason)):
             location = [named[1]]
         elif location:
             reason = f"{'.'.join(location)}: {reason}"
-        raise InvalidPolicy(f"{name}, line {line_of(text, location)}: {reason}") from None
+        raise InvalidPolicy(f"{name}, line {line_of(text, location)}: {truncate(reason, _MOST_REASON)}") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """A TOML document.
+
+    Raises:
+        TOMLDecodeError: it is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # Python converts no number of more than 4300 digits
+        lines = text.splitlines()
+        longest = max(range(len(lines)), key=lambda number: len(lines[number]))
+        raise tomllib.TOMLDecodeError(f"a number is too long (at line {longest + 1}, column 1)") from error
 
 
 def line_of(text: str, location: Sequence[str]) -> int:
@@ -205,15 +243,10 @@ def edit_policy(
         OSError: it cannot be written.
     """
     with _locked(path.with_name(_LOCK)):
-        before = read_policy(source or path)
-        try:
-            text = (source or path).read_text()
-        except FileNotFoundError:
-            text = ""
+        before, content = _read(source or path)
         after = Policy.model_validate(change(before).model_dump())
         if after == before:
             return after
-        _write(path, _merge(text, after))
         entry = {
             "time": utc_now().isoformat(),
             "actor": actor,
@@ -221,25 +254,49 @@ def edit_policy(
             "before": _plain(before),
             "after": _plain(after),
         }
-        with path.with_name(AUDIT).open("a") as log:
-            log.write(json.dumps(entry, default=str) + "\n")
+        # Opened first: a change that cannot be recorded is not made.
+        with _open(path.with_name(AUDIT), os.O_WRONLY | os.O_APPEND | os.O_CREAT) as log:
+            _write(path, _merge(content.decode(), after).encode())
+            log.write(json.dumps(entry, default=str).encode() + b"\n")
     return after
 
 
 def read_audit(path: Path, most: int) -> list[dict[str, Any]]:
     """The last entries of an audit log, the newest first."""
     try:
-        with path.open("rb") as file:
+        with _open(path, os.O_RDONLY) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _TAIL_BYTES))
-            lines = file.read().splitlines()
-    except FileNotFoundError:
+            lines = file.read(_TAIL_BYTES).splitlines()
+    except OSError:
         return []
     entries = []
     for line in reversed(lines):
-        with contextlib.suppress(ValueError):  # the first line may be the end of a longer one
-            entries.append(json.loads(line))
+        # The first line may be the end of a longer one, and anybody may have written the others.
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if (
+                isinstance(entry, dict)
+                and _ENTRY.items() <= {name: type(value) for name, value in entry.items()}.items()
+            ):
+                entries.append(entry)
     return entries[:most]
+
+
+def _open(path: Path, flags: int) -> BinaryIO:
+    """Opens a regular file; anything else, such as a named pipe, could keep its reader waiting forever.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        return open(descriptor, "ab" if flags & os.O_APPEND else "r+b" if flags & os.O_RDWR else "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _plain(policy: Policy) -> dict[str, Any]:
@@ -249,14 +306,32 @@ def _plain(policy: Policy) -> dict[str, Any]:
 
 def _merge(text: str, policy: Policy) -> str:
     """The document with the values of a policy, and its own comments and order."""
+    for write in (_updated, _rewritten):
+        try:
+            written = write(text, _plain(policy))
+            if parse_policy(written.encode()) == policy:
+                return written
+        except Exception:  # tomlkit fails on some tables that are out of order and on some dotted keys
+            logger.debug("the policy is not changed by %s", write.__name__, exc_info=True)
+    raise AssertionError(f"the policy cannot be written as it is: {policy!r}")
+
+
+def _updated(text: str, values: Mapping[str, Any]) -> str:
     import tomlkit  # only changes need it
 
     document = tomlkit.parse(text)
-    _update(document, _plain(policy))
-    written = tomlkit.dumps(document)
-    if parse_policy(written.encode()) != policy:
-        raise AssertionError(f"the policy was not written as it is: {written!r}")
-    return written
+    _update(document, values)
+    return tomlkit.dumps(document)
+
+
+def _rewritten(text: str, values: Mapping[str, Any]) -> str:
+    """A new document, with the lines of comments at its head."""
+    import tomlkit
+
+    document = tomlkit.document()
+    _update(document, values)
+    comments = [f"{line.strip()}\n" for line in text.splitlines() if line.lstrip().startswith("#")]
+    return "".join(comments) + tomlkit.dumps(document)
 
 
 def _update(table: Any, values: Mapping[str, Any]) -> None:
@@ -269,11 +344,11 @@ def _update(table: Any, values: Mapping[str, Any]) -> None:
             table[key] = list(value) if isinstance(value, tuple) else value
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(prefix=".serving-", dir=path.parent)
     try:
-        with open(descriptor, "w") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
@@ -285,6 +360,14 @@ def _write(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file
+    end = time.monotonic() + _LOCK_SECONDS
+    with _open(path, os.O_RDWR | os.O_CREAT) as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the file
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise OSError(errno.EAGAIN, f"another program keeps {path.name} locked") from None
+                time.sleep(_LOCK_PAUSE_SECONDS)
         yield

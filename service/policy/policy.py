@@ -5,14 +5,26 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
 RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "quality", "rollback", "shadow"}
 RESERVED |= {"unload"}
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_NUMBER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"[0-9]{1,18}")
+# Whoever writes a policy must not make a server load, list or log without end.
+_MOST_VERSIONS = 64
+_MOST_STEPS = 100
 
 
 def _as_text(value: Any) -> Any:
@@ -20,12 +32,12 @@ def _as_text(value: Any) -> Any:
 
 
 def _check_number(value: str) -> str:
-    if not _NUMBER.fullmatch(value):
+    if not NUMBER.fullmatch(value):
         raise ValueError(f"{value!r} is not the number of a version")
     return value
 
 
-Number = Annotated[str, BeforeValidator(_as_text), Field(pattern=_NUMBER.pattern)]
+Number = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_number)]
 # A version number or an alias.
 Reference = Annotated[str, BeforeValidator(_as_text)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -49,17 +61,17 @@ class Step(_Table):
 
 
 class Withdraw(_Table):
-    """When a canary is withdrawn; a threshold of None is not looked at.
+    """When a canary is withdrawn; latency and unfamiliar inputs are not looked at by default.
 
     Attributes:
         after: calls of the canary before it is judged.
-        errors: share of failed calls above that of the default version.
+        errors: share of failed calls above that of the default version; 1 is never exceeded.
         latency: 95th percentile as a multiple of the default's.
         unfamiliar: share of out-of-distribution inputs above the default's.
     """
 
     after: int = Field(100, ge=1)
-    errors: Share | None = 0.02
+    errors: Share = 0.02
     latency: float | None = Field(None, gt=1, allow_inf_nan=False)
     unfamiliar: Share | None = None
 
@@ -94,7 +106,7 @@ class Canary(_Table):
 
     version: Reference
     share: Share | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step, ...] = Field((), max_length=_MOST_STEPS)
     sticky: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,64}$")
     started: AwareDatetime | None = None
     withdraw: Withdraw = Withdraw()
@@ -164,10 +176,14 @@ class Policy(_Table):
         shadow: a version whose answers are only compared.
     """
 
-    load: Literal["latest"] | Annotated[int, Field(strict=True, ge=1, le=64)] | tuple[Number, ...] = "latest"
+    load: (
+        Literal["latest"]
+        | Annotated[int, Field(strict=True, ge=1, le=_MOST_VERSIONS)]
+        | Annotated[tuple[Number, ...], Field(max_length=_MOST_VERSIONS)]
+    ) = "latest"
     default: Reference = LATEST
     previous: Number | None = None
-    aliases: Mapping[str, Number] = {}
+    aliases: Mapping[str, Number] = Field({}, max_length=_MOST_VERSIONS)
     canary: Canary | None = None
     shadow: Shadow | None = None
 
@@ -205,7 +221,7 @@ class Policy(_Table):
 
     def number(self, reference: str) -> str | None:
         """The version that a number or an alias stands for; None for anything else, also for `latest`."""
-        return reference if _NUMBER.fullmatch(reference) else self.aliases.get(reference)
+        return reference if NUMBER.fullmatch(reference) else self.aliases.get(reference)
 
     @property
     def on_trial(self) -> set[str]:

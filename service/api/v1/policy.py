@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 import fastapi
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Message
 
 from service.access.caller import actor
 from service.api.v1.versions import Name
-from service.errors import Conflict, InvalidRequest
+from service.errors import BodyTooLarge, Conflict, InvalidRequest
 from service.inference.routing import Served
 from service.policy import changes
 from service.policy.policy import (
@@ -30,6 +32,9 @@ from service.stack.problems import responses
 _LAST = 20
 Alias = Annotated[str, fastapi.Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["stable"])]
 Wanted = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="a number or an alias")]
+# The newest versions that are not loaded are listed, up to this number.
+_MOST_UNUSED = 100
+_MOST_BODY_BYTES = 16_384
 
 
 class _Body(BaseModel):
@@ -156,9 +161,37 @@ class AuditLog(BaseModel):
     entries: list[Change]
 
 
+class _SmallBody(APIRoute):
+    """A route whose body is refused when it is larger than any change: FastAPI would parse it on the event loop."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def limited(request: Request) -> Response:
+            body = b""
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MOST_BODY_BYTES:
+                    raise BodyTooLarge(f"The body is over {_MOST_BODY_BYTES} bytes, which no change needs.")
+
+            async def again() -> Message:
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            return await handle(Request(request.scope, again))
+
+        return limited
+
+
 def policy_router() -> APIRouter:
     """The routes below /v1/models/{name} that show and change its policy."""
-    router = APIRouter(prefix="/v1/models/{name}", tags=["serving policy"], responses=responses(404, 409, 422, 500))
+    router = APIRouter(
+        prefix="/v1/models/{name}",
+        tags=["serving policy"],
+        responses=responses(404, 409, 413, 422, 500),
+        route_class=_SmallBody,
+    )
 
     async def change(
         request: Request, name: str, action: str, propose: Callable[[Policy, Served], Policy]
@@ -191,7 +224,7 @@ def policy_router() -> APIRouter:
         """Unloads a version that neither answers by default nor has an alias or a trial."""
         return await change(
             request, name, f"unload {body.version}",
-            lambda policy, served: changes.unload(policy, body.version, served.loaded, _default(served)),
+            lambda policy, served: changes.unload(policy, body.version, served.loaded, _default(policy, served)),
         )  # fmt: skip
 
     @router.post("/pin", summary="Stay with a version", response_model=ServingState)
@@ -199,7 +232,7 @@ def policy_router() -> APIRouter:
         """Makes a version the default by its number: newer versions are loaded, but do not answer."""
         return await change(
             request, name, f"pin {body.version or 'the default'}",
-            lambda policy, served: changes.pin(policy, body.version, _default(served)),
+            lambda policy, served: changes.pin(policy, body.version, _default(policy, served)),
         )  # fmt: skip
 
     @router.post("/promote", summary="Make a version the default", response_model=ServingState)
@@ -209,12 +242,12 @@ def policy_router() -> APIRouter:
         if body.if_agreement is None:
             return await change(
                 request, name, f"promote {version}",
-                lambda policy, served: changes.promote(policy, version, _default(served)),
+                lambda policy, served: changes.promote(policy, version, _default(policy, served)),
             )  # fmt: skip
         condition = Promotion(agreement=body.if_agreement, after=body.after)
         return await change(
             request, name, f"promote {version} at an agreement of {body.if_agreement:g} after {body.after}",
-            lambda policy, served: changes.promote_if(policy, version, condition, _default(served)),
+            lambda policy, served: changes.promote_if(policy, version, condition, _default(policy, served)),
         )  # fmt: skip
 
     @router.post("/rollback", summary="Return to the previous default", response_model=ServingState)
@@ -222,7 +255,7 @@ def policy_router() -> APIRouter:
         """Makes the previous default answer again, and ends a canary."""
         found = await asyncio.to_thread(request.app.repository.on_disk, name)
         return await change(
-            request, name, "rollback", lambda policy, served: changes.rollback(policy, _default(served), found)
+            request, name, "rollback", lambda policy, served: changes.rollback(policy, _default(policy, served), found)
         )
 
     @router.put("/canary", summary="Start a canary", response_model=ServingState)
@@ -236,7 +269,7 @@ def policy_router() -> APIRouter:
             ) from None
         return await change(
             request, name, f"canary {body.version}",
-            lambda policy, served: changes.set_canary(policy, canary, _default(served)),
+            lambda policy, served: changes.set_canary(policy, canary, _default(policy, served)),
         )  # fmt: skip
 
     @router.delete("/canary", summary="End the canary", response_model=ServingState)
@@ -250,7 +283,7 @@ def policy_router() -> APIRouter:
         shadow = Shadow(**body.model_dump())
         return await change(
             request, name, f"shadow {body.version}",
-            lambda policy, served: changes.set_shadow(policy, shadow, _default(served)),
+            lambda policy, served: changes.set_shadow(policy, shadow, _default(policy, served)),
         )  # fmt: skip
 
     @router.delete("/shadow", summary="End the shadow", response_model=ServingState)
@@ -284,8 +317,9 @@ def _served(request: Request, name: str) -> Served:
     return served
 
 
-def _default(served: Served) -> str | None:
-    return served.default.version if served.default else None
+def _default(policy: Policy, served: Served) -> str | None:
+    """The version that answers by default. Another process may have changed the policy since this one looked."""
+    return policy.default_of(served.loaded)
 
 
 def _on_trial(served: Served) -> str:
@@ -300,6 +334,7 @@ async def _state(request: Request, name: str) -> ServingState:
     served = _served(request, name)
     found = await asyncio.to_thread(repository.on_disk, name)
     entries = [Change(**entry) for entry in await administration.audit(name, _LAST)]
+    unused = [number for number in found if number not in served.loaded][:_MOST_UNUSED]
     policy, canary = served.policy, served.policy.canary
     now = None
     if canary is not None:
@@ -315,10 +350,10 @@ async def _state(request: Request, name: str) -> ServingState:
     shadow = policy.shadow
     return ServingState(
         model=name,
-        default=_default(served),
+        default=served.default.version if served.default else None,
         previous=policy.previous,
         aliases=dict(policy.aliases),
-        versions=[_version(repository, served, number) for number in newest_first({*found, *served.loaded})],
+        versions=[_version(repository, served, number) for number in newest_first({*unused, *served.loaded})],
         canary=now,
         shadow=ShadowNow(version=policy.number(shadow.version) or "", share=shadow.share, promote=shadow.promote)
         if shadow

@@ -1,5 +1,6 @@
 """Whether there is memory for another version: what it needs, what is free."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,13 +109,22 @@ def test_the_memory_of_the_gpu_counts_where_the_version_runs_on_it(tmp_path: Pat
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak")
 def test_loading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    folder = tmp_path / "m" / "1"
+    folder = write_model(tmp_path, "m")
+    graph = (folder / "model.onnx").stat().st_size
     footprints = Footprints("cpu")
     with footprints.measured(folder):
         bytearray(b"x") * (50 * MB)
+        shutil.rmtree(folder)  # as an operator does who has published the next one
     size, took = footprints._took["m"]
-    assert size == 0
+    assert size == graph
     assert 40 * MB < took < 100 * MB
+
+
+def test_a_version_without_a_graph_says_nothing_about_the_next_one(tmp_path: Path):
+    footprints = Footprints("cpu")
+    with footprints.measured(tmp_path / "m" / "1"):
+        bytearray(b"x") * (50 * MB)
+    assert footprints._took == {}
 
 
 def test_versions_that_are_loaded_at_the_same_time_are_not_measured(tmp_path: Path):

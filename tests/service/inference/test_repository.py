@@ -5,8 +5,10 @@ import gc
 import re
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from service.errors import Draining, ModelBroken, UnknownModel, WrongTask
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceUnavailable
+from service.inference.leases import Version
 from service.inference.loading import Kind, Loader
 from service.inference.manifest import InvalidModel
 from service.inference.opener import Opener
@@ -51,7 +54,8 @@ async def repository_of() -> AsyncIterator[MakeRepository]:
 async def test_the_highest_version_serves(tmp_path: Path, repository_of: MakeRepository):
     for version in ("1", "9", "10"):
         write_model(tmp_path, version=version)
-    (tmp_path / "classifier" / "draft").mkdir()
+    for other in ("draft", "1" * 19, "1" * 255, "\N{ARABIC-INDIC DIGIT NINE}\N{ARABIC-INDIC DIGIT NINE}"):
+        (tmp_path / "classifier" / other).mkdir()
     (tmp_path / "classifier" / "99").write_text("a file is no version")
     (tmp_path / "README.md").touch()
     repository = repository_of(tmp_path)
@@ -515,10 +519,12 @@ async def test_a_policy_of_loaded_versions_is_in_force_at_once(tmp_path: Path, r
     await repository.load_all()
     async with repository._loading:  # another model is being loaded
         write_policy(tmp_path, "load = 2\ndefault = 1")
-        assert repository.apply_policy("classifier")
+        await repository.apply_policies()
         assert repository.lease("classifier").version.version == "1"
-        write_policy(tmp_path, "load = 2\ndefault = 3")
-        assert not repository.apply_policy("classifier")
+        for other in ("load = 2\ndefault = 3", "default ="):
+            write_policy(tmp_path, other)
+            await repository.apply_policies()
+            assert repository.lease("classifier").version.version == "1"
 
 
 async def test_a_policy_that_changes_during_a_load_wins(
@@ -540,6 +546,154 @@ async def test_a_policy_that_changes_during_a_load_wins(
     await repository.load_all()
     assert repository.models["classifier"].version == "2"
     assert loaded(repository) == ["1", "2"] or loaded(repository) == ["1", "2", "3"]
+
+
+async def test_what_was_opened_for_a_policy_that_was_overtaken_is_kept_or_closed(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    for version in ("2", "3"):
+        write_model(tmp_path, version=version)
+    opened = repository._opener._open
+    folders: list[str] = []
+
+    def changes(folder: Path, wanted: str) -> object:
+        folders.append(folder.name)
+        if folder.name == "3":
+            write_model(tmp_path, version="4")  # found by the next look only
+            write_policy(tmp_path, "load = [2, 4]\ndefault = 4")
+        return opened(folder, wanted)
+
+    made: list[Version] = []
+    monkeypatch.setattr(repository._opener, "_open", changes)
+    make = repository._open
+    monkeypatch.setattr(repository, "_open", lambda *version: made.append(make(*version)) or made[-1])
+    write_policy(tmp_path, "load = [2, 3]\ndefault = 3")
+    await repository.load_all()
+    assert (loaded(repository), repository.models["classifier"].version) == (["2", "4"], "4")
+    assert (sorted(folders), repository.refused) == (["2", "3", "4"], {})
+    with pytest.raises(Draining):
+        enqueue(next(version for version in made if version.version == "3").batcher, [solid("red")])
+
+
+async def test_a_version_that_closes_while_the_policy_is_written_is_loaded_again(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "load = 2\ndefault = 2")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    wanted = Policy(default="1", previous="2")
+
+    def write() -> Policy:
+        # A reload that has begun with the old policy ends first.
+        asyncio.run_coroutine_threadsafe(retire(), loop).result(30)
+        write_policy(tmp_path, "default = 1\nprevious = 2")
+        return wanted
+
+    async def retire() -> None:
+        served = repository.served["classifier"]
+        repository._serve("classifier", served.policy, {"2": served.loaded["2"]})
+
+    loop = asyncio.get_running_loop()
+    await repository.change_policy("classifier", wanted, write)
+    assert (loaded(repository), repository.models["classifier"].version) == (["1", "2"], "1")
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+async def test_a_policy_that_is_read_while_another_one_is_put_in_force_is_read_again(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch, turn: int
+):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "load = 2\ndefault = 2")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    loop, read = asyncio.get_running_loop(), repository._policies.read
+    reads: list[Policy] = []
+
+    def overtaken(name: str) -> Policy:
+        reads.append(read(name))
+        if len(reads) == turn:
+            write_policy(tmp_path, "load = 2\ndefault = 1")
+            change = repository.change_policy(name, read(name), lambda: read(name))
+            asyncio.run_coroutine_threadsafe(change, loop).result(30)
+        return reads[-1]
+
+    monkeypatch.setattr(repository._policies, "read", overtaken)
+    write_policy(tmp_path, "load = 2\ndefault = 2\n[aliases]\nold = 1")
+    await (repository.apply_policies() if turn == 1 else repository.load_all())
+    assert repository.models["classifier"].version == "1"
+
+
+async def test_changes_are_written_one_after_another(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "load = 2")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    writing: list[str] = []
+
+    def write(default: str) -> Policy:
+        writing.append(default)
+        assert len(writing) == 1
+        time.sleep(0.01)
+        writing.clear()
+        return Policy(load=2, default=default)
+
+    policies = [Policy(load=2, default=str(1 + number % 2)) for number in range(8)]
+    await asyncio.gather(
+        *(repository.change_policy("classifier", each, partial(write, each.default)) for each in policies)
+    )
+    assert repository.models["classifier"].version == "2"
+
+
+async def test_a_folder_that_is_replaced_while_it_is_loaded_is_refused(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    opened = repository._opener._open
+
+    def replaced(folder: Path, wanted: str) -> object:
+        found = opened(folder, wanted)
+        shutil.rmtree(folder)
+        write_model(tmp_path, version=folder.name, change=wrong_golden)
+        return found
+
+    folder = write_model(tmp_path, version="2")
+    monkeypatch.setattr(repository._opener, "_open", replaced)
+    await repository.load_all()
+    assert (loaded(repository), list(repository.refused)) == (["1"], ["classifier/2"])
+    assert "changed while it was loaded" in repository.refused["classifier/2"]
+    shutil.rmtree(folder)
+    write_model(tmp_path, version="2")
+
+    def touched(folder: Path, wanted: str) -> object:
+        (folder / "model.onnx").touch()
+        return opened(folder, wanted)
+
+    monkeypatch.setattr(repository._opener, "_open", touched)
+    await repository.load_all()
+    assert loaded(repository) == ["2"]
+
+
+async def test_not_every_version_of_a_folder_full_of_broken_ones_is_tried(
+    tmp_path: Path, repository_of: MakeRepository, monkeypatch: pytest.MonkeyPatch
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    for number in range(2, 152):
+        (tmp_path / "classifier" / str(number)).mkdir()
+    await repository.load_all()
+    assert repository.lease("classifier").version.version == "1"
+    assert len(repository.refused) == 101
+    assert "none is tried" in repository.refused["classifier"]
 
 
 async def test_a_version_whose_content_changes_is_refused(tmp_path: Path, repository_of: MakeRepository):

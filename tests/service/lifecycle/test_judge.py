@@ -78,7 +78,7 @@ def test_inputs_that_only_the_canary_does_not_know():
 
 
 def test_limits_that_are_not_set_are_not_looked_at():
-    lenient = Withdraw(after=100, errors=None)
+    lenient = Withdraw(after=100, errors=1)
     assert judge(lenient, figures(2000), figures(100, errors=50, unfamiliar=50, seconds=10)) is None
     nothing = figures(100)
     nothing.rated = 0

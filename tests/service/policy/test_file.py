@@ -1,11 +1,15 @@
 """serving.toml: lines in errors, atomic changes that keep comments, the audit log."""
 
+import fcntl
+import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from service.policy import file
 from service.policy.file import (
     AUDIT,
     FILE,
@@ -14,6 +18,7 @@ from service.policy.file import (
     ReadOnly,
     edit_policy,
     parse_policy,
+    read_audit,
     read_policy,
 )
 from service.policy.policy import Canary, Policy, Shadow, Step, utc_now
@@ -48,14 +53,68 @@ def test_without_a_file_the_newest_version_answers(tmp_path: Path):
         ("load = 2\ndefault = 'stable'", "line 2: default: 'stable' is neither a version nor an alias"),
         ("default = 1\n[shadow]\nversion = 1", "line 2: shadow: version 1 is the default already"),
         ("# \xff", "line 1: it is not UTF-8"),
+        ("load = [\n'x1']", "line 1: load: use"),
+        ("[aliases]\nbest = '../1'", "line 2: aliases.best: '../1' is not the number of a version"),
+        ("load = 1\n" + "a." * 5000 + "a = 1", "line 2: it has more than 64 dots"),
+        ("# a\nload = " + "1" * 5000, "line 2: a number is too long"),
+        ("[aliases]\n" + "".join(f"a{number} = 1\n" for number in range(100)), "line 1: aliases: Dictionary should"),
+        (f"load = {list(range(100))}", "line 1: load: use"),
+        ("[canary]\nversion = 2\nsteps = [{ share = 0.5, minutes = 1e9 }]", "line 3: canary.steps.minutes"),
+        ("#" * 64_001, "is over 64000 bytes"),
         ("a = " + "[" * 5000, "serving.toml"),
     ],
 )
-def test_an_invalid_file_names_the_line(text: str, says: str):
+def test_an_invalid_file_names_the_line(text: str, says: str, tmp_path: Path):
+    (tmp_path / FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidPolicy) as caught:
-        parse_policy(text.encode("latin-1"))
+        read_policy(tmp_path / FILE)
     assert str(caught.value).startswith("serving.toml")
     assert says in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", [FILE, AUDIT, ".serving.lock"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)])
+def test_what_is_no_file_keeps_nobody_waiting(make: Callable[[Path], object], name: str, tmp_path: Path):
+    (tmp_path / "m").mkdir()
+    make(tmp_path / "m" / name)
+    files = PolicyFiles(tmp_path)
+    if name == FILE:
+        with pytest.raises(InvalidPolicy, match=r"serving\.toml cannot be read"):
+            files.read("m")
+    with pytest.raises((ReadOnly, InvalidPolicy)):
+        files.edit("m", lambda policy: policy.model_copy(update={"load": 2}), actor="a", action="b")
+    assert not (tmp_path / "m" / FILE).is_file()
+    assert files.audit("m") == []
+
+
+def test_a_lock_that_another_program_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(file, "_LOCK_SECONDS", 0.05)
+    (tmp_path / "m").mkdir()
+    with (tmp_path / "m" / ".serving.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ReadOnly, match=r"another program keeps \.serving\.lock locked"):
+            PolicyFiles(tmp_path).edit("m", lambda policy: policy, actor="a", action="b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Forms that tomlkit cannot change.
+        "# who\n[canary.withdraw]\nafter = 5\n[canary]\nversion = 2\nshare = 0.5\n",
+        "# who\ncanary.version = 2\ncanary.share = 0.5\ndefault = 1\n",
+        "# who\ncanary.version = 2\ncanary.steps = [{ share = 0.5, minutes = 1 },\n{ share = 1 }]\ndefault = 1\n# end",
+        "# who\r\naliases = { stable = 1 }\r\n",
+    ],
+)
+def test_any_form_of_a_policy_can_be_changed(text: str, tmp_path: Path):
+    path = tmp_path / FILE
+    path.write_text(text)
+    trial = Canary(version="3", steps=(Step(share=0.05, minutes=10), Step(share=1)), started=utc_now())
+    for changed in (trial, None, trial.model_copy(update={"steps": (), "share": 0.5})):
+        edited = edit_policy(path, lambda policy, canary=changed: policy.model_copy(update={"canary": canary}))
+        assert read_policy(path) == edited
+        assert "# who" in path.read_text()
 
 
 def test_a_change_keeps_comments_and_order(tmp_path: Path):
@@ -115,6 +174,17 @@ def test_the_audit_log(tmp_path: Path):
     assert (last["before"], last["after"]["shadow"]) == ({"default": "1"}, {"version": "2"})
     assert files.audit("m", 1) == [last]
     assert files.audit("other") == []
+
+
+def test_an_audit_log_that_others_have_written(tmp_path: Path):
+    path = tmp_path / AUDIT
+    entry = {"time": "", "actor": "a", "action": "b", "before": {}, "after": {}}
+    lines = ["[" * 50_000, "5", "{}", json.dumps({**entry, "actor": 1}), "\0" * 100, json.dumps(entry)]
+    with path.open("w") as log:
+        log.truncate(1 << 30)
+        log.seek(0, os.SEEK_END)
+        log.write("\n" + "\n".join(lines))
+    assert read_audit(path, 10) == [entry]
 
 
 def test_a_state_folder_takes_precedence(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The routes of the serving policy, on two real versions of the tiny classifier."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.policy.file import FILE
+from service.policy.file import FILE, edit_policy, read_policy
 from service.settings import Settings
 from service.stack.application import Application
 from tests.pictures import encode
@@ -136,6 +137,42 @@ async def test_what_is_not_possible(
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     assert says in response.json()["detail"]
     assert not (settings.models / "classifier" / FILE).exists()
+
+
+async def test_a_large_body_is_refused_before_it_is_parsed(client: httpx.AsyncClient):
+    response = await client.post(f"{URL}/promote", content=b'{"version": [' + b"[]," * 10_000 + b"[]]}")
+    assert (response.status_code, response.json()["type"]) == (413, "urn:quartet:problem:body-too-large")
+
+
+async def test_thousands_of_versions_are_not_all_listed(client: httpx.AsyncClient, settings: Settings):
+    for number in range(100, 400):
+        (settings.models / "classifier" / str(number)).mkdir()
+    versions = (await client.get(f"{URL}/policy")).json()["versions"]
+    assert [each["version"] for each in versions] == [*(str(number) for number in range(399, 299, -1)), "2"]
+
+
+async def test_many_changes_at_the_same_time(client: httpx.AsyncClient, app: Application):
+    await change(client, "POST", "load", version="1")
+    changes = [change(client, "PUT", f"aliases/a{number}", version=str(1 + number % 2)) for number in range(50)]
+    changes += [change(client, "POST", "promote", version=str(1 + number % 2)) for number in range(10)]
+    await asyncio.gather(*changes)
+    await app.lifecycle.administration.settled()
+    state = (await client.get(f"{URL}/policy")).json()
+    assert state["aliases"] == {f"a{number}": str(1 + number % 2) for number in range(50)}
+    served = app.repository.served["classifier"]
+    assert read_policy(Path(state["policy"]["file"])) == served.policy
+    assert state["default"] == served.policy.default
+
+
+async def test_a_process_that_has_not_followed_yet_changes_what_is_on_disk(
+    client: httpx.AsyncClient, settings: Settings
+):
+    await change(client, "POST", "load", version="1")
+    # Another process promotes version 1, which this one does not know yet.
+    path = settings.models / "classifier" / FILE
+    edit_policy(path, lambda policy: policy.model_copy(update={"default": "1", "previous": "2"}))
+    state = await change(client, "POST", "rollback")
+    assert (state["default"], state["previous"]) == ("2", "1")
 
 
 async def test_a_version_that_cannot_be_served_is_not_promoted(client: httpx.AsyncClient, settings: Settings):

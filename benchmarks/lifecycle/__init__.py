@@ -1,0 +1,1 @@
+"""Versions come, go, are refused, tried and rolled back under traffic; see `benchmarks.lifecycle.__main__`."""
