@@ -214,6 +214,8 @@ def _describe_options(operation: Operation, served: Sequence[Version], usual: st
             model["required"] = True
         else:
             model["schema"]["default"] = usual
+        numbers = [name for each in served for name in (each.version, *each.aliases)]
+        parameters["version"]["schema"]["enum"] = [*dict.fromkeys(numbers), LATEST]
     if served and operation.bounds:
         bounds = [operation.bounds(version.manifest) for version in served]
         for name in bounds[0]:

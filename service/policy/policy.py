@@ -18,8 +18,8 @@ from pydantic import (
 
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
-_RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "quality", "rollback", "shadow"}
-_RESERVED |= {"unload"}
+RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "quality", "rollback", "shadow"}
+RESERVED |= {"unload"}
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[0-9]{1,18}")
 # Whoever writes a policy must not make a server load, list or log without end.
@@ -191,10 +191,10 @@ class Policy(_Table):
     @classmethod
     def _check_aliases(cls, aliases: Mapping[str, str]) -> Mapping[str, str]:
         for alias in aliases:
-            if not _ALIAS.fullmatch(alias) or alias in _RESERVED:
+            if not _ALIAS.fullmatch(alias) or alias in RESERVED:
                 raise ValueError(
                     f"{alias!r} cannot be an alias: use a lower-case letter, then letters, digits, - and _, and none "
-                    f"of {', '.join(sorted(_RESERVED))}"
+                    f"of {', '.join(sorted(RESERVED))}"
                 )
         return aliases
 

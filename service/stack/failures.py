@@ -7,13 +7,15 @@ from functools import partial
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope, Send
 
 from service.access.caller import visible
 from service.errors import Abandoned, InvalidRequest, QuartetError, UnknownModel, truncate
 
 # Not from http.HTTPStatus, whose phrases differ between versions of Python.
-_SLUGS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_SLUGS = {404: "not-found", 405: "method-not-allowed"}
 # A client that hung up gets no response; this one is for the log (nginx's convention).
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -63,6 +65,8 @@ class _HttpFailure(QuartetError):
         self.status = error.status_code
         self.slug = _SLUGS.get(self.status, f"http-{self.status:d}")
         self._headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        if self.status == 405 and (allowed := _allowed(request)):
+            self._headers["allow"] = allowed  # the exception names the methods of one route
         path = truncate(request.url.path)
         details = {
             404: f"There is nothing at {path}: /docs lists the routes.",
@@ -75,6 +79,17 @@ class _HttpFailure(QuartetError):
         return self._headers
 
 
+def _allowed(request: Request) -> str:
+    """The methods of all routes of a path, as a header states them; empty for an endpoint, which states its own."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+
+    methods = [method for method in _METHODS if takes(method)]
+    return ", ".join(methods) if len(methods) < len(_METHODS) else ""
+
+
 def install(app: FastAPI) -> None:
     """Makes FastAPI's own routes answer failures in the same formats."""
 
@@ -84,6 +99,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # FastAPI's, for a body that it cannot parse
+            return response_to(InvalidRequest("The body cannot be read: send JSON in UTF-8."), request.scope)
         return response_to(_HttpFailure(error, request), request.scope)
 
     @app.exception_handler(Abandoned)

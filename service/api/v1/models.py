@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, create_model
 
 from service.access.caller import visible
-from service.api.v1.versions import Name, VersionCache, VersionNumber, Wanted
+from service.api.v1.versions import VERSION, Name, VersionCache, VersionNumber, Wanted
 from service.inference.leases import Version
 from service.inference.repository import Repository
 from service.stack.problems import responses
@@ -100,7 +100,7 @@ def models_router(registry: Registry) -> APIRouter:
         return await describe(request, name, version)
 
     @router.get(
-        "/v1/models/{name}/{version}",
+        f"/v1/models/{{name}}/{VERSION}",
         summary="One version with its manifest",
         response_model=detail,
         responses=responses(404, 422),

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import fastapi
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,14 +13,13 @@ from starlette.types import Message
 
 from service.access.caller import actor
 from service.api.v1.versions import Name
-from service.errors import BodyTooLarge, InvalidRequest
+from service.errors import BodyTooLarge, Conflict, InvalidRequest
 from service.inference.routing import Served
 from service.policy import changes
 from service.policy.policy import (
     Canary,
     Policy,
     Promotion,
-    Reference,
     Shadow,
     Share,
     Step,
@@ -30,6 +30,8 @@ from service.policy.policy import (
 from service.stack.problems import responses
 
 _LAST = 20
+Alias = Annotated[str, fastapi.Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["stable"])]
+Wanted = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="a number or an alias")]
 # The newest versions that are not loaded are listed, up to this number.
 _MOST_UNUSED = 100
 _MOST_BODY_BYTES = 16_384
@@ -42,23 +44,22 @@ class _Body(BaseModel):
 class Which(_Body):
     """A version."""
 
-    version: Reference = Field(max_length=64, examples=["2"], description="a number or an alias")
+    version: Wanted = Field(examples=["2"])
 
 
 class Pin(_Body):
     """A version to stay with."""
 
-    version: Reference | None = Field(
-        None, max_length=64, examples=["2"], description="a number or an alias; without it the version that answers now"
+    version: Wanted | None = Field(
+        None, examples=["2"], description="a number or an alias; without it the version that answers now"
     )
 
 
 class Promote(_Body):
     """The version that becomes the default, and on which condition."""
 
-    version: Reference | None = Field(
+    version: Wanted | None = Field(
         None,
-        max_length=64,
         examples=["candidate"],
         description="a number or an alias; without it the one on trial",
     )
@@ -73,7 +74,7 @@ class Promote(_Body):
 class NewCanary(_Body):
     """A version that answers a share of the calls."""
 
-    version: Reference = Field(max_length=64, examples=["candidate"])
+    version: Wanted = Field(examples=["candidate"])
     share: Share | None = Field(None, examples=[0.05])
     steps: tuple[Step, ...] = Field((), max_length=100)
     sticky: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,64}$", examples=["X-User"])
@@ -83,7 +84,7 @@ class NewCanary(_Body):
 class NewShadow(_Body):
     """A version that gets copies of the calls."""
 
-    version: Reference = Field(max_length=64, examples=["candidate"])
+    version: Wanted = Field(examples=["candidate"])
     share: Share = 1.0
 
 
@@ -291,7 +292,7 @@ def policy_router() -> APIRouter:
         return await change(request, name, "end the shadow", lambda policy, _: changes.set_shadow(policy, None, None))
 
     @router.put("/aliases/{alias}", summary="Set an alias", response_model=ServingState)
-    async def set_alias(request: Request, name: Name, alias: str, body: Which) -> ServingState:
+    async def set_alias(request: Request, name: Name, alias: Alias, body: Which) -> ServingState:
         """Lets an alias stand for a version."""
         return await change(
             request, name, f"alias {alias} for {body.version}",
@@ -299,7 +300,7 @@ def policy_router() -> APIRouter:
         )  # fmt: skip
 
     @router.delete("/aliases/{alias}", summary="Remove an alias", response_model=ServingState)
-    async def clear_alias(request: Request, name: Name, alias: str) -> ServingState:
+    async def clear_alias(request: Request, name: Name, alias: Alias) -> ServingState:
         """Removes an alias that nothing uses."""
         return await change(
             request, name, f"remove the alias {alias}", lambda policy, _: changes.clear_alias(policy, alias)
@@ -324,7 +325,7 @@ def _default(policy: Policy, served: Served) -> str | None:
 def _on_trial(served: Served) -> str:
     trial = served.policy.shadow or served.policy.canary
     if trial is None:
-        raise InvalidRequest("There is neither a shadow nor a canary: name the version.")
+        raise Conflict("There is neither a shadow nor a canary: name the version.")
     return trial.version
 
 

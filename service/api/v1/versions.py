@@ -11,11 +11,13 @@ import fastapi
 from fastapi import APIRouter, Request, Response
 from markdown_it import MarkdownIt
 from pydantic import BaseModel, Field
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from service.api.headers import cacheable
 from service.inference.golden import read_golden
 from service.inference.leases import Version
+from service.policy.policy import LATEST, RESERVED
 from service.stack.problems import responses
 from service.tasks.base import Sample
 from service.tasks.registry import Registry
@@ -28,6 +30,8 @@ VersionNumber = Annotated[
 Wanted = Annotated[str | None, fastapi.Query(description="a number or an alias; without it the default", max_length=64)]
 Value = TypeVar("Value")
 
+# A version in a path: none of the names that stand beside versions there.
+VERSION = "{version:version}"
 _REPORT = "report"
 _CARD = "README.md"
 # Other files of a report are not served: SVG can run scripts.
@@ -40,6 +44,13 @@ _MEDIA_TYPES = {
 }
 # A card from a hostile author must not run anything when it is opened by itself.
 _SECURITY_HEADERS = {"content-security-policy": "default-src 'none'; img-src 'self'; frame-ancestors 'none'"}
+
+
+class _VersionConvertor(StringConvertor):
+    regex = rf"(?!(?:{'|'.join(sorted(RESERVED - {LATEST}))})(?:/|$))[^/]+"
+
+
+register_url_convertor("version", _VersionConvertor())
 
 
 class SampleList(BaseModel):
@@ -76,7 +87,7 @@ class VersionCache(Generic[Value]):
 
 def versions_router(registry: Registry) -> APIRouter:
     """The routes of the reports and samples of the registered tasks' models."""
-    router = APIRouter(prefix="/v1/models/{name}/{version}", tags=["models"], responses=responses(404, 422, 500))
+    router = APIRouter(prefix=f"/v1/models/{{name}}/{VERSION}", tags=["models"], responses=responses(404, 422, 500))
     files = VersionCache(_files)
     cards = VersionCache(_card)
     samples = VersionCache(partial(_samples, registry=registry))

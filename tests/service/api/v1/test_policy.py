@@ -117,7 +117,7 @@ async def test_load_and_unload(client: httpx.AsyncClient, app: Application):
     [
         ("POST", "promote", {"version": "7"}, 409, "classifier/7 cannot be served"),
         ("POST", "promote", {"version": "none"}, 409, "'none' is neither a version nor an alias"),
-        ("POST", "promote", {}, 422, "neither a shadow nor a canary"),
+        ("POST", "promote", {}, 409, "neither a shadow nor a canary"),
         ("POST", "promote", {"version": "1", "if_agreement": 2}, 422, "if_agreement"),
         ("POST", "unload", {"version": "2"}, 409, "answers by default"),
         ("PUT", "shadow", {"version": "2"}, 409, "is the default already"),
