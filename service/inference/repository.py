@@ -22,7 +22,7 @@ from service.inference.stacking import runner
 from service.inference.versions import Stamp, stamp_of, versions_in, versions_to_open
 from service.policy.file import FILE as POLICY_FILE
 from service.policy.file import InvalidPolicy, Policies, PolicyFiles
-from service.policy.policy import LATEST, Policy
+from service.policy.policy import LATEST, Policy, newest_first
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class Repository:
         write: Callable[[], Policy],
         check: Callable[[Policy, Mapping[str, Version]], None] = lambda *_: None,
     ) -> None:
-        """Puts another policy in force once the versions that it states are loaded and it is written.
+        """Puts another policy in force once the versions that it needs are loaded and it is written.
 
         A policy whose versions are all loaded waits for nothing. Versions that it does not ask for are closed by the
         next `load_all`.
@@ -235,18 +235,19 @@ class Repository:
             check: raises if the policy cannot be followed with these loaded versions; nothing is written then.
 
         Raises:
-            InvalidModel: a version that it states cannot be served; the policy is not written.
+            InvalidModel: a version that it needs cannot be served; the policy is not written.
         """
-        if self._is_loaded(name, policy):
+        before = self._served[name].policy
+        if policy.needed_after(before) <= self._loaded(name).keys():
             check(policy, self._loaded(name))
             written = await self._write(name, write)
-            if not self._is_loaded(name, written):  # a version was closed meanwhile, or others changed the policy too
-                await self.load_all([name])
+            if not written.needed_after(before) <= self._loaded(name).keys():
+                await self.load_all([name])  # one was closed meanwhile, or others have changed the policy too
             return
         async with self._loading:
             opened: dict[str, Version] = {}
             try:
-                for number in policy.stated:
+                for number in newest_first(policy.needed_after(before)):
                     if await self._load_version(name, number, opened, policy) is None:
                         raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
                 check(policy, {**self._loaded(name), **opened})
@@ -261,9 +262,6 @@ class Repository:
             written = await asyncio.to_thread(write)
             self._serve(name, written, {**self._loaded(name), **(more or {})})
             return written
-
-    def _is_loaded(self, name: str, policy: Policy) -> bool:
-        return set(policy.stated) <= self._loaded(name).keys()
 
     def _policy_of(self, name: str) -> Policy | None:
         served = self._served.get(name)

@@ -235,10 +235,20 @@ class Policy(_Table):
         numbers = (self.number(reference) for reference in references)
         return list(dict.fromkeys(number for number in numbers if number))
 
+    def needed_after(self, before: "Policy") -> set[str]:
+        """The versions that must be loaded when this policy takes the place of another one: those with a new role.
+
+        The others may be missing: an alias of a broken version must not keep anybody from a rollback.
+        """
+        return {number for _, number in self._roles - before._roles if number}
+
     @property
-    def stated(self) -> list[str]:
-        """The versions that the policy states by number: `named`, and the list of `load`."""
-        return list(dict.fromkeys([*self.named, *(self.load if isinstance(self.load, tuple) else ())]))
+    def _roles(self) -> set[tuple[str, str | None]]:
+        trials = {"canary": self.canary, "shadow": self.shadow}
+        roles = {(field, self.number(trial.version)) for field, trial in trials.items() if trial}
+        roles |= {("default", self.number(self.default)), ("previous", self.previous)}
+        roles |= {(f"alias {alias}", number) for alias, number in self.aliases.items()}
+        return roles | {("load", number) for number in (self.load if isinstance(self.load, tuple) else ())}
 
     def candidates(self, found: Sequence[str]) -> tuple[list[str], int]:
         """What `load` asks for: versions in the order in which they are tried, and how many good ones suffice.

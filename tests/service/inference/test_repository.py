@@ -629,6 +629,23 @@ async def test_a_policy_that_is_read_while_another_one_is_put_in_force_is_read_a
     assert repository.models["classifier"].version == "1"
 
 
+async def test_an_alias_of_a_broken_version_keeps_nobody_from_a_rollback(tmp_path: Path, repository_of: MakeRepository):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    aliases = {"candidate": "3"}
+    write_policy(tmp_path, "default = 2\nprevious = 1\n[aliases]\ncandidate = 3")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    async with repository._loading:  # whatever else is being loaded
+        back = Policy(default="1", previous="2", aliases=aliases)
+        await repository.change_policy("classifier", back, lambda: back)
+        assert repository.models["classifier"].version == "1"
+    for wanted in (Policy(default="candidate", aliases=aliases), Policy(default="1", aliases={"candidate": "7"})):
+        with pytest.raises(InvalidModel, match="cannot be served: manifest"):
+            await repository.change_policy("classifier", wanted, lambda wanted=wanted: wanted)
+    assert repository.models["classifier"].version == "1"
+
+
 async def test_changes_are_written_one_after_another(tmp_path: Path, repository_of: MakeRepository):
     for version in ("1", "2"):
         write_model(tmp_path, version=version)

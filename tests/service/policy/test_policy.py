@@ -1,6 +1,7 @@
 """Which versions a policy loads, and which of them answers."""
 
 import datetime
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -96,3 +97,25 @@ def test_those_on_trial():
         aliases={"next": "3"}, canary=Canary(version="next", steps=(Step(share=1),)), shadow=Shadow(version="4")
     )
     assert policy.on_trial == {"3", "4"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "needed"),
+    [
+        ({}, {"default": "1"}, {"1"}),
+        ({"default": "2"}, {"default": "1", "previous": "2"}, {"1", "2"}),
+        ({"aliases": {"next": "3"}}, {"aliases": {"next": "3"}, "default": "1"}, {"1"}),
+        ({"aliases": {"next": "3"}}, {"aliases": {"next": "3"}, "default": "next"}, {"3"}),
+        ({"aliases": {"next": "3"}}, {"aliases": {"next": "3", "other": "3"}}, {"3"}),
+        ({"aliases": {"next": "3"}}, {"aliases": {"next": "3"}, "load": ("3", "2")}, {"2", "3"}),
+        ({"load": ("3", "2")}, {"load": ("2",)}, set()),
+        ({"default": "1", "shadow": Shadow(version="2")}, {"default": "1"}, set()),
+        (
+            {"default": "1", "shadow": Shadow(version="2")},
+            {"default": "1", "canary": Canary(version="2", share=1)},
+            {"2"},
+        ),
+    ],
+)
+def test_versions_with_a_new_role_are_needed(before: dict[str, Any], after: dict[str, Any], needed: set[str]):
+    assert Policy(**after).needed_after(Policy(**before)) == needed
