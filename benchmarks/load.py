@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,19 +36,29 @@ class LoadFailed(Exception):
 
 
 def measure(
-    port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, media_type: str = "image/jpeg"
+    port: int,
+    path: str,
+    bodies: Sequence[bytes],
+    concurrency: int,
+    seconds: float,
+    media_type: str = "image/jpeg",
+    key: str | None = None,
 ) -> Load:
-    """Posts `bodies` in turn over `concurrency` keep-alive connections for `seconds`.
+    """Posts `bodies` in turn over `concurrency` keep-alive connections for `seconds`, with an API key if one is given.
 
     Raises:
         LoadFailed: a request failed.
     """
+    headers = {"Content-Type": media_type} | ({"Authorization": f"Bearer {key}"} if key else {})
     if shutil.which("wrk"):
-        return _wrk(port, path, bodies, concurrency, seconds, media_type)
-    return asyncio.run(_connections(port, path, bodies, concurrency, seconds, media_type))
+        return _wrk(port, path, bodies, concurrency, seconds, headers)
+    return asyncio.run(_connections(port, path, bodies, concurrency, seconds, headers))
 
 
-def _wrk(port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, media_type: str) -> Load:
+def _wrk(
+    port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, headers: Mapping[str, str]
+) -> Load:
+    table = ", ".join(f'["{name}"] = "{value}"' for name, value in headers.items())
     with tempfile.TemporaryDirectory() as folder:
         for index, body in enumerate(bodies):
             (Path(folder) / f"{index}.body").write_bytes(body)
@@ -59,7 +69,7 @@ local requests, turn = {{}}, 0
 init = function(args)
   for i = 0, {len(bodies) - 1} do
     local file = io.open("{folder}/" .. i .. ".body", "rb")
-    requests[i] = wrk.format("POST", "{path}", {{["Content-Type"] = "{media_type}"}}, file:read("*a"))
+    requests[i] = wrk.format("POST", "{path}", {{{table}}}, file:read("*a"))
     file:close()
   end
 end
@@ -83,8 +93,9 @@ request = function() turn = (turn + 1) % {len(bodies)}; return requests[turn] en
 
 
 async def _connections(
-    port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, media_type: str
+    port: int, path: str, bodies: Sequence[bytes], concurrency: int, seconds: float, headers: Mapping[str, str]
 ) -> Load:
+    stated = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     end = time.perf_counter() + seconds
     latencies: list[float] = []
 
@@ -95,7 +106,7 @@ async def _connections(
         while (started := time.perf_counter()) < end:
             body = bodies[turn % len(bodies)]
             turn += 1
-            head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {media_type}\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: bench\r\n{stated}"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
             if not answer.startswith(b"HTTP/1.1 200"):

@@ -100,13 +100,15 @@ class Worker:
 
     def heartbeat(self) -> None:
         """Reports that the event loop is alive; called once a second."""
-        if self._writer:
-            self._writer.write(HEARTBEAT)
+        self._send(HEARTBEAT)
 
     def notify(self) -> None:
         """Lets the other workers look at the policies again."""
-        if self._writer:
-            self._writer.write(NOTIFY)
+        self._send(NOTIFY)
+
+    def _send(self, message: bytes) -> None:
+        if self._writer and not self._writer.is_closing():
+            self._writer.write(message)
 
     async def _listen(self) -> None:
         """Follows the supervisor, and ends the worker when the supervisor is gone."""

@@ -71,7 +71,9 @@ class RequestContext:
             logger.exception("request %s failed", scope["quartet.id"])
             await send_failure(INTERNAL, scope, send_with_id)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            found = scope.get("route")
+            # Without the convertors of its parameters, as the OpenAPI document has it.
+            route: str = getattr(found, "path_format", None) or getattr(found, "path", "other")
             seconds = time.perf_counter() - started
             self._observers.publish(
                 RequestEnded(
