@@ -21,8 +21,7 @@ PROMOTED = {"encoder": 10, "topics": 10}
 DAMAGES = {"wrong digest": wrong_digest, "broken graph": broken_graph, "wrong answers": wrong_answers}
 _HALF_COPIED = "half-copied folder"
 _REJECTED = 5  # of each kind
-_FIRST = 20  # changes, after which memory is looked at first
-MOST_GROWTH = 0.1
+_LOOK = 10  # changes, after which memory is looked at again
 _SETTLE_SECONDS = 3.0
 _SAMPLES = 5
 _STEPS = [{"share": 0.2, "minutes": 0.05}, {"share": 0.6, "minutes": 0.05}, {"share": 1.0, "minutes": 0.05}]
@@ -38,7 +37,7 @@ class Happened:
         counts: changes by kind.
         rollback_seconds: from each request until the first answer of the old version.
         began: time of the first change; `ended` of the last.
-        resources: MB, open files and threads of the server, after the first changes and after all but the trials.
+        resources: MB, open files and threads of the server, after every ten changes, before the trials.
         canary: calls that the failing canary's model got meanwhile, and those that failed.
         shadow: inputs on which the shadow failed, and those on which it did not.
         verdicts: what the server decided by itself.
@@ -81,9 +80,8 @@ async def endure(operator: Operator, traffic: Traffic, kinds: list[Kind], scale:
     for number, (kind, change) in enumerate(changes, 1):
         await change
         happened.counts[kind] += 1
-        if number == round(scale * _FIRST):
+        if number % _LOOK == 0:
             happened.resources.append(await _resources(operator))
-    happened.resources.append(await _resources(operator))  # while as many versions are loaded as then
     await _promoted_canary(operator, happened)
     await _withdrawn_canary(operator, traffic, happened)
     shadow = await operator.get("/v1/models/detector/shadow")
