@@ -73,7 +73,7 @@ class RequestContext:
         finally:
             found = scope.get("route")
             # Without the convertors of its parameters, as the OpenAPI document has it.
-            route: str = getattr(found, "path_format", None) or getattr(found, "path", "other")
+            route = str(getattr(found, "path_format", None) or getattr(found, "path", "other"))
             seconds = time.perf_counter() - started
             self._observers.publish(
                 RequestEnded(
