@@ -98,9 +98,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            app.repository = repository_of(settings, registry, observers=observers, opener=opener)
+            policies = policies_of(settings)
+            app.repository = repository_of(settings, registry, observers=observers, opener=opener, policies=policies)
             app.repository.on_change = partial(_models_changed, app)
-            lifecycle.begin(app.repository, policies_of(settings), observers)
+            lifecycle.begin(app.repository, policies, observers)
             await app.repository.load_all()
         except Exception as error:
             app.failure = error

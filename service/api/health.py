@@ -1,5 +1,9 @@
-"""Probes for an orchestrator, and /metrics for Prometheus."""
+"""Probes for an orchestrator, and /metrics for Prometheus.
 
+Whoever asks a probe needs no key, so it names no models: the log does.
+"""
+
+import logging
 from collections.abc import Iterator, Mapping
 from copy import copy
 
@@ -14,6 +18,8 @@ from service.access.keys import Key
 from service.errors import Draining, ModelBroken
 from service.stack.application import Application
 from service.stack.problems import responses
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
 # Prometheus sends half as many characters. The response repeats the version from the header.
@@ -41,14 +47,15 @@ async def ready(request: Request) -> Health:
     if not request.app.others_ready():
         raise Draining("Not all processes of the server are ready: send requests to another one.")
     _check_models(request)
-    for name, why in request.app.repository.unready.items():
-        raise ModelBroken(f"The model {name!r} is not ready: {why}.")
+    if request.app.repository.unready:
+        raise ModelBroken("A model has no version that can answer: the log says which one and why.")
     return Health(status="ready")
 
 
 def _check_models(request: Request) -> None:
     if trouble := request.app.trouble():
-        raise ModelBroken(f"{trouble} Restart the server.")
+        logger.error("%s Restart the server.", trouble)
+        raise ModelBroken("A model is not responding, and only a restart helps: the log says which one and why.")
 
 
 @router.get(

@@ -6,6 +6,7 @@ from service.errors import WrongTask
 from service.inference.batcher import Batcher
 from service.inference.loading import Opened
 from service.inference.versions import Stamp
+from service.policy.policy import Canary
 
 
 class Version:
@@ -20,6 +21,7 @@ class Version:
         batcher: runs its items.
         leases: number of leases that have not been released.
         retired: whether another version has replaced it.
+        withdrawn: the canary that it was, which this process has ended, though the policy may still have it.
     """
 
     def __init__(self, name: str, version: str, opened: Opened, batcher: Batcher, stamp: Stamp = ()) -> None:
@@ -39,6 +41,7 @@ class Version:
         self.batcher = batcher
         self.leases = 0
         self.retired = False
+        self.withdrawn: Canary | None = None
 
     @property
     def device(self) -> str:

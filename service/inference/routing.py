@@ -8,11 +8,12 @@ from typing import NamedTuple
 from service.inference.leases import Version
 from service.policy.policy import LATEST, Policy
 
-# Where a call stands among all calls of a model, from 0 to 1; given the header that decides, if the policy names one.
-Position = Callable[[str | None], float]
+# Where a call stands among all calls of a model, from 0 to 1; given the header that decides, if the policy names one,
+# and the canary's label.
+Position = Callable[[str | None, str], float]
 
 
-def anywhere(_header: str | None) -> float:
+def anywhere(*_: str | None) -> float:
     """A random position."""
     return random.random()  # noqa: S311 - no secret
 
@@ -69,8 +70,8 @@ class Served:
         """
         policy, version, alias = self.policy, self.default, None
         if wanted is None:
-            canary = policy.canary if self.canary and version else None
-            if canary and self.canary and position(canary.sticky) < canary.stage(time.time()).share:
+            canary, share = policy.canary, self._canary_share
+            if share and canary and self.canary and position(canary.sticky, self.canary.label) < share:
                 return self._routed(self.canary, canary.version)
             alias = policy.default
         elif wanted == LATEST:
@@ -89,16 +90,20 @@ class Served:
         if self.canary is None and self.shadow is None:
             return Route(version, alias)
         shadow = self.shadow if version is self.default else None
-        if shadow is not None and self.policy.shadow is not None and anywhere(None) >= self.policy.shadow.share:
+        if shadow is not None and self.policy.shadow is not None and anywhere() >= self.policy.shadow.share:
             shadow = None
         watched = version is self.default or version is self.canary
         return Route(version, alias, watched, shadow)
 
     def share(self, version: Version) -> float:
         """The share of the calls without a version that this version answers now."""
-        canary = 0.0
-        if self.canary is not None and self.policy.canary is not None and self.default is not None:
-            canary = self.policy.canary.stage(time.time()).share
         if version is self.canary:
-            return canary
-        return 1 - canary if version is self.default else 0.0
+            return self._canary_share
+        return 1 - self._canary_share if version is self.default else 0.0
+
+    @property
+    def _canary_share(self) -> float:
+        canary = self.policy.canary
+        if canary is None or self.canary is None or self.default is None or self.canary.withdrawn == canary:
+            return 0.0
+        return canary.stage(time.time()).share

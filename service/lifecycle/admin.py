@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.errors import Conflict, QuartetError
 from service.inference.leases import Version
@@ -20,6 +21,15 @@ logger = logging.getLogger(__name__)
 # The new policy, given the one on disk and the model as it is served.
 Propose = Callable[[Policy, Served], Policy]
 
+# A change that the server has decided and that is not possible is tried again after this long, which doubles each time.
+_FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
+
+
+class _Failure(NamedTuple):
+    reason: str
+    delay: float
+    until: float  # monotonic time
+
 
 class Administration:
     """Writes policies and puts them in force.
@@ -31,14 +41,18 @@ class Administration:
     Attributes:
         notify: tells the other processes of the server that a policy has changed.
         check: raises if a policy cannot be followed with some loaded versions.
+        waits_for: why the canary of a model must not become the default yet, though its last step has ended; None if
+            it may.
     """
 
     def __init__(self, repository: Repository, files: PolicyFiles) -> None:
         self._repository = repository
         self._files = files
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._failures: dict[tuple[str, str], _Failure] = {}
         self.notify: Callable[[], None] = lambda: None
         self.check: Callable[[Policy, Mapping[str, Version]], None] = lambda *_: None
+        self.waits_for: Callable[[str], Awaitable[str | None]]
 
     async def change(self, model: str, propose: Propose, *, actor: str, action: str) -> None:
         """Changes the policy of a model, and waits until the change is in force.
@@ -70,7 +84,7 @@ class Administration:
         task.add_done_callback(self._tasks.discard)
 
     async def advance(self, now: float) -> None:
-        """Promotes canaries whose last step has ended.
+        """Promotes canaries whose last step has ended and that have answered enough calls.
 
         Args:
             now: Unix time.
@@ -79,6 +93,8 @@ class Administration:
             canary = served.policy.canary
             if canary is None or served.canary is None or not canary.stage(now).done:
                 continue
+            if await self.waits_for(name) is not None:
+                continue
             number = served.canary.version
 
             def propose(policy: Policy, served: Served, number: str = number) -> Policy:
@@ -86,14 +102,27 @@ class Administration:
                     return policy
                 return promote(policy, number, policy.default_of(served.loaded))
 
-            await self.decide(name, propose, f"promoted {number}: the last step of its canary has ended")
+            await self.decide(name, propose, f"promoted {number}", "the last step of its canary has ended")
 
-    async def decide(self, model: str, propose: Propose, action: str) -> None:
-        """Makes a change that the server has decided; one that is not possible is logged."""
+    async def decide(self, model: str, propose: Propose, action: str, why: str) -> None:
+        """Makes a change that the server has decided.
+
+        The caller asks again, as often as it likes, until the change is in force. One that is not possible is tried
+        less and less often, and its reason is logged once.
+        """
+        failure = self._failures.get((model, action))
+        if failure is not None and time.monotonic() < failure.until:
+            return
         try:
-            await self.change(model, propose, actor="policy", action=action)
-        except QuartetError as error:
-            logger.error("%s: %s: not possible: %s", model, action, error)
+            await self.change(model, propose, actor="policy", action=f"{action}: {why}")
+        except Exception as error:  # whatever it is, it must not be met every second
+            reason = str(error) if isinstance(error, QuartetError) else repr(error)
+            if failure is None or failure.reason != reason:
+                logger.error("%s: %s: %s: not possible yet, and tried again: %s", model, action, why, reason)
+            delay = min(2 * failure.delay, _LONGEST_DELAY) if failure else _FIRST_DELAY
+            self._failures[model, action] = _Failure(reason, delay, time.monotonic() + delay)
+        else:
+            self._failures.pop((model, action), None)
 
     async def _follow(self, model: str) -> None:
         try:

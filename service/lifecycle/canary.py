@@ -15,7 +15,7 @@ from service.inference.routing import Served
 from service.lifecycle.figures import AnswerFigures
 from service.lifecycle.judge import judge
 from service.observe.events import AnswersCounted
-from service.policy.policy import Withdraw
+from service.policy.policy import Canary
 from service.processes.board import Board
 from service.tasks.base import Agreement, Outcome, Task
 from service.tasks.cards import FamiliarityCard
@@ -85,12 +85,18 @@ class Side:
 
 
 class Watch:
-    """A canary beside the default version of its model."""
+    """A canary beside the default version of its model.
 
-    def __init__(self, task: Task, default: Version, canary: Version) -> None:
+    Attributes:
+        policy: in force.
+        share: of the calls, now.
+        verdict: why the canary is withdrawn.
+    """
+
+    def __init__(self, task: Task, default: Version, canary: Version, policy: Canary) -> None:
         self.model = default.name
         self.sides = {"default": Side(default, task.agreement), "canary": Side(canary, task.agreement)}
-        self.limits = Withdraw()
+        self.policy = policy
         self.share: Callable[[], float] = lambda: 0.0
         self.verdict: str | None = None
 
@@ -111,7 +117,8 @@ class Canaries:
         tasks: by name.
         board: exchanges figures with the other processes.
         publish: receives `AnswersCounted`.
-        withdraw: is told to withdraw the canary of a model, and why. Each process may do so.
+        withdraw: is told to withdraw the canary of a model, and why; again each second until the policy has no such
+            canary any more. Each process may do so.
     """
 
     tensors = False
@@ -129,7 +136,7 @@ class Canaries:
         self._withdraw = withdraw
         self._watches: dict[str, Watch] = {}
         self._of_clients: frozenset[str] = frozenset()
-        self._timer: asyncio.TimerHandle | None = None
+        self._judging: asyncio.Task[None] | None = None
 
     def update(self, served: Mapping[str, Served]) -> None:
         """Follows the policies in force; idempotent. Figures begin anew if the default version or the canary changes.
@@ -148,12 +155,13 @@ class Canaries:
             watch = self._watches.get(model)
             if watch is None or watch.versions != (default.version, canary.version):
                 self._leave(model)
-                watch = self._watches[model] = Watch(self._tasks[default.manifest.task], default, canary)
-            if watch.limits != policy.withdraw:
-                watch.limits, watch.verdict = policy.withdraw, None
+                watch = self._watches[model] = Watch(self._tasks[default.manifest.task], default, canary, policy)
+            if watch.policy.withdraw != policy.withdraw:
+                watch.verdict = None
+            watch.policy = policy
             watch.share = _share_of(each, canary)
-        if self._watches and self._timer is None:
-            self._judge()
+        if self._watches and (self._judging is None or self._judging.done()):
+            self._judging = asyncio.get_running_loop().create_task(self._judge())
 
     def observe(self, events: Sequence[Any]) -> None:
         """See `service.inference.observers.Observer`."""
@@ -168,28 +176,39 @@ class Canaries:
         for model in {label[0] for label in told}:
             self._board.publish(_key(model), self._watches[model].to_json)
 
-    def state(self, model: str) -> dict[str, Any] | None:
+    async def state(self, model: str) -> dict[str, Any] | None:
         """The figures of a model's canary and default version, over all processes; None if it has no canary."""
         watch = self._watches.get(model)
         if watch is None:
             return None
-        documents = self._documents(watch)
+        documents = await self._documents(watch)
         return {
             "share": watch.share(),
             "versions": [
                 {"version": side.version, "role": role, **_figures(documents, role).summary()}
                 for role, side in watch.sides.items()
             ],
+            "waits_for": _lacking(watch, documents) if watch.policy.stage(time.time()).done else None,
             "verdict": watch.verdict,
         }
+
+    async def waits_for(self, model: str) -> str | None:
+        """Why the canary of a model does not become the default yet, though its last step has ended; None if it may.
+
+        A canary that nobody has called has proved nothing.
+        """
+        watch = self._watches.get(model)
+        if watch is None:
+            return "a default version that it can be compared with"
+        return _lacking(watch, await self._documents(watch))
 
     def close(self) -> None:
         """Ends all work."""
         for model in list(self._watches):
             self._leave(model)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._judging is not None:
+            self._judging.cancel()
+            self._judging = None
 
     def _count(self, event: CallEnded, told: dict[Label, AnswersCounted]) -> None:
         label = event.labels[0]
@@ -207,28 +226,45 @@ class Canaries:
         if self._watches.pop(model, None) is not None:
             self._board.remove(_key(model))
 
-    def _documents(self, watch: Watch) -> list[dict[str, Any]]:
+    async def _documents(self, watch: Watch) -> list[dict[str, Any]]:
         """The figures of all processes that watch the same versions: others may be behind."""
         return [
             each
-            for each in self._board.read(_key(watch.model))
+            for each in await self._board.read(_key(watch.model))
             if (each["default"]["version"], each["canary"]["version"]) == watch.versions
         ]
 
-    def _judge(self) -> None:
+    async def _judge(self) -> None:
         """Judges all canaries; once a second as long as there are some, since other processes count too."""
-        for watch in list(self._watches.values()):
-            if watch.verdict is None:
-                documents = self._documents(watch)
-                why = judge(watch.limits, _figures(documents, "default"), _figures(documents, "canary")) or judge(
-                    watch.limits, _recent(documents, "default"), _recent(documents, "canary")
-                )
-                if why is not None:
-                    watch.verdict = why
-                    logger.warning("the canary %s/%s is withdrawn: %s", watch.model, watch.versions[1], why)
-                    self._withdraw(watch.model, why)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_JUDGE_SECONDS, self._judge) if self._watches else None
+        while self._watches:
+            for watch in list(self._watches.values()):
+                documents = await self._documents(watch) if watch.verdict is None else []
+                if self._watches.get(watch.model) is not watch:
+                    continue
+                if watch.verdict is None:
+                    watch.verdict = _verdict(watch, documents)
+                    if watch.verdict is not None:
+                        _, number = watch.versions
+                        logger.warning("the canary %s/%s gets no more calls: %s", watch.model, number, watch.verdict)
+                if watch.verdict is not None:
+                    self._withdraw(watch.model, watch.verdict)
+            await asyncio.sleep(_JUDGE_SECONDS)
+
+
+def _verdict(watch: Watch, documents: Sequence[dict[str, Any]]) -> str | None:
+    """Why a canary has to be withdrawn; None as long as it may stay."""
+    limits = watch.policy.withdraw
+    return judge(limits, _figures(documents, "default"), _figures(documents, "canary")) or judge(
+        limits, _recent(documents, "default"), _recent(documents, "canary")
+    )
+
+
+def _lacking(watch: Watch, documents: Sequence[dict[str, Any]]) -> str | None:
+    """What keeps a canary from becoming the default after its last step; None if nothing does."""
+    if why := watch.verdict or _verdict(watch, documents):
+        return f"its withdrawal: {why}"
+    calls = watch.policy.withdraw.after - _figures(documents, "canary").requests
+    return f"{calls} more calls of the canary" if calls > 0 else None
 
 
 def _figures(documents: Sequence[dict[str, Any]], role: str) -> AnswerFigures:

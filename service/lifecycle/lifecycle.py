@@ -1,6 +1,7 @@
 """Everything that happens to versions while they are served, put together."""
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -53,7 +54,7 @@ class Lifecycle:
         self._board = board
         self._repository: Repository
         self._observers = Observers()
-        self._deciding: set[asyncio.Task[None]] = set()
+        self._deciding: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.shadows = Shadows(tasks, board, self._open_call, self._publish, self._conclude)
         self.canaries = Canaries(tasks, board, self._publish, self._withdraw)
         self._watcher: Watcher | None = None
@@ -64,6 +65,7 @@ class Lifecycle:
         self._observers = observers
         self.administration = Administration(repository, files)
         self.administration.check = self._check_shadow
+        self.administration.waits_for = self.canaries.waits_for
         if self._settings.watch:
             self._watcher = Watcher(self._settings.models, self._settings.state)
 
@@ -91,7 +93,7 @@ class Lifecycle:
 
     async def disagreeing(self) -> dict[str, list[str]]:
         """Models of which the processes of the service load different versions, and what each one serves."""
-        found = await asyncio.to_thread(self._board.read, _VERSIONS)
+        found = await self._board.read(_VERSIONS)
         documents = sorted(found, key=lambda document: document["worker"])
         names = {name for document in documents for name in document["models"]}
         said = {name: [document["models"].get(name, "nothing") for document in documents] for name in sorted(names)}
@@ -106,7 +108,10 @@ class Lifecycle:
             trials = {"canary": served.canary, "shadow": served.shadow}
             on_trial = "".join(f", {what} {version.version}" for what, version in trials.items() if version)
             loaded = ", ".join(newest_first(served.loaded))
-            return f"{served.default.version if served.default else 'nothing'} of {loaded}{on_trial}"
+            # Aliases and shares are too many to show. The start of a canary may differ if no file states it.
+            rest = served.policy.model_dump_json(exclude={"canary": {"started"}})
+            policy = hashlib.blake2b(rest.encode(), digest_size=4).hexdigest()
+            return f"{served.default.version if served.default else 'nothing'} of {loaded}{on_trial}, policy {policy}"
 
         models = {name: describe(served) for name, served in self._repository.served.items()}
         return {"worker": self._board.index, "models": models}
@@ -142,24 +147,30 @@ class Lifecycle:
             return changes.set_shadow(policy, None, None)
 
         what = f"promoted {number}" if promote else f"withdrew the shadow {number}"
-        self._decide(model, propose, f"{what}: {why}")
+        self._decide(model, propose, what, why)
 
     def _withdraw(self, model: str, why: str) -> None:
-        """Ends a canary."""
+        """Ends a canary: in this process at once, and for all once that can be written."""
         served = self._repository.served.get(model)
-        number = served.canary.version if served and served.canary else ""
+        canary = served.canary if served else None
+        if served is None or canary is None:
+            return
+        number = canary.version
+        canary.withdrawn = served.policy.canary
 
         def propose(policy: Policy, _: Served) -> Policy:
             if policy.canary is None or policy.number(policy.canary.version) != number:
                 return policy
             return changes.set_canary(policy, None, None)
 
-        self._decide(model, propose, f"withdrew the canary {number}: {why}")
+        self._decide(model, propose, f"withdrew the canary {number}", why)
 
-    def _decide(self, model: str, propose: Callable[[Policy, Served], Policy], action: str) -> None:
-        task = asyncio.get_running_loop().create_task(self.administration.decide(model, propose, action))
-        self._deciding.add(task)
-        task.add_done_callback(self._deciding.discard)
+    def _decide(self, model: str, propose: Callable[[Policy, Served], Policy], action: str, why: str) -> None:
+        if (model, action) in self._deciding:
+            return
+        task = asyncio.get_running_loop().create_task(self.administration.decide(model, propose, action, why))
+        self._deciding[model, action] = task
+        task.add_done_callback(lambda _: self._deciding.pop((model, action)))
 
 
 async def _repeat(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -50,7 +50,8 @@ class Shadows:
         board: exchanges figures with the other processes.
         open_call: opens the scope of a call of background work, with a timeout and without observers.
         publish: receives `AnswersCompared`.
-        decide: is told whether to promote the candidate of a model or to withdraw it, and why. Each process may do so.
+        decide: is told whether to promote the candidate of a model or to withdraw it, and why; again each second until
+            the policy has no such shadow any more. Each process may do so.
     """
 
     tensors = False
@@ -73,7 +74,7 @@ class Shadows:
         self._load = Load()
         self._clock = 0.0  # `used` of the candidate that ran last; one that had nothing to do earns no credit
         self._running: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._judging: asyncio.Task[None] | None = None
 
     def update(self, served: Mapping[str, Served]) -> None:
         """Follows the policies in force; idempotent.
@@ -108,8 +109,8 @@ class Shadows:
                 return
             self._trials[model] = trial
         trial.aim_at(goal)
-        if self._timer is None:
-            self._judge()
+        if self._judging is None or self._judging.done():
+            self._judging = asyncio.get_running_loop().create_task(self._judge())
 
     def leave(self, model: str) -> None:
         """Ends the comparison of a model and drops its figures; idempotent."""
@@ -135,8 +136,13 @@ class Shadows:
         for model in +dropped:
             self._tell(self._trials[model], dropped=dropped[model])
 
-    async def state(self, model: str) -> dict[str, Any] | None:
-        """The figures of a model's shadow, over all processes; None if it has none."""
+    async def state(self, model: str, with_examples: bool = True) -> dict[str, Any] | None:
+        """The figures of a model's shadow, over all processes; None if it has none.
+
+        Args:
+            model: its name.
+            with_examples: reads the inputs on which the versions differ most; these are megabytes.
+        """
         if (problem := self._problems.get(model)) is not None:
             default, candidate, why = problem
             versions = {"version": candidate, "against": default, "measure": None}
@@ -144,16 +150,16 @@ class Shadows:
         trial = self._trials.get(model)
         if trial is None:
             return None
-        documents = self._documents(trial)
+        documents = await self._documents(trial)
         ids = [(difference, identity) for document in documents for difference, identity in document["examples"]]
-        examples = await asyncio.to_thread(show, self._board, model, ids)
+        examples = await asyncio.to_thread(show, self._board, model, ids) if with_examples else []
         return {
             "version": trial.candidate,
             "against": trial.default,
             "measure": trial.words,
             **AgreementFigures.of(documents).summary(),
             "examples": examples,
-            "verdict": trial.verdict,
+            "verdict": trial.decided[1] if trial.decided else None,
         }
 
     async def sample(self, model: str, identity: str) -> Sample | None:
@@ -166,12 +172,10 @@ class Shadows:
         """Ends all work."""
         for model in list(self._trials):
             self.leave(model)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        work = [task for task in (self._judging, self._running) if task is not None]
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
 
     def _offer(self, event: CallEnded, candidate: str) -> int:
         """Puts the inputs of a call in line; returns how many found no room."""
@@ -268,21 +272,24 @@ class Shadows:
             if self._trials.get(trial.model) is trial:
                 self._board.publish(_key(trial.model), trial.document)
 
-    def _documents(self, trial: Trial) -> list[dict[str, Any]]:
-        return trial.matching(self._board.read(_key(trial.model)))
+    async def _documents(self, trial: Trial) -> list[dict[str, Any]]:
+        return trial.matching(await self._board.read(_key(trial.model)))
 
-    def _judge(self) -> None:
+    async def _judge(self) -> None:
         """Decides what can be decided; once a second as long as there is a shadow, since others count too."""
-        for trial in list(self._trials.values()):
-            if trial.goal is None or trial.verdict is not None:
-                continue
-            decided = decision(trial.goal, AgreementFigures.of(self._documents(trial)))
-            if decided is not None:
-                promote, trial.verdict = decided
-                logger.info("%s/%s: %s", trial.model, trial.candidate, trial.verdict)
-                self._decide(trial.model, promote, trial.verdict)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_JUDGE_SECONDS, self._judge) if self._trials else None
+        while self._trials:
+            for trial in list(self._trials.values()):
+                open_goal = trial.goal if trial.decided is None else None
+                documents = await self._documents(trial) if open_goal else []
+                if self._trials.get(trial.model) is not trial or trial.goal is None:
+                    continue
+                if trial.decided is None and open_goal == trial.goal:
+                    trial.decided = decision(trial.goal, AgreementFigures.of(documents))
+                    if trial.decided is not None:
+                        logger.info("%s/%s: %s", trial.model, trial.candidate, trial.decided[1])
+                if trial.decided is not None:
+                    self._decide(trial.model, *trial.decided)
+            await asyncio.sleep(_JUDGE_SECONDS)
 
 
 async def _infer(call: CallScope, version: Version, items: Sequence[Any]) -> Sequence[Row | BaseException]:

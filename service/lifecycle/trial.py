@@ -49,7 +49,7 @@ class Trial:
         paused_until: monotonic time before which the candidate gets nothing.
         used: seconds of the device, as fair queuing counts them.
         seconds_to_compare: how long a comparison takes; None if that is not known.
-        verdict: what was decided, and why.
+        decided: whether to promote the candidate, and why; None as long as that is open.
     """
 
     def __init__(self, task: Task, default: Version, candidate: Version, examples: Examples) -> None:
@@ -64,7 +64,7 @@ class Trial:
         self.paused_until = 0.0
         self.used = 0.0
         self.seconds_to_compare: float | None = None
-        self.verdict: str | None = None
+        self.decided: tuple[bool, str] | None = None
         self._task = task
         self._manifests = default.manifest, candidate.manifest
         self._companion = default.companion
@@ -81,7 +81,7 @@ class Trial:
     def aim_at(self, goal: Promotion | None) -> None:
         """Sets the goal. Another one than before is decided anew."""
         if goal != self.goal:
-            self.verdict = None
+            self.decided = None
         self.goal = goal
 
     def offer(self, items: Sequence[Any], rows: Sequence[Row]) -> int:

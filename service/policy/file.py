@@ -1,7 +1,6 @@
 """`serving.toml` on disk: read, changed atomically with its comments kept, and its changes recorded."""
 
 import contextlib
-import datetime
 import errno
 import fcntl
 import json
@@ -10,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol
 from pydantic import ValidationError
 
 from service.errors import truncate
-from service.policy.policy import Policy, utc_now
+from service.policy.policy import Canary, Policy, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,9 @@ class FixedPolicy:
 class PolicyFiles:
     """The policies of the models in a folder.
 
+    The steps of a canary whose file does not say when it started begin when it is first read here. The time of the file
+    would be no substitute: an old file, copied to a new server, would be a canary that has ended.
+
     Args:
         models: the models folder.
         state: holds `<name>/serving.toml` and takes precedence over `models`; None: the policies are in `models`.
@@ -80,6 +83,9 @@ class PolicyFiles:
     def __init__(self, models: Path, state: Path | None = None) -> None:
         self._models = models
         self._state = state
+        # By model; policies are read on several threads.
+        self._begun: dict[str, tuple[Canary, Canary]] = {}
+        self._lock = threading.Lock()
 
     def path(self, model: str) -> Path:
         """The file that holds the policy, or would."""
@@ -89,7 +95,20 @@ class PolicyFiles:
 
     def read(self, model: str) -> Policy:
         """See `Policies`."""
-        return read_policy(self.path(model))
+        return self._dated(model, read_policy(self.path(model)))
+
+    def _dated(self, model: str, policy: Policy) -> Policy:
+        """The policy with the start of its canary."""
+        canary = policy.canary
+        with self._lock:
+            if canary is None or canary.started is not None:
+                self._begun.pop(model, None)
+                return policy
+            as_written, begun = self._begun.get(model, (None, canary))
+            if as_written != canary:
+                begun = canary.model_copy(update={"started": utc_now()})
+                self._begun[model] = canary, begun
+        return policy.model_copy(update={"canary": begun})
 
     def writable(self, model: str) -> bool:
         """Whether `edit` can write the policy."""
@@ -109,11 +128,17 @@ class PolicyFiles:
             InvalidPolicy: the file on disk cannot be used.
             ReadOnly: it cannot be written.
         """
+
+        def dated(policy: Policy) -> Policy:
+            begun = self._dated(model, policy)
+            changed = change(begun)
+            return policy if changed == begun else changed
+
         source = self.path(model)
         target = (self._state or self._models) / model / FILE
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            return edit_policy(target, change, actor=actor, action=action, source=source)
+            return self._dated(model, edit_policy(target, dated, actor=actor, action=action, source=source))
         except OSError as error:
             raise ReadOnly(
                 f"{target} cannot be written ({error.strerror}): edit {source} where it comes from, or set "
@@ -138,7 +163,6 @@ def _read(path: Path) -> tuple[Policy, bytes]:
     """The policy in a file, and what the file holds."""
     try:
         with _open(path, os.O_RDONLY) as file:
-            changed = os.fstat(file.fileno()).st_mtime
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         return Policy(), b""
@@ -146,11 +170,7 @@ def _read(path: Path) -> tuple[Policy, bytes]:
         raise InvalidPolicy(f"{path.name} cannot be read: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
         raise InvalidPolicy(f"{path.name} is over {_MOST_BYTES} bytes")
-    policy = parse_policy(content, path.name)
-    if policy.canary and policy.canary.started is None:
-        started = datetime.datetime.fromtimestamp(changed, datetime.UTC)
-        policy = policy.model_copy(update={"canary": policy.canary.model_copy(update={"started": started})})
-    return policy, content
+    return parse_policy(content, path.name), content
 
 
 def parse_policy(content: bytes, name: str = FILE) -> Policy:

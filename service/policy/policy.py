@@ -100,7 +100,7 @@ class Canary(_Table):
         share: of the calls, unless there are `steps`.
         steps: shares one after another. The canary becomes the default when the last one has ended.
         sticky: request header whose hash decides; None: the header `Quartet-Route` of earlier responses.
-        started: when the first step began; None in a file stands for the time of the file.
+        started: when the first step began; None: it begins now, so the canary stays on its first step.
         withdraw: when the trial ends by itself.
     """
 

@@ -1,7 +1,7 @@
 """A board on which the processes of one service publish figures, and read those of each other.
 
-Each process has a file for every key in a folder that all share, and replaces it at most once a second. A single
-process keeps everything in memory.
+Each process has a file for every key, in a folder of that key that all share, and replaces it at most once a second. A
+single process keeps everything in memory.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Board:
         self._tasks: set[asyncio.Task[None]] = set()
         if self._folder:
             self._folder.mkdir(exist_ok=True)
-            for path in self._folder.glob(f"{index}-*"):
+            for path in (*self._folder.glob(f"{index}-*"), *self._folder.glob(f"*/{index}.json")):
                 path.unlink(missing_ok=True)
 
     def publish(self, key: str, make: Callable[[], Any]) -> None:
@@ -64,14 +64,20 @@ class Board:
         if self._folder:
             self._path(key, self.index).unlink(missing_ok=True)
 
-    def read(self, key: str) -> list[Any]:
-        """The documents of all processes under a key, that of this process first."""
+    async def read(self, key: str) -> list[Any]:
+        """The documents of all processes under a key, that of this process first; called on the event loop.
+
+        The files of the others are read on a thread. There may be many, and they may have a hundred labels each.
+        """
         found = [self._documents[key]()] if key in self._documents else []
-        if self._folder:
-            for path in sorted(self._folder.glob(f"*-{_name(key)}.json")):
-                if path != self._path(key, self.index):
-                    with contextlib.suppress(OSError, ValueError):  # removed, or its process has just begun
-                        found.append(json.loads(path.read_bytes()))
+        return found + await asyncio.to_thread(self._read_others, key) if self._folder else found
+
+    def _read_others(self, key: str) -> list[Any]:
+        own, found = self._path(key, self.index), []
+        for path in sorted(own.parent.glob("*.json")):
+            if path != own:
+                with contextlib.suppress(OSError, ValueError):  # removed, or its process has just begun
+                    found.append(json.loads(path.read_bytes()))
         return found
 
     def attach(self, name: str, data: bytes) -> None:
@@ -100,7 +106,7 @@ class Board:
 
     def _path(self, key: str, index: int) -> Path:
         assert self._folder is not None  # noqa: S101 - only called with a folder
-        return self._folder / f"{index}-{_name(key)}.json"
+        return self._folder / _name(key) / f"{index}.json"
 
     def _start_writing(self) -> None:
         task = asyncio.get_running_loop().create_task(self._write())
@@ -135,6 +141,7 @@ def _name(key: str) -> str:
 
 def _replace_all(files: dict[Path, bytes]) -> None:
     for path, data in files.items():
+        path.parent.mkdir(exist_ok=True)
         _replace(path, data)
 
 

@@ -127,15 +127,21 @@ class Exchange(Request):
         self.answer_headers.append((b"quartet-model", version.header(alias)))
         return version
 
-    def _position(self, header: str | None) -> float:
+    def _position(self, header: str | None, canary: str) -> float:
         """Where the client stands among all clients, from 0 to 1: the same each time.
 
-        That is the hash of a header, if the policy names one, and otherwise what an earlier answer told the client.
+        That is the hash of a header, if the policy names one, and otherwise what an earlier answer told the client. The
+        hash is another one for each canary: otherwise the same few would try all of them.
+
+        Args:
+            header: that decides.
+            canary: its label.
         """
         if header is not None and (value := self.header(header.lower().encode())):
-            return int.from_bytes(hashlib.blake2b(value, digest_size=6).digest()) / 2**48
+            digest = hashlib.blake2b(canary.encode() + b"\n" + value, digest_size=6).digest()
+            return int.from_bytes(digest) / 2**48
         stated = self.header(_ROUTE)
-        position = float(stated) if _POSITION.fullmatch(stated) else round(anywhere(header), 6)
+        position = float(stated) if _POSITION.fullmatch(stated) else round(anywhere(), 6)
         if header is None:
             self.answer_headers.append((_ROUTE, b"%.6f" % position))
         return position

@@ -95,6 +95,8 @@ def test_an_overlay(overlay: str):
     assert container["envFrom"][0]["configMapRef"]["name"] == only(resources, "ConfigMap")["metadata"]["name"]
     settings = Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in variables.items()})
     assert all(name.removeprefix(PREFIX).lower() in Settings.model_fields for name in variables)
+    # The one has its models and policies on a volume that changes, the other copies them once.
+    assert settings.watch == (0 if overlay == "gpu" else 10)
     assert settings.device == ("cuda" if overlay == "gpu" else "cpu")
     assert pod["terminationGracePeriodSeconds"] >= settings.drain_seconds + settings.shutdown_timeout + 10
     readiness = container["readinessProbe"]

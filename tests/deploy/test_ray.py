@@ -179,7 +179,7 @@ def test_new_models_reach_every_replica_without_a_restart(url: str, tmp_path: Pa
     config = yaml.safe_load((ROOT / "deploy" / "ray" / "serve.yaml").read_text())
     del config["http_options"], config["proxy_location"]
     arguments = config["applications"][0]["args"]
-    arguments |= {"models": str(tmp_path), "open": True}
+    arguments |= {"models": str(tmp_path), "open": True, "watch": 0}
     del arguments["keys"]
     deployment = config["applications"][0]["deployments"][0]
     deployment |= {"autoscaling_config": None, "num_replicas": 2, "ray_actor_options": {"num_cpus": 1}}

@@ -50,7 +50,7 @@ class ModelList(BaseModel):
         examples=[{"classifier/2": "model.onnx: is not the file that the manifest was made with"}]
     )
     disagreeing: dict[str, list[str]] = Field(
-        {}, description="models of which the processes of the server load different versions, for a moment"
+        {}, description="models of which the processes of the server have different versions or policies, for a moment"
     )
 
 

@@ -341,7 +341,7 @@ async def _state(request: Request, name: str) -> ServingState:
         stage = canary.stage(time.time())
         now = CanaryNow(
             version=policy.number(canary.version) or "",
-            share=stage.share,
+            share=served.share(served.canary) if served.canary else 0.0,
             step=stage.step,
             steps=list(canary.stages),
             started=canary.started.timestamp() if canary.started else None,

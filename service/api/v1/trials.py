@@ -38,6 +38,9 @@ class CanaryState(BaseModel):
 
     share: float = Field(examples=[0.05], description="of the calls that name no version")
     versions: list[CanarySide]
+    waits_for: str | None = Field(
+        examples=["20 more calls of the canary"], description="why it is not the default yet, after its last step"
+    )
     verdict: str | None = Field(description="why it is withdrawn")
 
 
@@ -111,7 +114,7 @@ def trials_router() -> APIRouter:
     async def show_canary(request: Request, name: Name) -> CanaryState:
         """Requests, errors, latency, labels and the share of unfamiliar inputs of both versions."""
         _check_model(request, name)
-        state = request.app.lifecycle.canaries.state(name)
+        state = await request.app.lifecycle.canaries.state(name)
         if state is None:
             raise NotFound(f"{name!r} has no canary.")
         return CanaryState(**state)
@@ -120,11 +123,10 @@ def trials_router() -> APIRouter:
     async def show_shadow(request: Request, name: Name) -> ShadowState:
         """Agreement in total, by class and over time, and the inputs on which the versions differ most."""
         _check_model(request, name)
-        state = await request.app.lifecycle.shadows.state(name)
+        # Examples are inputs of other clients.
+        state = await request.app.lifecycle.shadows.state(name, with_examples=may_administer(request.scope))
         if state is None:
             raise NotFound(f"{name!r} has no shadow.")
-        if not may_administer(request.scope):
-            state["examples"] = []  # they are of other clients
         return ShadowState(**state)
 
     @router.get(

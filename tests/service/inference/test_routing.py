@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.inference.routing import Served
-from service.policy.policy import Policy
+from service.policy.policy import Canary, Policy
 
 
 class Loaded:
@@ -16,6 +16,8 @@ class Loaded:
 
     def __init__(self, number: str) -> None:
         self.version = number
+        self.label = f"m/{number}"
+        self.withdrawn: Canary | None = None
         self.aliases: tuple[str, ...] = ()
 
     def name_by(self, aliases: tuple[str, ...]) -> None:
@@ -26,8 +28,8 @@ def served(*numbers: str, **policy: Any) -> Served:
     return Served("m", Policy.model_validate(policy), {number: Loaded(number) for number in numbers})
 
 
-def at(position: float) -> Callable[[str | None], float]:
-    return lambda _: position
+def at(position: float) -> Callable[[str | None, str], float]:
+    return lambda *_: position
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_a_canary_that_is_not_loaded_answers_nothing():
 
 
 def test_a_policy_without_a_canary_asks_for_no_position():
-    def position(_: str | None) -> float:
+    def position(*_: str | None) -> float:
         raise AssertionError
 
     assert served("1").route(None, position).version.version == "1"
@@ -95,8 +97,17 @@ def test_a_policy_without_a_canary_asks_for_no_position():
 def test_the_header_that_decides():
     asked = []
     model = served("1", "2", default="1", canary={"version": "2", "share": 0.5, "sticky": "X-User"})
-    model.route(None, lambda header: asked.append(header) or 0.9)
-    assert asked == ["X-User"]
+    model.route(None, lambda *given: asked.append(given) or 0.9)
+    assert asked == [("X-User", "m/2")]
+
+
+def test_a_canary_that_this_process_has_ended_gets_no_calls_until_the_policy_has_another():
+    model = served("1", "2", default="1", canary={"version": "2", "share": 0.5})
+    model.canary.withdrawn = model.policy.canary
+    assert model.route(None, at(0)).version.version == "1"
+    assert [model.share(version) for version in model.loaded.values()] == [1, 0]
+    again = Served("m", Policy(default="1", canary=Canary(version="2", share=0.6)), model.loaded)
+    assert again.route(None, at(0)).version.version == "2"
 
 
 def test_a_shadow_gets_calls_of_the_default_version():

@@ -12,7 +12,7 @@ from service.inference.observers import CallEnded
 from service.inference.routing import Served
 from service.lifecycle import canary as module
 from service.lifecycle.canary import Canaries
-from service.policy.policy import Canary, Policy, Withdraw
+from service.policy.policy import Canary, Policy, Step, Withdraw
 from service.processes.board import Board
 from service.tasks.cards import FamiliarityCard
 from service.tasks.registry import BUILT_IN
@@ -34,16 +34,17 @@ class Told:
     def update(self, *numbers: str, canary: str | None = "2", **limits: Any) -> None:
         self.canaries.update({"classifier": served(*numbers, canary=canary, **limits)})
 
-    def versions(self) -> dict[str, Any]:
-        state = self.canaries.state("classifier")
+    async def versions(self) -> dict[str, Any]:
+        state = await self.canaries.state("classifier")
         assert state is not None
         return {each["role"]: each for each in state["versions"]}
 
 
-def served(*numbers: str, canary: str | None = "2", **limits: Any) -> Served:
+def served(*numbers: str, canary: str | None = "2", steps: tuple[Step, ...] = (), **limits: Any) -> Served:
+    tried = {"steps": steps} if steps else {"share": 0.25}
     policy = Policy(
         default=numbers[0],
-        canary=canary and Canary(version=canary, share=0.25, withdraw=Withdraw(**{"after": 10, **limits})),
+        canary=canary and Canary(version=canary, **tried, withdraw=Withdraw(**{"after": 10, **limits})),
     )
     versions: dict[str, Any] = {number: version(number) for number in numbers}
     return Served("classifier", policy, versions)
@@ -52,6 +53,7 @@ def served(*numbers: str, canary: str | None = "2", **limits: Any) -> Served:
 def version(number: str) -> Any:
     known = MANIFEST.model_copy(update={"familiarity": CARD})
     made = SimpleNamespace(name="classifier", version=number, label=f"classifier/{number}", manifest=known, aliases=())
+    made.withdrawn = None
     made.name_by = lambda _aliases: None
     return made
 
@@ -77,16 +79,16 @@ async def test_calls_count_for_the_version_that_answered():
     told.update("1", "2", "3")
     events = [ended("1"), ended("1", label="blue", p_value=0.001), ended("2", "inference-failed"), ended("2")]
     told.canaries.observe([*events, ended("3"), ended("1", version=None), object()])
-    default, canary = told.versions()["default"], told.versions()["canary"]
+    default, canary = (await told.versions())["default"], (await told.versions())["canary"]
     assert (default["version"], default["requests"], default["errors"]) == ("1", 2, 0)
     assert default["labels"] == {"red": 0.5, "blue": 0.5}
     assert default["unfamiliar"] == 0.5
     assert default["latency_ms"]["p50"] == pytest.approx(10, rel=0.05)
     assert (canary["version"], canary["requests"], canary["errors"], canary["error_share"]) == ("2", 2, 1, 0.5)
-    assert told.canaries.state("classifier")["share"] == 0.25
+    assert (await told.canaries.state("classifier"))["share"] == 0.25
     assert {(each.label[1], each.failed, each.unfamiliar) for each in told.counted} == {("1", 0, 1), ("2", 1, 0)}
     told.canaries.close()
-    assert told.canaries.state("classifier") is None
+    assert await told.canaries.state("classifier") is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ async def test_what_is_not_the_versions_fault_does_not_count(error: str):
     told = Told()
     told.update("1", "2")
     told.canaries.observe([ended("2", error)])
-    assert told.versions()["canary"]["requests"] == 0
+    assert (await told.versions())["canary"]["requests"] == 0
     told.canaries.close()
 
 
@@ -107,19 +109,48 @@ async def test_what_is_its_fault_counts(error: str):
     told = Told()
     told.update("1", "2")
     told.canaries.observe([ended("2", error)])
-    assert told.versions()["canary"]["errors"] == 1
+    assert (await told.versions())["canary"]["errors"] == 1
     told.canaries.close()
 
 
-async def test_a_bad_canary_is_withdrawn_once():
+async def test_a_bad_canary_is_withdrawn_until_the_policy_has_it_no_more(caplog: pytest.LogCaptureFixture):
     told = Told()
     told.update("1", "2")
     told.canaries.observe([ended("1") for _ in range(100)] + [ended("2", "inference-failed") for _ in range(10)])
-    await until(lambda: told.withdrawn)
+    await until(lambda: len(told.withdrawn) > 2)
+    # Later calls do not change why.
+    told.canaries.observe([ended("2") for _ in range(1000)])
+    count = len(told.withdrawn)
+    await until(lambda: len(told.withdrawn) > count + 1)
+    assert set(told.withdrawn) == {("classifier", "errors 1.00 against 0.00 after 10 requests")}
+    assert caplog.text.count("the canary classifier/2 gets no more calls") == 1
+    assert (await told.canaries.state("classifier"))["verdict"] == told.withdrawn[0][1]
+    told.update("1", "2", canary=None)
+    count = len(told.withdrawn)
     await asyncio.sleep(0.05)
-    assert told.withdrawn == [("classifier", "errors 1.00 against 0.00 after 10 requests")]
-    assert told.canaries.state("classifier")["verdict"] == told.withdrawn[0][1]
+    assert len(told.withdrawn) == count
     told.canaries.close()
+
+
+async def test_a_canary_proves_itself_with_as_many_calls_as_it_is_judged_by(tmp_path: Path):
+    one, two = Told(Board(tmp_path, 0)), Told(Board(tmp_path, 1))
+    assert "can be compared" in await one.canaries.waits_for("classifier")
+    for told in (one, two):
+        told.update("1", "2", after=10, steps=(Step(share=1),))
+    assert await one.canaries.waits_for("classifier") == "10 more calls of the canary"
+    assert (await one.canaries.state("classifier"))["waits_for"] == "10 more calls of the canary"
+    one.canaries.observe([ended("2")] * 4)
+    two.canaries.observe([ended("2")] * 6)
+    async with asyncio.timeout(30):
+        while await one.canaries.waits_for("classifier") is not None:  # noqa: ASYNC110 - a file of another process
+            await asyncio.sleep(0.01)
+    assert (await one.canaries.state("classifier"))["waits_for"] is None
+    one.canaries.observe([ended("2", "inference-failed")] * 10)
+    assert (await one.canaries.waits_for("classifier")).startswith("its withdrawal: errors 0.50")
+    one.update("1", "2", after=1000)
+    assert (await one.canaries.state("classifier"))["waits_for"] is None  # it has no last step
+    for told in (one, two):
+        told.canaries.close()
 
 
 async def test_a_canary_that_breaks_late_is_withdrawn_for_its_last_minutes(monkeypatch: pytest.MonkeyPatch):
@@ -142,14 +173,14 @@ async def test_figures_begin_anew_with_another_version_and_stay_with_a_repeated_
     told.update("1", "2", "3")
     told.canaries.observe([ended("1"), ended("2")])
     told.update("1", "2", "3", errors=0.5)
-    assert told.versions()["canary"]["requests"] == 1
+    assert (await told.versions())["canary"]["requests"] == 1
     told.update("1", "2", "3", canary="3")
-    assert told.versions()["canary"]["requests"] == told.versions()["default"]["requests"] == 0
+    assert (await told.versions())["canary"]["requests"] == (await told.versions())["default"]["requests"] == 0
     told.update("1", "2", canary=None)
-    assert told.canaries.state("classifier") is None
+    assert await told.canaries.state("classifier") is None
     told.update("1", "2")
     told.canaries.update({})
-    assert told.canaries.state("classifier") is None
+    assert await told.canaries.state("classifier") is None
     told.canaries.close()
 
 
@@ -159,8 +190,8 @@ async def test_processes_judge_by_the_figures_of_all(tmp_path: Path):
         told.update("1", "2", after=12)
         told.canaries.observe([ended("1") for _ in range(50)] + [ended("2", "inference-failed") for _ in range(6)])
     await until(lambda: one.withdrawn and two.withdrawn)
-    assert one.withdrawn == [("classifier", "errors 1.00 against 0.00 after 12 requests")]
-    assert two.versions()["canary"]["requests"] == 12
+    assert one.withdrawn[:1] == [("classifier", "errors 1.00 against 0.00 after 12 requests")]
+    assert (await two.versions())["canary"]["requests"] == 12
     for told in (one, two):
         told.canaries.close()
 
@@ -169,8 +200,8 @@ async def test_answers_of_any_kind_are_counted():
     told = Told()
     told.update("1", "2")
     told.canaries.observe([ended("2", outputs=[()]), ended("2", outputs=[("text",)] * 100), ended("2", outputs=())])
-    assert told.versions()["canary"]["requests"] == 3
-    assert told.versions()["canary"]["labels"] == {}
+    assert (await told.versions())["canary"]["requests"] == 3
+    assert (await told.versions())["canary"]["labels"] == {}
     told.canaries.close()
 
 
@@ -179,6 +210,6 @@ async def test_a_task_without_a_measure_is_judged_by_its_errors():
     told.canaries._tasks = {"classification": SimpleNamespace(agreement=None)}
     told.update("1", "2")
     told.canaries.observe([ended("2")])
-    assert told.versions()["canary"]["requests"] == 1
-    assert told.versions()["canary"]["unfamiliar"] is None
+    assert (await told.versions())["canary"]["requests"] == 1
+    assert (await told.versions())["canary"]["unfamiliar"] is None
     told.canaries.close()

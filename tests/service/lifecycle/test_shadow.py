@@ -41,7 +41,7 @@ async def test_answers_are_compared_and_counted():
         assert made.lender.leases == 0
 
 
-async def test_the_examples_are_the_inputs_that_differ_most():
+async def test_the_examples_are_the_inputs_that_differ_most(monkeypatch: pytest.MonkeyPatch):
     async with stage(wrong_about_blue) as made:
         made.shadows.follow(made.default, made.candidate)
         made.shadows.observe([made.ended(3)])
@@ -56,6 +56,10 @@ async def test_the_examples_are_the_inputs_that_differ_most():
         for unknown in ("0-1", "../../etc/passwd", "0-", "1", example["id"] + "0", "９-1"):
             assert await made.shadows.sample("classifier", unknown) is None
         assert await made.shadows.sample("other", example["id"]) is None
+        read = []
+        monkeypatch.setattr(made.board, "attachment", lambda *asked: read.append(asked))
+        assert (await made.shadows.state("classifier", with_examples=False))["examples"] == []
+        assert read == []
 
 
 async def test_calls_of_other_versions_are_not_compared():
@@ -204,8 +208,8 @@ async def test_a_goal_is_decided_once_it_is_reached(monkeypatch, agreement, prom
         made.shadows.observe([made.ended(12)])
         await made.settled()
         await until(lambda: made.decided)
-        await asyncio.sleep(0.05)
-        ((model, decided, why),) = made.decided
+        await until(lambda: len(made.decided) > 2)  # until the policy has no such shadow any more
+        ((model, decided, why),) = set(made.decided)
         assert (model, decided) == ("classifier", promote)
         assert "8 of 12 inputs agree" in why
         assert (await made.shadows.state("classifier"))["verdict"] == why
@@ -248,11 +252,12 @@ async def test_on_a_busy_device_batches_are_small_and_pauses_long(monkeypatch):
     sleep = asyncio.sleep
 
     async def note(seconds, *rest):
-        slept.append(seconds)
+        if asyncio.current_task() is not made.shadows._judging:
+            slept.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(module.asyncio, "sleep", note)
     async with stage() as made:
+        monkeypatch.setattr(module.asyncio, "sleep", note)
         made.shadows.follow(made.default, made.candidate)
         made.candidate.batcher.flow.seconds_per_item = 0.001
         made.shadows.observe([BatchRan(("classifier", "1", "", ""), [0.0], 0.5), made.ended(4)])

@@ -134,7 +134,7 @@ async def test_a_shadow_that_fails_on_everything_fails_no_call(tmp_path: Path, m
             for _ in range(30):
                 await call.infer(call.lease("classifier"), [solid("red")])
         await until(lambda: made.decided)
-        ((model, promote, why),) = made.decided
+        model, promote, why = made.decided[0]
         assert (model, promote) == ("classifier", False)
         assert "the candidate failed on" in why
 
@@ -148,10 +148,10 @@ async def test_a_canary_that_fails_is_withdrawn(tmp_path: Path, monkeypatch: pyt
         rerun(made.repository.served["classifier"].canary.batcher, failing)
         await made.call(100)
         await until(lambda: made.decided)
-        ((model, why),) = made.decided
+        model, why = made.decided[0]
         assert model == "classifier"
         assert why.startswith("errors 1.00 against 0.00 after ")
-        state = made.canaries.state("classifier")
+        state = await made.canaries.state("classifier")
         assert state["share"] == 0.5
         assert {each["role"]: each["version"] for each in state["versions"]} == {"default": "1", "canary": "2"}
         assert state["versions"][0]["labels"] == {label: pytest.approx(1 / 3) for label in LABELS}

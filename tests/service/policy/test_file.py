@@ -1,5 +1,6 @@
 """serving.toml: lines in errors, atomic changes that keep comments, the audit log."""
 
+import datetime
 import fcntl
 import json
 import os
@@ -206,10 +207,31 @@ def test_a_folder_that_cannot_be_written_names_the_file(tmp_path: Path):
         PolicyFiles(tmp_path / "models").edit("m", lambda policy: policy, actor="a", action="b")
 
 
-def test_a_canary_without_a_start_began_with_the_file(tmp_path: Path):
-    path = tmp_path / FILE
-    path.write_text("[canary]\nversion = 2\nshare = 0.1\n")
+def test_a_canary_without_a_start_begins_when_it_is_first_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    noon = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC)
+    times = iter(noon + datetime.timedelta(hours=hour) for hour in range(10))
+    monkeypatch.setattr(file, "utc_now", lambda: next(times))
+    path = tmp_path / "m" / FILE
+    path.parent.mkdir()
+    text = "[canary]\nversion = 2\nshare = 0.1\n"
+    path.write_text(text)
     os.utime(path, (1_000_000, 1_000_000))
-    started = read_policy(path).canary.started
-    assert started.timestamp() == 1_000_000
-    assert edit_policy(path, lambda policy: policy.model_copy(update={"load": 2})).canary.started == started
+    files = PolicyFiles(tmp_path)
+    assert files.read("m").canary.started == files.read("m").canary.started == noon
+    # A change that changes nothing does not write it, another one does.
+    assert files.edit("m", lambda policy: policy, actor="a", action="b").canary.started == noon
+    assert path.read_text() == text
+    monkeypatch.setattr(file, "utc_now", lambda: noon + datetime.timedelta(days=1))
+    files.edit("m", lambda policy: policy.model_copy(update={"load": 2}), actor="a", action="b")
+    assert files.read("m").canary.started == PolicyFiles(tmp_path).read("m").canary.started == noon
+    # Another canary begins anew, and so does the same one after it has ended.
+    path.write_text(text)
+    assert files.read("m").canary.started == noon + datetime.timedelta(days=1)
+    monkeypatch.setattr(file, "utc_now", lambda: noon + datetime.timedelta(days=2))
+    path.write_text(text.replace("0.1", "0.2"))
+    assert files.read("m").canary.started == noon + datetime.timedelta(days=2)
+    monkeypatch.setattr(file, "utc_now", lambda: noon + datetime.timedelta(days=3))
+    path.write_text("")
+    files.read("m")
+    path.write_text(text)
+    assert files.read("m").canary.started == noon + datetime.timedelta(days=3)

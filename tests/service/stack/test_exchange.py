@@ -134,6 +134,16 @@ async def test_a_client_is_watched_only_when_it_waits_for_long_and_until_the_req
     await scheduler.close()
 
 
+def test_the_hash_of_a_header_differs_from_canary_to_canary():
+    clients = [exchange_of(Client(), [(b"x-user", b"user %d" % number)]) for number in range(1000)]
+    first, again, other = (
+        [client._position("X-User", canary) < 0.1 for client in clients] for canary in ("m/2", "m/2", "m/3")
+    )
+    assert first == again
+    assert 50 < sum(first) < 150
+    assert sum(one and another for one, another in zip(first, other, strict=True)) < 40
+
+
 async def test_ending_the_request_returns_the_lease():
     version = SimpleNamespace(label="m/1", variant="int8", header=lambda _: b"m/1", leases=0, retired=False)
     repository = SimpleNamespace(lease=lambda *_: Lease(version, lambda _: None))

@@ -192,12 +192,26 @@ def test_an_error_without_a_slug_is_an_internal_error():
     assert problem(QuartetError("Oh.")).status_code == 500
 
 
-async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(app: FastAPI, client: httpx.AsyncClient):
+async def test_a_model_that_hangs_or_only_fails_shows_in_the_probes(
+    app: FastAPI, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+):
     batcher = app.repository.models["classifier"].batcher
     batcher._failed_batches, batcher._broken = 11, True
     for probe in ("live", "ready"):
         document = check(await client.get(f"/healthz/{probe}"), 503, "model-broken")
-        assert "'classifier/1' is not responding: the last 11 batches failed whole" in document.detail
+        assert document.detail.startswith("A model is not responding, and only a restart helps")
+        assert "'classifier/1' is not responding: the last 11 batches failed whole" in caplog.text
+        caplog.clear()
+
+
+async def test_a_model_without_a_version_that_can_answer_shows_in_the_readiness_probe(
+    app: FastAPI, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+):
+    (version,) = app.repository.versions
+    await app.repository.take_out(version, "its answers differ")
+    document = check(await client.get("/healthz/ready"), 503, "model-broken")
+    assert document.detail == "A model has no version that can answer: the log says which one and why."
+    assert "classifier/1 serves no longer: its answers differ" in caplog.text
 
 
 async def test_every_problem_is_counted_and_logged(settings: Settings, capsys: pytest.CaptureFixture):

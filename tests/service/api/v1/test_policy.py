@@ -89,7 +89,8 @@ async def test_a_canary_is_sticky_and_becomes_the_default(client: httpx.AsyncCli
     response = await client.post("/v1/predict", content=encode(solid("red")))
     assert "quartet-route" not in response.headers
     steps = [{"share": 0.5, "minutes": 60}, {"share": 1}]
-    state = await change(client, "PUT", "canary", version="1", steps=steps, sticky="X-User")
+    withdraw = {"after": 20}
+    state = await change(client, "PUT", "canary", version="1", steps=steps, sticky="X-User", withdraw=withdraw)
     users = {}
     for user in ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"] * 2:
         response = await client.post("/v1/predict", content=encode(solid("red")), headers={"x-user": user})
@@ -98,6 +99,12 @@ async def test_a_canary_is_sticky_and_becomes_the_default(client: httpx.AsyncCli
     assert set().union(*users.values()) == {"1", "2"}
     await app.lifecycle.administration.advance(state["canary"]["next_step"] - 1)
     assert (await client.get(f"{URL}/policy")).json()["default"] == "2"
+    # It has not answered enough calls.
+    await app.lifecycle.administration.advance(state["canary"]["next_step"] + 1)
+    assert (await client.get(f"{URL}/policy")).json()["default"] == "2"
+    for _ in range(20):
+        await answering(client, version="1")
+    app.observers.flush()
     await app.lifecycle.administration.advance(state["canary"]["next_step"] + 1)
     state = (await client.get(f"{URL}/policy")).json()
     assert (state["default"], state["previous"], state["canary"]) == ("1", "2", None)
