@@ -75,13 +75,11 @@ class Served:
             alias = policy.default
         elif wanted == LATEST:
             version = self._find(policy.latest(self.loaded))
-        elif wanted != policy.default:
-            version = self._find(policy.number(wanted))
-            alias = wanted
         else:
-            # The default may be a version that takes the place of one that is broken.
-            alias = wanted
-            version = version if wanted in policy.aliases else self._find(wanted)
+            alias, number = wanted, policy.number(wanted)
+            # What answers for the aliases of the default may be a version that takes the place of a broken one.
+            if wanted not in policy.aliases or number != policy.number(policy.default):
+                version = self._find(number)
         return None if version is None else self._routed(version, alias)
 
     def _routed(self, version: Version, asked: str | None) -> Route:

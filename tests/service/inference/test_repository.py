@@ -508,6 +508,8 @@ async def test_a_start_survives_an_alias_of_a_version_that_is_missing_or_broken(
     assert "differs" in repository.refused["classifier/2"]
     with pytest.raises(ModelBroken, match="not on disk"):
         repository.lease("classifier", "candidate")
+    with pytest.raises(UnknownModel, match="in the version 1, stable, not '9'"):
+        repository.lease("classifier", "9")
     assert repository.unready == {}
 
 
@@ -791,3 +793,54 @@ async def test_the_old_version_is_closed_first_where_memory_is_short(tmp_path: P
     await repository.load_all()
     assert seen == [[]]
     assert repository.lease("classifier").version.version == "2"
+
+
+async def test_a_change_of_the_policy_closes_nothing_where_memory_is_short(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    answers = repository.models["classifier"]
+    repository.fits = lambda _: False
+    write_model(tmp_path, version="2")
+    wanted = Policy(load=("1", "2"))
+    with pytest.raises(InvalidModel, match="classifier/2 cannot be served: there is no memory"):
+        await repository.change_policy("classifier", wanted, lambda: wanted)
+    assert repository.models["classifier"] is answers
+    assert not answers.retired
+
+
+async def test_a_model_is_not_ready_while_nothing_takes_the_place_of_a_closed_version(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    repository.fits = lambda _: False
+    write_model(tmp_path, version="2")
+    unready = []
+    opened = repository._opener._open
+    repository._opener._open = lambda *arguments: unready.append(repository.unready) or opened(*arguments)
+    await repository.load_all()
+    assert unready == [{"classifier": "no version of it can answer"}]
+    assert repository.unready == {}
+
+
+async def test_reasons_stay_while_others_are_looked_for(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    write_model(tmp_path, version="2", change=wrong_golden)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    known, seen = repository.refused, []
+    assert list(known) == ["classifier/2"]
+    write_model(tmp_path, version="3")
+    opened = repository._opener._open
+    repository._opener._open = lambda *arguments: seen.append(dict(repository.refused)) or opened(*arguments)
+    wanted = Policy(aliases={"candidate": "2"})
+    with pytest.raises(InvalidModel, match="differs"):
+        await repository.change_policy("classifier", wanted, lambda: wanted)
+    assert repository.refused == known
+    await repository.load_all()
+    assert seen == [known, known]
+    assert (loaded(repository), repository.refused) == (["3"], {})
