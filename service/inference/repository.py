@@ -41,6 +41,18 @@ class NothingToServe(Exception):
     """The models folder is missing, empty, or holds nothing that can be served."""
 
 
+class Unservable(InvalidModel):
+    """A version that a new policy needs cannot be served.
+
+    Attributes:
+        number: of the version.
+    """
+
+    def __init__(self, model: str, number: str, why: str) -> None:
+        super().__init__(f"{model}/{number} cannot be served: {why}")
+        self.number = number
+
+
 class Repository:
     """Loads models from a folder and leases their versions to calls.
 
@@ -231,7 +243,7 @@ class Repository:
             check: raises if the policy cannot be followed with these loaded versions; nothing is written then.
 
         Raises:
-            InvalidModel: a version that it needs cannot be served; the policy is not written.
+            Unservable: a version that it needs cannot be served; the policy is not written.
         """
         in_force = self._served[name].policy
         needed = policy.needed_after(in_force)
@@ -247,7 +259,7 @@ class Repository:
             try:
                 for number in newest_first(needed):
                     if await self._load_version(name, number, opened) is None:
-                        raise InvalidModel(f"{name}/{number} cannot be served: {self._refusing[f'{name}/{number}']}")
+                        raise Unservable(name, number, self._refusing[f"{name}/{number}"])
                 check(policy, {**self._loaded(name), **opened})
                 await self._write(name, write, opened)
             except BaseException:

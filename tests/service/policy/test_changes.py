@@ -49,6 +49,16 @@ def test_a_rollback_without_a_previous_version_takes_the_one_below():
             rollback(Policy(), default, found)
 
 
+@pytest.mark.parametrize("previous", ["1", None])
+def test_a_rollback_from_a_version_that_cannot_answer(previous: str | None):
+    policy = Policy(default="stable", previous=previous, aliases={"stable": "2"})
+    back = rollback(policy, "1", ["1", "2"])  # which answers in its place
+    assert back == Policy(default="stable", aliases={"stable": "1"})
+    assert rollback(policy, None, ["1", "2"]) == back
+    with pytest.raises(Unchangeable, match="no previous version"):
+        rollback(back, "1", ["1", "2"])
+
+
 def test_promoting_the_default_keeps_the_previous_one():
     assert promote(Policy(default="2", previous="1"), "2", "2") == Policy(default="2", previous="1")
 
@@ -80,10 +90,17 @@ def test_a_promotion_on_a_condition():
 
 
 def test_loading_and_unloading():
-    assert load(Policy(), "1", ["3"]) == Policy(load=("3", "1"))
-    assert load(Policy(), "3", ["3"]) == Policy()
+    assert load(Policy(), "1", ["3"], "3") == Policy(load=("3", "1"), default="3")
+    assert load(Policy(), "4", ["3"], "3") == Policy(load=("4", "3"), default="3")
+    assert load(Policy(), "4", ["3"], None) == Policy(load=("4", "3"))
+    assert load(Policy(default="3"), "4", ["3"], "3") == Policy(load=("4", "3"), default="3")
+    assert load(Policy(), "3", ["3"], "3") == Policy()
     assert unload(Policy(load=3), "1", ["3", "2", "1"], "3") == Policy(load=("3", "2"))
     assert unload(Policy(default="3", previous="2"), "2", ["3", "2"], "3") == Policy(load=("3",), default="3")
+    assert unload(Policy(load=("3", "7")), "7", ["3"], "3") == Policy(load=("3",))
+    assert unload(Policy(default="3", previous="7"), "7", ["3"], "3") == Policy(load=("3",), default="3")
+    with pytest.raises(Unchangeable, match="Version 9 is not loaded"):
+        unload(Policy(), "9", ["3"], "3")
     with pytest.raises(Unchangeable, match="answers by default"):
         unload(Policy(), "3", ["3"], "3")
     with pytest.raises(Unchangeable, match="used by the alias next, canary"):
