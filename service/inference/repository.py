@@ -354,6 +354,9 @@ class Repository:
         # One may have been taken out meanwhile.
         good = {number: version for number, version in good.items() if not version.retired}
         if good:
+            former = self._former(name, policy, good)
+            if former is not None and former.version in found:
+                good[former.version] = former
             self._serve(name, policy, good)
         await asyncio.gather(
             *(version.batcher.close() for version in opened.values() if version not in self._loaded(name).values())
@@ -389,6 +392,14 @@ class Repository:
             refused += not known
         return good
 
+    def _former(self, name: str, policy: Policy, loaded: Mapping[str, Version]) -> Version | None:
+        """The version that answered before the newest one did, for a rollback; None if the policy fixes versions."""
+        served, number = self._served.get(name), policy.default_of(loaded)
+        if served is None or number is None or not policy.follows_newest:
+            return None
+        older = (each for each in (served.default, served.former) if each and int(each.version) < int(number))
+        return next((each for each in older if not each.retired), None)
+
     def _loaded(self, name: str) -> Mapping[str, Version]:
         served = self._served.get(name)
         return served.loaded if served else {}
@@ -416,6 +427,8 @@ class Repository:
             self._refusing[label] = self._taken_out[label][1]
             return None
         if not self.fits(folder):
+            await self._close_formers()
+        if not self.fits(folder):
             if kept is None:
                 self._refusing[label] = _NO_MEMORY
                 return None
@@ -439,6 +452,13 @@ class Repository:
             return opened[number]
         return None
 
+    async def _close_formers(self) -> None:
+        """Closes the versions that are kept only for a rollback."""
+        for name, served in list(self._served.items()):
+            if len(served.asked) < len(served.loaded):
+                self._serve(name, served.policy, {number: served.loaded[number] for number in served.asked})
+        await self.settled()
+
     async def _make_room(self, name: str, kept: Collection[str]) -> None:
         """Closes the versions of a model that its policy does not name, before another one is loaded."""
         served = self._served.get(name)
@@ -455,7 +475,7 @@ class Repository:
     def _serve(self, name: str, policy: Policy, loaded: Mapping[str, Version]) -> None:
         """Puts a policy and its versions in force, and retires what they replace."""
         replaced = self._loaded(name)
-        self._served[name] = served = Served(name, policy, loaded)
+        self._served[name] = served = Served(name, policy, loaded, self._former(name, policy, loaded))
         if served.default is not None:
             self._answered.add(name)
         for number, version in replaced.items():

@@ -105,7 +105,7 @@ class Lifecycle:
         def describe(served: Served) -> str:
             trials = {"canary": served.canary, "shadow": served.shadow}
             on_trial = "".join(f", {what} {version.version}" for what, version in trials.items() if version)
-            loaded = ", ".join(newest_first(served.loaded))
+            loaded = ", ".join(newest_first(served.asked))  # after a restart, nothing else is kept for a rollback
             return f"{served.default.version if served.default else 'nothing'} of {loaded}{on_trial}"
 
         models = {name: describe(served) for name, served in self._repository.served.items()}

@@ -51,17 +51,18 @@ def pin(policy: Policy, version: str | None, default: str | None) -> Policy:
     return _changed(fixed, aliases=policy.aliases, default=number)
 
 
-def rollback(policy: Policy, default: str | None, found: Collection[str]) -> Policy:
+def rollback(policy: Policy, default: str | None, former: str | None, found: Collection[str]) -> Policy:
     """Returns to the previous default, and ends a canary.
 
     Args:
         policy: in force.
         default: the version that answers now.
-        found: the versions on disk; the highest below the default is taken if the policy names no previous one.
+        former: answered before a newer version took its place; taken if the policy names no previous one.
+        found: the versions on disk, of which the highest below the default is taken otherwise.
     """
     # If that cannot answer, another version does already, which may be the one to return to.
     current = policy.number(policy.default) or default
-    target = policy.previous
+    target = policy.previous or former
     if target is None and current is not None:
         target = next((number for number in newest_first(found) if int(number) < int(current)), None)
     if target is None or target == current:

@@ -223,6 +223,11 @@ class Policy(_Table):
         return reference if NUMBER.fullmatch(reference) else self.aliases.get(reference)
 
     @property
+    def follows_newest(self) -> bool:
+        """Whether new versions take the place of the default, without a version that a rollback returns to."""
+        return self.load == self.default == LATEST and self.previous is None
+
+    @property
     def on_trial(self) -> set[str]:
         """The versions of the canary and the shadow."""
         return {self.number(trial.version) or "" for trial in (self.canary, self.shadow) if trial}

@@ -219,7 +219,7 @@ def policy_router() -> APIRouter:
         """Loads a version beside the others. `load` in the policy becomes a list; a default of `latest` is fixed."""
         return await change(
             request, name, f"load {body.version}",
-            lambda policy, served: changes.load(policy, body.version, served.loaded, _default(policy, served)),
+            lambda policy, served: changes.load(policy, body.version, served.asked, _default(policy, served)),
         )  # fmt: skip
 
     @router.post("/unload", summary="Unload a version", response_model=ServingState)
@@ -259,7 +259,9 @@ def policy_router() -> APIRouter:
         found = await asyncio.to_thread(request.app.repository.on_disk, name)
 
         def propose(policy: Policy, served: Served) -> Policy:
-            return changes.rollback(policy, _default(policy, served), found)
+            return changes.rollback(
+                policy, _default(policy, served), served.former.version if served.former else None, found
+            )
 
         while True:
             try:

@@ -191,6 +191,31 @@ async def test_loading_a_newer_version_does_not_make_it_answer(client: httpx.Asy
     assert await answering(client) == ("2", None)
 
 
+async def test_a_rollback_after_a_new_version_loads_nothing(
+    client: httpx.AsyncClient, app: Application, settings: Settings
+):
+    write_model(settings.models, version="5")
+    write_model(settings.models, version="3", change=wrong_golden)
+    await app.repository.load_all()
+    assert await answering(client) == ("5", None)
+    async with app.repository._loading:  # another model is being loaded
+        async with asyncio.timeout(10):
+            assert (await change(client, "POST", "rollback"))["default"] == "2"
+        assert await answering(client) == ("2", None)
+
+
+async def test_a_version_that_is_kept_for_a_rollback_can_be_loaded_for_good(
+    client: httpx.AsyncClient, app: Application, settings: Settings
+):
+    write_model(settings.models, version="3")
+    await app.repository.load_all()
+    assert app.repository.served["classifier"].asked == ["3"]
+    await change(client, "POST", "load", version="2")
+    await app.lifecycle.administration.settled()
+    served = app.repository.served["classifier"]
+    assert (served.policy.load, served.policy.default, sorted(served.asked)) == (("3", "2"), "3", ["2", "3"])
+
+
 async def test_a_rollback_skips_versions_that_cannot_be_served(client: httpx.AsyncClient, settings: Settings):
     await change(client, "POST", "promote", version="1")
     (settings.models / "classifier" / FILE).write_text("")
