@@ -57,6 +57,11 @@ def wait_until(condition, server: Server) -> None:
         time.sleep(0.01)
 
 
+def keep_no_old_version(model: Path) -> None:
+    """Without a policy, the version before the newest one stays loaded for a rollback."""
+    (model / "serving.toml").write_text("load = 1")
+
+
 def running(server: Server) -> bool:
     with server.client() as client:
         text = client.get("/metrics").text
@@ -66,6 +71,7 @@ def running(server: Server) -> bool:
 
 def test_a_request_that_lasts_survives_a_reload_and_the_old_version_goes_with_its_answer(tmp_path: Path):
     write_model(tmp_path, slow=150, max_batch=1)
+    keep_no_old_version(tmp_path / "classifier")
     server = Server(models=tmp_path, timeout=TIMEOUT)
     sender = Sender(server, 100)
     wait_until(lambda: running(server), server)
@@ -132,6 +138,7 @@ def write_decoder(models: Path, version: str) -> None:
 
 def test_a_slow_reader_of_generated_images_survives_a_reload(tmp_path: Path):
     write_decoder(tmp_path, "1")
+    keep_no_old_version(tmp_path / "decoder")
     server = Server(models=tmp_path, timeout=TIMEOUT)
     with generate(server, 10_000) as reader:
         wait_until(lambda: running(server), server)

@@ -40,8 +40,11 @@ def test_a_reload_serves_what_is_new_and_refuses_what_is_bad(tmp_path: Path):
             assert time.monotonic() < end
         assert predict(client) == "2"
         served = [line for line in client.get("/metrics").text.splitlines() if line.startswith("quartet_model_info{")]
-        assert len(served) == 2
-        assert 'version="2"' in served[0]
+        # Version 1 is kept for a rollback.
+        loaded = [("classifier", "1"), ("classifier", "2"), ("other", "1")]
+        assert len(served) == len(loaded)
+        for name, version in loaded:
+            assert sum(f'model="{name}"' in line and f'version="{version}"' in line for line in served) == 1
     assert server.stop() == 0
     assert "Traceback" not in "".join(server.lines)
 

@@ -53,6 +53,7 @@ def workers(server: Server) -> list[psutil.Process]:
 
 def test_a_life_of_two_workers(tmp_path: Path):
     write_model(tmp_path)
+    (tmp_path / "classifier" / "serving.toml").write_text("load = 1")  # the old version is not kept for a rollback
     server = Server(models=tmp_path, workers=2, threads=2, max_body_mb=1, self_check=0)
     url = server.url
     assert "2 workers of 1 threads" in server.lines[-1]

@@ -31,6 +31,7 @@ _CHANGED = (
     "another number"
 )
 _REPLACED = "its files have changed while it was loaded: reload once they are complete"
+_NO_MEMORY = "there is no memory for it beside the versions that are loaded"
 _RETRY_SECONDS = 5.0
 # Of a model, in one round; whoever fills a folder with broken versions must not delay the other models without end.
 _MOST_REFUSED = 100
@@ -38,6 +39,18 @@ _MOST_REFUSED = 100
 
 class NothingToServe(Exception):
     """The models folder is missing, empty, or holds nothing that can be served."""
+
+
+class Unservable(InvalidModel):
+    """A version that a new policy needs cannot be served.
+
+    Attributes:
+        number: of the version.
+    """
+
+    def __init__(self, model: str, number: str, why: str) -> None:
+        super().__init__(f"{model}/{number} cannot be served: {why}")
+        self.number = number
 
 
 class Repository:
@@ -85,6 +98,9 @@ class Repository:
         self._retired: set[Version] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._taken_out: dict[str, tuple[Stamp, str]] = {}
+        self._answered: set[str] = set()
+        # What becomes `refused` when the round that holds `_loading` ends.
+        self._refusing: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self.on_change: Callable[[], None] = lambda: None
         self.on_closed: Callable[[], None] = lambda: None
@@ -114,13 +130,9 @@ class Repository:
     @property
     def unready(self) -> dict[str, str]:
         """Models that lost the version that answered, without another one to take its place; and why."""
-        return {
-            name: why
-            for name, served in self._served.items()
-            if served.default is None
-            for label, (_, why) in self._taken_out.items()
-            if label.rpartition("/")[0] == name
-        }
+        lost = [name for name, served in self._served.items() if served.default is None and name in self._answered]
+        whys = {label.rpartition("/")[0]: why for label, (_, why) in self._taken_out.items()}
+        return {name: whys.get(name, "no version of it can answer") for name in lost}
 
     def lease(self, model: str, wanted: str | None = None, position: Position = anywhere) -> Lease:
         """Leases a version of a model; the caller releases it.
@@ -156,7 +168,7 @@ class Repository:
         """Leases a version that is not retired."""
         return Lease(version, self._close)
 
-    async def load_all(self, only: Collection[str] = ()) -> bool:
+    async def load_all(self, only: Collection[str] = ()) -> None:
         """Loads the versions that the policies ask for, and puts the policies in force.
 
         A later call follows what has changed on disk. A replaced version finishes its calls. A model whose folder is
@@ -164,9 +176,6 @@ class Repository:
 
         Args:
             only: names of the models to look at; empty for all.
-
-        Returns:
-            Whether the loaded versions have changed.
 
         Raises:
             NothingToServe: the folder is missing or nothing in it can be served.
@@ -176,15 +185,15 @@ class Repository:
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
         await self.apply_policies(only)
         async with self._loading:
-            before = {version.label for version in self.versions}
             known = self.refused
-            self.refused = {what: why for what, why in known.items() if only and what.split("/")[0] not in only}
+            self._refusing = {what: why for what, why in known.items() if only and what.split("/")[0] not in only}
             names = await asyncio.to_thread(_folders_in, self._folder)
             wanted = only or self._only
             try:
                 await self._load([name for name in names if not wanted or name in wanted])
             finally:
                 self._opener.forget()
+                self.refused = self._refusing
                 for what, why in self.refused.items():
                     if known.get(what) != why:
                         logger.error("refused %s: %s", what, why)
@@ -193,7 +202,6 @@ class Repository:
         if not self._served:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
-        return {version.label for version in self.versions} != before
 
     async def apply_policies(self, only: Collection[str] = ()) -> None:
         """Puts the policies on disk in force of which every version is loaded; loads and closes nothing.
@@ -207,9 +215,9 @@ class Repository:
         for name in only or list(self._served):
             with contextlib.suppress(InvalidPolicy):
                 while True:
-                    before = self._policy_of(name)
+                    in_force = self._policy_of(name)
                     policy = await asyncio.to_thread(self._policies.read, name)
-                    if self._policy_of(name) is before:
+                    if self._policy_of(name) is in_force:
                         break
                     # It has changed while the file was read, which may have been before that.
                 served = self._served.get(name)
@@ -226,7 +234,7 @@ class Repository:
         """Puts another policy in force once the versions that it needs are loaded and it is written.
 
         A policy whose versions are all loaded waits for nothing. Versions that it does not ask for are closed by the
-        next `load_all`.
+        next `load_all`; none is closed to make room for another one.
 
         Args:
             name: of a served model.
@@ -235,21 +243,23 @@ class Repository:
             check: raises if the policy cannot be followed with these loaded versions; nothing is written then.
 
         Raises:
-            InvalidModel: a version that it needs cannot be served; the policy is not written.
+            Unservable: a version that it needs cannot be served; the policy is not written.
         """
-        before = self._served[name].policy
-        if policy.needed_after(before) <= self._loaded(name).keys():
+        in_force = self._served[name].policy
+        needed = policy.needed_after(in_force)
+        if needed <= self._loaded(name).keys():
             check(policy, self._loaded(name))
             written = await self._write(name, write)
-            if not written.needed_after(before) <= self._loaded(name).keys():
+            if not written.needed_after(in_force) <= self._loaded(name).keys():
                 await self.load_all([name])  # one was closed meanwhile, or others have changed the policy too
             return
         async with self._loading:
             opened: dict[str, Version] = {}
+            self._refusing = {}
             try:
-                for number in newest_first(policy.needed_after(before)):
-                    if await self._load_version(name, number, opened, policy) is None:
-                        raise InvalidModel(f"{name}/{number} cannot be served: {self.refused.pop(f'{name}/{number}')}")
+                for number in newest_first(needed):
+                    if await self._load_version(name, number, opened) is None:
+                        raise Unservable(name, number, self._refusing[f"{name}/{number}"])
                 check(policy, {**self._loaded(name), **opened})
                 await self._write(name, write, opened)
             except BaseException:
@@ -303,9 +313,9 @@ class Repository:
                 found[name] = await asyncio.to_thread(versions_in, self._folder / name)
                 policies[name] = await self._read_policy(name)
             except OSError as error:
-                self.refused[name] = f"its folder cannot be read: {error.strerror}"
+                self._refusing[name] = f"its folder cannot be read: {error.strerror}"
             except InvalidPolicy as error:
-                self.refused[f"{name}/{POLICY_FILE}"] = str(error)
+                self._refusing[f"{name}/{POLICY_FILE}"] = str(error)
         self._opener.begin(
             self._folder / name / version
             for name, policy in policies.items()
@@ -326,7 +336,7 @@ class Repository:
         except InvalidPolicy as error:
             if name not in self._served:
                 raise
-            self.refused[f"{name}/{POLICY_FILE}"] = f"{error}; the previous policy stays in force"
+            self._refusing[f"{name}/{POLICY_FILE}"] = f"{error}; the previous policy stays in force"
             return self._served[name].policy
 
     async def _load_model(self, name: str, policy: Policy, found: Sequence[str]) -> None:
@@ -340,10 +350,13 @@ class Repository:
                 break
             # It has changed while versions were loaded or the file was read.
             policy, found = latest, await asyncio.to_thread(versions_in, self._folder / name)
-            self.refused = {what: why for what, why in self.refused.items() if what.split("/")[0] != name}
+            self._refusing = {what: why for what, why in self._refusing.items() if what.split("/")[0] != name}
         # One may have been taken out meanwhile.
         good = {number: version for number, version in good.items() if not version.retired}
         if good:
+            former = self._former(name, policy, good)
+            if former is not None and former.version in found:
+                good[former.version] = former
             self._serve(name, policy, good)
         await asyncio.gather(
             *(version.batcher.close() for version in opened.values() if version not in self._loaded(name).values())
@@ -357,14 +370,14 @@ class Repository:
         good: dict[str, Version] = {}
 
         async def load(number: str) -> bool:
-            version = await self._load_version(name, number, opened, policy)
+            version = await self._load_version(name, number, opened, kept=policy.named)
             if version is not None:
                 good[number] = version
             return version is not None
 
         for number in policy.named:
             if number not in found and number not in self._loaded(name):
-                self.refused[f"{name}/{number}"] = f"{POLICY_FILE} names it, but it is not on disk"
+                self._refusing[f"{name}/{number}"] = f"{POLICY_FILE} names it, but it is not on disk"
             else:
                 await load(number)
         covered = refused = 0
@@ -372,54 +385,79 @@ class Repository:
             if covered == count:
                 break
             if refused == _MOST_REFUSED and number not in self._loaded(name):
-                self.refused[name] = f"{refused} of its versions are refused: of the others, none is tried"
+                self._refusing[name] = f"{refused} of its versions are refused: of the others, none is tried"
                 continue
             known = number in good or await load(number)
             covered += known
             refused += not known
         return good
 
+    def _former(self, name: str, policy: Policy, loaded: Mapping[str, Version]) -> Version | None:
+        """The version that answered before the newest one did, for a rollback; None if the policy fixes versions."""
+        served, number = self._served.get(name), policy.default_of(loaded)
+        if served is None or number is None or not policy.follows_newest:
+            return None
+        older = (each for each in (served.default, served.former) if each and int(each.version) < int(number))
+        return next((each for each in older if not each.retired), None)
+
     def _loaded(self, name: str) -> Mapping[str, Version]:
         served = self._served.get(name)
         return served.loaded if served else {}
 
-    async def _load_version(self, name: str, number: str, opened: dict[str, Version], policy: Policy) -> Version | None:
-        """A version that is loaded, or was opened before, or is opened now and added to `opened`; None if it is bad."""
+    async def _load_version(
+        self, name: str, number: str, opened: dict[str, Version], kept: Collection[str] | None = None
+    ) -> Version | None:
+        """A version that is loaded, or was opened before, or is opened now and added to `opened`; None if it is bad.
+
+        Where memory is short, the versions outside `kept` are closed first; without `kept`, the version is refused.
+        """
         folder, label = self._folder / name / number, f"{name}/{number}"
         stamp = await asyncio.to_thread(stamp_of, folder)
         loaded = self._loaded(name).get(number)
         if loaded is not None:
             if stamp and stamp != loaded.stamp:
                 if await asyncio.to_thread(has_changed, folder, loaded.manifest):
-                    self.refused[label] = _CHANGED
+                    self._refusing[label] = _CHANGED
                 else:
                     loaded.stamp = stamp
             return loaded
         if number in opened:
             return opened[number]
         if self._taken_out.get(label, (None,))[0] == stamp:
-            self.refused[label] = self._taken_out[label][1]
+            self._refusing[label] = self._taken_out[label][1]
             return None
         if not self.fits(folder):
-            await self._make_room(name, [*opened, *policy.named])
+            await self._close_formers()
+        if not self.fits(folder):
+            if kept is None:
+                self._refusing[label] = _NO_MEMORY
+                return None
+            await self._make_room(name, [*opened, *kept])
         try:
             found = await asyncio.wrap_future(self._opener.open(folder))
         except DeviceUnavailable:
             await asyncio.gather(*(version.batcher.close() for version in opened.values()))
             raise
         except InvalidModel as error:
-            self.refused[label] = str(error)
+            self._refusing[label] = str(error)
         except Exception as error:  # one bad version must never keep the others from serving
             logger.debug("%s cannot be loaded", label, exc_info=True)
-            self.refused[label] = f"it cannot be loaded: {without_folders(repr(error))}"
+            self._refusing[label] = f"it cannot be loaded: {without_folders(repr(error))}"
         else:
             if not await asyncio.to_thread(_is_unchanged, folder, stamp, found.manifest):
-                self.refused[label] = _REPLACED
+                self._refusing[label] = _REPLACED
                 return None
             opened[number] = self._open(name, number, found, stamp)
             self._taken_out.pop(label, None)
             return opened[number]
         return None
+
+    async def _close_formers(self) -> None:
+        """Closes the versions that are kept only for a rollback."""
+        for name, served in list(self._served.items()):
+            if len(served.asked) < len(served.loaded):
+                self._serve(name, served.policy, {number: served.loaded[number] for number in served.asked})
+        await self.settled()
 
     async def _make_room(self, name: str, kept: Collection[str]) -> None:
         """Closes the versions of a model that its policy does not name, before another one is loaded."""
@@ -436,9 +474,11 @@ class Repository:
 
     def _serve(self, name: str, policy: Policy, loaded: Mapping[str, Version]) -> None:
         """Puts a policy and its versions in force, and retires what they replace."""
-        before = self._loaded(name)
-        self._served[name] = Served(name, policy, loaded)
-        for number, version in before.items():
+        replaced = self._loaded(name)
+        self._served[name] = served = Served(name, policy, loaded, self._former(name, policy, loaded))
+        if served.default is not None:
+            self._answered.add(name)
+        for number, version in replaced.items():
             if loaded.get(number) is not version:
                 self._retire(version)
         self.on_change()
@@ -502,7 +542,8 @@ class Repository:
                 f"{reason(f'{name}/{number}')}: try again later, or name a version.",
                 retry_after=_RETRY_SECONDS,
             )
-        loaded = ", ".join([*served.loaded, *served.policy.aliases])
+        aliases = [alias for alias in served.policy.aliases if served.route(alias, anywhere)]
+        loaded = ", ".join([*served.loaded, *aliases])
         return UnknownModel(
             f"The model {name!r} is served in the version {loaded}, not "
             f"{truncate(wanted)!r}{reason(f'{name}/{wanted}')}"

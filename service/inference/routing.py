@@ -41,6 +41,7 @@ class Served:
         name: of the model.
         policy: in force.
         loaded: versions by number.
+        former: answered before a newer version did, and is kept for a rollback; left out unless it is loaded.
 
     Attributes:
         default: the version that answers unless a call asks for another; None if none can.
@@ -48,15 +49,22 @@ class Served:
         shadow: the same of a shadow.
     """
 
-    def __init__(self, name: str, policy: Policy, loaded: Mapping[str, Version]) -> None:
+    def __init__(self, name: str, policy: Policy, loaded: Mapping[str, Version], former: Version | None = None) -> None:
         self.name = name
         self.policy = policy
         self.loaded = loaded
+        self.former = former if former is not None and loaded.get(former.version) is former else None
         self.default = self._find(policy.default_of(loaded))
         self.canary = self._find(policy.number(policy.canary.version) if policy.canary else None)
         self.shadow = self._find(policy.number(policy.shadow.version) if policy.shadow else None)
         for version in loaded.values():
             version.name_by(tuple(alias for alias, number in policy.aliases.items() if number == version.version))
+
+    @property
+    def asked(self) -> list[str]:
+        """The loaded versions that the policy asks for, without the one that is only kept for a rollback."""
+        kept = self.former.version if self.former and self.former.version not in self.policy.named else None
+        return [number for number in self.loaded if number != kept]
 
     def _find(self, number: str | None) -> Version | None:
         return self.loaded.get(number) if number else None
@@ -76,13 +84,11 @@ class Served:
             alias = policy.default
         elif wanted == LATEST:
             version = self._find(policy.latest(self.loaded))
-        elif wanted != policy.default:
-            version = self._find(policy.number(wanted))
-            alias = wanted
         else:
-            # The default may be a version that takes the place of one that is broken.
-            alias = wanted
-            version = version if wanted in policy.aliases else self._find(wanted)
+            alias, number = wanted, policy.number(wanted)
+            # What answers for the aliases of the default may be a version that takes the place of a broken one.
+            if wanted not in policy.aliases or number != policy.number(policy.default):
+                version = self._find(number)
         return None if version is None else self._routed(version, alias)
 
     def _routed(self, version: Version, asked: str | None) -> Route:

@@ -65,17 +65,27 @@ class Administration:
 
         Raises:
             UnknownModel: it is not served.
-            Conflict: the change is not possible; nothing has changed.
+            Conflict: the change is not possible; nothing has changed. Its cause is `Unservable` if a version is bad.
         """
         served = self._repository.served.get(model)
         if served is None:
             raise self._repository.unknown(model)
+        changed = False
+
+        def change(policy: Policy) -> Policy:
+            nonlocal changed
+            after = propose(policy, served)
+            changed = after != policy
+            return after
+
         try:
             proposed = propose(await asyncio.to_thread(self._files.read, model), served)
-            write = partial(self._files.edit, model, lambda policy: propose(policy, served), actor=actor, action=action)
+            write = partial(self._files.edit, model, change, actor=actor, action=action)
             await self._repository.change_policy(model, proposed, write, self.check)
         except (Unchangeable, InvalidPolicy, ReadOnly, InvalidModel) as error:
             raise Conflict(str(error)) from error
+        if not changed:  # the policy says so already: another process was faster, for example
+            return
         logger.info("%s: %s, by %s", model, action, actor)
         self.notify()
         # Closes what is not asked for any more. The answer does not wait for that.

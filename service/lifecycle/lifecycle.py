@@ -107,7 +107,7 @@ class Lifecycle:
         def describe(served: Served) -> str:
             trials = {"canary": served.canary, "shadow": served.shadow}
             on_trial = "".join(f", {what} {version.version}" for what, version in trials.items() if version)
-            loaded = ", ".join(newest_first(served.loaded))
+            loaded = ", ".join(newest_first(served.asked))  # after a restart, nothing else is kept for a rollback
             # Aliases and shares are too many to show. The start of a canary may differ if no file states it.
             rest = served.policy.model_dump_json(exclude={"canary": {"started"}})
             policy = hashlib.blake2b(rest.encode(), digest_size=4).hexdigest()

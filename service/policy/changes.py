@@ -51,33 +51,39 @@ def pin(policy: Policy, version: str | None, default: str | None) -> Policy:
     return _changed(fixed, aliases=policy.aliases, default=number)
 
 
-def rollback(policy: Policy, default: str | None, found: Collection[str]) -> Policy:
+def rollback(policy: Policy, default: str | None, former: str | None, found: Collection[str]) -> Policy:
     """Returns to the previous default, and ends a canary.
 
     Args:
         policy: in force.
         default: the version that answers now.
-        found: the versions on disk; the highest below the default is taken if the policy names no previous one.
+        former: answered before a newer version took its place; taken if the policy names no previous one.
+        found: the versions on disk, of which the highest below the default is taken otherwise.
     """
-    target = policy.previous
-    if target is None and default is not None:
-        target = next((number for number in newest_first(found) if int(number) < int(default)), None)
-    if target is None or target == default:
+    # If that cannot answer, another version does already, which may be the one to return to.
+    current = policy.number(policy.default) or default
+    target = policy.previous or former
+    if target is None and current is not None:
+        target = next((number for number in newest_first(found) if int(number) < int(current)), None)
+    if target is None or target == current:
         raise Unchangeable("There is no previous version to return to.")
-    return promote(_changed(policy, canary=None), target, default)
+    return promote(_changed(policy, canary=None, previous=None), target, default)
 
 
-def load(policy: Policy, version: str, loaded: Collection[str]) -> Policy:
-    """Loads a version beside those that are loaded; `load` becomes a list."""
+def load(policy: Policy, version: str, loaded: Collection[str], default: str | None) -> Policy:
+    """Loads a version beside those that are loaded. `load` becomes a list, and the default is fixed."""
     number = number_of(policy, version)
     if number in loaded:
         return policy
-    return _changed(policy, load=tuple(newest_first({*loaded, number})))
+    return _changed(policy, load=tuple(newest_first({*loaded, number})), **_fixed(policy, default))
 
 
 def unload(policy: Policy, version: str, loaded: Collection[str], default: str | None) -> Policy:
-    """Unloads a version that nothing names; `load` becomes a list."""
+    """Unloads a version that nothing names. `load` becomes a list, so new versions are not loaded by themselves."""
     number = number_of(policy, version)
+    listed = policy.load if isinstance(policy.load, tuple) else ()
+    if number not in {*loaded, *listed, policy.previous}:
+        raise Unchangeable(f"Version {number} is not loaded.")
     if number == default:
         raise Unchangeable(f"Version {number} answers by default: promote another one first.")
     uses = [f"the alias {alias}" for alias, target in policy.aliases.items() if target == number]
@@ -143,10 +149,15 @@ def _on_trial(policy: Policy, default: str | None, **trial: Any) -> Policy:
     (tried,) = trial.values()
     if tried is not None:
         number_of(policy, tried.version)
-    if tried is not None and policy.default == LATEST and default is not None:
+    if tried is not None:
         # A version on trial is not covered by `load`, so the newest of the others would answer from now on.
-        trial["default"] = default
+        trial |= _fixed(policy, default)
     return _changed(policy, **trial)
+
+
+def _fixed(policy: Policy, default: str | None) -> dict[str, Any]:
+    """The change that keeps the version that answers now the default, if that is `latest`."""
+    return {"default": default} if policy.default == LATEST and default is not None else {}
 
 
 def _changed(policy: Policy, **fields: Any) -> Policy:

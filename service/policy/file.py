@@ -325,10 +325,11 @@ def _plain(policy: Policy) -> dict[str, Any]:
 
 
 def _merge(text: str, policy: Policy) -> str:
-    """The document with the values of a policy, and its own comments and order."""
+    """The document with the values of a policy, its own comments and order, and what it says of defaults."""
+    before = _plain(parse_policy(text.encode()))
     for write in (_updated, _rewritten):
         try:
-            written = write(text, _plain(policy))
+            written = write(text, _plain(policy), before)
             if parse_policy(written.encode()) == policy:
                 return written
         except Exception:  # tomlkit fails on some tables that are out of order and on some dotted keys
@@ -336,31 +337,32 @@ def _merge(text: str, policy: Policy) -> str:
     raise AssertionError(f"the policy cannot be written as it is: {policy!r}")
 
 
-def _updated(text: str, values: Mapping[str, Any]) -> str:
+def _updated(text: str, values: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     import tomlkit  # only changes need it
 
     document = tomlkit.parse(text)
-    _update(document, values)
+    _update(document, values, before)
     return tomlkit.dumps(document)
 
 
-def _rewritten(text: str, values: Mapping[str, Any]) -> str:
+def _rewritten(text: str, values: Mapping[str, Any], _before: Mapping[str, Any]) -> str:
     """A new document, with the lines of comments at its head."""
     import tomlkit
 
     document = tomlkit.document()
-    _update(document, values)
+    _update(document, values, {})
     comments = [f"{line.strip()}\n" for line in text.splitlines() if line.lstrip().startswith("#")]
     return "".join(comments) + tomlkit.dumps(document)
 
 
-def _update(table: Any, values: Mapping[str, Any]) -> None:
-    for key in [key for key in table if key not in values]:
+def _update(table: Any, values: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Writes what differs from the values before. What else the table says stays, as values that are the default."""
+    for key in before.keys() - values.keys():
         del table[key]
     for key, value in values.items():
         if isinstance(value, Mapping) and isinstance(table.get(key), Mapping):
-            _update(table[key], value)
-        elif table.get(key) != value:
+            _update(table[key], value, before.get(key, {}))
+        elif value != before.get(key):
             table[key] = list(value) if isinstance(value, tuple) else value
 
 

@@ -18,8 +18,7 @@ from pydantic import (
 
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
-RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "quality", "rollback", "shadow"}
-RESERVED |= {"unload"}
+RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "rollback", "shadow", "unload"}
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[0-9]{1,18}")
 # Whoever writes a policy must not make a server load, list or log without end.
@@ -224,6 +223,11 @@ class Policy(_Table):
         return reference if NUMBER.fullmatch(reference) else self.aliases.get(reference)
 
     @property
+    def follows_newest(self) -> bool:
+        """Whether new versions take the place of the default, without a version that a rollback returns to."""
+        return self.load == self.default == LATEST and self.previous is None
+
+    @property
     def on_trial(self) -> set[str]:
         """The versions of the canary and the shadow."""
         return {self.number(trial.version) or "" for trial in (self.canary, self.shadow) if trial}
@@ -260,14 +264,8 @@ class Policy(_Table):
             return list(self.load), len(self.load)
         # The default must be among them.
         trials = self.on_trial if self.default == LATEST else ()
-        return [version for version in newest_first(found) if version not in trials], self.count
-
-    @property
-    def count(self) -> int:
-        """How many of the newest versions `load` asks for."""
-        if isinstance(self.load, int):
-            return self.load
-        return len(self.load) if isinstance(self.load, tuple) else 1
+        count = self.load if isinstance(self.load, int) else 1
+        return [version for version in newest_first(found) if version not in trials], count
 
     def default_of(self, loaded: Collection[str]) -> str | None:
         """The version that answers by default.

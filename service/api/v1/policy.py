@@ -14,6 +14,7 @@ from starlette.types import Message
 from service.access.caller import actor
 from service.api.v1.versions import Name
 from service.errors import BodyTooLarge, Conflict, InvalidRequest
+from service.inference.repository import Unservable
 from service.inference.routing import Served
 from service.policy import changes
 from service.policy.policy import (
@@ -34,6 +35,8 @@ Alias = Annotated[str, fastapi.Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples
 Wanted = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="a number or an alias")]
 # The newest versions that are not loaded are listed, up to this number.
 _MOST_UNUSED = 100
+# Further versions that a rollback tries, below one that is bad.
+_MOST_TRIED = 10
 _MOST_BODY_BYTES = 16_384
 
 
@@ -213,15 +216,15 @@ def policy_router() -> APIRouter:
 
     @router.post("/load", summary="Load a version", response_model=ServingState)
     async def load(request: Request, name: Name, body: Which) -> ServingState:
-        """Loads a version beside the others; `load` in the policy becomes a list."""
+        """Loads a version beside the others. `load` in the policy becomes a list; a default of `latest` is fixed."""
         return await change(
             request, name, f"load {body.version}",
-            lambda policy, served: changes.load(policy, body.version, served.loaded),
+            lambda policy, served: changes.load(policy, body.version, served.asked, _default(policy, served)),
         )  # fmt: skip
 
     @router.post("/unload", summary="Unload a version", response_model=ServingState)
     async def unload(request: Request, name: Name, body: Which) -> ServingState:
-        """Unloads a version that neither answers by default nor has an alias or a trial."""
+        """Unloads a version that neither answers by default nor has an alias or a trial; `load` becomes a list."""
         return await change(
             request, name, f"unload {body.version}",
             lambda policy, served: changes.unload(policy, body.version, served.loaded, _default(policy, served)),
@@ -254,9 +257,21 @@ def policy_router() -> APIRouter:
     async def rollback(request: Request, name: Name) -> ServingState:
         """Makes the previous default answer again, and ends a canary."""
         found = await asyncio.to_thread(request.app.repository.on_disk, name)
-        return await change(
-            request, name, "rollback", lambda policy, served: changes.rollback(policy, _default(policy, served), found)
-        )
+
+        def propose(policy: Policy, served: Served) -> Policy:
+            return changes.rollback(
+                policy, _default(policy, served), served.former.version if served.former else None, found
+            )
+
+        while True:
+            try:
+                return await change(request, name, "rollback", propose)
+            except Conflict as error:
+                bad = error.__cause__.number if isinstance(error.__cause__, Unservable) else None
+                below = [number for number in found if bad is not None and int(number) < int(bad)]
+                if bad not in found or not below:
+                    raise
+                found = below[:_MOST_TRIED]
 
     @router.put("/canary", summary="Start a canary", response_model=ServingState)
     async def start_canary(request: Request, name: Name, body: NewCanary) -> ServingState:

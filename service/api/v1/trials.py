@@ -27,8 +27,8 @@ class CanarySide(BaseModel):
     role: Literal["default", "canary"]
     requests: int
     errors: int = Field(description="calls that the version failed; inputs that were refused do not count")
-    error_share: float | None
-    latency_ms: Latency | None
+    error_share: float
+    latency_ms: Latency
     labels: dict[str, float] = Field(examples=[{"cat": 0.4}], description="shares of the most likely labels")
     unfamiliar: float | None = Field(description="share of inputs unlike the training data; null without p-values")
 

@@ -150,7 +150,7 @@ async def test_an_unknown_model_names_those_there_are(tmp_path: Path, repository
 
 async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path, max_batch=2)
-    repository = repository_of(tmp_path)
+    repository = repository_of(tmp_path, policy=Policy(load=1))
     await repository.load_all()
     lease = repository.lease("classifier")
     old = lease.version
@@ -186,7 +186,7 @@ async def test_a_reload_replaces_without_losing_what_waits(tmp_path: Path, repos
 
 async def test_a_version_is_closed_when_its_last_lease_is_returned(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path)
-    repository = repository_of(tmp_path)
+    repository = repository_of(tmp_path, policy=Policy(load=1))
     closed: list[str] = []
     repository.on_closed = lambda: closed.append("closed")
     await repository.load_all()
@@ -213,7 +213,7 @@ async def test_a_version_is_closed_when_its_last_lease_is_returned(tmp_path: Pat
 
 async def test_a_version_that_nobody_uses_is_closed_at_once(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path)
-    repository = repository_of(tmp_path)
+    repository = repository_of(tmp_path, policy=Policy(load=1))
     await repository.load_all()
     old = repository.models["classifier"]
     write_model(tmp_path, version="2")
@@ -369,7 +369,7 @@ def test_versions_are_numbers_the_highest_first(tmp_path: Path):
 
 async def test_a_version_that_was_replaced_is_freed(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path)
-    repository = repository_of(tmp_path)
+    repository = repository_of(tmp_path, policy=Policy(load=1))
     await repository.load_all()
     old = weakref.ref(repository.models["classifier"].session)
     write_model(tmp_path, version="2")
@@ -381,7 +381,7 @@ async def test_a_version_that_was_replaced_is_freed(tmp_path: Path, repository_o
 
 async def test_a_retired_version_that_hangs_is_still_watched(tmp_path: Path, repository_of: MakeRepository):
     write_model(tmp_path)
-    repository = repository_of(tmp_path)
+    repository = repository_of(tmp_path, policy=Policy(load=1))
     await repository.load_all()
     lease = repository.lease("classifier")
     write_model(tmp_path, version="2")
@@ -508,6 +508,8 @@ async def test_a_start_survives_an_alias_of_a_version_that_is_missing_or_broken(
     assert "differs" in repository.refused["classifier/2"]
     with pytest.raises(ModelBroken, match="not on disk"):
         repository.lease("classifier", "candidate")
+    with pytest.raises(UnknownModel, match="in the version 1, stable, not '9'"):
+        repository.lease("classifier", "9")
     assert repository.unready == {}
 
 
@@ -696,7 +698,7 @@ async def test_a_folder_that_is_replaced_while_it_is_loaded_is_refused(
 
     monkeypatch.setattr(repository._opener, "_open", touched)
     await repository.load_all()
-    assert loaded(repository) == ["2"]
+    assert loaded(repository) == ["1", "2"]
 
 
 async def test_not_every_version_of_a_folder_full_of_broken_ones_is_tried(
@@ -791,3 +793,110 @@ async def test_the_old_version_is_closed_first_where_memory_is_short(tmp_path: P
     await repository.load_all()
     assert seen == [[]]
     assert repository.lease("classifier").version.version == "2"
+
+
+async def test_a_change_of_the_policy_closes_nothing_where_memory_is_short(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    answers = repository.models["classifier"]
+    repository.fits = lambda _: False
+    write_model(tmp_path, version="2")
+    wanted = Policy(load=("1", "2"))
+    with pytest.raises(InvalidModel, match="classifier/2 cannot be served: there is no memory"):
+        await repository.change_policy("classifier", wanted, lambda: wanted)
+    assert repository.models["classifier"] is answers
+    assert not answers.retired
+
+
+async def test_the_version_before_the_newest_stays_for_a_rollback(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    kept = repository.models["classifier"]
+    assert repository.served["classifier"].former is None
+    write_model(tmp_path, version="3")
+    write_model(tmp_path, version="2", change=wrong_golden)
+    for _ in range(2):
+        await repository.load_all()
+        assert loaded(repository) == ["1", "3"]
+        assert repository.served["classifier"].former is kept
+    aliased = Policy(aliases={"a": "3"})
+    await repository.change_policy("classifier", aliased, lambda: aliased)
+    assert repository.served["classifier"].former is kept
+    write_model(tmp_path, version="4")
+    await repository.load_all()
+    assert (loaded(repository), repository.models["classifier"].version) == (["3", "4"], "4")
+    shutil.rmtree(tmp_path / "classifier" / "3")
+    await repository.load_all()
+    assert loaded(repository) == ["4"]
+
+
+@pytest.mark.parametrize("policy", ["load = 1", "default = 3", "previous = 2", "load = [3]"])
+async def test_a_policy_that_says_what_is_loaded_keeps_no_other_version(
+    tmp_path: Path, repository_of: MakeRepository, policy: str
+):
+    for version in ("1", "2"):
+        write_model(tmp_path, version=version)
+    write_policy(tmp_path, "load = [1]")
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    write_model(tmp_path, version="3")
+    write_policy(tmp_path, policy)
+    await repository.load_all()
+    assert "1" not in loaded(repository)
+    assert repository.served["classifier"].former is None
+
+
+async def test_a_version_that_is_kept_for_a_rollback_makes_room(tmp_path: Path, repository_of: MakeRepository):
+    for name in ("classifier", "other"):
+        write_model(tmp_path, name)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    write_model(tmp_path, version="2")
+    await repository.load_all()
+    assert loaded(repository) == ["1", "1", "2"]
+    repository.fits = lambda _: len(repository.open_versions) < 3
+    write_model(tmp_path, "other", "2")
+    opened, seen = repository._opener._open, []
+    repository._opener._open = lambda *arguments: seen.append(loaded(repository)) or opened(*arguments)
+    await repository.load_all()
+    assert seen == [["1", "2"]]
+    assert sorted(version.label for version in repository.versions) == ["classifier/2", "other/1", "other/2"]
+
+
+async def test_a_model_is_not_ready_while_nothing_takes_the_place_of_a_closed_version(
+    tmp_path: Path, repository_of: MakeRepository
+):
+    write_model(tmp_path)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    repository.fits = lambda _: False
+    write_model(tmp_path, version="2")
+    unready = []
+    opened = repository._opener._open
+    repository._opener._open = lambda *arguments: unready.append(repository.unready) or opened(*arguments)
+    await repository.load_all()
+    assert unready == [{"classifier": "no version of it can answer"}]
+    assert repository.unready == {}
+
+
+async def test_reasons_stay_while_others_are_looked_for(tmp_path: Path, repository_of: MakeRepository):
+    write_model(tmp_path)
+    write_model(tmp_path, version="2", change=wrong_golden)
+    repository = repository_of(tmp_path)
+    await repository.load_all()
+    known, seen = repository.refused, []
+    assert list(known) == ["classifier/2"]
+    write_model(tmp_path, version="3")
+    opened = repository._opener._open
+    repository._opener._open = lambda *arguments: seen.append(dict(repository.refused)) or opened(*arguments)
+    wanted = Policy(aliases={"candidate": "2"})
+    with pytest.raises(InvalidModel, match="differs"):
+        await repository.change_policy("classifier", wanted, lambda: wanted)
+    assert repository.refused == known
+    await repository.load_all()
+    assert seen == [known, known]
+    assert (loaded(repository), repository.refused) == (["1", "3"], {})

@@ -52,6 +52,10 @@ def test_the_default_falls_back_to_the_previous_version_and_another_alias_does_n
     assert model.route("stable", at(0)).version.version == "1"
     assert model.route("candidate", at(0)) is None
     assert model.route("2", at(0)) is None
+    model = served("1", default="2", previous="1", aliases={"stable": "2", "candidate": "3"})
+    assert model.route("stable", at(0)).version.version == "1"
+    assert model.route("candidate", at(0)) is None
+    assert model.route("2", at(0)) is None
 
 
 def test_without_a_default_nothing_answers():

@@ -133,6 +133,43 @@ def test_a_change_keeps_comments_and_order(tmp_path: Path):
     assert "canary" not in path.read_text()
 
 
+def test_a_change_keeps_what_it_does_not_concern(tmp_path: Path):
+    path = tmp_path / FILE
+    text = """\
+load = "latest"   # agreed with operations
+default = 1       # not in quotes
+
+[aliases]
+# for the app
+app = 1
+
+[canary]
+version = 2
+share = 0.05
+started = 2026-11-30T10:00:00Z
+[canary.withdraw]
+after = 100       # the default too
+latency = 2.0     # twice
+errors = 0.1
+"""
+    path.write_text(text)
+    trial = read_policy(path).canary
+
+    def withdraw(**fields: object) -> Canary:
+        return trial.model_copy(update={"withdraw": trial.withdraw.model_copy(update=fields)})
+
+    for canary, written in (
+        (trial, text),
+        (withdraw(unfamiliar=0.5), text + "unfamiliar = 0.5\n"),
+        (withdraw(after=5), text.replace("100       #", "5       #")),
+        (withdraw(latency=None), text.replace("latency = 2.0     # twice\n", "")),
+        (None, text.partition("[canary]")[0]),
+    ):
+        path.write_text(text)
+        edit_policy(path, lambda policy, canary=canary: policy.model_copy(update={"load": 2, "canary": canary}))
+        assert path.read_text().split() == written.replace('"latest"', "2").split()
+
+
 def test_a_change_that_is_no_policy_is_not_written(tmp_path: Path):
     path = tmp_path / FILE
     path.write_text(COMMENTED)

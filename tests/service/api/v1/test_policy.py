@@ -127,6 +127,7 @@ async def test_load_and_unload(client: httpx.AsyncClient, app: Application):
         ("POST", "promote", {}, 409, "neither a shadow nor a canary"),
         ("POST", "promote", {"version": "1", "if_agreement": 2}, 422, "if_agreement"),
         ("POST", "unload", {"version": "2"}, 409, "answers by default"),
+        ("POST", "unload", {"version": "7"}, 409, "Version 7 is not loaded"),
         ("PUT", "shadow", {"version": "2"}, 409, "is the default already"),
         ("PUT", "canary", {"version": "1"}, 422, "either a share or steps"),
         ("PUT", "canary", {"version": "1", "share": 0}, 422, "share"),
@@ -188,6 +189,74 @@ async def test_a_version_that_cannot_be_served_is_not_promoted(client: httpx.Asy
     assert response.status_code == 409
     assert "differs" in response.json()["detail"]
     assert await answering(client) == ("2", None)
+
+
+async def test_loading_a_newer_version_does_not_make_it_answer(client: httpx.AsyncClient, settings: Settings):
+    write_model(settings.models, version="3")
+    state = await change(client, "POST", "load", version="3")
+    assert (state["default"], shares(state)) == ("2", {"2": 1.0})
+    assert await answering(client) == ("2", None)
+
+
+async def test_a_rollback_after_a_new_version_loads_nothing(
+    client: httpx.AsyncClient, app: Application, settings: Settings
+):
+    write_model(settings.models, version="5")
+    write_model(settings.models, version="3", change=wrong_golden)
+    await app.repository.load_all()
+    assert await answering(client) == ("5", None)
+    async with app.repository._loading:  # another model is being loaded
+        async with asyncio.timeout(10):
+            assert (await change(client, "POST", "rollback"))["default"] == "2"
+        assert await answering(client) == ("2", None)
+
+
+async def test_a_version_that_is_kept_for_a_rollback_can_be_loaded_for_good(
+    client: httpx.AsyncClient, app: Application, settings: Settings
+):
+    write_model(settings.models, version="3")
+    await app.repository.load_all()
+    assert app.repository.served["classifier"].asked == ["3"]
+    await change(client, "POST", "load", version="2")
+    await app.lifecycle.administration.settled()
+    served = app.repository.served["classifier"]
+    assert (served.policy.load, served.policy.default, sorted(served.asked)) == (("3", "2"), "3", ["2", "3"])
+
+
+async def test_a_rollback_skips_versions_that_cannot_be_served(client: httpx.AsyncClient, settings: Settings):
+    await change(client, "POST", "promote", version="1")
+    (settings.models / "classifier" / FILE).write_text("")
+    write_model(settings.models, version="5")
+    await change(client, "POST", "pin", version="5")
+    for number in ("3", "4"):
+        write_model(settings.models, version=number, change=wrong_golden)
+    (settings.models / "classifier" / FILE).write_text("default = 5")
+    assert (await change(client, "POST", "rollback"))["default"] == "2"
+    (settings.models / "classifier" / FILE).write_text("default = 5\nprevious = 4")
+    response = await client.post(f"{URL}/rollback")
+    assert (response.status_code, "classifier/4 cannot be served" in response.json()["detail"]) == (409, True)
+
+
+async def test_a_rollback_from_a_version_that_was_taken_out(client: httpx.AsyncClient, app: Application):
+    await change(client, "PUT", "aliases/stable", version="1")
+    await change(client, "POST", "pin", version="2")
+    await app.repository.take_out(app.repository.models["classifier"], "it was wrong")
+    assert await answering(client) == ("1", "stable")
+    state = await change(client, "POST", "rollback")
+    assert (state["default"], state["previous"], shares(state)) == ("1", None, {"1": 1.0})
+
+
+async def test_what_changes_nothing_is_neither_logged_nor_told(
+    client: httpx.AsyncClient, app: Application, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "service.lifecycle.admin")
+    told: list[str] = []
+    app.lifecycle.administration.notify = lambda: told.append("changed")
+    await app.lifecycle.administration.decide("classifier", lambda policy, _: policy, "promoted 2")
+    await change(client, "DELETE", "canary")
+    assert (caplog.messages, told) == ([], [])
+    await change(client, "PUT", "aliases/stable", version="2")
+    assert (caplog.messages, told) == (["classifier: alias stable for 2, by loopback"], ["changed"])
 
 
 async def test_an_unknown_model(client: httpx.AsyncClient):
