@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -250,7 +251,8 @@ async def test_a_refused_rate_is_hardly_held_back(tiny_models: Path, tmp_path: P
         async def sleep(seconds: float) -> None:
             held.append(seconds)
 
-        monkeypatch.setattr("service.stack.failures.asyncio.sleep", sleep)
+        # Only there: the server's own loops must sleep.
+        monkeypatch.setattr("service.stack.failures.asyncio", SimpleNamespace(sleep=sleep))
         assert (await client.get("/v1/models", headers=bearer("alice"))).status_code == 429
         assert (await client.get("/v1/models")).status_code == 401
     assert [seconds for seconds in held if seconds] == [0.1]

@@ -252,7 +252,7 @@ async def test_what_changes_nothing_is_neither_logged_nor_told(
     caplog.set_level("INFO", "service.lifecycle.admin")
     told: list[str] = []
     app.lifecycle.administration.notify = lambda: told.append("changed")
-    await app.lifecycle.administration.decide("classifier", lambda policy, _: policy, "promoted 2")
+    await app.lifecycle.administration.decide("classifier", lambda policy, _: policy, "promoted 2", "they agree")
     await change(client, "DELETE", "canary")
     assert (caplog.messages, told) == ([], [])
     await change(client, "PUT", "aliases/stable", version="2")
