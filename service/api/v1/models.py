@@ -67,7 +67,7 @@ def models_router(registry: Registry) -> APIRouter:
 
     async def describe(request: Request, model: str, wanted: str | None = None) -> ModelSummary:
         repository = request.app.repository
-        with repository.lease(model, wanted, lambda _: 1.0) as lease:  # the default version, not its canary
+        with repository.lease(model, wanted, lambda *_: 1.0) as lease:  # the default version, not its canary
             version = lease.version
             explained = await details.get(version, request.app.threads)
             return detail(**_summary(version, repository), manifest=version.manifest, details=explained)

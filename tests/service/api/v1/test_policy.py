@@ -85,6 +85,7 @@ async def test_a_canary_is_sticky_and_becomes_the_default(client: httpx.AsyncCli
     for position, version in (("0.100000", "1"), ("0.900000", "2")):
         response = await client.post("/v1/predict", content=encode(solid("red")), headers={"quartet-route": position})
         assert (response.json()["version"], response.headers["quartet-route"]) == (version, position)
+    assert {(await client.get(URL)).json()["version"] for _ in range(8)} == {"2"}  # the default, not its canary
     await change(client, "DELETE", "canary")
     response = await client.post("/v1/predict", content=encode(solid("red")))
     assert "quartet-route" not in response.headers
