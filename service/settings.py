@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     )
     watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
     keys: Path | None = Field(None, description="file of the API keys that open the service: `quartet keys add NAME`")
-    open: bool = Field(False, description="1: without keys, whoever reaches the service may use its models")
+    open: bool = Field(False, description="1: without keys, everyone who reaches the service may use its models")
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(

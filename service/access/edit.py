@@ -2,15 +2,15 @@
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import tomlkit
 from tomlkit.exceptions import ParseError
 
 from service.access.keys import InvalidKeys, parse_keys
+from service.files import replace_file
 
 
 def edit_keys(path: Path, change: Callable[[tomlkit.TOMLDocument], None]) -> None:
@@ -39,7 +39,7 @@ def edit_keys(path: Path, change: Callable[[tomlkit.TOMLDocument], None]) -> Non
         change(document)
         after = tomlkit.dumps(document)
         parse_keys(after)
-        _replace(path, after)
+        replace_file(path, after.encode(), 0o600)
 
 
 @contextmanager
@@ -51,25 +51,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, in one step; it belongs to the owner of the old one."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # with mode 0600
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(OSError):  # there is no old one, or it is another user's
-            old = path.stat()
-            os.chown(name, old.st_uid, old.st_gid)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -216,7 +216,7 @@ def _challenging(headers: Any, send: Send) -> Send:
     """Adds what a client may answer with.
 
     A browser asks its user for a password where Basic is offered. A program that has sent a key otherwise, such as the
-    page, shall deal with the refusal itself.
+    page, handles the refusal itself.
     """
     stated = headers.get(b"authorization", b"").lower()
     challenges = [(b"www-authenticate", b'Bearer realm="Quartet"')]

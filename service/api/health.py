@@ -1,6 +1,6 @@
 """Probes for an orchestrator, and /metrics for Prometheus.
 
-Whoever asks a probe needs no key, so it names no models: the log does.
+A probe needs no key, so it names no models: the log does.
 """
 
 import logging

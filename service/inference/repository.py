@@ -33,7 +33,7 @@ _CHANGED = (
 _REPLACED = "its files have changed while it was loaded: reload once they are complete"
 _NO_MEMORY = "there is no memory for it beside the versions that are loaded"
 _RETRY_SECONDS = 5.0
-# Of a model, in one round; whoever fills a folder with broken versions must not delay the other models without end.
+# Of a model, in one round: a folder full of broken versions must not delay the other models without end.
 _MOST_REFUSED = 100
 
 

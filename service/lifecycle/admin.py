@@ -152,10 +152,9 @@ class Administration:
     def describe(self, model: str) -> Mapping[str, Any]:
         """Where the policy of a model is."""
         path = self._files.path(model)
-        problem = next((why for what, why in self._repository.refused.items() if what == f"{model}/{path.name}"), None)
         return {
             "file": str(path),
             "exists": path.exists(),
             "writable": self._files.writable(model),
-            "error": problem,
+            "error": self._repository.refused.get(f"{model}/{path.name}"),
         }

@@ -1,6 +1,7 @@
 """Running figures of answers in bounded memory, which can be merged with those of other processes."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -128,7 +129,7 @@ class Series:
             pair[1] += counted
 
 
-class Figures:
+class Figures(ABC):
     """Figures that can be written as JSON and added up."""
 
     @classmethod
@@ -139,13 +140,13 @@ class Figures:
             figures.merge(document)
         return figures
 
+    @abstractmethod
     def merge(self, document: Mapping[str, Any]) -> None:
         """Adds the figures of `to_json`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        raise NotImplementedError
 
 
 class AgreementFigures(Figures):

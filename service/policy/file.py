@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import stat
-import tempfile
 import threading
 import time
 import tomllib
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO, Protocol
 from pydantic import ValidationError
 
 from service.errors import truncate
+from service.files import replace_file
 from service.policy.policy import Canary, Policy, utc_now
 
 logger = logging.getLogger(__name__)
@@ -276,7 +276,7 @@ def edit_policy(
         }
         # Opened first: a change that cannot be recorded is not made.
         with _open(path.with_name(AUDIT), os.O_WRONLY | os.O_APPEND | os.O_CREAT) as log:
-            _write(path, _merge(content.decode(), after).encode())
+            replace_file(path, _merge(content.decode(), after).encode(), 0o644)
             log.write(json.dumps(entry, default=str).encode() + b"\n")
     return after
 
@@ -364,20 +364,6 @@ def _update(table: Any, values: Mapping[str, Any], before: Mapping[str, Any]) ->
             _update(table[key], value, before.get(key, {}))
         elif value != before.get(key):
             table[key] = list(value) if isinstance(value, tuple) else value
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".serving-", dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ LATEST = "latest"
 RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "rollback", "shadow", "unload"}
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[0-9]{1,18}")
-# Whoever writes a policy must not make a server load, list or log without end.
+# A policy must not make a server load, list or log without end.
 _MOST_VERSIONS = 64
 _MOST_STEPS = 100
 
