@@ -1,5 +1,6 @@
 """Startup and shutdown: exit codes, one-line errors, and requests that are finished."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -134,6 +135,14 @@ def test_sigterm_finishes_a_request_that_is_still_being_sent(tiny_models: Path):
     assert "Traceback" not in "".join(server.lines)
 
 
+def wait_until_a_batch_has_run(server: Server) -> None:
+    end = time.monotonic() + PATIENCE
+    with server.client() as client:
+        while not re.search(r"^quartet_batch_size_count\{.*\} [1-9]", client.get("/metrics").text, re.MULTILINE):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
 def test_sigterm_finishes_a_request_whose_images_wait_and_run(tmp_path: Path):
     write_model(tmp_path, slow=150, max_batch=1)
     server = Server(models=tmp_path)
@@ -147,13 +156,7 @@ def test_sigterm_finishes_a_request_whose_images_wait_and_run(tmp_path: Path):
 
     sender = threading.Thread(target=send)
     sender.start()
-    with server.client() as client:
-        end = time.monotonic() + PATIENCE
-        while "quartet_batch_size_count" not in (text := client.get("/metrics").text) or (
-            'quartet_batch_size_count{model="classifier",version="1"} 0.0' in text
-        ):
-            assert time.monotonic() < end
-            time.sleep(0.01)
+    wait_until_a_batch_has_run(server)
     assert not answers
     server.process.send_signal(signal.SIGTERM)
     sender.join(PATIENCE)
@@ -176,11 +179,7 @@ def test_a_request_that_outlasts_the_shutdown_timeout_is_answered_503(tmp_path: 
 
     sender = threading.Thread(target=send)
     sender.start()
-    with server.client() as client:
-        end = time.monotonic() + PATIENCE
-        while 'quartet_batch_size_count{model="classifier",version="1"} 0.0' in client.get("/metrics").text:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+    wait_until_a_batch_has_run(server)
     server.process.send_signal(signal.SIGTERM)
     sender.join(PATIENCE)
     assert server.wait() == 0
