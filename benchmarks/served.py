@@ -66,8 +66,8 @@ def _print_labelled(
     """Accuracy, macro F1 and expected calibration error of answers that hold the probability of every label."""
     from sklearn.metrics import confusion_matrix
 
-    from training.calibrate import expected_calibration_error
-    from training.evaluation import macro_f1
+    from training.export.calibrate import expected_calibration_error
+    from training.export.figures import macro_f1
 
     probabilities = np.zeros((len(answers), len(answers[0]["results"][0]["labels"])), np.float32)
     for row, answer in zip(probabilities, answers, strict=True):
@@ -107,7 +107,7 @@ def _text_answers(url: str, model: str, source: str) -> tuple[list[dict[str, Any
 def _denoising(url: str, model: str, source: str, most: int) -> tuple[float, float, int]:
     """Mean squared errors, pixels from 0 to 1, of noisy test images and of what is made of them; how many there are."""
     from training.autoencoder.evaluation import add_noise, flat
-    from training.images import load_images
+    from training.data.images import load_images
 
     test = load_images(source).test
     clean = test.images[:: max(1, -(-len(test) // most))]

@@ -1,8 +1,8 @@
 """The effect of each optimisation of training steps: images per second with and without it, and their ratio.
 
-Freed memory is reused (training/memory.py); matrices are multiplied in bfloat16; batch normalisation of a pretrained
-network is folded into its convolutions (training/classification/folding.py); depthwise convolutions, and wide ones over
-small maps, have gradients of our own (training/gradients.py).
+Freed memory is reused (training/engine/memory.py). Matrices are multiplied in bfloat16; batch normalisation of a
+pretrained network is folded into its convolutions (training/classification/folding.py); depthwise convolutions, and
+wide ones over small maps, have gradients of our own (training/backbones/gradients.py).
 
 Each measurement runs in its own process, because the allocator can be configured only once; rounds are interleaved.
 """
@@ -92,9 +92,9 @@ def images_per_second(case: Case) -> float:
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
-    from training.fit import fit
-    from training.gradients import fast_gradients
-    from training.memory import keep_freed_memory
+    from training.backbones.gradients import fast_gradients
+    from training.engine.fit import fit
+    from training.engine.memory import keep_freed_memory
 
     if case.keep:
         keep_freed_memory()
@@ -116,7 +116,7 @@ def _classifier(arch: Literal["mlp", "cnn", "transfer"], *, fold: bool) -> tuple
     from training.classification.folding import fold as folded
     from training.classification.options import DEFAULTS
     from training.classification.task import Classification
-    from training.images import ImageData, ImageSplit
+    from training.data.images import ImageData, ImageSplit
 
     random = np.random.default_rng(0)
     count = IMAGES[arch]

@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         name, *rest = given
         command = read_data_command(name, rest)
         with needs("training"):
+            from training.data.hub import be_quiet
             from training.guide import arguments_for
-            from training.hub import be_quiet
         be_quiet()
         try:
             options = arguments_for(name, command)
@@ -61,12 +61,12 @@ def _run(options: Namespace, again: str) -> int:
     with needs("training"):
         from rich.console import Console
 
-        from training.hub import be_quiet
-        from training.memory import keep_freed_memory
-        from training.processes import end_processes, is_main_process
+        from training.data.hub import be_quiet
+        from training.engine.memory import keep_freed_memory
+        from training.engine.processes import end_processes, is_main_process
         from training.run import Declined, Inspected
 
-        module = f"training.{options.task}.recipe" if options.task in RECIPES else f"training.{options.task}"
+        module = f"training.{options.task}.recipe" if options.task in RECIPES else f"training.export.{options.task}"
         command = importlib.import_module(module)
     be_quiet()
     keep_freed_memory()
@@ -111,8 +111,8 @@ def _failures() -> tuple[type[Exception], ...]:
     """What a user can mend, and a line says how."""
     from service.inference.manifest import InvalidModel
     from service.policy.file import InvalidPolicy, ReadOnly
-    from training.data import DataError
-    from training.export import ExportMismatch
+    from training.data.dataset import DataError
+    from training.export.graph import ExportMismatch
 
     return DataError, InvalidModel, InvalidPolicy, ReadOnly, ExportMismatch, ValueError, FloatingPointError
 

@@ -4,8 +4,8 @@ import sys
 from argparse import Namespace
 
 from training.command_line import RECIPES, DataCommand, check_options, recipe_parser, value_of
-from training.data import DataError
-from training.recognise import Recognised, recognise
+from training.data.dataset import DataError
+from training.data.recognise import Recognised, recognise
 
 
 def arguments_for(name: str, command: DataCommand) -> Namespace:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.settings import FitSettings
+from training.engine.settings import FitSettings
 
 # Packages of the same names, through accelerate.
 TRACKERS = ("tensorboard", "mlflow", "wandb")

@@ -10,12 +10,12 @@ METHODS = ("int8", "int8-mixed", "float16", "half-vectors")
 
 
 def add_card_options(parser: ArgumentParser) -> None:
-    """The command line of `training.card`."""
+    """The command line of `training.export.card`."""
     _add_version(parser)
 
 
 def add_evaluate_options(parser: ArgumentParser) -> None:
-    """The command line of `training.evaluate`."""
+    """The command line of `training.export.evaluate`."""
     _add_version_options(parser, "images")
     parser.add_argument(
         "--calibrate",
@@ -32,7 +32,7 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
 
 
 def add_familiarize_options(parser: ArgumentParser) -> None:
-    """The command line of `training.familiarize`."""
+    """The command line of `training.export.familiarize`."""
     _add_version_options(parser, "items")
     _add_text_options(parser)
     parser.add_argument(
@@ -46,7 +46,7 @@ def add_familiarize_options(parser: ArgumentParser) -> None:
 
 
 def add_quantize_options(parser: ArgumentParser) -> None:
-    """The command line of `training.quantize`."""
+    """The command line of `training.export.quantize`."""
     _add_version_options(parser, "items")
     _add_text_options(parser)
     parser.add_argument(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.atomic import replacing
+from training.engine.atomic import replacing
 
 Row = dict[str, Any]
 

@@ -18,20 +18,20 @@ from torch import nn
 
 from service.inference.cards import NAME_PATTERN, Step, Use
 from service.tasks.registry import read_manifest
-from training import history
-from training.data import DataSet, absent_classes
-from training.fit import FitState, fit
-from training.gate import Gate
-from training.history import Lineage
+from training.data.dataset import DataSet, absent_classes
+from training.data.splits import division_digest
+from training.engine.fit import FitState, fit
+from training.engine.progress import duration
+from training.engine.settings import FitSettings
+from training.engine.task import Task
+from training.engine.tracking import begin_tracking, tracker
+from training.engine.weights import CHECKPOINT, start_from
+from training.export import history
+from training.export.gate import Gate
+from training.export.history import Lineage
+from training.export.outcome import describe_published
+from training.export.publish import Write, check_name, publish, write_draft
 from training.options import PRECISIONS, short_name
-from training.outcome import describe_published
-from training.progress import duration
-from training.publish import Write, check_name, publish, write_draft
-from training.settings import FitSettings
-from training.splits import division_digest
-from training.task import Task
-from training.tracking import begin_tracking, tracker
-from training.weights import CHECKPOINT, start_from
 
 Data = TypeVar("Data", bound=DataSet)
 Network = TypeVar("Network", bound=nn.Module)
@@ -103,7 +103,7 @@ class Run(Generic[Data]):
         """Trains `model`, with `--resume` from its checkpoint, and notes its checkpoint in `arguments.trained`.
 
         Args:
-            model: the network; see `training.fit.fit`.
+            model: the network; see `training.engine.fit.fit`.
             task: what it learns.
             settings: how.
             origin: what else determines the outcome: dataclasses of settings, or plain values, by name. A checkpoint

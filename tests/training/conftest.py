@@ -15,16 +15,16 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from tests.training.quick import LEARNING, SETTINGS
-from training.augment import to_pixels
+from training.backbones.cnn import CNN, Normalize
 from training.classification.graph import ClassifierGraph
 from training.classification.task import Classification
-from training.cnn import CNN, Normalize
-from training.evaluation import evaluate
-from training.export import export, write_golden
-from training.fit import fit
-from training.images import ImageData, ImageSplit, load_images
-from training.publish import publish
-from training.scaling import Scaling
+from training.data.augment import to_pixels
+from training.data.images import ImageData, ImageSplit, load_images
+from training.engine.fit import fit
+from training.export.figures import evaluate
+from training.export.graph import export, write_golden
+from training.export.publish import publish
+from training.export.scaling import Scaling
 
 # In alphabetical order, which is the order that class folders give.
 CLASSES = ("blue", "green", "red")

@@ -3,10 +3,10 @@
 import torch
 import torch.nn.functional as F
 
-from training.augment import Augment
+from training.classification.labels import predict
 from training.classification.task import ClassificationSettings
-from training.labels import predict
-from training.settings import FitSettings
+from training.data.augment import Augment
+from training.engine.settings import FitSettings
 
 SETTINGS = FitSettings(epochs=2, batch_size=10, lr=0.2, ema=0.6)
 LEARNING = ClassificationSettings(augment=Augment(translate=1, cutout=3))

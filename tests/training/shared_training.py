@@ -10,15 +10,15 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from training.augment import Augment
-from training.cnn import CNN, Normalize
-from training.fit import fit
-from training.history import Lineage
-from training.images import ImageSplit
-from training.labels import LabelledImages
-from training.processes import end_processes, is_main_process
+from training.backbones.cnn import CNN, Normalize
+from training.classification.labels import LabelledImages
+from training.data.augment import Augment
+from training.data.images import ImageSplit
+from training.engine.fit import fit
+from training.engine.processes import end_processes, is_main_process
+from training.engine.settings import FitSettings
+from training.export.history import Lineage
 from training.run import Run
-from training.settings import FitSettings
 from training.tabular.data import load_table
 from training.tabular.evaluation import NetworkMethod, cross_validate
 from training.tabular.network import NetworkSettings, build

@@ -10,13 +10,13 @@ import pytest
 
 from quartet.command_line import main
 from tests.server import ROOT
-from training.augment import Augment
 from training.autoencoder.density import DensitySettings
 from training.autoencoder.network import NetworkSettings as AutoencoderNetwork
 from training.autoencoder.task import ReconstructionSettings
 from training.classification.architectures import NetworkSettings as ClassifierNetwork
 from training.classification.task import ClassificationSettings
 from training.command_line import RECIPES, read_data_command, recipe_parser, value_of
+from training.data.augment import Augment
 from training.detection.augment import BoxAugment
 from training.detection.network import NetworkSettings as DetectorNetwork
 from training.tabular.network import NetworkSettings as TabularNetwork

@@ -8,7 +8,7 @@ from PIL import Image
 from quartet.command_line import main
 from service.tasks.registry import read_manifest
 from training.command_line import DataCommand
-from training.data import DataError
+from training.data.dataset import DataError
 from training.guide import arguments_for
 
 

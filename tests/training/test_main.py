@@ -12,13 +12,14 @@ from service.inference.manifest import MODEL
 from service.inference.session import Session
 from service.inference.variants import graphs
 from service.tasks.registry import read_manifest
-from training import evaluation, quantize
 from training.__main__ import main
-from training.calibrate import logits_of
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.task import Classification
-from training.images import load_images
-from training.scaling import Scaling
+from training.data.images import load_images
+from training.export import figures as evaluation
+from training.export import quantize
+from training.export.calibrate import logits_of
+from training.export.scaling import Scaling
 
 ARCHITECTURES = {
     "cnn": ["--widths", "8,8", "--depth", "2", "--lr", "0.2"],

@@ -13,13 +13,13 @@ from tests.training.detection.conftest import write_parquet as write_boxes
 from tests.training.quick import LEARNING, SETTINGS
 from tests.training.text.conftest import write_parquet as write_texts
 from training.__main__ import main
-from training.export import write_golden
-from training.labels import LabelledImages
+from training.classification.labels import LabelledImages
+from training.engine.weights import WEIGHTS, best_weights
+from training.export.graph import write_golden
 from training.options import add_labelled_image_options, add_result_options, add_training_options, integers, short_name
+from training.report.samples import draw_images
 from training.run import as_served, begin
-from training.samples import draw_images
 from training.text.data import load_texts
-from training.weights import WEIGHTS, best_weights
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import AutoencoderMetrics
 from training.autoencoder.density import DensitySettings, fit_density
-from training.evaluator import run_in_batches
-from training.images import ImageData, ImageSplit
-from training.intervals import Interval, bootstrap, wilson
-from training.lazy import Images as SplitImages
+from training.data.images import ImageData, ImageSplit
+from training.data.lazy import Images as SplitImages
+from training.export.evaluator import run_in_batches
+from training.export.intervals import Interval, bootstrap, wilson
 
 MOST_PIXELS = 100_000_000
 # Of the noise that is removed for trial: nearly a third of the range from black to white.

@@ -11,13 +11,13 @@ from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.judge import AUGMENT, make_network
 from training.autoencoder.network import Autoencoder, NetworkSettings
 from training.autoencoder.task import Reconstruction, ReconstructionSettings, decode, encode, recompute_norms
-from training.data import DataError
-from training.fit import fit
-from training.images import ImageData, ImageSplit
-from training.labels import LabelledImages, predict
-from training.processes import from_main
+from training.classification.labels import LabelledImages, predict
+from training.data.dataset import DataError
+from training.data.images import ImageData, ImageSplit
+from training.engine.fit import fit
+from training.engine.processes import from_main
+from training.engine.settings import FitSettings
 from training.rows import Row, keep_rows, recall_rows
-from training.settings import FitSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from training.augment import to_pixels
 from training.autoencoder.network import Autoencoder, Decoder, Encoder
 from training.autoencoder.task import to_bytes
+from training.data.augment import to_pixels
 
 
 class AutoencoderGraph(nn.Module):

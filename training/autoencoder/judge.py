@@ -8,15 +8,15 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from training.augment import Augment, to_pixels
 from training.autoencoder.evaluation import Judge
-from training.cnn import CNN, Normalize, sample
-from training.fit import fit
-from training.images import ImageData, ImageSplit
-from training.labels import LabelledImages, predict
-from training.lazy import Images
+from training.backbones.cnn import CNN, Normalize, sample
+from training.classification.labels import LabelledImages, predict
+from training.data.augment import Augment, to_pixels
+from training.data.images import ImageData, ImageSplit
+from training.data.lazy import Images
+from training.engine.fit import fit
+from training.engine.settings import FitSettings
 from training.run import as_served
-from training.settings import FitSettings
 
 EVALUATION_BATCH = 500
 # No flip: a mirrored digit is no digit, and that may hold for anything else that is written or drawn.

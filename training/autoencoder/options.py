@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser
 
+from training.engine.settings import FitSettings
 from training.options import add_labelled_image_options, add_result_options, add_training_options, integers
-from training.settings import FitSettings
 
 # Of the images' sides in pixels; more than that costs much, and blurs all the same.
 LARGEST = 64

@@ -19,7 +19,6 @@ from service.inference.cards import GoldenCard, ManifestBase, TensorSpec, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.cards import ImageInput
-from training import history
 from training.autoencoder.density import DensitySettings
 from training.autoencoder.evaluation import Findings, Graphs, evaluate
 from training.autoencoder.few import FewSettings, check_few, run_study
@@ -29,17 +28,18 @@ from training.autoencoder.network import Autoencoder, NetworkSettings, build
 from training.autoencoder.options import DEFAULTS, LARGEST
 from training.autoencoder.report import write_part_report, write_report
 from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
-from training.cards import data_card, training_card
-from training.evaluator import run_in_batches
-from training.export import export, write_golden
-from training.familiarize import with_familiarity
-from training.fit import FitState
-from training.images import ImageData, common_background, load_images
+from training.data.images import ImageData, common_background, load_images
+from training.engine.fit import FitState
+from training.engine.settings import FitSettings
+from training.export import history
+from training.export.cards import data_card, training_card
+from training.export.evaluator import run_in_batches
+from training.export.familiarize import with_familiarity
+from training.export.graph import export, write_golden
+from training.export.parts import CODES, of_images
 from training.options import override
-from training.parts import CODES, of_images
+from training.report.samples import draw_images
 from training.run import Run, as_served, begin
-from training.samples import draw_images
-from training.settings import FitSettings
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16

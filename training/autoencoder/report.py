@@ -21,10 +21,10 @@ from service.tasks.palette import class_colour
 from training.autoencoder.evaluation import NOISE, Denoising, Findings, add_noise, nearest
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode
-from training.fit import FitState
-from training.images import ImageData
-from training.markdown import figures, interval, provenance, table, training_section
-from training.plots import TRUE, Curve, draw_curves, save_plot, show_image
+from training.data.images import ImageData
+from training.engine.fit import FitState
+from training.report.markdown import figures, interval, provenance, table, training_section
+from training.report.plots import TRUE, Curve, draw_curves, save_plot, show_image
 
 Images = npt.NDArray[np.uint8]
 _COLUMNS = 12

@@ -1,4 +1,4 @@
-"""What an autoencoder learns: to reconstruct images from latents that can be sampled. See `training.task.Task`."""
+"""What an autoencoder learns: to reconstruct images from latents that can be sampled. See `Task`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
-from training.lazy import Images, batch_of
-from training.task import Draw, Task
+from training.data.augment import Augment, to_pixels
+from training.data.lazy import Images, batch_of
+from training.engine.task import Draw, Task
 
 EVALUATION_BATCH = 500
 
@@ -42,7 +42,7 @@ class ReconstructionSettings:
 
 
 class Reconstruction(Task):
-    """See `training.task.Task`.
+    """See `Task`.
 
     Args:
         train: uint8 images to learn from, shape (n, height, width, channels).
@@ -65,7 +65,7 @@ class Reconstruction(Task):
     def loss(
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`; the figure is the mean squared error on the 0 to 1 scale."""
+        """See `Task`; the figure is the mean squared error on the 0 to 1 scale."""
         images = batch_of(self._images, items).to(device)
         pixels = to_pixels(images)
         inner: Any = getattr(network, "module", network)  # several GPUs wrap it
@@ -81,7 +81,7 @@ class Reconstruction(Task):
         return loss, {"error": error}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.task.Task`; a part of the images has noise, the same every time, as in training."""
+        """See `Task`; a part of the images has noise, the same every time, as in training."""
         assert isinstance(network, Autoencoder)  # noqa: S101 - only an autoencoder learns this
         with accelerator.autocast():
             error = float(reconstruction_errors(network, self._validation, self._settings.denoise).mean())

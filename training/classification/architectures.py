@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from training.augment import Augment, to_pixels
-from training.backbones import load_backbone
+from training.backbones.cnn import CNN, Normalize, sample, stride_for
+from training.backbones.timm_models import load_backbone
 from training.classification.network import MLP, Transfer
 from training.classification.options import DEFAULTS, Arch
 from training.classification.task import ClassificationSettings
-from training.cnn import CNN, Normalize, sample, stride_for
-from training.images import ImageData
-from training.settings import FitSettings
+from training.data.augment import Augment, to_pixels
+from training.data.images import ImageData
+from training.engine.settings import FitSettings
 
 LEARNING: dict[Arch, ClassificationSettings] = {
     "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),

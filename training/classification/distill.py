@@ -25,12 +25,12 @@ from service.inference.manifest import MODEL, sha256
 from service.inference.session import Session
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.registry import read_manifest
-from training.atomic import replacing
-from training.cnn import CNN
-from training.familiarity import Writer, without
-from training.images import ImageData
-from training.layers import answer_with, penultimate
-from training.progress import track
+from training.backbones.cnn import CNN
+from training.data.images import ImageData
+from training.engine.atomic import replacing
+from training.engine.progress import track
+from training.export.familiarity import Writer, without
+from training.export.layers import answer_with, penultimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Guided(nn.Module):
 
     def __init__(self, network: CNN, features: int) -> None:
         super().__init__()
-        self.inner = network  # as `training.weights.INNER` says
+        self.inner = network  # as `training.engine.weights.INNER` says
         self.map = nn.Linear(network.head.in_features, features)
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from training.markdown import table
-from training.plots import GUIDE, MEASURED, TRAINING, save_plot
+from training.report.markdown import table
+from training.report.plots import GUIDE, MEASURED, TRAINING, save_plot
 from training.rows import Row
 
 PLOT = "study.png"

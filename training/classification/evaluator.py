@@ -1,23 +1,23 @@
-"""How graphs of an image classifier are judged: see `training.evaluator`."""
+"""How graphs of an image classifier are judged: See `Evaluator`."""
 
 from pathlib import Path
 from typing import Any
 
 from service.inference.cards import Use
-from training.calibrate import Floats
-from training.evaluation import Evaluation, evaluate
-from training.evaluator import BATCH, Inputs, run_in_batches, sample
-from training.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
-from training.images import ImageData
-from training.lazy import Images
-from training.scaled_graph import logits_alone, write_scaling
-from training.scaling import Scaling
+from training.data.images import ImageData
+from training.data.lazy import Images
+from training.export.calibrate import Floats
+from training.export.evaluator import BATCH, Inputs, run_in_batches, sample
+from training.export.figures import Evaluation, evaluate
+from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
+from training.export.scaled_graph import logits_alone, write_scaling
+from training.export.scaling import Scaling
 
 INPUT = "images"
 
 
 class ClassificationEvaluator:
-    """See `training.evaluator.Evaluator`.
+    """See `Evaluator`.
 
     Args:
         data: the images.
@@ -38,24 +38,24 @@ class ClassificationEvaluator:
         return ClassificationEvaluator(self.data, scaling)
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         images = self.data.train.images[sample(count, len(self.data.train))]
         return [{INPUT: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
 
     def examples(self, count: int) -> Inputs:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return {INPUT: self._choice.images[:count]}
 
     def score(self, graph: Path) -> float:
-        """See `training.evaluator.Evaluator`; on the selection half."""
+        """See `Evaluator`; on the selection half."""
         return float((answers(graph, self._choice.images).argmax(1) == self._choice.labels).mean())
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return halves_used(self.data.division, selection=purposes)
 
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return (
             *(self.scored(TEMPERATURE) if fit else ()),
             *halves_used(self.data.division, calibration=(LABEL_SETS,)),
@@ -63,7 +63,7 @@ class ClassificationEvaluator:
         )
 
     def finish(self, graph: Path) -> dict[str, Any]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return self.evaluate(graph).fields
 
     def evaluate(self, graph: Path, *, fit: bool = True) -> Evaluation:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.backbones import BatchNormAct2d, Conv2dSame, pad_same
+from training.backbones.depthwise import DepthwiseConv, is_depthwise
+from training.backbones.timm_models import BatchNormAct2d, Conv2dSame, pad_same
 from training.classification.network import Transfer
-from training.depthwise import DepthwiseConv, is_depthwise
 
 
 class FoldedNorm(nn.Module):

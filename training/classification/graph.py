@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from training.augment import to_pixels
-from training.labels import mirrored
-from training.scaling import Scaling
+from training.classification.labels import mirrored
+from training.data.augment import to_pixels
+from training.export.scaling import Scaling
 
 
 class ClassifierGraph(nn.Module):

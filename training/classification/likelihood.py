@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.calibrate import fit_temperature
-from training.images import ImageSplit
-from training.labels import predict
+from training.classification.labels import predict
+from training.data.images import ImageSplit
+from training.export.calibrate import fit_temperature
 
 
 def log_likelihood(model: nn.Module, images: ImageSplit, *, mirror: bool = False) -> float:

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.augment import to_pixels
-from training.cnn import CNN, ConvGroup
-from training.images import ImageData, ImageSplit
-from training.weights import best_weights, start_from
+from training.backbones.cnn import CNN, ConvGroup
+from training.data.augment import to_pixels
+from training.data.images import ImageData, ImageSplit
+from training.engine.weights import best_weights, start_from
 
 # Training images that the importance of filters is estimated on, and how many at a time.
 _IMAGES, _BATCH = 2048, 128

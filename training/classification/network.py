@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.backbones import freeze
-from training.cnn import Normalize
+from training.backbones.cnn import Normalize
+from training.backbones.timm_models import freeze
 
 
 class MLP(nn.Sequential):

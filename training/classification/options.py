@@ -4,6 +4,7 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
 from typing import Literal
 
+from training.engine.settings import FitSettings
 from training.options import (
     add_labelled_image_options,
     add_quantize_option,
@@ -13,7 +14,6 @@ from training.options import (
     check_interpolation,
     integers,
 )
-from training.settings import FitSettings
 
 Arch = Literal["mlp", "cnn", "transfer"]
 

@@ -16,8 +16,9 @@ from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
-from training.backbones import check_weights
-from training.cards import count_parameters, data_card, training_card
+from training.backbones.cnn import CNN
+from training.backbones.gradients import gradients_for
+from training.backbones.timm_models import check_weights
 from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result
 from training.classification.distill import Guided, teach
@@ -31,25 +32,24 @@ from training.classification.options import DEFAULTS, ONLY, check_arguments
 from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
-from training.cnn import CNN
-from training.evaluation import milliseconds_per_image
-from training.export import check_export, export, write_golden
-from training.familiarize import with_familiarity
-from training.fit import FitState
-from training.gradients import gradients_for
-from training.history import EPOCH, INTERPOLATION
-from training.images import ImageData, load_images
-from training.inspection import missed_classes
-from training.interpolate import interpolate
+from training.data.images import ImageData, load_images
+from training.data.inspection import missed_classes
+from training.data.splits import selection_of
+from training.engine.fit import FitState
+from training.engine.interpolate import interpolate
+from training.engine.weights import best_weights, fingerprint_of, inner_weights, keep_weights
+from training.export.cards import count_parameters, data_card, training_card
+from training.export.familiarize import with_familiarity
+from training.export.figures import milliseconds_per_image
+from training.export.graph import check_export, export, write_golden
+from training.export.history import EPOCH, INTERPOLATION
+from training.export.parts import of_images
+from training.export.quantize import with_variants
+from training.export.scaling import Scaling
 from training.options import override, short_name
-from training.parts import of_images
-from training.quantize import with_variants
+from training.report.samples import draw_images
 from training.rows import Row
 from training.run import Run, as_served, begin
-from training.samples import draw_images
-from training.scaling import Scaling
-from training.splits import selection_of
-from training.weights import best_weights, fingerprint_of, inner_weights, keep_weights
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 
 from service.tasks.classification.manifest import ClassifierManifest
 from training.classification.effects import write_study_section
-from training.evaluation import Evaluation
-from training.images import ImageData
-from training.markdown import (
+from training.data.images import ImageData
+from training.export.figures import Evaluation
+from training.report.markdown import (
     calibrated_by,
     figures,
     interval,
@@ -22,7 +22,7 @@ from training.markdown import (
     table,
     training_section,
 )
-from training.plots import (
+from training.report.plots import (
     FOUND,
     GUIDE,
     MEASURED,

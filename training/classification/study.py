@@ -12,17 +12,17 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from training.augment import Augment
-from training.cards import count_parameters
 from training.classification.architectures import NetworkSettings, build
+from training.classification.labels import predict
 from training.classification.options import DEFAULTS, Arch
 from training.classification.task import Classification, ClassificationSettings
-from training.fit import fit
-from training.images import ImageData, ImageSplit
-from training.labels import predict
-from training.processes import from_main
+from training.data.augment import Augment
+from training.data.images import ImageData, ImageSplit
+from training.engine.fit import fit
+from training.engine.processes import from_main
+from training.engine.settings import FitSettings
+from training.export.cards import count_parameters
 from training.rows import Row, keep_rows, recall_rows
-from training.settings import FitSettings
 
 EPOCHS = 16
 IMAGES = 1500

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.augment import Augment, cutmix
 from training.classification.distill import Teaching, distillation_loss, feature_loss, soften
+from training.classification.labels import LabelledImages, label_figures
 from training.classification.network import Transfer
-from training.images import ImageSplit
-from training.labels import LabelledImages, label_figures
-from training.lazy import batch_of
-from training.task import Draw
+from training.data.augment import Augment, cutmix
+from training.data.images import ImageSplit
+from training.data.lazy import batch_of
+from training.engine.task import Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ClassificationSettings:
 
 
 class Classification(LabelledImages):
-    """See `training.task.Task`.
+    """See `Task`.
 
     Args:
         train: the images to learn from.
@@ -83,7 +83,7 @@ class Classification(LabelledImages):
     def loss(
         self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
+        """See `Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
         settings = self._settings
         pixels = self.augment(batch_of(self.images, items).to(device), items.to(device), epoch, draw.own)
         target = self.labels[items].to(device)

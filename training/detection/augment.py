@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from service.tasks.detection.letterbox import FILL
-from training.lazy import Images
+from training.data.lazy import Images
 
 # A box is dropped if a crop leaves less than this fraction of it.
 _VISIBLE = 0.3

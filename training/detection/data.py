@@ -11,14 +11,14 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
-from training.data import DataError, Inspection
+from training.data.dataset import DataError, Inspection
+from training.data.hub import SPLITS
+from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.lazy import IN_MEMORY, Images, LazyImages, decode_all, select
+from training.data.sources import name_of
+from training.data.splits import split_validation
 from training.detection.formats import RawBox, RawData, RawImage, read
-from training.hub import SPLITS
-from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.lazy import IN_MEMORY, Images, LazyImages, decode_all, select
-from training.progress import track
-from training.sources import name_of
-from training.splits import split_validation
+from training.engine.progress import track
 
 # Annotation tools round to whole pixels; what protrudes by less than that is silently clipped.
 _TOLERANCE = 1.0

@@ -17,7 +17,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from service.tasks.detection.manifest import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
 from training.detection.data import DetectionSplit
-from training.intervals import Interval, bootstrap
+from training.export.intervals import Interval, bootstrap
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -81,7 +81,7 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
 def precision_intervals(
     found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], resamples: int | None = None
 ) -> dict[str, Interval]:
-    """The 95 % intervals of `map_50` and `map`, over sets of images drawn from these; see `training.intervals`."""
+    """The 95 % intervals of `map_50` and `map`, over sets of images drawn from these."""
 
     def measure(chosen: IntArray) -> dict[str, float]:
         figures = average_precision([found[index] for index in chosen], split.without_pixels(chosen), classes)

@@ -1,4 +1,4 @@
-"""How graphs of a detector are judged: see `training.evaluator`."""
+"""How graphs of a detector are judged: See `Evaluator`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,9 @@ from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
 from training.detection.graph import OUTPUTS
 from training.detection.task import EVALUATION_BATCH, in_originals
-from training.evaluator import Inputs, run_in_batches, sample
-from training.history import FIGURES, THRESHOLDS, halves_used
-from training.intervals import Interval
+from training.export.evaluator import Inputs, run_in_batches, sample
+from training.export.history import FIGURES, THRESHOLDS, halves_used
+from training.export.intervals import Interval
 
 INPUT = "images"
 # All activations of a batch are in memory at once.
@@ -50,7 +50,7 @@ class Measured:
 
 
 class DetectionEvaluator:
-    """See `training.evaluator.Evaluator`.
+    """See `Evaluator`.
 
     Args:
         data: the images.
@@ -65,7 +65,7 @@ class DetectionEvaluator:
         self._choice = data.validation.take(data.division[0])
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         # A photograph has as many activations as dozens of small images.
         images = self.data.train.images[sample(count // 16, len(self.data.train))]
         return [
@@ -73,15 +73,15 @@ class DetectionEvaluator:
         ]
 
     def examples(self, count: int) -> Inputs:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return {INPUT: self._choice.images[: min(count, _MOST_EXAMPLES)]}
 
     def score(self, graph: Path) -> float:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return average_precision(answers(graph, self._choice), self._choice, self.data.classes).map
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return halves_used(self.data.division, selection=purposes)
 
     def tuned(self, *purposes: str) -> tuple[Use, ...]:
@@ -90,11 +90,11 @@ class DetectionEvaluator:
         return tuple(Use(split="validation", purpose=purpose, items=count) for purpose in purposes)
 
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:  # noqa: ARG002 - there is no calibration
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return (*self.tuned(THRESHOLDS), Use(split="test", purpose=FIGURES, items=len(self.data.test)))
 
     def finish(self, graph: Path) -> dict[str, Any]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return self.evaluate(graph).fields
 
     def evaluate(self, graph: Path) -> Measured:

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from service.tasks.detection.manifest import Suppression
-from training.augment import to_pixels
+from training.data.augment import to_pixels
 from training.detection.network import Detector, boxes_around, grid, moments
 
 # Its declared types do not allow a constant as an argument.

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.backbones import freeze, load_backbone
-from training.cnn import Normalize
+from training.backbones.cnn import Normalize
+from training.backbones.timm_models import freeze, load_backbone
 
 STRIDES = (8, 16, 32)
 # An edge may lie up to 15 strides away from the centre of its cell: with the largest stride, 480 pixels.

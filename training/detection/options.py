@@ -3,6 +3,7 @@
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 
+from training.engine.settings import FitSettings
 from training.options import (
     add_data_options,
     add_quantize_option,
@@ -11,7 +12,6 @@ from training.options import (
     add_training_options,
     add_weights_options,
 )
-from training.settings import FitSettings
 
 # Sized for a few hundred photographs on two cores.
 DEFAULTS = FitSettings(

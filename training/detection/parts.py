@@ -7,14 +7,14 @@ import numpy as np
 from service.inference.cards import Use
 from service.tasks.detection.letterbox import Letterbox, place
 from service.tasks.images import UInt8Array
-from training import foreign
+from training.data import foreign
 from training.detection.data import DetectionData
 from training.detection.task import EVALUATION_BATCH
-from training.evaluator import run_in_batches
-from training.familiarity import Mahalanobis, Method, Parts
-from training.history import DISTANCES, P_VALUES, halves_used
-from training.layers import middle_map
-from training.parts import CHOSEN_ON, some
+from training.export.evaluator import run_in_batches
+from training.export.familiarity import Mahalanobis, Method, Parts
+from training.export.history import DISTANCES, P_VALUES, halves_used
+from training.export.layers import middle_map
+from training.export.parts import CHOSEN_ON, some
 
 # A photograph takes as long as hundreds of small images.
 _MOST_TRAINING, _MOST_OTHERS = 1000, 400
@@ -35,7 +35,7 @@ def of_photographs(data: DetectionData, sources: Mapping[str, str] | None = None
 
     Args:
         data: the images.
-        sources: other images, by what they are; see `training.foreign.read_images`.
+        sources: other images, by what they are; see `training.data.foreign.read_images`.
     """
     shape = (*data.size, 3)
     _, calibration = data.division

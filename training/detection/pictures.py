@@ -13,7 +13,7 @@ from service.tasks.palette import class_colour, ink_on
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, box_iou
-from training.plots import FOUND, MEASURED, SMALL, TRUE
+from training.report.plots import FOUND, MEASURED, SMALL, TRUE
 
 SAMPLES = 6
 OVERLAPS = (0.9, 0.75, 0.55, 0.3)

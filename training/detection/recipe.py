@@ -16,8 +16,8 @@ from torch import nn
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
-from training.backbones import check_weights
-from training.cards import count_parameters, data_card, training_card
+from training.backbones.gradients import gradients_for
+from training.backbones.timm_models import check_weights
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit, load_detection
 from training.detection.evaluation import average_precision
@@ -30,17 +30,17 @@ from training.detection.report import write_report
 from training.detection.samples import draw_boxes
 from training.detection.task import Detection, DetectionSettings, detect
 from training.detection.tuning import choose, network_outputs
-from training.evaluation import milliseconds_per_image
-from training.export import export, write_golden
-from training.familiarize import with_familiarity
-from training.fit import FitState
-from training.gradients import gradients_for
-from training.history import EPOCH, INTERPOLATION, SUPPRESSION
-from training.interpolate import interpolate
+from training.engine.fit import FitState
+from training.engine.interpolate import interpolate
+from training.engine.weights import best_weights, keep_weights
+from training.export.cards import count_parameters, data_card, training_card
+from training.export.familiarize import with_familiarity
+from training.export.figures import milliseconds_per_image
+from training.export.graph import export, write_golden
+from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
+from training.export.quantize import with_variants
 from training.options import check_interpolation, override
-from training.quantize import with_variants
 from training.run import Run, as_served, begin
-from training.weights import best_weights, keep_weights
 
 MAX_BATCH = 16
 GOLDEN_ROWS = 4

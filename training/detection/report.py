@@ -23,8 +23,8 @@ from training.detection.pictures import (
     draw_samples,
     overlap_examples,
 )
-from training.markdown import figures, interval, provenance, table, training_section
-from training.plots import ACCENT, GUIDE, MEASURED, Curve, draw_confusion, draw_curves, save_plot
+from training.report.markdown import figures, interval, provenance, table, training_section
+from training.report.plots import ACCENT, GUIDE, MEASURED, Curve, draw_confusion, draw_curves, save_plot
 
 _AUGMENTED = 8
 _MOST_CLASSES_DRAWN = 30

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from service.tasks.palette import class_colour
 from training.detection.data import DetectionData
-from training.samples import sheet_of, to_picture, with_legend
+from training.report.samples import sheet_of, to_picture, with_legend
 
 _COLUMNS, _ROWS, _TILE = 4, 3, 320
 

@@ -1,4 +1,4 @@
-"""What a detector learns: see `training.task.Task`."""
+"""What a detector learns: See `Task`."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from service.tasks.detection.manifest import Suppression
-from training.augment import to_pixels
+from training.data.augment import to_pixels
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import Detections, average_precision
 from training.detection.graph import Best
 from training.detection.loss import LossWeights, detection_loss
 from training.detection.network import Detector
-from training.task import Draw, Task
+from training.engine.task import Draw, Task
 
 EVALUATION_BATCH = 8
 
@@ -52,7 +52,7 @@ class DetectionSettings:
 
 
 class Detection(Task):
-    """See `training.task.Task`.
+    """See `Task`.
 
     Args:
         train: the images to learn from.
@@ -90,7 +90,7 @@ class Detection(Task):
         draw: Draw,
         device: torch.device,  # noqa: ARG002 - likewise: the augmentation works where `draw.own` is
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`; the figures are the parts of the loss."""
+        """See `Task`; the figures are the parts of the loss."""
         pixels, boxes, labels = self._settings.augment(
             self._images, self._boxes, self._labels, items, draw.own, self._mosaics
         )
@@ -102,7 +102,7 @@ class Detection(Task):
             return detection_loss(logits, edges, inner.points, inner.strides, truth, names, real, self._settings.loss)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.task.Task`."""
+        """See `Task`."""
         assert isinstance(network, Detector)  # noqa: S101 - only a detector learns this
         losses: list[float] = []
 

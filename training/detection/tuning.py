@@ -18,14 +18,14 @@ from torch import Tensor
 from service.inference.manifest import MODEL
 from service.inference.session import Session
 from service.tasks.detection.manifest import Suppression
-from training.augment import to_pixels
+from training.data.augment import to_pixels
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import Detections, average_precision
 from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, relative_spread
 from training.detection.network import BINS, Detector, moments
 from training.detection.task import EVALUATION_BATCH, in_originals
-from training.export import OPSET, without_debug_metadata
-from training.layers import answer_with, producers_of, shapes
+from training.export.graph import OPSET, without_debug_metadata
+from training.export.layers import answer_with, producers_of, shapes
 
 PENALTIES = (0.0, 4.0, 8.0, 12.0)
 OVERLAPS = tuple((soft, iou) for soft in (False, True) for iou in (0.5, 0.6, 0.7))

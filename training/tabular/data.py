@@ -11,12 +11,12 @@ import pyarrow as pa
 from sklearn.datasets import load_breast_cancer
 
 from service.tasks.tabular.columns import ColumnCard
-from training.capacity import check_fits
-from training.data import DataError, Inspection
-from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.sources import name_of
-from training.splits import Indices, hold_out, split_validation
-from training.tables import Table, joined, read_tables
+from training.data.capacity import check_fits
+from training.data.dataset import DataError, Inspection
+from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.sources import name_of
+from training.data.splits import Indices, hold_out, split_validation
+from training.data.tables import Table, joined, read_tables
 from training.tabular.encoding import (
     Floats,
     Kind,
@@ -106,7 +106,7 @@ def load_table(
     """Loads a table.
 
     Args:
-        source: as `training.tables.read_tables` takes it, or `breast-cancer` for scikit-learn's data (Street et al.
+        source: as `read_tables` takes it, or `breast-cancer` for scikit-learn's data (Street et al.
             1993).
         target: the column to predict.
         kind: what the target is; by default a number if it is numeric with more than twenty values, a class otherwise.

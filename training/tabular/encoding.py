@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.tasks.tabular.columns import UNKNOWN, ColumnCard, key_of, reader_of
-from training.data import DataError, Inspection
-from training.inspection import Problems
-from training.splits import Indices
-from training.tables import Table
+from training.data.dataset import DataError, Inspection
+from training.data.inspection import Problems
+from training.data.splits import Indices
+from training.data.tables import Table
 from training.tabular.profile import MISSING_WORDS, Profile
 
 Kind = Literal["classification", "regression"]

@@ -27,13 +27,13 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from service.tasks.cards import Calibration, ClassMetrics
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
-from training.calibrate import expected_calibration_error, logits_of, softmax
-from training.evaluation import macro_f1
-from training.evaluator import run_in_batches
-from training.fit import fit
-from training.intervals import Interval, bootstrap, bootstrap_confusion, wilson
-from training.progress import track
-from training.settings import FitSettings
+from training.engine.fit import fit
+from training.engine.progress import track
+from training.engine.settings import FitSettings
+from training.export.calibrate import expected_calibration_error, logits_of, softmax
+from training.export.evaluator import run_in_batches
+from training.export.figures import macro_f1
+from training.export.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.encoding import Floats, Kind
 from training.tabular.network import NetworkSettings, TabularNetwork, build
@@ -169,7 +169,7 @@ class NetworkMethod:
 
 
 def intervals(predicted: npt.NDArray[Any], data: TabularData) -> dict[str, Interval]:
-    """The 95 % intervals of accuracy and macro F1, or of R² and the errors; see `training.intervals`.
+    """The 95 % intervals of accuracy and macro F1, or of R² and the errors; see `training.export.intervals`.
 
     Args:
         predicted: classes or numbers for the test rows, shape (n,).

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 
+from training.engine.settings import FitSettings
 from training.options import (
     add_data_options,
     add_reading_options,
@@ -10,7 +11,6 @@ from training.options import (
     integers,
     names,
 )
-from training.settings import FitSettings
 
 # The data set that comes with scikit-learn.
 BREAST_CANCER = "breast-cancer"

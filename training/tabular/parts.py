@@ -3,12 +3,12 @@
 import numpy as np
 
 from service.inference.cards import Use
-from training import foreign
-from training.evaluator import run_in_batches
-from training.familiarity import MOST_HELD_OUT, Mahalanobis, Method, Parts
-from training.history import DISTANCES, P_VALUES, halves_used
-from training.layers import first_inputs
-from training.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
+from training.data import foreign
+from training.export.evaluator import run_in_batches
+from training.export.familiarity import MOST_HELD_OUT, Mahalanobis, Method, Parts
+from training.export.history import DISTANCES, P_VALUES, halves_used
+from training.export.layers import first_inputs
+from training.export.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
 from training.tabular.data import TabularData
 
 ROWS = Method(

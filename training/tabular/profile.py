@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.tasks.tabular.columns import ColumnCard, key_of, parse_date, parse_number
-from training.tables import Table
+from training.data.tables import Table
 
 MISSING_WORDS = frozenset(
     ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing", "결측", "해당 없음")

@@ -15,13 +15,13 @@ from service.inference.cards import GoldenCard, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.tabular.columns import UNKNOWN
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
-from training.calibrate import fit_temperature
-from training.cards import data_card, training_card
-from training.export import export, write_golden
-from training.familiarize import with_familiarity
-from training.fit import FitState
-from training.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, halves_used
-from training.inspection import missed_classes
+from training.data.inspection import missed_classes
+from training.engine.fit import FitState
+from training.export.calibrate import fit_temperature
+from training.export.cards import data_card, training_card
+from training.export.familiarize import with_familiarity
+from training.export.graph import export, write_golden
+from training.export.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, halves_used
 from training.options import override
 from training.run import Run, as_served, begin
 from training.tabular.data import TabularData, TabularSplit, load_table

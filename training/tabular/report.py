@@ -10,9 +10,9 @@ from sklearn.metrics import confusion_matrix
 
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import TabularManifest, TabularMetrics
-from training.fit import FitState
-from training.markdown import figures, interval, provenance, table, training_section
-from training.plots import ACCENT, FOUND, GUIDE, MEASURED, TRUE, Curve, draw_confusion, draw_curves, save_plot
+from training.engine.fit import FitState
+from training.report.markdown import figures, interval, provenance, table, training_section
+from training.report.plots import ACCENT, FOUND, GUIDE, MEASURED, TRUE, Curve, draw_confusion, draw_curves, save_plot
 from training.tabular.data import TabularData
 
 _MOST_DRAWN = 60

@@ -3,7 +3,7 @@
 from PIL import Image
 
 from service.tasks.tabular.columns import ColumnCard
-from training.samples import LINES, table_of
+from training.report.samples import LINES, table_of
 from training.tabular.data import TabularData
 
 

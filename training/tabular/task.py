@@ -1,4 +1,4 @@
-"""What a dense network learns from a table: see `training.task.Task`."""
+"""What a dense network learns from a table: See `Task`."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from training.engine.task import Draw, Task
 from training.tabular.data import TabularSplit
 from training.tabular.encoding import Floats, Kind
-from training.task import Draw, Task
 
 
 class Rows(Task):
-    """See `training.task.Task`.
+    """See `Task`.
 
     Args:
         train: the rows to learn from; numeric targets are standardised.
@@ -41,12 +41,12 @@ class Rows(Task):
         draw: Draw,  # noqa: ARG002 - likewise
         device: torch.device,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`."""
+        """See `Task`."""
         outputs = network(self._rows[items].to(device)).float()
         return loss_of(outputs, self._targets[items].to(device), self._kind), {}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.task.Task`."""
+        """See `Task`."""
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, self._validation.rows))
         loss = loss_of(outputs, torch.from_numpy(self._validation.targets), self._kind).item()

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.capacity import check_fits
-from training.data import DataError, Inspection
-from training.encodings import find_encoding
-from training.hub import SPLITS
-from training.image_sources import class_folders
-from training.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.sources import is_clutter, locate, name_of
-from training.splits import hold_out, limited, split_validation
-from training.tables import Table, read_tables
+from training.data.capacity import check_fits
+from training.data.dataset import DataError, Inspection
+from training.data.encodings import find_encoding
+from training.data.hub import SPLITS
+from training.data.image_sources import class_folders
+from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.sources import is_clutter, locate, name_of
+from training.data.splits import hold_out, limited, split_validation
+from training.data.tables import Table, read_tables
 from training.text.tokenizer import word_normalizer
 
 _TEXT_COLUMNS = (
@@ -126,7 +126,7 @@ def load_texts(
     """Loads a data set of labelled texts.
 
     Args:
-        source: as `training.tables.read_tables` takes it, or a folder with a folder of text files for each class
+        source: as `training.data.tables.read_tables` takes it, or a folder with a folder of text files for each class
             (optionally below `train/`, `test/`).
         text_column: by default the one with a usual name, or the one with the longest texts.
         label_column: by default the one with a usual name, or the one with the fewest values.

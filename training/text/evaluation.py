@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from service.tasks.text.reading import influence, read_text, without_each
-from training.evaluation import Evaluation
+from training.export.figures import Evaluation
 from training.text.baseline import linear_baseline
 from training.text.data import TextData
 from training.text.evaluator import answers

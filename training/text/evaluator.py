@@ -1,4 +1,4 @@
-"""How graphs of a text classifier are judged: see `training.evaluator`."""
+"""How graphs of a text classifier are judged: See `Evaluator`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 
 from service.inference.cards import Use
 from service.inference.session import Session
-from training.calibrate import Floats
-from training.evaluation import Evaluation, evaluate
-from training.evaluator import Array, Inputs, sample
-from training.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
-from training.scaled_graph import logits_alone, write_scaling
-from training.scaling import Scaling
+from training.export.calibrate import Floats
+from training.export.evaluator import Array, Inputs, sample
+from training.export.figures import Evaluation, evaluate
+from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
+from training.export.scaled_graph import logits_alone, write_scaling
+from training.export.scaling import Scaling
 from training.text.data import TextData
 from training.text.task import Ids, in_order_of_length, padded
 
@@ -21,7 +21,7 @@ INPUT = "ids"
 
 
 class TextEvaluator:
-    """See `training.evaluator.Evaluator`.
+    """See `Evaluator`.
 
     Args:
         data: the texts.
@@ -52,25 +52,25 @@ class TextEvaluator:
         return TextEvaluator(self._data, self._train, self._validation, self._test, scaling)
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         texts = [self._train[index] for index in sample(count, len(self._train))]
         return [{INPUT: padded([texts[index] for index in part]).numpy()} for part in in_order_of_length(texts)]
 
     def examples(self, count: int) -> Inputs:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return {INPUT: padded(self._choice[0][:count]).numpy()}
 
     def score(self, graph: Path) -> float:
-        """See `training.evaluator.Evaluator`; on the selection half."""
+        """See `Evaluator`; on the selection half."""
         texts, labels = self._choice
         return float((answers(graph, texts).argmax(1) == labels).mean())
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return halves_used(self._data.division, selection=purposes)
 
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return (
             *(self.scored(TEMPERATURE) if fit else ()),
             *halves_used(self._data.division, calibration=(LABEL_SETS,)),
@@ -78,7 +78,7 @@ class TextEvaluator:
         )
 
     def finish(self, graph: Path) -> dict[str, Any]:
-        """See `training.evaluator.Evaluator`."""
+        """See `Evaluator`."""
         return self.evaluate(graph).fields
 
     def evaluate(self, graph: Path) -> Evaluation:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from training.scaling import Scaling
+from training.export.scaling import Scaling
 
 
 class TextGraph(nn.Module):

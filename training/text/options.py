@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 
+from training.engine.settings import FitSettings
 from training.options import (
     add_data_options,
     add_quantize_option,
@@ -9,7 +10,6 @@ from training.options import (
     add_result_options,
     add_training_options,
 )
-from training.settings import FitSettings
 
 # Sized for some thousand articles on two cores.
 DEFAULTS = FitSettings(

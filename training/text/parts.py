@@ -7,11 +7,11 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from service.inference.cards import Use
-from training import foreign
-from training.familiarity import MOST_HELD_OUT, Method, Parts, ToClassMeans
-from training.history import DISTANCES, P_VALUES, halves_used
-from training.layers import penultimate
-from training.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
+from training.data import foreign
+from training.export.familiarity import MOST_HELD_OUT, Method, Parts, ToClassMeans
+from training.export.history import DISTANCES, P_VALUES, halves_used
+from training.export.layers import penultimate
+from training.export.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
 from training.text.data import TextData
 from training.text.evaluator import run_texts
 from training.text.task import Ids
@@ -28,7 +28,7 @@ def of_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str] | 
     Args:
         data: the texts.
         tokenizer: of the model.
-        sources: files of other texts, by what they are; see `training.foreign.read_lines`.
+        sources: files of other texts, by what they are; see `training.data.foreign.read_lines`.
     """
     train, (_, calibration) = some(len(data.train), MOST_TRAINING), data.division
     test = _ids(tokenizer, data.test.texts, some(len(data.test), MOST_TEST))

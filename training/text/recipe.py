@@ -17,19 +17,19 @@ from tokenizers import Tokenizer
 from service.inference.cards import GoldenCard, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
-from training import history
-from training.cards import data_card, training_card
-from training.export import check_export, export, write_golden
-from training.familiarize import with_familiarity
-from training.fit import FitState
-from training.inspection import missed_classes
+from training.data.inspection import missed_classes
+from training.data.splits import selection_of
+from training.engine.fit import FitState
+from training.engine.processes import from_main
+from training.engine.settings import FitSettings
+from training.export import history
+from training.export.cards import data_card, training_card
+from training.export.familiarize import with_familiarity
+from training.export.graph import check_export, export, write_golden
+from training.export.quantize import with_variants
+from training.export.scaling import Scaling
 from training.options import override
-from training.processes import from_main
-from training.quantize import with_variants
 from training.run import Run, as_served, begin
-from training.scaling import Scaling
-from training.settings import FitSettings
-from training.splits import selection_of
 from training.text.data import TextData, load_as_told
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator

@@ -10,9 +10,9 @@ from sklearn.metrics import f1_score
 
 from service.tasks.text.manifest import TextManifest
 from service.tasks.text.reading import UNKNOWN
-from training.evaluation import Evaluation
-from training.fit import FitState
-from training.markdown import (
+from training.engine.fit import FitState
+from training.export.figures import Evaluation
+from training.report.markdown import (
     calibrated_by,
     figures,
     interval,
@@ -22,7 +22,7 @@ from training.markdown import (
     table,
     training_section,
 )
-from training.plots import (
+from training.report.plots import (
     ACCENT,
     MEASURED,
     Curve,

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from training.data import stratified_sample
-from training.samples import LINES, table_of
+from training.data.dataset import stratified_sample
+from training.report.samples import LINES, table_of
 from training.text.data import TextData
 
 

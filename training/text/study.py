@@ -6,10 +6,10 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from training.fit import fit
-from training.processes import from_main
+from training.engine.fit import fit
+from training.engine.processes import from_main
+from training.engine.settings import FitSettings
 from training.rows import Row, keep_rows, recall_rows
-from training.settings import FitSettings
 from training.text.data import TextData
 from training.text.network import NetworkSettings, build
 from training.text.task import TextClassification, TextSettings

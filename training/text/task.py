@@ -1,4 +1,4 @@
-"""What a text classifier learns: see `training.task.Task`."""
+"""What a text classifier learns: See `Task`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.labels import label_figures
-from training.task import Draw, Task
+from training.classification.labels import label_figures
+from training.engine.task import Draw, Task
 
 EVALUATION_BATCH = 64
 # Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
@@ -37,7 +37,7 @@ class TextSettings:
 
 
 class TextClassification(Task):
-    """See `training.task.Task`.
+    """See `Task`.
 
     Args:
         train: token ids of each training text.
@@ -93,7 +93,7 @@ class TextClassification(Task):
         draw: Draw,
         device: torch.device,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `training.task.Task`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
+        """See `Task`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
         ids = padded([self._train[item] for item in items.tolist()]).to(device)
         lost = torch.rand(ids.shape, generator=draw.own, device=device) < self._settings.word_dropout
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
@@ -110,7 +110,7 @@ class TextClassification(Task):
         return loss, label_figures(outputs.detach().mean(1), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `training.task.Task`."""
+        """See `Task`."""
         texts, target = self._validation
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, texts))

@@ -8,10 +8,10 @@ from accelerate import Accelerator
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from training.fit import fit
-from training.processes import from_main
+from training.engine.fit import fit
+from training.engine.processes import from_main
+from training.engine.settings import FitSettings
 from training.rows import keep_rows, recall_rows
-from training.settings import FitSettings
 from training.text.data import TextData
 from training.text.network import NetworkSettings, build
 from training.text.task import TextClassification, TextSettings

@@ -11,8 +11,8 @@ from sklearn.manifold import TSNE
 from tokenizers import Tokenizer
 
 from service.tasks.palette import COLOURS
-from training.markdown import table
-from training.plots import SMALL
+from training.report.markdown import table
+from training.report.plots import SMALL
 from training.text.data import TextData
 from training.text.tokenizer import encoded
 

@@ -7,7 +7,7 @@ from service.inference.session import Session
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.network import Autoencoder, halvings
 from training.autoencoder.task import decode, encode, reconstruction_errors, to_bytes
-from training.export import export
+from training.export.graph import export
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (17, 23, 3), (8, 8, 1)])

@@ -16,8 +16,8 @@ from service.tasks.registry import read_manifest
 from training.autoencoder import recipe
 from training.autoencoder.few import FewSettings
 from training.autoencoder.options import add_arguments
-from training.data import DataError
-from training.images import load_images
+from training.data.dataset import DataError
+from training.data.images import load_images
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
 TINY += ["--generated", 60, "--components", 2]

@@ -2,7 +2,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from training.augment import Augment, to_pixels
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import (
     Reconstruction,
@@ -11,7 +10,8 @@ from training.autoencoder.task import (
     recompute_norms,
     reconstruction_errors,
 )
-from training.task import Draw
+from training.data.augment import Augment, to_pixels
+from training.engine.task import Draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
 ITEMS = torch.tensor([3, 1, 7, 5])

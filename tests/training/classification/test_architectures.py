@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from training.backbones.cnn import CNN
 from training.classification.architectures import NetworkSettings, build, fit_defaults
 from training.classification.network import MLP, Transfer
 from training.classification.options import DEFAULTS
-from training.cnn import CNN
-from training.images import ImageData, ImageSplit
+from training.data.images import ImageData, ImageSplit
 
 
 @pytest.mark.parametrize(("arch", "kind"), [("cnn", CNN), ("mlp", MLP), ("transfer", Transfer)])

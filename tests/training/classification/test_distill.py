@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from service.inference.session import Session
 from tests.tiny import LABELS, SIZE, answer, write_model
 from training.classification.distill import Guided, distillation_loss, feature_loss, soften, teach
-from training.images import ImageData, ImageSplit
-from training.weights import inner_weights
+from training.data.images import ImageData, ImageSplit
+from training.engine.weights import inner_weights
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from training.backbones.cnn import CNN, Normalize
 from training.classification.narrowing import importance, is_wider, start_narrower, take_filters
-from training.cnn import CNN, Normalize
-from training.images import ImageData, ImageSplit
-from training.weights import keep_weights
+from training.data.images import ImageData, ImageSplit
+from training.engine.weights import keep_weights
 
 CLASSES = ("a", "b", "c")
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.backbones import load_backbone
+from training.backbones.cnn import CNN, Normalize
+from training.backbones.timm_models import load_backbone
 from training.classification.network import MLP, Transfer
-from training.cnn import CNN, Normalize
 
 # The smallest network that timm offers with batch normalisation.
 SMALL = "test_efficientnet"

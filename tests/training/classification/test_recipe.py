@@ -16,8 +16,8 @@ from training.classification.architectures import NetworkSettings
 from training.classification.network import MLP
 from training.classification.options import DEFAULTS, add_arguments
 from training.classification.study import cnn_variants
+from training.engine.weights import CHECKPOINT, best_weights
 from training.options import override
-from training.weights import CHECKPOINT, best_weights
 
 TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu"]
 
@@ -208,7 +208,7 @@ def test_a_mirroring_graph_gives_the_same_answer_for_an_image_and_its_mirror_ima
 
 
 def test_final_weights_may_be_interpolated(source, first, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.interpolate.SHARES", (0.25,))
+    monkeypatch.setattr("training.engine.interpolate.SHARES", (0.25,))
     options = ["--start-from", first[0], "--interpolate", "--keep-weights"]
     said = run(*TINY, *options, "--data", source, "--run-dir", tmp_path / "second")
     assert "25% of the way" in said

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from training.classification.report import write_report
-from training.evaluation import evaluate
-from training.images import ImageData, ImageSplit
+from training.data.images import ImageData, ImageSplit
+from training.export.figures import evaluate
 
 RESULT = {
     "arch": "cnn",

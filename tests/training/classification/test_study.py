@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from training.augment import Augment
 from training.classification.study import Variant, run_study
 from training.classification.task import ClassificationSettings
-from training.settings import FitSettings
-from training.splits import selection_of
+from training.data.augment import Augment
+from training.data.splits import selection_of
+from training.engine.settings import FitSettings
 
 SETTINGS = FitSettings(epochs=50, batch_size=512, lr=0.8)
 LEARNING = ClassificationSettings(augment=Augment(translate=1, cutout=3))

@@ -6,13 +6,13 @@ import torch
 
 import training.classification.task
 from tests.training.quick import LEARNING, SETTINGS, score
-from training.augment import Augment, to_pixels
-from training.backbones import load_backbone
+from training.backbones.timm_models import load_backbone
 from training.classification.distill import Guided, Teaching, feature_loss
+from training.classification.labels import predict
 from training.classification.network import Transfer
 from training.classification.task import Classification, ClassificationSettings
-from training.labels import predict
-from training.streams import order_generator
+from training.data.augment import Augment, to_pixels
+from training.engine.streams import order_generator
 
 
 def test_a_network_that_starts_with_small_images_is_given_the_training_progress(colours):

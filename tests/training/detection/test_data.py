@@ -5,9 +5,9 @@ import pytest
 
 from tests.pictures import encode
 from tests.training.detection.conftest import CLASSES, scene, write_coco, write_parquet, write_voc, write_yolo
-from training.data import DataError
+from training.data.dataset import DataError
+from training.data.lazy import LazyImages
 from training.detection.data import load_detection
-from training.lazy import LazyImages
 
 
 def test_images_are_letterboxed_and_boxes_stay_in_the_originals_pixels(source):

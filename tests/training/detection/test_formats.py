@@ -6,7 +6,7 @@ import pytest
 
 from tests.pictures import encode
 from tests.training.detection.conftest import CLASSES, scene, write_coco, write_parquet, write_voc, write_yolo
-from training.data import DataError
+from training.data.dataset import DataError
 from training.detection.formats import read
 
 WRITERS = {"parquet": write_parquet, "coco": write_coco, "yolo": write_yolo, "voc": write_voc}

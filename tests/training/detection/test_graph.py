@@ -17,7 +17,7 @@ from training.detection.graph import (
     suppress,
 )
 from training.detection.network import BINS, decode, moments
-from training.export import export, torch_outputs
+from training.export.graph import export, torch_outputs
 
 CARD = GoldenCard(
     rows=1,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.backbones import load_backbone
+from training.backbones.timm_models import load_backbone
 from training.detection.network import BINS, Detector, decode, grid
 
 

@@ -12,9 +12,9 @@ from service.inference.session import Session
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet
-from training import evaluate
 from training.detection import recipe
 from training.detection.options import add_arguments
+from training.export import evaluate
 from training.published_options import add_evaluate_options
 
 TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
@@ -106,7 +106,7 @@ def test_the_version_is_measured_anew_without_training(published, tmp_path):
 
 def test_without_publishing_a_draft_lies_in_the_run(published, tmp_path, monkeypatch):
     """It starts from a version that kept its weights, and ends half of the way from there."""
-    monkeypatch.setattr("training.interpolate.SHARES", (0.5,))
+    monkeypatch.setattr("training.engine.interpolate.SHARES", (0.5,))
     source = write_parquet(tmp_path / "data", train=range(8), validation=range(100, 103), test=range(200, 203))
     options = ["--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models"]
     run(*TINY, *options, "--start-from", published[0], "--interpolate")

@@ -3,8 +3,8 @@ from accelerate import Accelerator
 
 from training.detection.augment import BoxAugment
 from training.detection.task import Detection, DetectionSettings, detect, padded
-from training.fit import fit
-from training.settings import FitSettings
+from training.engine.fit import fit
+from training.engine.settings import FitSettings
 
 SETTINGS = FitSettings(
     epochs=14, batch_size=8, optimizer="adamw", lr=6e-3, weight_decay=0.01, warmup=0.1, clip=10, ema=0.9

@@ -11,7 +11,7 @@ from training.detection.evaluation import average_precision
 from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, DetectorGraph
 from training.detection.task import in_originals
 from training.detection.tuning import choose, graph_outputs, network_outputs, replace_best
-from training.export import export, torch_outputs
+from training.export.graph import export, torch_outputs
 
 HARD = Suppression(iou=0.5, floor=0.01, max_detections=20)
 SOFT = Suppression(iou=0.5, floor=0.002, max_detections=20, soft=True, spread_penalty=4, usual_spreads=(0.1, 0.2))

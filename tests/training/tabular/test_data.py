@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data import DataError
+from training.data.dataset import DataError
 from training.tabular.data import load_table
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_jsonl, write_parquet
-from training.data import DataError
+from training.data.dataset import DataError
 from training.text.data import load_texts
 
 

@@ -5,9 +5,9 @@ import torch
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.export import export
-from training.scaling import Scaling
-from training.task import Draw
+from training.engine.task import Draw
+from training.export.graph import export
+from training.export.scaling import Scaling
 from training.text.graph import TextGraph
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS

@@ -5,8 +5,8 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from tests.training.text.conftest import KOREAN, make_texts, write_csv
-from training.settings import FitSettings
-from training.splits import selection_of
+from training.data.splits import selection_of
+from training.engine.settings import FitSettings
 from training.text.data import load_texts
 from training.text.network import NetworkSettings
 from training.text.task import TextSettings

@@ -7,7 +7,8 @@ Every box keeps its origin (file and line, or row), so that an invalid one can b
 from collections.abc import Callable
 from pathlib import Path
 
-from training.data import DataError
+from training.data.dataset import DataError
+from training.data.sources import locate
 from training.detection.formats.boxes_table import find_boxes_tables, read_boxes_tables
 from training.detection.formats.coco import find_coco, read_coco
 from training.detection.formats.labelme import find_labelme, read_labelme
@@ -16,7 +17,6 @@ from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.detection.formats.tree import IMAGE_SUFFIXES, Tree
 from training.detection.formats.voc import find_voc, read_voc
 from training.detection.formats.yolo import find_yolo, read_yolo
-from training.sources import locate
 
 __all__ = ["IMAGE_SUFFIXES", "RawBox", "RawData", "RawImage", "find_format", "read"]
 

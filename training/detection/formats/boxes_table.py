@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from training.data import DataError, Inspection
+from training.data.dataset import DataError, Inspection
+from training.data.inspection import Problems
+from training.data.tables import DELIMITED, Table, read_file
 from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.detection.formats.tree import Tree
-from training.inspection import Problems
-from training.tables import DELIMITED, Table, read_file
 
 _IMAGE = ("filename", "file", "filepath", "image", "imageid", "imagename", "imagepath", "img", "path", "name")
 _LABEL = ("class", "label", "labelname", "classname", "category", "categoryname", "classid", "name")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.data import DataError
+from training.data.dataset import DataError
 from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.detection.formats.tree import Tree
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import datasets
 
-from training.data import DataError
+from training.data.dataset import DataError
+from training.data.hub import load
+from training.data.tables import split_of
 from training.detection.formats.raw import RawBox, RawData, RawImage
-from training.hub import load
-from training.tables import split_of
 
 
 def read_hub(source: str) -> RawData:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.data import Inspection
-from training.inspection import Problems
+from training.data.dataset import Inspection
+from training.data.inspection import Problems
 
 
 @dataclass(frozen=True, slots=True)

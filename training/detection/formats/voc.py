@@ -3,10 +3,10 @@
 import xml.parsers.expat
 from pathlib import Path
 
-from training.data import DataError
+from training.data.dataset import DataError
+from training.data.tables import split_of
 from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.detection.formats.tree import Tree
-from training.tables import split_of
 
 
 def find_voc(tree: Tree) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from training.data import DataError
+from training.data.dataset import DataError
 from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.detection.formats.tree import Tree
 

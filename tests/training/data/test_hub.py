@@ -1,0 +1,61 @@
+"""Undocumented behaviour of the `datasets` library that training depends on."""
+
+import datasets
+import pytest
+from PIL import Image
+
+from training.data import hub
+from training.data.dataset import DataError
+
+HINT = "datasets has changed what training/data/hub.py uses: adapt it or lower the bound in pyproject.toml"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b.PNG", "c.webp", "d.tiff"])
+def test_the_image_folder_loader_knows_images_by_their_suffix(name, tmp_path):
+    assert hub.is_image(tmp_path / name), HINT
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_the_image_folder_loader_has_metadata_files(name, tmp_path):
+    assert hub.is_metadata(tmp_path / name), HINT
+    assert not hub.is_metadata(tmp_path / "a.csv"), HINT
+
+
+def test_the_image_folder_loader_labels_files_by_their_folder(tmp_path):
+    for name in ("blue", "red"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4), name).save(tmp_path / name / "1.png")
+    loaded = hub.load("x", "imagefolder", data_files={"train": [f"{tmp_path / name}/**" for name in ("blue", "red")]})
+    features = loaded["train"].features
+    assert isinstance(features["image"], datasets.Image), HINT
+    assert features["label"].names == ["blue", "red"], HINT
+
+
+def test_the_cache_is_where_the_library_says(data_cache):
+    assert hub.cache_folder() == data_cache, HINT
+    assert data_cache.is_dir()
+
+
+def test_errors_of_the_library_name_the_source(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"my-data: cannot be loaded as a data set: "):
+        hub.load("my-data", "csv", data_files=str(tmp_path / "x.csv"))
+
+
+def test_a_path_is_not_taken_for_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub.local_path("uoft-cs/cifar10", "") is None
+    (tmp_path / "file.csv").touch()
+    assert hub.local_path("file.csv", "") is not None
+    assert hub.local_path("file.csv", "", folder=True) is None
+    with pytest.raises(DataError, match=r"\./none: no such file or folder\. Give one\."):
+        hub.local_path("./none", "Give one.")
+    with pytest.raises(DataError, match=r"\./file.csv: no such folder"):
+        hub.local_path("./file.csv", "", folder=True)
+
+
+def test_the_validation_split_has_one_name():
+    part = datasets.Dataset.from_dict({"x": [1]})
+    assert set(hub.standard_splits("s", {"train": part, "val": part, "test": part})) == {"train", "validation", "test"}
+    with pytest.raises(DataError, match="s: has no train split, only test"):
+        hub.standard_splits("s", {"test": part})

@@ -1,0 +1,43 @@
+import io
+
+from rich.console import Console
+
+from training.engine.progress import ProgressBar, describe_epoch, describe_status, duration
+
+
+def test_time_spans_are_short():
+    assert [duration(seconds) for seconds in (0.4, 59, 61, 3599, 7_260)] == [
+        "0 s", "59 s", "1:01 min", "59:59 min", "2:01 h",
+    ]  # fmt: skip
+
+
+def test_the_progress_line_says_loss_metric_pace_and_what_is_left():
+    figures = {"loss": 0.123456, "map": 0.5, "images/s": 12345.6, "left": 75}
+    assert describe_status(figures) == "loss 0.1235  mAP 0.5  12,346 images/s  1:15 min left"
+
+
+def test_an_epochs_line_fits_a_terminal_whatever_there_is_to_say():
+    record = {"train_loss": 1 / 3, "train_box": 0.1, "lr": 0.1, "images_per_second": 123456.7} | {
+        f"validation_{name}": 0.123456 for name in ("loss", "map_50", "map", "precision", "recall", "another")
+    }
+    line = describe_epoch(7, 100, record, "map", "images")
+    assert line.startswith("epoch   7/100  loss 0.3333  validation mAP 0.1235 loss 0.1235")
+    assert line.endswith("  123,457 images/s")
+    assert len(line) <= 80
+
+
+def test_a_score_that_is_a_loss_turned_round_is_not_shown():
+    record = {"train_loss": 1, "rows_per_second": 9, "validation_loss": 0.5, "validation_score": 0.6}
+    assert describe_epoch(1, 2, record, "score", "rows") == "epoch 1/2  loss 1  validation loss 0.5  9 rows/s"
+    line = describe_epoch(1, 2, record | {"validation_accuracy": 0.75}, "score", "rows")
+    assert "validation accuracy 0.75 loss 0.5  9 rows/s" in line
+
+
+def test_the_bar_fits_a_terminal_too(accelerator):
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    figures = {"loss": 0.123456, "accuracy": 0.987654, "images/s": 1234567.8, "left": 360_000}
+    with ProgressBar(console, "epoch 100/100", 10, 5, accelerator) as advance:
+        advance(lambda: figures)
+        text = "".join(segment.text for segment in console.render(advance.__self__._bar.get_renderable()))
+    assert "loss 0.1235  accuracy 0.9877" in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

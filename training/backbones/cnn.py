@@ -1,0 +1,149 @@
+"""A convolutional network for small images, and the input normalisation that every image network has."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.data.images import ImageSplit
+
+
+def stride_for(height: int, width: int) -> int:
+    """How many pixels the network's first convolution moves by: 1 up to 95 pixels, 2 up to 191, and so on."""
+    return int(2 ** max(0, math.floor(math.log2(min(height, width) / 48))))
+
+
+def sample(split: ImageSplit, pixels: int = 5_000_000) -> npt.NDArray[np.uint8]:
+    """Evenly spaced images of a split with about `pixels` pixels altogether: enough for statistics, at any size."""
+    height, width = split.images.shape[1:3]
+    step = max(1, len(split) * height * width // pixels)
+    return split.images[::step]
+
+
+class Normalize(nn.Module):
+    """Shifts and scales each channel; a part of the network, so that no caller can forget it.
+
+    Args:
+        mean: of each channel, on the 0 to 1 scale.
+        std: likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("std", std.view(1, -1, 1, 1))
+
+    @classmethod
+    def of(cls, split: ImageSplit) -> "Normalize":
+        """The statistics of a split, from a sample of its images."""
+        pixels = sample(split).reshape(-1, split.images.shape[-1]) / np.float32(255)
+        # A constant channel must not divide by zero.
+        return cls(torch.from_numpy(pixels.mean(0)), torch.from_numpy(pixels.std(0).clip(min=1e-3)))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+class ConvGroup(nn.Module):
+    """Convolutions at one resolution: the first halves it, the others are a residual block.
+
+    The group of Jordan 2024 (arXiv:2404.00498): pooling comes before the normalisation, so that
+    everything after it costs a quarter.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, depth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels_in if i == 0 else channels_out, channels_out, 3, padding=1, bias=False)
+            for i in range(depth)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels_out) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = None
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = conv(x)
+            if i == 0:
+                x = F.max_pool2d(x, 2)
+            x = norm(x)
+            if shortcut is not None and i == len(self.convs) - 1:
+                x = x + shortcut
+            x = F.silu(x)
+            if i == 0:
+                shortcut = x
+        return x
+
+
+class CNN(nn.Module):
+    """A residual convolutional network for small images, after airbench (arXiv:2404.00498).
+
+    A frozen 2x2 convolution whitens the patches; then come groups of convolutions, each at half the resolution of
+    the one before and with more filters; global max pooling; one linear layer. In large images the patches are larger
+    and do not overlap (`stride_for`), so that what follows costs no more than for images of 48 to 95 pixels.
+
+    Args:
+        normalize: the input normalisation.
+        shape: height, width, channels.
+        classes: the number of classes.
+        widths: filters of each group; for images over 48 pixels the last one repeats until a few pixels are left.
+        depth: convolutions per group.
+        dropout: of the last features.
+    """
+
+    def __init__(
+        self,
+        normalize: Normalize,
+        shape: tuple[int, int, int],
+        classes: int,
+        widths: tuple[int, ...] = (64, 256, 256),
+        depth: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        height, width, channels = shape
+        stride = stride_for(height, width)
+        side = min(height, width) // stride
+        if side > 48:
+            widths += widths[-1:] * max(0, math.floor(math.log2(side / 6)) - len(widths) + 1)
+        if side < 2 ** (len(widths)) + 1:
+            raise ValueError(f"images of {height} x {width} pixels are too small for {len(widths)} groups")
+        self.normalize = normalize
+        patch = max(2, stride)
+        filters = 2 * channels * patch**2
+        self.whiten = nn.Conv2d(channels, filters, patch, stride)
+        self.whiten.weight.requires_grad = False
+        self.groups = nn.Sequential(
+            *(ConvGroup(before, after, depth) for before, after in zip((filters, *widths), widths, strict=False))
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(widths[-1], classes)
+
+    @torch.no_grad()
+    def init_whiten(self, pixels: Tensor, eps: float = 5e-4) -> None:
+        """Sets the first convolution to the eigenvectors of the training patches, both signs.
+
+        Args:
+            pixels: float32 in 0 to 1, shape (some thousands, channels, height, width).
+            eps: keeps directions without variance from being blown up.
+        """
+        (stride, _), (patch, _) = self.whiten.stride, self.whiten.kernel_size
+        patches = F.unfold(self.normalize(pixels), patch, stride=stride).transpose(1, 2).flatten(0, 1)
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (vectors / torch.sqrt(values + eps)).T.reshape(-1, *self.whiten.weight.shape[1:])
+        self.whiten.weight.copy_(torch.cat((filters, -filters)))
+        if self.whiten.bias is not None:
+            nn.init.zeros_(self.whiten.bias)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """The input of the last layer, shape (batch, widths[-1])."""
+        x = F.silu(self.whiten(self.normalize(pixels)))
+        return self.groups(x).amax(dim=(2, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.dropout(self.features(pixels)))

@@ -1,0 +1,83 @@
+"""What the data sets of every task have in common."""
+
+from collections.abc import Sequence, Sized
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.markup import escape
+
+
+class DataError(Exception):
+    """The data set cannot be used as it is; the message says what is wrong and where."""
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What is worth knowing about a data set before it is trained on.
+
+    Attributes:
+        notes: what was found, and how it was read.
+        warnings: what deserves a second look.
+        dropped: the items that were left out, as far as they are named.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def print(self, console: Console) -> None:
+        """Writes a line for each."""
+        for note in self.notes:
+            console.print(escape(note), highlight=False)
+        for warning in self.warnings + self.dropped:
+            console.print(f"[yellow]{escape(warning)}", highlight=False)
+
+
+class DataSet(Protocol):
+    """What every data set says about itself; each is a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def inspection(self) -> Inspection: ...
+    @property
+    def train(self) -> Sized: ...
+    @property
+    def validation(self) -> Sized: ...
+    @property
+    def test(self) -> Sized: ...
+    @property
+    def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+
+
+def absent_classes(classes: Sequence[str], labels: npt.NDArray[Any]) -> list[str]:
+    """The classes that no item has; `labels` are class indices of any shape."""
+    present = set(np.unique(labels).tolist())
+    return [name for index, name in enumerate(classes) if index not in present]
+
+
+def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.NDArray[np.int64]:
+    """The indices of up to `limit` items: about the same share of every class, and one of each if `limit` allows it.
+
+    Rare classes are drawn too often: this is for trials and samples; see `training.data.splits.draw_stratified`.
+
+    Args:
+        labels: of all items, shape (n,).
+        limit: how many items are wanted, at most.
+        seed: of the choice.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    # Each item's rank within its class, as a share of the class: the lowest ranks are the same share of every class.
+    rank = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members)) / len(members)
+    chosen: npt.NDArray[np.int64] = order[np.argsort(rank[order], kind="stable")[:limit]]
+    return chosen

@@ -1,0 +1,152 @@
+"""Data that a model is not for, on which it is measured how well its familiarity tells them: other files, and made up.
+
+None of it trains a model. For the committed models, data of these kinds chose the distances (`Method.chosen_on`), so
+their figures are too good for data of other kinds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from service.errors import QuartetError
+from service.tasks.images import EncodedImage, UInt8Array, fit
+from service.tasks.text.reading import UNKNOWN
+from training.data.dataset import DataError, Inspection
+from training.data.image_sources import open_images
+from training.data.inspection import Problems
+
+# Of each kind.
+MOST = 1000
+# Pixels of the picture that smooth colours are enlarged from.
+_COARSE = 3
+_CROPS = "crops:"
+_CROPS_PER_IMAGE = 4
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+def named(options: Sequence[str]) -> dict[str, str]:
+    """The sources by their names, as the command line has them.
+
+    Raises:
+        ValueError: one has no name.
+    """
+    pairs = [option.partition("=") for option in options]
+    for name, sign, source in pairs:
+        if not (name and sign and source):
+            raise ValueError(f"--foreign {name}{sign}{source}: give NAME=DATA")
+    return {name: source for name, _, source in pairs}
+
+
+def made_up_images(shape: tuple[int, int, int], count: int = MOST) -> dict[str, UInt8Array]:
+    """Noise and smooth colours, uint8, each of shape (count, height, width, channels)."""
+    height, width, channels = shape
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (count, *shape), dtype=np.uint8)
+    coarse = random.integers(0, 256, (count, _COARSE, _COARSE, channels), dtype=np.uint8)
+    smooth = [
+        np.asarray(Image.fromarray(each.squeeze()).resize((width, height), Image.Resampling.BICUBIC)) for each in coarse
+    ]
+    return {"noise": noise, "smooth colours": np.stack(smooth).reshape(count, *shape)}
+
+
+def read_images(
+    source: str,
+    shape: tuple[int, int, int],
+    most: int = MOST,
+    place: Callable[[UInt8Array, int, int], UInt8Array] = fit,
+) -> UInt8Array:
+    """Images of any source, as the model would be shown them; what cannot be read is left out.
+
+    Args:
+        source: as `open_images` takes it without labels; with `crops:` before it, some squares
+            of a quarter to all of the short side are cut out of each image instead.
+        shape: height, width and channels.
+        most: how many at most.
+        place: brings an image to the height and width.
+
+    Raises:
+        DataError: there is none.
+    """
+    height, width, channels = shape
+    cut = source.startswith(_CROPS)
+    random = np.random.default_rng(0)
+
+    def read() -> Iterator[UInt8Array]:
+        opened = open_images(source.removeprefix(_CROPS), Inspection(), Problems(), labelled=False)
+        for items in opened.splits.values():
+            for index in random.permutation(items.indices)[:most]:
+                try:
+                    image = EncodedImage.open(items.read(int(index)))
+                    pixels = image.decode(channels) if cut else image.decode(channels, 2 * height, 2 * width)
+                except (QuartetError, OSError):
+                    continue
+                for part in _squares(pixels, random) if cut else (pixels,):
+                    yield place(part, height, width)
+
+    images = list(read())
+    if not images:
+        raise DataError(f"{source}: holds no image that can be read.")
+    return np.stack([images[index] for index in random.permutation(len(images))[:most]])
+
+
+def _squares(pixels: UInt8Array, random: np.random.Generator) -> Iterator[UInt8Array]:
+    short = min(pixels.shape[:2])
+    for _ in range(_CROPS_PER_IMAGE):
+        side = int(random.integers(short // 4, short + 1))
+        top, left = (int(random.integers(0, length - side + 1)) for length in pixels.shape[:2])
+        yield pixels[top : top + side, left : left + side]
+
+
+def made_up_texts(words: int, texts: Sequence[Ids]) -> dict[str, list[Ids]]:
+    """Texts as long as others, of random words of the vocabulary and of unknown words alone.
+
+    Args:
+        words: size of the vocabulary, padding and unknown included.
+        texts: token ids of the others.
+    """
+    random = np.random.default_rng(0)
+    lengths = [len(ids) for ids in texts[:MOST]]
+    return {
+        "random words": [random.integers(UNKNOWN + 1, words, length) for length in lengths],
+        "unknown words alone": [np.full(length, UNKNOWN, np.int64) for length in lengths],
+    }
+
+
+def read_lines(source: str) -> list[str]:
+    """The lines of a text file that hold something, up to `MOST`.
+
+    Raises:
+        DataError: there is none.
+    """
+    try:
+        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{source}: cannot be read as text: {error}") from None
+    lines = [line for line in lines if line]
+    if not lines:
+        raise DataError(f"{source}: holds no text.")
+    return lines[:MOST]
+
+
+def made_up_rows(rows: Floats, deviations: Mapping[int, float]) -> dict[str, Floats]:
+    """Rows with their columns shifted, mixed and in another order, float32, each of the shape of `rows`.
+
+    Args:
+        rows: to change, shape (n, columns).
+        deviations: the standard deviation of each column of numbers, by its index.
+    """
+    random = np.random.default_rng(0)
+    shifted = rows.copy()
+    for column, deviation in deviations.items():
+        shifted[:, column] += deviation * random.choice(np.array([-1, 1], np.float32), len(rows))
+    mixed = np.stack([random.permutation(column) for column in rows.T], axis=1)
+    return {
+        "every number a standard deviation up or down": shifted,
+        "values of different rows mixed": mixed,
+        "columns in another order": rows[:, random.permutation(rows.shape[1])],
+    }

@@ -1,0 +1,93 @@
+"""Everything training takes from the `datasets` library beyond its documented data types.
+
+The library's loaders raise whatever their parsers raise, and the conventions of its image-folder loader are not part
+of its public interface. Both are dealt with here; `tests/training/test_hub.py` fails if an upgrade changes them.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+from training.data.dataset import DataError
+
+SPLITS = ("train", "validation", "test")
+_VALIDATION_ALIASES = ("valid", "val")
+
+
+def be_quiet() -> None:
+    """Keeps the libraries' own progress bars and hints out of what a training says."""
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
+    # Which says of every operator what it does not optimise.
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+
+
+def local_path(source: str, hint: str, *, folder: bool = False) -> Path | None:
+    """The file or folder that `source` names; None for the id of a data set on the hub.
+
+    Args:
+        source: a hub id or a path.
+        hint: what to give instead, for the error message.
+        folder: whether only a folder will do.
+
+    Raises:
+        DataError: `source` can only be a path, and nothing of the kind is there.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir() or (path.is_file() and not folder):
+        return path
+    if source.startswith((".", "/", "~")):
+        raise DataError(f"{source}: no such {'folder' if folder else 'file or folder'}. {hint}")
+    return None
+
+
+def load(source: str, loader: str, **options: Any) -> dict[str, datasets.Dataset]:
+    """The splits of a data set, under the names that it gives them.
+
+    Args:
+        source: what the user asked for, for the error message.
+        loader: a hub id, a local folder, or the name of one of the library's own loaders (`csv`, `imagefolder`).
+        options: as `datasets.load_dataset` takes them.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    try:
+        return dict(datasets.load_dataset(loader, **options))
+    except Exception as error:  # the library raises many kinds, from a network failure to a parser's
+        raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
+
+
+def standard_splits(source: str, loaded: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    """The splits with the validation split under its usual name.
+
+    Raises:
+        DataError: there is no train split.
+    """
+    splits = {("validation" if name in _VALIDATION_ALIASES else name): part for name, part in loaded.items()}
+    if "train" not in splits:
+        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
+    return splits
+
+
+def is_image(path: Path) -> bool:
+    """Whether the image-folder loader would take a file for an image."""
+    return path.suffix.lower() in ImageFolder.EXTENSIONS
+
+
+def is_metadata(path: Path) -> bool:
+    """Whether the image-folder loader would take a file for the metadata of the images beside it."""
+    return path.name in ImageFolder.METADATA_FILENAMES
+
+
+def cache_folder() -> Path:
+    """Where the library keeps what it has prepared; is made if it does not exist."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

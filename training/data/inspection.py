@@ -1,0 +1,154 @@
+"""What reading a data set found: facts, warnings, and the items that cannot be used, all named at once."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rich.markup import escape
+
+from service.tasks.cards import ClassMetrics
+from training.data.dataset import DataError, Inspection
+
+Bad = Literal["refuse", "drop"]
+
+# Problems that are named, and locations with the same one; the others are counted.
+SHOWN = 20
+_MOST_LOCATIONS = 8
+# From this share of one class on, accuracy says little.
+_DOMINANT = 0.9
+_RARE = 0.02
+
+
+@dataclass(slots=True)
+class Problems:
+    """Items that cannot be used, each with the file and the line or row where it is."""
+
+    count: int = 0
+    _locations: dict[str, list[str]] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, where: str, what: str) -> None:
+        """Names one."""
+        self.count += 1
+        if what in self._locations or len(self._locations) < SHOWN:
+            self._counts[what] += 1
+            locations = self._locations.setdefault(what, [])
+            if len(locations) < _MOST_LOCATIONS:
+                locations.append(where)
+
+    @property
+    def shown(self) -> list[str]:
+        """A line for each kind of problem, in the order of their first locations."""
+        lines = []
+        for what, (first, *others) in self._locations.items():
+            more = self._counts[what] - 1 - len(others)
+            likewise = f"; likewise {', '.join(others)}" + (f" and {more:,} more" if more else "") if others else ""
+            lines.append(f"{first}: {what}{likewise}")
+        return lines
+
+    def settle(self, source: str, bad: Bad, inspection: Inspection, option: str = "--bad drop") -> None:
+        """Refuses the data set if there are any, or notes what is left out.
+
+        Args:
+            source: of the data.
+            bad: `refuse`, or `drop` to go on without them.
+            inspection: gets what is left out.
+            option: what the user can give to go on.
+
+        Raises:
+            DataError: there are some, and they are refused.
+        """
+        if not self.count:
+            return
+        unnamed = self.count - self._counts.total()
+        more = f"\n  … and {unnamed:,} more" if unnamed else ""
+        items = "item" if self.count == 1 else "items"
+        listed = f"{self.count:,} unusable {items} in {source}:\n  " + "\n  ".join(self.shown) + more
+        if bad == "refuse":
+            raise DataError(f"{listed}\nCorrect them, or leave them out with {option}.")
+        inspection.dropped.append(f"Left out: {listed}")
+
+
+def describe_classes(
+    inspection: Inspection, classes: Sequence[str], counts: Sequence[int], items: str, *, remedy: str = ""
+) -> None:
+    """Notes how many items each class has, and warns of classes that are rare or that dominate.
+
+    Args:
+        inspection: gets the lines.
+        classes: their names.
+        counts: items of each.
+        items: what they are, in the plural.
+        remedy: what helps against imbalance, if the recipe has something.
+    """
+    total = sum(counts)
+    order = sorted(range(len(classes)), key=lambda index: -counts[index])
+    listed = ", ".join(f"{classes[index]} {counts[index]:,}" for index in order[:12])
+    more = f", and {len(order) - 12} more classes" if len(order) > 12 else ""
+    inspection.notes.append(f"{total:,} {items} of {len(classes)} classes: {listed}{more}")
+    single = [classes[index] for index in order if counts[index] == 1]
+    if single:
+        inspection.warnings.append(
+            f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it"
+        )
+    if not total:
+        return
+    share = counts[order[0]] / total
+    if share >= _DOMINANT:
+        inspection.warnings.append(
+            f"{share:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often, so look "
+            f"at the figures of each class instead of the accuracy{remedy}"
+        )
+    elif rare := [classes[i] for i in order if 1 < counts[i] < _RARE * total and counts[i] < counts[order[0]] / 10]:
+        inspection.warnings.append(
+            f"fewer than {_RARE:.0%} of the {items} are of the class {_some(rare)}: look at the figures of each "
+            f"class{remedy}"
+        )
+
+
+def describe_splits(inspection: Inspection, splits: dict[str, int], held_out: Sequence[str], items: str) -> None:
+    """Notes how many items each split has, and which splits were held out from train."""
+    parts = [f"{name} {count:,}" + (" (held out)" if name in held_out else "") for name, count in splits.items()]
+    inspection.notes.append(f"{items}: {', '.join(parts)}")
+
+
+def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes]], items: str) -> None:
+    """Warns of items that are in several splits.
+
+    Args:
+        inspection: gets the warnings.
+        splits: a digest of each item, by the names of the splits: `train`, `validation`, `test`.
+        items: what they are, in the plural.
+    """
+    for name, other, kind in (
+        ("validation", "train", "training"),
+        ("test", "train", "training"),
+        ("test", "validation", "validation"),
+    ):
+        known = set(splits[other])
+        repeated = sum(digest in known for digest in splits[name])
+        if repeated:
+            inspection.warnings.append(
+                f"{repeated:,} of the {len(splits[name]):,} {name} {items} are also {kind} {items}: the figures for "
+                f"{name} will be too good"
+            )
+
+
+def missed_classes(per_class: Sequence[ClassMetrics]) -> str:
+    """A line about the classes that have test items and are never predicted rightly; empty if there are none.
+
+    An accuracy hides them where other classes dominate.
+    """
+    missed = [each for each in per_class if each.support and not each.recall]
+    if not missed:
+        return ""
+    return (
+        f"[yellow]never right on the test split: {escape(_some([each.label for each in missed]))} "
+        f"({sum(each.support for each in missed):,} items); the accuracy hides that, the macro F1 does not"
+    )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

@@ -1,0 +1,404 @@
+"""The training loop of every network: schedule, weight averaging, checkpoints that resume exactly, progress.
+
+What a network learns is a `Task`; how it learns is here.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from rich.console import Console
+from torch import Tensor, nn
+
+from training.engine.atomic import replacing
+from training.engine.interrupts import Interrupted, Interrupts
+from training.engine.optimizer import Average, make_optimizer, schedule
+from training.engine.processes import from_main
+from training.engine.progress import ProgressBar, describe_epoch, validation_figures
+from training.engine.settings import FitSettings
+from training.engine.streams import begin_step, order_generator
+from training.engine.task import Task
+from training.engine.weights import CHECKPOINT
+
+# After so many steps, or so many seconds, the time of the whole is estimated.
+_FIRST_STEPS, _FIRST_SECONDS = 10, 5.0
+
+
+@dataclass(slots=True)
+class FitState:
+    """What a checkpoint holds apart from tensors.
+
+    Attributes:
+        epoch: the epochs done.
+        best_epoch: the one whose weights are kept; 0 before the first.
+        improved_epoch: the last one whose score was better than all before; the best one may be a later equal.
+        best_score: of it, on the validation split; minus infinity if that was not a number.
+        history: a row of figures for each epoch.
+        seconds: that the training took.
+        initial: the figures on the validation split before the first step.
+        step: how many steps of the next epoch are done.
+        items: how many items these steps had; `step_seconds`: how long they took.
+        sums: of each of their figures, weighted by items.
+        resumed: after which epochs it was continued from a checkpoint.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    improved_epoch: int = 0
+    best_score: float = -math.inf
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    initial: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+    items: int = 0
+    step_seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    resumed: list[int] = field(default_factory=list)
+
+
+class Watch(Protocol):
+    """Somebody who follows a training."""
+
+    def estimate(self, seconds: float) -> None:
+        """Called once, after the first steps, with what the rest of the training will take; may raise to end it."""
+
+    def epoch(self, number: int, figures: Mapping[str, float]) -> None:
+        """Called after every epoch, counted from 1, with its figures."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C ended a training; the message says where. Its checkpoint holds everything up to there."""
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    settings: FitSettings,
+    folder: Path,
+    *,
+    accelerator: Accelerator,
+    console: Console,
+    resume: bool = False,
+    origin: Mapping[str, Any] | None = None,
+    keep: Literal["best", "last"] = "best",
+    watch: Watch | None = None,
+) -> FitState:
+    """Trains `model` and leaves it with the weights of the epoch that was best on the validation split.
+
+    Every step seeds its random numbers from `settings.seed`, the epoch and its own number (see
+    `training.engine.streams`), so a resumed run continues as if it had never stopped. Ctrl-C writes a checkpoint after the step it falls in and ends
+    the training. With several processes, which would wait for each other, it ends them at once, and the checkpoint of
+    the last epoch remains. The model is left in evaluation mode.
+
+    Several processes share each batch. The gradient is that of the mean over the whole batch, also where it does not
+    divide evenly; batch normalisation sees the process's own part. All take the main process's validation figures, so
+    they agree on the best epoch and on the last one, and all end with its weights.
+
+    Args:
+        model: the network.
+        task: what it learns.
+        settings: how.
+        folder: receives `checkpoint.pt` after every epoch.
+        accelerator: the device, the precision and the processes.
+        console: where progress goes.
+        resume: whether to continue from the folder's checkpoint.
+        origin: what else determines the outcome (data, network, teacher), in plain JSON types; a checkpoint of
+            another origin is not resumed.
+        keep: which epoch's weights; `last` if there is no validation split to choose by.
+        watch: is told how it goes.
+
+    Raises:
+        ValueError: the checkpoint to resume was made with other settings or has another origin; or a batch has fewer
+            items than there are processes.
+        FloatingPointError: the loss is no longer a number.
+        Stopped: Ctrl-C.
+    """
+    smallest = min(settings.batch_size, len(task))
+    if smallest < accelerator.num_processes:
+        raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
+    model.to(accelerator.device).to(memory_format=torch.channels_last)
+    # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
+    average = Average(model, settings.ema)
+    optimizer = make_optimizer(model, settings.optimizer, settings.lr, settings.backbone_lr, settings.weight_decay)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
+    training = _Training(model, wrapped, average, optimizer, task, settings, accelerator, console, watch)
+    if resume:
+        training.resume(folder / CHECKPOINT, described)
+    try:
+        with Interrupts(active=accelerator.num_processes == 1) as interrupts:
+            try:
+                training.run(interrupts, keep, lambda: training.save(folder / CHECKPOINT, described))
+            except Interrupted:
+                with interrupts.held():
+                    training.save(folder / CHECKPOINT, described)
+                raise Stopped(training.position) from None
+    finally:
+        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        # It would keep every model and optimizer that it has prepared.
+        accelerator.free_memory()
+    model.load_state_dict(broadcast(training.best))
+    model.eval()
+    return training.state
+
+
+class _Training:
+    """A training under way: what its steps change, and how that gets into a checkpoint and out of it.
+
+    Attributes:
+        state: how far it is.
+        best: the weights of the best epoch so far; empty before the first.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        wrapped: nn.Module,
+        average: Average,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        settings: FitSettings,
+        accelerator: Accelerator,
+        console: Console,
+        watch: Watch | None,
+    ) -> None:
+        self._watch, self._estimated = watch, watch is None
+        self._model, self._wrapped, self._average, self._optimizer = model, wrapped, average, optimizer
+        self._task, self._settings, self._accelerator, self._console = task, settings, accelerator, console
+        self._steps = max(1, len(task) // settings.batch_size)
+        # On the device: reading them would wait for it.
+        self._sums: dict[str, Tensor] = {}
+        self.state, self.best = FitState(), dict[str, Tensor]()
+        self._taken, self._since, self._validation_seconds = 0, time.perf_counter(), 0.0
+
+    @property
+    def position(self) -> str:
+        """Where it was stopped, in words."""
+        state, epochs = self.state, self._settings.epochs
+        if state.epoch == epochs:
+            return f"stopped after the last of {epochs} epochs"
+        return f"stopped in epoch {state.epoch + 1} of {epochs}, after {state.step} of its {self._steps} steps"
+
+    def run(self, interrupts: Interrupts, keep: Literal["best", "last"], save: Callable[[], None]) -> None:
+        """Trains to the end.
+
+        Args:
+            interrupts: Ctrl-C, which waits for the end of a step, and for the checkpoint.
+            keep: see `fit`.
+            save: writes a checkpoint.
+        """
+        state = self.state
+        if not state.initial and not state.epoch:
+            state.initial = self._validate()
+        while state.epoch < self._settings.epochs and not self._has_stalled:
+            record = self._epoch(interrupts)
+            started = time.perf_counter()
+            figures = self._validate()
+            with interrupts.held():
+                state.seconds += state.step_seconds + time.perf_counter() - started
+                self._end_epoch(record, figures, keep)
+                save()
+        if state.epoch < self._settings.epochs:
+            self._console.print(
+                f"No better {self._task.score} in {self._settings.patience} epochs: the training ends here, with the "
+                f"weights of epoch {state.best_epoch}."
+            )
+
+    @property
+    def _has_stalled(self) -> bool:
+        """Whether the validation score has not been better for as long as is accepted."""
+        patience, state = self._settings.patience, self.state
+        return 0 < patience <= state.epoch - state.improved_epoch
+
+    def save(self, path: Path, described: Mapping[str, Any]) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            path: of the file.
+            described: the settings and whatever else determines the outcome, in plain JSON types.
+        """
+        if not self._accelerator.is_main_process:
+            return
+        self.state.sums = {name: value.item() for name, value in self._sums.items()}
+        scaler = self._accelerator.scaler
+        content = {
+            "settings": described,
+            "model": self._model.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "state": asdict(self.state),
+            "best": self.best,
+        }
+        with replacing(path) as partial:
+            torch.save(content, partial)
+
+    def resume(self, path: Path, described: Mapping[str, Any]) -> None:
+        """Continues from a checkpoint, if there is one.
+
+        Args:
+            path: of the file.
+            described: see `save`; it must be the same, but for more epochs and another patience.
+
+        Raises:
+            ValueError: it was made with other settings or with another network.
+        """
+        device = self._accelerator.device
+        if not path.is_file():
+            self._console.print(f"{path} does not exist: there is nothing to resume, the training starts anew.")
+            return
+        saved = torch.load(path, map_location=device, weights_only=True)
+        before = {"patience": 0, **saved["settings"]}
+        longer = described["epochs"] > before["epochs"]
+        kept = {name: before[name] for name in ("epochs", "patience") if name == "patience" or longer}
+        if changed := _changed(before, {**described, **kept}):
+            raise ValueError(f"{path} was made with other settings ({changed}). Use another --run-dir.")
+        here = self._model.state_dict()
+        if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in here.items()}:
+            raise ValueError(f"{path} was made with another network. Use another --run-dir.")
+        self._model.load_state_dict(saved["model"])
+        self._average.load_state_dict(saved["average"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        if self._accelerator.scaler and saved.get("scaler"):
+            self._accelerator.scaler.load_state_dict(saved["scaler"])
+        state = self.state = FitState(**{"improved_epoch": saved["state"]["best_epoch"], **saved["state"]})
+        state.resumed.append(state.epoch)
+        self._sums = {name: torch.tensor(value, device=device) for name, value in state.sums.items()}
+        self.best = saved["best"]
+        within = f", {state.step} steps into the next" if state.step else ""
+        self._console.print(f"Resuming after epoch {state.epoch} of {self._settings.epochs}{within}.")
+        if longer and state.epoch:
+            self._console.print(
+                f"The learning rate follows the schedule of {self._settings.epochs} epochs from here on, not that of "
+                f"{before['epochs']}."
+            )
+
+    def _validate(self) -> dict[str, float]:
+        """The figures on the validation split of the weights that would be kept now."""
+        started = time.perf_counter()
+        figures = from_main(self._accelerator, self._task.validate(self._evaluated.eval(), self._accelerator))
+        self._validation_seconds = time.perf_counter() - started
+        return figures
+
+    @property
+    def _evaluated(self) -> nn.Module:
+        return self._average.module if self._settings.ema else self._model
+
+    def _epoch(self, interrupts: Interrupts) -> dict[str, float]:
+        """What is left of the epoch; returns its mean loss and figures, the learning rate and the throughput."""
+        task, settings, state, accelerator = self._task, self._settings, self.state, self._accelerator
+        task.begin(self._model, state.epoch, settings.epochs)
+        order = task.order(order_generator(settings.seed, state.epoch), settings.batch_size)
+        self._wrapped.train()
+        started = time.perf_counter() - state.step_seconds
+        title = f"epoch {state.epoch + 1}/{settings.epochs}"
+        with ProgressBar(self._console, title, self._steps, state.step, accelerator) as advance:
+            while state.step < self._steps:
+                with interrupts.held():
+                    self._step(order)
+                    state.step_seconds = time.perf_counter() - started
+                # The time in which somebody thinks about the estimate is none of the training's.
+                started += self._estimate()
+                advance(self._status)
+        sums: dict[str, Tensor] = accelerator.reduce(self._sums, "mean")
+        means = {f"train_{name}": value.item() / state.items for name, value in sums.items()}
+        if not math.isfinite(means["train_loss"]):
+            raise FloatingPointError(f"the loss became {means['train_loss']} in epoch {state.epoch + 1}: lower --lr")
+        lr = settings.lr * schedule((state.epoch + 1) / settings.epochs, settings.warmup)
+        return {**means, "lr": lr, f"{task.unit}_per_second": self._rate}
+
+    def _step(self, order: Tensor) -> None:
+        """One step of the optimizer."""
+        task, settings, state, accelerator = self._task, self._settings, self.state, self._accelerator
+        done = state.epoch * self._steps + state.step
+        whole = order[state.step * settings.batch_size :][: settings.batch_size]
+        batch = whole[accelerator.process_index :: accelerator.num_processes]
+        # Gradients are averaged over the processes; with this weight their mean is that of the whole batch.
+        weight = len(batch) * accelerator.num_processes / len(whole)
+        draw = begin_step(settings.seed, state.epoch, state.step, accelerator.process_index, accelerator.device)
+        factor = schedule(done / (settings.epochs * self._steps), settings.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        with accelerator.autocast():
+            loss, figures = task.loss(self._wrapped, batch, state.epoch, draw, accelerator.device)
+        accelerator.backward(loss * weight)
+        if settings.clip:
+            accelerator.clip_grad_norm_(self._model.parameters(), settings.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        if settings.ema:
+            self._average.update(self._model, done)
+        for name, value in {"loss": loss, **figures}.items():
+            total = value.detach().float() * (weight * len(whole))
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+        state.items += len(whole)
+        state.step += 1
+
+    @property
+    def _rate(self) -> float:
+        """Items a second, of all processes."""
+        return self.state.items / max(self.state.step_seconds, 1e-9)
+
+    def _estimate(self) -> float:
+        """Says once how long it will take, after a few steps; returns the seconds that this took."""
+        self._taken += 1
+        early = self._taken < _FIRST_STEPS and time.perf_counter() - self._since < _FIRST_SECONDS
+        if self._estimated or early or not self._watch:
+            return 0.0
+        self._estimated = True
+        began = time.perf_counter()
+        self._watch.estimate(self._seconds_left)
+        return time.perf_counter() - began
+
+    @property
+    def _seconds_left(self) -> float:
+        """Of the whole training, by the pace of this epoch and what the validation took."""
+        state, epochs = self.state, self._settings.epochs
+        steps = (epochs - state.epoch) * self._steps - state.step
+        return steps * state.step_seconds / max(state.step, 1) + (epochs - state.epoch) * self._validation_seconds
+
+    def _status(self) -> dict[str, float]:
+        """What the progress line shows."""
+        figures = {"loss": self._sums["loss"].item() / self.state.items}
+        if self.state.history:
+            name, value = next(iter(validation_figures(self.state.history[-1], self._task.score).items()))
+            figures["validation loss" if name == "loss" else name] = value
+        return {**figures, f"{self._task.unit}/s": self._rate, "left": self._seconds_left}
+
+    def _end_epoch(self, record: dict[str, float], figures: dict[str, float], keep: Literal["best", "last"]) -> None:
+        """Notes an epoch's figures, and its weights if they are the best so far."""
+        state, epochs = self.state, self._settings.epochs
+        record |= {f"validation_{name}": value for name, value in figures.items()}
+        state.epoch, state.step, state.items, state.step_seconds = state.epoch + 1, 0, 0, 0.0
+        self._sums.clear()
+        state.history.append(record)
+        score = figures[self._task.score]
+        if not math.isfinite(score):
+            self._console.print(
+                f"[yellow]The validation split gives the {self._task.score} {score} in epoch {state.epoch}, which is "
+                "kept only if no epoch does better."
+            )
+            score = -math.inf
+        if score > state.best_score or state.epoch == 1:
+            state.improved_epoch = state.epoch
+        if keep == "last" or score >= state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+            self.best = {name: value.clone() for name, value in self._evaluated.state_dict().items()}
+        self._console.print(
+            describe_epoch(state.epoch, epochs, record, self._task.score, self._task.unit), highlight=False
+        )
+        if self._watch:
+            self._watch.epoch(state.epoch, record)
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which settings differ, in words; empty if none do."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)

@@ -1,0 +1,64 @@
+"""What a manifest says about a model's data and training."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+from torch import nn
+
+from service.inference.cards import DataCard, TrainingCard
+from training.data.dataset import DataSet
+from training.data.splits import division_digest
+from training.engine.fit import FitState
+
+_LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "datasets")
+
+
+def data_card(data: DataSet) -> DataCard:
+    """What a model was trained and measured on."""
+    held_out: frozenset[str] | None = getattr(data, "held_out", None)  # of images
+    return DataCard(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        train=len(data.train),
+        validation=len(data.validation),
+        test=len(data.test),
+        division=division_digest(data.division[1]),
+        held_out=None if held_out is None else tuple(sorted(held_out, reverse=True)),
+    )
+
+
+def training_card(command: str, settings: dict[str, Any], state: FitState, network: nn.Module) -> TrainingCard:
+    """How a model was made.
+
+    Args:
+        command: that trained it.
+        settings: all of its settings.
+        state: of the finished training.
+        network: whose parameters are counted.
+    """
+    return TrainingCard(
+        recipe=command,
+        settings=settings,
+        epochs_run=state.epoch,
+        best_epoch=state.best_epoch,
+        seconds=round(state.seconds, 1),
+        parameters=count_parameters(network),
+        versions=library_versions(),
+    )
+
+
+def count_parameters(network: nn.Module) -> int:
+    """The number of a network's parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def library_versions() -> dict[str, str]:
+    """The installed versions of what shapes a model."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,213 @@
+"""How good a classifier of images or texts is: accuracy, figures per class, calibration, conformal sets, latency."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+
+from service.inference.session import Session
+from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
+from training.data.lazy import cycled
+from training.data.splits import split_validation
+from training.export.calibrate import (
+    bin_of,
+    conformal_threshold,
+    cross_fitting,
+    expected_calibration_error,
+    expected_coverage,
+    softmax,
+)
+from training.export.intervals import Interval, bootstrap, bootstrap_confusion, clopper_pearson, wilson
+from training.export.scaling import Scaling, fit_scaling
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+COVERAGES = tuple(round(0.80 + 0.01 * step, 2) for step in range(20))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything measured on the test split, and what the report draws.
+
+    Attributes:
+        metrics: accuracy and figures per class.
+        calibration: how logits are scaled, and what that did.
+        conformal: the table of label sets.
+        intervals: 95 %, of the figures that are stated in one line, by their names.
+        confusion: int, shape (classes, classes): rows are true, columns predicted.
+        probabilities: calibrated, shape (n, classes), of the test split.
+        uncalibrated: the same without scaling.
+        labels: shape (n,), true.
+    """
+
+    metrics: ClassifierMetrics
+    calibration: Calibration
+    conformal: tuple[ConformalPoint, ...]
+    intervals: dict[str, Interval]
+    confusion: Ints
+    probabilities: Floats
+    uncalibrated: Floats
+    labels: Ints
+
+    @property
+    def scaling(self) -> Scaling:
+        """Of the logits."""
+        return Scaling.of(self.calibration)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a manifest says of it, by the name of the field."""
+        return {
+            "metrics": self.metrics,
+            "calibration": self.calibration,
+            "conformal": self.conformal,
+            "intervals": self.intervals,
+        }
+
+
+def evaluate(
+    classes: tuple[str, ...],
+    validation_logits: Floats,
+    validation_labels: Ints,
+    test_logits: Floats,
+    test_labels: Ints,
+    scaling: Scaling | None = None,
+) -> Evaluation:
+    """Fits scaling and conformal thresholds on a half of validation each, and measures everything on test.
+
+    The half that the thresholds are fitted on must not have chosen anything: see `split_validation`.
+
+    Args:
+        classes: names, in the order of the logits.
+        validation_logits: shape (n, classes).
+        validation_labels: shape (n,).
+        test_logits: shape (m, classes).
+        test_labels: shape (m,).
+        scaling: of the logits, in the graph already; None to fit it.
+    """
+    selection, calibration_half = split_validation(validation_labels)
+    if scaling is None:
+        scaling = fit_scaling(validation_logits[selection], validation_labels[selection])
+    uncalibrated, probabilities = softmax(test_logits), scaling.probabilities(test_logits)
+    predicted = probabilities.argmax(1)
+    indices = np.arange(len(classes))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        test_labels, predicted, labels=indices, zero_division=0.0
+    )
+    metrics = ClassifierMetrics(
+        accuracy=float((predicted == test_labels).mean()),
+        macro_f1=macro_f1(confusion_matrix(test_labels, predicted, labels=indices)),
+        negative_log_likelihood=float(log_loss(test_labels, _normalised(probabilities), labels=indices)),
+        validation_accuracy=float((validation_logits.argmax(1) == validation_labels).mean()),
+        per_class=tuple(
+            ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
+            for name, p, r, f, n in zip(classes, precision, recall, f1, support, strict=True)
+        ),
+    )
+    calibration = Calibration(
+        temperature=scaling.temperature,
+        exponent=scaling.exponent,
+        ece_before=expected_calibration_error(uncalibrated, test_labels),
+        ece_after=expected_calibration_error(probabilities, test_labels),
+    )
+    held_out = scaling.probabilities(validation_logits[calibration_half])
+    held_out_labels = validation_labels[calibration_half]
+    confusion = confusion_matrix(test_labels, predicted, labels=indices)
+    return Evaluation(
+        metrics,
+        calibration,
+        tuple(
+            _conformal_point(coverage, held_out, held_out_labels, probabilities, test_labels) for coverage in COVERAGES
+        ),
+        _intervals(probabilities, test_labels, confusion),
+        confusion,
+        probabilities,
+        uncalibrated,
+        test_labels,
+    )
+
+
+def macro_f1(confusion: Ints) -> float:
+    """The mean F1 of the classes that have test items; a class without any says nothing about the classifier."""
+    right, found, true = np.diag(confusion), confusion.sum(0), confusion.sum(1)
+    f1 = 2 * right / np.maximum(found + true, 1)
+    return float(f1[true > 0].mean())
+
+
+def _intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str, Interval]:
+    losses = -np.log(np.maximum(_normalised(probabilities)[np.arange(len(labels)), labels], 1e-12))
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    bins, gaps = bin_of(confidence), confidence - correct
+    error = float(np.abs(np.bincount(bins, gaps)).sum() / len(labels))
+    drawn = bootstrap(
+        lambda chosen: {
+            "negative_log_likelihood": float(losses[chosen].mean()),
+            "ece_after": float(np.abs(np.bincount(bins[chosen], gaps[chosen])).sum() / len(labels)),
+        },
+        len(labels),
+    )
+    # Drawing items twice adds noise to every bin, which the error cannot tell from miscalibration: what it adds is as
+    # much above the error as the error may be above the truth (the basic bootstrap).
+    low, high = drawn["ece_after"]
+    return {
+        "accuracy": wilson(int(np.trace(confusion)), len(labels)),
+        "macro_f1": bootstrap_confusion(macro_f1, confusion),
+        "negative_log_likelihood": drawn["negative_log_likelihood"],
+        "ece_after": (max(0.0, 2 * error - high), max(0.0, 2 * error - low)),
+    }
+
+
+def _normalised(probabilities: Floats) -> npt.NDArray[np.float64]:
+    # float32 sums miss 1 by more than scikit-learn tolerates.
+    wide = probabilities.astype(np.float64)
+    return wide / wide.sum(1, keepdims=True)
+
+
+def _conformal_point(
+    coverage: float, validation: Floats, validation_labels: Ints, test: Floats, test_labels: Ints
+) -> ConformalPoint:
+    threshold = conformal_threshold(validation, validation_labels, coverage)
+    covered = _in_set(test, test_labels, threshold)
+    return ConformalPoint(
+        coverage=coverage,
+        threshold=threshold,
+        test_coverage=float(covered.mean()),
+        test_interval=clopper_pearson(int(covered.sum()), len(covered)),
+        expected=expected_coverage(coverage, len(validation), len(test)),
+        cross_fitted=_cross_fitted_coverage(coverage, validation, validation_labels),
+        # As served: the likeliest label is always in the set.
+        mean_set_size=float((test >= threshold).sum(1).clip(min=1).mean()),
+    )
+
+
+def _in_set(probabilities: Floats, labels: Ints, threshold: float) -> npt.NDArray[np.bool_]:
+    """Whether the label set of each item holds its label; the likeliest label is always in the set."""
+    reached: npt.NDArray[np.bool_] = probabilities[np.arange(len(labels)), labels] >= threshold
+    return reached | (probabilities.argmax(1) == labels)
+
+
+def _cross_fitted_coverage(coverage: float, probabilities: Floats, labels: Ints) -> float | None:
+    covered = [
+        _in_set(probabilities[fold], labels[fold], conformal_threshold(probabilities[others], labels[others], coverage))
+        for others, fold in cross_fitting(len(labels))
+    ]
+    return float(np.concatenate(covered).mean()) if covered else None
+
+
+def milliseconds_per_image(model: Path, images: npt.NDArray[np.uint8], batch: int, repeats: int = 30) -> float:
+    """The median time per image in batches of `batch`, in ONNX Runtime on this machine's CPUs.
+
+    Fewer images are repeated.
+    """
+    session = Session(model, "cpu")
+    inputs = {session.inputs[0]: cycled(images, batch)}
+    times = []
+    for _ in range(repeats + 3):
+        started = time.perf_counter()
+        session.run(inputs)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[3:])) * 1000 / batch

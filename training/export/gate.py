@@ -1,0 +1,220 @@
+"""Decides whether a new version becomes the default, and writes that into the serving policy of its model.
+
+A version whose test figures are worse than those of the version that serves only becomes the candidate.
+"""
+
+import contextlib
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from service.inference.cards import ManifestBase
+from service.inference.manifest import InvalidModel
+from service.inference.versions import versions_in
+from service.policy.changes import promote
+from service.policy.file import Change, PolicyFiles
+from service.policy.policy import LATEST, Policy
+from service.tasks.registry import read_manifest
+from training.export.comparison import Incomparable, compare
+
+CANDIDATE = "candidate"
+
+
+@dataclass(slots=True)
+class _Judged:
+    """A model with a new version.
+
+    Attributes:
+        model: its name.
+        serving: the version that serves; None: there is none.
+        comparison: with its figures, in words.
+        is_worse: its outcome.
+        version: the new version; empty until it has a number.
+        is_default: whether the new version became the default.
+    """
+
+    model: str
+    serving: str | None
+    comparison: str = ""
+    is_worse: bool = False
+    version: str = ""
+    is_default: bool = True
+
+
+class Gate:
+    """Decides on versions that are published together: if one of them is worse, all of them become candidates.
+
+    Args:
+        models: the models folder.
+        force: makes the versions the default, whatever the figures and the policy say.
+        candidate: makes the versions candidates, whatever the figures say.
+    """
+
+    def __init__(self, models: Path, *, force: bool = False, candidate: bool = False) -> None:
+        state = os.environ.get("QUARTET_STATE")
+        self._models = models
+        self._policies = PolicyFiles(models, Path(state) if state else None)
+        self._force = force
+        self._candidate = candidate
+        self._judged: list[_Judged] = []
+
+    @classmethod
+    def of(cls, arguments: Namespace) -> "Gate":
+        """The gate that a command line asks for."""
+        return cls(arguments.models, force=arguments.force, candidate=arguments.candidate)
+
+    def check(self, model: str) -> None:
+        """Checks a policy before a training rather than after it.
+
+        Raises:
+            InvalidPolicy: it cannot be used.
+        """
+        self._policies.read(model)
+
+    def judge(self, drafts: Mapping[str, ManifestBase], undo: contextlib.ExitStack) -> None:
+        """Compares the versions. If they become candidates, the current defaults are written into the policies.
+
+        This must happen before the versions have numbers: a server would take them for the default in the meantime.
+
+        Args:
+            drafts: the manifests of the new versions, by the names of the models.
+            undo: gets what restores the policies.
+
+        Raises:
+            InvalidPolicy: a policy cannot be used.
+            ReadOnly: a policy cannot be written.
+        """
+        self._judged = [self._compare(model, manifest) for model, manifest in drafts.items()]
+        if self._holds:
+            for judged in self._judged:
+                if judged.serving:
+                    self._edit(judged.model, _keeping(judged.serving), f"keep {judged.serving} as the default", undo)
+
+    def settle(self, folders: Sequence[Path], undo: contextlib.ExitStack) -> None:
+        """Writes into the policies what the versions became.
+
+        Args:
+            folders: of the versions, in the order of the drafts.
+            undo: gets what restores the policies.
+
+        Raises:
+            ReadOnly: a policy cannot be written.
+        """
+        for judged, folder in zip(self._judged, folders, strict=True):
+            judged.version = folder.name
+            if self._holds:
+                self._edit(judged.model, _naming(folder.name), f"publish {folder.name} as {CANDIDATE}", undo)
+            elif self._force and judged.serving and not self._is_default(judged):
+                change = partial(promote, version=folder.name, default=judged.serving)
+                self._edit(judged.model, change, f"publish {folder.name} as the default", undo)
+            judged.is_default = self._is_default(judged)
+
+    @property
+    def candidates(self) -> dict[str, str]:
+        """The new versions that did not become the default, by the names of their models."""
+        return {judged.model: judged.version for judged in self._judged if not judged.is_default}
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What was decided and why, and what to do next."""
+        for judged in self._judged:
+            if judged.serving:
+                yield self._describe(judged)
+            elif self._candidate:
+                yield f"{judged.model}/{judged.version} is the only version of {judged.model}, so it is the default."
+        for model, version in self.candidates.items():
+            reference = CANDIDATE if self._holds else version
+            yield (
+                f"To compare it on live requests: quartet models shadow {model} {reference}. "
+                f"To make it the default: quartet models promote {model} {reference}"
+            )
+
+    def print(self, console: Console) -> None:
+        """Prints `lines`."""
+        for line in self.lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def _holds(self) -> bool:
+        return self._candidate or (not self._force and any(judged.is_worse for judged in self._judged))
+
+    def _compare(self, model: str, manifest: ManifestBase) -> _Judged:
+        serving = serving_version(self._models / model, self._policies.read(model))
+        if serving is None:
+            return _Judged(model, None)
+        version, other = serving
+        try:
+            comparison = compare(manifest, other)
+        except Incomparable as error:
+            return _Judged(model, version, f"the two cannot be compared: {error}")
+        return _Judged(model, version, str(comparison), comparison.is_worse)
+
+    def _is_default(self, judged: _Judged) -> bool:
+        policy = self._policies.read(judged.model)
+        return policy.default_of(versions_in(self._models / judged.model)) == judged.version
+
+    def _edit(self, model: str, change: Change, action: str, undo: contextlib.ExitStack) -> None:
+        before = self._policies.read(model)
+        self._policies.edit(model, change, actor="training", action=action)
+        undo.callback(self._policies.edit, model, lambda _: before, actor="training", action=f"undo: {action}")
+
+    def _describe(self, judged: _Judged) -> str:
+        label, serving = f"{judged.model}/{judged.version}", f"{judged.model}/{judged.serving}"
+        why = judged.comparison
+        if judged.is_worse:
+            why = f"it is worse beyond the 95 % intervals: {why}"
+        if judged.is_default:
+            return f"{label} is the default in place of {serving}: {why}"
+        if not self._holds:
+            return f"{label} is published, but the serving policy of {judged.model} keeps {serving}: {why}"
+        if not judged.is_worse and not self._candidate:
+            why = f"it was published with a version that is worse: {why}"
+        return f"{label} is published as `{CANDIDATE}`, and {serving} stays the default: {why}"
+
+
+def serving_version(folder: Path, policy: Policy) -> tuple[str, ManifestBase] | None:
+    """The version that answers by default, and its manifest; None if no version is valid.
+
+    Args:
+        folder: of the model.
+        policy: of the model.
+    """
+    found = set(versions_in(folder)) if folder.is_dir() else set()
+    while version := policy.default_of(found):
+        with contextlib.suppress(InvalidModel):
+            return version, read_manifest(folder / version)
+        found.remove(version)
+    return None
+
+
+def _keeping(serving: str) -> Change:
+    """Makes the version that serves stay the default, whichever versions are published."""
+
+    def change(policy: Policy) -> Policy:
+        # The alias of the candidate is about to move.
+        if policy.default not in (LATEST, CANDIDATE):
+            return policy
+        aliases = (alias for alias, version in policy.aliases.items() if version == serving and alias != CANDIDATE)
+        return policy.model_copy(update={"default": next(aliases, serving)})
+
+    return change
+
+
+def _naming(version: str) -> Change:
+    """Makes a version the candidate. Trials of the former candidate go on with that version."""
+
+    def change(policy: Policy) -> Policy:
+        former = policy.aliases.get(CANDIDATE)
+        trials = {
+            name: trial.model_copy(update={"version": former})
+            for name, trial in (("canary", policy.canary), ("shadow", policy.shadow))
+            if trial and trial.version == CANDIDATE
+        }
+        return policy.model_copy(update={"aliases": {**policy.aliases, CANDIDATE: version}, **trials})
+
+    return change

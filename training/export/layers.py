@@ -1,0 +1,111 @@
+"""Finds layers in an exported graph by its structure, whatever its tensors are called, and cuts the graph there."""
+
+from collections.abc import Callable, Sequence
+
+import onnx
+from onnx import TensorProto, helper
+
+from training.export.int8 import LAYERS
+
+# The names of the tensors that are joined to features.
+Find = Callable[[onnx.ModelProto], tuple[str, ...]]
+# How deep in a network its features tell most about the kind of picture: beyond colours and edges, before classes.
+_DEPTH = 0.4
+
+
+def penultimate(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The tensors that the last layers before the first output multiply by their weights.
+
+    Raises:
+        ValueError: no layer is before it.
+    """
+    producers = producers_of(model)
+    layers = {id(node) for node in _layers(model)}
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    waiting = [model.graph.output[0].name]
+    while waiting:
+        name = waiting.pop()
+        node = producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if id(node) in layers:
+            found[node.input[0]] = None
+        else:
+            waiting.extend(reversed(node.input))
+    if not found:
+        raise ValueError(f"no layer leads to {model.graph.output[0].name}")
+    return tuple(found)
+
+
+def middle_map(model: onnx.ModelProto) -> tuple[str, ...]:
+    """A map, shape (batch, channels, height, width), from before the middle: the end of a residual connection, if any.
+
+    Of a network without maps the last features.
+    """
+    rank = {name: len(shape) for name, shape in shapes(model).items()}
+    constants = _weights(model)
+    sums = [
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Add" and rank.get(node.output[0]) == 4 and not constants & {*node.input}
+    ]
+    maps = sums or [node.input[0] for node in _layers(model) if rank.get(node.input[0]) == 4]
+    if not maps:
+        return penultimate(model)
+    return (_after_quantisation(model, maps[int(_DEPTH * len(maps))]),)
+
+
+def first_inputs(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The tensor that the first layer multiplies by its weights: the graph's inputs, made ready.
+
+    Raises:
+        ValueError: it has no layer.
+    """
+    for node in _layers(model):
+        return (node.input[0],)
+    raise ValueError("it has no layer")
+
+
+def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """The shapes of the graph's tensors, by name, as far as they can be told; an open axis has a name."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    values = (*inferred.value_info, *inferred.input, *inferred.output)
+    return {
+        value.name: tuple(axis.dim_value or axis.dim_param for axis in value.type.tensor_type.shape.dim)
+        for value in values
+    }
+
+
+def answer_with(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
+    """Has the graph answer with these float32 tensors, whose first axis is the batch, and with nothing else."""
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
+
+
+def producers_of(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node that each tensor comes from, by the tensor's name; inputs and constants come from none."""
+    return {output: node for node in model.graph.node for output in node.output}
+
+
+def _weights(model: onnx.ModelProto) -> set[str]:
+    """The names of constants, those among them that are 8-bit numbers to be scaled."""
+    names = {tensor.name for tensor in model.graph.initializer}
+    scaled = (node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in names)
+    return names | {node.output[0] for node in scaled}
+
+
+def _layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    weights = _weights(model)
+    return [node for node in model.graph.node if node.op_type in LAYERS and weights & {*node.input[1:2]}]
+
+
+def _after_quantisation(model: onnx.ModelProto, name: str) -> str:
+    """The tensor, or what is left of it in 8 bits: the runtime would no longer join its neighbours to one node."""
+    for kind in ("QuantizeLinear", "DequantizeLinear"):
+        following = [node for node in model.graph.node if name in node.input]
+        if len(following) != 1 or following[0].op_type != kind:
+            return name
+        name = following[0].output[0]
+    return name

@@ -1,0 +1,131 @@
+"""From exported files to versions that the service serves: manifests, drafts, version numbers."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from service.inference.cards import AUTO, ManifestBase
+from service.inference.manifest import MANIFEST, InvalidModel, sha256
+from service.inference.session import Session
+from service.inference.variants import graphs
+from service.inference.versions import versions_in
+from service.tasks.registry import read_manifest
+from training.engine.weights import WEIGHTS
+from training.export.gate import Gate
+from training.report.familiarity_section import write_familiarity
+from training.report.history_section import CARD, write_history
+
+# Fills a folder with everything but the manifest, which it returns with its `files` still empty.
+Write = Callable[[Path], ManifestBase]
+
+
+def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) -> None:
+    """Refuses to publish a model of other classes under a name that it was not given.
+
+    Args:
+        root: the models folder.
+        name: of the model.
+        classes: its labels.
+        given: whether the user chose the name.
+
+    Raises:
+        ValueError: the name is that of a model with other labels.
+    """
+    if given or not (root / name).is_dir():
+        return
+    for version in versions_in(root / name)[:1]:
+        with contextlib.suppress(InvalidModel):
+            labels = read_manifest(root / name / version).labels
+            if set(labels) != set(classes):
+                raise ValueError(
+                    f"{root / name} holds a model of other labels ({', '.join(labels[:5]) or 'none'}…): give yours a "
+                    "name of its own with --name."
+                )
+
+
+def write_draft(folder: Path, write: Write) -> None:
+    """Fills `folder` with what `write` puts there and the manifest, which names the sha256 of every served file.
+
+    The model card, if there is one, says what the manifest records of the history and of `unfamiliar`.
+    """
+    manifest = write(folder)
+    if (card := folder / CARD).is_file():
+        write_familiarity(card, manifest)
+        write_history(card, manifest)
+    served = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (MANIFEST, WEIGHTS))
+    complete = manifest.model_copy(update={"files": {path.name: sha256(path) for path in served}})
+    (folder / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n")
+
+
+def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None = None) -> list[Path]:
+    """Publishes the next version of one or several models, all of them or none.
+
+    Every version is written and checked before the first one gets its number. If one of them cannot get a number,
+    those that have one are withdrawn.
+
+    Args:
+        root: the models folder.
+        versions: the name of each model, and what writes its version.
+        gate: decides whether the versions become the default; None leaves the serving policies as they are.
+
+    Returns:
+        The folders of the versions, in the order of `versions`.
+
+    Raises:
+        InvalidModel: what was written cannot be served.
+        InvalidPolicy: the gate cannot use a serving policy.
+        ReadOnly: the gate cannot write a serving policy.
+    """
+    with contextlib.ExitStack() as undo:
+        drafts = [_checked_draft(root / name, write, undo) for name, write in versions]
+        if gate:
+            gate.judge({name: read_manifest(draft) for (name, _), draft in zip(versions, drafts, strict=True)}, undo)
+        published = [_publish_draft(draft, undo) for draft in drafts]
+        if gate:
+            gate.settle(published, undo)
+        undo.pop_all()
+    return published
+
+
+def _checked_draft(parent: Path, write: Write, undo: contextlib.ExitStack) -> Path:
+    """A version that can be served, in a folder that no server takes for one."""
+    parent.mkdir(parents=True, exist_ok=True)
+    undo.callback(_remove_if_empty, parent)
+    # Beside the versions, so that publishing it is a single rename.
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
+    undo.callback(shutil.rmtree, draft, ignore_errors=True)
+    write_draft(draft, write)
+    for graph in graphs(read_manifest(draft), AUTO, "cpu")[0]:
+        Session(draft / graph.file, "cpu").check(draft, graph.manifest)
+    draft.chmod(0o755)
+    return draft
+
+
+def _publish_draft(draft: Path, undo: contextlib.ExitStack) -> Path:
+    """Renames a draft to the next version number; a number that another training took meanwhile is skipped."""
+    number = _highest_number(draft.parent) + 1
+    while True:
+        version = draft.parent / str(number)
+        try:
+            os.rename(draft, version)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            number += 1
+        else:
+            # Withdrawn with a single rename too: a server never sees a version half gone.
+            undo.callback(os.rename, version, draft)
+            return version
+
+
+def _highest_number(parent: Path) -> int:
+    return max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it holds versions
+        folder.rmdir()

@@ -1,0 +1,157 @@
+"""The visual language of all reports: fonts, colours, headings, and the plots that several model cards share.
+
+A class has the same colour in every plot and in rendered boxes (`service.tasks.palette`); grey and black are no class:
+what is training is grey, what is validation or test is black.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.font_manager
+import numpy as np
+import numpy.typing as npt
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from service.tasks.lettering import EAST_ASIAN, FONTS
+from service.tasks.palette import COLOURS
+from training.export.calibrate import reliability
+from training.export.figures import Evaluation
+
+TRAINING, MEASURED, GUIDE = "#8A8A8A", "#222222", "#C8C8C8"
+# For a single quantity that is neither a class nor a split.
+ACCENT = "#33658A"
+TRUE, FOUND = "true", "found"
+SMALL = 8
+
+matplotlib.font_manager.fontManager.addfont(FONTS / EAST_ASIAN)
+matplotlib.rcParams.update(
+    {
+        "font.size": 10,
+        "font.family": [
+            "DejaVu Sans",
+            matplotlib.font_manager.FontProperties(fname=FONTS / EAST_ASIAN).get_name(),
+        ],
+        "axes.titlesize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": cycler(color=COLOURS),
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "savefig.dpi": 120,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A figure of a training over its epochs.
+
+    Attributes:
+        figure: its name in the history, without `train_` or `validation_`.
+        label: of the vertical axis.
+        training: another name in the training's part of the history, where the two differ.
+        logarithmic: whether the vertical axis is, where the values span a power of ten.
+    """
+
+    figure: str
+    label: str
+    training: str = ""
+    logarithmic: bool = False
+
+
+def draw_curves(
+    axis: Axes, history: Sequence[Mapping[str, float]], curve: Curve, initial: Mapping[str, float] | None = None
+) -> None:
+    """Draws a figure on training and validation items over the epochs.
+
+    A training figure is a mean over an epoch in which the network changed, so it stands in the middle of its epoch;
+    validation is measured after each epoch, and before the first one.
+
+    Args:
+        axis: to draw on.
+        history: a row for each epoch.
+        curve: which figure.
+        initial: the validation figures before the first step, if they are known.
+    """
+    ends = np.arange(1, len(history) + 1)
+    marker = "." if len(history) < 6 else ""  # a line through one point cannot be seen
+    name = f"train_{curve.training or curve.figure}"
+    if all(name in row for row in history):
+        axis.plot(
+            ends - 0.5,
+            [row[name] for row in history],
+            color=TRAINING,
+            marker=marker,
+            label="training (mean of the epoch)",
+        )
+    name = f"validation_{curve.figure}"
+    if all(name in row for row in history):
+        known = [(0, initial[curve.figure])] if initial and curve.figure in initial else []
+        known += [(int(end), row[name]) for end, row in zip(ends, history, strict=True)]
+        axis.plot(*zip(*known, strict=True), color=MEASURED, marker=marker, label="validation (after the epoch)")
+    axis.set(xlabel="epoch", ylabel=curve.label, xlim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
+    # On a logarithmic axis of less than that there is hardly a number to read.
+    if curve.logarithmic and drawn.max() > 10 * drawn.min() > 0:
+        axis.set_yscale("log")
+    axis.legend()
+
+
+def draw_confusion(axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -> None:
+    """Draws a confusion matrix, true labels by found ones, shaded by the share of each row."""
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axis.imshow(np.sqrt(shares), cmap="Greys", vmin=0, vmax=1)
+    for i, j in np.ndindex(matrix.shape):
+        if matrix[i, j] and len(names) <= 14:
+            axis.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=SMALL,
+                      color="white" if shares[i, j] > 0.3 else "black")  # fmt: skip
+    ticks = range(len(names))
+    axis.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(ticks, names)
+    axis.set(xlabel=FOUND, ylabel=TRUE, title=title)
+
+
+def draw_reliability(axes: Sequence[Axes], evaluation: Evaluation) -> None:
+    """Draws accuracy over confidence, before and after calibration; an area is the share of the items."""
+    for axis, probabilities, title, error in (
+        (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
+        (axes[1], evaluation.probabilities, "calibrated", evaluation.calibration.ece_after),
+    ):
+        bins = reliability(probabilities, evaluation.labels)
+        axis.plot((0, 1), (0, 1), color=GUIDE, linewidth=1, zorder=0)
+        axis.scatter(
+            [b[1] for b in bins], [b[2] for b in bins], s=[12 + 200 * b[0] for b in bins], color=MEASURED, alpha=0.7
+        )
+        axis.set(
+            xlabel="confidence (mean of the bin)",
+            ylabel="accuracy on test",
+            title=f"{title}: calibration error {error:.4f}",
+            xlim=(0, 1),
+            ylim=(0, 1.03),
+        )
+
+
+def show_image(axis: Axes, image: npt.NDArray[Any], title: str = "") -> None:
+    """Shows an image (height, width, channels) without axes."""
+    axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
+    axis.set_title(title, fontsize=SMALL)
+
+
+def save_plot(
+    path: Path, width: float, height: float, columns: int, draw: Callable[[Sequence[Axes]], None], rows: int = 1
+) -> None:
+    """Saves a figure of `rows` x `columns` plots that `draw` fills; `width` and `height` in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    with warnings.catch_warnings():
+        # A word in a script that no font covers becomes boxes; the rest of the figure is still worth having.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        draw(list(figure.subplots(rows, columns, squeeze=False).ravel()))
+        figure.savefig(path)
