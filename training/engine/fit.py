@@ -93,13 +93,13 @@ def fit(
     """Trains `model` and leaves it with the weights of the epoch that was best on the validation split.
 
     Every step seeds its random numbers from `settings.seed`, the epoch and its own number (see
-    `training.engine.streams`), so a resumed run continues as if it had never stopped. Ctrl-C writes a checkpoint after the step it falls in and ends
-    the training. With several processes, which would wait for each other, it ends them at once, and the checkpoint of
-    the last epoch remains. The model is left in evaluation mode.
+    `training.engine.streams`), so a resumed run continues as if it had never stopped. Ctrl-C writes a checkpoint
+    after the step it falls in and ends the training. With several processes, which would wait for each other, it
+    ends them at once, and the checkpoint of the last epoch remains. The model is left in evaluation mode.
 
-    Several processes share each batch. The gradient is that of the mean over the whole batch, also where it does not
-    divide evenly; batch normalisation sees the process's own part. All take the main process's validation figures, so
-    they agree on the best epoch and on the last one, and all end with its weights.
+    Several processes share each batch. The gradient is that of the mean over the whole batch, also where it does
+    not divide evenly; batch normalisation sees the process's own part. All take the main process's validation
+    figures, so they agree on the best epoch and on the last one, and all end with its weights.
 
     Args:
         model: the network.
