@@ -17,7 +17,6 @@ from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.cnn import CNN
-from training.backbones.gradients import gradients_for
 from training.backbones.timm_models import check_weights
 from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result
@@ -26,7 +25,6 @@ from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
 from training.classification.likelihood import log_likelihood
-from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, check_arguments
 from training.classification.report import write_report
@@ -102,28 +100,20 @@ def run(arguments: Namespace, console: Console) -> None:
     model = build(network, data, settings.seed)
     if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
         console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
-    if arguments.start_from and isinstance(model, CNN) and is_wider(model, arguments.start_from):
-        if arguments.interpolate:
-            raise ValueError(
-                f"--interpolate: {arguments.start_from} is of a wider network, which has no weights between"
-            )
-        start_narrower(model, arguments.start_from, data)
-    else:
-        run.start(model)
+    run.start(model)
     trained = model
     if isinstance(model, Transfer) and network.freeze_norms:
         trained = fold(model)
     if isinstance(model, CNN) and teacher and teacher.features is not None:
         trained = Guided(model, teacher.features.shape[2])
-    with gradients_for(trained, run.accelerator.device, arguments.precision):
-        state = run.fit(
-            trained,
-            Classification(data.train, choice.validation, learning, teacher),
-            settings,
-            network=network,
-            learning=learning,
-            teacher=arguments.teacher and f"{short_name(arguments.teacher)}, {sha256(arguments.teacher / MODEL)}",
-        )
+    state = run.fit(
+        trained,
+        Classification(data.train, choice.validation, learning, teacher),
+        settings,
+        network=network,
+        learning=learning,
+        teacher=arguments.teacher and f"{short_name(arguments.teacher)}, {sha256(arguments.teacher / MODEL)}",
+    )
     if not run.reports:
         return
 

@@ -16,7 +16,6 @@ from torch import nn
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
-from training.backbones.gradients import gradients_for
 from training.backbones.timm_models import check_weights
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit, load_detection
@@ -74,8 +73,7 @@ def run(arguments: Namespace, console: Console) -> None:
     selection, _ = data.division
     choice = data.validation.take(selection)
     task = Detection(data.train, choice, data.classes, learning)
-    with gradients_for(model, run.accelerator.device, arguments.precision):
-        state = run.fit(model, task, settings, network=network, learning=learning)
+    state = run.fit(model, task, settings, network=network, learning=learning)
     if not run.reports:
         return
 

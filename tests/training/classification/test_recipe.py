@@ -232,15 +232,6 @@ def test_kept_statistics_are_those_that_training_began_with(source, tmp_path):
     assert (tmp_path / "run" / "export" / MODEL).is_file()
 
 
-def test_a_narrower_network_starts_from_the_filters_of_a_wider_one(source, first, tmp_path):
-    options = ["--data", source, "--run-dir", tmp_path / "run", "--start-from", first[0], "--widths", "4,8"]
-    run(*TINY, *options)
-    settings = read_manifest(tmp_path / "run" / "export").training.settings
-    assert (settings["widths"], settings["start_from"]) == ([4, 8], "first")
-    with pytest.raises(ValueError, match=r"--interpolate: .* is of a wider network"):
-        run(*TINY, *options, "--interpolate")
-
-
 def test_a_run_to_start_from_must_be_one_of_the_same_network(source, first, tmp_path):
     with pytest.raises(ValueError, match=r"nothing: holds neither a run's checkpoint\.pt"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "nothing")
