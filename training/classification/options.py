@@ -27,7 +27,7 @@ DEFAULTS: dict[Arch, FitSettings] = {
 }
 # Options that only one architecture has.
 ONLY: dict[Arch, frozenset[str]] = {
-    "cnn": frozenset({"widths", "depth", "study", "distill_features"}),
+    "cnn": frozenset({"widths", "depth", "distill_features"}),
     "transfer": frozenset(
         {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
     ),
@@ -92,8 +92,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_quantize_option(out)
     out.add_argument("--mirror", action="store_true", help="average over an image and its mirror image when serving")
     add_weights_options(out)
-    out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
-    out.add_argument("--study", action="store_true", help="cnn: also measure the effect of filters, layers and dropout")
 
 
 def check_arguments(arguments: Namespace) -> None:

@@ -19,7 +19,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.cnn import CNN
 from training.backbones.timm_models import check_weights
 from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
-from training.classification.compare import RESULT, read_result, write_result
+from training.classification.compare import RESULT, write_result
 from training.classification.distill import Guided, teach
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
@@ -28,8 +28,7 @@ from training.classification.likelihood import log_likelihood
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, check_arguments
 from training.classification.report import write_report
-from training.classification.study import cnn_variants, run_study
-from training.classification.task import Classification, ClassificationSettings
+from training.classification.task import Classification
 from training.data.images import ImageData, load_images
 from training.data.inspection import missed_classes
 from training.data.splits import selection_of
@@ -46,19 +45,16 @@ from training.export.quantize import with_variants
 from training.export.scaling import Scaling
 from training.options import override, short_name
 from training.report.samples import draw_images
-from training.rows import Row
 from training.run import Run, as_served, begin
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
-STUDY = "study.json"
 
 
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes if that is asked for."""
     check_arguments(arguments)
-    others = [read_result(folder) for folder in arguments.compare]
     network = override(NetworkSettings(), arguments)
     if network.arch == "transfer":
         check_weights(network.backbone, network.weights)
@@ -90,9 +86,6 @@ def run(arguments: Namespace, console: Console) -> None:
     _warn_of_leaks(run)
 
     choice = selection_of(data)
-    study = []
-    if arguments.study:
-        study = _study(run, choice, network, learning, settings.seed)
     teacher = None
     if arguments.teacher:
         with run.accelerator.main_process_first():  # the others read what it keeps
@@ -146,8 +139,6 @@ def run(arguments: Namespace, console: Console) -> None:
                 network=network,
                 stated=stated,
                 state=state,
-                others=others,
-                study=study,
             ),
         )
     )
@@ -163,23 +154,6 @@ def _warn_of_leaks(run: Run[ImageData]) -> None:
                 f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "
                 "the --seed and the images that it had."
             )
-
-
-def _study(
-    run: Run[ImageData], data: ImageData, network: NetworkSettings, learning: ClassificationSettings, seed: int
-) -> list[Row]:
-    """The effect of filters, layers and dropout, with the learning rate of a training from scratch."""
-    settings = dataclasses.replace(fit_defaults(network.arch, data), seed=seed)
-    return run_study(
-        cnn_variants(network, data),
-        data,
-        settings,
-        learning,
-        run.folder / STUDY,
-        run.accelerator,
-        run.console,
-        dataclasses.asdict(network),
-    )
 
 
 def _size_in_words(model: Transfer, data: ImageData) -> str:
@@ -205,8 +179,6 @@ def _write_version(
     network: NetworkSettings,
     stated: dict[str, Any],
     state: FitState,
-    others: list[dict[str, Any]],
-    study: list[Row],
 ) -> ClassifierManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, images = run.data, run.data.test.images[:MAX_BATCH]
@@ -271,7 +243,7 @@ def _write_version(
         "label": description,
     }
     write_result(run.folder, result)
-    write_report(target / "report", manifest, evaluation, data, result, others, study)
+    write_report(target / "report", manifest, evaluation, data, result, [])
     shutil.copy(run.folder / RESULT, target / "report")
     if run.arguments.keep_weights:
         keep_weights(graph.network, target)

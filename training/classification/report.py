@@ -9,7 +9,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from service.tasks.classification.manifest import ClassifierManifest
-from training.classification.effects import write_study_section
 from training.data.images import ImageData
 from training.export.figures import Evaluation
 from training.report.markdown import (
@@ -46,7 +45,6 @@ def write_report(
     data: ImageData,
     result: dict[str, Any],
     others: Sequence[dict[str, Any]],
-    study: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Writes `README.md` and the plots it shows into `folder`.
 
@@ -57,7 +55,6 @@ def write_report(
         data: for the images of mistakes.
         result: of this run: parameters, times, history.
         others: results of other runs to compare with, as `result`.
-        study: the rows of the study of filters, layers and dropout.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_plot(folder / "learning-curves.png", 9, 3.4, 2, lambda axes: _curves(axes, result))
@@ -75,8 +72,7 @@ def write_report(
     mistakes = _worst(evaluation)
     if len(mistakes):
         _mistakes(folder / "mistakes.png", mistakes, evaluation, data)
-    section = write_study_section(folder, study) if study else []
-    (folder / "README.md").write_text(_card(manifest, evaluation, data, result, others, section, len(mistakes)))
+    (folder / "README.md").write_text(_card(manifest, evaluation, data, result, others, len(mistakes)))
 
 
 def _card(
@@ -85,7 +81,6 @@ def _card(
     data: ImageData,
     result: dict[str, Any],
     others: Sequence[dict[str, Any]],
-    study: Sequence[str],
     mistakes: int,
 ) -> str:
     metrics, calibration = manifest.metrics, manifest.calibration
@@ -165,7 +160,6 @@ def _card(
         ),
         "Times are medians of the ONNX Runtime session without the service, on the CPUs of the machine that trained.",
     ]
-    parts += study
     parts += provenance(manifest, f"{result['onnx_difference']:.1g}")
     return "\n\n".join(parts) + "\n"
 

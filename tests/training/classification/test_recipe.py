@@ -13,9 +13,7 @@ from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.classification import recipe
 from training.classification.architectures import NetworkSettings
-from training.classification.network import MLP
 from training.classification.options import DEFAULTS, add_arguments
-from training.classification.study import cnn_variants
 from training.engine.weights import CHECKPOINT, best_weights
 from training.options import override
 
@@ -114,12 +112,6 @@ def test_manifest_says_what_was_done(source, tmp_path):
     assert "The test split (21 images) was evaluated once: in step 1." in card
     assert manifest.golden.rows == 16
     assert str(tmp_path) not in manifest.model_dump_json()
-
-
-def test_other_runs_that_do_not_exist_are_named_before_anything_is_trained(source, tmp_path):
-    with pytest.raises(ValueError, match="no-such-run"):
-        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--compare", tmp_path / "no-such-run")
-    assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_path):
@@ -318,33 +310,3 @@ def test_an_unused_size_is_reported(source, tmp_path):
 def test_a_teacher_that_is_not_a_model_is_refused(source, tmp_path):
     with pytest.raises(InvalidModel, match=r"manifest\.json: is missing"):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--teacher", tmp_path)
-
-
-def test_the_study_varies_one_thing_at_a_time(colours):
-    variants = cnn_variants(NetworkSettings(widths=(8, 16)), colours)
-    networks = {name: variant.build(0) for name, variant in variants.items()}
-    weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
-    assert len(weights) == 8
-    assert isinstance(networks["dense layers"], MLP)
-    base = weights["unchanged"]
-    assert weights["half the filters (4, 8)"] < base < weights["1.5 times the filters (12, 24)"]
-    assert weights["2 convolutions per group"] < base < weights["4 convolutions per group"]
-    assert weights["dropout 0.2"] == weights["dropout 0.5"] == base
-    assert [networks[f"dropout {rate}"].dropout.p for rate in (0.2, 0.5)] == [0.2, 0.5]
-
-
-def test_the_study_goes_into_the_report(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.classification.study.EPOCHS", 1)
-    monkeypatch.setattr("training.classification.study.IMAGES", 20)
-    monkeypatch.setattr("training.classification.study.SEEDS", 1)
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--study")
-    folder = tmp_path / "run" / "export" / "report"
-    report = (folder / "README.md").read_text()
-    assert "## The effect of filters, layers and dropout" in report
-    assert "| dropout 0.5 |" in report
-    assert (folder / "study.png").is_file()
-
-
-def test_the_study_is_of_the_cnn(source, tmp_path):
-    with pytest.raises(ValueError, match="--arch cnn"):
-        run("--arch", "mlp", "--data", source, "--run-dir", tmp_path / "run", "--study")

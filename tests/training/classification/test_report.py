@@ -36,23 +36,16 @@ def evaluation_of(data, mistakes=()):
     return evaluate(data.classes, validation, data.validation.labels, 3 * truth[answers], data.test.labels)
 
 
-def study_row(change, kind, validation):
-    """A row of the study; training accuracy is 0.9."""
-    known = {"epochs": 4, "train": 1000, "measured": 500, "parameters": 99, "seconds": 3.2}
-    accuracy = {"train_accuracy": [0.9] * len(validation), "validation_accuracy": list(validation)}
-    return {"change": change, "kind": kind, **known, **accuracy}
-
-
 def linked(text):
     return re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
 
 
 @pytest.fixture
 def report(colours, make_manifest, tmp_path):
-    def make(data=colours, mistakes=(1, 4, 25), others=(), study=()):
+    def make(data=colours, mistakes=(1, 4, 25), others=()):
         evaluation = evaluation_of(data, mistakes)
         manifest = make_manifest(data=data, evaluation=evaluation)
-        write_report(tmp_path / "report", manifest, evaluation, data, RESULT, others, study)
+        write_report(tmp_path / "report", manifest, evaluation, data, RESULT, others)
         return (tmp_path / "report" / "README.md").read_text()
 
     return make
@@ -110,29 +103,9 @@ def test_grey_images_and_many_classes_are_drawn_without_an_unreadable_matrix(rep
     assert "Most common confusions: " in text
 
 
-def test_other_runs_and_the_study_get_rows_of_their_own(report):
+def test_other_runs_get_rows_of_their_own(report):
     other = {**RESULT, "arch": "mlp", "label": "dense network", "accuracy": 0.5}
-    text = report(others=[other], study=[study_row("unchanged", "", (0.7, 0.8))])
+    text = report(others=[other])
     compared = text.split("## Comparison of architectures")[1]
     assert "| colours | cnn: residual convolutional network | 12,345 | 0.9000 | 0.50 | 0.25 |" in compared
     assert "| colours | mlp: dense network | 12,345 | 0.5000 | 0.50 | 0.25 |" in compared
-    assert "Each row is 2 trainings of 4 epochs on the same 1000 training images" in compared
-    assert "| unchanged | 99 | 0.9000 ± 0.0000 | 0.7500 ± 0.0707 | 3 |" in compared
-    assert "The effect of filters, layers and dropout" not in report()
-
-
-def test_the_study_says_of_each_change_what_is_seen_in_all_seeds(report, tmp_path):
-    study = [
-        study_row("unchanged", "", (0.5, 0.6)),
-        study_row("dense layers", "dense", (0.3, 0.49)),
-        study_row("dropout 0.2", "dropout", (0.55, 0.8)),
-        study_row("dropout 0.5", "dropout", (0.61, 0.7)),
-    ]
-    text = report(study=study)
-    said = [line for line in text.splitlines() if line.startswith("- **")]
-    assert "**dense layers**: validation accuracy is lower (0.395 instead of 0.550)" in said[0]
-    assert "**dropout 0.2**: validation accuracy is not clearly different" in said[1]
-    assert "**dropout 0.5**: validation accuracy is higher" in said[2]
-    assert "is above it by 0.245 instead of 0.350; no unit may rely on another" in said[2]
-    assert "study.png" in linked(text)
-    assert (tmp_path / "report" / "study.png").is_file()
