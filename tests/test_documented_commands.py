@@ -18,7 +18,7 @@ from training.command_line import RECIPES, check, read_data_command, recipe_pars
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
-BENCHMARKS = "".join(path.read_text() for path in (ROOT / "benchmarks").rglob("*.py"))
+SCRIPTS = "".join(path.read_text() for folder in ("benchmarks", "course") for path in (ROOT / folder).rglob("*.py"))
 MAKEFILE = (ROOT / "Makefile").read_text()
 # What stands for something else, as in usage lines.
 PLACEHOLDER = re.compile(r"…|\[-|\{\{|\b(TASK|MODEL|NAME|DATA|COMMAND)\b")
@@ -85,7 +85,7 @@ def accept(words: list[str]) -> None:
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
             # Their parsers are made together with what they measure; some options are added by what several share.
             for option in (word for word in rest if word.startswith("--")):
-                assert f'"{option}"' in BENCHMARKS, option
+                assert f'"{option}"' in SCRIPTS, option
         case _:
             raise AssertionError(f"{shlex.join(words)}: nothing here runs that")
 
