@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from training.backbones.cnn import CNN, Normalize, sample, stride_for
-from training.backbones.timm_models import load_backbone
+from training.backbones.registry import load_backbone
 from training.classification.network import MLP, Transfer
 from training.classification.options import DEFAULTS, Arch
 from training.classification.task import ClassificationSettings
@@ -30,14 +30,12 @@ class NetworkSettings:
         widths: filters of each group of the CNN.
         depth: convolutions in each group of the CNN.
         dropout: of the last features (of every hidden layer of the MLP).
-        backbone: the timm model of `transfer`.
+        backbone: of `transfer`; see `training.backbones.registry`.
         weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
         network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
         start_size: the smaller side that its training starts with.
-        freeze: how many of timm's groups of the backbone's layers are frozen (mostly the stem, then the stages); -1
-            for all.
-        freeze_norms: whether the statistics of the backbone's batch normalisation are frozen; see
-            `training.classification.folding`.
+        freeze: how many groups of the backbone's layers are frozen (the stem, then the stages); -1 for all.
+        freeze_norms: whether the statistics of the backbone's batch normalisation are frozen.
 
     Raises:
         ValueError: a setting is out of range.
@@ -75,9 +73,9 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
     size, start_size = network.network_size, network.start_size
     if size <= max(data.shape[:2]):
         size = 0
-    if backbone.pretrained_cfg.get("fixed_input_size"):
-        size = start_size = backbone.pretrained_cfg["input_size"][-1]
-    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size)
+    if backbone.size:
+        size = start_size = backbone.size
+    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size, network.freeze_norms)
 
 
 def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:

@@ -42,7 +42,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     net.add_argument("--widths", type=integers, help="cnn: filters of each group (default: 64,256,256)")
     net.add_argument("--depth", type=int, help="cnn: convolutions per group (default: 3)")
     net.add_argument("--dropout", type=float, help="of the last features (default: 0.0)")
-    net.add_argument("--backbone", help="transfer: any timm model (default: tf_efficientnet_lite0)")
+    net.add_argument(
+        "--backbone",
+        help="transfer: [timm:]NAME, torchvision:NAME, quartet:cnn or package.module:NAME (default: tf_efficientnet_lite0)",
+    )
     net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
     net.add_argument(
         "--from-scratch", dest="weights", action="store_const", const="none", help="transfer: start with random weights"
@@ -59,13 +62,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const=-1,
         metavar="GROUPS",
-        help="transfer: freeze the backbone; with a number: only the first of timm's groups of its layers (default: 0)",
+        help="transfer: freeze the backbone; with a number: only the first groups of its layers (default: 0)",
     )
     net.add_argument(
         "--freeze-norms",
         action="store_true",
         default=None,
-        help="transfer: freeze the statistics of batch normalisation; twice as fast on a CPU with bfloat16",
+        help="transfer: freeze the statistics of batch normalisation",
     )
     defaults = {str(arch): settings for arch, settings in DEFAULTS.items()}
     how = add_training_options(parser, "runs/classification-ARCH-DATA", defaults)

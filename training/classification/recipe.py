@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.cnn import CNN
-from training.backbones.timm_models import check_weights
+from training.backbones.registry import check_backbone
 from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
 from training.classification.compare import RESULT, write_result
 from training.classification.distill import Guided, teach
 from training.classification.evaluator import ClassificationEvaluator
-from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
 from training.classification.likelihood import log_likelihood
 from training.classification.network import Transfer
@@ -57,7 +57,7 @@ def run(arguments: Namespace, console: Console) -> None:
     check_arguments(arguments)
     network = override(NetworkSettings(), arguments)
     if network.arch == "transfer":
-        check_weights(network.backbone, network.weights)
+        check_backbone(network.backbone, network.weights)
     learning = override(LEARNING[network.arch], arguments)
     learning = dataclasses.replace(learning, augment=override(learning.augment, arguments))
     seed = DEFAULTS[network.arch].seed if arguments.seed is None else arguments.seed
@@ -94,9 +94,7 @@ def run(arguments: Namespace, console: Console) -> None:
     if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
         console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
     run.start(model)
-    trained = model
-    if isinstance(model, Transfer) and network.freeze_norms:
-        trained = fold(model)
+    trained: nn.Module = model
     if isinstance(model, CNN) and teacher and teacher.features is not None:
         trained = Guided(model, teacher.features.shape[2])
     state = run.fit(

@@ -13,17 +13,17 @@ def make_optimizer(
     """Groups: pretrained or not, with weight decay (matrices and filters) or without (biases, normalisation).
 
     Args:
-        model: whose parameters are trained.
+        model: whose parameters are trained; its method `pretrained`, if it has one, gives those that are pretrained.
         kind: `sgd` or `adamw`.
         lr: the peak learning rate; each group has its own as `peak_lr`.
         backbone_lr: that of pretrained parameters; None for `lr`.
         weight_decay: of parameters of two or more dimensions.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    pretrained = {id(parameter) for parameter in model.pretrained()} if hasattr(model, "pretrained") else set()
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            pretrained = backbone_lr is not None and name.startswith("backbone.")
-            rate = backbone_lr if pretrained and backbone_lr is not None else lr
+            rate = backbone_lr if backbone_lr is not None and id(parameter) in pretrained else lr
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     params = [
