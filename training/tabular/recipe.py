@@ -17,11 +17,11 @@ from service.tasks.tabular.columns import UNKNOWN
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.data.inspection import missed_classes
 from training.engine.fit import FitState
-from training.export.calibrate import fit_temperature
+from training.export.calibration import fit_temperature
 from training.export.cards import data_card, training_card
-from training.export.familiarize import with_familiarity
 from training.export.graph import export, write_golden
 from training.export.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, halves_used
+from training.export.ood import with_ood
 from training.options import override
 from training.run import Run, as_served, begin
 from training.tabular.data import TabularData, TabularSplit, load_table
@@ -40,8 +40,8 @@ from training.tabular.evaluation import (
     target_scale,
 )
 from training.tabular.network import NetworkSettings, TabularGraph, build
+from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS
-from training.tabular.parts import of_rows
 from training.tabular.report import write_report
 from training.tabular.samples import draw_rows
 from training.tabular.task import Rows
@@ -182,4 +182,4 @@ def _write_version(
     )
     importance = permutation_importance(predict, data.test, data.kind, stated["seed"])
     write_report(target / "report", manifest, data, predicted.astype(np.float64), importance, state, difference.value)
-    return with_familiarity(target, manifest, of_rows(data), run.console)
+    return with_ood(target, manifest, ood_data_from_rows(data), run.console)

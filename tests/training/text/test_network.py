@@ -6,8 +6,8 @@ from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.engine.task import Draw
+from training.export.calibration import Scaling
 from training.export.graph import export
-from training.export.scaling import Scaling
 from training.text.graph import TextGraph
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
