@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from training.engine.task import Draw
 
 from tests.training.quick import LEARNING, SETTINGS, score
+from tests.training.steps import loss_of
 from training.classification.labels import LabelledImages, predict
 from training.classification.task import Classification
 from training.engine.fit import fit
@@ -27,8 +27,7 @@ def test_the_classification_task_without_teacher_and_cutmix_has_the_same_loss(ti
         LabelledImages(colours.train, colours.validation, learning.augment, label_smoothing),
         Classification(colours.train, colours.validation, learning),
     ):
-        draw = Draw(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
-        losses.append(task.loss(network, items, 0, draw, torch.device("cpu"))[0])
+        losses.append(loss_of(task, network, items)[0])
     assert torch.equal(*losses)
 
 
