@@ -16,6 +16,7 @@ from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.classification.evaluator import ClassificationEvaluator
+from training.data.contents import fingerprint_like
 from training.data.dataset import DataSet, stratified_sample
 from training.data.images import ImageData, load_images
 from training.data.splits import division_digest
@@ -160,7 +161,7 @@ def _photographs(manifest: DetectorManifest, arguments: Namespace) -> DetectionD
 
 def _check(data: DataSet, manifest: ManifestBase, arguments: Namespace) -> None:
     """Refuses other data, and a calibration half that is not the one which chose nothing in the training."""
-    if data.fingerprint != manifest.data.fingerprint:
+    if fingerprint_like(data, manifest.data.fingerprint) != manifest.data.fingerprint:
         raise ValueError(
             f"--data {arguments.data}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split "
             "in the same way: its figures would say nothing. Give the data and the options that its recipe had."
