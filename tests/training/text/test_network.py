@@ -1,17 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from training.engine.task import Draw
 
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.engine.task import Draw
 from training.export.graph import export
 from training.export.scaling import Scaling
 from training.text.graph import TextGraph
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
-from training.text.task import TextClassification, TextSettings, padded, predict
+from training.text.options import TextSettings
+from training.text.task import TextClassification, padded, predict
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
 
