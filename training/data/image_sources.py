@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from training.data import hub
 from training.data.contents import ImageFiles, file_key
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
-from training.data.sources import files_below, locate, name_of, visible
+from training.data.sources import files_below, kinds_of, locate, name_of, visible
 from training.data.tables import DELIMITED, Table, read_file, split_of
 
 _HINT = "Give a hub id, a folder with parquet files or class folders, or an archive of one."
@@ -130,9 +129,8 @@ def open_images(
     if found is None and not labelled:
         found = _without_labels(top)
     if found is None:
-        kinds = Counter(Path(path).suffix.lower() for path in files_below(folder))
-        listed = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in kinds.most_common(6))
-        raise DataError(f"{source}: holds no class folders of images and no parquet files, but {listed or 'nothing'}.")
+        kinds = kinds_of(files_below(folder))
+        raise DataError(f"{source}: holds no class folders of images and no parquet files, but {kinds}.")
     classes, splits = found
     if "train" not in splits:
         raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")

@@ -8,7 +8,8 @@ import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.progress import wrap_file
@@ -66,6 +67,12 @@ def files_below(folder: Path) -> list[str]:
         folders[:] = sorted(name for name in folders if not is_clutter(name))
         found += [os.path.join(parent, name) for name in sorted(names) if not is_clutter(name)]
     return found
+
+
+def kinds_of(files: Sequence[str]) -> str:
+    """How many files of each suffix there are, for messages."""
+    counts = Counter(os.path.splitext(path)[1].lower() or "without a suffix" for path in files)
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common(8)) or "no file"
 
 
 def name_of(source: str) -> str:
