@@ -33,6 +33,7 @@ from training.classification.options import DEFAULTS, ONLY, NetworkSettings, che
 from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
+from training.data.contents import fingerprint_like
 from training.data.images import ImageData, load_images
 from training.data.inspection import missed_classes
 from training.data.splits import selection_of
@@ -169,7 +170,8 @@ def _warn_of_leaks(run: Run[ImageData]) -> None:
     """Warns if another training may have seen images that this one validates or tests on."""
     data = run.data
     for folder in filter(None, (run.arguments.start_from, run.arguments.teacher)):
-        if data.held_out and fingerprint_of(folder) != data.fingerprint:
+        recorded = fingerprint_of(folder)
+        if data.held_out and fingerprint_like(data, recorded) != recorded:
             run.console.print(
                 f"[yellow]{folder} was trained on other data, or on other splits of the same. If it has seen images "
                 f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "

@@ -20,6 +20,7 @@ from service.tasks.registry import read_manifest
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.classification.evaluator import ClassificationEvaluator
+from training.data.contents import fingerprint_like
 from training.data.dataset import DataSet
 from training.data.images import load_images
 from training.data.splits import division_digest
@@ -184,7 +185,7 @@ def check_data(data: DataSet, manifest: ManifestBase, source: str) -> None:
     Raises:
         ValueError: says which.
     """
-    if data.fingerprint != manifest.data.fingerprint:
+    if fingerprint_like(data, manifest.data.fingerprint) != manifest.data.fingerprint:
         raise ValueError(
             f"--data {source}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split in the "
             "same way: its figures would say nothing. Give the data and the options that its recipe had."
