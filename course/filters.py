@@ -18,9 +18,9 @@ from rich.console import Console
 from torch import nn
 
 from course.study import Row, mean_and_deviation, measure_rows, study_parser, write_study
-from training.classification.architectures import NetworkSettings, build
+from training.classification.architectures import build
 from training.classification.labels import LabelledImages, predict
-from training.classification.options import DEFAULTS
+from training.classification.options import DEFAULTS, NetworkSettings
 from training.data.augment import Augment
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.splits import selection_of

@@ -1,8 +1,9 @@
 import json
 
 from course.filters import compare, main, variants
-from training.classification.architectures import NetworkSettings, build
+from training.classification.architectures import build
 from training.classification.network import MLP
+from training.classification.options import NetworkSettings
 
 
 def test_each_variant_differs_in_one_thing(colours):

@@ -1,6 +1,6 @@
 """The three image classifiers that the recipe offers: how each is built, and how it is trained by default."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -8,55 +8,12 @@ from torch import nn
 from training.backbones.cnn import CNN, Normalize, sample, stride_for
 from training.backbones.registry import load_backbone
 from training.classification.network import MLP, Transfer
-from training.classification.options import DEFAULTS, Arch
+from training.classification.options import DEFAULTS, Arch, ClassificationOptions, NetworkSettings
 from training.classification.task import ClassificationSettings
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData
 from training.engine.settings import FitSettings
-
-LEARNING: dict[Arch, ClassificationSettings] = {
-    "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),
-    "cnn": ClassificationSettings(),
-    "transfer": ClassificationSettings(),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        arch: `mlp`, `cnn` or `transfer`.
-        widths: filters of each group of the CNN.
-        depth: convolutions in each group of the CNN.
-        dropout: of the last features (of every hidden layer of the MLP).
-        backbone: of `transfer`; see `training.backbones.registry`.
-        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
-        network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
-        start_size: the smaller side that its training starts with.
-        freeze: how many groups of the backbone's layers are frozen (the stem, then the stages); -1 for all.
-        freeze_norms: whether the statistics of the backbone's batch normalisation are frozen.
-
-    Raises:
-        ValueError: a setting is out of range.
-    """
-
-    arch: Arch = "cnn"
-    widths: tuple[int, ...] = (64, 256, 256)
-    depth: int = 3
-    dropout: float = 0.0
-    backbone: str = "tf_efficientnet_lite0"
-    weights: str = "package"
-    network_size: int = 128
-    start_size: int = 64
-    freeze: int = 0
-    freeze_norms: bool = False
-
-    def __post_init__(self) -> None:
-        if self.depth < 1 or min(self.widths, default=0) < 1:
-            raise ValueError(f"--widths {self.widths} --depth {self.depth}: a network needs filters and layers")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout {self.dropout:g}: must be at least 0 and less than 1")
+from training.options import override
 
 
 def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
@@ -78,6 +35,14 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
     return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size, network.freeze_norms)
 
 
+def learning_settings(options: ClassificationOptions, shape: tuple[int, ...]) -> ClassificationSettings:
+    """Loss and augmentation for images of this shape (height, width, channels)."""
+    default = Augment(cutout=0, translate=2) if options.network.arch == "mlp" else Augment()
+    # An option gives pixels of these very images; the defaults are for small ones.
+    augment = override(default.scaled_to(shape), options.augment)
+    return override(ClassificationSettings(augment=augment), options.loss)
+
+
 def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
     """The architecture's defaults, with batches of `batch_size`, or smaller ones if images are large or few.
 
@@ -90,7 +55,7 @@ def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> 
     side = 48 * stride_for(height, width) ** 0.5 if arch == "cnn" else 128
     most = min(int(settings.batch_size * side**2) // (height * width), len(data.train) // 20)
     batch_size = batch_size or max(16, min(settings.batch_size, most))
-    share = batch_size / settings.batch_size
-    factor = share if settings.optimizer == "sgd" else share**0.5
+    ratio = batch_size / settings.batch_size
+    factor = ratio if settings.optimizer == "sgd" else ratio**0.5
     backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
     return replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)

@@ -1,6 +1,5 @@
 """What an image classifier learns: labels, and what a larger network makes of the images if there is one."""
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +11,7 @@ from training.classification.labels import LabelledImages, label_figures
 from training.classification.network import Transfer
 from training.data.augment import Augment, cutmix
 from training.data.images import ImageSplit
-from training.data.lazy import batch_of
-from training.engine.task import Draw
+from training.engine.learner import Batch, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +24,6 @@ class ClassificationSettings:
         distill_features: the weight of the loss of the teacher's features, which is added to that of the predictions.
         distill_temperature: what softens the teacher's prediction and the network's before they are compared.
         augment: what is done to the training images.
-
-    Raises:
-        ValueError: a fraction outside of 0 to 1.
     """
 
     label_smoothing: float = 0.1
@@ -37,20 +32,9 @@ class ClassificationSettings:
     distill_temperature: float = 2.0
     augment: Augment = field(default_factory=Augment)
 
-    def __post_init__(self) -> None:
-        for option, fraction in (
-            ("label-smoothing", self.label_smoothing),
-            ("distill", self.distill),
-            ("cutmix", self.augment.cutmix),
-        ):
-            if not 0 <= fraction <= 1:
-                raise ValueError(f"--{option} {fraction:g}: must be at least 0 and at most 1")
-        if not 0 <= self.distill_features < math.inf:
-            raise ValueError(f"--distill-features {self.distill_features:g}: must be at least 0")
-
 
 class Classification(LabelledImages):
-    """See `Task`.
+    """See `Learner`.
 
     Args:
         train: the images to learn from.
@@ -80,20 +64,19 @@ class Classification(LabelledImages):
         if isinstance(network, Transfer):
             network.set_progress(epoch / epochs)
 
-    def loss(
-        self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
         settings = self._settings
-        pixels = self.augment(batch_of(self.images, items).to(device), items.to(device), epoch, draw.own)
-        target = self.labels[items].to(device)
-        view = self.augment.mirrored(items, epoch).long()
+        pixels = self.augment(batch["images"], batch["items"], step.epoch, step.rng)
+        target = batch["labels"]
+        view = self.augment.mirrored(step.items, step.epoch).long()
         softened, features = (
-            None if told is None else told[view, items].to(device).float() for told in (self._soft, self._features)
+            None if part is None else part[view, step.items].to(step.device).float()
+            for part in (self._soft, self._features)
         )
         partner, kept = None, 1.0
-        if self.augment.cutmix and torch.rand((), generator=draw.shared) < self.augment.cutmix:
-            pixels, partner, kept = cutmix(pixels, draw.own)
+        if self.augment.cutmix and torch.rand((), generator=step.shared_rng) < self.augment.cutmix:
+            pixels, partner, kept = cutmix(pixels, step.rng)
         answer = network(pixels)
         logits, mapped = answer if isinstance(answer, tuple) else (answer, None)
         logits = logits.float()
@@ -101,7 +84,7 @@ class Classification(LabelledImages):
         if partner is not None:
             truth = truth.lerp(truth[partner], 1 - kept)
             softened, features = (
-                None if told is None else told.lerp(told[partner], 1 - kept) for told in (softened, features)
+                None if part is None else part.lerp(part[partner], 1 - kept) for part in (softened, features)
             )
         loss = distillation_loss(
             logits,
