@@ -14,9 +14,9 @@ from training.engine.fit import fit
 from training.engine.settings import FitSettings
 from training.report.markdown import table
 from training.text.data import TextData, load_texts
-from training.text.network import NetworkSettings, build
-from training.text.options import DEFAULTS
-from training.text.task import TextClassification, TextSettings
+from training.text.network import build
+from training.text.options import DEFAULTS, NetworkSettings, TextSettings
+from training.text.task import TextClassification
 from training.text.tokenizer import build_tokenizer, choose_length, to_ids
 
 WORDS = (1_000, 5_000, 10_000, None)

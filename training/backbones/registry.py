@@ -134,7 +134,7 @@ def _provider(name: str) -> tuple[Provider, str]:
     if not colon:
         prefix, rest = "timm", name
     if prefix in PROVIDERS:
-        provider: Provider = importlib.import_module(PROVIDERS[prefix])  # type: ignore[assignment]
+        provider: Provider = importlib.import_module(PROVIDERS[prefix])
         return provider, rest
     return _ByPath(), name
 

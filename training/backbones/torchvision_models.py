@@ -34,7 +34,7 @@ def load(name: str, weights: str) -> Backbone:
     if weights not in ("hub", "none"):
         load_weights(model, weights)
     if hasattr(model, "aux_logits"):  # further classifiers, in training alone
-        model.aux_logits = False  # type: ignore[assignment]
+        model.aux_logits = False
     last = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
     for path in last:
         parent, _, attribute = path.rpartition(".")

@@ -1,6 +1,6 @@
 """What moves the weights: the optimizer, its learning rate over time, and the average of the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ def make_optimizer(
         weight_decay: of parameters of two or more dimensions.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    pretrained = {id(parameter) for parameter in model.pretrained()} if hasattr(model, "pretrained") else set()
+    list_pretrained: Callable[[], Iterable[nn.Parameter]] = getattr(model, "pretrained", list)
+    pretrained = {id(parameter) for parameter in list_pretrained()}
     for parameter in model.parameters():
         if parameter.requires_grad:
             rate = backbone_lr if backbone_lr is not None and id(parameter) in pretrained else lr
