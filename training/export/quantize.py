@@ -30,8 +30,9 @@ from training.export.int8 import PERCENTILE, Quantizer
 from training.export.publish import publish
 from training.export.published import evaluator_of, find_version, parts_of
 from training.export.speed import compare_speed
-from training.export.variants import Trial, write_golden, write_section
+from training.export.variants import Trial, write_golden
 from training.published_options import METHODS
+from training.report.variants import write_variants
 
 # Training inputs that tell the ranges of activations.
 CALIBRATION = 1024
@@ -136,7 +137,7 @@ def add_variants(
         *evaluator.measured(),
         *(parts.uses if parts else ()),
     )
-    write_section(folder / "report", complete, trials)
+    write_variants(folder, trials)
     for card in cards:
         figures = complete.as_variant(card).headline
         console.print(f"{card.name}, on test: {', '.join(f'{key} {value:.4f}' for key, value in figures.items())}")
