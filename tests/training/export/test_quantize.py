@@ -16,7 +16,7 @@ from training.export.int8 import Quantizer
 
 @pytest.fixture
 def models(publish_colours):
-    return publish_colours("# colours\n\n## Variants\n\nold\n\n## Provenance\n\nhere\n")
+    return publish_colours()
 
 
 def command(colours_source, models, *more):
