@@ -16,10 +16,9 @@ from training.__main__ import main
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.task import Classification
 from training.data.images import load_images
-from training.export import figures as evaluation
+from training.export import evaluator as evaluation
 from training.export import quantize
-from training.export.calibrate import logits_of
-from training.export.scaling import Scaling
+from training.export.calibration import Scaling, logits_of
 
 ARCHITECTURES = {
     "cnn": ["--widths", "8,8", "--depth", "2", "--lr", "0.2"],
@@ -96,11 +95,14 @@ def first_run(folder, source, forget_accelerator):
 
 
 def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, source, folder, capsys):
-    assert main(command("cnn", source, folder, "--publish", "--resume")) == 0
+    others = [str(folder / "cnn"), str(first_run)]  # a run, and a published version
+    assert main(command("cnn", source, folder, "--publish", "--resume", "--compare", *others)) == 0
     assert "Resuming after epoch 3 of 3" in capsys.readouterr().out
     first, second = read_manifest(first_run), read_manifest(first_run.parent / "2")
     for part in ("metrics", "calibration", "conformal", "data", "labels"):
         assert getattr(first, part) == getattr(second, part)
+    compared = (first_run.parent / "2" / "report" / "README.md").read_text().split("## Comparison of architectures")[1]
+    assert compared.count("| colours | cnn: ") == 3
 
 
 def test_a_published_version_is_measured_anew_without_training(first_run, source, folder, capsys):
@@ -132,7 +134,7 @@ def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     (first / "manifest.json").write_text(json.dumps(described))
     options = ["--data", source, "--models", str(tmp_path)]
     monkeypatch.setattr(quantize, "FASTER", 0.0)
-    monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
+    monkeypatch.setattr(ClassificationEvaluator, "max_drop", 1.0)
     assert main(["quantize", "classifier", *options, "--method", "int8"]) == 0
     monkeypatch.setattr(evaluation, "fit_scaling", lambda *_: Scaling(1.3, 1.6))
     assert main(["evaluate", "classifier", *options, "--calibrate"]) == 0

@@ -22,9 +22,9 @@ from training.detection.data import DetectionData, DetectionSplit, load_detectio
 from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
-from training.detection.network import Detector, NetworkSettings, build
-from training.detection.options import DEFAULTS
-from training.detection.parts import of_photographs
+from training.detection.network import Detector, build
+from training.detection.ood import ood_data_from_photographs
+from training.detection.options import DEFAULTS, NetworkSettings
 from training.detection.report import CURVES, write_augmented, write_report
 from training.detection.samples import draw_boxes
 from training.detection.task import Detection, DetectionSettings, detect
@@ -33,14 +33,14 @@ from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.weights import best_weights, keep_weights
 from training.export.cards import data_card, record_cost, training_card
-from training.export.familiarize import with_familiarity
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
+from training.export.ood import with_ood
 from training.export.quantize import with_variants
+from training.old_run import Run, as_served, begin
 from training.options import check_interpolation, override
 from training.report.plots import write_curves
 from training.report.record import update_record
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 16
 GOLDEN_ROWS = 4
@@ -162,8 +162,8 @@ def _write_version(
     write_curves(target, state, *CURVES)
     record_cost(target, images, MAX_BATCH)
     update_record(target, onnx_difference=f"{difference.value:.1g} ({difference.output})")
-    parts = of_photographs(data)
-    manifest = with_familiarity(target, manifest, parts, run.console)
+    ood_data = ood_data_from_photographs(data)
+    manifest = with_ood(target, manifest, ood_data, run.console)
     if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator, run.console, parts)
+        return with_variants(target, manifest, evaluator, run.console, ood_data)
     return manifest

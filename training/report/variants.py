@@ -23,10 +23,10 @@ def write_variants(folder: Path, trials: Sequence[Trial]) -> None:
             "validation": trial.validation.value,
             "size": trial.size,
             "speedups": [f"{gain_of(speed):.1f}" for speed in trial.speed],
-            "reason": trial.why_not,
+            "reason": trial.rejection_reason,
         }
         for trial in trials
-        if trial.why_not
+        if trial.rejection_reason
     ]
     update_record(folder, rejected_variants=rejected)
     if timed := [trial for trial in trials if trial.speed]:
