@@ -13,7 +13,7 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from course.study import Row, mean_and_deviation, measure_rows, study_parser, write_study
+from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
 from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.judge import AUGMENT, make_network
 from training.autoencoder.network import Autoencoder
@@ -24,7 +24,6 @@ from training.data.dataset import DataError
 from training.data.images import ImageData, ImageSplit, load_images
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
-from training.report.markdown import table
 
 QUIET = Console(quiet=True)
 

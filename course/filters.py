@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
-from course.study import Row, mean_and_deviation, measure_rows, study_parser, write_study
+from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
 from training.classification.architectures import build
 from training.classification.labels import LabelledImages, predict
 from training.classification.options import DEFAULTS, NetworkSettings
@@ -27,8 +28,7 @@ from training.data.splits import selection_of
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
 from training.export.cards import count_parameters
-from training.report.markdown import table
-from training.report.plots import GUIDE, MEASURED, TRAINING, save_plot
+from training.report.plots import GUIDE, MEASURED, TRAINING, save_figure
 
 MEASURED_IMAGES = 2000
 PLAIN = Augment(flip=False, translate=0, cutout=0)
@@ -124,7 +124,9 @@ def _accuracy(model: nn.Module, split: ImageSplit) -> float:
 def write_report(folder: Path, rows: Mapping[str, Row], trainings: str, images: int, measured: int) -> None:
     """Writes the table and the figure; the unchanged network comes first."""
     title = f"{trainings} on {images} images; the lines are those of the unchanged network"
-    save_plot(folder / PLOT, 8, 1.2 + 0.42 * len(rows), 1, lambda axes: _draw(axes[0], rows, title))
+    figure = Figure(figsize=(8, 1.2 + 0.42 * len(rows)), layout="constrained")
+    _draw(figure.subplots(), rows, title)
+    save_figure(figure, folder / PLOT)
     base = next(iter(rows.values()))["validation_accuracy"]
     write_study(
         folder,

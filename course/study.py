@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ def measure_rows(
 def write_study(folder: Path, *parts: str) -> None:
     """Writes the parts, separated by empty lines, as the report of a study."""
     (folder / REPORT).write_text("\n\n".join(parts) + "\n")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

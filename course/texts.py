@@ -8,11 +8,10 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from course.study import Row, mean_and_deviation, measure_rows, study_parser, write_study
+from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
 from training.data.splits import selection_of
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
-from training.report.markdown import table
 from training.text.data import TextData, load_texts
 from training.text.network import build
 from training.text.options import DEFAULTS, NetworkSettings, TextSettings

@@ -1,7 +1,6 @@
 """Image classification: an MLP, a CNN or a pretrained backbone, on any data set of labelled images."""
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,13 @@ from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.registry import check_backbone
 from training.classification.architectures import build, fit_defaults, learning_settings
-from training.classification.compare import RESULT, write_result
 from training.classification.distill import Guided, Teaching, teach
 from training.classification.evaluator import INPUT, ClassificationEvaluator
 from training.classification.graph import ClassifierGraph
 from training.classification.labels import predict
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
-from training.classification.report import write_report
+from training.classification.report import CURVES, write_report
 from training.classification.task import Classification
 from training.data.contents import fingerprint_like
 from training.data.images import ImageData, ImageSplit, load_images
@@ -37,13 +35,14 @@ from training.engine.interpolate import interpolate
 from training.engine.settings import FitSettings
 from training.engine.weights import best_weights, fingerprint_of
 from training.export.calibration import fit_scaling, fit_temperature
-from training.export.cards import count_parameters, data_card, training_card
-from training.export.figures import milliseconds_per_image
+from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.ood_data import OodData, ood_data_from_images
 from training.options import override, short_name
 from training.recipe import Draft, Recipe
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.report.samples import draw_images
 from training.run import Run
 
@@ -264,22 +263,8 @@ def _write_version(
         golden=card,
         files={},
     )
-    result = {
-        "arch": network.arch,
-        "data": data.name,
-        "parameters": count_parameters(graph.network),
-        "accuracy": evaluation.metrics.accuracy,
-        "ece_after": evaluation.calibration.ece_after,
-        "training_seconds": round(state.seconds, 1),
-        "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
-        "ms_batch_max": milliseconds_per_image(target / MODEL, images, MAX_BATCH),
-        "max_batch": MAX_BATCH,
-        "onnx_difference": difference.value,
-        "history": state.history,
-        "initial": state.initial,
-        "label": description,
-    }
-    write_result(run.folder, result)
-    write_report(target / "report", manifest, evaluation, data, result, [])
-    shutil.copy(run.folder / RESULT, target / "report")
+    write_report(target, evaluation, data)
+    write_curves(target, state, *CURVES)
+    record_cost(target, images, MAX_BATCH)
+    update_record(target, onnx_difference=f"{difference.value:.1g}")
     return manifest
