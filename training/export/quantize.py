@@ -54,7 +54,7 @@ class Irreproducible(Exception):
 
 def run(arguments: Namespace, console: Console) -> None:
     """Tries variants, and publishes a version with those that are kept."""
-    methods = METHODS if "all" in arguments.method else [name for name in METHODS if name in arguments.method]
+    methods = [name for name in METHODS if name in arguments.method]
 
     def add(target: Path, manifest: ManifestBase) -> ManifestBase:
         data = reload(manifest, target, arguments)
