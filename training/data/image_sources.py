@@ -254,25 +254,23 @@ def _of_rows(source: str, loaded: Mapping[str, datasets.Dataset], labelled: bool
             + ", ".join(f"{column} ({type(kind).__name__})" for column, kind in splits["train"].features.items())
             + "."
         )
-    classes, labels = (UNLABELLED,), {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
-    if label:
-        classes, labels = _encode_labels(splits, label)
+    classes, labels = _encode_labels(splits, label)
     items = {}
     for split, part in splits.items():
-        wrong = np.flatnonzero((labels[split] < 0) | (labels[split] >= len(classes)))
-        if len(wrong):
+        if len(wrong := np.flatnonzero(labels[split] < 0)):
             row = int(wrong[0])
-            raise DataError(
-                f"{source} [{split}] row {row}: label {part[row][label]} is none of the {len(classes)} classes."
-            )
+            named = f"{source} [{split}] row {row}: label {part[row][label]}"
+            raise DataError(f"{named} is none of the {len(classes)} classes.")
         items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels[split])
     return ImageSource(name_of(source), classes, items)
 
 
 def _encode_labels(
-    splits: dict[str, datasets.Dataset], column: str
+    splits: dict[str, datasets.Dataset], column: str | None
 ) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
     """The classes, the same in every split, and the labels as indices of them; -1 where there is none."""
+    if column is None:
+        return (UNLABELLED,), {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
     kind = splits["train"].features[column]
     if isinstance(kind, datasets.ClassLabel):
         index: dict[Any, int] = {number: number for number in range(len(kind.names))}
