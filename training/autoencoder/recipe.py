@@ -24,22 +24,22 @@ from training.autoencoder.evaluation import Findings, Graphs, evaluate
 from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
-from training.autoencoder.network import Autoencoder, NetworkSettings, build
-from training.autoencoder.options import DEFAULTS, LARGEST
+from training.autoencoder.network import Autoencoder, build
+from training.autoencoder.options import DEFAULTS, LARGEST, NetworkSettings, ReconstructionSettings
 from training.autoencoder.report import write_part_report, write_report
-from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
+from training.autoencoder.task import Reconstruction, recompute_norms
 from training.data.images import ImageData, common_background, load_images
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card
 from training.export.evaluator import run_in_batches
-from training.export.familiarize import with_familiarity
 from training.export.graph import export, write_golden
-from training.export.parts import CODES, of_images
+from training.export.ood import with_ood
+from training.export.ood_data import MAPS, ood_data_from_images
+from training.old_run import Run, as_served, begin
 from training.options import override
 from training.report.samples import draw_images
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
@@ -230,4 +230,4 @@ def _write_version(
         write_part_report(target / "report", manifest, part.whole)
     if isinstance(manifest, DecoderManifest):
         return manifest
-    return with_familiarity(target, manifest, of_images(data, method=CODES), run.console)
+    return with_ood(target, manifest, ood_data_from_images(data, method=MAPS), run.console)

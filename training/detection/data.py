@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +64,8 @@ class DetectionSplit:
 
     def without_pixels(self, indices: IntArray) -> "DetectionSplit":
         """The boxes of the images at `indices`, in that order, for what only looks at boxes."""
-        parts = (self.boxes, self.labels, self.letterboxes, self.names, self.crowds)
-        chosen = (tuple(part[index] for index in indices) if part else () for part in parts)
+        parts: Any = (self.boxes, self.labels, self.letterboxes, self.names, self.crowds)
+        chosen: Any = (tuple(part[index] for index in indices) if part else () for part in parts)
         return DetectionSplit(np.empty((len(indices), 0, 0, 3), np.uint8), *chosen)
 
 

@@ -125,8 +125,8 @@ def _curve(scores: FloatArray, hits: BoolArray, objects: int) -> ThresholdCurve:
     precision = np.where(count > 0, right[count] / np.maximum(count, 1), 1.0)
     recall = right[count] / max(objects, 1)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    precision, recall, f1 = (tuple(np.round(values, 6).tolist()) for values in (precision, recall, f1))
-    return ThresholdCurve(precision=precision, recall=recall, f1=f1)
+    rounded = [tuple(np.round(values, 6).tolist()) for values in (precision, recall, f1)]
+    return ThresholdCurve(precision=rounded[0], recall=rounded[1], f1=rounded[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,8 @@ def mistakes(
     confusion = np.zeros((background + 1, background + 1), dtype=np.int64)
     detections, things = list(matched), list(matched.values())
     np.add.at(confusion, (truth[things], predicted[detections]), 1)
-    np.add.at(confusion, (background, np.delete(predicted, detections)), 1)
-    np.add.at(confusion, (np.delete(truth, things), background), 1)
+    confusion[background] += np.bincount(np.delete(predicted, detections), minlength=len(confusion))
+    confusion[:, background] += np.bincount(np.delete(truth, things), minlength=len(confusion))
 
     kinds: dict[Mistake, int] = {"wrong class": 0, "poor box": 0, "found twice": 0, "nothing there": 0}
     hits = iter(right)

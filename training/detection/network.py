@@ -6,7 +6,6 @@ distributions. There are no anchors, and one box per cell.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,29 +14,11 @@ from torch import Tensor, nn
 
 from training.backbones.cnn import Normalize
 from training.backbones.timm_models import freeze, load_backbone
+from training.detection.options import NetworkSettings
 
 STRIDES = (8, 16, 32)
 # An edge may lie up to 15 strides away from the centre of its cell: with the largest stride, 480 pixels.
 BINS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        backbone: a timm model.
-        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
-        width: channels of the pyramid and of the head.
-        depth: separable convolutions in each tower of the head.
-        freeze: how many groups of the backbone's layers are frozen (stem, then stages).
-    """
-
-    backbone: str = "tf_efficientnet_lite0"
-    weights: str = "package"
-    width: int = 96
-    depth: int = 2
-    freeze: int = 2
 
 
 def conv_norm(channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -137,7 +118,7 @@ class Detector(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and edge logits of every cell.
+        """Class logits and box logits of every cell.
 
         Args:
             pixels: float in 0 to 1, shape (batch, 3, height, width).
@@ -149,7 +130,7 @@ class Detector(nn.Module):
             self.normalize(pixels), indices=self.stages, stop_early=True, intermediates_only=True
         )
         outputs = [head(x) for head, x in zip(self.heads, self.pyramid(features), strict=True)]
-        return torch.cat([logits for logits, _ in outputs], 1), torch.cat([edges for _, edges in outputs], 1)
+        return torch.cat([logits for logits, _ in outputs], 1), torch.cat([box_logits for _, box_logits in outputs], 1)
 
 
 def build(network: NetworkSettings, size: tuple[int, int], classes: int, seed: int) -> Detector:
@@ -170,16 +151,16 @@ def grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.cat(points), torch.cat(strides)
 
 
-def decode(edges: Tensor, points: Tensor, strides: Tensor) -> Tensor:
-    """Boxes from edge logits: each distance is the mean of its distribution."""
-    return boxes_around(points, moments(edges)[0] * strides)
+def decode(box_logits: Tensor, points: Tensor, strides: Tensor) -> Tensor:
+    """Boxes from box logits: each distance is the mean of its distribution."""
+    return boxes_around(points, moments(box_logits)[0] * strides)
 
 
-def moments(edges: Tensor) -> tuple[Tensor, Tensor]:
+def moments(box_logits: Tensor) -> tuple[Tensor, Tensor]:
     """The means and mean squares of the distances to the four edges, in strides, each of shape (batch, cells, 4)."""
-    shares = edges.float().unflatten(-1, (4, BINS)).softmax(-1)
-    bins = torch.arange(BINS, dtype=shares.dtype, device=shares.device)
-    mean, square = (shares @ torch.stack((bins, bins.square()), 1)).unbind(-1)
+    probabilities = box_logits.float().unflatten(-1, (4, BINS)).softmax(-1)
+    bins = torch.arange(BINS, dtype=probabilities.dtype, device=probabilities.device)
+    mean, square = (probabilities @ torch.stack((bins, bins.square()), 1)).unbind(-1)
     return mean, square
 
 
