@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from service.tasks.detection.manifest import DetectorManifest, Suppression, ThresholdCurve
 from service.tasks.detection.thresholds import best_f1
 from service.tasks.palette import class_colour
-from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData
 from training.detection.evaluation import RECALLS, Detections, Mistakes, mistakes, precision_by_recall
+from training.detection.options import AugmentOptions
 from training.detection.pictures import (
     OVERLAPS,
     SAMPLES,
@@ -35,7 +35,7 @@ def write_report(
     manifest: DetectorManifest,
     found: Sequence[Detections],
     data: DetectionData,
-    augment: BoxAugment,
+    augment: AugmentOptions,
     result: dict[str, Any],
 ) -> None:
     """Writes `README.md` and the pictures it shows into `folder`.
