@@ -35,8 +35,9 @@ from training.export.evaluator import run_in_batches
 from training.export.figures import macro_f1
 from training.export.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import TabularData, TabularSplit
-from training.tabular.encoding import Floats, Kind
+from training.tabular.encoding import Floats
 from training.tabular.network import NetworkSettings, TabularNetwork, build
+from training.tabular.profile import Kind
 from training.tabular.task import Rows, predict
 
 FOLDS = 5
