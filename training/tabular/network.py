@@ -13,8 +13,8 @@ from training.tabular.data import TabularSplit
 from training.tabular.encoding import Floats
 
 _YEAR = 365.2425
-# The share of the known words that are taken for unknown in training.
-_FORGOTTEN = 0.02
+# The fraction of known words that are replaced by the unknown one in training.
+_WORD_DROPOUT = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class TabularNetwork(nn.Module):
     def _standard(self, rows: Tensor) -> Tensor:
         numbers = rows[:, self.numbers] if self.categories else rows
         standard = (numbers - self.mean) / self.std
-        # Far outside the training range the network knows nothing; there it should at least not explode.
+        # Far outside of the training range the outputs should at least stay bounded.
         return torch.where(numbers.isnan(), torch.zeros_like(standard), standard).clamp(-10, 10)
 
     def _entries(self, codes: Tensor, words: int) -> Tensor:
@@ -99,8 +99,8 @@ class TabularNetwork(nn.Module):
         unknown, missing = torch.full_like(codes, words), torch.full_like(codes, words + 1)
         known = (codes >= 0) & (codes < words)
         if self.training:
-            # Words that training rows do not repeat may be too few to teach what an unknown word means.
-            known &= torch.rand_like(codes) >= _FORGOTTEN
+            # Words that training rows do not repeat may be too few to train the entry for the unknown.
+            known &= torch.rand_like(codes) >= _WORD_DROPOUT
         entries = torch.where(codes.isnan(), missing, torch.where(known, codes, unknown))
         return entries.long()
 

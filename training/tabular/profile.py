@@ -176,10 +176,7 @@ def _number_card(name: str, present: Counter[str], european: bool) -> ColumnCard
     total = sum(count for _, count in tried)
     unit = next((sign for sign in _UNITS if sum(c for word, c in tried if sign in word) > _MOSTLY * total), "")
     formats = sorted(_NUMBERS, key=lambda form: (form != (".", ""), european and form[0] != ","))
-    cards = [
-        ColumnCard(name=name, mean=0.0, unit=unit, decimal=decimal, group=group)  # type: ignore[arg-type]
-        for decimal, group in formats
-    ]
+    cards = [ColumnCard(name=name, mean=0.0, unit=unit, decimal=decimal, group=group) for decimal, group in formats]
     fitting = [sum(c for word, c in tried if parse_number(word, card) is not None) for card in cards]
     return cards[fitting.index(max(fitting))] if max(fitting) >= _MOSTLY * total else None
 
