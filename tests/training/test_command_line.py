@@ -10,7 +10,6 @@ import pytest
 
 from quartet.command_line import main
 from tests.server import ROOT
-from training.autoencoder.density import DensitySettings
 from training.autoencoder.network import NetworkSettings as AutoencoderNetwork
 from training.autoencoder.task import ReconstructionSettings
 from training.classification.architectures import NetworkSettings as ClassifierNetwork
@@ -26,7 +25,7 @@ from training.text.task import TextSettings
 SETTINGS = {
     "classification": (ClassifierNetwork(), ClassificationSettings(), Augment()),
     "detection": (DetectorNetwork(), BoxAugment()),
-    "autoencoder": (AutoencoderNetwork(), ReconstructionSettings(), DensitySettings()),
+    "autoencoder": (AutoencoderNetwork(), ReconstructionSettings()),
     "text": (TextNetwork(), TextSettings()),
     "tabular": (TabularNetwork(),),
 }

@@ -41,5 +41,4 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument(
         "--generated", type=int, default=10_000, help="how many generated images are judged (default: %(default)s)"
     )
-    out = add_result_options(parser, "autoencoder; the parts are encoder and decoder")
-    out.add_argument("--few", action="store_true", help="also study whether generated images help when few are real")
+    add_result_options(parser, "autoencoder; the parts are encoder and decoder")

@@ -19,9 +19,8 @@ from service.inference.cards import GoldenCard, ManifestBase, TensorSpec, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
 from service.tasks.cards import ImageInput
-from training.autoencoder.density import DensitySettings
+from training.autoencoder.density import RIDGE
 from training.autoencoder.evaluation import Findings, Graphs, evaluate
-from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
 from training.autoencoder.network import Autoencoder, NetworkSettings, build
@@ -44,7 +43,6 @@ from training.run import Run, as_served, begin
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ERROR_ATOL = 1e-4
-FEW = "few.json"
 
 
 def run(arguments: Namespace, console: Console) -> None:
@@ -52,7 +50,7 @@ def run(arguments: Namespace, console: Console) -> None:
     network = override(NetworkSettings(), arguments)
     seed = DEFAULTS.seed if arguments.seed is None else arguments.seed
     learning = override(ReconstructionSettings(), arguments)
-    fitting = dataclasses.replace(override(DensitySettings(), arguments), seed=seed)
+    components = arguments.components or 10
     load = partial(
         load_images,
         arguments.data,
@@ -69,21 +67,16 @@ def run(arguments: Namespace, console: Console) -> None:
     settings = override(fit_defaults(data, arguments.batch_size), arguments)
     labels = {"validation": data.validation.labels, "test": data.test.labels}
     run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
-    if arguments.few:
-        check_few(data, FewSettings())
 
     judge = None
     if len(data.classes) > 1:
         judge = train_judge(data, arguments.judge_epochs, run.folder / "judge", run.accelerator, console)
-        console.print(f"the judge's test accuracy is {judge.accuracy:.4f}")
+        console.print(f"the judge's test accuracy is {judge.accuracy(data.test.images, data.test.labels):.4f}")
     model = build(network, data.shape, settings.seed)
     run.start(model)
     selection, _ = data.division
     task = Reconstruction(data.train.images, data.validation.take(selection).images, learning)
     state = run.fit(model, task, settings, network=network, learning=learning)
-    few = []
-    if arguments.few:
-        few = run_study(network, data, FewSettings(), run.folder / FEW, run.accelerator, console)
     if not run.reports:
         return
 
@@ -91,7 +84,7 @@ def run(arguments: Namespace, console: Console) -> None:
     recompute_norms(model, data.train.images, learning.denoise)
     with tempfile.TemporaryDirectory() as scratch:
         parts = _export_parts(run.name, model, data, Path(scratch))
-        findings = evaluate(Graphs(*(part.path for part in parts)), data, judge, fitting, arguments.generated, few)
+        findings = evaluate(Graphs(*(part.path for part in parts)), data, judge, components, arguments.generated, seed)
         metrics = findings.metrics
         console.print(f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f})")
         if judge:
@@ -99,7 +92,11 @@ def run(arguments: Namespace, console: Console) -> None:
                 f"the judge agrees with {metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
                 f"logistic regression {metrics.linear_latents:.4f} on latents, {metrics.linear_pixels:.4f} on pixels"
             )
-        stated = run.stated(network, settings, learning, fitting) | {"judge_epochs": arguments.judge_epochs}
+        stated = run.stated(network, settings, learning) | {
+            "components": components,
+            "ridge": RIDGE,
+            "judge_epochs": arguments.judge_epochs,
+        }
         write = partial(_write_version, run=run, findings=findings, stated=stated, state=state)
         run.deliver(*((part.name, partial(write, part=part)) for part in parts))
 
