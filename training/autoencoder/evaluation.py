@@ -72,13 +72,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """The exported graphs of an autoencoder.
-
-    Attributes:
-        whole: images to reconstructions and errors.
-        encoder: images to latents.
-        decoder: latents to images.
-    """
+    """The exported graphs of an autoencoder."""
 
     whole: Path
     encoder: Path
@@ -181,11 +175,9 @@ def pca_error(train: Floats, test: Floats, components: int) -> float:
 
 
 def frechet_distance(one: Floats, other: Floats) -> float:
-    """Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, arXiv:1706.08500).
+    """Fréchet distance between Gaussians fitted to two sets of features, shapes (n, features) and (m, features).
 
-    Args:
-        one: shape (n, features).
-        other: shape (m, features).
+    Heusel et al. 2017, arXiv:1706.08500.
     """
     mean, other_mean = one.mean(0, dtype=np.float64), other.mean(0, dtype=np.float64)
     covariance, other_covariance = np.cov(one, rowvar=False), np.cov(other, rowvar=False)

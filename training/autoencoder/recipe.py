@@ -169,12 +169,12 @@ def _export_parts(name: str, model: Autoencoder, data: ImageData, folder: Path) 
         "convolutional autoencoder",
     )  # fmt: skip
     first = export_part(
-        encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)), 1e-3,
+        encoder, EncoderManifest, EncoderGraph(model), model.encoder, images, ("images", ("latents",)), 1e-3,
         "the encoder of an autoencoder",
     )  # fmt: skip
     (latents,) = run_in_batches(first.path, "images", images)
     second = export_part(
-        decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, latents, ("latents", ("images",)), 1.0,
+        decoder, DecoderManifest, DecoderGraph(model), model.decoder, latents, ("latents", ("images",)), 1.0,
         "the decoder of an autoencoder, with a density to sample latents from",
     )  # fmt: skip
     return whole, first, second
