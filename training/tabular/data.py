@@ -164,10 +164,9 @@ def load_table(
 
 def _breast_cancer(target: str) -> Table:
     bunch: Any = load_breast_cancer()
-    names = [str(name) for name in bunch.feature_names]
-    values = {name: pa.array(bunch.data[:, index]) for index, name in enumerate(names)}
-    values[target] = pa.array([str(bunch.target_names[index]) for index in bunch.target])
-    return Table(BREAST_CANCER, (*names, target), len(bunch.target), lambda name: iter([values[name]]))
+    values = dict(zip(map(str, bunch.feature_names), bunch.data.T, strict=True))
+    values[target] = bunch.target_names[bunch.target]
+    return Table(BREAST_CANCER, tuple(values), len(bunch.target), lambda name: iter([pa.array(values[name])]))
 
 
 def _splits(source: str, tables: dict[str, Table], target: str | None, inspection: Inspection) -> dict[str, Table]:
