@@ -31,13 +31,14 @@ from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.engine.fit import fit
 from training.engine.progress import track
 from training.engine.settings import FitSettings
-from training.export.calibrate import expected_calibration_error, logits_of, softmax
+from training.export.calibration import expected_calibration_error, logits_of, softmax
 from training.export.evaluator import run_in_batches
 from training.export.figures import macro_f1
 from training.export.intervals import bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.encoding import Floats
-from training.tabular.network import NetworkSettings, build
+from training.tabular.network import build
+from training.tabular.options import NetworkSettings
 from training.tabular.profile import Kind
 from training.tabular.task import Rows, predict
 

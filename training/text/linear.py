@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.export.calibrate import Floats, cross_fitting, fit_temperature
+from training.export.calibration import Floats, cross_fitting, fit_temperature
 
 Ids = npt.NDArray[np.int64]
 

@@ -23,26 +23,26 @@ from training.engine.fit import FitState
 from training.engine.processes import from_main
 from training.engine.settings import FitSettings
 from training.export import history
+from training.export.calibration import fit_scaling
 from training.export.cards import data_card, training_card
-from training.export.familiarize import with_familiarity
-from training.export.graph import check_export, export, write_golden
+from training.export.graph import export, write_golden
+from training.export.ood import with_ood
 from training.export.quantize import with_variants
-from training.export.scaling import Scaling
+from training.old_run import Run, as_served, begin
 from training.options import override
-from training.run import Run, as_served, begin
 from training.text.data import TextData, load_as_told
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator
 from training.text.graph import TextGraph
 from training.text.linear import SHARES, LinearClassifier, choose_share, decide, fit_linear
-from training.text.network import NetworkSettings, TextNetwork, build
+from training.text.network import TextNetwork, build
+from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
-from training.text.options import DEFAULTS
-from training.text.parts import of_texts
+from training.text.options import DEFAULTS, NetworkSettings, TextSettings
 from training.text.report import write_report
 from training.text.samples import draw_texts
 from training.text.study import run_study
-from training.text.task import Ids, TextClassification, TextSettings, padded, predict
+from training.text.task import Ids, TextClassification, padded, predict
 from training.text.tokenizer import to_ids
 from training.text.vocabulary import choose_vocabulary, make_tokenizer
 
@@ -83,10 +83,11 @@ def run(arguments: Namespace, console: Console) -> None:
         return
 
     model = as_served(model)
-    graph = TextGraph(model, Scaling())
     if arguments.linear:
         linear = fit_linear(train, data.train.labels, words, len(data.classes))
         graph = _with_votes(model, linear, *chosen_by, console)
+    else:
+        graph = TextGraph(model, fit_scaling(predict(model, chosen_by[0]), chosen_by[1]))
     write = partial(
         _write_version,
         run=run,
@@ -116,7 +117,7 @@ def _with_votes(
     )
     if share == SHARES[-1]:
         console.print(f"[yellow]{share:g} is the largest weight that was tried: a larger one may be better")
-    return TextGraph(network, Scaling(), linear, share)
+    return TextGraph(network, fit_scaling(logits + share * decisions, labels), linear, share)
 
 
 def _vocabulary(
@@ -181,20 +182,20 @@ def _write_version(
     mixed = padded(test[:MAX_BATCH]).numpy()
     # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
     longest = np.resize(np.concatenate(test), (MAX_BATCH, length))
-    checked = {
-        "max_batch": MAX_BATCH,
-        "card": card,
-        "more": [mixed[:, :1], mixed[:, :5], longest, longest[:1]],
+    inputs, outputs, difference = export(
+        graph,
+        mixed,
+        target / MODEL,
+        max_batch=MAX_BATCH,
+        card=card,
+        axes=("batch", "length"),
+        more=[mixed[:, :1], mixed[:, :5], longest, longest[:1]],
+        translations=TRANSLATIONS,
         **names,
-    }
-    inputs, outputs, _ = export(
-        graph, mixed, target / MODEL, axes=("batch", "length"), translations=TRANSLATIONS, **checked
     )
-    evaluation = evaluator.evaluate(target / MODEL)
+    evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     if missed := missed_classes(evaluation.metrics.per_class):
         run.console.print(missed)
-    graph.scaling = evaluation.scaling
-    difference = check_export(graph, mixed, target / MODEL, **checked)
     findings = investigate(target / MODEL, network, tokenizer, length, data, evaluation, study)
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {findings.baseline:.4f}), macro F1 "
@@ -222,8 +223,8 @@ def _write_version(
         files={},
     )
     write_report(target / "report", manifest, evaluation, data, findings, state, difference.value)
-    parts = of_texts(data, tokenizer)
-    manifest = with_familiarity(target, manifest, parts, run.console)
+    ood_data = ood_data_from_texts(data, tokenizer)
+    manifest = with_ood(target, manifest, ood_data, run.console)
     if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator.at(graph.scaling), run.console, parts)
+        return with_variants(target, manifest, evaluator, run.console, ood_data)
     return manifest
