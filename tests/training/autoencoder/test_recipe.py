@@ -1,6 +1,5 @@
 import dataclasses
 import io
-from argparse import ArgumentParser
 
 import numpy as np
 import pytest
@@ -12,19 +11,20 @@ from service.inference.session import Session
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import DENSITY
 from service.tasks.registry import read_manifest
-from training.autoencoder import recipe
-from training.autoencoder.options import add_arguments
+from training.autoencoder.options import DEFAULTS, AutoencoderOptions
+from training.autoencoder.recipe import AutoencoderRecipe
 from training.data.images import load_images
+from training.options import FitOptions
+from training.parser import parse
+from training.run import train
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
 TINY += ["--generated", 60, "--components", 2]
 
 
 def run(*options):
-    parser = ArgumentParser()
-    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
-    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    train(AutoencoderRecipe(), parse(AutoencoderOptions, list(map(str, options)), "autoencoder"), console)
     return console.file.getvalue()
 
 
@@ -116,14 +116,17 @@ def test_pictures_without_labels_are_learned_and_drawn(tmp_path, colours):
 
 
 def test_batches_suit_images_that_are_few_or_large(colours, draw):
-    assert recipe.fit_defaults(colours, 10).batch_size == 10
-    few = recipe.fit_defaults(colours, None)
-    assert few.batch_size == 8  # 120 images
+    def settings(data, batch_size=None):
+        options = AutoencoderOptions(data="", fit=FitOptions(batch_size=batch_size))
+        return AutoencoderRecipe().settings(options, data)
+
+    assert settings(colours, 10).batch_size == 10
+    assert settings(colours).batch_size == 8  # 120 images
     many = dataclasses.replace(colours, train=draw(1000))
-    assert recipe.fit_defaults(many, None) == recipe.DEFAULTS
+    assert settings(many) == DEFAULTS
     large = dataclasses.replace(colours, train=draw(1000, size=128))
-    assert recipe.fit_defaults(large, None).batch_size == 32
-    assert recipe.fit_defaults(large, None).lr == pytest.approx(recipe.DEFAULTS.lr / 2)
+    assert settings(large).batch_size == 32
+    assert settings(large).lr == pytest.approx(DEFAULTS.lr / 2)
 
 
 def test_photographs_are_shrunk_unless_a_size_is_asked_for(png, tmp_path):
