@@ -23,7 +23,7 @@ from training.autoencoder.network import Autoencoder
 from training.autoencoder.task import decode, encode
 from training.data.images import ImageData
 from training.engine.fit import FitState
-from training.report.markdown import figures, interval, provenance, table, training_section
+from training.report.markdown import interval, provenance, table, training_section
 from training.report.plots import TRUE, Curve, draw_curves, save_plot, show_image
 
 Images = npt.NDArray[np.uint8]
@@ -165,7 +165,6 @@ def _card(
         )
         + f"The latents of {_MAPPED} test images, projected by t-SNE and coloured by class:",
         "![Map of the latents](map.png)",
-        *_few_section(findings.few),
         *training_section(manifest),
         *provenance(manifest, f"{onnx_difference:.1g}"),
     ]
@@ -229,30 +228,6 @@ def _denoising(found: Denoising, strength: float) -> list[str]:
             "were to be reconstructed without it."
         )
     return [said, "![Denoised](denoised.png)"]
-
-
-def _few_section(rows: Sequence[dict[str, float]]) -> list[str]:
-    if not rows:
-        return []
-    real, more = (np.array([row[name] for row in rows]) for name in ("real", "with_generated"))
-    gain = more - real
-    verdict = (
-        "helps" if (gain > 0).all() else "does not help" if gain.mean() <= 0 else "helps on average, but not every time"
-    )
-    return [
-        "## Does generated data help when real data is scarce?",
-        "With twenty real images per class: an autoencoder and a density are fitted to only those; one classifier is "
-        "trained on the real images, another for as many steps on the real and 200 generated ones per class. Test "
-        "accuracy:",
-        table(
-            ("seed", "real images", "with generated images", "gain"),
-            [
-                (seed, *figures(*pair), f"{pair[1] - pair[0]:+.4f}")
-                for seed, pair in enumerate(zip(real, more, strict=True))
-            ],
-        ),
-        f"Mean gain {gain.mean():+.4f}, standard deviation {gain.std(ddof=1):.4f}: it {verdict}.",
-    ]
 
 
 def _generate(model: Autoencoder, density: Density, label: int) -> Images:
