@@ -1,6 +1,6 @@
-"""How graphs of a text classifier are judged: See `Evaluator`."""
+"""How graphs of a text classifier are measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_use
 from training.export.scaled_graph import logits_alone, write_scaling
 from training.export.scaling import Scaling
 from training.text.data import TextData
-from training.text.task import Ids, in_order_of_length, padded
+from training.text.task import in_order_of_length, padded
+from training.text.tokenizer import Ids
 
 INPUT = "ids"
 
@@ -25,7 +26,7 @@ class TextEvaluator:
 
     Args:
         data: the texts.
-        train: token ids of each training text; likewise `validation` and `test`.
+        ids: token ids of each text, by split.
         scaling: that the graphs have before `finish`; None for graphs that have just been exported.
     """
 
@@ -36,33 +37,31 @@ class TextEvaluator:
     def __init__(
         self,
         data: TextData,
-        train: Sequence[Ids],
-        validation: Sequence[Ids],
-        test: Sequence[Ids],
+        ids: Mapping[str, Sequence[Ids]],
         scaling: Scaling | None = None,
     ) -> None:
-        self._data = data
-        self._train, self._validation, self._test = train, validation, test
+        self._data, self._ids = data, ids
         selection, _ = data.division
-        self._choice = ([validation[index] for index in selection], data.validation.labels[selection])
+        self._selection = [ids["validation"][index] for index in selection], data.validation.labels[selection]
         self._scaling = scaling or Scaling()
 
     def at(self, scaling: Scaling) -> "TextEvaluator":
         """The same for graphs that scale their logits in this way already."""
-        return TextEvaluator(self._data, self._train, self._validation, self._test, scaling)
+        return TextEvaluator(self._data, self._ids, scaling)
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `Evaluator`."""
-        texts = [self._train[index] for index in sample(count, len(self._train))]
+        train = self._ids["train"]
+        texts = [train[index] for index in sample(count, len(train))]
         return [{INPUT: padded([texts[index] for index in part]).numpy()} for part in in_order_of_length(texts)]
 
     def examples(self, count: int) -> Inputs:
         """See `Evaluator`."""
-        return {INPUT: padded(self._choice[0][:count]).numpy()}
+        return {INPUT: padded(self._selection[0][:count]).numpy()}
 
     def score(self, graph: Path) -> float:
         """See `Evaluator`; on the selection half."""
-        texts, labels = self._choice
+        texts, labels = self._selection
         return float((answers(graph, texts).argmax(1) == labels).mean())
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
@@ -85,7 +84,7 @@ class TextEvaluator:
         """Fits the scaling and measures everything."""
         data, temperature = self._data, self._scaling.temperature
         with logits_alone(graph, temperature) as bare:
-            validation, test = (answers(bare, part) for part in (self._validation, self._test))
+            validation, test = (answers(bare, part) for part in (self._ids["validation"], self._ids["test"]))
         evaluation = evaluate(data.classes, validation, data.validation.labels, test, data.test.labels)
         write_scaling(graph, evaluation.scaling, temperature)
         return evaluation

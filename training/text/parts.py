@@ -14,8 +14,7 @@ from training.export.layers import penultimate
 from training.export.parts import CHOSEN_ON, MOST_TEST, MOST_TRAINING, some
 from training.text.data import TextData
 from training.text.evaluator import run_texts
-from training.text.task import Ids
-from training.text.tokenizer import to_ids
+from training.text.tokenizer import Ids, to_ids
 
 TEXTS = Method(
     "how far the last layer's features are from those of the nearest class", CHOSEN_ON, ((ToClassMeans, penultimate),)

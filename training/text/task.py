@@ -1,7 +1,6 @@
 """What a text classifier learns: See `Task`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +12,12 @@ from torch import Tensor, nn
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.classification.labels import label_figures
 from training.engine.task import Draw, Task
+from training.text.options import LossSettings
+from training.text.tokenizer import Ids
 
 EVALUATION_BATCH = 64
 # Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
 _CHUNK = 50
-
-Ids = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class TextSettings:
-    """How a text classifier learns, in addition to `FitSettings`.
-
-    Attributes:
-        label_smoothing: probability mass that is spread over all classes.
-        word_dropout: the fraction of words that are replaced by the unknown word, drawn anew in every epoch.
-        balance: exponent of the classes' inverse frequency in the loss; 0 weights every text alike, 1 every class.
-    """
-
-    label_smoothing: float = 0.1
-    word_dropout: float = 0.1
-    balance: float = 0.0
 
 
 class TextClassification(Task):
@@ -58,7 +42,7 @@ class TextClassification(Task):
         validation: Sequence[Ids],
         validation_labels: Ids,
         classes: int,
-        settings: TextSettings,
+        settings: LossSettings,
     ) -> None:
         self._train = train
         self._labels = torch.from_numpy(labels)
