@@ -16,7 +16,7 @@ from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
-from training.run import as_served
+from training.old_run import as_served
 
 EVALUATION_BATCH = 500
 # No flip: a mirrored digit is no digit, and that may hold for anything else that is written or drawn.

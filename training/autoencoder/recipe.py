@@ -24,10 +24,10 @@ from training.autoencoder.evaluation import Findings, Graphs, evaluate
 from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
-from training.autoencoder.network import Autoencoder, NetworkSettings, build
-from training.autoencoder.options import DEFAULTS, LARGEST
+from training.autoencoder.network import Autoencoder, build
+from training.autoencoder.options import DEFAULTS, LARGEST, NetworkSettings, ReconstructionSettings
 from training.autoencoder.report import write_part_report, write_report
-from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
+from training.autoencoder.task import Reconstruction, recompute_norms
 from training.data.images import ImageData, common_background, load_images
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
@@ -37,9 +37,9 @@ from training.export.evaluator import run_in_batches
 from training.export.familiarize import with_familiarity
 from training.export.graph import export, write_golden
 from training.export.parts import CODES, of_images
+from training.old_run import Run, as_served, begin
 from training.options import override
 from training.report.samples import draw_images
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16

@@ -19,7 +19,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.cnn import CNN
 from training.backbones.gradients import gradients_for
 from training.backbones.timm_models import check_weights
-from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
+from training.classification.architectures import LEARNING, build, fit_defaults
 from training.classification.compare import RESULT, read_result, write_result
 from training.classification.distill import Guided, teach
 from training.classification.evaluator import ClassificationEvaluator
@@ -28,7 +28,7 @@ from training.classification.graph import ClassifierGraph
 from training.classification.likelihood import log_likelihood
 from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
-from training.classification.options import DEFAULTS, ONLY, check_arguments
+from training.classification.options import DEFAULTS, ONLY, NetworkSettings, check_arguments
 from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
@@ -46,10 +46,10 @@ from training.export.history import EPOCH, INTERPOLATION
 from training.export.parts import of_images
 from training.export.quantize import with_variants
 from training.export.scaling import Scaling
+from training.old_run import Run, as_served, begin
 from training.options import override, short_name
 from training.report.samples import draw_images
 from training.rows import Row
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16

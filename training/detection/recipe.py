@@ -23,8 +23,8 @@ from training.detection.data import DetectionData, DetectionSplit, load_detectio
 from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
-from training.detection.network import Detector, NetworkSettings, build
-from training.detection.options import DEFAULTS
+from training.detection.network import Detector, build
+from training.detection.options import DEFAULTS, NetworkSettings
 from training.detection.parts import of_photographs
 from training.detection.report import write_report
 from training.detection.samples import draw_boxes
@@ -39,8 +39,8 @@ from training.export.figures import milliseconds_per_image
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
 from training.export.quantize import with_variants
+from training.old_run import Run, as_served, begin
 from training.options import check_interpolation, override
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 16
 GOLDEN_ROWS = 4

@@ -60,7 +60,7 @@ def run(arguments: Namespace, console: Console) -> None:
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
     started = time.perf_counter()
     evaluator = evaluator_of(manifest, folder, arguments)
-    step = history.begun("evaluate", arguments, manifest.data.fingerprint)
+    step = history.begun("evaluate", arguments.command_line, manifest.data.fingerprint)
     recorded = history.with_step(manifest, step)
 
     def write(target: Path) -> ManifestBase:

@@ -48,7 +48,7 @@ def run(arguments: Namespace, console: Console) -> None:
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} cannot tell what is unfamiliar")
     started = time.perf_counter()
     parts = parts_of(manifest, folder, arguments, named(arguments.foreign))
-    step = history.begun("familiarize", arguments, manifest.data.fingerprint)
+    step = history.begun("familiarize", arguments.command_line, manifest.data.fingerprint)
 
     def write(target: Path) -> ManifestBase:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))

@@ -17,7 +17,6 @@ from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.classification.evaluator import ClassificationEvaluator
 from training.data.dataset import DataSet, stratified_sample
-from training.data.hub import SPLITS
 from training.data.images import ImageData, load_images
 from training.data.splits import division_digest
 from training.detection.data import DetectionData, load_detection
@@ -78,8 +77,10 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
             texts = load_as_told(arguments, _seed(manifest))
             _check(texts, manifest, arguments)
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-            ids = {name: to_ids(tokenizer, getattr(texts, name).texts) for name in SPLITS}
-            return TextEvaluator(texts, ids, Scaling.of(manifest.calibration))
+            train, validation, test = (
+                to_ids(tokenizer, part.texts) for part in (texts.train, texts.validation, texts.test)
+            )
+            return TextEvaluator(texts, train, validation, test, Scaling.of(manifest.calibration))
         case _:
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 

@@ -59,7 +59,7 @@ def run(arguments: Namespace, console: Console) -> None:
     manifest = read_manifest(folder)
     started = time.perf_counter()
     evaluator = evaluator_of(manifest, folder, arguments)
-    step = history.begun("quantize", arguments, manifest.data.fingerprint)
+    step = history.begun("quantize", arguments.command_line, manifest.data.fingerprint)
     parts = parts_of(manifest, folder, arguments) if getattr(manifest, "familiarity", None) else None
     methods = METHODS if "all" in arguments.method else [name for name in METHODS if name in arguments.method]
 

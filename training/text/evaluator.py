@@ -1,6 +1,6 @@
-"""How graphs of a text classifier are measured."""
+"""How graphs of a text classifier are judged: See `Evaluator`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_use
 from training.export.scaled_graph import logits_alone, write_scaling
 from training.export.scaling import Scaling
 from training.text.data import TextData
-from training.text.task import in_order_of_length, padded
+from training.text.learner import in_order_of_length, padded
 from training.text.tokenizer import Ids
 
 INPUT = "ids"
@@ -26,7 +26,7 @@ class TextEvaluator:
 
     Args:
         data: the texts.
-        ids: token ids of each text, by split.
+        train: token ids of each training text; likewise `validation` and `test`.
         scaling: that the graphs have before `finish`; None for graphs that have just been exported.
     """
 
@@ -37,31 +37,33 @@ class TextEvaluator:
     def __init__(
         self,
         data: TextData,
-        ids: Mapping[str, Sequence[Ids]],
+        train: Sequence[Ids],
+        validation: Sequence[Ids],
+        test: Sequence[Ids],
         scaling: Scaling | None = None,
     ) -> None:
-        self._data, self._ids = data, ids
+        self._data = data
+        self._train, self._validation, self._test = train, validation, test
         selection, _ = data.division
-        self._selection = [ids["validation"][index] for index in selection], data.validation.labels[selection]
+        self._choice = ([validation[index] for index in selection], data.validation.labels[selection])
         self._scaling = scaling or Scaling()
 
     def at(self, scaling: Scaling) -> "TextEvaluator":
         """The same for graphs that scale their logits in this way already."""
-        return TextEvaluator(self._data, self._ids, scaling)
+        return TextEvaluator(self._data, self._train, self._validation, self._test, scaling)
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `Evaluator`."""
-        train = self._ids["train"]
-        texts = [train[index] for index in sample(count, len(train))]
+        texts = [self._train[index] for index in sample(count, len(self._train))]
         return [{INPUT: padded([texts[index] for index in part]).numpy()} for part in in_order_of_length(texts)]
 
     def examples(self, count: int) -> Inputs:
         """See `Evaluator`."""
-        return {INPUT: padded(self._selection[0][:count]).numpy()}
+        return {INPUT: padded(self._choice[0][:count]).numpy()}
 
     def score(self, graph: Path) -> float:
         """See `Evaluator`; on the selection half."""
-        texts, labels = self._selection
+        texts, labels = self._choice
         return float((answers(graph, texts).argmax(1) == labels).mean())
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
@@ -84,7 +86,7 @@ class TextEvaluator:
         """Fits the scaling and measures everything."""
         data, temperature = self._data, self._scaling.temperature
         with logits_alone(graph, temperature) as bare:
-            validation, test = (answers(bare, part) for part in (self._ids["validation"], self._ids["test"]))
+            validation, test = (answers(bare, part) for part in (self._validation, self._test))
         evaluation = evaluate(data.classes, validation, data.validation.labels, test, data.test.labels)
         write_scaling(graph, evaluation.scaling, temperature)
         return evaluation

@@ -1,19 +1,11 @@
-"""The options of the recipe for texts, of nothing that takes long to import."""
+"""The options of the recipe for texts."""
 
 import dataclasses
-from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from training.engine.settings import FitSettings
-from training.options import (
-    add_data_options,
-    add_quantize_option,
-    add_reading_options,
-    add_result_options,
-    add_training_options,
-    override,
-)
+from training.options import Options, changed
 
 TRANSFORMERS = "transformers:"
 Vocabulary = Literal["words", "bpe", "unigram"]
@@ -25,7 +17,7 @@ DEFAULTS = FitSettings(
 PRETRAINED = dataclasses.replace(DEFAULTS, epochs=4, lr=1e-3, backbone_lr=5e-5, ema=0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
     """The recurrent network.
 
@@ -46,7 +38,7 @@ class NetworkSettings:
     wide: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenSettings:
     """The tokenizer.
 
@@ -64,7 +56,7 @@ class TokenSettings:
     digits: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class LossSettings:
     """The loss and the augmentation.
 
@@ -79,76 +71,40 @@ class LossSettings:
     balance: float = 0.0
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    accepts = "a table of texts (CSV, TSV, xlsx, JSON lines, parquet), its URL, a hub id, or a folder"
-    add_data_options(parser, accepts, limited="texts")
-    add_reading_options(parser, "texts")
-    parser.add_argument("--text-column", help="default: the one with a usual name, such as text")
-    parser.add_argument("--label-column", help="default: the one with a usual name, such as label")
-    parser.add_argument(
-        "--validation",
-        type=float,
-        default=0.1,
-        help="fraction of train to hold out if there is no validation split (default: %(default)s)",
-    )
-    net = parser.add_argument_group("network")
-    net.add_argument(
-        "--backbone",
-        default="",
-        help="fine-tune transformers:MODEL, a hub id or a folder (default: train a recurrent network)",
-    )
-    net.add_argument("--embedding", type=int, help="embedding dimension (default: 200)")
-    net.add_argument("--hidden", type=int, help="units of each direction of each layer (default: 200)")
-    net.add_argument("--layers", type=int, help="recurrent layers (default: 1)")
-    net.add_argument("--encoders", type=int, help="recurrent encoders that are averaged (default: 1)")
-    net.add_argument("--dropout", type=float, help="before each layer and before the last (default: 0.5)")
-    net.add_argument(
-        "--wide", action="store_true", default=None, help="add a bag-of-words layer beside the encoders (default: off)"
-    )
-    net.add_argument(
-        "--linear",
-        action="store_true",
-        help="after the training, add the decision values of a linear support vector machine on tf-idf, with a weight "
-        "chosen on validation (default: off)",
-    )
-    net.add_argument("--words", type=int, help="the most words in the vocabulary (default: all)")
-    net.add_argument("--length", type=int, help="truncate texts to this many tokens (default: by the data)")
-    net.add_argument(
-        "--vocabulary",
-        choices=("words", "bpe", "unigram"),
-        help="words, or parts of words (default: words, and unigram for scripts without spaces)",
-    )
-    net.add_argument("--digits", action="store_true", default=None, help="digits belong to words (default: off)")
-    how = add_training_options(parser, "runs/text-DATA", {"any": DEFAULTS})
-    how.add_argument("--label-smoothing", type=float, help="probability mass spread over all classes (default: 0.1)")
-    how.add_argument(
-        "--word-dropout",
-        type=float,
-        help="fraction of the words replaced by the unknown word in training (default: 0.1)",
-    )
-    how.add_argument(
-        "--balance", type=float, help="0 weights every text alike in the loss, 1 every class (default: 0.0)"
-    )
-    add_quantize_option(add_result_options(parser, "topics"))
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(Options):
+    """Trains on texts of classes.
 
-
-def check_arguments(arguments: Namespace) -> None:
-    """Refuses options of the recurrent network beside `--backbone`."""
-    check_backbone(arguments.backbone, override(NetworkSettings(), arguments), override(TokenSettings(), arguments))
-
-
-def check_backbone(backbone: str, network: NetworkSettings, tokens: TokenSettings) -> None:
-    """Refuses another backbone than a transformer, and options that it makes useless.
-
-    Raises:
-        ValueError: names the options.
+    Attributes:
+        data: a table of texts (CSV, TSV, xlsx, JSON lines, parquet), its URL, a hub id, or a folder.
+        encoding: of text files, such as cp949; detected by default.
+        text_column: the column of texts; by default the one with a usual name, such as text.
+        label_column: the column of labels; by default the one with a usual name, such as label.
+        validation: fraction of train to hold out if there is no validation split.
+        backbone: transformers:MODEL, a hub id or a folder, to fine-tune a pretrained transformer instead of training a
+            recurrent network.
+        linear: after the training, add the decision values of a linear support vector machine on tf-idf, with the
+            weight that validation chooses.
     """
-    if not backbone:
-        return
-    if not backbone.startswith(TRANSFORMERS):
-        raise ValueError(f"--backbone {backbone}: must begin with {TRANSFORMERS}, followed by a hub id or a folder")
-    for settings in (network, dataclasses.replace(tokens, length=0)):
-        for field in dataclasses.fields(settings):
-            if getattr(settings, field.name) != field.default:
-                raise ValueError(f"--{field.name} has no effect with --backbone: leave it out")
+
+    encoding: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    validation: float = 0.1
+    backbone: str | None = None
+    linear: bool = False
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+
+    def check(self) -> None:
+        """See `Options`."""
+        super().check()
+        if self.backbone is None:
+            if self.fit.backbone_lr is not None:
+                raise ValueError("--backbone-lr has no effect without --backbone: leave it out")
+            return
+        if not self.backbone.startswith(TRANSFORMERS):
+            raise ValueError(f"--backbone {self.backbone}: must be {TRANSFORMERS} and a hub id or a folder")
+        for name in {**changed(self.network), **changed(dataclasses.replace(self.tokens, length=0))}:
+            raise ValueError(f"--{name} has no effect with --backbone: leave it out")

@@ -1,188 +1,256 @@
-"""Topics of texts: a recurrent network over words, on any data set of labelled texts.
+"""Topics of texts: a recurrent network over words or a pretrained transformer, on any data set of labelled texts.
 
 From the data to a published version, top to bottom: load, tokenise, build, fit, evaluate, export, report.
 """
 
 import dataclasses
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
+from PIL.Image import Image
 from tokenizers import Tokenizer
 from torch import nn
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
-from training.data.hub import SPLITS
 from training.data.inspection import missed_classes
 from training.engine.fit import FitState
 from training.engine.processes import from_main
+from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card
-from training.export.familiarize import with_familiarity
+from training.export.familiarity import Parts
 from training.export.graph import check_export, export, write_golden
-from training.export.quantize import with_variants
 from training.export.scaling import Scaling
 from training.options import override
-from training.run import Run, as_served, begin
-from training.text.data import TextData, load_as_told
+from training.recipe import Draft, Recipe
+from training.run import Run
+from training.text.data import TextData, load_texts
 from training.text.evaluation import Findings, explain_mistakes, full_lengths
 from training.text.evaluator import INPUT, TextEvaluator
 from training.text.graph import TextGraph
+from training.text.learner import TextClassification, padded, predict
 from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decide, fit_linear
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
-from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, LossSettings, NetworkSettings, TokenSettings
+from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOptions, TokenSettings
 from training.text.parts import of_texts
 from training.text.report import write_report
 from training.text.samples import draw_texts
-from training.text.task import TextClassification, padded, predict
 from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
 from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained
+
+TextRun = Run[TextOptions, TextData]
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
-_NAMES: Any = {"input_name": INPUT, "output_names": ("probabilities",)}
 
 
-def run(arguments: Namespace, console: Console) -> None:
-    """Trains, evaluates, and publishes if that is asked for."""
-    network, tokens = override(NetworkSettings(), arguments), override(TokenSettings(), arguments)
-    settings = override(PRETRAINED if arguments.backbone else DEFAULTS, arguments)
-    losses = override(LossSettings(), arguments)
-    run = begin(
-        arguments, console, partial(load_as_told, arguments, settings.seed), run="text", model="topics", draw=draw_texts
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokenizer of a training, its settings, and the token ids of the training, validation and test texts."""
+
+    tokenizer: Tokenizer
+    settings: TokenSettings
+    train: list[Ids]
+    validation: list[Ids]
+    test: list[Ids]
+
+    @property
+    def words(self) -> int:
+        """Size of the vocabulary."""
+        return self.tokenizer.get_vocab_size()
+
+    @property
+    def length(self) -> int:
+        """The number of tokens that texts are truncated to."""
+        truncation: Any = self.tokenizer.truncation
+        return int(truncation["max_length"])
+
+
+class TextRecipe(Recipe[TextOptions, TextData]):
+    """A recurrent network over words, or a pretrained transformer."""
+
+    name = "text"
+    items = "texts"
+    manifests = (TextManifest,)
+    _tokens: Tokens
+
+    def load(self, options: TextOptions) -> TextData:
+        return _load(options, override(DEFAULTS, options.fit).seed)
+
+    def draw(self, data: TextData) -> Image:
+        return draw_texts(data)
+
+    def describe(self, data: TextData) -> str:
+        return f", {len(data.classes)} classes"
+
+    def settings(self, options: TextOptions, data: TextData) -> FitSettings:
+        return override(PRETRAINED if options.backbone else DEFAULTS, options.fit)
+
+    def model_name(self, options: TextOptions) -> str:
+        return "topics"
+
+    def build(self, run: TextRun) -> nn.Module:
+        data, options = run.data, run.options
+        run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
+        pretrained = load_pretrained(options.backbone) if options.backbone else None
+        tokenizer, settings = _tokenizer(run, pretrained)
+        parts = [to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test)]
+        tokens = self._tokens = Tokens(tokenizer, settings, *parts)
+        kind = {"words": "words", None: "tokens"}.get(settings.vocabulary, f"parts of words ({settings.vocabulary})")
+        run.console.print(f"vocabulary: {tokens.words} {kind}; texts are truncated to {tokens.length}")
+        torch.manual_seed(run.settings.seed)
+        if pretrained:
+            return TransformerNetwork(pretrained, len(data.classes))
+        return TextNetwork(tokens.words, len(data.classes), options.network)
+
+    def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
+        labels, classes = run.data.train.labels, len(run.data.classes)
+        return TextClassification(self._tokens.train, labels, *self._selection(run.data), classes, run.options.loss)
+
+    def origin(self, run: TextRun) -> Mapping[str, Any]:
+        options = run.options
+        return {
+            "backbone": options.backbone,
+            "network": options.network,
+            "tokens": options.tokens,
+            "loss": options.loss,
+        }
+
+    def drafts(self, run: TextRun, network: nn.Module, state: FitState) -> list[Draft]:
+        if not run.is_main:
+            return []
+        data, tokens = run.data, self._tokens
+        linear = fit_linear(tokens.train, data.train.labels, tokens.words, len(data.classes))
+        weight = 0.0
+        if run.options.linear:
+            weight = _choose_linear(run, network, linear, *self._selection(data))
+        graph = TextGraph(network, Scaling(), linear, weight).eval()
+        evaluator = TextEvaluator(data, tokens.train, tokens.validation, tokens.test)
+        baseline = float((decide(linear, tokens.test).argmax(1) == data.test.labels).mean())
+        write = partial(
+            _write_version, run=run, graph=graph, evaluator=evaluator, tokens=tokens, baseline=baseline, state=state
+        )
+        return [
+            Draft(
+                name=run.name,
+                write=write,
+                network=network,
+                ood_data=partial(of_texts, data, tokens.tokenizer),
+                evaluator=evaluator,
+                example=data.test.texts[0],
+            )
+        ]
+
+    def _selection(self, data: TextData) -> tuple[list[Ids], Ids]:
+        """The texts that choose, and their labels."""
+        selection, _ = data.division
+        return [self._tokens.validation[index] for index in selection], data.validation.labels[selection]
+
+    def reload(self, manifest: TextManifest, folder: Path, options: Any) -> TextData:
+        return _load(options, int(manifest.training.settings["seed"]))
+
+    def evaluator(self, manifest: TextManifest, folder: Path, data: TextData) -> TextEvaluator:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        parts = [to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test)]
+        return TextEvaluator(data, *parts, Scaling.of(manifest.calibration))
+
+    def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> Parts:
+        return of_texts(data, Tokenizer.from_file(str(folder / TOKENIZER)), foreign)
+
+
+def _load(options: Any, seed: int) -> TextData:
+    return load_texts(
+        options.data,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        validation=options.validation,
+        limit=options.limit,
+        bad=options.bad,
+        encoding=options.encoding,
+        seed=seed,
     )
-    data, classes = run.data, len(run.data.classes)
-    tokenizer, tokens, pretrained = _tokenizer(run, tokens)
-    length = int(truncation["max_length"]) if (truncation := tokenizer.truncation) else 0
-    kind = {"words": "words", None: "tokens"}.get(tokens.vocabulary, f"parts of words ({tokens.vocabulary})")
-    labels = {"validation": data.validation.labels, "test": data.test.labels}
-    run.announce(
-        "texts",
-        f", {classes} classes; {tokenizer.get_vocab_size()} {kind}, truncated to {length} per text",
-        data.classes,
-        labels,
-    )
-    ids = {name: to_ids(tokenizer, getattr(data, name).texts) for name in SPLITS}
-    selection = [ids["validation"][index] for index in data.division[0]], data.validation.labels[data.division[0]]
-    torch.manual_seed(settings.seed)
-    model: nn.Module = (
-        TransformerNetwork(pretrained, classes)
-        if pretrained
-        else TextNetwork(tokenizer.get_vocab_size(), classes, network)
-    )
-    run.start(model)
-    task = TextClassification(ids["train"], data.train.labels, *selection, classes, losses)
-    described = {"backbone": arguments.backbone} | ({} if pretrained else dataclasses.asdict(network))
-    state = run.fit(model, task, settings, network=described, tokens=tokens, learning=losses)
-    if not run.reports:
-        return
-
-    model = as_served(model)
-    linear = fit_linear(ids["train"], data.train.labels, tokenizer.get_vocab_size(), classes)
-    weight = choose_linear(model, linear, *selection, console) if arguments.linear else 0.0
-    graph = TextGraph(model, Scaling(), linear, weight).eval()
-    write = partial(
-        _write_version,
-        run=run,
-        graph=graph,
-        evaluator=TextEvaluator(data, ids),
-        test=ids["test"],
-        baseline=float((decide(linear, ids["test"]).argmax(1) == data.test.labels).mean()),
-        tokenizer=tokenizer,
-        length=length,
-        stated=run.stated(tokens, settings, losses) | described | {"linear": weight},
-        state=state,
-    )
-    run.deliver((run.name, write), text=data.test.texts[0])
 
 
-def _tokenizer(run: Run[TextData], tokens: TokenSettings) -> tuple[Tokenizer, TokenSettings, Pretrained | None]:
-    """The tokenizer, which truncates, its settings, and the pretrained backbone if there is one.
+def _tokenizer(run: TextRun, pretrained: Pretrained | None) -> tuple[Tokenizer, TokenSettings]:
+    """The tokenizer, which truncates, and its settings.
 
     The main process trains it, once: trained again, parts of words may come out in another order.
     """
-    texts = run.data.train.texts
-    if run.arguments.backbone:
-        pretrained = load_pretrained(run.arguments.backbone)
-        if tokens.length > pretrained.most:
-            raise ValueError(f"--length {tokens.length}: {run.arguments.backbone} reads {pretrained.most} at most")
+    texts, settings, backbone = run.data.train.texts, run.options.tokens, run.options.backbone
+    if pretrained:
+        if settings.length > pretrained.most:
+            raise ValueError(f"--length {settings.length}: {backbone} reads {pretrained.most} tokens at most")
         tokenizer = pretrained.tokenizer
-        tokenizer.enable_truncation(tokens.length or choose_length(tokenizer, texts, most=pretrained.most))
-        return tokenizer, tokens, pretrained
-    tokens = dataclasses.replace(tokens, vocabulary=tokens.vocabulary or usual_vocabulary(texts))
+        tokenizer.enable_truncation(settings.length or choose_length(tokenizer, texts, most=pretrained.most))
+        return tokenizer, settings
+    settings = dataclasses.replace(settings, vocabulary=settings.vocabulary or usual_vocabulary(texts))
     path = run.folder / TOKENIZER
     trained = None
-    if run.reports:
-        trained = Tokenizer.from_file(str(path)) if run.arguments.resume and path.is_file() else None
-        trained = trained or train_tokenizer(texts, tokens)
+    if run.is_main:
+        trained = Tokenizer.from_file(str(path)) if run.options.resume and path.is_file() else None
+        trained = trained or train_tokenizer(texts, settings)
         trained.save(str(path))
     shared: Any = from_main(run.accelerator, trained)
-    return shared, tokens, None
+    return shared, settings
 
 
-def choose_linear(
-    network: nn.Module, linear: LinearClassifier, texts: Sequence[Ids], labels: Ids, console: Console
+def _choose_linear(
+    run: TextRun, network: nn.Module, linear: LinearClassifier, texts: Sequence[Ids], labels: Ids
 ) -> float:
     """The weight of the linear classifier that is best for these texts."""
     logits, decisions = predict(network, texts), decide(linear, texts)
     weight = choose_weight(logits, decisions, labels)
     alone, both = ((votes.argmax(1) == labels).mean() for votes in (logits, logits + weight * decisions))
-    console.print(
+    run.console.print(
         f"linear classifier: its decision values count {weight:g} times; validation accuracy {both:.4f}, of the "
         f"network alone {alone:.4f}",
         highlight=False,
     )
     if weight == WEIGHTS[-1]:
-        console.print(f"[yellow]{weight:g} is the largest weight that was tried: a larger one may be better")
+        run.console.print(f"[yellow]{weight:g} is the largest weight that was tried: a larger one may be better")
     return weight
 
 
-def _describe_network(stated: Mapping[str, Any]) -> str:
-    if stated["backbone"]:
-        kind = f"{Path(stated['backbone'].removeprefix(TRANSFORMERS)).name}, fine-tuned"
+def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
+    if options.backbone:
+        kind = f"{Path(options.backbone.removeprefix(TRANSFORMERS)).name}, fine-tuned"
+    elif options.network.encoders == 1:
+        kind = "bidirectional GRU"
     else:
-        encoders = stated["encoders"]
-        kind = "bidirectional GRU" if encoders == 1 else f"{encoders} bidirectional GRUs over shared word embeddings"
-        if stated["vocabulary"] != "words":
-            kind = kind.replace("word embeddings", "embeddings") + f", on parts of words ({stated['vocabulary']})"
-    more = ["a bag-of-words layer"] * stated.get("wide", 0) + ["a linear classifier on tf-idf"] * bool(stated["linear"])
+        kind = f"{options.network.encoders} bidirectional GRUs over shared embeddings"
+    if vocabulary not in (None, "words"):
+        kind += f", on parts of words ({vocabulary})"
+    more = ["a bag-of-words layer"] * options.network.wide + ["a linear classifier on tf-idf"] * bool(linear)
     return f"{kind}, plus {' and '.join(more)}" if more else kind
 
 
 def _write_version(
     target: Path,
-    run: Run[TextData],
+    run: TextRun,
     graph: TextGraph,
     evaluator: TextEvaluator,
-    test: Sequence[Ids],
+    tokens: Tokens,
     baseline: float,
-    tokenizer: Tokenizer,
-    length: int,
-    stated: dict[str, Any],
     state: FitState,
 ) -> TextManifest:
     """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
-    data = run.data
-    network = graph.network
+    data, options, length, test = run.data, run.options, tokens.length, tokens.test
+    names: Any = {"input_name": INPUT, "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(test)), atol=ATOL)
     mixed = padded(test[:MAX_BATCH]).numpy()
     # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
     longest = np.resize(np.concatenate(test), (MAX_BATCH, length))
-    checked = {
-        "max_batch": MAX_BATCH,
-        "card": card,
-        "more": [mixed[:, :1], mixed[:, :5], longest, longest[:1]],
-        **_NAMES,
-    }
+    more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
+    checked: Any = {"max_batch": MAX_BATCH, "card": card, "more": more, **names}
     inputs, outputs, _ = export(
         graph, mixed, target / MODEL, axes=("batch", "length"), translations=TRANSLATIONS, **checked
     )
@@ -191,29 +259,27 @@ def _write_version(
         run.console.print(missed)
     graph.scaling = evaluation.scaling
     difference = check_export(graph, mixed, target / MODEL, **checked)
-    findings = Findings(
-        tokenizer,
-        network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None,
-        full_lengths(tokenizer, data.train.texts),
-        baseline,
-        explain_mistakes(target / MODEL, tokenizer, length, data, evaluation),
-    )
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {baseline:.4f}), macro F1 "
         f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
     )
-    write_golden(graph, padded(test[: card.rows]).numpy(), target / GOLDEN, **_NAMES)
-    tokenizer.save(str(target / TOKENIZER))
-    chosen = [history.EPOCH, *[history.LINEAR] * run.arguments.linear]
+    write_golden(graph, padded(test[: card.rows]).numpy(), target / GOLDEN, **names)
+    tokens.tokenizer.save(str(target / TOKENIZER))
+    network = graph.network
+    recurrent = isinstance(network, TextNetwork)
+    parts = (*((options.network,) if recurrent else ()), tokens.settings, options.loss)
+    stated = run.stated(*parts) | {"backbone": options.backbone, "linear": graph.weight}
+    chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
     manifest = TextManifest(
         name=run.name,
-        description=f"{data.name}, {len(data.classes)} topics: {_describe_network(stated)}",
+        description=f"{data.name}, {len(data.classes)} topics: "
+        f"{_describe_network(options, tokens.settings.vocabulary, graph.weight)}",
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,
         max_batch=MAX_BATCH,
         max_length=length,
-        words=tokenizer.get_vocab_size(),
+        words=tokens.words,
         data=data_card(data),
         metrics=evaluation.metrics,
         calibration=evaluation.calibration,
@@ -224,9 +290,12 @@ def _write_version(
         golden=card,
         files={},
     )
+    findings = Findings(
+        tokens.tokenizer,
+        network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None,
+        full_lengths(tokens.tokenizer, data.train.texts),
+        baseline,
+        explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
+    )
     write_report(target / "report", manifest, evaluation, data, findings, state, difference.value)
-    parts = of_texts(data, tokenizer)
-    manifest = with_familiarity(target, manifest, parts, run.console)
-    if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator.at(graph.scaling), run.console, parts)
     return manifest

@@ -1,17 +1,12 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from training.engine.task import Draw
 
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import (
-    Reconstruction,
-    ReconstructionSettings,
-    corrupt,
-    recompute_norms,
-    reconstruction_errors,
-)
+from training.autoencoder.options import ReconstructionSettings
+from training.autoencoder.task import Reconstruction, corrupt, recompute_norms, reconstruction_errors
 from training.data.augment import Augment, to_pixels
-from training.engine.task import Draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
 ITEMS = torch.tensor([3, 1, 7, 5])

@@ -3,12 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from training.engine.task import Draw
 
 from tests.training.quick import LEARNING, SETTINGS, score
 from training.classification.labels import LabelledImages, predict
 from training.classification.task import Classification
 from training.engine.fit import fit
-from training.engine.task import Draw
 
 
 def test_a_plain_classifier_learns_the_labels(tiny_cnn, colours, accelerator, console, tmp_path):

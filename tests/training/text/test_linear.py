@@ -13,7 +13,7 @@ from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decid
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
 from training.text.options import NetworkSettings
-from training.text.task import padded
+from training.text.learner import padded
 
 WORDS = 30
 

@@ -12,7 +12,7 @@ from training.text.graph import TextGraph
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
 from training.text.options import LossSettings, NetworkSettings
-from training.text.task import TextClassification, padded, predict
+from training.text.learner import TextClassification, padded, predict
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
 

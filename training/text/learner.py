@@ -1,4 +1,4 @@
-"""What a text classifier learns: See `Task`."""
+"""What a text classifier learns."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.classification.labels import label_figures
-from training.engine.task import Draw, Task
+from training.engine.learner import Batch, Learner, Step
+from training.engine.processes import in_parts
 from training.text.options import LossSettings
 from training.text.tokenizer import Ids
 
@@ -20,8 +21,8 @@ EVALUATION_BATCH = 64
 _CHUNK = 50
 
 
-class TextClassification(Task):
-    """See `Task`.
+class TextClassification(Learner):
+    """See `Learner`.
 
     Args:
         train: token ids of each training text.
@@ -69,19 +70,15 @@ class TextClassification(Task):
         mixed = batches[torch.randperm(whole, generator=generator)].flatten()
         return torch.cat((mixed, sorted_[whole * batch_size :]))
 
-    def loss(
-        self,
-        network: nn.Module,
-        items: Tensor,
-        epoch: int,  # noqa: ARG002 - the task's signature
-        draw: Draw,
-        device: torch.device,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
-        ids = padded([self._train[item] for item in items.tolist()]).to(device)
-        lost = torch.rand(ids.shape, generator=draw.own, device=device) < self._settings.word_dropout
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        """See `Learner`."""
+        return {"ids": padded([self._train[item] for item in items.tolist()]), "labels": self._labels[items]}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
+        ids, target = batch["ids"], batch["labels"]
+        lost = torch.rand(ids.shape, generator=step.rng, device=step.device) < self._settings.word_dropout
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
-        target = self._labels[items].to(device)
         outputs = network(ids).float()  # of every encoder
         encoders = outputs.shape[1]
         each = F.cross_entropy(
@@ -90,15 +87,19 @@ class TextClassification(Task):
             label_smoothing=self._settings.label_smoothing,
             reduction="none",
         ).view(-1, encoders)
-        loss = (each.mean(1) * self._weights.to(device)[target]).mean()
+        loss = (each.mean(1) * self._weights.to(step.device)[target]).mean()
         return loss, label_figures(outputs.detach().mean(1), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `Task`."""
+        """See `Learner`."""
         texts, target = self._validation
+
+        def compute(indices: Ids) -> list[npt.NDArray[np.float32]]:
+            return list(predict(network, [texts[index] for index in indices]))
+
         with accelerator.autocast():
-            outputs = torch.from_numpy(predict(network, texts))
-        figures = label_figures(outputs, target)
+            outputs = np.stack(in_parts(accelerator, len(texts), compute))
+        figures = label_figures(torch.from_numpy(outputs), target)
         return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
 
 
