@@ -29,7 +29,7 @@ from training.export.history import chosen_by
 from training.export.scaling import Scaling
 from training.tabular.data import load_table
 from training.tabular.parts import of_rows
-from training.text.data import load_as_told
+from training.text.data import load_with
 from training.text.evaluator import TextEvaluator
 from training.text.parts import of_texts
 from training.text.tokenizer import to_ids
@@ -74,7 +74,7 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
             _check(photographs, manifest, arguments)
             return DetectionEvaluator(photographs)
         case TextManifest():
-            texts = load_as_told(arguments, _seed(manifest))
+            texts = load_with(arguments, _seed(manifest))
             _check(texts, manifest, arguments)
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
             train, validation, test = (
@@ -114,7 +114,7 @@ def parts_of(
             _check(images, manifest, arguments)
             return parts.of_images(images, sources, parts.CODES)
         case TextManifest():
-            texts = load_as_told(arguments, _seed(manifest))
+            texts = load_with(arguments, _seed(manifest))
             _check(texts, manifest, arguments)
             return of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
         case TabularManifest():

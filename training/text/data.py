@@ -1,12 +1,12 @@
 """Labelled texts, from whatever people keep them in."""
 
 import hashlib
-from argparse import Namespace
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,7 @@ _SAMPLE = 1_000
 # Characters of a text that is quoted.
 _SHOWN = 40
 _MOST_CLASSES = 200
-# What a training takes: the texts, their tokens, and above all the words and pairs of words of the linear baseline.
-# 39,192 texts of 648 bytes took about 24 times their size.
+# What a training takes at most: 39,192 texts of 648 bytes took about 24 times their size.
 _BYTES_PER_BYTE, _BYTES_PER_TEXT = 30, 500
 # Of a table, which tell how long its texts are.
 _FIRST_PARTS = 20
@@ -91,16 +90,16 @@ class _Labelled:
         return TextSplit(tuple(self.table.take(self.rows).values(column)), self.labels)
 
 
-def load_as_told(arguments: Namespace, seed: int) -> TextData:
-    """Loads the texts of a command line, as its options tell `load_texts`."""
+def load_with(options: Any, seed: int) -> TextData:
+    """Loads the texts that options name: those of the recipe, or of a command on published models."""
     return load_texts(
-        arguments.data,
-        text_column=arguments.text_column,
-        label_column=arguments.label_column,
-        validation=arguments.validation,
-        limit=arguments.limit,
-        bad=arguments.bad,
-        encoding=arguments.encoding,
+        options.data,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        validation=options.validation,
+        limit=options.limit,
+        bad=options.bad,
+        encoding=options.encoding,
         seed=seed,
     )
 

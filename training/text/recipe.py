@@ -21,7 +21,6 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.data.inspection import missed_classes
 from training.engine.fit import FitState
-from training.engine.processes import from_main
 from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card
@@ -31,7 +30,7 @@ from training.export.scaling import Scaling
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.run import Run
-from training.text.data import TextData, load_texts
+from training.text.data import TextData, load_with
 from training.text.evaluation import Findings, explain_mistakes, full_lengths
 from training.text.evaluator import INPUT, TextEvaluator
 from training.text.graph import TextGraph
@@ -84,7 +83,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     _tokens: Tokens
 
     def load(self, options: TextOptions) -> TextData:
-        return _load(options, override(DEFAULTS, options.fit).seed)
+        return load_with(options, override(DEFAULTS, options.fit).seed)
 
     def draw(self, data: TextData) -> Image:
         return draw_texts(data)
@@ -156,35 +155,19 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return [self._tokens.validation[index] for index in selection], data.validation.labels[selection]
 
     def reload(self, manifest: TextManifest, folder: Path, options: Any) -> TextData:
-        return _load(options, int(manifest.training.settings["seed"]))
+        return load_with(options, int(manifest.training.settings["seed"]))
 
     def evaluator(self, manifest: TextManifest, folder: Path, data: TextData) -> TextEvaluator:
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        parts = [to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test)]
-        return TextEvaluator(data, *parts, Scaling.of(manifest.calibration))
+        train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
+        return TextEvaluator(data, train, validation, test, Scaling.of(manifest.calibration))
 
     def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> Parts:
         return of_texts(data, Tokenizer.from_file(str(folder / TOKENIZER)), foreign)
 
 
-def _load(options: Any, seed: int) -> TextData:
-    return load_texts(
-        options.data,
-        text_column=options.text_column,
-        label_column=options.label_column,
-        validation=options.validation,
-        limit=options.limit,
-        bad=options.bad,
-        encoding=options.encoding,
-        seed=seed,
-    )
-
-
 def _tokenizer(run: TextRun, pretrained: Pretrained | None) -> tuple[Tokenizer, TokenSettings]:
-    """The tokenizer, which truncates, and its settings.
-
-    The main process trains it, once: trained again, parts of words may come out in another order.
-    """
+    """The tokenizer, which truncates, and its settings."""
     texts, settings, backbone = run.data.train.texts, run.options.tokens, run.options.backbone
     if pretrained:
         if settings.length > pretrained.most:
@@ -193,14 +176,7 @@ def _tokenizer(run: TextRun, pretrained: Pretrained | None) -> tuple[Tokenizer, 
         tokenizer.enable_truncation(settings.length or choose_length(tokenizer, texts, most=pretrained.most))
         return tokenizer, settings
     settings = dataclasses.replace(settings, vocabulary=settings.vocabulary or usual_vocabulary(texts))
-    path = run.folder / TOKENIZER
-    trained = None
-    if run.is_main:
-        trained = Tokenizer.from_file(str(path)) if run.options.resume and path.is_file() else None
-        trained = trained or train_tokenizer(texts, settings)
-        trained.save(str(path))
-    shared: Any = from_main(run.accelerator, trained)
-    return shared, settings
+    return train_tokenizer(texts, settings, run.folder / TOKENIZER, run.accelerator, run.options.resume), settings
 
 
 def _choose_linear(

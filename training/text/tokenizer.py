@@ -3,10 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from accelerate import Accelerator
 from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.models import BPE, Unigram, WordLevel
 from tokenizers.normalizers import NFKC, Lowercase, Replace
@@ -16,6 +18,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from service.tasks.text.reading import PAD, UNKNOWN
+from training.engine.processes import from_main
 from training.text.options import TokenSettings, Vocabulary
 
 Ids = npt.NDArray[np.int64]
@@ -101,9 +104,23 @@ def usual_vocabulary(texts: Iterable[str]) -> Vocabulary:
     return "unigram" if 2 * unspaced > letters else "words"
 
 
-def train_tokenizer(texts: Sequence[str], settings: TokenSettings) -> Tokenizer:
-    """The tokenizer of the training texts, which truncates to the length that is set or that suits them."""
-    vocabulary = settings.vocabulary or usual_vocabulary(texts)
-    tokenizer = build_tokenizer(texts, settings.words or None, 1, digits=settings.digits, vocabulary=vocabulary)
-    tokenizer.enable_truncation(settings.length or choose_length(tokenizer, texts))
-    return tokenizer
+def train_tokenizer(
+    texts: Sequence[str], settings: TokenSettings, path: Path, accelerator: Accelerator, resume: bool = False
+) -> Tokenizer:
+    """The tokenizer of the training texts, which truncates to the length that is set or that suits them.
+
+    The main process trains it for all of them, and `resume` reads it back: trained again, parts of words may come out
+    in another order.
+    """
+    trained = None
+    if accelerator.is_main_process:
+        if resume and path.is_file():
+            trained = Tokenizer.from_file(str(path))
+        else:
+            size, kind = settings.words or None, settings.vocabulary or usual_vocabulary(texts)
+            trained = build_tokenizer(texts, size, 1, digits=settings.digits, vocabulary=kind)
+            trained.enable_truncation(settings.length or choose_length(trained, texts))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            trained.save(str(path))
+    shared: Any = from_main(accelerator, trained)
+    return shared

@@ -9,11 +9,11 @@ from service.inference.session import Session
 from training.export.graph import export
 from training.export.scaling import Scaling
 from training.text.graph import TextGraph
+from training.text.learner import padded
 from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decide, fit_linear
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
 from training.text.options import NetworkSettings
-from training.text.learner import padded
 
 WORDS = 30
 

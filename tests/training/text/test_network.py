@@ -5,14 +5,14 @@ import torch
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.engine.task import Draw
+from training.engine.learner import Step
 from training.export.graph import export
 from training.export.scaling import Scaling
 from training.text.graph import TextGraph
+from training.text.learner import TextClassification, padded, predict
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
 from training.text.options import LossSettings, NetworkSettings
-from training.text.learner import TextClassification, padded, predict
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
 
@@ -76,6 +76,12 @@ def make_task(**settings):
     return TextClassification(texts(), labels, texts(), labels, 3, LossSettings(**settings))
 
 
+def loss_of(task, network):
+    items, rng = torch.arange(8), torch.Generator().manual_seed(0)
+    loss, _ = task.loss(network, task.batch(items, 0, rng), Step(items, 0, torch.device("cpu"), rng, rng))
+    return loss
+
+
 def test_an_epoch_holds_every_text_once_and_those_of_one_length_together():
     lengths = np.random.default_rng(0).integers(1, 100, 700)
     task = TextClassification(texts(lengths), np.zeros(700, np.int64), [], np.zeros(0, np.int64), 2, LossSettings())
@@ -96,12 +102,11 @@ def test_words_are_dropped_and_padding_is_not():
             seen.append(ids)
             return torch.zeros(len(ids), 2, 3, requires_grad=True)
 
-    draw = Draw(torch.Generator().manual_seed(0), torch.Generator())
-    make_task(word_dropout=0.5).loss(Spy(), torch.arange(8), 0, draw, torch.device("cpu"))
+    loss_of(make_task(word_dropout=0.5), Spy())
     plain = padded(texts())
     assert torch.equal(seen[0] == PAD, plain == PAD)
-    share = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
-    assert 0.3 < share < 0.7
+    fraction = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
+    assert 0.3 < fraction < 0.7
 
 
 def test_every_encoder_learns_by_itself_and_their_mean_answers():
@@ -113,8 +118,7 @@ def test_every_encoder_learns_by_itself_and_their_mean_answers():
     torch.testing.assert_close(network.eval()(ids), each.mean(1))
     network.train()
     task = make_task(word_dropout=0, label_smoothing=0)
-    draw = Draw(torch.Generator().manual_seed(0), torch.Generator())
-    loss, _ = task.loss(network, torch.arange(8), 0, draw, torch.device("cpu"))
+    loss = loss_of(task, network)
     labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2])
     expected = -each[torch.arange(8), :, labels].mean()
     torch.testing.assert_close(loss, expected)

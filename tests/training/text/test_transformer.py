@@ -15,6 +15,8 @@ from service.tasks.registry import read_manifest
 from service.tasks.text.reading import PAD, UNKNOWN
 from tests.training.text.conftest import ENGLISH, make_texts, write_parquet
 from tests.training.text.test_recipe import run
+from training.options import FitOptions
+from training.text.options import NetworkSettings, TokenSettings
 from training.text.transformer import TransformerNetwork, load_pretrained
 
 transformers = pytest.importorskip("transformers")
@@ -76,10 +78,9 @@ def test_served_ids_give_what_the_pretrained_model_makes_of_its_own(tmp_path, ma
 async def test_a_backbone_is_fine_tuned_exported_and_served(tmp_path):
     backbone = f"transformers:{save_bert(tmp_path / 'tiny')}"
     source = write_parquet(tmp_path / "data", train=120, test=40)
-    options = ["--data", source, "--backbone", backbone, "--epochs", 3, "--lr", "0.02", "--backbone-lr", "0.01"]
-    options += ["--device", "cpu", "--run-dir", tmp_path / "run", "--models", tmp_path / "models", "--publish"]
-    said = run(*options, "--linear")
-    assert "truncated to 10 per text" in said
+    fit = FitOptions(epochs=3, lr=0.02, backbone_lr=0.01)
+    said = run(source, tmp_path, backbone=backbone, fit=fit, network=NetworkSettings(), linear=True, publish=True)
+    assert "texts are truncated to 10" in said
     folder = tmp_path / "models" / "topics" / "1"
     manifest = read_manifest(folder)
     assert manifest.max_length == 10
@@ -105,5 +106,12 @@ def test_what_cannot_be_a_backbone_is_refused(tmp_path):
     with pytest.raises(ValueError, match="--backbone transformers:nowhere/at-all: "):
         load_pretrained("transformers:nowhere/at-all")
     source = write_parquet(tmp_path / "data", train=20, test=10)
-    with pytest.raises(ValueError, match=r"--length 11: .* reads 10 at most"):
-        run("--data", source, "--backbone", f"transformers:{save_bert(tmp_path / 'tiny')}", "--length", 11)
+    backbone = f"transformers:{save_bert(tmp_path / 'tiny')}"
+    for options, message in (
+        ({"backbone": "bert"}, "--backbone bert: must be transformers: and a hub id or a folder"),
+        ({"backbone": backbone}, "--embedding has no effect with --backbone"),
+        ({"fit": FitOptions(backbone_lr=0.1)}, "--backbone-lr has no effect without --backbone"),
+        ({"backbone": backbone, "network": NetworkSettings(), "tokens": TokenSettings(length=11)}, "10 tokens at most"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(source, tmp_path, **options)
