@@ -24,7 +24,7 @@ RECIPES = {
 PUBLISHED = {
     "card": ("render again what the card of a published model takes from its manifest", add_card_options),
     "evaluate": ("measure a published model anew, and write its report", add_evaluate_options),
-    "familiarize": ("have a published model tell what is unlike its training data", add_familiarize_options),
+    "ood": ("add an out-of-distribution score to a published model", add_familiarize_options),
     "quantize": (
         "add variants to a published model: smaller or faster graphs that are good enough",
         add_quantize_options,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 # Of variants, in the order in which they are tried.
-METHODS = ("int8", "int8-mixed", "float16", "half-vectors")
+METHODS = ("int8", "float16")
 
 
 def add_card_options(parser: ArgumentParser) -> None:

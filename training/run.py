@@ -25,9 +25,9 @@ from training.engine.settings import FitSettings
 from training.engine.tracking import begin_tracking, tracker
 from training.engine.weights import CHECKPOINT, inner_weights, keep_weights, start_from
 from training.export import history
-from training.export.familiarize import with_familiarity
 from training.export.gate import Gate
 from training.export.history import Lineage
+from training.export.ood import with_ood
 from training.export.outcome import describe_published
 from training.export.publish import check_name, publish, write_draft
 from training.export.quantize import with_variants
@@ -219,7 +219,7 @@ class Run(Generic[OptionsT, DataT]):
             keep_weights(draft.network, folder)
         ood_data = draft.ood_data() if draft.ood_data else None
         if ood_data:
-            manifest = with_familiarity(folder, manifest, ood_data, self.console)
+            manifest = with_ood(folder, manifest, ood_data, self.console)
         if draft.evaluator is not None and self.options.quantize:
             manifest = with_variants(folder, manifest, draft.evaluator, self.console, ood_data)
         return manifest

@@ -21,10 +21,10 @@ from training.classification.task import Classification
 from training.data.augment import to_pixels
 from training.data.images import ImageData, ImageSplit, load_images
 from training.engine.fit import fit
+from training.export.calibration import Scaling
 from training.export.figures import evaluate
 from training.export.graph import export, write_golden
 from training.export.publish import publish
-from training.export.scaling import Scaling
 
 # In alphabetical order, which is the order that class folders give.
 CLASSES = ("blue", "green", "red")

@@ -34,9 +34,9 @@ from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card
 from training.export.evaluator import run_in_batches
-from training.export.familiarize import with_familiarity
 from training.export.graph import export, write_golden
-from training.export.parts import CODES, of_images
+from training.export.ood import with_ood
+from training.export.ood_data import MAPS, ood_data_from_images
 from training.old_run import Run, as_served, begin
 from training.options import override
 from training.report.samples import draw_images
@@ -230,4 +230,4 @@ def _write_version(
         write_part_report(target / "report", manifest, part.whole)
     if isinstance(manifest, DecoderManifest):
         return manifest
-    return with_familiarity(target, manifest, of_images(data, method=CODES), run.console)
+    return with_ood(target, manifest, ood_data_from_images(data, method=MAPS), run.console)

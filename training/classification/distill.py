@@ -29,7 +29,7 @@ from training.backbones.cnn import CNN
 from training.data.images import ImageData
 from training.engine.atomic import replacing
 from training.engine.progress import track
-from training.export.familiarity import Writer, without
+from training.export.distances import Writer, without_ood
 from training.export.layers import answer_with, penultimate
 
 
@@ -90,7 +90,7 @@ def teach(version: Path, data: ImageData, cache: Path, console: Console, *, feat
 
 def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features: bool) -> list[npt.NDArray[Any]]:
     """The probabilities, and the features in half precision if they are wanted, each for both views."""
-    model = without(onnx.load(version / MODEL))
+    model = without_ood(onnx.load(version / MODEL))
     wanted = [model.graph.output[0].name]
     if features:
         wanted.append(Writer(model).features(penultimate(model), "features"))

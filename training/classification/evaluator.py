@@ -1,84 +1,77 @@
-"""How graphs of an image classifier are judged: See `Evaluator`."""
+"""How graphs of an image classifier are judged: see `Evaluator`."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from service.inference.cards import Use
+from service.inference.manifest import MODEL
+from service.inference.session import Session
+from service.tasks.cards import ClassifierVariant
+from service.tasks.classification.manifest import ClassifierManifest
+from training.classification.compare import RESULT, read_result
+from training.classification.report import write_report
 from training.data.images import ImageData
 from training.data.lazy import Images
-from training.export.calibrate import Floats
-from training.export.evaluator import BATCH, Inputs, run_in_batches, sample
-from training.export.figures import Evaluation, evaluate
-from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
-from training.export.scaled_graph import logits_alone, write_scaling
-from training.export.scaling import Scaling
+from training.data.splits import division_digest
+from training.export.calibration import Floats, Scaling
+from training.export.evaluator import BATCH, Inputs, LabelEvaluator, run_in_batches, sample
+from training.export.golden import renew_golden, write_variant_golden
 
 INPUT = "images"
 
 
-class ClassificationEvaluator:
-    """See `Evaluator`.
+class ClassificationEvaluator(LabelEvaluator):
+    """See `LabelEvaluator`; the inputs are images."""
 
-    Args:
-        data: the images.
-        scaling: that the graphs have before `finish`; None for graphs that have just been exported.
-    """
+    data: ImageData
 
-    figure = "accuracy"
-    may_fall = 0.002
-    compared = "probabilities"
+    def __init__(self, data: ImageData) -> None:
+        splits = data.train.images, data.validation.images, data.test.images
+        super().__init__(data, splits, data.validation.take(data.division[0]).images)
 
-    def __init__(self, data: ImageData, scaling: Scaling | None = None) -> None:
-        self.data = data
-        self._choice = data.validation.take(data.division[0])
-        self._scaling = scaling or Scaling()
-
-    def at(self, scaling: Scaling) -> "ClassificationEvaluator":
-        """The same for graphs that scale their logits in this way already."""
-        return ClassificationEvaluator(self.data, scaling)
+    def answers(self, graph: Path, items: Images) -> Floats:
+        """See `LabelEvaluator`."""
+        return run_in_batches(graph, INPUT, items)[0]
 
     def calibration(self, count: int) -> list[Inputs]:
         """See `Evaluator`."""
-        images = self.data.train.images[sample(count, len(self.data.train))]
+        images = self.train[sample(count, len(self.train))]
         return [{INPUT: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
 
     def examples(self, count: int) -> Inputs:
         """See `Evaluator`."""
-        return {INPUT: self._choice.images[:count]}
+        return {INPUT: self.selected[:count]}
 
-    def score(self, graph: Path) -> float:
-        """See `Evaluator`; on the selection half."""
-        return float((answers(graph, self._choice.images).argmax(1) == self._choice.labels).mean())
-
-    def scored(self, *purposes: str) -> tuple[Use, ...]:
+    def renew(self, folder: Path, manifest: ClassifierManifest, *, fit: bool) -> ClassifierManifest:
         """See `Evaluator`."""
-        return halves_used(self.data.division, selection=purposes)
-
-    def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
-        """See `Evaluator`."""
-        return (
-            *(self.scored(TEMPERATURE) if fit else ()),
-            *halves_used(self.data.division, calibration=(LABEL_SETS,)),
-            Use(split="test", purpose=FIGURES, items=len(self.data.test)),
-        )
-
-    def finish(self, graph: Path) -> dict[str, Any]:
-        """See `Evaluator`."""
-        return self.evaluate(graph).fields
-
-    def evaluate(self, graph: Path, *, fit: bool = True) -> Evaluation:
-        """Measures everything; first fits the scaling, unless the graph is to stay as it is."""
-        data, temperature = self.data, self._scaling.temperature
-        with logits_alone(graph, temperature) as bare:
-            validation, test = (answers(bare, split.images) for split in (data.validation, data.test))
-        labels = data.validation.labels, data.test.labels
-        scaling = None if fit else self._scaling
-        evaluation = evaluate(data.classes, validation, labels[0], test, labels[1], scaling)
+        graph = folder / MODEL
         if fit:
-            write_scaling(graph, evaluation.scaling, temperature)
-        return evaluation
+            Session(graph, "cpu").check(folder, manifest)  # since its golden file is renewed
+        scaling = self.fit(graph) if fit else Scaling.of(manifest.calibration)
+        if fit:
+            renew_golden(graph, folder, manifest)
+        evaluation = self.evaluate(graph, scaling)
+        division = division_digest(self.data.division[1])
+        described = manifest.data.model_copy(update={"division": division})
+        manifest = manifest.model_copy(update=evaluation.fields | {"data": described})
+        variants = tuple(self._renew_variant(folder, manifest, variant, fit) for variant in manifest.variants)
+        manifest = manifest.model_copy(update={"variants": variants})
+        result = read_result(folder) | {
+            "accuracy": evaluation.metrics.accuracy,
+            "ece_after": evaluation.calibration.ece_after,
+        }
+        write_report(folder / "report", manifest, evaluation, replace(self.data, name=manifest.data.name), result, [])
+        (folder / "report" / RESULT).write_text(json.dumps(result, indent=1) + "\n")
+        return manifest
 
-
-def answers(graph: Path, images: Images) -> Floats:
-    """The first output of a graph, shape (n, classes)."""
-    return run_in_batches(graph, INPUT, images)[0]
+    def _renew_variant(
+        self, folder: Path, manifest: ClassifierManifest, variant: ClassifierVariant, fit: bool
+    ) -> ClassifierVariant:
+        graph = folder / variant.file
+        if not fit:
+            return variant.model_copy(update=self.evaluate(graph, Scaling.of(variant.calibration)).fields)
+        changes: dict[str, Any] = self.finish(graph)
+        changes["golden"] = write_variant_golden(graph, variant.name, folder, manifest)
+        changes["size"] = graph.stat().st_size
+        return variant.model_copy(update=changes)

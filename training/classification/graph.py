@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from training.classification.labels import mirrored
 from training.data.augment import to_pixels
-from training.export.scaling import Scaling
+from training.export.calibration import Scaling
 
 
 class ClassifierGraph(nn.Module):
@@ -26,4 +26,4 @@ class ClassifierGraph(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pixels = to_pixels(images)
         logits = mirrored(self.network, pixels) if self.mirror else self.network(pixels)
-        return torch.softmax(self.scaling.scale(logits), dim=1)
+        return torch.softmax(self.scaling(logits), dim=1)

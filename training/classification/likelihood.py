@@ -6,7 +6,7 @@ from torch import nn
 
 from training.classification.labels import predict
 from training.data.images import ImageSplit
-from training.export.calibrate import fit_temperature
+from training.export.calibration import fit_temperature
 
 
 def log_likelihood(model: nn.Module, images: ImageSplit, *, mirror: bool = False) -> float:

@@ -25,6 +25,7 @@ from training.classification.distill import Guided, teach
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
 from training.classification.graph import ClassifierGraph
+from training.classification.labels import predict
 from training.classification.likelihood import log_likelihood
 from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
@@ -32,20 +33,21 @@ from training.classification.options import DEFAULTS, ONLY, NetworkSettings, che
 from training.classification.report import write_report
 from training.classification.study import cnn_variants, run_study
 from training.classification.task import Classification, ClassificationSettings
+from training.data.contents import fingerprint_like
 from training.data.images import ImageData, load_images
 from training.data.inspection import missed_classes
 from training.data.splits import selection_of
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.weights import best_weights, fingerprint_of, inner_weights, keep_weights
+from training.export.calibration import fit_scaling
 from training.export.cards import count_parameters, data_card, training_card
-from training.export.familiarize import with_familiarity
 from training.export.figures import milliseconds_per_image
-from training.export.graph import check_export, export, write_golden
+from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
-from training.export.parts import of_images
+from training.export.ood import with_ood
+from training.export.ood_data import ood_data_from_images
 from training.export.quantize import with_variants
-from training.export.scaling import Scaling
 from training.old_run import Run, as_served, begin
 from training.options import override, short_name
 from training.report.samples import draw_images
@@ -145,7 +147,8 @@ def run(arguments: Namespace, console: Console) -> None:
         if key not in _unused(arguments, network)
     }
     stated |= {"teacher": short_name(arguments.teacher), "mirror": arguments.mirror, "interpolated": share}
-    graph = ClassifierGraph(model, Scaling(), arguments.mirror)
+    logits = predict(model, choice.validation.images, mirror=arguments.mirror)
+    graph = ClassifierGraph(model, fit_scaling(logits, choice.validation.labels), arguments.mirror)
     run.deliver(
         (
             run.name,
@@ -167,7 +170,8 @@ def _warn_of_leaks(run: Run[ImageData]) -> None:
     """Warns if another training may have seen images that this one validates or tests on."""
     data = run.data
     for folder in filter(None, (run.arguments.start_from, run.arguments.teacher)):
-        if data.held_out and fingerprint_of(folder) != data.fingerprint:
+        recorded = fingerprint_of(folder)
+        if data.held_out and fingerprint_like(data, recorded) != recorded:
             run.console.print(
                 f"[yellow]{folder} was trained on other data, or on other splits of the same. If it has seen images "
                 f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "
@@ -222,17 +226,15 @@ def _write_version(
     data, images = run.data, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
-    inputs, outputs, _ = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
+    inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     evaluator = ClassificationEvaluator(data)
-    evaluation = evaluator.evaluate(target / MODEL)
+    evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
         f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
     )
     if missed := missed_classes(evaluation.metrics.per_class):
         run.console.print(missed)
-    graph.scaling = evaluation.scaling
-    difference = check_export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
     description = {
@@ -285,8 +287,8 @@ def _write_version(
     shutil.copy(run.folder / RESULT, target / "report")
     if run.arguments.keep_weights:
         keep_weights(graph.network, target)
-    parts = of_images(data)
-    manifest = with_familiarity(target, manifest, parts, run.console)
+    ood_data = ood_data_from_images(data)
+    manifest = with_ood(target, manifest, ood_data, run.console)
     if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator.at(graph.scaling), run.console, parts)
+        return with_variants(target, manifest, evaluator, run.console, ood_data)
     return manifest

@@ -1,16 +1,23 @@
-"""How graphs of a detector are judged: See `Evaluator`."""
+"""How graphs of a detector are judged: see `Evaluator`."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.inference.cards import Use
-from service.tasks.detection.manifest import DetectorMetrics, ThresholdCurves
+from service.inference.manifest import MODEL
+from service.tasks.detection.manifest import DetectorManifest, DetectorMetrics, ThresholdCurves
+from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
 from training.detection.graph import OUTPUTS
-from training.detection.task import EVALUATION_BATCH, in_originals
+from training.detection.report import write_report
+from training.detection.task import EVALUATION_BATCH, DetectionSettings, in_originals
+from training.detection.tuning import choose, graph_outputs, replace_best
+from training.export import history
 from training.export.evaluator import Inputs, run_in_batches, sample
+from training.export.figures import milliseconds_per_image
+from training.export.golden import renew_golden
 from training.export.history import FIGURES, THRESHOLDS, halves_used
 from training.export.intervals import Interval
 
@@ -18,6 +25,8 @@ INPUT = "images"
 # All activations of a batch are in memory at once.
 _CALIBRATION_BATCH = 2
 _MOST_EXAMPLES = 16
+# The settings of a training that describe what it kept meanwhile.
+_SUPPRESSION = ("iou", "floor", "max_detections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class DetectionEvaluator:
     """
 
     figure = "map"
-    may_fall = 0.005
+    max_drop = 0.005
     compared = "scores"
 
     def __init__(self, data: DetectionData) -> None:
@@ -96,6 +105,40 @@ class DetectionEvaluator:
     def finish(self, graph: Path) -> dict[str, Any]:
         """See `Evaluator`."""
         return self.evaluate(graph).fields
+
+    def renew(self, folder: Path, manifest: DetectorManifest, *, fit: bool) -> DetectorManifest:
+        """See `Evaluator`; what the graph keeps of its boxes is chosen anew."""
+        if fit:
+            raise ValueError(f"--calibrate: {manifest.name} is no classifier of images; leave it out")
+        manifest = self._choose_suppression(folder, manifest)
+        manifest = history.with_uses(manifest, *self.tuned(history.SUPPRESSION))
+        measured = self.evaluate(folder / MODEL)
+        manifest = manifest.model_copy(update=measured.fields)
+        images = self.data.test.images[: manifest.max_batch]
+        result = {
+            "parameters": manifest.training.parameters,
+            "training_seconds": manifest.training.seconds,
+            "ms_batch_1": milliseconds_per_image(folder / MODEL, images, 1),
+            "ms_batch_max": milliseconds_per_image(folder / MODEL, images, manifest.max_batch, repeats=5),
+            "max_batch": manifest.max_batch,
+            "history": [],
+            "onnx_difference": "unknown",
+        }
+        augment = BoxAugment.stated(manifest.training.settings)
+        write_report(folder / "report", manifest, measured.found, self.data, augment, result)
+        return manifest
+
+    def _choose_suppression(self, folder: Path, manifest: DetectorManifest) -> DetectorManifest:
+        settings = DetectionSettings(**{name: manifest.training.settings[name] for name in _SUPPRESSION})
+        base = settings.suppression.model_copy(update={"max_detections": manifest.suppression.max_detections})
+        graph, split = folder / MODEL, self.data.validation
+        suppression = choose(graph_outputs(graph, split), split, self.data.classes, base)
+        # Variants have a suppression of their own, which would stay.
+        if suppression == manifest.suppression or manifest.variants:
+            return manifest
+        replace_best(graph, suppression)
+        renew_golden(graph, folder, manifest)
+        return manifest.model_copy(update={"suppression": suppression})
 
     def evaluate(self, graph: Path) -> Measured:
         """Measures everything."""

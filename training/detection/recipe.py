@@ -24,8 +24,8 @@ from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.network import Detector, build
+from training.detection.ood import ood_data_from_photographs
 from training.detection.options import DEFAULTS, NetworkSettings
-from training.detection.parts import of_photographs
 from training.detection.report import write_report
 from training.detection.samples import draw_boxes
 from training.detection.task import Detection, DetectionSettings, detect
@@ -34,10 +34,10 @@ from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.weights import best_weights, keep_weights
 from training.export.cards import count_parameters, data_card, training_card
-from training.export.familiarize import with_familiarity
 from training.export.figures import milliseconds_per_image
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
+from training.export.ood import with_ood
 from training.export.quantize import with_variants
 from training.old_run import Run, as_served, begin
 from training.options import check_interpolation, override
@@ -173,8 +173,8 @@ def _write_version(
     if run.arguments.keep_weights:
         keep_weights(model, target)
     write_report(target / "report", manifest, measured.found, data, learning.augment, result)
-    parts = of_photographs(data)
-    manifest = with_familiarity(target, manifest, parts, run.console)
+    ood_data = ood_data_from_photographs(data)
+    manifest = with_ood(target, manifest, ood_data, run.console)
     if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator, run.console, parts)
+        return with_variants(target, manifest, evaluator, run.console, ood_data)
     return manifest

@@ -1,7 +1,5 @@
 """Compares the test figures of two versions of a model."""
 
-from dataclasses import dataclass
-
 from service.inference.cards import MainFigure, ManifestBase
 from training.export.intervals import Interval, difference, wilson
 
@@ -10,40 +8,11 @@ class Incomparable(Exception):
     """Two versions cannot be compared; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The main figure of a new version, and that of the version that serves.
+def compare(new: ManifestBase, serving: ManifestBase) -> tuple[bool, str]:
+    """Whether a new version is worse than the serving one by the main test figure, and both figures in words.
 
-    Attributes:
-        new: of the new version.
-        of_new: its 95 % interval; None if it is not known.
-        serving: of the version that serves.
-        of_serving: its 95 % interval; None if it is not known.
-    """
-
-    new: MainFigure
-    of_new: Interval | None
-    serving: MainFigure
-    of_serving: Interval | None
-
-    @property
-    def difference(self) -> Interval:
-        """The 95 % interval of the new figure minus the other one. A figure without an interval counts as exact."""
-        new, serving = self.new.value, self.serving.value
-        return difference(new, self.of_new or (new, new), serving, self.of_serving or (serving, serving))
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the new version is worse, and the interval of the difference excludes that it is as good."""
-        low, high = self.difference
-        return high < 0 if self.new.higher_is_better else low > 0
-
-    def __str__(self) -> str:
-        return f"{self.new.name} {_stated(self.new, self.of_new)} against {_stated(self.serving, self.of_serving)}"
-
-
-def compare(new: ManifestBase, serving: ManifestBase) -> Comparison:
-    """Compares by the main test figure.
+    It is worse if the 95 % interval of the difference excludes that it is as good. A figure without an interval counts
+    as exact.
 
     Args:
         new: the manifest of the new version.
@@ -57,7 +26,12 @@ def compare(new: ManifestBase, serving: ManifestBase) -> Comparison:
     figure, other = new.main_figure, serving.main_figure
     if figure is None or other is None or figure.name != other.name:
         raise Incomparable("they have no main test figure in common")
-    return Comparison(figure, _interval(figure, new), other, _interval(other, serving))
+    own, of_other = _interval(figure, new), _interval(other, serving)
+    low, high = difference(
+        figure.value, own or (figure.value, figure.value), other.value, of_other or (other.value, other.value)
+    )
+    is_worse = high < 0 if figure.higher_is_better else low > 0
+    return is_worse, f"{figure.name} {_stated(figure, own)} against {_stated(other, of_other)}"
 
 
 def _interval(figure: MainFigure, manifest: ManifestBase) -> Interval | None:

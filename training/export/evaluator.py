@@ -1,32 +1,38 @@
 """How the graphs of a published model are judged on its data: what recipes, quantisation and evaluation share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from service.inference.cards import Use
+from service.inference.cards import ManifestBase, Use
 from service.inference.session import Session
 from training.data.lazy import LazyImages
+from training.export.calibration import Floats, Ints, Scaling, fit_scaling
+from training.export.figures import Evaluation, evaluate
+from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
+from training.export.scaled_graph import logits_alone, write_scaling
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
 BATCH = 64
+ManifestT = TypeVar("ManifestT", bound=ManifestBase)
 
 
 class Evaluator(Protocol):
-    """A task's data, and what is measured of graphs on it. The test split is touched by `finish` alone.
+    """A task's data, and what is measured of graphs on it. Only `finish` and `renew` use the test split.
 
     Attributes:
-        figure: what `score` gives.
-        may_fall: by how much less of it a variant may have than its reference.
-        compared: the output that tells how far a variant is from its reference.
+        figure: what `score` returns.
+        max_drop: by how much less of it a variant may have than its reference.
+        compared: the output whose tolerance limits how far a variant may be from its golden file.
     """
 
     figure: str
-    may_fall: float
+    max_drop: float
     compared: str
 
     def calibration(self, count: int) -> list[Inputs]:
@@ -42,18 +48,99 @@ class Evaluator(Protocol):
         """The record of choices by what `score` measures, for these purposes."""
 
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
-        """The record of what `finish` fits and measures; without `fit`, of that with the calibration as it is."""
+        """The record of what `finish` fits and measures; without `fit`, of what it measures."""
 
     def finish(self, graph: Path) -> dict[str, Any]:
-        """Fits anew what is part of the graph, changing its file, and measures it on the test split.
+        """Fits the calibration of a graph anew, changing its file, and measures it on the test split.
 
         Returns:
-            What a manifest says of it, by the name of the field.
+            Fields of a manifest, by name.
+        """
+
+    def renew(self, folder: Path, manifest: Any, *, fit: bool) -> Any:
+        """Measures the version in `folder` anew and writes its report; with `fit`, first fits its calibration anew.
+
+        Returns:
+            The manifest with the new figures.
+
+        Raises:
+            ValueError: models of the task cannot be measured without their recipe, or have no calibration to fit.
         """
 
 
+class LabelEvaluator(ABC):
+    """Evaluates classifiers whose first output is the softmax of scaled logits. See `Evaluator`.
+
+    Args:
+        data: has `classes`, `division`, `validation.labels` and `test.labels`.
+        splits: the inputs of the training, validation and test split.
+        selected: those of the selection half of validation.
+    """
+
+    figure = "accuracy"
+    max_drop = 0.002
+    compared = "probabilities"
+
+    def __init__(self, data: Any, splits: tuple[Any, Any, Any], selected: Any) -> None:
+        self.data = data
+        self.train, self.validation, self.test = splits
+        self.selected = selected
+
+    @abstractmethod
+    def answers(self, graph: Path, items: Any) -> Floats:
+        """The first output of a graph, shape (n, classes)."""
+
+    @abstractmethod
+    def calibration(self, count: int) -> list[Inputs]:
+        """See `Evaluator`."""
+
+    @abstractmethod
+    def examples(self, count: int) -> Inputs:
+        """See `Evaluator`."""
+
+    @property
+    def labels(self) -> Ints:
+        """Of the selection half of validation."""
+        labels: Ints = self.data.validation.labels[self.data.division[0]]
+        return labels
+
+    def score(self, graph: Path) -> float:
+        """See `Evaluator`."""
+        return float((self.answers(graph, self.selected).argmax(1) == self.labels).mean())
+
+    def scored(self, *purposes: str) -> tuple[Use, ...]:
+        """See `Evaluator`."""
+        return halves_used(self.data.division, selection=purposes)
+
+    def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
+        """See `Evaluator`."""
+        return (
+            *(self.scored(TEMPERATURE) if fit else ()),
+            *halves_used(self.data.division, calibration=(LABEL_SETS,)),
+            Use(split="test", purpose=FIGURES, items=len(self.data.test)),
+        )
+
+    def fit(self, graph: Path) -> Scaling:
+        """Fits the scaling of a graph anew, changing its file."""
+        with logits_alone(graph) as bare:
+            scaling = fit_scaling(self.answers(bare, self.selected), self.labels)
+        write_scaling(graph, scaling)
+        return scaling
+
+    def finish(self, graph: Path) -> dict[str, Any]:
+        """See `Evaluator`."""
+        return self.evaluate(graph, self.fit(graph)).fields
+
+    def evaluate(self, graph: Path, scaling: Scaling) -> Evaluation:
+        """Measures everything of a graph with this scaling."""
+        with logits_alone(graph) as bare:
+            validation, test = (self.answers(bare, items) for items in (self.validation, self.test))
+        data = self.data
+        return evaluate(data.classes, validation, data.validation.labels, test, data.test.labels, scaling)
+
+
 def run_in_batches(graph: Path, name: str, items: Array | LazyImages, batch: int = BATCH) -> list[Array]:
-    """What a graph answers to all items of one input, in its order: an array for each output."""
+    """A graph's outputs for all items of one input, in their order."""
     session = Session(graph, "cpu")
     parts = [session.run({name: items[start : start + batch]}) for start in range(0, len(items), batch)]
     return [np.concatenate(part) for part in zip(*parts, strict=True)]

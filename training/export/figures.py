@@ -1,6 +1,7 @@
 """How good a classifier of images or texts is: accuracy, figures per class, calibration, conformal sets, latency."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,30 @@ from service.inference.session import Session
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
 from training.data.lazy import cycled
 from training.data.splits import split_validation
-from training.export.calibrate import (
+from training.export.calibration import (
+    Floats,
+    Ints,
+    Scaling,
     bin_of,
     conformal_threshold,
     cross_fitting,
     expected_calibration_error,
     expected_coverage,
+    fit_scaling,
     softmax,
 )
 from training.export.intervals import Interval, bootstrap, bootstrap_confusion, clopper_pearson, wilson
-from training.export.scaling import Scaling, fit_scaling
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 COVERAGES = tuple(round(0.80 + 0.01 * step, 2) for step in range(20))
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything measured on the test split, and what the report draws.
+    """What was measured on the test split, and what the report draws.
 
     Attributes:
         metrics: accuracy and figures per class.
-        calibration: how logits are scaled, and what that did.
+        calibration: the scaling of the logits, and the calibration error before and after it.
         conformal: the table of label sets.
         intervals: 95 %, of the figures that are stated in one line, by their names.
         confusion: int, shape (classes, classes): rows are true, columns predicted.
@@ -54,19 +56,9 @@ class Evaluation:
     labels: Ints
 
     @property
-    def scaling(self) -> Scaling:
-        """Of the logits."""
-        return Scaling.of(self.calibration)
-
-    @property
     def fields(self) -> dict[str, Any]:
-        """What a manifest says of it, by the name of the field."""
-        return {
-            "metrics": self.metrics,
-            "calibration": self.calibration,
-            "conformal": self.conformal,
-            "intervals": self.intervals,
-        }
+        """Fields of a manifest, by name."""
+        return {name: getattr(self, name) for name in ("metrics", "calibration", "conformal", "intervals")}
 
 
 def evaluate(
@@ -87,7 +79,7 @@ def evaluate(
         validation_labels: shape (n,).
         test_logits: shape (m, classes).
         test_labels: shape (m,).
-        scaling: of the logits, in the graph already; None to fit it.
+        scaling: of the logits; None to fit it.
     """
     selection, calibration_half = split_validation(validation_labels)
     if scaling is None:
@@ -95,39 +87,43 @@ def evaluate(
     uncalibrated, probabilities = softmax(test_logits), scaling.probabilities(test_logits)
     predicted = probabilities.argmax(1)
     indices = np.arange(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        test_labels, predicted, labels=indices, zero_division=0.0
-    )
-    metrics = ClassifierMetrics(
-        accuracy=float((predicted == test_labels).mean()),
-        macro_f1=macro_f1(confusion_matrix(test_labels, predicted, labels=indices)),
-        negative_log_likelihood=float(log_loss(test_labels, _normalised(probabilities), labels=indices)),
-        validation_accuracy=float((validation_logits.argmax(1) == validation_labels).mean()),
-        per_class=tuple(
-            ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
-            for name, p, r, f, n in zip(classes, precision, recall, f1, support, strict=True)
-        ),
-    )
-    calibration = Calibration(
-        temperature=scaling.temperature,
-        exponent=scaling.exponent,
-        ece_before=expected_calibration_error(uncalibrated, test_labels),
-        ece_after=expected_calibration_error(probabilities, test_labels),
-    )
-    held_out = scaling.probabilities(validation_logits[calibration_half])
-    held_out_labels = validation_labels[calibration_half]
     confusion = confusion_matrix(test_labels, predicted, labels=indices)
+    held_out = scaling.probabilities(validation_logits[calibration_half]), validation_labels[calibration_half]
     return Evaluation(
-        metrics,
-        calibration,
-        tuple(
-            _conformal_point(coverage, held_out, held_out_labels, probabilities, test_labels) for coverage in COVERAGES
+        metrics=ClassifierMetrics(
+            accuracy=float((predicted == test_labels).mean()),
+            macro_f1=macro_f1(confusion),
+            negative_log_likelihood=float(log_loss(test_labels, _normalised(probabilities), labels=indices)),
+            validation_accuracy=float((validation_logits.argmax(1) == validation_labels).mean()),
+            per_class=class_metrics(classes, test_labels, predicted),
         ),
-        _intervals(probabilities, test_labels, confusion),
-        confusion,
-        probabilities,
-        uncalibrated,
-        test_labels,
+        calibration=Calibration(
+            temperature=scaling.temperature,
+            exponent=scaling.exponent,
+            ece_before=expected_calibration_error(uncalibrated, test_labels),
+            ece_after=expected_calibration_error(probabilities, test_labels),
+        ),
+        conformal=tuple(_conformal_point(coverage, *held_out, probabilities, test_labels) for coverage in COVERAGES),
+        intervals=_intervals(probabilities, test_labels, confusion),
+        confusion=confusion,
+        probabilities=probabilities,
+        uncalibrated=uncalibrated,
+        labels=test_labels,
+    )
+
+
+def class_metrics(classes: Sequence[str], labels: Ints, predicted: Ints) -> tuple[ClassMetrics, ...]:
+    """Precision, recall, F1 and the number of items of each class.
+
+    Args:
+        classes: names, in the order of the class indices.
+        labels: true class indices, shape (n,).
+        predicted: likewise, predicted.
+    """
+    columns = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(classes)), zero_division=0.0)
+    return tuple(
+        ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
+        for name, p, r, f, n in zip(classes, *columns, strict=True)
     )
 
 
@@ -150,8 +146,7 @@ def _intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str
         },
         len(labels),
     )
-    # Drawing items twice adds noise to every bin, which the error cannot tell from miscalibration: what it adds is as
-    # much above the error as the error may be above the truth (the basic bootstrap).
+    # Resampling adds noise to every bin, and so bias to the error: the basic bootstrap corrects for it.
     low, high = drawn["ece_after"]
     return {
         "accuracy": wilson(int(np.trace(confusion)), len(labels)),

@@ -5,11 +5,11 @@ A version whose test figures are worse than those of the version that serves onl
 
 import contextlib
 import os
-from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -31,9 +31,9 @@ class _Judged:
 
     Attributes:
         model: its name.
-        serving: the version that serves; None: there is none.
-        comparison: with its figures, in words.
-        is_worse: its outcome.
+        serving: the version that serves; None if there is none.
+        comparison: of the two, in words.
+        is_worse: whether the new version is worse.
         version: the new version; empty until it has a number.
         is_default: whether the new version became the default.
     """
@@ -64,8 +64,8 @@ class Gate:
         self._judged: list[_Judged] = []
 
     @classmethod
-    def of(cls, arguments: Namespace) -> "Gate":
-        """The gate that a command line asks for."""
+    def of(cls, arguments: Any) -> "Gate":
+        """The gate for the options `models`, `force` and `candidate`."""
         return cls(arguments.models, force=arguments.force, candidate=arguments.candidate)
 
     def check(self, model: str) -> None:
@@ -79,7 +79,7 @@ class Gate:
     def judge(self, drafts: Mapping[str, ManifestBase], undo: contextlib.ExitStack) -> None:
         """Compares the versions. If they become candidates, the current defaults are written into the policies.
 
-        This must happen before the versions have numbers: a server would take them for the default in the meantime.
+        This must happen before the versions have numbers: a server would make them the default in the meantime.
 
         Args:
             drafts: the manifests of the new versions, by the names of the models.
@@ -149,10 +149,10 @@ class Gate:
             return _Judged(model, None)
         version, other = serving
         try:
-            comparison = compare(manifest, other)
+            is_worse, comparison = compare(manifest, other)
         except Incomparable as error:
             return _Judged(model, version, f"the two cannot be compared: {error}")
-        return _Judged(model, version, str(comparison), comparison.is_worse)
+        return _Judged(model, version, comparison, is_worse)
 
     def _is_default(self, judged: _Judged) -> bool:
         policy = self._policies.read(judged.model)

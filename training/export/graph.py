@@ -14,6 +14,7 @@ from service.inference.cards import GoldenCard, TensorSpec
 from service.inference.golden import Difference, compare
 from service.inference.session import Session
 from training.data.lazy import cycled
+from training.export.scaled_graph import PREFIX
 
 OPSET = 20
 CHECKED_BATCHES = (1, 2, 7)
@@ -37,6 +38,8 @@ def export(
     translations: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> tuple[TensorSpec, tuple[TensorSpec, ...], Difference]:
     """Writes `graph` as ONNX with a dynamic batch axis and checks it against PyTorch.
+
+    The nodes of its submodule `scaling` get the prefix by which `training.export.scaled_graph` finds them.
 
     Args:
         graph: maps one tensor to one or to a tuple; on the CPU, in float32.
@@ -74,11 +77,8 @@ def export(
     # Everything in one file.
     onnx.save(without_debug_metadata(program.model_proto), path)
     onnx.checker.check_model(str(path), full_check=True)
-
-    worst = check_export(
-        graph, examples, path, input_name=input_name, output_names=output_names, max_batch=max_batch, card=card,
-        more=more,
-    )  # fmt: skip
+    batches = [cycled(examples, batch) for batch in (*CHECKED_BATCHES, max_batch)]
+    worst = _check(graph, [*batches, *more], Session(path, "cpu"), output_names, card)
     want = torch_outputs(graph, examples[:2], output_names)
     return (
         TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1,) * len(axes) + examples.shape[len(axes) :]),
@@ -88,8 +88,11 @@ def export(
 
 
 def without_debug_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, from which what the exporter notes is removed: it contains paths of this machine."""
+    """The model without the exporter's notes, which contain paths of this machine."""
     for node in model.graph.node:
+        scopes = next((note.value for note in node.metadata_props if note.key.endswith("name_scopes")), "")
+        if "'scaling'" in scopes:
+            node.name = f"{PREFIX}{node.name}"
         del node.metadata_props[:]
         node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
@@ -98,30 +101,17 @@ def without_debug_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def check_export(
+def _check(
     graph: nn.Module,
-    examples: npt.NDArray[Any],
-    path: Path,
-    *,
-    input_name: str,
+    batches: Sequence[npt.NDArray[Any]],
+    session: Session,
     output_names: Sequence[str],
-    max_batch: int,
     card: GoldenCard,
-    more: Sequence[npt.NDArray[Any]] = (),
 ) -> Difference:
-    """Compares an exported graph with PyTorch; the arguments are those of `export`.
-
-    Returns:
-        The largest difference seen.
-
-    Raises:
-        ExportMismatch: the outputs for a batch differ from PyTorch's.
-    """
-    session = Session(path, "cpu")
     seen: list[Difference] = []
-    for inputs in (*(cycled(examples, batch) for batch in (*CHECKED_BATCHES, max_batch)), *more):
+    for inputs in batches:
         want = torch_outputs(graph, inputs, output_names)
-        got = dict(zip(output_names, session.run({input_name: inputs}), strict=True))
+        got = dict(zip(output_names, session.run({session.inputs[0]: inputs}), strict=True))
         try:
             seen.append(compare(want, got, card))
         except ValueError as error:
@@ -131,7 +121,7 @@ def check_export(
                 f"batch of {len(inputs)}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
                 f"(at most {seen[-1].accepted:.2g})"
             )
-    return max(seen, key=lambda difference: difference.value / difference.accepted)
+    return max(seen, key=lambda difference: difference.ratio)
 
 
 @torch.no_grad()

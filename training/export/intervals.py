@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +14,20 @@ Interval = tuple[float, float]
 
 
 def wilson(right: int, count: int) -> Interval:
-    """The interval of a share of `count` items, of which `right` have a property (Wilson 1927).
+    """The interval of a fraction of `count` items, of which `right` have a property (Wilson 1927).
 
-    Unlike one standard error around the share it does not shrink to nothing at 0 and at 1: of 36 items without a
-    mistake it says that the accuracy is at least 0.90.
+    Unlike one standard error around the fraction it does not shrink to nothing at 0 and at 1.
     """
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    share = right / count
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return _binomial(right, count, "wilson")
 
 
 def clopper_pearson(right: int, count: int) -> Interval:
-    """The exact binomial interval of a share of `count` items, of which `right` have a property."""
-    interval = binomtest(right, count).proportion_ci(LEVEL)
+    """The exact binomial interval of a fraction of `count` items, of which `right` have a property."""
+    return _binomial(right, count, "exact")
+
+
+def _binomial(right: int, count: int, method: str) -> Interval:
+    interval = binomtest(right, count).proportion_ci(LEVEL, method)
     return float(interval.low), float(interval.high)
 
 
@@ -63,8 +61,8 @@ def difference(value: float, interval: Interval, other: float, of_other: Interva
     """The interval of `value - other`, two independent figures with intervals of their own.
 
     The distances to their bounds are added as squares (Zou and Donner 2008); with `wilson` for both this is Newcombe's
-    interval of the difference of two shares (1998, method 10). Figures on the same test items rise and fall together,
-    so the difference is at least as certain as this says.
+    interval of the difference of two fractions (1998, method 10). For
+    figures on the same test items it is conservative.
     """
     down = math.hypot(value - interval[0], of_other[1] - other)
     up = math.hypot(interval[1] - value, other - of_other[0])

@@ -8,7 +8,6 @@ from pathlib import Path
 from service.inference.cards import ManifestBase
 from service.tasks.base import Format, Images
 from service.tasks.registry import BUILT_IN, read_manifest
-from training.export.servers import find_servers
 
 _URL = "http://127.0.0.1:8000"
 # Characters of an example that is still pasted into a command.
@@ -26,20 +25,15 @@ def describe_published(
         text: to ask a model of texts about, such as those that it was trained on; an English one by default.
         candidates: the models whose new version is not the default, so that only its number asks it.
     """
-    servers = find_servers(models)
-    url = servers[0].url if servers else _URL
     for folder in folders:
         manifest = read_manifest(folder)
         figures = ", ".join(_figure(name, value, manifest) for name, value in manifest.headline.items())
         yield f"published {folder}" + (f": {figures}" if figures else "")
         name = f"{manifest.name}/{folder.name}" if manifest.name in candidates else manifest.name
-        yield f"ask it:   {ask(manifest, url, text, name)}"
+        yield f"ask it:   {ask(manifest, _URL, text, name)}"
         yield f"report:   {folder / 'report' / 'README.md'}"
-    for server in servers:
-        yield f"A server at {server.url} has these models: it takes the new version after kill -USR1 {server.pid}"
-    if not servers:
-        where = "" if models == Path("models") else f" --models {shlex.quote(str(models))}"
-        yield f"No server has these models yet: quartet serve{where}"
+    where = "" if models == Path("models") else f" --models {shlex.quote(str(models))}"
+    yield f"serve it: quartet serve{where}; a server that runs takes the new version after kill -USR1 PID"
 
 
 def ask(manifest: ManifestBase, url: str, text: str = "", name: str = "") -> str:

@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from service.inference.cards import AUTO, ManifestBase
-from service.inference.manifest import MANIFEST, InvalidModel, sha256
+from service.inference.manifest import MANIFEST, InvalidModel, check_files, sha256
 from service.inference.session import Session
 from service.inference.variants import graphs
 from service.inference.versions import versions_in
@@ -21,6 +22,8 @@ from training.report.history_section import CARD, write_history
 
 # Fills a folder with everything but the manifest, which it returns with its `files` still empty.
 Write = Callable[[Path], ManifestBase]
+# Where a training without --publish leaves its version, below the folder of its run.
+DRAFT = "export"
 
 
 def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) -> None:
@@ -89,6 +92,39 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None
             gate.settle(published, undo)
         undo.pop_all()
     return published
+
+
+def publish_draft(run: Path, models: Path, gate: Gate | None = None) -> list[Path]:
+    """Publishes the draft that a finished training left in the folder of its run, or all of several; see `publish`.
+
+    Args:
+        run: the folder of the run.
+        models: the models folder.
+        gate: see `publish`.
+
+    Raises:
+        ValueError: there is no complete draft, or its name is that of a model with other labels.
+        InvalidModel: a file of the draft is missing or has changed since it was exported.
+    """
+    export = run / DRAFT
+    drafts = [manifest.parent for manifest in sorted([*export.glob(MANIFEST), *export.glob(f"*/{MANIFEST}")])]
+    if not drafts:
+        raise ValueError(f"{run}: holds no complete draft; a training without --publish leaves one when it is finished")
+    manifests = [read_manifest(draft) for draft in drafts]
+    for draft, manifest in zip(drafts, manifests, strict=True):
+        check_files(draft, manifest, manifest.files)
+        check_name(models, manifest.name, manifest.labels, given=False)
+    writers = (partial(_copy_draft, draft, manifest) for draft, manifest in zip(drafts, manifests, strict=True))
+    return publish(models, [(each.name, write) for each, write in zip(manifests, writers, strict=True)], gate)
+
+
+def _copy_draft(draft: Path, manifest: ManifestBase, target: Path) -> ManifestBase:
+    for name in (*manifest.files, WEIGHTS):
+        if (draft / name).is_file():
+            shutil.copy(draft / name, target)
+    if (draft / "report").is_dir():
+        shutil.copytree(draft / "report", target / "report")
+    return manifest
 
 
 def _checked_draft(parent: Path, write: Write, undo: contextlib.ExitStack) -> Path:

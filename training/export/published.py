@@ -1,38 +1,45 @@
 """A published version and the data that it was trained on, for what is done to it afterwards."""
 
+import shutil
+import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
+from rich.console import Console
 from tokenizers import Tokenizer
 
 from service.inference.cards import ManifestBase
+from service.inference.manifest import MANIFEST
 from service.inference.versions import versions_in
 from service.tasks.autoencoder.manifest import AutoencoderManifest, EncoderManifest
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.detection.manifest import DetectorManifest
+from service.tasks.registry import read_manifest
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.classification.evaluator import ClassificationEvaluator
-from training.data.dataset import DataSet, stratified_sample
-from training.data.images import ImageData, load_images
+from training.data.contents import fingerprint_like
+from training.data.dataset import DataSet
+from training.data.images import load_images
 from training.data.splits import division_digest
-from training.detection.data import DetectionData, load_detection
+from training.detection.data import load_detection
 from training.detection.evaluator import DetectionEvaluator
-from training.detection.parts import of_photographs
-from training.export import parts
+from training.detection.ood import ood_data_from_photographs
+from training.export import history
 from training.export.evaluator import Evaluator
-from training.export.familiarity import Parts
-from training.export.history import chosen_by
-from training.export.scaling import Scaling
+from training.export.gate import Gate
+from training.export.ood_data import MAPS, OodData, ood_data_from_images
+from training.export.publish import publish
 from training.tabular.data import load_table
-from training.tabular.parts import of_rows
+from training.tabular.ood import ood_data_from_rows
 from training.text.data import load_with
 from training.text.evaluator import TextEvaluator
-from training.text.parts import of_texts
-from training.text.tokenizer import to_ids
+from training.text.ood import ood_data_from_texts
+
+# Changes a copy of a version; returns its manifest.
+Change = Callable[[Path, ManifestBase], ManifestBase]
 
 
 def find_version(models: Path, model: str) -> Path:
@@ -40,7 +47,7 @@ def find_version(models: Path, model: str) -> Path:
 
     Args:
         models: the models folder.
-        model: `NAME`, whose newest version is meant, or `NAME/VERSION`.
+        model: `NAME` for its newest version, or `NAME/VERSION`.
 
     Raises:
         ValueError: there is none such.
@@ -52,8 +59,34 @@ def find_version(models: Path, model: str) -> Path:
     return models / name / (version or found[0])
 
 
-def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> Evaluator:
-    """The evaluator of a version's data.
+def publish_changed(arguments: Namespace, console: Console, kind: str, change: Change) -> None:
+    """Publishes a changed copy of a version, with a step of this kind in its history.
+
+    Args:
+        arguments: of the command line; see `training.published_options`.
+        console: where the outcome goes.
+        kind: of the step.
+        change: gets the folder of the copy, without its manifest, and the manifest with the step.
+    """
+    started = time.perf_counter()
+    folder = find_version(arguments.models, arguments.model)
+    manifest = read_manifest(folder)
+    step = history.begun(kind, getattr(arguments, "command_line", None), manifest.data.fingerprint)
+
+    def write(target: Path) -> ManifestBase:
+        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        changed = change(target, history.with_step(manifest, step))
+        return history.with_end(changed, time.perf_counter() - started)
+
+    gate = Gate.of(arguments)
+    (version,) = publish(arguments.models, [(manifest.name, write)], gate)
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in read_manifest(version).headline.items())
+    console.print(f"published {version}: {figures}")
+    gate.print(console)
+
+
+def reload(manifest: ManifestBase, folder: Path, arguments: Namespace) -> Any:  # noqa: ARG001
+    """The data that a version was trained on.
 
     Args:
         manifest: of the version.
@@ -62,120 +95,106 @@ def evaluator_of(manifest: ManifestBase, folder: Path, arguments: Namespace) -> 
 
     Raises:
         DataError: the data cannot be read.
-        ValueError: they are other data than it was trained on, or its task has no evaluator.
+        ValueError: it is other data than the version was trained on, or its task cannot be measured again.
+    """
+    seed = int(manifest.training.settings.get("seed", 0))
+    common = {"bad": arguments.bad, "seed": seed}
+    data: DataSet
+    match manifest:
+        case ClassifierManifest() | EncoderManifest() | AutoencoderManifest():
+            height, width = manifest.image.height, manifest.image.width
+            data = load_images(
+                arguments.data,
+                size=height if height == width else None,
+                labelled=isinstance(manifest, ClassifierManifest),
+                limit=arguments.limit,
+                encoding=arguments.encoding,
+                **common,
+            )
+        case DetectorManifest():
+            size = (manifest.image.height, manifest.image.width)
+            data = load_detection(arguments.data, size=size, limit=arguments.limit, **common)
+        case TextManifest():
+            data = load_with(arguments, seed)
+        case TabularManifest():
+            columns = [column.name for column in manifest.columns]
+            data = load_table(
+                arguments.data,
+                manifest.target,
+                kind=manifest.kind,
+                columns=columns,
+                encoding=arguments.encoding,
+                **common,
+            )
+        case _:
+            raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
+    check_data(data, manifest, arguments.data)
+    return data
+
+
+def evaluator_for(manifest: ManifestBase, folder: Path, data: Any) -> Evaluator:
+    """The evaluator of a version's data.
+
+    Raises:
+        ValueError: its task has none.
     """
     match manifest:
         case ClassifierManifest():
-            images = _images(manifest, arguments)
-            _check(images, manifest, arguments)
-            return ClassificationEvaluator(images, Scaling.of(manifest.calibration))
+            return ClassificationEvaluator(data)
         case DetectorManifest():
-            photographs = _photographs(manifest, arguments)
-            _check(photographs, manifest, arguments)
-            return DetectionEvaluator(photographs)
+            return DetectionEvaluator(data)
         case TextManifest():
-            texts = load_with(arguments, _seed(manifest))
-            _check(texts, manifest, arguments)
-            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-            train, validation, test = (
-                to_ids(tokenizer, part.texts) for part in (texts.train, texts.validation, texts.test)
-            )
-            return TextEvaluator(texts, train, validation, test, Scaling.of(manifest.calibration))
+            return TextEvaluator.of(data, Tokenizer.from_file(str(folder / TOKENIZER)))
         case _:
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 
 
-def parts_of(
-    manifest: ManifestBase, folder: Path, arguments: Namespace, sources: Mapping[str, str] | None = None
-) -> Parts:
-    """A version's data, as its familiarity is fitted and measured on them.
+def ood_data_for(manifest: ManifestBase, folder: Path, data: Any, sources: Mapping[str, str] | None = None) -> OodData:
+    """The data that a version's out-of-distribution score is fitted and measured on.
 
     Args:
         manifest: of the version.
         folder: likewise.
-        arguments: of the command line, `training.published_options`.
-        sources: other data, by what they are; see `training.data.foreign`.
+        data: that it was trained on.
+        sources: other data, by name; see `training.data.foreign`.
 
     Raises:
-        DataError: the data cannot be read.
-        ValueError: they are other data than it was trained on, or models of its task cannot tell.
+        DataError: other data cannot be read.
+        ValueError: models of its task have no such score.
     """
     match manifest:
         case ClassifierManifest():
-            images = _images(manifest, arguments)
-            _check(images, manifest, arguments)
-            return parts.of_images(images, sources)
+            return ood_data_from_images(data, sources)
         case DetectorManifest():
-            photographs = _photographs(manifest, arguments)
-            _check(photographs, manifest, arguments)
-            return of_photographs(photographs, sources)
+            return ood_data_from_photographs(data, sources)
         case EncoderManifest() | AutoencoderManifest():
-            images = _images(manifest, arguments, labelled=False)
-            _check(images, manifest, arguments)
-            return parts.of_images(images, sources, parts.CODES)
+            return ood_data_from_images(data, sources, MAPS)
         case TextManifest():
-            texts = load_with(arguments, _seed(manifest))
-            _check(texts, manifest, arguments)
-            return of_texts(texts, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
+            return ood_data_from_texts(data, Tokenizer.from_file(str(folder / TOKENIZER)), sources)
         case TabularManifest():
             if sources:
                 raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
-            rows = load_table(
-                arguments.data,
-                manifest.target,
-                kind=manifest.kind,
-                columns=[column.name for column in manifest.columns],
-                bad=arguments.bad,
-                encoding=arguments.encoding,
-                seed=_seed(manifest),
-            )
-            _check(rows, manifest, arguments)
-            return of_rows(rows)
+            return ood_data_from_rows(data)
         case _:
-            raise ValueError(f"{manifest.name}: models of the task {manifest.task} cannot tell what is unfamiliar")
+            raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")
 
 
-def _seed(manifest: ManifestBase) -> int:
-    return int(manifest.training.settings["seed"])
+def check_data(data: DataSet, manifest: ManifestBase, source: str) -> None:
+    """Refuses other data than a version was trained on, and another division of its validation split.
 
-
-def _images(
-    manifest: ClassifierManifest | EncoderManifest | AutoencoderManifest, arguments: Namespace, labelled: bool = True
-) -> ImageData:
-    return load_images(
-        arguments.data,
-        size=manifest.image.height if manifest.image.height == manifest.image.width else None,
-        labelled=labelled,
-        limit=arguments.limit,
-        bad=arguments.bad,
-        encoding=arguments.encoding,
-        seed=_seed(manifest),
-    )
-
-
-def _photographs(manifest: DetectorManifest, arguments: Namespace) -> DetectionData:
-    size = (manifest.image.height, manifest.image.width)
-    return load_detection(arguments.data, size=size, bad=arguments.bad, limit=arguments.limit, seed=_seed(manifest))
-
-
-def _check(data: DataSet, manifest: ManifestBase, arguments: Namespace) -> None:
-    """Refuses other data, and a calibration half that is not the one which chose nothing in the training."""
-    if data.fingerprint != manifest.data.fingerprint:
+    Raises:
+        ValueError: says which.
+    """
+    if fingerprint_like(data, manifest.data.fingerprint) != manifest.data.fingerprint:
         raise ValueError(
-            f"--data {arguments.data}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split "
-            "in the same way: its figures would say nothing. Give the data and the options that its recipe had."
+            f"--data {source}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split in the "
+            "same way: its figures would say nothing. Give the data and the options that its recipe had."
         )
-    if not _is_divided_alike(data, manifest):
+    recorded = manifest.data.division or history.chosen_by(manifest)
+    # Without a recorded division, all of validation chose the epoch, or another half of it than today's.
+    alike = recorded == division_digest(data.division[1]) if recorded else manifest.training.chosen_on is None
+    if not alike:
         raise ValueError(
             f"{manifest.name}: its validation split was divided differently when it was trained, so items that chose "
             "its epoch would calibrate it. Train it again."
         )
-
-
-def _is_divided_alike(data: DataSet, manifest: ManifestBase) -> bool:
-    selection, calibration = data.division
-    if division := manifest.data.division or chosen_by(manifest):
-        return division == division_digest(calibration)
-    chosen_on, validation = manifest.training.chosen_on, cast(Any, data.validation)
-    # Versions that do not record a division chose by all of validation, or by the lowest ranks of every class.
-    return chosen_on is None or np.array_equal(np.sort(stratified_sample(validation.labels, chosen_on, 0)), selection)

@@ -2,12 +2,13 @@
 
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from service.inference.cards import Speed
 from service.inference.session import Session
-from training.export.evaluator import Inputs
+from service.inference.shapes import Array
 
 BATCHES = (1, 8, 32)
 _SECONDS = 0.15
@@ -15,7 +16,7 @@ _ROUNDS = 5
 
 
 def compare_speed(
-    variant: Path, reference: Path, examples: Inputs, device: Literal["cpu", "cuda"]
+    variant: Path, reference: Path, examples: Mapping[str, Array], device: Literal["cpu", "cuda"]
 ) -> tuple[Speed, ...]:
     """Items per second of both at some batch sizes; they take turns, and each figure is of its best round.
 
@@ -46,7 +47,7 @@ def compare_speed(
     return tuple(found)
 
 
-def _rate(session: Session, inputs: Inputs, batch: int) -> float:
+def _rate(session: Session, inputs: Mapping[str, Array], batch: int) -> float:
     session.run(inputs)
     clock = time.thread_time if session.device == "cpu" else time.perf_counter
     runs, started = 0, clock()

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from service.tasks.lettering import EAST_ASIAN, FONTS
 from service.tasks.palette import COLOURS
-from training.export.calibrate import reliability
+from training.export.calibration import reliability
 from training.export.figures import Evaluation
 
 TRAINING, MEASURED, GUIDE = "#8A8A8A", "#222222", "#C8C8C8"

@@ -30,7 +30,7 @@ from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.engine.fit import fit
 from training.engine.progress import track
 from training.engine.settings import FitSettings
-from training.export.calibrate import expected_calibration_error, logits_of, softmax
+from training.export.calibration import expected_calibration_error, logits_of, softmax
 from training.export.evaluator import run_in_batches
 from training.export.figures import macro_f1
 from training.export.intervals import Interval, bootstrap, bootstrap_confusion, wilson

@@ -19,11 +19,11 @@ from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.data.inspection import missed_classes
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
-from training.export.calibrate import fit_temperature
+from training.export.calibration import fit_temperature
 from training.export.cards import data_card, training_card
-from training.export.familiarity import Parts
 from training.export.graph import export, write_golden
 from training.export.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, halves_used
+from training.export.ood_data import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.run import Run
@@ -43,8 +43,8 @@ from training.tabular.evaluation import (
     target_scale,
 )
 from training.tabular.network import TabularGraph, TabularNetwork, build
+from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS, TabularOptions
-from training.tabular.parts import of_rows
 from training.tabular.report import write_report
 from training.tabular.samples import draw_rows
 from training.tabular.task import Rows
@@ -119,7 +119,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         assert isinstance(network, TabularNetwork)  # noqa: S101 - see `build`
         graph = TabularGraph(network, temperature, target_scale(data.train, data.kind)).eval()
         write = partial(_write_version, run=run, graph=graph, state=state, compared=compared)
-        return [Draft(name=run.name, write=write, network=network, ood_data=partial(of_rows, data))]
+        return [Draft(name=run.name, write=write, network=network, ood_data=partial(ood_data_from_rows, data))]
 
     def reload(self, manifest: TabularManifest, folder: Path, options: Any) -> TabularData:
         return load_table(
@@ -138,10 +138,10 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         folder: Path,
         data: TabularData,
         foreign: Mapping[str, str],
-    ) -> Parts:
+    ) -> OodData:
         if foreign:
             raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
-        return of_rows(data)
+        return ood_data_from_rows(data)
 
 
 def _uses(data: TabularData) -> tuple[Use, ...]:

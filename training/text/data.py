@@ -235,7 +235,7 @@ def _table_of(files: Sequence[tuple[Path, str]], split: str, encoding: str | Non
             cells = [label if column == "label" else _read(path, encoding) for path, label in files[start:][:_SAMPLE]]
             yield pa.array(cells, pa.large_string())
 
-    return Table(split, ("text", "label"), len(files), parts, locations=[str(path) for path, _ in files])
+    return Table(split, ("text", "label"), len(files), parts, locate=lambda row: str(files[row][0]))
 
 
 def _read(path: Path, encoding: str | None) -> str:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from training.export.scaling import Scaling
+from training.export.calibration import Scaling
 
 
 class TextGraph(nn.Module):
@@ -29,4 +29,4 @@ class TextGraph(nn.Module):
         logits = self.network(ids)
         if self.linear is not None:
             logits = logits + self.weight * self.linear(ids)
-        return torch.softmax(self.scaling.scale(logits), dim=1)
+        return torch.softmax(self.scaling(logits), dim=1)

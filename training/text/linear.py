@@ -11,7 +11,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.export.calibrate import Floats, cross_fitting, fit_temperature
+from training.export.calibration import Floats, cross_fitting, fit_temperature
 from training.text.tokenizer import Ids
 
 # Of a decision value beside a log-probability of the network; 0 leaves the linear classifier out.

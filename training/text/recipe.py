@@ -4,7 +4,7 @@ From the data to a published version, top to bottom: load, tokenise, build, fit,
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,10 @@ from training.data.inspection import missed_classes
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export import history
+from training.export.calibration import Floats, fit_scaling
 from training.export.cards import data_card, training_card
-from training.export.familiarity import Parts
-from training.export.graph import check_export, export, write_golden
-from training.export.scaling import Scaling
+from training.export.graph import export, write_golden
+from training.export.ood_data import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.run import Run
@@ -35,11 +35,11 @@ from training.text.evaluation import Findings, explain_mistakes, full_lengths
 from training.text.evaluator import INPUT, TextEvaluator
 from training.text.graph import TextGraph
 from training.text.learner import TextClassification, padded, predict
-from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decide, fit_linear
+from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
 from training.text.network import TextNetwork
+from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
 from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOptions, TokenSettings
-from training.text.parts import of_texts
 from training.text.report import write_report
 from training.text.samples import draw_texts
 from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
@@ -129,10 +129,13 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             return []
         data, tokens = run.data, self._tokens
         linear = fit_linear(tokens.train, data.train.labels, tokens.words, len(data.classes))
-        weight = 0.0
+        texts, labels = self._selection(data)
+        logits, weight = predict(network, texts), 0.0
         if run.options.linear:
-            weight = _choose_linear(run, network, linear, *self._selection(data))
-        graph = TextGraph(network, Scaling(), linear, weight).eval()
+            decisions = decide(linear, texts)
+            weight = _choose_linear(run, logits, decisions, labels)
+            logits = logits + weight * decisions
+        graph = TextGraph(network, fit_scaling(logits, labels), linear, weight).eval()
         evaluator = TextEvaluator(data, tokens.train, tokens.validation, tokens.test)
         baseline = float((decide(linear, tokens.test).argmax(1) == data.test.labels).mean())
         write = partial(
@@ -143,7 +146,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
                 name=run.name,
                 write=write,
                 network=network,
-                ood_data=partial(of_texts, data, tokens.tokenizer),
+                ood_data=partial(ood_data_from_texts, data, tokens.tokenizer),
                 evaluator=evaluator,
                 example=data.test.texts[0],
             )
@@ -158,12 +161,10 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return load_with(options, int(manifest.training.settings["seed"]))
 
     def evaluator(self, manifest: TextManifest, folder: Path, data: TextData) -> TextEvaluator:
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
-        return TextEvaluator(data, train, validation, test, Scaling.of(manifest.calibration))
+        return TextEvaluator.of(data, Tokenizer.from_file(str(folder / TOKENIZER)))
 
-    def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> Parts:
-        return of_texts(data, Tokenizer.from_file(str(folder / TOKENIZER)), foreign)
+    def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> OodData:
+        return ood_data_from_texts(data, Tokenizer.from_file(str(folder / TOKENIZER)), foreign)
 
 
 def _tokenizer(run: TextRun, pretrained: Pretrained | None) -> tuple[Tokenizer, TokenSettings]:
@@ -179,11 +180,8 @@ def _tokenizer(run: TextRun, pretrained: Pretrained | None) -> tuple[Tokenizer, 
     return train_tokenizer(texts, settings, run.folder / TOKENIZER, run.accelerator, run.options.resume), settings
 
 
-def _choose_linear(
-    run: TextRun, network: nn.Module, linear: LinearClassifier, texts: Sequence[Ids], labels: Ids
-) -> float:
-    """The weight of the linear classifier that is best for these texts."""
-    logits, decisions = predict(network, texts), decide(linear, texts)
+def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids) -> float:
+    """The weight of the decision values that is best for these labels."""
     weight = choose_weight(logits, decisions, labels)
     alone, both = ((votes.argmax(1) == labels).mean() for votes in (logits, logits + weight * decisions))
     run.console.print(
@@ -225,16 +223,20 @@ def _write_version(
     mixed = padded(test[:MAX_BATCH]).numpy()
     # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
     longest = np.resize(np.concatenate(test), (MAX_BATCH, length))
-    more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
-    checked: Any = {"max_batch": MAX_BATCH, "card": card, "more": more, **names}
-    inputs, outputs, _ = export(
-        graph, mixed, target / MODEL, axes=("batch", "length"), translations=TRANSLATIONS, **checked
+    inputs, outputs, difference = export(
+        graph,
+        mixed,
+        target / MODEL,
+        max_batch=MAX_BATCH,
+        card=card,
+        axes=("batch", "length"),
+        more=[mixed[:, :1], mixed[:, :5], longest, longest[:1]],
+        translations=TRANSLATIONS,
+        **names,
     )
-    evaluation = evaluator.evaluate(target / MODEL)
+    evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     if missed := missed_classes(evaluation.metrics.per_class):
         run.console.print(missed)
-    graph.scaling = evaluation.scaling
-    difference = check_export(graph, mixed, target / MODEL, **checked)
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {baseline:.4f}), macro F1 "
         f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"

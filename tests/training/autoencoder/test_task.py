@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from training.engine.task import Draw
 
+from tests.training.steps import loss_of as step_loss
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.options import ReconstructionSettings
 from training.autoencoder.task import Reconstruction, corrupt, recompute_norms, reconstruction_errors
@@ -14,9 +14,8 @@ ITEMS = torch.tensor([3, 1, 7, 5])
 
 def loss_of(network, **settings):
     task = Reconstruction(IMAGES, IMAGES, ReconstructionSettings(**{"denoise": 0, **settings}))
-    draw = Draw(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
     with torch.no_grad():
-        return task.loss(network, ITEMS, 0, draw, torch.device("cpu"))
+        return step_loss(task, network, ITEMS)
 
 
 def test_the_loss_is_the_reconstruction_error_plus_the_latent_penalty():

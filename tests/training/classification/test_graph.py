@@ -4,9 +4,8 @@ from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.classification.graph import ClassifierGraph
 from training.classification.labels import predict
-from training.export.calibrate import softmax
+from training.export.calibration import Scaling, softmax
 from training.export.graph import export, torch_outputs
-from training.export.scaling import Scaling
 
 
 def test_graph_gives_the_softmax_of_the_scaled_logits(exported_cnn, colours):

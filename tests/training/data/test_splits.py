@@ -4,7 +4,7 @@ from scipy.stats import binomtest
 
 from training.data.dataset import DataError, stratified_sample
 from training.data.splits import draw_stratified, hold_out, limited, selection_of, split_validation
-from training.export.calibrate import conformal_threshold
+from training.export.calibration import conformal_threshold
 
 # As in 327 validation texts of Reuters R52: two classes hold most of them, and many have a single one.
 LONG_TAIL = np.repeat(np.arange(52), [143, 80, 13, 10, 10, 9, 5, 5, 5, 4, 4, 3, 3, 2, 2, *[1] * 29, *[0] * 8])

@@ -5,7 +5,7 @@ import pytest
 
 from service.inference.session import Session
 from training.data.splits import split_validation
-from training.export.calibrate import softmax
+from training.export.calibration import Scaling, softmax
 from training.export.figures import COVERAGES, evaluate, milliseconds_per_image
 from training.export.intervals import wilson
 
@@ -58,7 +58,7 @@ def test_probabilities_are_those_of_the_scaled_logits(evaluation):
     logits, labels = noisy_logits(500, seed=2)
     np.testing.assert_array_equal(evaluation.labels, labels)
     np.testing.assert_allclose(evaluation.uncalibrated, softmax(logits), rtol=1e-6)
-    expected = evaluation.scaling.probabilities(logits)
+    expected = Scaling.of(evaluation.calibration).probabilities(logits)
     np.testing.assert_allclose(evaluation.probabilities, expected, rtol=1e-5)
 
 

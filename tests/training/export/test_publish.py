@@ -8,7 +8,7 @@ from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.export.graph import write_golden
-from training.export.publish import publish
+from training.export.publish import DRAFT, publish, publish_draft, write_draft
 
 
 @pytest.fixture
@@ -171,3 +171,39 @@ def test_versions_are_withdrawn_if_a_later_one_gets_no_number(write, tmp_path, m
     assert seen == ["one/1", "one/2", "two/1"]
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")] == ["one/1"]
     assert read_manifest(tmp_path / "one" / "1")
+
+
+def test_a_draft_is_published_later(write, tmp_path):
+    run, models = tmp_path / "run", tmp_path / "models"
+    (run / DRAFT / "report").mkdir(parents=True)
+    write_draft(run / DRAFT, write)
+    (run / DRAFT / "report" / "README.md").write_text("# colours\n")
+    (run / DRAFT / "notes.txt").write_text("not of the version")
+    (folder,) = publish_draft(run, models)
+    assert folder == models / "colours" / "1"
+    assert read_manifest(folder).files == read_manifest(run / DRAFT).files
+    assert (folder / "report" / "README.md").read_text().startswith("# colours")
+    assert not (folder / "notes.txt").exists()
+    assert publish_draft(run, models)[0].name == "2"
+
+
+def test_several_drafts_are_published_together(write, make_manifest, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / DRAFT / name).mkdir(parents=True)
+        write_draft(tmp_path / DRAFT / name, lambda folder, name=name: write(folder).model_copy(update={"name": name}))
+    assert [folder.parent.name for folder in publish_draft(tmp_path, tmp_path / "models")] == ["one", "two"]
+
+
+def test_a_draft_that_is_incomplete_changed_or_of_another_model_is_refused(write, make_manifest, tmp_path):
+    run, models = tmp_path / "run", tmp_path / "models"
+    with pytest.raises(ValueError, match="holds no complete draft"):
+        publish_draft(run, models)
+    (run / DRAFT).mkdir(parents=True)
+    write_draft(run / DRAFT, write)
+    publish(models, [("colours", lambda folder: write(folder).model_copy(update={"labels": ("a", "b", "c")}))])
+    with pytest.raises(ValueError, match="holds a model of other labels"):
+        publish_draft(run, models)
+    (run / DRAFT / GOLDEN).write_bytes(b"")
+    with pytest.raises(InvalidModel, match="is not the file that the manifest was made with"):
+        publish_draft(run, tmp_path / "others")
+    assert not (tmp_path / "others").exists()

@@ -5,18 +5,17 @@ import pytest
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.classification.graph import ClassifierGraph
-from training.export.calibrate import logits_of, softmax
+from training.export.calibration import Scaling, logits_of
 from training.export.graph import export, torch_outputs
 from training.export.scaled_graph import PREFIX, logits_alone, write_scaling
-from training.export.scaling import Scaling
 
 
 @pytest.fixture
 def exported(exported_cnn, colours, tmp_path):
-    """Exports a graph whose logits are divided by a temperature, without a mark; gives it and its path."""
+    """Exports a graph with a scaling; gives it and its path."""
 
-    def export_with(temperature, mirror=False):
-        graph = ClassifierGraph(exported_cnn.graph.network, Scaling(temperature), mirror)
+    def export_with(scaling, mirror=False):
+        graph = ClassifierGraph(exported_cnn.graph.network, scaling, mirror)
         path = tmp_path / "model.onnx"
         card = GoldenCard(rows=4, atol=1e-4)
         export(graph, colours.test.images, path, max_batch=16, card=card, **exported_cnn.names)
@@ -34,21 +33,21 @@ def marked(path):
 
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["", "mirrored"])
-@pytest.mark.parametrize("temperature", [1.0, 1.7], ids=["the exporter drops it", "the exporter keeps it"])
-def test_a_graph_scales_as_pytorch_does_in_place_of_what_it_did(exported, temperature, mirror, colours):
-    graph, path = exported(temperature, mirror)
+@pytest.mark.parametrize("exponent", [1.0, 1.4])
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_a_graph_scales_as_pytorch_does_in_place_of_what_it_did(exported, temperature, exponent, mirror, colours):
+    graph, path = exported(Scaling(temperature, exponent), mirror)
     images = colours.test.images
     before = answers(path, images)
-    with logits_alone(path, temperature) as bare:
+    with logits_alone(path) as bare:
         logits = answers(bare, images)
-    np.testing.assert_allclose(softmax(logits / np.float32(temperature)), before, atol=1e-5)
+    np.testing.assert_allclose(graph.scaling.probabilities(logits), before, atol=1e-5)
     for scaling, nodes in (
         (Scaling(0.7, 1.9), ["LogSoftmax", "Abs", "Div", "Pow", "Neg"]),
         (Scaling(2.5), ["Div"]),
         (Scaling(0.4, 0.8), ["LogSoftmax", "Abs", "Div", "Pow", "Neg"]),
     ):
-        # Of a graph with marks the temperature does not matter.
-        write_scaling(path, scaling, temperature)
+        write_scaling(path, scaling)
         graph.scaling = scaling
         want = torch_outputs(graph, images, ("probabilities",))["probabilities"]
         np.testing.assert_allclose(answers(path, images), want, atol=1e-5)
@@ -58,8 +57,8 @@ def test_a_graph_scales_as_pytorch_does_in_place_of_what_it_did(exported, temper
 
 
 def test_the_logits_are_those_of_the_probabilities_up_to_a_constant(exported, colours):
-    _, path = exported(1.7)
-    with logits_alone(path, 1.7) as bare:
+    _, path = exported(Scaling(1.7))
+    with logits_alone(path) as bare:
         logits = answers(bare, colours.test.images)
     again = logits_of(answers(path, colours.test.images)) * 1.7
     np.testing.assert_allclose(logits - logits.max(1, keepdims=True), again - again.max(1, keepdims=True), atol=1e-4)
@@ -69,14 +68,5 @@ def test_a_graph_without_a_softmax(tmp_path):
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", values[:1], values[1:])), tmp_path / "m.onnx")
-    with pytest.raises(ValueError, match="y comes of a Relu, not of a softmax"):
+    with pytest.raises(ValueError, match="y is the output of a Relu, not of a softmax"):
         write_scaling(tmp_path / "m.onnx", Scaling(2.0))
-
-
-def test_a_temperature_that_the_graph_lacks(exported):
-    _, path = exported(1.0)
-    with (
-        pytest.raises(ValueError, match=r"does not divide its logits by the temperature 1\.700"),
-        logits_alone(path, 1.7),
-    ):
-        pass

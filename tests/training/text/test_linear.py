@@ -6,8 +6,8 @@ from sklearn.svm import LinearSVC
 
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
+from training.export.calibration import Scaling
 from training.export.graph import export
-from training.export.scaling import Scaling
 from training.text.graph import TextGraph
 from training.text.learner import padded
 from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decide, fit_linear

@@ -5,9 +5,9 @@ import torch
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.engine.learner import Step
+from tests.training.steps import loss_of
+from training.export.calibration import Scaling
 from training.export.graph import export
-from training.export.scaling import Scaling
 from training.text.graph import TextGraph
 from training.text.learner import TextClassification, padded, predict
 from training.text.network import TextNetwork
@@ -76,12 +76,6 @@ def make_task(**settings):
     return TextClassification(texts(), labels, texts(), labels, 3, LossSettings(**settings))
 
 
-def loss_of(task, network):
-    items, rng = torch.arange(8), torch.Generator().manual_seed(0)
-    loss, _ = task.loss(network, task.batch(items, 0, rng), Step(items, 0, torch.device("cpu"), rng, rng))
-    return loss
-
-
 def test_an_epoch_holds_every_text_once_and_those_of_one_length_together():
     lengths = np.random.default_rng(0).integers(1, 100, 700)
     task = TextClassification(texts(lengths), np.zeros(700, np.int64), [], np.zeros(0, np.int64), 2, LossSettings())
@@ -102,7 +96,7 @@ def test_words_are_dropped_and_padding_is_not():
             seen.append(ids)
             return torch.zeros(len(ids), 2, 3, requires_grad=True)
 
-    loss_of(make_task(word_dropout=0.5), Spy())
+    loss_of(make_task(word_dropout=0.5), Spy(), torch.arange(8), seed=0)
     plain = padded(texts())
     assert torch.equal(seen[0] == PAD, plain == PAD)
     fraction = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
@@ -118,7 +112,7 @@ def test_every_encoder_learns_by_itself_and_their_mean_answers():
     torch.testing.assert_close(network.eval()(ids), each.mean(1))
     network.train()
     task = make_task(word_dropout=0, label_smoothing=0)
-    loss = loss_of(task, network)
+    loss, _ = loss_of(task, network, torch.arange(8))
     labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2])
     expected = -each[torch.arange(8), :, labels].mean()
     torch.testing.assert_close(loss, expected)

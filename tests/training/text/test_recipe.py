@@ -105,10 +105,8 @@ def test_training_texts_without_letters_do_not_lose_the_training(tmp_path):
 
 def test_a_weight_at_the_end_of_the_grid_is_pointed_out(monkeypatch):
     votes = np.eye(2, dtype=np.float32)
-    monkeypatch.setattr(recipe, "predict", lambda *_: votes)
-    monkeypatch.setattr(recipe, "decide", lambda *_: votes)
     for weight, said in ((WEIGHTS[-1], True), (WEIGHTS[-2], False)):
         monkeypatch.setattr(recipe, "choose_weight", lambda *_, weight=weight: weight)
         console = Console(file=io.StringIO(), width=200)
-        assert recipe._choose_linear(SimpleNamespace(console=console), None, None, [], np.arange(2)) == weight
+        assert recipe._choose_linear(SimpleNamespace(console=console), votes, votes, np.arange(2)) == weight
         assert ("is the largest weight that was tried" in console.file.getvalue()) == said

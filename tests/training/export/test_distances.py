@@ -5,28 +5,27 @@ import pytest
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.classification.graph import ClassifierGraph
-from training.export.evaluator import run_in_batches
-from training.export.familiarity import (
+from training.export.calibration import Scaling
+from training.export.distances import (
     PREFIX,
-    Mahalanobis,
+    Distance,
     Method,
-    ToClassMeans,
     append,
     cross_fitted,
     measure,
     p_values,
-    without,
+    without_ood,
     write_features,
 )
+from training.export.evaluator import run_in_batches
 from training.export.graph import export
 from training.export.half import write_float16
-from training.export.int8 import Quantizer
+from training.export.int8 import write_int8
 from training.export.layers import first_inputs, middle_map, penultimate
-from training.export.scaling import Scaling
 
-MEANS = Method("", "", ((ToClassMeans, penultimate),))
-GAUSSIAN = Method("", "", ((Mahalanobis, middle_map),))
-BOTH = Method("", "", (*GAUSSIAN.distances, *MEANS.distances))
+MEANS = Method("", ((Distance.to_class_means, penultimate),))
+GAUSSIAN = Method("", ((Distance.mahalanobis, middle_map),))
+BOTH = Method("", (*GAUSSIAN.distances, *MEANS.distances))
 
 
 def features_of(path, layers, images, folder):
@@ -90,13 +89,13 @@ def test_distances():
     random = np.random.default_rng(0)
     features, labels = random.normal(size=(400, 3)).astype(np.float32), np.repeat((0, 1), 200)
     features[:, 1] *= 5
-    gaussian = Mahalanobis.fit(("x",), features, labels)
+    gaussian = Distance.mahalanobis(("x",), features, labels)
     # A deviation along each axis is as far, whatever the axis' scale.
     near, far = gaussian.measure(features.mean(0) + np.diag([1, 5, 1]).astype(np.float32)), gaussian.scaled(4)
     np.testing.assert_allclose(near, 1, atol=0.3)
     np.testing.assert_allclose(far.measure(features), 4 * gaussian.measure(features), rtol=1e-4)
     features[labels == 1] += np.array([0, 0, 30], np.float32)
-    means = ToClassMeans.fit(("x",), features, labels)
+    means = Distance.to_class_means(("x",), features, labels)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     centres = np.stack([unit[labels == label].mean(0) for label in (0, 1)])
     expected = np.square(unit[:, None] - centres).sum(2).min(1) - 1
@@ -133,12 +132,11 @@ def test_everything_else_in_the_graph_keeps_its_place(exported_cnn, colours, tmp
         assert list(after.graph.initializer[:count]) == list(before.graph.initializer)
         assert all(tensor.name.startswith(PREFIX) for tensor in after.graph.initializer[count:])
         assert all(node.name.startswith(PREFIX) for node in after.graph.node[len(before.graph.node) :])
-        assert without(after).SerializeToString() == before.SerializeToString()
+        assert without_ood(after).SerializeToString() == before.SerializeToString()
 
 
 def test_graphs_in_8_and_16_bits_tell_by_their_own_features(exported_cnn, colours, tmp_path):
-    quantizer = Quantizer(exported_cnn.path, [{"images": colours.train.images[:32]}], tmp_path)
-    quantizer.write(tmp_path / "int8.onnx")
+    write_int8(exported_cnn.path, tmp_path / "int8.onnx", [{"images": colours.train.images[:32]}])
     write_float16(exported_cnn.path, tmp_path / "float16.onnx")
     for name in ("int8.onnx", "float16.onnx"):
         distances, layers = fit_to(tmp_path / name, BOTH, colours.train, tmp_path)

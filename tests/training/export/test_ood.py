@@ -1,5 +1,4 @@
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +13,7 @@ from training.__main__ import main
 from training.classification.evaluator import ClassificationEvaluator
 from training.data.dataset import DataError
 from training.data.foreign import made_up_rows, read_images, read_lines
-from training.data.images import load_images
-from training.export import familiarize, history, published, quantize
-from training.export.cards import data_card
+from training.export import history, ood, quantize
 
 
 @pytest.fixture
@@ -34,8 +31,8 @@ def test_a_version_that_tells_and_its_variants(
     split = draw(4, size=30, seed=7)
     other = write_class_folders(tmp_path / "other", _=(split.images, split.labels))
     foreign = ["--foreign", f"others={other}", "--foreign", f"cut={'crops:' + other}"]
-    assert main(command("familiarize", colours_source, models, *foreign)) == 0
-    assert "noise: told from test items with AUROC" in " ".join(capsys.readouterr().out.split())
+    assert main(command("ood", colours_source, models, *foreign)) == 0
+    assert "noise: AUROC" in " ".join(capsys.readouterr().out.split())
     folder = models / "colours" / "2"
     manifest, before = read_manifest(folder), read_manifest(models / "colours" / "1")
     assert [spec.name for spec in manifest.outputs] == ["probabilities", "unfamiliar"]
@@ -65,10 +62,10 @@ def test_a_version_that_tells_and_its_variants(
 
     options = ["--method", "int8", "--candidate"]
     monkeypatch.setattr(quantize, "FASTER", 0.0)
-    monkeypatch.setattr(ClassificationEvaluator, "may_fall", 1.0)
+    monkeypatch.setattr(ClassificationEvaluator, "max_drop", 1.0)
     assert main(command("quantize", colours_source, models, *options)) == 0
     assert "published as `candidate`, and colours/2 stays the default: accuracy" in capsys.readouterr().out
-    assert main(command("familiarize", colours_source, models, "--candidate")) == 0
+    assert main(command("ood", colours_source, models, "--candidate")) == 0
     assert "colours/4 is published as `candidate`" in capsys.readouterr().out
     policy = read_policy(models / "colours" / "serving.toml")
     assert (policy.default, policy.aliases) == ("2", {"candidate": "4"})
@@ -83,17 +80,17 @@ def test_a_version_that_tells_and_its_variants(
         report = (folder / "report" / "README.md").read_text()
         assert report.count("## What it does not know") == 1
         assert report.count("## Variants") == report.count("## Provenance") == 1
-    assert [step.kind for step in manifest.history] == ["train", "familiarize", "quantize", "familiarize"]
+    assert [step.kind for step in manifest.history] == ["train", "ood", "quantize", "ood"]
     assert [use.purpose for use in manifest.history[-1].uses] == ["distances for p-values", "p-values", "figures"]
     assert manifest.history[0].uses is None  # it was published without a record
     assert "| validation | calibration | 15 of 30 | p-values | 2, 3, 4 |" in report
 
 
 def test_what_cannot_be_used(models, colours_source, tmp_path, capsys):
-    assert main(command("familiarize", colours_source, models, "--foreign", "others")) == 1
+    assert main(command("ood", colours_source, models, "--foreign", "others")) == 1
     assert "give NAME=DATA" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    assert main(command("familiarize", colours_source, models, "--foreign", f"others={tmp_path / 'empty'}")) == 1
+    assert main(command("ood", colours_source, models, "--foreign", f"others={tmp_path / 'empty'}")) == 1
     assert "empty" in capsys.readouterr().err
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
     (tmp_path / "blank.txt").write_text("\n\n")
@@ -102,13 +99,13 @@ def test_what_cannot_be_used(models, colours_source, tmp_path, capsys):
 
 
 def test_kernels_that_differ_too_much_for_a_golden_file(models, colours_source, monkeypatch, capsys):
-    monkeypatch.setattr(familiarize, "compare", lambda *_: SimpleNamespace(value=0.3))
-    assert main(command("familiarize", colours_source, models)) == 1
+    monkeypatch.setattr(ood, "kernel_ratios", lambda *_: {"unfamiliar": 0.3})
+    assert main(command("ood", colours_source, models)) == 1
     assert "its unfamiliar may be off by 0.6 from one kernel to another" in " ".join(capsys.readouterr().err.split())
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
 
 
-@pytest.mark.parametrize("name", ["familiarize", "quantize"])
+@pytest.mark.parametrize("name", ["ood", "quantize"])
 def test_a_version_whose_validation_was_divided_otherwise_is_refused(name, models, colours_source, capsys):
     path = models / "colours" / "1" / MANIFEST
     manifest = json.loads(path.read_text())
@@ -123,7 +120,7 @@ def test_the_division_is_also_known_from_the_history(models, colours_source, cap
     chosen = Use(split="validation", purpose=history.EPOCH, items=15, part=history.SELECTION, partition="sha256:0")
     manifest = read_manifest(path.parent).model_copy(update={"history": (Step(kind=history.TRAIN, uses=(chosen,)),)})
     path.write_text(manifest.model_dump_json())
-    assert main(command("familiarize", colours_source, models)) == 1
+    assert main(command("ood", colours_source, models)) == 1
     assert "its validation split was divided differently" in " ".join(capsys.readouterr().err.split())
 
 
@@ -132,7 +129,7 @@ def test_a_card_says_that_all_of_validation_chose_the_epoch(models, colours_sour
     chosen = Use(split="validation", purpose=history.EPOCH, items=30)
     manifest = read_manifest(path.parent).model_copy(update={"history": (Step(kind=history.TRAIN, uses=(chosen,)),)})
     path.write_text(manifest.model_dump_json())
-    assert main(command("familiarize", colours_source, models)) == 0
+    assert main(command("ood", colours_source, models)) == 0
     report = (models / "colours" / "2" / "report" / "README.md").read_text()
     _, _, section = report.partition("## What it does not know")
     assert (
@@ -142,29 +139,15 @@ def test_a_card_says_that_all_of_validation_chose_the_epoch(models, colours_sour
     assert "No step used these items" not in report
 
 
-def test_a_version_from_before_divisions_were_recorded_is_refused_if_its_own_was_another(
-    make_manifest, draw, write_class_folders, tmp_path
+def test_a_version_without_a_recorded_division_is_refused_if_a_part_of_validation_chose_its_epoch(
+    models, colours_source, capsys
 ):
-    def divided(*counts):
-        part = draw(max(counts), seed=2)
-        keep = np.concatenate([np.flatnonzero(part.labels == label)[:count] for label, count in enumerate(counts)])
-        validation = part.take(keep)
-        source = write_class_folders(
-            tmp_path / str(counts),
-            train=(draw(10, seed=1).images, draw(10, seed=1).labels),
-            validation=(validation.images, validation.labels),
-            test=(draw(4, seed=3).images, draw(4, seed=3).labels),
-        )
-        data = load_images(source)
-        manifest = make_manifest(data)
-        training = manifest.training.model_copy(update={"chosen_on": (len(data.validation) + 1) // 2})
-        return data, manifest.model_copy(update={"training": training})
-
-    assert published._is_divided_alike(*divided(10, 10, 10))
-    assert not published._is_divided_alike(*divided(11, 1, 1))
-    data, manifest = divided(11, 1, 1)
-    recorded = manifest.model_copy(update={"data": data_card(data)})
-    assert published._is_divided_alike(data, recorded)
+    path = models / "colours" / "1" / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["training"]["chosen_on"] = 15
+    path.write_text(json.dumps(manifest))
+    assert main(command("ood", colours_source, models)) == 1
+    assert "its validation split was divided differently" in " ".join(capsys.readouterr().err.split())
 
 
 def test_pictures_are_read_as_the_model_is_shown_them(write_class_folders, draw, tmp_path):

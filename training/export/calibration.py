@@ -1,0 +1,216 @@
+"""Calibrated probabilities: scaling of logits, calibration error, split conformal thresholds."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.stats import betabinom
+from sklearn.model_selection import KFold
+from torch import Tensor, nn
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_FOLDS = 5
+# With fewer items cross-validation says nothing.
+_FEWEST = 50
+# No probability is so close to 1 that its logarithm has no gradient.
+_CLOSEST = 1e-12
+
+
+class Scaling(nn.Module):
+    """Logits of calibrated probabilities, shape (n, classes), of a network's logits of that shape.
+
+    The probabilities are proportional to exp(-(-log p / temperature) ** exponent), p being the softmax of the logits.
+    With the exponent 1 it is temperature scaling (Guo et al. 2017, arXiv:1706.04599). A temperature changes all
+    confidences in the same direction; an exponent above 1 makes the high ones higher and those in the middle lower.
+    Both keep the order of the classes, since they map each log-probability by the same increasing function (the
+    diagonal intra order-preserving functions of Rahimi et al. 2020, arXiv:2003.06820).
+
+    Args:
+        temperature: positive.
+        exponent: positive.
+    """
+
+    def __init__(self, temperature: float = 1.0, exponent: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.exponent = exponent
+
+    @classmethod
+    def of(cls, calibration: Any) -> Self:
+        """That of a manifest's `service.tasks.cards.Calibration`."""
+        return cls(calibration.temperature, calibration.exponent)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        if self.exponent == 1:
+            return logits / self.temperature
+        # Rounding may make the logarithm positive, and a power of that is not a number.
+        return -((torch.log_softmax(logits, dim=1).abs() / self.temperature) ** self.exponent)
+
+    def probabilities(self, logits: Floats) -> Floats:
+        """Calibrated probabilities, shape (n, classes)."""
+        return softmax(self(torch.from_numpy(np.asarray(logits, dtype=np.float32))).numpy())
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities, shape (n, classes), of logits of that shape."""
+    return torch.softmax(torch.from_numpy(np.asarray(logits, dtype=np.float32)), dim=1).numpy()
+
+
+def logits_of(probabilities: Floats) -> Floats:
+    """Logits that give these probabilities: those of the network up to a constant for each item."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+
+
+def fit_scaling(logits: Floats, labels: Ints) -> Scaling:
+    """The scaling of least negative log-likelihood.
+
+    It has an exponent if, in cross-validation, that lowers the negative log-likelihood of held-out items by more than
+    one standard error of the difference.
+
+    Args:
+        logits: of items that did not train the network, shape (n, classes).
+        labels: shape (n,).
+    """
+    if len(labels) >= _FEWEST:
+        gains = np.concatenate([
+            _losses(Scaling(fit_temperature(logits[rest], labels[rest])), logits[fold], labels[fold])
+            - _losses(_fit_both(logits[rest], labels[rest]), logits[fold], labels[fold])
+            for rest, fold in KFold(_FOLDS, shuffle=True, random_state=0).split(labels)
+        ])  # fmt: skip
+        if gains.mean() > gains.std() / np.sqrt(len(gains)):
+            return _fit_both(logits, labels)
+    return Scaling(fit_temperature(logits, labels))
+
+
+def fit_temperature(logits: Floats, labels: Ints) -> float:
+    """The temperature of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
+
+    Labels are smoothed as if there were one more example, equally of every class: without that, a split without a
+    misclassification would lead to a temperature of 0.
+
+    Args:
+        logits: of the validation split, shape (n, classes).
+        labels: shape (n,).
+    """
+    outputs, target = torch.from_numpy(logits).double(), torch.from_numpy(labels)
+    log_temperature = _minimise(
+        lambda value: F.cross_entropy(outputs / value.exp(), target, label_smoothing=1 / (len(target) + 1)),
+        torch.zeros((), dtype=torch.float64),
+    )
+    return float(log_temperature.exp().clamp(0.05, 20))
+
+
+def _fit_both(logits: Floats, labels: Ints) -> Scaling:
+    surprise = -torch.log_softmax(torch.from_numpy(logits).double(), dim=1).clamp_max(-_CLOSEST)
+    target = torch.from_numpy(labels)
+    start = torch.tensor([np.log(fit_temperature(logits, labels)), 0.0], dtype=torch.float64)
+
+    def loss(parameters: Tensor) -> Tensor:
+        temperature, exponent = parameters.exp()
+        scaled = -((surprise / temperature) ** exponent)
+        return F.cross_entropy(scaled, target, label_smoothing=1 / (len(target) + 1))
+
+    temperature, exponent = _minimise(loss, start).exp()
+    return Scaling(float(temperature.clamp(0.05, 20)), float(exponent.clamp(0.25, 4)))
+
+
+def _minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    parameters = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(parameters)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return parameters.detach()
+
+
+def _losses(scaling: Scaling, logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
+    scaled = scaling(torch.from_numpy(logits).double())
+    return F.cross_entropy(scaled, torch.from_numpy(labels), reduction="none").numpy()
+
+
+def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
+    """The mean difference between confidence and accuracy over `bins` equal-width bins, weighted by their size.
+
+    Args:
+        probabilities: shape (n, classes).
+        labels: shape (n,).
+        bins: the number of bins.
+    """
+    points = reliability(probabilities, labels, bins)
+    return float(sum(fraction * abs(confidence - accuracy) for fraction, confidence, accuracy in points))
+
+
+def bin_of(confidence: Floats, bins: int = 15) -> Ints:
+    """The index of the equal-width bin that each confidence lies in; the last bin holds 1.0 as well."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
+def reliability(probabilities: Floats, labels: Ints, bins: int = 15) -> list[tuple[float, float, float]]:
+    """For each non-empty bin of confidence: its fraction of all items, mean confidence, accuracy."""
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    found = bin_of(confidence, bins)
+    return [
+        (float(inside.mean()), float(confidence[inside].mean()), float(correct[inside].mean()))
+        for inside in (found == index for index in range(bins))
+        if inside.any()
+    ]
+
+
+def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) -> float:
+    """The lowest probability of a label in the prediction set, by split conformal prediction.
+
+    The sets of labels with at least this probability are the smallest on average that contain the true label with
+    probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451).
+
+    Args:
+        probabilities: of the calibration split, shape (n, classes).
+        labels: shape (n,).
+        coverage: between 0 and 1.
+    """
+    scores = np.sort(probabilities[np.arange(len(labels)), labels])
+    rank = _rank(coverage, len(scores))
+    return float(scores[rank - 1]) if rank >= 1 else 0.0
+
+
+def expected_coverage(coverage: float, calibrated_on: int, tested_on: int) -> tuple[float, float]:
+    """The 95 % range of the fraction of test items whose label has at least the threshold of `conformal_threshold`.
+
+    It holds if calibration and test items are exchangeable and no two scores are equal: the fraction then has a
+    beta-binomial distribution (Vovk 2012, arXiv:1209.2673).
+
+    Args:
+        coverage: that the threshold was fitted for.
+        calibrated_on: how many items the threshold was fitted on.
+        tested_on: how many test items there are.
+    """
+    rank = _rank(coverage, calibrated_on)
+    if rank < 1:
+        return 1.0, 1.0
+    low, high = betabinom(tested_on, calibrated_on + 1 - rank, rank).interval(0.95)
+    return float(low) / tested_on, float(high) / tested_on
+
+
+def cross_fitting(count: int) -> list[tuple[Ints, Ints]]:
+    """Divides so many items into ten random folds: for each, the indices of the other items and its own.
+
+    There are fewer folds of fewer items, and none of a single one.
+    """
+    if count < 2:
+        return []
+    return list(KFold(min(10, count), shuffle=True, random_state=0).split(np.arange(count)))
+
+
+def _rank(coverage: float, count: int) -> int:
+    # The + 1 counts the new example (the finite-sample correction).
+    return math.floor((count + 1) * (1 - coverage) + 1e-9)
