@@ -34,7 +34,7 @@ from training.export.ood_data import MAPS, OodData, ood_data_from_images
 from training.export.publish import publish
 from training.tabular.data import load_table
 from training.tabular.ood import ood_data_from_rows
-from training.text.data import load_as_told
+from training.text.data import load_with
 from training.text.evaluator import TextEvaluator
 from training.text.ood import ood_data_from_texts
 
@@ -115,7 +115,7 @@ def reload(manifest: ManifestBase, folder: Path, arguments: Namespace) -> Any:  
             size = (manifest.image.height, manifest.image.width)
             data = load_detection(arguments.data, size=size, limit=arguments.limit, **common)
         case TextManifest():
-            data = load_as_told(arguments, seed)
+            data = load_with(arguments, seed)
         case TabularManifest():
             columns = [column.name for column in manifest.columns]
             data = load_table(

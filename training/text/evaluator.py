@@ -11,8 +11,8 @@ from service.inference.session import Session
 from training.export.calibration import Floats
 from training.export.evaluator import Array, Inputs, LabelEvaluator, sample
 from training.text.data import TextData
-from training.text.task import Ids, in_order_of_length, padded
-from training.text.tokenizer import to_ids
+from training.text.learner import in_order_of_length, padded
+from training.text.tokenizer import Ids, to_ids
 
 INPUT = "ids"
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,6 +37,7 @@ from training.text.words import Words, choose_words, draw_map, neighbour_table
 
 _CONFUSED = 12
 _VOCABULARIES = {
+    None: "They are divided into the {:,} tokens of the pretrained model",
     "words": "The vocabulary holds the {:,} most frequent words of the training texts",
     "bpe": "They are divided into parts by byte-pair encoding, with a vocabulary of {:,} parts",
     "unigram": "They are divided into parts by a unigram language model, with a vocabulary of {:,} parts",
@@ -73,8 +73,9 @@ def write_report(
     matrix = evaluation.confusion[np.ix_(most_common, most_common)]
     title = "Test texts of the most common topics"
     save_plot(folder / "confusion.png", 6.6, 6.4, 1, lambda axes: draw_confusion(axes[0], matrix, names, title))
-    words = choose_words(findings.tokenizer, findings.vectors, data)
-    save_plot(folder / "words.png", 10, 8.5, 1, lambda axes: draw_map(axes[0], words, data.classes))
+    words = None if findings.vectors is None else choose_words(findings.tokenizer, findings.vectors, data)
+    if words:
+        save_plot(folder / "words.png", 10, 8.5, 1, lambda axes: draw_map(axes[0], words, data.classes))
     (folder / "README.md").write_text(_card(manifest, evaluation, data, findings, words, onnx_difference))
 
 
@@ -83,7 +84,7 @@ def _card(
     evaluation: Evaluation,
     data: TextData,
     findings: Findings,
-    words: Words,
+    words: Words | None,
     onnx_difference: float,
 ) -> str:
     metrics, calibration = manifest.metrics, manifest.calibration
@@ -98,15 +99,14 @@ def _card(
         "Output: calibrated probabilities.",
         f"**Test accuracy {metrics.accuracy:.4f}**{interval(manifest, 'accuracy')} on the {len(data.test)} test texts "
         f"of {data.name} (validation {metrics.validation_accuracy:.4f}); macro F1 {metrics.macro_f1:.4f}"
-        f"{interval(manifest, 'macro_f1')}, weighted F1 {weighted:.4f}. The linear baseline (tf-idf of words and word "
-        f"pairs, support vector machine) reaches {findings.baseline:.4f}.",
+        f"{interval(manifest, 'macro_f1')}, weighted F1 {weighted:.4f}. The linear baseline (support vector machine on "
+        f"tf-idf of the same tokens) reaches {findings.baseline:.4f}.",
         "## Tokenisation",
         f"Words are runs of letters{' and digits' if manifest.training.settings.get('digits') else ''} in lower case. "
-        f"{_VOCABULARIES[manifest.training.settings.get('vocabulary', 'words')].format(manifest.words - 2)}, which "
+        f"{_VOCABULARIES[manifest.training.settings.get('vocabulary')].format(manifest.words - 2)}, which "
         f"covers {known:.1%} of those of the test texts. Texts are truncated to {manifest.max_length} tokens; "
         f"{(findings.lengths <= manifest.max_length).mean():.1%} of the training texts are no longer.",
         "![Lengths of the training texts](lengths.png)",
-        *_study_section(findings.study),
         "## Per topic",
         table(
             ("topic", "precision", "recall", "F1", "test texts"),
@@ -122,12 +122,7 @@ def _card(
         "Label sets (split conformal prediction):",
         label_set_table(manifest.conformal),
         label_set_notes(manifest.conformal),
-        "## Word embeddings",
-        "The words that are typical of the most common topics, projected by t-SNE: a map in which near words have "
-        "similar embeddings. The network was never told which words belong together; it learnt what it needs to tell "
-        "the topics apart.",
-        "![Map of words](words.png)",
-        *neighbour_table(words, data.classes),
+        *(_embeddings(words, data.classes) if words else ()),
         "## The most confident mistakes",
         *_mistakes(evaluation, data, findings),
         *training_section(manifest),
@@ -136,16 +131,14 @@ def _card(
     return "\n\n".join(parts) + "\n"
 
 
-def _study_section(study: Sequence[dict[str, Any]]) -> list[str]:
-    if not study:
-        return []
+def _embeddings(words: Words, classes: Sequence[str]) -> list[str]:
     return [
-        "The effect of the size of the vocabulary and of the length that texts are truncated to (shorter training "
-        "runs of one encoder; the rows are comparable with each other, not with the figures above):",
-        table(
-            ("words", "length", "validation accuracy"),
-            [(f"{row['words']:,}", row["length"], f"{row['accuracy']:.4f}") for row in study],
-        ),
+        "## Word embeddings",
+        "The words that are typical of the most common topics, projected by t-SNE: a map in which near words have "
+        "similar embeddings. The network was never told which words belong together; it learnt what it needs to tell "
+        "the topics apart.",
+        "![Map of words](words.png)",
+        *neighbour_table(words, classes),
     ]
 
 
