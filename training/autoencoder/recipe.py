@@ -26,7 +26,7 @@ from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGr
 from training.autoencoder.judge import train_judge
 from training.autoencoder.network import Autoencoder, NetworkSettings, build
 from training.autoencoder.options import DEFAULTS, LARGEST
-from training.autoencoder.report import write_part_report, write_report
+from training.autoencoder.report import CURVE, write_report
 from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
 from training.data.images import ImageData, common_background, load_images
 from training.engine.fit import FitState
@@ -38,6 +38,8 @@ from training.export.graph import export, write_golden
 from training.export.ood import with_ood
 from training.export.ood_data import MAPS, ood_data_from_images
 from training.options import override
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.report.samples import draw_images
 from training.run import Run, as_served, begin
 
@@ -225,9 +227,11 @@ def _write_version(
     )
     if isinstance(manifest, AutoencoderManifest):
         model: Any = part.network
-        write_report(target / "report", manifest, model, data, findings, state, part.difference)
+        write_report(target, model, data, findings)
+        write_curves(target, state, CURVE)
     else:
-        write_part_report(target / "report", manifest, part.whole)
+        update_record(target, whole=part.whole)
+    update_record(target, onnx_difference=f"{part.difference:.1g}")
     if isinstance(manifest, DecoderManifest):
         return manifest
     return with_ood(target, manifest, ood_data_from_images(data, method=MAPS), run.console)

@@ -1,7 +1,5 @@
 """How graphs of an image classifier are judged: see `Evaluator`."""
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,6 @@ from service.inference.manifest import MODEL
 from service.inference.session import Session
 from service.tasks.cards import ClassifierVariant
 from service.tasks.classification.manifest import ClassifierManifest
-from training.classification.compare import RESULT, read_result
 from training.classification.report import write_report
 from training.data.images import ImageData
 from training.data.lazy import Images
@@ -56,14 +53,8 @@ class ClassificationEvaluator(LabelEvaluator):
         described = manifest.data.model_copy(update={"division": division})
         manifest = manifest.model_copy(update=evaluation.fields | {"data": described})
         variants = tuple(self._renew_variant(folder, manifest, variant, fit) for variant in manifest.variants)
-        manifest = manifest.model_copy(update={"variants": variants})
-        result = read_result(folder) | {
-            "accuracy": evaluation.metrics.accuracy,
-            "ece_after": evaluation.calibration.ece_after,
-        }
-        write_report(folder / "report", manifest, evaluation, replace(self.data, name=manifest.data.name), result, [])
-        (folder / "report" / RESULT).write_text(json.dumps(result, indent=1) + "\n")
-        return manifest
+        write_report(folder, evaluation, self.data)
+        return manifest.model_copy(update={"variants": variants})
 
     def _renew_variant(
         self, folder: Path, manifest: ClassifierManifest, variant: ClassifierVariant, fit: bool

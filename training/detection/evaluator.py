@@ -7,7 +7,6 @@ from typing import Any
 from service.inference.cards import Use
 from service.inference.manifest import MODEL
 from service.tasks.detection.manifest import DetectorManifest, DetectorMetrics, ThresholdCurves
-from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, average_precision, precision_intervals, threshold_curves
 from training.detection.graph import OUTPUTS
@@ -16,7 +15,6 @@ from training.detection.task import EVALUATION_BATCH, DetectionSettings, in_orig
 from training.detection.tuning import choose, graph_outputs, replace_best
 from training.export import history
 from training.export.evaluator import Inputs, run_in_batches, sample
-from training.export.figures import milliseconds_per_image
 from training.export.golden import renew_golden
 from training.export.history import FIGURES, THRESHOLDS, halves_used
 from training.export.intervals import Interval
@@ -114,18 +112,7 @@ class DetectionEvaluator:
         manifest = history.with_uses(manifest, *self.tuned(history.SUPPRESSION))
         measured = self.evaluate(folder / MODEL)
         manifest = manifest.model_copy(update=measured.fields)
-        images = self.data.test.images[: manifest.max_batch]
-        result = {
-            "parameters": manifest.training.parameters,
-            "training_seconds": manifest.training.seconds,
-            "ms_batch_1": milliseconds_per_image(folder / MODEL, images, 1),
-            "ms_batch_max": milliseconds_per_image(folder / MODEL, images, manifest.max_batch, repeats=5),
-            "max_batch": manifest.max_batch,
-            "history": [],
-            "onnx_difference": "unknown",
-        }
-        augment = BoxAugment.stated(manifest.training.settings)
-        write_report(folder / "report", manifest, measured.found, self.data, augment, result)
+        write_report(folder, manifest, measured.found, self.data)
         return manifest
 
     def _choose_suppression(self, folder: Path, manifest: DetectorManifest) -> DetectorManifest:

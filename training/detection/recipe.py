@@ -3,7 +3,6 @@
 From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
 """
 
-import json
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -26,20 +25,21 @@ from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.network import Detector, NetworkSettings, build
 from training.detection.ood import ood_data_from_photographs
 from training.detection.options import DEFAULTS
-from training.detection.report import write_report
+from training.detection.report import CURVES, write_augmented, write_report
 from training.detection.samples import draw_boxes
 from training.detection.task import Detection, DetectionSettings, detect
 from training.detection.tuning import choose, network_outputs
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.weights import best_weights, keep_weights
-from training.export.cards import count_parameters, data_card, training_card
-from training.export.figures import milliseconds_per_image
+from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
 from training.export.ood import with_ood
 from training.export.quantize import with_variants
 from training.options import check_interpolation, override
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.run import Run, as_served, begin
 
 MAX_BATCH = 16
@@ -155,24 +155,13 @@ def _write_version(
         golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
         files={},
     )
-    result = {
-        "data": data.name,
-        "parameters": count_parameters(model),
-        "map_50": measured.metrics.map_50,
-        "map": measured.metrics.map,
-        "training_seconds": round(state.seconds, 1),
-        "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
-        "ms_batch_max": milliseconds_per_image(target / MODEL, images, MAX_BATCH, repeats=5),
-        "max_batch": MAX_BATCH,
-        "onnx_difference": f"{difference.value:.1g} ({difference.output})",
-        "history": state.history,
-        "initial": state.initial,
-    }
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     if run.arguments.keep_weights:
         keep_weights(model, target)
-    write_report(target / "report", manifest, measured.found, data, learning.augment, result)
+    write_report(target, manifest, measured.found, data)
+    write_augmented(target, data, learning.augment)
+    write_curves(target, state, *CURVES)
+    record_cost(target, images, MAX_BATCH)
+    update_record(target, onnx_difference=f"{difference.value:.1g} ({difference.output})")
     ood_data = ood_data_from_photographs(data)
     manifest = with_ood(target, manifest, ood_data, run.console)
     if run.arguments.quantize:

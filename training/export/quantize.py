@@ -125,7 +125,7 @@ def add_variants(
         *evaluator.measured(),
         *(ood_data.uses if ood_data else ()),
     )
-    write_variants(folder, complete, trials)
+    write_variants(folder, trials)
     for card in cards:
         figures = complete.as_variant(card).headline
         console.print(f"{card.name}, on test: {', '.join(f'{key} {value:.4f}' for key, value in figures.items())}")

@@ -23,6 +23,8 @@ from training.export.graph import export, write_golden
 from training.export.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, halves_used
 from training.export.ood import with_ood
 from training.options import override
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.run import Run, as_served, begin
 from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
@@ -42,7 +44,7 @@ from training.tabular.evaluation import (
 from training.tabular.network import NetworkSettings, TabularGraph, build
 from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS
-from training.tabular.report import write_report
+from training.tabular.report import curve_of, write_report
 from training.tabular.samples import draw_rows
 from training.tabular.task import Rows
 
@@ -181,5 +183,7 @@ def _write_version(
         files={},
     )
     importance = permutation_importance(predict, data.test, data.kind, stated["seed"])
-    write_report(target / "report", manifest, data, predicted.astype(np.float64), importance, state, difference.value)
+    write_report(target, data, predicted.astype(np.float64), importance)
+    write_curves(target, state, curve_of(data))
+    update_record(target, onnx_difference=f"{difference.value:.1g}")
     return with_ood(target, manifest, ood_data_from_rows(data), run.console)

@@ -29,6 +29,8 @@ from training.export.graph import export, write_golden
 from training.export.ood import with_ood
 from training.export.quantize import with_variants
 from training.options import override
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.run import Run, as_served, begin
 from training.text.data import TextData, load_as_told
 from training.text.evaluation import investigate
@@ -39,7 +41,7 @@ from training.text.network import NetworkSettings, TextNetwork, build
 from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
 from training.text.options import DEFAULTS
-from training.text.report import write_report
+from training.text.report import CURVES, write_report
 from training.text.samples import draw_texts
 from training.text.study import run_study
 from training.text.task import Ids, TextClassification, TextSettings, padded, predict
@@ -222,7 +224,9 @@ def _write_version(
         golden=card,
         files={},
     )
-    write_report(target / "report", manifest, evaluation, data, findings, state, difference.value)
+    write_report(target, evaluation, data, findings, length)
+    write_curves(target, state, *CURVES)
+    update_record(target, onnx_difference=f"{difference.value:.1g}")
     ood_data = ood_data_from_texts(data, tokenizer)
     manifest = with_ood(target, manifest, ood_data, run.console)
     if run.arguments.quantize:

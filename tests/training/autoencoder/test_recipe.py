@@ -96,9 +96,6 @@ def test_the_report_shows_what_it_links(published):
         assert f"({name})" in text
         with Image.open(report / name) as picture:
             assert picture.width > 200
-    assert "## Does generated data help when real data is scarce?" in text
-    study = text.partition("## Does generated data help")[2].partition("\n## ")[0]
-    assert study.count("| 0 | ") == study.count("| 1 | ") == 1
 
 
 def test_the_parts_say_what_they_are_and_link_to_the_whole_model(published):
