@@ -66,7 +66,7 @@ def _print_labelled(
     """Accuracy, macro F1 and expected calibration error of answers that hold the probability of every label."""
     from sklearn.metrics import confusion_matrix
 
-    from training.export.calibrate import expected_calibration_error
+    from training.export.calibration import expected_calibration_error
     from training.export.figures import macro_f1
 
     probabilities = np.zeros((len(answers), len(answers[0]["results"][0]["labels"])), np.float32)

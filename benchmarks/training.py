@@ -112,9 +112,9 @@ def images_per_second(case: Case) -> float:
 
 
 def _classifier(arch: Literal["mlp", "cnn", "transfer"], *, fold: bool) -> tuple[Any, Any, Any]:
-    from training.classification.architectures import LEARNING, NetworkSettings, build
+    from training.classification.architectures import LEARNING, build
     from training.classification.folding import fold as folded
-    from training.classification.options import DEFAULTS
+    from training.classification.options import DEFAULTS, NetworkSettings
     from training.classification.task import Classification
     from training.data.images import ImageData, ImageSplit
 
@@ -132,8 +132,8 @@ def _classifier(arch: Literal["mlp", "cnn", "transfer"], *, fold: bool) -> tuple
 def _detector() -> tuple[Any, Any, Any]:
     from service.tasks.detection.letterbox import Letterbox
     from training.detection.data import DetectionSplit
-    from training.detection.network import NetworkSettings, build
-    from training.detection.options import DEFAULTS
+    from training.detection.network import build
+    from training.detection.options import DEFAULTS, NetworkSettings
     from training.detection.task import Detection, DetectionSettings
 
     random = np.random.default_rng(0)

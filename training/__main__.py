@@ -64,7 +64,7 @@ def _run(options: Namespace, again: str) -> int:
         from training.data.hub import be_quiet
         from training.engine.memory import keep_freed_memory
         from training.engine.processes import end_processes, is_main_process
-        from training.run import Declined, Inspected
+        from training.old_run import Declined, Inspected
 
         module = f"training.{options.task}.recipe" if options.task in RECIPES else f"training.export.{options.task}"
         command = importlib.import_module(module)

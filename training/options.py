@@ -1,188 +1,144 @@
-"""Command-line options that several recipes share, and the settings that they override."""
+"""The options that every recipe has, and how the options of a command line become settings.
+
+A recipe's options are a subclass of `Options`. The command line is generated from it (`training.command_line`): a field
+is an option, a nested dataclass a group of options, and the docstring's `Attributes` are the help.
+"""
 
 import dataclasses
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from training.engine.settings import FitSettings
-
-# Packages of the same names, through accelerate.
-TRACKERS = ("tensorboard", "mlflow", "wandb")
-PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+SettingsT = TypeVar("SettingsT")
 
 
-def add_data_options(
-    parser: ArgumentParser, accepts: str, *, default: str | None = None, limited: str | None = None
-) -> None:
-    """Adds which data to train on.
+Precision = Literal["float32", "bfloat16", "float16"]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
+Bad = Literal["refuse", "drop"]
 
-    Args:
-        parser: the recipe's.
-        accepts: what `--data` may be, in words.
-        default: of `--data`; None makes it required.
-        limited: what `--limit` counts, in the plural; None for no such option.
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How the network is trained; an option that is left out takes the default of the recipe.
+
+    Attributes:
+        epochs: passes over the training data; with --resume, more than before continue from there.
+        patience: end after this many epochs without a better validation score; 0 for never.
+        batch_size: items per step, over all processes together.
+        lr: the peak learning rate.
+        backbone_lr: the peak learning rate of pretrained parameters.
+        optimizer: sgd (Nesterov momentum 0.9) or adamw.
+        weight_decay: of every parameter of two or more dimensions.
+        warmup: the fraction of the steps in which the learning rate rises.
+        ema: decay per step of the averaged weights that are evaluated and kept; 0 turns averaging off.
+        seed: of initial weights, order, augmentation and splits.
     """
-    shown = "" if default is None else " (default: %(default)s)"
-    parser.add_argument("--data", default=default, required=default is None, help=accepts + shown)
-    parser.add_argument("--data-name", help="what to call the data set in the report (default: its id, folder or file)")
-    if limited:
-        parser.add_argument(
-            "--limit", type=int, help=f"use at most this many {limited} of each split, for a trial (default: all)"
-        )
+
+    epochs: int | None = None
+    patience: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    backbone_lr: float | None = None
+    optimizer: Literal["sgd", "adamw"] | None = None
+    weight_decay: float | None = None
+    warmup: float | None = None
+    ema: float | None = None
+    seed: int | None = None
 
 
-def add_labelled_image_options(parser: ArgumentParser, default: str, largest: int = 224) -> None:
-    """Adds which images to train on.
+@dataclass(frozen=True, kw_only=True)
+class PublishOptions:
+    """Where a version goes, and whether it becomes the default.
 
-    Args:
-        parser: the recipe's.
-        default: a hub id.
-        largest: the side in pixels of images that have no common size, or a larger one.
+    Attributes:
+        models: the folder of the models.
+        force: make the new version the default although its test figures are worse than those of the version that
+            serves; it becomes the candidate otherwise.
+        candidate: publish as the candidate, which does not become the default.
     """
-    accepts = "a hub id, a URL, or a folder or archive with parquet, class folders, or a table of labels"
-    add_data_options(parser, accepts, default=default, limited="images")
-    add_reading_options(parser, "images")
-    parser.add_argument(
-        "--image-size", type=int, help=f"side of the images in pixels (default: their own, or {largest})"
+
+    models: Path = Path("models")
+    force: bool = False
+    candidate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of every recipe.
+
+    Attributes:
+        data: a folder, an archive, a file, a URL or a hub id.
+        data_name: what to call the data set in the report; its id, folder or file by default.
+        limit: use at most this many items of each split, for a trial.
+        bad: what to do with items that cannot be used; they are named either way.
+        device: auto, cpu, cuda or cuda:N.
+        precision: of the arithmetic in training.
+        workers: processes that read and decode items; by default as many as help, none for data in memory.
+        run_dir: the folder for checkpoints and history; by default runs/RECIPE-DATA.
+        init_from: start from the best weights of another run or version.
+        resume: continue from the checkpoint of the run.
+        track: also write the figures of every epoch there.
+        name: the name of the model.
+        publish: publish the next version below --models.
+        keep_weights: also write the weights beside the graph, for another --init-from.
+        quantize: also try smaller and faster variants, and keep those that are good enough.
+    """
+
+    data: str
+    data_name: str | None = None
+    limit: int | None = None
+    bad: Bad = "refuse"
+    device: str = "auto"
+    precision: Precision = "float32"
+    workers: int | None = None
+    run_dir: Path | None = None
+    init_from: Path | None = None
+    resume: bool = False
+    track: Tracker | None = None
+    name: str | None = None
+    publish: bool = False
+    keep_weights: bool = False
+    quantize: bool = False
+    fit: FitOptions = field(default_factory=FitOptions)
+    publishing: PublishOptions = field(default_factory=PublishOptions)
+
+    def check(self) -> None:
+        """Refuses options that have no effect together; subclasses add their own checks.
+
+        Raises:
+            ValueError: names the option and what it is for.
+        """
+        publishing = self.publishing
+        if publishing.force and publishing.candidate:
+            raise ValueError("--force makes the version the default and --candidate does not: use one of them")
+        if (publishing.force or publishing.candidate) and not self.publish:
+            option = "--force" if publishing.force else "--candidate"
+            raise ValueError(f"{option} has no effect without --publish: add --publish, or leave it out")
+
+
+def override(settings: SettingsT, given: Any) -> SettingsT:
+    """`settings` (a dataclass) with every field of the dataclass `given` that is not None."""
+    values = {each.name: getattr(given, each.name) for each in dataclasses.fields(given)}
+    known = {each.name for each in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    return dataclasses.replace(  # type: ignore[type-var]
+        settings, **{name: value for name, value in values.items() if name in known and value is not None}
     )
 
 
-def add_reading_options(parser: ArgumentParser, items: str, *, text: bool = True) -> None:
-    """Adds how the data is read.
-
-    Args:
-        parser: the recipe's.
-        items: what the data consists of, in the plural.
-        text: whether it may lie in text files.
-    """
-    parser.add_argument(
-        "--bad",
-        choices=("refuse", "drop"),
-        default="refuse",
-        help=f"what to do with {items} that cannot be used (default: %(default)s); they are named either way",
-    )
-    if text:
-        parser.add_argument("--encoding", help="of text files, such as cp949 (default: found)")
-
-
-def add_training_options(parser: ArgumentParser, run_dir: str, defaults: Mapping[str, FitSettings]) -> Any:
-    """Adds how to train; returns the group, for what the recipe adds.
-
-    Args:
-        parser: the recipe's.
-        run_dir: the default of `--run-dir`, in words.
-        defaults: by what they are for, such as an architecture; a single one may be for anything.
-    """
-    # Whether to stop at what is in the data, and whether to ask before a long training.
-    parser.set_defaults(inspect=False, ask=False)
-    how = parser.add_argument_group("training")
-
-    def add(name: str, kind: type, words: str, **more: Any) -> None:
-        how.add_argument(f"--{name}", type=kind, help=words + _defaults(name.replace("-", "_"), defaults), **more)
-
-    add("epochs", int, "passes over the training data; with --resume, more than before go on from there")
-    add("patience", int, "end after so many epochs without a better validation score; 0 for never")
-    add("batch-size", int, "items per step, over all devices")
-    add("lr", float, "peak learning rate")
-    if any(each.backbone_lr is not None for each in defaults.values()):
-        add("backbone-lr", float, "peak learning rate of the pretrained backbone")
-    add("optimizer", str, "sgd or adamw", choices=("sgd", "adamw"))
-    add("weight-decay", float, "of weights, not of biases")
-    add("warmup", float, "fraction of the steps in which the learning rate rises")
-    add("ema", float, "decay per step of the averaged weights")
-    add("seed", int, "of weights, order, augmentation and splits")
-    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    how.add_argument("--precision", choices=tuple(PRECISIONS), default="float32", help="default: float32")
-    how.add_argument("--run-dir", type=Path, help=f"checkpoints and history (default: {run_dir})")
-    how.add_argument(
-        "--start-from", type=Path, metavar="RUN", help="start from the best weights of another run or version"
-    )
-    how.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
-    how.add_argument("--track", choices=TRACKERS, help="write every epoch's figures there too (default: nowhere)")
-    return how
-
-
-def _defaults(name: str, defaults: Mapping[str, FitSettings]) -> str:
-    """What an option is by default, where that differs for each thing that it is for."""
-    values = {what: getattr(settings, name) for what, settings in defaults.items()}
-    values = {what: value for what, value in values.items() if value is not None}
-    if len({*values.values()}) == 1:
-        return f" (default: {next(iter(values.values()))})"
-    return f" (default: {', '.join(f'{value} for {what}' for what, value in values.items())})"
-
-
-def add_result_options(parser: ArgumentParser, name: str) -> Any:
-    """Adds where the result goes; returns the group.
-
-    Args:
-        parser: the recipe's.
-        name: the default of `--name`, in words.
-    """
-    out = parser.add_argument_group("result")
-    out.add_argument("--name", help=f"the model's name (default: {name})")
-    out.add_argument("--publish", action="store_true", help="publish the next version below --models")
-    out.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: %(default)s)")
-    add_gate_options(out)
-    return out
-
-
-def add_gate_options(parser: Any) -> None:
-    """Adds to a parser, or to one of its groups, whether a published version becomes the default."""
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--force",
-        action="store_true",
-        help="make the new version the default although its test figures are worse than those of the version that "
-        "serves (default: it becomes the candidate then)",
-    )
-    choice.add_argument(
-        "--candidate", action="store_true", help="publish as the candidate, which does not become the default"
-    )
-
-
-def add_quantize_option(out: Any) -> None:
-    """Adds to the group of the result whether variants are tried."""
-    out.add_argument("--quantize", action="store_true", help="also try smaller and faster variants, and keep the good")
-
-
-def add_weights_options(out: Any) -> None:
-    """Adds to the group of the result which weights are taken, and whether they are published beside the graph."""
-    out.add_argument(
-        "--interpolate", action="store_true", help="move the weights back towards --start-from if validation gains"
-    )
-    out.add_argument("--keep-weights", action="store_true", help="also write the weights, for another --start-from")
-
-
-def check_interpolation(arguments: Namespace) -> None:
-    """Refuses an interpolation that has no start.
-
-    Raises:
-        ValueError: says so.
-    """
-    if arguments.interpolate and not arguments.start_from:
-        raise ValueError("--interpolate moves back towards the weights of --start-from: name them")
-
-
-def integers(text: str) -> tuple[int, ...]:
-    """The type of an option such as `--widths 64,256,256`."""
-    return tuple(int(part) for part in text.split(","))
-
-
-def names(text: str) -> tuple[str, ...]:
-    """The type of an option such as `--drop id,name`."""
-    return tuple(name for part in text.split(",") if (name := part.strip()))
-
-
-def override(settings: Any, arguments: Namespace) -> Any:
-    """`settings` (a dataclass) with every option that was given on the command line."""
-    names = {field.name for field in dataclasses.fields(settings)}
-    given = {key: value for key, value in vars(arguments).items() if key in names and value is not None}
-    return dataclasses.replace(settings, **given)
+def changed(options: Any) -> Mapping[str, Any]:
+    """The fields of a dataclass and of those nested in it whose values are not the defaults, by name."""
+    found: dict[str, Any] = {}
+    for each in dataclasses.fields(options):
+        value = getattr(options, each.name)
+        if dataclasses.is_dataclass(value):
+            found |= changed(value)
+        elif value != each.default:
+            found[each.name] = value
+    return found
 
 
 def short_name(folder: Path | None) -> str | None:
     """`NAME/VERSION` for the folder of a published version, the last part of the path for a run's."""
-    parts: Sequence[str] = folder.resolve().parts if folder else ()
+    parts = folder.resolve().parts if folder else ()
     return "/".join(parts[-2:] if parts[-1].isdecimal() else parts[-1:]) if parts else None

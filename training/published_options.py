@@ -2,8 +2,7 @@
 
 from argparse import ArgumentParser
 from pathlib import Path
-
-from training.options import add_gate_options, add_reading_options
+from typing import Any
 
 # Of variants, in the order in which they are tried.
 METHODS = ("int8", "float16")
@@ -72,3 +71,35 @@ def _add_text_options(parser: ArgumentParser) -> None:
     parser.add_argument("--text-column", help="as its recipe took it, of texts (default: found)")
     parser.add_argument("--label-column", help="likewise")
     parser.add_argument("--validation", type=float, default=0.1, help="likewise, of texts (default: %(default)s)")
+
+
+def add_reading_options(parser: ArgumentParser, items: str, *, text: bool = True) -> None:
+    """Adds how the data is read.
+
+    Args:
+        parser: the recipe's.
+        items: what the data consists of, in the plural.
+        text: whether it may lie in text files.
+    """
+    parser.add_argument(
+        "--bad",
+        choices=("refuse", "drop"),
+        default="refuse",
+        help=f"what to do with {items} that cannot be used (default: %(default)s); they are named either way",
+    )
+    if text:
+        parser.add_argument("--encoding", help="of text files, such as cp949 (default: found)")
+
+
+def add_gate_options(parser: Any) -> None:
+    """Adds to a parser, or to one of its groups, whether a published version becomes the default."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--force",
+        action="store_true",
+        help="make the new version the default although its test figures are worse than those of the version that "
+        "serves (default: it becomes the candidate then)",
+    )
+    choice.add_argument(
+        "--candidate", action="store_true", help="publish as the candidate, which does not become the default"
+    )

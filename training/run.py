@@ -1,168 +1,173 @@
-"""One training from the command line: the steps that every recipe takes, around those that are its own."""
+"""One training: the steps that every recipe takes, from its options to published versions."""
 
 import dataclasses
 import json
 import re
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from PIL.Image import Image
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import NAME_PATTERN, Step, Use
-from service.tasks.registry import read_manifest
-from training.data.dataset import DataSet, absent_classes
+from service.inference.cards import NAME_PATTERN, ManifestBase, Step, Use
+from training.data.dataset import absent_classes
 from training.data.splits import division_digest
 from training.engine.fit import FitState, fit
+from training.engine.learner import Learner
 from training.engine.progress import duration
 from training.engine.settings import FitSettings
-from training.engine.task import Task
 from training.engine.tracking import begin_tracking, tracker
-from training.engine.weights import CHECKPOINT, start_from
+from training.engine.weights import CHECKPOINT, inner_weights, keep_weights, start_from
 from training.export import history
 from training.export.gate import Gate
 from training.export.history import Lineage
+from training.export.ood import with_ood
 from training.export.outcome import describe_published
-from training.export.publish import Write, check_name, publish, write_draft
-from training.options import PRECISIONS, short_name
+from training.export.publish import check_name, publish, write_draft
+from training.export.quantize import with_variants
+from training.options import Options, short_name
+from training.recipe import DataT, Draft, OptionsT, Recipe
+from training.registry import read_manifest
 
-Data = TypeVar("Data", bound=DataSet)
-Network = TypeVar("Network", bound=nn.Module)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 SAMPLES = "samples.png"
-# Seconds that nobody needs to be told of beforehand.
+_PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+# Below this many seconds, the duration is not worth a line.
 _SOON = 5
-
-
-class Inspected(Exception):
-    """The data has been looked at, and that is all that was asked for."""
 
 
 class Declined(Exception):
     """The user does not want to go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run(Generic[Data]):
+class Unfinished(Exception):
+    """Something failed after the training was complete; the cause says what.
+
+    Args:
+        checkpoint: keeps the weights.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(str(checkpoint))
+        self.checkpoint = checkpoint
+
+
+@dataclass(slots=True, kw_only=True)
+class Run(Generic[OptionsT, DataT]):
     """A training that has its data, its folder and its device.
 
     Attributes:
-        arguments: of the command line.
+        options: of the recipe.
         console: where progress goes.
         name: of the model.
         data: what it is trained on, named as in the report.
-        folder: for checkpoints, studies and drafts.
+        settings: how the network is trained.
+        folder: for checkpoints and drafts.
         accelerator: the device, the precision and the processes.
         lineage: what it starts from.
+        command: the command line, for the record.
+        ask: whether to ask before a long training.
         repeats: how many trainings of the same length follow, for a comparison.
+        checkpoint: of the finished training.
     """
 
-    arguments: Namespace
+    options: OptionsT
     console: Console
     name: str
-    data: Data
+    data: DataT
+    settings: FitSettings
     folder: Path
     accelerator: Accelerator
     lineage: Lineage
+    command: str = ""
+    ask: bool = False
     repeats: int = 0
+    checkpoint: Path | None = None
 
-    def announce(
-        self, items: str, details: str, classes: Sequence[str], labels: Mapping[str, npt.NDArray[Any]]
-    ) -> None:
-        """Says what is trained on, and where, and which classes cannot be measured.
+    @property
+    def is_main(self) -> bool:
+        """Whether this process evaluates and publishes; of several processes only one does."""
+        return self.accelerator.is_main_process
 
-        Args:
-            items: what the data consists of, in the plural.
-            details: what else is worth saying about the data.
-            classes: their names.
-            labels: the class indices of each split that measures, by its name.
-        """
-        data = self.data
-        self.console.print(
-            f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
-            f"{items}{details}; on {self.accelerator.device}"
-        )
-        for split, values in labels.items():
-            if absent := absent_classes(classes, values):
-                shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
-                self.console.print(f"[yellow]The {split} split has nothing of {shown}: it says nothing about them.")
-
-    def start(self, model: nn.Module) -> None:
-        """Gives `model` the weights of `--start-from`, if there is one."""
-        if self.arguments.start_from:
-            start_from(model, self.arguments.start_from)
-
-    def fit(self, model: nn.Module, task: Task, settings: FitSettings, **origin: Any) -> FitState:
-        """Trains `model`, with `--resume` from its checkpoint, and notes its checkpoint in `arguments.trained`.
+    def fit(self, network: nn.Module, learner: Learner, origin: Mapping[str, Any]) -> FitState:
+        """Trains `network`, with `--resume` from its checkpoint.
 
         Args:
-            model: the network; see `training.engine.fit.fit`.
-            task: what it learns.
-            settings: how.
-            origin: what else determines the outcome: dataclasses of settings, or plain values, by name. A checkpoint
-                is only resumed with the same ones, and with the same data, division of validation, `--start-from` and
+            network: see `training.engine.fit.fit`.
+            learner: what it learns.
+            origin: what else determines the outcome, by name: dataclasses of settings, or plain values. A checkpoint is
+                only resumed with the same, and with the same data, division of validation, `--init-from` and
                 `--precision`.
         """
-        begin_tracking(self.accelerator, self.arguments.track, self.folder, self.name, dataclasses.asdict(settings))
+        options = self.options
+        begin_tracking(self.accelerator, options.track, self.folder, self.name, dataclasses.asdict(self.settings))
         state = fit(
-            model,
-            task,
-            settings,
+            network,
+            learner,
+            self.settings,
             self.folder,
             accelerator=self.accelerator,
             console=self.console,
-            resume=self.arguments.resume,
+            resume=options.resume,
             origin={
                 "data": self.data.fingerprint,
                 "division": division_digest(self.data.division[1]),
                 **{name: _plain(part) for name, part in origin.items()},
-                "start_from": str(self.arguments.start_from),
-                "precision": self.arguments.precision,
+                "start_from": str(options.init_from),
+                "precision": options.precision,
             },
             watch=self,
+            workers=options.workers,
         )
-        # Not `end_training`, which also ends the process group: other trainings may follow, of folds or of a study.
+        # Not `end_training`, which also ends the process group: other trainings may follow.
         for each in self.accelerator.trackers:
             each.finish()
-        self.arguments.trained = self.folder / CHECKPOINT
+        self.checkpoint = self.folder / CHECKPOINT
         return state
 
     def estimate(self, seconds: float) -> None:
-        """Says how long the training will take, and asks whether to go on where somebody is to be asked.
+        """Says how long the training will take, and asks whether to go on if somebody is to be asked.
 
         Raises:
             Declined: no.
         """
         seconds *= 1 + self.repeats
-        if not self.reports or (seconds < _SOON and not self.arguments.ask):
+        if not self.is_main or (seconds < _SOON and not self.ask):
             return
         self.console.print(f"The training will take about {duration(seconds)}.", highlight=False)
-        if self.arguments.ask and self.console.input("Go on? [Y/n] ").strip().lower() not in ("", "y", "yes"):
+        if self.ask and self.console.input("Go on? [Y/n] ").strip().lower() not in ("", "y", "yes"):
             raise Declined
 
     def epoch(self, number: int, figures: Mapping[str, float]) -> None:
         """Tells the trackers, if there are any."""
         self.accelerator.log(dict(figures), step=number)
 
-    @property
-    def reports(self) -> bool:
-        """Whether this process evaluates and publishes; with several GPUs only one does."""
-        return self.accelerator.is_main_process
+    def warn_of_absent(self, classes: Sequence[str], labels: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Says which classes a split that measures has nothing of.
+
+        Args:
+            classes: their names.
+            labels: class indices, by the name of the split.
+        """
+        for split, values in labels.items():
+            if absent := absent_classes(classes, values):
+                shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+                self.console.print(f"[yellow]The {split} split has nothing of {shown}: it says nothing about them.")
 
     def stated(self, *parts: Any) -> dict[str, Any]:
         """Every setting of the training in plain JSON types, for its manifest; `parts` are dataclasses."""
         settings: dict[str, Any] = {
-            "precision": self.arguments.precision,
-            "start_from": short_name(self.arguments.start_from),
+            "precision": self.options.precision,
+            "start_from": short_name(self.options.init_from),
         }
-        for part in parts:
+        for part in (self.settings, *parts):
             settings |= json.loads(json.dumps(dataclasses.asdict(part)))
         return settings
 
@@ -174,7 +179,7 @@ class Run(Generic[Data]):
             state: of the finished training.
             uses: of the splits, beside the training of the weights.
         """
-        begun = history.begun(history.TRAIN, self.arguments, self.data.fingerprint, self.accelerator.device.type)
+        begun = history.begun(history.TRAIN, self.command, self.data.fingerprint, self.accelerator.device.type)
         weights = Use(split="train", purpose=history.WEIGHTS, items=len(self.data.train))
         step = history.ended(begun, state.seconds).model_copy(
             update={
@@ -189,18 +194,15 @@ class Run(Generic[Data]):
         )
         return (*self.lineage.before, step)
 
-    def deliver(self, *versions: tuple[str, Write], text: str = "") -> None:
-        """Publishes the versions if `--publish` is given, all or none; otherwise leaves drafts in the run's folder.
-
-        Args:
-            versions: the name of each model, and what writes its version.
-            text: to ask a model of texts about.
-        """
-        if self.arguments.publish:
-            gate = Gate.of(self.arguments)
-            folders = publish(self.arguments.models, versions, gate)
+    def deliver(self, drafts: Sequence[Draft]) -> None:
+        """Publishes the versions with `--publish`, all or none; otherwise leaves drafts in the folder of the run."""
+        models, versions = self.options.publishing.models, [(each.name, partial(self._write, each)) for each in drafts]
+        if self.options.publish:
+            gate = Gate(**dataclasses.asdict(self.options.publishing))
+            folders = publish(models, versions, gate)
             history.save(self.folder, read_manifest(folders[0]).history)
-            for line in describe_published(self.arguments.models, folders, text, gate.candidates):
+            text = next((each.example for each in drafts), "")
+            for line in describe_published(models, folders, text, gate.candidates):
                 self.console.print(line, markup=False, highlight=False, soft_wrap=True)
             gate.print(self.console)
             return
@@ -209,79 +211,152 @@ class Run(Generic[Data]):
             folder.mkdir(parents=True, exist_ok=True)
             write_draft(folder, write)
             history.save(self.folder, read_manifest(folder).history)
-            self.console.print(f"exported to {folder}; --publish writes a version below {self.arguments.models}")
+            self.console.print(f"exported to {folder}; `quartet publish {self.folder}` publishes it")
+
+    def _write(self, draft: Draft, folder: Path) -> ManifestBase:
+        manifest: Any = draft.write(folder)
+        if draft.network is not None and self.options.keep_weights:
+            keep_weights(draft.network, folder)
+        ood_data = draft.ood_data() if draft.ood_data else None
+        if ood_data:
+            manifest = with_ood(folder, manifest, ood_data, self.console)
+        if draft.evaluator is not None and self.options.quantize:
+            manifest = with_variants(folder, manifest, draft.evaluator, self.console, ood_data)
+        return manifest
 
 
-def begin(
-    arguments: Namespace,
-    console: Console,
-    load: Callable[[], Data],
-    *,
-    run: str,
-    model: str,
-    draw: Callable[[Data], Image],
-    repeats: int = 0,
-) -> Run[Data]:
-    """Checks what can be checked at once, then loads the data and says what was found in it.
+def train(
+    recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console, *, command: str = "", ask: bool = False
+) -> None:
+    """Trains, evaluates, and publishes if that is asked for.
 
     Args:
-        arguments: of the command line.
+        recipe: what is trained.
+        options: of the recipe.
         console: where progress goes.
-        load: the data set.
-        run: what the run's folder is called by default, before the name of the data.
-        model: what the model is called by default.
-        draw: makes a picture of some samples, which goes into the run's folder.
-        repeats: see `Run`.
+        command: the command line, for the record.
+        ask: whether to ask before a long training.
 
     Raises:
-        Inspected: nothing more is asked for.
-        ValueError: a name that no model may have, or a device or precision that this machine lacks.
+        DataError: the data set cannot be used.
+        Declined: the user does not want to go on.
+        Stopped: Ctrl-C.
+        Unfinished: something failed after the training.
+        ValueError: an option cannot be used here.
+    """
+    run = start(recipe, options, console)
+    run.command, run.ask = command, ask
+    network = recipe.build(run)
+    if options.init_from:
+        start_from(network, options.init_from)
+    trained = recipe.training_network(run, network)
+    state = run.fit(trained, recipe.learner(run, trained), recipe.origin(run))
+    try:
+        if trained is not network:
+            network.load_state_dict(inner_weights(trained.state_dict()))
+        drafts = recipe.drafts(run, as_served(network), state)
+        if run.is_main:
+            run.deliver(drafts)
+    except Exception as error:
+        raise Unfinished(run.folder / CHECKPOINT) from error
+
+
+def inspect(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) -> None:
+    """Says what is in a data set, and draws some of it; trains nothing.
+
+    Raises:
         DataError: the data set cannot be used.
     """
-    name = arguments.name or model
+    data = _load(recipe, options)
+    _show(recipe, options, data, console)
+    if data.inspection.dropped:
+        console.print("A training refuses what was left out here, unless --bad drop is given.")
+
+
+def start(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) -> Run[OptionsT, DataT]:
+    """Checks what can be checked at once, then loads the data and says what was found in it.
+
+    Raises:
+        ValueError: options that have no effect, a name that no model may have, or a device or precision that this
+            machine lacks.
+        DataError: the data set cannot be used.
+    """
+    options.check()
+    name = options.name or recipe.model_name(options)
     if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"--name {name!r}: only letters, digits, dots, dashes and underscores are allowed")
-    accelerator = make_accelerator(arguments)
-    data = load()
-    data = dataclasses.replace(data, name=arguments.data_name or data.name)
-    folder = arguments.run_dir or Path("runs") / f"{run}-{data.name.replace('/', '-')}"
-    lineage = Lineage.of(arguments, folder)
+    accelerator = make_accelerator(options)
+    data = _load(recipe, options)
+    folder = _folder(recipe, options, data)
+    lineage = Lineage.of(folder, options.init_from, getattr(options, "teacher", None), resume=options.resume)
     if accelerator.is_main_process:
-        data.inspection.print(console)
-        folder.mkdir(parents=True, exist_ok=True)
-        draw(data).save(folder / SAMPLES)
-        console.print(f"samples: {folder / SAMPLES}", markup=False, highlight=False, soft_wrap=True)
-    if arguments.inspect:
-        if data.inspection.dropped:
-            console.print("A training refuses what was left out here, unless --bad drop is given.")
-        raise Inspected
-    if arguments.publish:
-        check_name(arguments.models, name, getattr(data, "classes", ()), given=arguments.name is not None)
-        Gate.of(arguments).check(name)
-    return Run(arguments, console, name, data, folder, accelerator, lineage, repeats)
+        _show(recipe, options, data, console)
+    if options.publish:
+        check_name(options.publishing.models, name, getattr(data, "classes", ()), given=options.name is not None)
+        Gate(**dataclasses.asdict(options.publishing)).check(name)
+    console.print(
+        f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
+        f"{recipe.items}{recipe.describe(data)}; on {accelerator.device}"
+    )
+    return Run(
+        options=options,
+        console=console,
+        name=name,
+        data=data,
+        settings=recipe.settings(options, data),
+        folder=folder,
+        accelerator=accelerator,
+        lineage=lineage,
+        repeats=recipe.repeats,
+    )
 
 
-def make_accelerator(arguments: Namespace) -> Accelerator:
+def make_accelerator(options: Options) -> Accelerator:
     """The device and the precision that were asked for.
 
     Raises:
         ValueError: this machine does not have them.
     """
-    if arguments.precision == "float16" and (arguments.device == "cpu" or not torch.cuda.is_available()):
+    device, precision = options.device, options.precision
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"--device {device}: must be auto, cpu, cuda or cuda:N")
+    if precision == "float16" and (device == "cpu" or not torch.cuda.is_available()):
         raise ValueError("--precision float16 needs a GPU; on a CPU use bfloat16 or float32")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: PyTorch finds no CUDA device here; use --device cpu")
+    _, _, index = device.partition(":")
+    if index and int(index) >= torch.cuda.device_count():
+        raise ValueError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if index:
+        torch.cuda.set_device(int(index))
     return Accelerator(
-        cpu=arguments.device == "cpu",
-        mixed_precision=PRECISIONS[arguments.precision],
-        log_with=tracker(arguments.track),
+        cpu=device == "cpu",
+        mixed_precision=_PRECISIONS[precision],
+        log_with=tracker(options.track),
         project_dir="runs",
     )
 
 
-def as_served(model: Network) -> Network:
-    """`model` as it is evaluated and exported: in float32, on the CPU, in evaluation mode."""
-    return model.cpu().to(memory_format=torch.contiguous_format).eval()
+def as_served(network: NetworkT) -> NetworkT:
+    """`network` as it is evaluated and exported: in float32, on the CPU, in evaluation mode."""
+    return network.cpu().to(memory_format=torch.contiguous_format).eval()
+
+
+def _load(recipe: Recipe[OptionsT, DataT], options: OptionsT) -> DataT:
+    data = recipe.load(options)
+    return dataclasses.replace(data, name=options.data_name or data.name)
+
+
+def _folder(recipe: Recipe[OptionsT, DataT], options: OptionsT, data: DataT) -> Path:
+    return options.run_dir or Path("runs") / f"{recipe.run_name(options)}-{data.name.replace('/', '-')}"
+
+
+def _show(recipe: Recipe[OptionsT, DataT], options: OptionsT, data: DataT, console: Console) -> None:
+    folder = _folder(recipe, options, data)
+    data.inspection.print(console)
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe.draw(data).save(folder / SAMPLES)
+    console.print(f"samples: {folder / SAMPLES}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _plain(part: Any) -> Any:

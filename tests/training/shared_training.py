@@ -18,10 +18,11 @@ from training.engine.fit import fit
 from training.engine.processes import end_processes, is_main_process
 from training.engine.settings import FitSettings
 from training.export.history import Lineage
-from training.run import Run
+from training.old_run import Run
 from training.tabular.data import load_table
 from training.tabular.evaluation import NetworkMethod, cross_validate
-from training.tabular.network import NetworkSettings, build
+from training.tabular.network import build
+from training.tabular.options import NetworkSettings
 from training.tabular.task import Rows
 from training.text.data import TextData, TextSplit
 from training.text.network import NetworkSettings as TextNetworkSettings

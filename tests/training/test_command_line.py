@@ -12,7 +12,7 @@ from quartet.command_line import main
 from tests.server import ROOT
 from training.autoencoder.density import DensitySettings
 from training.autoencoder.network import NetworkSettings as AutoencoderNetwork
-from training.autoencoder.task import ReconstructionSettings
+from training.autoencoder.options import ReconstructionSettings
 from training.classification.architectures import NetworkSettings as ClassifierNetwork
 from training.classification.task import ClassificationSettings
 from training.command_line import RECIPES, read_data_command, recipe_parser, value_of
@@ -21,7 +21,7 @@ from training.detection.augment import BoxAugment
 from training.detection.network import NetworkSettings as DetectorNetwork
 from training.tabular.network import NetworkSettings as TabularNetwork
 from training.text.network import NetworkSettings as TextNetwork
-from training.text.task import TextSettings
+from training.text.options import TextSettings
 
 SETTINGS = {
     "classification": (ClassifierNetwork(), ClassificationSettings(), Augment()),

@@ -16,9 +16,9 @@ from training.__main__ import main
 from training.classification.labels import LabelledImages
 from training.engine.weights import WEIGHTS, best_weights
 from training.export.graph import write_golden
+from training.old_run import as_served, begin
 from training.options import add_labelled_image_options, add_result_options, add_training_options, integers, short_name
 from training.report.samples import draw_images
-from training.run import as_served, begin
 from training.text.data import load_texts
 
 
@@ -166,7 +166,7 @@ def test_an_epoch_is_chosen_by_the_selection_half_alone(task, colours_source, tm
         seen["data"], seen["validation"] = run.data, task._validation
         raise _Stopped
 
-    monkeypatch.setattr("training.run.Run.fit", fit)
+    monkeypatch.setattr("training.old_run.Run.fit", fit)
     monkeypatch.setattr("training.autoencoder.recipe.train_judge", lambda *_: SimpleNamespace(accuracy=1.0))
     command = [task, "--device", "cpu", "--run-dir", str(tmp_path / "run")]
     match task:

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from training.autoencoder.density import DensitySettings, fit_density
 from training.autoencoder.judge import AUGMENT, make_network
-from training.autoencoder.network import Autoencoder, NetworkSettings
-from training.autoencoder.task import Reconstruction, ReconstructionSettings, decode, encode, recompute_norms
+from training.autoencoder.network import Autoencoder
+from training.autoencoder.options import NetworkSettings, ReconstructionSettings
+from training.autoencoder.task import Reconstruction, decode, encode, recompute_norms
 from training.classification.labels import LabelledImages, predict
 from training.data.dataset import DataError
 from training.data.images import ImageData, ImageSplit

@@ -16,7 +16,7 @@ from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
-from training.run import as_served
+from training.old_run import as_served
 
 EVALUATION_BATCH = 500
 # No flip: a mirrored digit is no digit, and that may hold for anything else that is written or drawn.
@@ -48,7 +48,7 @@ def train_judge(
     task = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=seed)
     # A folder for each data set, so that only a training on the same data is resumed.
-    run = folder / f"{data.fingerprint.removeprefix('sha256:')[:16]}-{epochs}"
+    run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"
     origin = {"data": data.fingerprint}
     fit(network, task, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
     network = as_served(network)

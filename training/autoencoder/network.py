@@ -1,23 +1,10 @@
 """A convolutional autoencoder: images to a small latent vector and back."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        latent: dimension of the latent space.
-        widths: channels after each halving.
-    """
-
-    latent: int = 32
-    widths: tuple[int, ...] = (32, 64)
+from training.autoencoder.options import NetworkSettings
 
 
 class Residual(nn.Module):

@@ -1,45 +1,66 @@
-"""The command line of the recipe for an autoencoder."""
+"""The options of the recipe for an autoencoder."""
 
-from argparse import ArgumentParser
+from dataclasses import dataclass, field
 
 from training.engine.settings import FitSettings
-from training.options import add_labelled_image_options, add_result_options, add_training_options, integers
+from training.options import Options
 
 # Of the images' sides in pixels; more than that costs much, and blurs all the same.
 LARGEST = 64
 DEFAULTS = FitSettings(epochs=30, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4, warmup=0.05, ema=0.999)
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    add_labelled_image_options(parser, "ylecun/mnist", LARGEST)
-    net = parser.add_argument_group("network")
-    net.add_argument("--latent", type=int, help="dimension of the latent space (default: 32)")
-    net.add_argument("--widths", type=integers, help="channels after each halving (default: 32,64)")
-    how = add_training_options(parser, "runs/autoencoder-DATA", {"any": DEFAULTS})
-    how.add_argument("--shrink", type=float, help="weight of the latents' mean square (default: 0.0001)")
-    how.add_argument(
-        "--noise", type=float, help="standard deviation of the noise added to the latents in training (default: 0.15)"
-    )
-    how.add_argument(
-        "--consistency",
-        type=float,
-        help="weight of the distance between the latents of an image and of it shifted (default: 0.04)",
-    )
-    how.add_argument(
-        "--denoise",
-        type=float,
-        help="largest standard deviation of the noise that half of the images are encoded with (default: 0.5)",
-    )
-    how.add_argument("--components", type=int, help="Gaussians per class in the density of the latents (default: 10)")
-    how.add_argument(
-        "--judge-epochs",
-        type=int,
-        default=6,
-        help="of the classifier that judges generated images (default: %(default)s)",
-    )
-    how.add_argument(
-        "--generated", type=int, default=10_000, help="how many generated images are judged (default: %(default)s)"
-    )
-    out = add_result_options(parser, "autoencoder; the parts are encoder and decoder")
-    out.add_argument("--few", action="store_true", help="also study whether generated images help when few are real")
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network.
+
+    Attributes:
+        latent: dimension of the latent space.
+        widths: channels after each halving.
+    """
+
+    latent: int = 32
+    widths: tuple[int, ...] = (32, 64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionSettings:
+    """How an autoencoder learns, in addition to `FitSettings` (RAE, Ghosh et al. 2020, arXiv:1903.12436).
+
+    Attributes:
+        shrink: weight of the latents' mean square, which keeps them near the origin.
+        noise: standard deviation of the noise added to the latents in training, so that near latents decode to similar
+            images.
+        consistency: weight of the mean squared distance between the latents of an image and of the same image shifted
+            by a few pixels (the invariance term of Bardes et al. 2022, arXiv:2105.04906).
+        denoise: half of the images are encoded with noise added to their pixels, of a standard deviation between 0 and
+            this on the 0 to 1 scale, and are to be reconstructed without it (Vincent et al. 2008); 0 for none.
+    """
+
+    shrink: float = 1e-4
+    noise: float = 0.15
+    consistency: float = 0.04
+    denoise: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderOptions(Options):
+    """Trains on images alone, to encode and to generate.
+
+    Attributes:
+        data: a hub id, a URL, or a folder or archive of images or with parquet.
+        encoding: of a table of labels, such as cp949; detected by default.
+        image_size: side of the images in pixels; their own by default, or 64 if they are larger.
+        components: Gaussians per class in the density of the latents.
+        judge_epochs: epochs of the classifier that judges generated images.
+        generated: how many generated images are judged.
+    """
+
+    data: str = "ylecun/mnist"
+    encoding: str | None = None
+    image_size: int | None = None
+    components: int = 10
+    judge_epochs: int = 6
+    generated: int = 10_000
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    learning: ReconstructionSettings = field(default_factory=ReconstructionSettings)

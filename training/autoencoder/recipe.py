@@ -24,10 +24,10 @@ from training.autoencoder.evaluation import Findings, Graphs, evaluate
 from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
-from training.autoencoder.network import Autoencoder, NetworkSettings, build
-from training.autoencoder.options import DEFAULTS, LARGEST
+from training.autoencoder.network import Autoencoder, build
+from training.autoencoder.options import DEFAULTS, LARGEST, NetworkSettings, ReconstructionSettings
 from training.autoencoder.report import CURVE, write_report
-from training.autoencoder.task import Reconstruction, ReconstructionSettings, recompute_norms
+from training.autoencoder.task import Reconstruction, recompute_norms
 from training.data.images import ImageData, common_background, load_images
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
@@ -37,11 +37,11 @@ from training.export.evaluator import run_in_batches
 from training.export.graph import export, write_golden
 from training.export.ood import with_ood
 from training.export.ood_data import MAPS, ood_data_from_images
+from training.old_run import Run, as_served, begin
 from training.options import override
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16

@@ -1,6 +1,5 @@
-"""What an autoencoder learns: to reconstruct images from latents that can be sampled. See `Task`."""
+"""What an autoencoder learns: to reconstruct images from latents that can be sampled. See `Learner`."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,37 +11,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from training.autoencoder.network import Autoencoder
+from training.autoencoder.options import ReconstructionSettings
 from training.data.augment import Augment, to_pixels
-from training.data.lazy import Images, batch_of
-from training.engine.task import Draw, Task
+from training.data.lazy import Images, LazyImages, batch_of
+from training.engine.learner import Batch, Learner, Step
 
 EVALUATION_BATCH = 500
 
 
-@dataclass(frozen=True, slots=True)
-class ReconstructionSettings:
-    """How an autoencoder learns, in addition to `FitSettings` (RAE, Ghosh et al. 2020, arXiv:1903.12436).
-
-    Attributes:
-        shrink: weight of the latents' mean square, which keeps them near the origin.
-        noise: standard deviation of the noise added to the latents in training, so that near latents decode to similar
-            images.
-        consistency: weight of the mean squared distance between the latents of an image and of the same image shifted
-            by a few pixels: what does not change the content should hardly change the latents (the invariance term of
-            Bardes et al. 2022, arXiv:2105.04906; it needs no labels, and the reconstruction prevents a collapse).
-        denoise: half of the images are encoded with noise added to their pixels, of a standard deviation between 0 and
-            this on the 0 to 1 scale, and are to be reconstructed without it (Vincent et al. 2008, "Extracting and
-            composing robust features with denoising autoencoders"); 0 for none.
-    """
-
-    shrink: float = 1e-4
-    noise: float = 0.15
-    consistency: float = 0.04
-    denoise: float = 0.5
-
-
-class Reconstruction(Task):
-    """See `Task`.
+class Reconstruction(Learner):
+    """See `Learner`.
 
     Args:
         train: uint8 images to learn from, shape (n, height, width, channels).
@@ -55,6 +33,7 @@ class Reconstruction(Task):
 
     def __init__(self, train: Images, validation: Images, settings: ReconstructionSettings) -> None:
         self._images = train
+        self.decodes = isinstance(train, LazyImages)
         self._validation = validation
         self._settings = settings
         self._shift = Augment(flip=False, translate=max(1, round(0.07 * train.shape[1])), cutout=0)
@@ -62,26 +41,29 @@ class Reconstruction(Task):
     def __len__(self) -> int:
         return len(self._images)
 
-    def loss(
-        self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`; the figure is the mean squared error on the 0 to 1 scale."""
-        images = batch_of(self._images, items).to(device)
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        """See `Learner`."""
+        return {"images": batch_of(self._images, items), "items": items}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figure is the mean squared error on the 0 to 1 scale."""
+        images = batch["images"]
         pixels = to_pixels(images)
         inner: Any = getattr(network, "module", network)  # several GPUs wrap it
-        noise = torch.randn((len(items), inner.latent), generator=draw.own, device=device) * self._settings.noise
-        reconstructed, latents = network(corrupt(pixels, self._settings.denoise, draw.own), noise)
+        noise = torch.randn((len(images), inner.latent), generator=step.rng, device=step.device) * self._settings.noise
+        reconstructed, latents = network(corrupt(pixels, self._settings.denoise, step.rng), noise)
         error = F.mse_loss(reconstructed.float(), pixels)
         loss = error + self._settings.shrink * latents.float().square().mean()
         if self._settings.consistency:
             # With noise of its own, so that batch normalisation sees the same kind of batch twice.
-            shifted = corrupt(self._shift(images, items.to(device), epoch, draw.own), self._settings.denoise, draw.own)
+            shifted = self._shift(images, batch["items"], step.epoch, step.rng)
+            shifted = corrupt(shifted, self._settings.denoise, step.rng)
             codes = inner.encoder(shifted)
             loss = loss + self._settings.consistency * F.mse_loss(codes.float(), latents.float())
         return loss, {"error": error}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `Task`; a part of the images has noise, the same every time, as in training."""
+        """See `Learner`; a part of the images has noise, the same every time, as in training."""
         assert isinstance(network, Autoencoder)  # noqa: S101 - only an autoencoder learns this
         with accelerator.autocast():
             error = float(reconstruction_errors(network, self._validation, self._settings.denoise).mean())

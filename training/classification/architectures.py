@@ -1,6 +1,6 @@
 """The three image classifiers that the recipe offers: how each is built, and how it is trained by default."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from torch import nn
 from training.backbones.cnn import CNN, Normalize, sample, stride_for
 from training.backbones.timm_models import load_backbone
 from training.classification.network import MLP, Transfer
-from training.classification.options import DEFAULTS, Arch
+from training.classification.options import DEFAULTS, Arch, NetworkSettings
 from training.classification.task import ClassificationSettings
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData
@@ -19,46 +19,6 @@ LEARNING: dict[Arch, ClassificationSettings] = {
     "cnn": ClassificationSettings(),
     "transfer": ClassificationSettings(),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        arch: `mlp`, `cnn` or `transfer`.
-        widths: filters of each group of the CNN.
-        depth: convolutions in each group of the CNN.
-        dropout: of the last features (of every hidden layer of the MLP).
-        backbone: the timm model of `transfer`.
-        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
-        network_size: the side in pixels that `transfer` enlarges images to (0: as they are).
-        start_size: the smaller side that its training starts with.
-        freeze: how many of timm's groups of the backbone's layers are frozen (mostly the stem, then the stages); -1
-            for all.
-        freeze_norms: whether the statistics of the backbone's batch normalisation are frozen; see
-            `training.classification.folding`.
-
-    Raises:
-        ValueError: a setting is out of range.
-    """
-
-    arch: Arch = "cnn"
-    widths: tuple[int, ...] = (64, 256, 256)
-    depth: int = 3
-    dropout: float = 0.0
-    backbone: str = "tf_efficientnet_lite0"
-    weights: str = "package"
-    network_size: int = 128
-    start_size: int = 64
-    freeze: int = 0
-    freeze_norms: bool = False
-
-    def __post_init__(self) -> None:
-        if self.depth < 1 or min(self.widths, default=0) < 1:
-            raise ValueError(f"--widths {self.widths} --depth {self.depth}: a network needs filters and layers")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout {self.dropout:g}: must be at least 0 and less than 1")
 
 
 def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:

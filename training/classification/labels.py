@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageSplit
-from training.data.lazy import Images, batch_of
-from training.engine.task import Draw, Task
+from training.data.lazy import Images, LazyImages, batch_of
+from training.engine.learner import Batch, Learner, Step
 
 EVALUATION_BATCH = 500
 # The most pixels in such a batch, at the size that the network works at: photographs are evaluated a few at a time.
 EVALUATION_PIXELS = 1 << 21
 
 
-class LabelledImages(Task):
-    """See `Task`.
+class LabelledImages(Learner):
+    """See `Learner`.
 
     Args:
         train: the images to learn from.
@@ -36,6 +36,7 @@ class LabelledImages(Task):
         self, train: ImageSplit, validation: ImageSplit, augment: Augment, label_smoothing: float = 0.1
     ) -> None:
         self.images = train.images
+        self.decodes = isinstance(train.images, LazyImages)
         self.labels = torch.from_numpy(train.labels)
         self.augment = augment
         self.label_smoothing = label_smoothing
@@ -44,19 +45,21 @@ class LabelledImages(Task):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def loss(
-        self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
-        pixels = self.augment(batch_of(self.images, items).to(device), items.to(device), epoch, draw.own)
-        target = self.labels[items].to(device)
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        """See `Learner`."""
+        return {"images": batch_of(self.images, items), "items": items, "labels": self.labels[items]}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
+        pixels = self.augment(batch["images"], batch["items"], step.epoch, step.rng)
+        target = batch["labels"]
         logits = network(pixels).float()
         truth = F.one_hot(target, logits.shape[1]).float()
         loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
         return loss, label_figures(logits.detach(), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `Task`."""
+        """See `Learner`."""
         outputs = torch.from_numpy(predict(network, self._validation.images, accelerator))
         target = torch.from_numpy(self._validation.labels)
         figures = label_figures(outputs, target)

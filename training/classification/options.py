@@ -1,19 +1,11 @@
-"""The command line of the recipe for an image classifier."""
+"""The options of the recipe for an image classifier."""
 
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from training.engine.settings import FitSettings
-from training.options import (
-    add_labelled_image_options,
-    add_quantize_option,
-    add_result_options,
-    add_training_options,
-    add_weights_options,
-    check_interpolation,
-    integers,
-)
+from training.options import Options, changed
 
 Arch = Literal["mlp", "cnn", "transfer"]
 
@@ -27,96 +19,121 @@ DEFAULTS: dict[Arch, FitSettings] = {
 }
 # Options that only one architecture has.
 ONLY: dict[Arch, frozenset[str]] = {
-    "cnn": frozenset({"widths", "depth", "study", "distill_features"}),
+    "cnn": frozenset({"widths", "depth", "distill_features"}),
     "transfer": frozenset(
         {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
     ),
 }
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take the architecture's own default."""
-    parser.add_argument("--arch", choices=("mlp", "cnn", "transfer"), default="cnn", help="default: cnn")
-    add_labelled_image_options(parser, "uoft-cs/cifar10")
-    net = parser.add_argument_group("network")
-    net.add_argument("--widths", type=integers, help="cnn: filters of each group (default: 64,256,256)")
-    net.add_argument("--depth", type=int, help="cnn: convolutions per group (default: 3)")
-    net.add_argument("--dropout", type=float, help="of the last features (default: 0.0)")
-    net.add_argument("--backbone", help="transfer: any timm model (default: tf_efficientnet_lite0)")
-    net.add_argument("--weights", help="transfer: hub, package, none or a file (default: package)")
-    net.add_argument(
-        "--from-scratch", dest="weights", action="store_const", const="none", help="transfer: start with random weights"
-    )
-    net.add_argument(
-        "--network-size", type=int, help="transfer: side in pixels that images are enlarged to (default: 128)"
-    )
-    net.add_argument(
-        "--start-size", type=int, help="transfer: the smaller side that training starts with (default: 64)"
-    )
-    net.add_argument(
-        "--freeze",
-        type=int,
-        nargs="?",
-        const=-1,
-        metavar="GROUPS",
-        help="transfer: freeze the backbone; with a number: only the first of timm's groups of its layers (default: 0)",
-    )
-    net.add_argument(
-        "--freeze-norms",
-        action="store_true",
-        default=None,
-        help="transfer: freeze the statistics of batch normalisation; twice as fast on a CPU with bfloat16",
-    )
-    defaults = {str(arch): settings for arch, settings in DEFAULTS.items()}
-    how = add_training_options(parser, "runs/classification-ARCH-DATA", defaults)
-    how.add_argument("--label-smoothing", type=float, help="probability mass spread over all classes (default: 0.1)")
-    how.add_argument(
-        "--flip",
-        action=BooleanOptionalAction,
-        help="mirror images left to right; not for digits, letters (default: on)",
-    )
-    how.add_argument(
-        "--cutout",
-        type=int,
-        help="side in pixels of the square that is blanked (default: 8, more in images over 32 pixels; 0 for mlp)",
-    )
-    how.add_argument(
-        "--cutmix", type=float, help="fraction of batches whose images get a rectangle of another one (default: 0.0)"
-    )
-    how.add_argument("--teacher", type=Path, help="a published version to learn from too, such as models/NAME/1")
-    how.add_argument("--distill", type=float, help="weight of the teacher's prediction in the loss (default: 0.7)")
-    how.add_argument(
-        "--distill-features", type=float, help="cnn: weight of the teacher's features in the loss (default: 0.0)"
-    )
-    out = add_result_options(parser, "classifier, classifier-mlp or classifier-transfer")
-    add_quantize_option(out)
-    out.add_argument("--mirror", action="store_true", help="average over an image and its mirror image when serving")
-    add_weights_options(out)
-    out.add_argument("--compare", type=Path, nargs="*", default=[], help="other runs or versions, for the table")
-    out.add_argument("--study", action="store_true", help="cnn: also measure the effect of filters, layers and dropout")
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network.
 
-
-def check_arguments(arguments: Namespace) -> None:
-    """Refuses options that would have no effect.
+    Attributes:
+        arch: mlp, cnn or transfer (a pretrained backbone).
+        widths: filters of each group of the CNN.
+        depth: convolutions in each group of the CNN.
+        dropout: of the last features (of every hidden layer of the MLP).
+        backbone: of transfer.
+        weights: where its pretrained weights come from: hub, package, none or a path.
+        network_size: the side in pixels that transfer enlarges images to; 0 to leave them as they are.
+        start_size: the smaller side that its training starts with.
+        freeze: how many groups of layers of the backbone are frozen (the stem, then the stages); -1 for all.
+        freeze_norms: freeze the statistics of the batch normalisation of the backbone.
 
     Raises:
-        ValueError: names the option and what it is for.
+        ValueError: a setting is out of range.
     """
-    given = {name for name, value in vars(arguments).items() if value is not None and value is not False}
-    for arch, names in ONLY.items():
-        for name in sorted(names & given):
-            if arguments.arch != arch:
-                raise ValueError(f"--{name.replace('_', '-')} is for --arch {arch}, not {arguments.arch}")
-    for option, part in (("distill", "predictions"), ("distill_features", "features")):
-        if getattr(arguments, option) is not None and not arguments.teacher:
-            raise ValueError(f"--{option.replace('_', '-')} weights the {part} of a --teacher: name one")
-    check_interpolation(arguments)
-    if arguments.backbone_lr is not None and arguments.freeze == -1:
-        raise ValueError("--backbone-lr is for a backbone that learns; --freeze without a number freezes all of it")
-    if arguments.lr is None and arguments.optimizer not in (None, DEFAULTS[arguments.arch].optimizer):
-        raise ValueError(
-            f"--optimizer {arguments.optimizer} needs its own --lr: the default is for "
-            f"{DEFAULTS[arguments.arch].optimizer}"
-        )
-    if arguments.mirror and arguments.flip is False:
-        raise ValueError("--mirror predicts mirror images, which --no-flip excludes from training: use one of them")
+
+    arch: Arch = "cnn"
+    widths: tuple[int, ...] = (64, 256, 256)
+    depth: int = 3
+    dropout: float = 0.0
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "package"
+    network_size: int = 128
+    start_size: int = 64
+    freeze: int = 0
+    freeze_norms: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or min(self.widths, default=0) < 1:
+            raise ValueError(f"--widths {self.widths} --depth {self.depth}: a network needs filters and layers")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout {self.dropout:g}: must be at least 0 and less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
+    """Augmentation.
+
+    Attributes:
+        flip: mirror images left to right; not for digits and letters.
+        cutout: side in pixels of the square that is blanked; by default 8, more in images over 32 pixels; 0 for mlp.
+        cutmix: fraction of the batches whose images get a rectangle of another one.
+    """
+
+    flip: bool = True
+    cutout: int | None = None
+    cutmix: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """The loss.
+
+    Attributes:
+        label_smoothing: probability mass that is spread over all classes.
+        distill: weight of the prediction of the teacher in the loss; the label has the rest.
+        distill_features: cnn: weight of the loss of the features of the teacher.
+    """
+
+    label_smoothing: float = 0.1
+    distill: float = 0.7
+    distill_features: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationOptions(Options):
+    """Trains on images of classes.
+
+    Attributes:
+        data: a hub id, a URL, or a folder or archive with parquet, class folders, or a table of labels.
+        encoding: of a table of labels, such as cp949; detected by default.
+        image_size: side of the images in pixels; their own by default, or 224 if they are larger or differ.
+        test_time_flip: average the prediction over an image and its mirror image when serving.
+        interpolate: move the weights back towards --init-from if validation gains.
+        teacher: a published version to learn from too, such as models/NAME/1.
+    """
+
+    data: str = "uoft-cs/cifar10"
+    encoding: str | None = None
+    image_size: int | None = None
+    test_time_flip: bool = False
+    interpolate: bool = False
+    teacher: Path | None = None
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+
+    def check(self) -> None:
+        """See `Options.check`."""
+        super().check()
+        arch, given = self.network.arch, changed(self)
+        for other, names in ONLY.items():
+            for name in sorted(names & given.keys()):
+                if other != arch:
+                    raise ValueError(f"--{name.replace('_', '-')} is for --arch {other}, not {arch}")
+        for name, part in (("distill", "predictions"), ("distill_features", "features")):
+            if name in given and not self.teacher:
+                raise ValueError(f"--{name.replace('_', '-')} weights the {part} of a --teacher: name one")
+        if self.interpolate and not self.init_from:
+            raise ValueError("--interpolate moves back towards the weights of --init-from: name them")
+        if self.fit.backbone_lr is not None and self.network.freeze == -1:
+            raise ValueError("--backbone-lr has no effect while the backbone is frozen: leave out --freeze -1")
+        default = DEFAULTS[arch].optimizer
+        if self.fit.lr is None and self.fit.optimizer not in (None, default):
+            raise ValueError(f"--optimizer {self.fit.optimizer} needs its own --lr: the default is for {default}")
+        if self.test_time_flip and not self.augment.flip:
+            raise ValueError("--test-time-flip predicts mirror images, which --no-flip excludes from training")

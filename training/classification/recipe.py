@@ -18,7 +18,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.cnn import CNN
 from training.backbones.gradients import gradients_for
 from training.backbones.timm_models import check_weights
-from training.classification.architectures import LEARNING, NetworkSettings, build, fit_defaults
+from training.classification.architectures import LEARNING, build, fit_defaults
 from training.classification.distill import Guided, teach
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
@@ -27,9 +27,10 @@ from training.classification.labels import predict
 from training.classification.likelihood import log_likelihood
 from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
-from training.classification.options import DEFAULTS, ONLY, check_arguments
+from training.classification.options import DEFAULTS, ONLY, NetworkSettings, check_arguments
 from training.classification.report import CURVES, write_report
 from training.classification.task import Classification
+from training.data.contents import fingerprint_like
 from training.data.images import ImageData, load_images
 from training.data.inspection import missed_classes
 from training.data.splits import selection_of
@@ -43,11 +44,11 @@ from training.export.history import EPOCH, INTERPOLATION
 from training.export.ood import with_ood
 from training.export.ood_data import ood_data_from_images
 from training.export.quantize import with_variants
+from training.old_run import Run, as_served, begin
 from training.options import override, short_name
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
@@ -159,7 +160,8 @@ def _warn_of_leaks(run: Run[ImageData]) -> None:
     """Warns if another training may have seen images that this one validates or tests on."""
     data = run.data
     for folder in filter(None, (run.arguments.start_from, run.arguments.teacher)):
-        if data.held_out and fingerprint_of(folder) != data.fingerprint:
+        recorded = fingerprint_of(folder)
+        if data.held_out and fingerprint_like(data, recorded) != recorded:
             run.console.print(
                 f"[yellow]{folder} was trained on other data, or on other splits of the same. If it has seen images "
                 f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from training.classification.architectures import NetworkSettings, build
+from training.classification.architectures import build
 from training.classification.labels import predict
-from training.classification.options import DEFAULTS, Arch
+from training.classification.options import DEFAULTS, Arch, NetworkSettings
 from training.classification.task import Classification, ClassificationSettings
 from training.data.augment import Augment
 from training.data.images import ImageData, ImageSplit

@@ -12,8 +12,7 @@ from training.classification.labels import LabelledImages, label_figures
 from training.classification.network import Transfer
 from training.data.augment import Augment, cutmix
 from training.data.images import ImageSplit
-from training.data.lazy import batch_of
-from training.engine.task import Draw
+from training.engine.learner import Batch, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class ClassificationSettings:
 
 
 class Classification(LabelledImages):
-    """See `Task`.
+    """See `Learner`.
 
     Args:
         train: the images to learn from.
@@ -80,20 +79,19 @@ class Classification(LabelledImages):
         if isinstance(network, Transfer):
             network.set_progress(epoch / epochs)
 
-    def loss(
-        self, network: nn.Module, items: Tensor, epoch: int, draw: Draw, device: torch.device
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
         settings = self._settings
-        pixels = self.augment(batch_of(self.images, items).to(device), items.to(device), epoch, draw.own)
-        target = self.labels[items].to(device)
-        view = self.augment.mirrored(items, epoch).long()
+        pixels = self.augment(batch["images"], batch["items"], step.epoch, step.rng)
+        target = batch["labels"]
+        view = self.augment.mirrored(step.items, step.epoch).long()
         softened, features = (
-            None if told is None else told[view, items].to(device).float() for told in (self._soft, self._features)
+            None if told is None else told[view, step.items].to(step.device).float()
+            for told in (self._soft, self._features)
         )
         partner, kept = None, 1.0
-        if self.augment.cutmix and torch.rand((), generator=draw.shared) < self.augment.cutmix:
-            pixels, partner, kept = cutmix(pixels, draw.own)
+        if self.augment.cutmix and torch.rand((), generator=step.shared_rng) < self.augment.cutmix:
+            pixels, partner, kept = cutmix(pixels, step.rng)
         answer = network(pixels)
         logits, mapped = answer if isinstance(answer, tuple) else (answer, None)
         logits = logits.float()

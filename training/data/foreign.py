@@ -81,7 +81,7 @@ def read_images(
         for items in opened.splits.values():
             for index in random.permutation(items.indices)[:most]:
                 try:
-                    image = EncodedImage.open(items.read(int(index)))
+                    image = EncodedImage.open(items.files.read(int(index)))
                     pixels = image.decode(channels) if cut else image.decode(channels, 2 * height, 2 * width)
                 except (QuartetError, OSError):
                     continue

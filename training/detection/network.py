@@ -6,7 +6,6 @@ distributions. There are no anchors, and one box per cell.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,29 +14,11 @@ from torch import Tensor, nn
 
 from training.backbones.cnn import Normalize
 from training.backbones.timm_models import freeze, load_backbone
+from training.detection.options import NetworkSettings
 
 STRIDES = (8, 16, 32)
 # An edge may lie up to 15 strides away from the centre of its cell: with the largest stride, 480 pixels.
 BINS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        backbone: a timm model.
-        weights: where its pretrained weights come from (`hub`, `package`, `none` or a path).
-        width: channels of the pyramid and of the head.
-        depth: separable convolutions in each tower of the head.
-        freeze: how many groups of the backbone's layers are frozen (stem, then stages).
-    """
-
-    backbone: str = "tf_efficientnet_lite0"
-    weights: str = "package"
-    width: int = 96
-    depth: int = 2
-    freeze: int = 2
 
 
 def conv_norm(channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:

@@ -1,17 +1,13 @@
-"""The command line of the recipe for a detector."""
+"""The options of the recipe for a detector."""
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
 
 from training.engine.settings import FitSettings
-from training.options import (
-    add_data_options,
-    add_quantize_option,
-    add_reading_options,
-    add_result_options,
-    add_training_options,
-    add_weights_options,
-)
+from training.options import Options
 
 # Sized for a few hundred photographs on two cores.
 DEFAULTS = FitSettings(
@@ -27,61 +23,84 @@ DEFAULTS = FitSettings(
 )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    add_data_options(
-        parser, "a hub id, or a folder of annotated images", default="rishitdagli/cppe-5", limited="images"
-    )
-    parser.add_argument(
-        "--image-size",
-        type=_size,
-        metavar="SIDE|HEIGHTxWIDTH",
-        help="of the network's input (default: a long side of 512)",
-    )
-    add_reading_options(parser, "images and boxes", text=False)
-    net = parser.add_argument_group("network")
-    net.add_argument(
-        "--backbone", help="any timm model with feature maps of strides 8, 16 and 32 (default: tf_efficientnet_lite0)"
-    )
-    net.add_argument("--weights", help="hub, package, none or a file (default: package)")
-    net.add_argument(
-        "--from-scratch", dest="weights", action="store_const", const="none", help="start with random weights"
-    )
-    net.add_argument("--width", type=int, help="channels of the pyramid and the head (default: 96)")
-    net.add_argument("--depth", type=int, help="convolutions in each tower of the head (default: 2)")
-    net.add_argument(
-        "--freeze", type=int, metavar="GROUPS", help="freeze this many: the stem, then the stages after it (default: 2)"
-    )
-    how = add_training_options(parser, "runs/detection-DATA", {"any": DEFAULTS})
-    how.add_argument(
-        "--flip",
-        action="store_true",
-        default=None,
-        help="flip images upside down too; if they have no up (default: off)",
-    )
-    how.add_argument("--mosaic", type=float, help="fraction of the images that are composed of four (default: 0.5)")
-    how.add_argument(
-        "--scale", type=_range, metavar="LEAST,MOST", help="range that images are scaled by (default: 0.7,1.4)"
-    )
-    how.add_argument("--colour", type=float, help="strength of the colour jitter (default: 0.2)")
-    out = add_result_options(parser, "detector")
-    add_quantize_option(out)
-    add_weights_options(out)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+def _size(words: list[str]) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", words[0])
     if not match:
-        raise ArgumentTypeError(f"{text!r}: write a side, such as 320, or HEIGHTxWIDTH, such as 384x512")
+        raise ValueError(f"{words[0]!r}: write a side, such as 320, or HEIGHTxWIDTH, such as 384x512")
     height, width = int(match[1]), int(match[2] or match[1])
     if height % 32 or width % 32 or not height or not width:
-        raise ArgumentTypeError(f"{text!r}: the sides must be multiples of 32, such as 320 or 384x512")
+        raise ValueError(f"{words[0]!r}: the sides must be multiples of 32, such as 320 or 384x512")
     return height, width
 
 
-def _range(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r}: write LEAST,MOST, such as 0.7,1.4") from None
-    return low, high
+Size = Annotated[
+    tuple[int, int],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SIDE|HEIGHTxWIDTH",
+        instance_from_str=_size,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: ["x".join(map(str, value))],
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network.
+
+    Attributes:
+        backbone: any timm model with feature maps of strides 8, 16 and 32.
+        weights: where its pretrained weights come from: hub, package, none or a file.
+        width: channels of the pyramid and of the head.
+        depth: separable convolutions in each tower of the head.
+        freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it.
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "package"
+    width: int = 96
+    depth: int = 2
+    freeze: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
+    """Augmentation.
+
+    Attributes:
+        flip: mirror images left to right, with probability 0.5.
+        flip_vertical: flip images upside down too, with probability 0.5; for images without an up.
+        scale: the range that images are scaled by.
+        mosaic: fraction of the images that are composed of four.
+        colour: strength of the colour jitter.
+    """
+
+    flip: bool = True
+    flip_vertical: bool = False
+    scale: tuple[float, float] = (0.7, 1.4)
+    mosaic: float = 0.5
+    colour: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionOptions(Options):
+    """Trains on images with boxes.
+
+    Attributes:
+        data: a hub id, or a folder of annotated images.
+        image_size: of the input of the network; by default a long side of 512.
+        interpolate: move the weights back towards --init-from if validation gains.
+    """
+
+    data: str = "rishitdagli/cppe-5"
+    image_size: Size | None = None
+    interpolate: bool = False
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+    def check(self) -> None:
+        """See `Options.check`."""
+        super().check()
+        if self.interpolate and not self.init_from:
+            raise ValueError("--interpolate moves back towards the weights of --init-from: name them")

@@ -22,9 +22,9 @@ from training.detection.data import DetectionData, DetectionSplit, load_detectio
 from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
-from training.detection.network import Detector, NetworkSettings, build
+from training.detection.network import Detector, build
 from training.detection.ood import ood_data_from_photographs
-from training.detection.options import DEFAULTS
+from training.detection.options import DEFAULTS, NetworkSettings
 from training.detection.report import CURVES, write_augmented, write_report
 from training.detection.samples import draw_boxes
 from training.detection.task import Detection, DetectionSettings, detect
@@ -37,10 +37,10 @@ from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
 from training.export.ood import with_ood
 from training.export.quantize import with_variants
+from training.old_run import Run, as_served, begin
 from training.options import check_interpolation, override
 from training.report.plots import write_curves
 from training.report.record import update_record
-from training.run import Run, as_served, begin
 
 MAX_BATCH = 16
 GOLDEN_ROWS = 4

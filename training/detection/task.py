@@ -1,4 +1,4 @@
-"""What a detector learns: See `Task`."""
+"""What a detector learns: See `Learner`."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from service.tasks.detection.manifest import Suppression
 from training.data.augment import to_pixels
+from training.data.lazy import LazyImages
 from training.detection.augment import BoxAugment
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import Detections, average_precision
 from training.detection.graph import Best
 from training.detection.loss import LossWeights, detection_loss
 from training.detection.network import Detector
-from training.engine.task import Draw, Task
+from training.engine.learner import Batch, Learner, Step
 
 EVALUATION_BATCH = 8
 
@@ -51,8 +52,8 @@ class DetectionSettings:
         return Suppression(iou=self.iou, floor=self.floor, max_detections=self.max_detections)
 
 
-class Detection(Task):
-    """See `Task`.
+class Detection(Learner):
+    """See `Learner`.
 
     Args:
         train: the images to learn from.
@@ -68,6 +69,7 @@ class Detection(Task):
         self, train: DetectionSplit, validation: DetectionSplit, classes: tuple[str, ...], settings: DetectionSettings
     ) -> None:
         self._images = train.images
+        self.decodes = isinstance(train.images, LazyImages)
         self._boxes = [torch.from_numpy(train.fitted_boxes(index)) for index in range(len(train))]
         self._labels = [torch.from_numpy(labels) for labels in train.labels]
         self._validation = validation
@@ -78,31 +80,28 @@ class Detection(Task):
     def __len__(self) -> int:
         return len(self._images)
 
-    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:  # noqa: ARG002 - the task's signature
+    def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
         """Stops the mosaics towards the end, so that the network sees whole images."""
         self._mosaics = epoch < epochs * (1 - self._settings.calm)
 
-    def loss(
-        self,
-        network: nn.Module,
-        items: Tensor,
-        epoch: int,  # noqa: ARG002 - the task's signature
-        draw: Draw,
-        device: torch.device,  # noqa: ARG002 - likewise: the augmentation works where `draw.own` is
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`; the figures are the parts of the loss."""
-        pixels, boxes, labels = self._settings.augment(
-            self._images, self._boxes, self._labels, items, draw.own, self._mosaics
-        )
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        """See `Learner`."""
+        augment = self._settings.augment
+        pixels, boxes, labels = augment(self._images, self._boxes, self._labels, items, rng, self._mosaics)
         truth, names, real = padded(boxes, labels)
-        logits, edges = network(pixels.contiguous(memory_format=torch.channels_last))
+        return {"pixels": pixels, "boxes": truth, "labels": names, "real": real}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figures are the parts of the loss."""
+        truth, names, real = batch["boxes"], batch["labels"], batch["real"]
+        logits, edges = network(batch["pixels"].contiguous(memory_format=torch.channels_last))
         inner: Any = getattr(network, "module", network)  # several GPUs wrap it
         # Distances are means of distributions, which bfloat16 would round to a sixteenth of a stride.
         with torch.autocast(logits.device.type, enabled=False):
             return detection_loss(logits, edges, inner.points, inner.strides, truth, names, real, self._settings.loss)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `Task`."""
+        """See `Learner`."""
         assert isinstance(network, Detector)  # noqa: S101 - only a detector learns this
         losses: list[float] = []
 

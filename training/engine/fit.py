@@ -1,6 +1,6 @@
 """The training loop of every network: schedule, weight averaging, checkpoints that resume exactly, progress.
 
-What a network learns is a `Task`; how it learns is here.
+What a network learns is a `Learner`; how it learns is here.
 """
 
 import json
@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from training.engine.atomic import replacing
 from training.engine.interrupts import Interrupted, Interrupts
+from training.engine.learner import Batch, Learner, Step
+from training.engine.loader import batches, worker_count
 from training.engine.optimizer import Average, make_optimizer, schedule
-from training.engine.processes import from_main
+from training.engine.processes import from_main, synchronise_norms
 from training.engine.progress import ProgressBar, describe_epoch, validation_figures
 from training.engine.settings import FitSettings
-from training.engine.streams import begin_step, order_generator
-from training.engine.task import Task
+from training.engine.streams import Stream, generator, seed_of
 from training.engine.weights import CHECKPOINT
 
 # After so many steps, or so many seconds, the time of the whole is estimated.
@@ -79,7 +80,7 @@ class Stopped(KeyboardInterrupt):
 
 def fit(
     model: nn.Module,
-    task: Task,
+    learner: Learner,
     settings: FitSettings,
     folder: Path,
     *,
@@ -89,6 +90,7 @@ def fit(
     origin: Mapping[str, Any] | None = None,
     keep: Literal["best", "last"] = "best",
     watch: Watch | None = None,
+    workers: int | None = None,
 ) -> FitState:
     """Trains `model` and leaves it with the weights of the epoch that was best on the validation split.
 
@@ -103,7 +105,7 @@ def fit(
 
     Args:
         model: the network.
-        task: what it learns.
+        learner: what it learns.
         settings: how.
         folder: receives `checkpoint.pt` after every epoch.
         accelerator: the device, the precision and the processes.
@@ -113,6 +115,7 @@ def fit(
             another origin is not resumed.
         keep: which epoch's weights; `last` if there is no validation split to choose by.
         watch: is told how it goes.
+        workers: processes that read the batches ahead; by default as many as help.
 
     Raises:
         ValueError: the checkpoint to resume was made with other settings or has another origin; or a batch has fewer
@@ -120,16 +123,18 @@ def fit(
         FloatingPointError: the loss is no longer a number.
         Stopped: Ctrl-C.
     """
-    smallest = min(settings.batch_size, len(task))
+    smallest = min(settings.batch_size, len(learner))
     if smallest < accelerator.num_processes:
         raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
     model.to(accelerator.device).to(memory_format=torch.channels_last)
+    model = synchronise_norms(model, accelerator)
     # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
     average = Average(model, settings.ema)
     optimizer = make_optimizer(model, settings.optimizer, settings.lr, settings.backbone_lr, settings.weight_decay)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
-    training = _Training(model, wrapped, average, optimizer, task, settings, accelerator, console, watch)
+    training = _Training(model, wrapped, average, optimizer, learner, settings, accelerator, console, watch)
+    training.workers = worker_count(workers, learner)
     if resume:
         training.resume(folder / CHECKPOINT, described)
     try:
@@ -163,7 +168,7 @@ class _Training:
         wrapped: nn.Module,
         average: Average,
         optimizer: torch.optim.Optimizer,
-        task: Task,
+        learner: Learner,
         settings: FitSettings,
         accelerator: Accelerator,
         console: Console,
@@ -171,8 +176,9 @@ class _Training:
     ) -> None:
         self._watch, self._estimated = watch, watch is None
         self._model, self._wrapped, self._average, self._optimizer = model, wrapped, average, optimizer
-        self._task, self._settings, self._accelerator, self._console = task, settings, accelerator, console
-        self._steps = max(1, len(task) // settings.batch_size)
+        self._learner, self._settings, self._accelerator, self._console = learner, settings, accelerator, console
+        self.workers = 0
+        self._steps = max(1, len(learner) // settings.batch_size)
         # On the device: reading them would wait for it.
         self._sums: dict[str, Tensor] = {}
         self.state, self.best = FitState(), dict[str, Tensor]()
@@ -207,8 +213,8 @@ class _Training:
                 save()
         if state.epoch < self._settings.epochs:
             self._console.print(
-                f"No better {self._task.score} in {self._settings.patience} epochs: the training ends here, with the "
-                f"weights of epoch {state.best_epoch}."
+                f"No better {self._learner.score} in {self._settings.patience} epochs: the training ends here, with "
+                f"the weights of epoch {state.best_epoch}."
             )
 
     @property
@@ -283,7 +289,7 @@ class _Training:
     def _validate(self) -> dict[str, float]:
         """The figures on the validation split of the weights that would be kept now."""
         started = time.perf_counter()
-        figures = from_main(self._accelerator, self._task.validate(self._evaluated.eval(), self._accelerator))
+        figures = from_main(self._accelerator, self._learner.validate(self._evaluated.eval(), self._accelerator))
         self._validation_seconds = time.perf_counter() - started
         return figures
 
@@ -293,16 +299,23 @@ class _Training:
 
     def _epoch(self, interrupts: Interrupts) -> dict[str, float]:
         """What is left of the epoch; returns its mean loss and figures, the learning rate and the throughput."""
-        task, settings, state, accelerator = self._task, self._settings, self.state, self._accelerator
-        task.begin(self._model, state.epoch, settings.epochs)
-        order = task.order(order_generator(settings.seed, state.epoch), settings.batch_size)
+        learner, settings, state, accelerator = self._learner, self._settings, self.state, self._accelerator
+        learner.begin(self._model, state.epoch, settings.epochs)
+        order = learner.order(generator(Stream.ORDER, settings.seed, state.epoch), settings.batch_size)
+        parts = [
+            each[accelerator.process_index :: accelerator.num_processes] for each in order.split(settings.batch_size)
+        ]
         self._wrapped.train()
         started = time.perf_counter() - state.step_seconds
         title = f"epoch {state.epoch + 1}/{settings.epochs}"
+        read = batches(
+            learner, parts[: self._steps], seed=settings.seed, epoch=state.epoch, first=state.step,
+            workers=self.workers, accelerator=accelerator,
+        )  # fmt: skip
         with ProgressBar(self._console, title, self._steps, state.step, accelerator) as advance:
-            while state.step < self._steps:
+            for items, batch in read:
                 with interrupts.held():
-                    self._step(order)
+                    self._step(items, batch)
                     state.step_seconds = time.perf_counter() - started
                 # The time in which somebody thinks about the estimate is none of the training's.
                 started += self._estimate()
@@ -312,22 +325,30 @@ class _Training:
         if not math.isfinite(means["train_loss"]):
             raise FloatingPointError(f"the loss became {means['train_loss']} in epoch {state.epoch + 1}: lower --lr")
         lr = settings.lr * schedule((state.epoch + 1) / settings.epochs, settings.warmup)
-        return {**means, "lr": lr, f"{task.unit}_per_second": self._rate}
+        return {**means, "lr": lr, f"{learner.unit}_per_second": self._rate}
 
-    def _step(self, order: Tensor) -> None:
+    def _step(self, items: Tensor, batch: Batch) -> None:
         """One step of the optimizer."""
-        task, settings, state, accelerator = self._task, self._settings, self.state, self._accelerator
+        settings, state, accelerator = self._settings, self.state, self._accelerator
+        process, processes = accelerator.process_index, accelerator.num_processes
         done = state.epoch * self._steps + state.step
-        whole = order[state.step * settings.batch_size :][: settings.batch_size]
-        batch = whole[accelerator.process_index :: accelerator.num_processes]
+        count = min(settings.batch_size, len(self._learner))
         # Gradients are averaged over the processes; with this weight their mean is that of the whole batch.
-        weight = len(batch) * accelerator.num_processes / len(whole)
-        draw = begin_step(settings.seed, state.epoch, state.step, accelerator.process_index, accelerator.device)
+        weight = len(items) * processes / count
+        place = (settings.seed, state.epoch, state.step)
+        torch.manual_seed(seed_of(Stream.DROPOUT, *place, process))
+        step = Step(
+            items,
+            state.epoch,
+            accelerator.device,
+            rng=generator(Stream.LOCAL, *place, process, device=accelerator.device),
+            shared_rng=generator(Stream.SHARED, *place),
+        )
         factor = schedule(done / (settings.epochs * self._steps), settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         with accelerator.autocast():
-            loss, figures = task.loss(self._wrapped, batch, state.epoch, draw, accelerator.device)
+            loss, figures = self._learner.loss(self._wrapped, batch, step)
         accelerator.backward(loss * weight)
         if settings.clip:
             accelerator.clip_grad_norm_(self._model.parameters(), settings.clip)
@@ -336,9 +357,9 @@ class _Training:
         if settings.ema:
             self._average.update(self._model, done)
         for name, value in {"loss": loss, **figures}.items():
-            total = value.detach().float() * (weight * len(whole))
+            total = value.detach().float() * (weight * count)
             self._sums[name] = self._sums[name] + total if name in self._sums else total
-        state.items += len(whole)
+        state.items += count
         state.step += 1
 
     @property
@@ -368,9 +389,9 @@ class _Training:
         """What the progress line shows."""
         figures = {"loss": self._sums["loss"].item() / self.state.items}
         if self.state.history:
-            name, value = next(iter(validation_figures(self.state.history[-1], self._task.score).items()))
+            name, value = next(iter(validation_figures(self.state.history[-1], self._learner.score).items()))
             figures["validation loss" if name == "loss" else name] = value
-        return {**figures, f"{self._task.unit}/s": self._rate, "left": self._seconds_left}
+        return {**figures, f"{self._learner.unit}/s": self._rate, "left": self._seconds_left}
 
     def _end_epoch(self, record: dict[str, float], figures: dict[str, float], keep: Literal["best", "last"]) -> None:
         """Notes an epoch's figures, and its weights if they are the best so far."""
@@ -379,11 +400,11 @@ class _Training:
         state.epoch, state.step, state.items, state.step_seconds = state.epoch + 1, 0, 0, 0.0
         self._sums.clear()
         state.history.append(record)
-        score = figures[self._task.score]
+        score = figures[self._learner.score]
         if not math.isfinite(score):
             self._console.print(
-                f"[yellow]The validation split gives the {self._task.score} {score} in epoch {state.epoch}, which is "
-                "kept only if no epoch does better."
+                f"[yellow]The validation split gives the {self._learner.score} {score} in epoch {state.epoch}, which "
+                "is kept only if no epoch does better."
             )
             score = -math.inf
         if score > state.best_score or state.epoch == 1:
@@ -392,7 +413,7 @@ class _Training:
             state.best_score, state.best_epoch = score, state.epoch
             self.best = {name: value.clone() for name, value in self._evaluated.state_dict().items()}
         self._console.print(
-            describe_epoch(state.epoch, epochs, record, self._task.score, self._task.unit), highlight=False
+            describe_epoch(state.epoch, epochs, record, self._learner.score, self._learner.unit), highlight=False
         )
         if self._watch:
             self._watch.epoch(state.epoch, record)

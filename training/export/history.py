@@ -5,7 +5,6 @@ Model cards render this record (`training.report.markdown`); nothing else says w
 
 import json
 import shlex
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,18 +72,18 @@ def halves_used(
     )
 
 
-def begun(kind: str, arguments: Namespace, data: str, device: str = "cpu") -> Step:
+def begun(kind: str, command: str | None, data: str, device: str = "cpu") -> Step:
     """A step that has used nothing yet.
 
     Args:
         kind: what the command is called.
-        arguments: of the command line.
+        command: the command line.
         data: the fingerprint.
         device: `cpu` or `cuda`.
     """
     return Step(
         kind=kind,
-        command=public(getattr(arguments, "command_line", None)),
+        command=public(command or None),
         machine=machine("cuda" if device == "cuda" else "cpu"),
         threads=torch.get_num_threads(),
         data=data,
@@ -165,19 +164,20 @@ class Lineage:
     teacher: Origin | None = None
 
     @classmethod
-    def of(cls, arguments: Namespace, folder: Path) -> "Lineage":
-        """What a command line names.
+    def of(cls, folder: Path, start: Path | None, teacher: Path | None, *, resume: bool) -> "Lineage":
+        """What a training starts from.
 
         Args:
-            arguments: of the command line.
             folder: of the run, whose own steps come first if it is finished and resumed.
+            start: the run or version whose weights it starts from.
+            teacher: the version that it learns from.
+            resume: whether the run is resumed.
 
         Raises:
             ValueError: there are no weights to start from.
         """
-        start, teacher = arguments.start_from, getattr(arguments, "teacher", None)
         return cls(
-            (arguments.resume and recorded(folder)) or _steps_of_start(start),
+            (resume and recorded(folder)) or _steps_of_start(start),
             _origin(start, weights_file(start)) if start else None,
             _origin(teacher, MODEL) if teacher and (teacher / MODEL).is_file() else None,
         )

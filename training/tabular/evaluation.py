@@ -36,7 +36,8 @@ from training.export.figures import macro_f1
 from training.export.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.encoding import Floats, Kind
-from training.tabular.network import NetworkSettings, TabularNetwork, build
+from training.tabular.network import TabularNetwork, build
+from training.tabular.options import NetworkSettings
 from training.tabular.task import Rows, predict
 
 FOLDS = 5

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,23 +10,11 @@ from torch import Tensor, nn
 from service.tasks.tabular.columns import ColumnCard
 from training.tabular.data import TabularSplit
 from training.tabular.encoding import Floats
+from training.tabular.options import NetworkSettings
 
 _YEAR = 365.2425
 # The share of the known words that are taken for unknown in training.
 _FORGOTTEN = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        hidden: units of each hidden layer.
-        dropout: of the hidden units.
-    """
-
-    hidden: tuple[int, ...] = (64, 32)
-    dropout: float = 0.2
 
 
 class TabularNetwork(nn.Module):

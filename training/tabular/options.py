@@ -1,16 +1,10 @@
-"""The command line of the recipe for a network for tables."""
+"""The options of the recipe for tables."""
 
-from argparse import ArgumentParser
+from dataclasses import dataclass, field
+from typing import Literal
 
 from training.engine.settings import FitSettings
-from training.options import (
-    add_data_options,
-    add_reading_options,
-    add_result_options,
-    add_training_options,
-    integers,
-    names,
-)
+from training.options import Options
 
 # The data set that comes with scikit-learn.
 BREAST_CANCER = "breast-cancer"
@@ -19,21 +13,36 @@ DEFAULTS = FitSettings(
 )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The recipe's command line; options left out take their default."""
-    add_data_options(
-        parser,
-        "a table (CSV, xlsx, JSON lines, parquet), its URL, or a hub id",
-        default=BREAST_CANCER,
-        limited="rows",
-    )
-    add_reading_options(parser, "rows")
-    parser.add_argument("--target", help="the column to predict (no default, but for scikit-learn's example)")
-    parser.add_argument("--columns", type=names, default=(), help="use these alone, even if they look like ids")
-    parser.add_argument("--drop", type=names, default=(), help="leave these columns out")
-    parser.add_argument("--kind", choices=("classification", "regression"), help="default: by the target's values")
-    net = parser.add_argument_group("network")
-    net.add_argument("--hidden", type=integers, help="units of each hidden layer (default: 64,32)")
-    net.add_argument("--dropout", type=float, help="of the hidden units (default: 0.2)")
-    add_training_options(parser, "runs/tabular-DATA", {"any": DEFAULTS})
-    add_result_options(parser, "tabular")
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network.
+
+    Attributes:
+        hidden: units of each hidden layer.
+        dropout: of the hidden units.
+    """
+
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TabularOptions(Options):
+    """Trains on a table with a column to predict.
+
+    Attributes:
+        data: a table (CSV, xlsx, JSON lines, parquet), its URL, or a hub id.
+        encoding: of text files, such as cp949; detected by default.
+        target: the column to predict.
+        columns: use these alone, even if they look like ids.
+        drop: leave these columns out.
+        kind: classification or regression; by default as the values of the target suggest.
+    """
+
+    data: str = BREAST_CANCER
+    encoding: str | None = None
+    target: str | None = None
+    columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    kind: Literal["classification", "regression"] | None = None
+    network: NetworkSettings = field(default_factory=NetworkSettings)

@@ -3,13 +3,14 @@
 From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
 """
 
-from argparse import Namespace
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from PIL.Image import Image
+from torch import nn
 
 from service.inference.cards import GoldenCard, Use
 from service.inference.manifest import GOLDEN, MODEL
@@ -17,15 +18,17 @@ from service.tasks.tabular.columns import UNKNOWN
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.data.inspection import missed_classes
 from training.engine.fit import FitState
+from training.engine.settings import FitSettings
 from training.export.calibration import fit_temperature
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
 from training.export.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, halves_used
-from training.export.ood import with_ood
+from training.export.ood_data import OodData
 from training.options import override
+from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
-from training.run import Run, as_served, begin
+from training.run import Run
 from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
     FOLDS,
@@ -41,84 +44,106 @@ from training.tabular.evaluation import (
     standardised,
     target_scale,
 )
-from training.tabular.network import NetworkSettings, TabularGraph, build
+from training.tabular.network import TabularGraph, TabularNetwork, build
 from training.tabular.ood import ood_data_from_rows
-from training.tabular.options import DEFAULTS
+from training.tabular.options import DEFAULTS, TabularOptions
 from training.tabular.report import curve_of, write_report
 from training.tabular.samples import draw_rows
 from training.tabular.task import Rows
+
+TabularRun = Run[TabularOptions, TabularData]
 
 MAX_BATCH = 256
 GOLDEN_ROWS = 16
 
 
-def run(arguments: Namespace, console: Console) -> None:
-    """Trains, evaluates, and publishes if that is asked for."""
-    network = override(NetworkSettings(), arguments)
-    settings = override(DEFAULTS, arguments)
-    run = begin(
-        arguments,
-        console,
-        partial(
-            load_table,
-            arguments.data,
-            arguments.target,
-            kind=arguments.kind,
-            columns=arguments.columns,
-            drop=arguments.drop,
-            limit=arguments.limit,
-            bad=arguments.bad,
-            encoding=arguments.encoding,
-            seed=settings.seed,
-        ),
-        run="tabular",
-        model="tabular",
-        draw=draw_rows,
-        repeats=FOLDS,
-    )
-    data = run.data
-    target = f"{len(data.classes)} classes" if data.classes else "a number"
-    labels = {"validation": data.validation.targets, "test": data.test.targets}
-    run.announce("rows", f" of {len(data.columns)} columns; {data.target}: {target}", data.classes, labels)
+class TabularRecipe(Recipe[TabularOptions, TabularData]):
+    """A multilayer perceptron on the columns of a table."""
 
-    model = build(network, data.layout, data.train, len(data.classes) or 1, settings.seed)
-    run.start(model)
-    scale = target_scale(data.train, data.kind)
-    selection, _ = data.division
-    choice = standardised(data.validation.take(selection), scale)
-    task = Rows(standardised(data.train, scale), choice, data.kind)
-    state = run.fit(model, task, settings, network=network)
+    name = "tabular"
+    items = "rows"
+    manifests = (TabularManifest,)
+    repeats = FOLDS
 
-    model = as_served(model)
-    this = NetworkMethod(network, settings, data, run.folder / "folds", run.accelerator)
-    rows = TabularSplit(
-        np.concatenate((data.train.rows, data.validation.rows)),
-        np.concatenate((data.train.targets, data.validation.targets)),
-    )
-    if run.reports:
-        console.print("Five-fold cross-validation of this network and of what it is compared with …")
-    compared = cross_validate(
-        {"this network": this, **baselines(data.kind, data.layout)}, rows, data.kind, settings.seed
-    )
-    if not run.reports:
-        return
+    def load(self, options: TabularOptions) -> TabularData:
+        return load_table(
+            options.data,
+            options.target,
+            kind=options.kind,
+            columns=options.columns,
+            drop=options.drop,
+            limit=options.limit,
+            bad=options.bad,
+            encoding=options.encoding,
+            seed=override(DEFAULTS, options.fit).seed,
+        )
 
-    held_out = np.concatenate([fold for _, fold in folds_of(rows, data.kind, settings.seed)])
-    temperature = 1.0
-    if data.classes:
-        temperature = fit_temperature(np.concatenate(this.outputs), rows.targets[held_out])
-    for method, row in compared.items():
-        console.print(f"{method}: {row.mean:.4f} ± {row.std:.4f} over five folds")
-    graph = TabularGraph(model, temperature, scale).eval()
-    write = partial(
-        _write_version,
-        run=run,
-        graph=graph,
-        stated=run.stated(network, settings),
-        state=state,
-        compared=compared,
-    )
-    run.deliver((run.name, write))
+    def draw(self, data: TabularData) -> Image:
+        return draw_rows(data)
+
+    def describe(self, data: TabularData) -> str:
+        target = f"{len(data.classes)} classes" if data.classes else "a number"
+        return f" of {len(data.columns)} columns; {data.target}: {target}"
+
+    def settings(self, options: TabularOptions, data: TabularData) -> FitSettings:
+        return override(DEFAULTS, options.fit)
+
+    def build(self, run: TabularRun) -> TabularNetwork:
+        data = run.data
+        run.warn_of_absent(data.classes, {"validation": data.validation.targets, "test": data.test.targets})
+        return build(run.options.network, data.layout, data.train, len(data.classes) or 1, run.settings.seed)
+
+    def learner(self, run: TabularRun, network: nn.Module) -> Rows:
+        data = run.data
+        scale = target_scale(data.train, data.kind)
+        selection, _ = data.division
+        choice = standardised(data.validation.take(selection), scale)
+        return Rows(standardised(data.train, scale), choice, data.kind)
+
+    def drafts(self, run: TabularRun, network: nn.Module, state: FitState) -> list[Draft]:
+        data, seed = run.data, run.settings.seed
+        this = NetworkMethod(run.options.network, run.settings, data, run.folder / "folds", run.accelerator)
+        rows = TabularSplit(
+            np.concatenate((data.train.rows, data.validation.rows)),
+            np.concatenate((data.train.targets, data.validation.targets)),
+        )
+        run.console.print("Five-fold cross-validation of this network and of what it is compared with …")
+        methods: dict[str, Any] = {"this network": this, **baselines(data.kind, data.layout)}
+        compared = cross_validate(methods, rows, data.kind, seed)
+        if not run.is_main:
+            return []
+        held_out = np.concatenate([fold for _, fold in folds_of(rows, data.kind, seed)])
+        temperature = 1.0
+        if data.classes:
+            temperature = fit_temperature(np.concatenate(this.outputs), rows.targets[held_out])
+        for method, row in compared.items():
+            run.console.print(f"{method}: {row.mean:.4f} ± {row.std:.4f} over five folds")
+        assert isinstance(network, TabularNetwork)  # noqa: S101 - see `build`
+        graph = TabularGraph(network, temperature, target_scale(data.train, data.kind)).eval()
+        write = partial(_write_version, run=run, graph=graph, state=state, compared=compared)
+        return [Draft(name=run.name, write=write, network=network, ood_data=partial(ood_data_from_rows, data))]
+
+    def reload(self, manifest: TabularManifest, folder: Path, options: Any) -> TabularData:
+        return load_table(
+            options.data,
+            manifest.target,
+            kind=manifest.kind,
+            columns=[column.name for column in manifest.columns],
+            bad=options.bad,
+            encoding=options.encoding,
+            seed=int(manifest.training.settings["seed"]),
+        )
+
+    def ood_data(
+        self,
+        manifest: TabularManifest,
+        folder: Path,
+        data: TabularData,
+        foreign: Mapping[str, str],
+    ) -> OodData:
+        if foreign:
+            raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
+        return ood_data_from_rows(data)
 
 
 def _uses(data: TabularData) -> tuple[Use, ...]:
@@ -134,14 +159,14 @@ def _uses(data: TabularData) -> tuple[Use, ...]:
 
 def _write_version(
     target: Path,
-    run: Run[TabularData],
+    run: TabularRun,
     graph: TabularGraph,
-    stated: dict[str, Any],
     state: FitState,
     compared: dict[str, CrossValidated],
 ) -> TabularManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, network, scale = run.data, graph.network, graph.scale
+    stated = run.stated(run.options.network)
     names: dict[str, Any] = {
         "input_name": INPUT,
         "output_names": ("probabilities" if data.classes else "values",),
@@ -182,8 +207,8 @@ def _write_version(
         golden=card,
         files={},
     )
-    importance = permutation_importance(predict, data.test, data.kind, stated["seed"])
+    importance = permutation_importance(predict, data.test, data.kind, run.settings.seed)
     write_report(target, data, predicted.astype(np.float64), importance)
     write_curves(target, state, curve_of(data))
     update_record(target, onnx_difference=f"{difference.value:.1g}")
-    return with_ood(target, manifest, ood_data_from_rows(data), run.console)
+    return manifest

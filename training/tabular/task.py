@@ -1,4 +1,4 @@
-"""What a dense network learns from a table: See `Task`."""
+"""What a dense network learns from a table: See `Learner`."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from training.engine.task import Draw, Task
+from training.engine.learner import Batch, Learner, Step
 from training.tabular.data import TabularSplit
 from training.tabular.encoding import Floats, Kind
 
 
-class Rows(Task):
-    """See `Task`.
+class Rows(Learner):
+    """See `Learner`.
 
     Args:
         train: the rows to learn from; numeric targets are standardised.
@@ -33,20 +33,16 @@ class Rows(Task):
     def __len__(self) -> int:
         return len(self._targets)
 
-    def loss(
-        self,
-        network: nn.Module,
-        items: Tensor,
-        epoch: int,  # noqa: ARG002 - the task's signature
-        draw: Draw,  # noqa: ARG002 - likewise
-        device: torch.device,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`."""
-        outputs = network(self._rows[items].to(device)).float()
-        return loss_of(outputs, self._targets[items].to(device), self._kind), {}
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        """See `Learner`."""
+        return {"rows": self._rows[items], "targets": self._targets[items]}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`."""
+        return loss_of(network(batch["rows"]).float(), batch["targets"], self._kind), {}
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `Task`."""
+        """See `Learner`."""
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, self._validation.rows))
         loss = loss_of(outputs, torch.from_numpy(self._validation.targets), self._kind).item()

@@ -256,7 +256,7 @@ def _table_of(files: list[tuple[Path, str]], split: str, encoding: str | None) -
             else:
                 yield pa.array([_text(path, encoding) for path, _ in some], pa.large_string())
 
-    return Table(split, ("text", "label"), len(files), parts, locations=[str(path) for path, _ in files])
+    return Table(split, ("text", "label"), len(files), parts, locate=lambda row: str(files[row][0]))
 
 
 def _text(path: Path, encoding: str | None) -> str:

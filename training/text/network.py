@@ -1,6 +1,5 @@
 """A bidirectional recurrent network over words, in a form that can be exported with any batch size and length."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -8,39 +7,9 @@ from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD
 from training.text.operators import gru, lstm
+from training.text.options import NetworkSettings
 
 Cell = Literal["gru", "lstm"]
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """What is trained.
-
-    Attributes:
-        cell: `gru` or `lstm`.
-        embedding: embedding dimension.
-        hidden: units of each direction of each layer.
-        layers: recurrent layers.
-        dropout: before each layer and before the last.
-        encoders: recurrent encoders whose predictions are averaged.
-        wide: whether a bag-of-words layer is added to the encoders' logits.
-        words: the most words in the vocabulary; 0 for all.
-        length: the number of words that a text is truncated to; 0 for a length that nearly all texts stay below.
-        digits: whether digits belong to words.
-        vocabulary: of `words`, or of parts of words by `bpe` or `unigram`; `auto` lets validation choose.
-    """
-
-    cell: Cell = "gru"
-    embedding: int = 200
-    hidden: int = 200
-    layers: int = 1
-    dropout: float = 0.5
-    encoders: int = 1
-    wide: bool = False
-    words: int = 0
-    length: int = 0
-    digits: bool = False
-    vocabulary: Literal["auto", "words", "bpe", "unigram"] = "auto"
 
 
 class Recurrent(nn.Module):

@@ -28,23 +28,23 @@ from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
 from training.export.ood import with_ood
 from training.export.quantize import with_variants
+from training.old_run import Run, as_served, begin
 from training.options import override
 from training.report.plots import write_curves
 from training.report.record import update_record
-from training.run import Run, as_served, begin
 from training.text.data import TextData, load_as_told
 from training.text.evaluation import investigate
 from training.text.evaluator import TextEvaluator
 from training.text.graph import TextGraph
 from training.text.linear import SHARES, LinearClassifier, choose_share, decide, fit_linear
-from training.text.network import NetworkSettings, TextNetwork, build
+from training.text.network import TextNetwork, build
 from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
-from training.text.options import DEFAULTS
+from training.text.options import DEFAULTS, NetworkSettings, TextSettings
 from training.text.report import CURVES, write_report
 from training.text.samples import draw_texts
 from training.text.study import run_study
-from training.text.task import Ids, TextClassification, TextSettings, padded, predict
+from training.text.task import Ids, TextClassification, padded, predict
 from training.text.tokenizer import to_ids
 from training.text.vocabulary import choose_vocabulary, make_tokenizer
 

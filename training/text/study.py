@@ -11,8 +11,9 @@ from training.engine.processes import from_main
 from training.engine.settings import FitSettings
 from training.rows import Row, keep_rows, recall_rows
 from training.text.data import TextData
-from training.text.network import NetworkSettings, build
-from training.text.task import TextClassification, TextSettings
+from training.text.network import build
+from training.text.options import NetworkSettings, TextSettings
+from training.text.task import TextClassification
 from training.text.tokenizer import build_tokenizer, choose_length, to_ids
 
 WORDS = (1_000, 5_000, 10_000, None)

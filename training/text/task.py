@@ -1,7 +1,6 @@
-"""What a text classifier learns: See `Task`."""
+"""What a text classifier learns: See `Learner`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.classification.labels import label_figures
-from training.engine.task import Draw, Task
+from training.engine.learner import Batch, Learner, Step
+from training.text.options import TextSettings
 
 EVALUATION_BATCH = 64
 # Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
@@ -21,23 +21,8 @@ _CHUNK = 50
 Ids = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class TextSettings:
-    """How a text classifier learns, in addition to `FitSettings`.
-
-    Attributes:
-        label_smoothing: probability mass that is spread over all classes.
-        word_dropout: the fraction of words that are replaced by the unknown word, drawn anew in every epoch.
-        balance: exponent of the classes' inverse frequency in the loss; 0 weights every text alike, 1 every class.
-    """
-
-    label_smoothing: float = 0.1
-    word_dropout: float = 0.1
-    balance: float = 0.0
-
-
-class TextClassification(Task):
-    """See `Task`.
+class TextClassification(Learner):
+    """See `Learner`.
 
     Args:
         train: token ids of each training text.
@@ -85,19 +70,15 @@ class TextClassification(Task):
         mixed = batches[torch.randperm(whole, generator=generator)].flatten()
         return torch.cat((mixed, sorted_[whole * batch_size :]))
 
-    def loss(
-        self,
-        network: nn.Module,
-        items: Tensor,
-        epoch: int,  # noqa: ARG002 - the task's signature
-        draw: Draw,
-        device: torch.device,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Task`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
-        ids = padded([self._train[item] for item in items.tolist()]).to(device)
-        lost = torch.rand(ids.shape, generator=draw.own, device=device) < self._settings.word_dropout
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        """See `Learner`."""
+        return {"ids": padded([self._train[item] for item in items.tolist()]), "labels": self._labels[items]}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
+        ids, target = batch["ids"], batch["labels"]
+        lost = torch.rand(ids.shape, generator=step.rng, device=step.device) < self._settings.word_dropout
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
-        target = self._labels[items].to(device)
         outputs = network(ids).float()  # of every encoder
         encoders = outputs.shape[1]
         each = F.cross_entropy(
@@ -106,11 +87,11 @@ class TextClassification(Task):
             label_smoothing=self._settings.label_smoothing,
             reduction="none",
         ).view(-1, encoders)
-        loss = (each.mean(1) * self._weights.to(device)[target]).mean()
+        loss = (each.mean(1) * self._weights.to(step.device)[target]).mean()
         return loss, label_figures(outputs.detach().mean(1), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `Task`."""
+        """See `Learner`."""
         texts, target = self._validation
         with accelerator.autocast():
             outputs = torch.from_numpy(predict(network, texts))

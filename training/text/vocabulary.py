@@ -13,8 +13,9 @@ from training.engine.processes import from_main
 from training.engine.settings import FitSettings
 from training.rows import keep_rows, recall_rows
 from training.text.data import TextData
-from training.text.network import NetworkSettings, build
-from training.text.task import TextClassification, TextSettings
+from training.text.network import build
+from training.text.options import NetworkSettings, TextSettings
+from training.text.task import TextClassification
 from training.text.tokenizer import Vocabulary, build_tokenizer, choose_length, to_ids, unknown_share
 
 # Up to this share of unknown words in the validation texts, words are good enough without a trial.

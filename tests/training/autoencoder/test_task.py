@@ -2,16 +2,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from tests.training.steps import loss_of as step_loss
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import (
-    Reconstruction,
-    ReconstructionSettings,
-    corrupt,
-    recompute_norms,
-    reconstruction_errors,
-)
+from training.autoencoder.options import ReconstructionSettings
+from training.autoencoder.task import Reconstruction, corrupt, recompute_norms, reconstruction_errors
 from training.data.augment import Augment, to_pixels
-from training.engine.task import Draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
 ITEMS = torch.tensor([3, 1, 7, 5])
@@ -19,9 +14,8 @@ ITEMS = torch.tensor([3, 1, 7, 5])
 
 def loss_of(network, **settings):
     task = Reconstruction(IMAGES, IMAGES, ReconstructionSettings(**{"denoise": 0, **settings}))
-    draw = Draw(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
     with torch.no_grad():
-        return task.loss(network, ITEMS, 0, draw, torch.device("cpu"))
+        return step_loss(task, network, ITEMS)
 
 
 def test_the_loss_is_the_reconstruction_error_plus_the_latent_penalty():

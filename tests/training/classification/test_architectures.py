@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from training.backbones.cnn import CNN
-from training.classification.architectures import NetworkSettings, build, fit_defaults
+from training.classification.architectures import build, fit_defaults
 from training.classification.network import MLP, Transfer
-from training.classification.options import DEFAULTS
+from training.classification.options import DEFAULTS, NetworkSettings
 from training.data.images import ImageData, ImageSplit
 
 

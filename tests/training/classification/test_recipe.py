@@ -12,9 +12,8 @@ from service.inference.manifest import MODEL, InvalidModel, sha256
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.classification import recipe
-from training.classification.architectures import NetworkSettings
 from training.classification.network import MLP
-from training.classification.options import DEFAULTS, add_arguments
+from training.classification.options import DEFAULTS, NetworkSettings, add_arguments
 from training.classification.study import cnn_variants
 from training.engine.weights import CHECKPOINT, best_weights
 from training.options import override

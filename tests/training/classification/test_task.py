@@ -12,7 +12,7 @@ from training.classification.labels import predict
 from training.classification.network import Transfer
 from training.classification.task import Classification, ClassificationSettings
 from training.data.augment import Augment, to_pixels
-from training.engine.streams import order_generator
+from training.engine.streams import Stream, generator
 
 
 def test_a_network_that_starts_with_small_images_is_given_the_training_progress(colours):
@@ -52,7 +52,7 @@ def test_mirrored_images_are_trained_with_the_teachers_prediction_for_the_mirror
     monkeypatch.setattr("training.classification.task.distillation_loss", spy)
     settings = dataclasses.replace(SETTINGS, epochs=1)
     train_on(tiny_cnn(), tmp_path, settings, teacher=Teaching(views))
-    order = torch.randperm(len(colours.train), generator=order_generator(settings.seed, 0))
+    order = torch.randperm(len(colours.train), generator=generator(Stream.ORDER, settings.seed, 0))
     assert torch.equal(torch.cat(seen), LEARNING.augment.mirrored(order, 0).long()[: len(torch.cat(seen))])
 
 

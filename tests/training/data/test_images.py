@@ -55,7 +55,7 @@ def test_splits_of_a_parquet_folder_are_taken_as_they_are(parquet, splits):
         assert loaded.labels.dtype == np.int64
     assert data.classes == CLASSES
     assert data.shape == (12, 12, 3)
-    assert data.fingerprint.startswith("sha256:")
+    assert data.fingerprint.startswith("files-sha256:")
 
 
 def test_data_set_is_named_for_its_folder(parquet, tmp_path):

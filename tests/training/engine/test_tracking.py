@@ -6,9 +6,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.training.quick import SETTINGS
 from training.engine import tracking
 from training.engine.tracking import begin_tracking, tracker
+from training.old_run import begin
 from training.options import add_labelled_image_options, add_result_options, add_training_options
 from training.report.samples import draw_images
-from training.run import begin
 
 
 def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_it(monkeypatch):

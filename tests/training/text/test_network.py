@@ -5,13 +5,14 @@ import torch
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.engine.task import Draw
+from tests.training.steps import loss_of
 from training.export.calibration import Scaling
 from training.export.graph import export
 from training.text.graph import TextGraph
 from training.text.network import TextNetwork
 from training.text.operators import TRANSLATIONS
-from training.text.task import TextClassification, TextSettings, padded, predict
+from training.text.options import TextSettings
+from training.text.task import TextClassification, padded, predict
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
 
@@ -91,8 +92,7 @@ def test_words_are_dropped_and_padding_is_not():
             seen.append(ids)
             return torch.zeros(len(ids), 2, 3, requires_grad=True)
 
-    draw = Draw(torch.Generator().manual_seed(0), torch.Generator())
-    make_task(word_dropout=0.5).loss(Spy(), torch.arange(8), 0, draw, torch.device("cpu"))
+    loss_of(make_task(word_dropout=0.5), Spy(), torch.arange(8), seed=0)
     plain = padded(texts())
     assert torch.equal(seen[0] == PAD, plain == PAD)
     share = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
@@ -108,8 +108,7 @@ def test_every_encoder_learns_by_itself_and_their_mean_answers():
     torch.testing.assert_close(network.eval()(ids), each.mean(1))
     network.train()
     task = make_task(word_dropout=0, label_smoothing=0)
-    draw = Draw(torch.Generator().manual_seed(0), torch.Generator())
-    loss, _ = task.loss(network, torch.arange(8), 0, draw, torch.device("cpu"))
+    loss, _ = loss_of(task, network, torch.arange(8))
     labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2])
     expected = -each[torch.arange(8), :, labels].mean()
     torch.testing.assert_close(loss, expected)

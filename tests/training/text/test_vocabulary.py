@@ -8,8 +8,7 @@ from tests.training.text.conftest import KOREAN, make_texts, write_csv
 from training.data.splits import selection_of
 from training.engine.settings import FitSettings
 from training.text.data import load_texts
-from training.text.network import NetworkSettings
-from training.text.task import TextSettings
+from training.text.options import NetworkSettings, TextSettings
 from training.text.vocabulary import choose_vocabulary
 
 NETWORK = NetworkSettings(embedding=8, hidden=8)

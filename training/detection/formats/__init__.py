@@ -1,7 +1,6 @@
 """Annotated images as they lie on disk or on the hub, in any of the usual formats.
 
-Every box keeps its origin (file and line, or row), so that an invalid one can be found. Libraries such as
-`supervision` stop at the first invalid box without saying where it is, or silently swap the corners of an inverted one.
+Every box keeps its origin (file and line, or row), so that an invalid one can be found.
 """
 
 from collections.abc import Callable

@@ -1,13 +1,13 @@
 """LabelMe (https://github.com/wkentaro/labelme): a JSON file of shapes for each image."""
 
 import base64
-import binascii
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from training.detection.formats.raw import RawBox, RawData, RawImage
+from training.detection.formats.raw import Corners, RawBox, RawData, around
 from training.detection.formats.tree import Tree
 
 
@@ -35,10 +35,6 @@ def read_labelme(tree: Tree, files: list[Path]) -> RawData:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             data.problems.add(str(path), f"cannot be read as LabelMe JSON: {error!r}")
             continue
-        image = tree.find(name, path) or tree.find(path.stem, path) or _embedded(document)
-        if image is None:
-            data.problems.add(str(path), f"the image {name} is neither beside it nor in a folder near it")
-            continue
         boxes = []
         for number, shape in enumerate(shapes):
             origin = f"{path} shapes[{number}]"
@@ -46,22 +42,18 @@ def read_labelme(tree: Tree, files: list[Path]) -> RawData:
                 boxes.append(RawBox(_corners(shape), str(shape["label"]), origin))
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 data.problems.add(origin, f"needs a label and points ({error!r})")
-        data.add(tree.split(path) or "train", RawImage(image, Path(name).name, tuple(boxes)))
+        image: Path | bytes | None = tree.find(name, path) or tree.find(path.stem, path)
+        if image is None:
+            with suppress(TypeError, ValueError):
+                image = base64.b64decode(document.get("imageData") or "", validate=True) or None
+        data.add(tree.split(path) or "train", image, Path(name).name, boxes, path)
     return data
 
 
-def _corners(shape: dict[str, Any]) -> tuple[float, float, float, float]:
+def _corners(shape: dict[str, Any]) -> Corners:
     points = [(float(x), float(y)) for x, y in shape["points"]]
     if shape.get("shape_type") == "circle":
         (x, y), edge = points[0], points[1]
         radius = math.dist((x, y), edge)
         return x - radius, y - radius, x + radius, y + radius
-    xs, ys = zip(*points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def _embedded(document: dict[str, Any]) -> bytes | None:
-    try:
-        return base64.b64decode(document.get("imageData") or "", validate=True) or None
-    except (binascii.Error, TypeError, ValueError):
-        return None
+    return around(points)

@@ -6,6 +6,8 @@ from pathlib import Path
 from training.data.dataset import Inspection
 from training.data.inspection import Problems
 
+Corners = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class RawBox:
@@ -13,13 +15,13 @@ class RawBox:
 
     Attributes:
         corners: x_min, y_min, x_max, y_max in pixels of the image, or as fractions of its sides.
-        relative: whether `corners` are fractions.
         label: the class's name, or what was given instead.
         origin: file and line, or row and object.
+        relative: whether `corners` are fractions.
         crowd: whether it holds many objects that are not annotated one by one (COCO's `iscrowd`).
     """
 
-    corners: tuple[float, float, float, float]
+    corners: Corners
     label: str
     origin: str
     relative: bool = False
@@ -40,7 +42,7 @@ class RawData:
     """The splits of a source (`train`, `validation`, `test`), and its classes in order.
 
     Attributes:
-        classes: their names; while it is empty, those of the boxes are meant.
+        classes: their names; if empty, those of the boxes.
         splits: the images of each.
         inspection: what was found on the way.
         problems: what cannot be used.
@@ -51,6 +53,21 @@ class RawData:
     inspection: Inspection = field(default_factory=Inspection)
     problems: Problems = field(default_factory=Problems)
 
-    def add(self, split: str, image: RawImage) -> None:
-        """Adds an image to a split."""
-        self.splits.setdefault(split, []).append(image)
+    def add(self, split: str, image: Path | bytes | None, name: str, boxes: list[RawBox], origin: Path) -> None:
+        """Adds an image to a split; one that was not found (None) is a problem of its annotation at `origin`."""
+        if image is None:
+            self.problems.add(str(origin), f"the image {name} is neither beside it nor in a folder near it")
+        else:
+            name = image.name if isinstance(image, Path) else name
+            self.splits.setdefault(split, []).append(RawImage(image, name, tuple(boxes)))
+
+
+def from_sides(x: float, y: float, width: float, height: float) -> Corners:
+    """The corners of a box that is given by its upper left corner and its sides."""
+    return x, y, x + width, y + height
+
+
+def around(points: list[tuple[float, float]]) -> Corners:
+    """The corners of the bounding box of points."""
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,24 +1,24 @@
 """YOLO: a text file of `class x_center y_center width height` for each image, in fractions of its sides."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from training.data.dataset import DataError
-from training.detection.formats.raw import RawBox, RawData, RawImage
+from training.data.tables import split_of
+from training.detection.formats.raw import Corners, RawBox, RawData, around
 from training.detection.formats.tree import Tree
 
-_SPLITS = {"train": "train", "valid": "validation", "val": "validation", "validation": "validation", "test": "test"}
 _NAMES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "names.txt")
+_DESCRIPTIONS = (".yaml", ".yml")
 
 
 def find_yolo(tree: Tree) -> list[Path]:
     """The files that may be of this format: `data.yaml`, or else the text files named as the images are."""
     described = [
         path
-        for path in tree.ending(".yaml", ".yml")
+        for path in tree.ending(*_DESCRIPTIONS)
         if path.stem.lower() == "data" or "names" in path.read_text(errors="replace")
     ]
     if described:
@@ -28,34 +28,32 @@ def find_yolo(tree: Tree) -> list[Path]:
 
 def read_yolo(tree: Tree, files: list[Path]) -> RawData:
     """Reads what `data.yaml` describes, or the label files alone; see `training.detection.formats.read`."""
-    if files[0].suffix.lower() in (".yaml", ".yml"):
+    if files[0].suffix.lower() in _DESCRIPTIONS:
         return _read_described(tree, files[0])
     data = RawData()
     listed = next((path for path in tree.files if path.name.lower() in _NAMES), None)
     if listed:
-        data.classes = tuple(line.strip() for line in listed.read_text().splitlines() if line.strip())
+        data.classes = tuple(_lines(listed))
     else:
         data.inspection.warnings.append(
             f"the names of the classes are unknown: put them into {tree.root / 'classes.txt'}, one on each line"
         )
-        data.classes = _numbered(files)
+        words = [line.split()[0] for path in files for line in _lines(path)]
+        most = max((int(word) for word in words if word.isdecimal()), default=0)
+        data.classes = tuple(f"class {number}" for number in range(most + 1))
     for path in files:
-        image = tree.find(path.stem, path)
-        if image:
-            boxes = tuple(_boxes(path, data.classes, data))
-            data.add(tree.split(image) or tree.split(path) or "train", RawImage(image, image.name, boxes))
+        if image := tree.find(path.stem, path):
+            split = tree.split(image) or tree.split(path) or "train"
+            data.add(split, image, image.name, _boxes(path, data.classes, data), path)
     return data
 
 
-def _numbered(files: list[Path]) -> tuple[str, ...]:
-    words = (line.split()[0] for path in files for line in path.read_text().splitlines() if line.strip())
-    return tuple(
-        f"class {number}" for number in range(1 + max((int(word) for word in words if word.isdecimal()), default=0))
-    )
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
 
 
 def _is_label_file(path: Path) -> bool:
-    line = next((line for line in path.read_text(errors="replace").splitlines() if line.strip()), "0 0 0 0 0")
+    line = next(iter(_lines(path)), "0 0 0 0 0")
     try:
         return len([float(word) for word in line.split()]) >= 5
     except ValueError:
@@ -70,31 +68,28 @@ def _read_described(tree: Tree, path: Path) -> RawData:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: needs `names`, the classes in order ({error}).") from error
     data = RawData(classes)
-    for key, split in _SPLITS.items():
+    for key in ("train", "valid", "val", "validation", "test"):
+        split = split_of(key) or key
         if document.get(key) and split not in data.splits:
-            stated = document[key] if isinstance(document[key], list) else [document[key]]
             data.splits[split] = []
-            for entry in stated:
-                for image in _images(tree, path, document, key, entry):
-                    data.add(split, RawImage(image, image.name, tuple(_boxes(_labels_of(image), classes, data))))
+            for entry in document[key] if isinstance(document[key], list) else [document[key]]:
+                for image in _images(tree, path, document, f"{key}: {entry}", str(entry)):
+                    data.add(split, image, image.name, _boxes(_labels_of(image), classes, data), path)
     return data
 
 
-def _images(tree: Tree, path: Path, document: dict[str, Any], key: str, entry: Any) -> list[Path]:
+def _images(tree: Tree, path: Path, document: dict[str, Any], stated: str, entry: str) -> list[Path]:
     """The images of a folder, or those that a text file lists."""
-    folder = path.parent
+    bases = (path.parent / str(document.get("path", ".")), path.parent)
     # Roboflow writes ../train/images for what lies beside data.yaml.
-    names = (str(entry), str(entry).removeprefix("../"))
-    bases = (folder / str(document.get("path", ".")), folder)
-    for candidate in (base / name for name in names for base in bases):
+    for candidate in (base / name for name in (entry, entry.removeprefix("../")) for base in bases):
         if candidate.is_dir():
             inside = candidate.resolve()
             below = [image for image in tree.images() if image.resolve().is_relative_to(inside)]
             return below or sorted(Tree(candidate).images())
         if candidate.is_file():
-            lines = [line.strip() for line in candidate.read_text().splitlines() if line.strip()]
-            return [image for line in lines if (image := tree.find(line, candidate))]
-    raise DataError(f"{path}: {key}: {entry} is no folder below {bases[0]}.")
+            return [image for line in _lines(candidate) if (image := tree.find(line, candidate))]
+    raise DataError(f"{path}: {stated} is no folder below {bases[0]}.")
 
 
 def _labels_of(image: Path) -> Path:
@@ -106,7 +101,8 @@ def _labels_of(image: Path) -> Path:
     return Path(*parts)
 
 
-def _boxes(path: Path, classes: tuple[str, ...], data: RawData) -> Iterator[RawBox]:
+def _boxes(path: Path, classes: tuple[str, ...], data: RawData) -> list[RawBox]:
+    boxes = []
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
         if not line.strip():
             continue
@@ -118,14 +114,15 @@ def _boxes(path: Path, classes: tuple[str, ...], data: RawData) -> Iterator[RawB
             data.problems.add(origin, f"is not `class x_center y_center width height`: {line.strip()[:80]!r}")
             continue
         name = classes[int(label)] if label.is_integer() and 0 <= label < len(classes) else f"class {line.split()[0]}"
-        yield RawBox(corners, name, origin, relative=True)
+        boxes.append(RawBox(corners, name, origin, relative=True))
+    return boxes
 
 
-def _corners(values: list[float]) -> tuple[float, float, float, float]:
+def _corners(values: list[float]) -> Corners:
     """Of a box, perhaps with its confidence, or of a polygon."""
     if len(values) in (4, 5):
-        x, y, w, h = values[:4]
-        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+        x, y, width, height = values[:4]
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     if len(values) < 6 or len(values) % 2:
         raise ValueError("neither a box nor a polygon")
-    return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+    return around(list(zip(values[::2], values[1::2], strict=True)))

@@ -1,0 +1,81 @@
+"""Reads the batches of a training ahead of its steps, in worker processes where that pays."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from training.engine.learner import Batch, Learner
+from training.engine.streams import Stream, generator
+
+_MOST_WORKERS = 8
+
+
+class _Steps(Dataset[tuple[Tensor, Batch]]):
+    """The batches of one process in an epoch, by step."""
+
+    def __init__(self, learner: Learner, items: list[Tensor], seed: int, epoch: int, process: int) -> None:
+        self._learner, self._items = learner, items
+        self._seed, self._epoch, self._process = seed, epoch, process
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Batch]:
+        items = self._items[step]
+        rng = generator(Stream.LOCAL, self._seed, self._epoch, step, self._process)
+        return items, self._learner.batch(items, self._epoch, rng)
+
+
+def batches(
+    learner: Learner, items: list[Tensor], *, seed: int, epoch: int, first: int, workers: int, accelerator: Accelerator
+) -> Iterator[tuple[Tensor, Batch]]:
+    """The indices and the batch of each step that is left of an epoch.
+
+    A batch follows from the seed, the epoch and the step, whichever process reads it. So an epoch can be resumed at any
+    step without a state of the loader.
+
+    Args:
+        learner: reads the items.
+        items: of this process, for each step of the epoch.
+        seed: of the training.
+        epoch: counted from 0.
+        first: the step to begin with.
+        workers: processes that read ahead; 0 to read in this one.
+        accelerator: whose device the batches are moved to.
+    """
+    loader = DataLoader(
+        _Steps(learner, items, seed, epoch, accelerator.process_index),
+        batch_size=None,
+        sampler=range(first, len(items)),
+        num_workers=workers,
+        pin_memory=accelerator.device.type == "cuda",
+        # The data in memory is shared with the workers instead of being copied to them.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )
+    for chosen, batch in loader:
+        yield chosen, moved(batch, accelerator.device)
+
+
+def worker_count(wanted: int | None, learner: Learner) -> int:
+    """How many worker processes read: those asked for, or as many as help."""
+    if wanted is not None:
+        return wanted
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors, _MOST_WORKERS) if learner.decodes else 0
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Tensors, and those in lists and mappings, on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {name: moved(each, device) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [moved(each, device) for each in value]
+    return value

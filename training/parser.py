@@ -1,0 +1,186 @@
+"""Parses command lines into dataclasses: tyro, with comma lists, one line for each mistake, and names that changed."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import sys
+import typing
+from collections.abc import Iterable, Sequence
+from types import UnionType
+from typing import Annotated, Any, NoReturn, TypeVar, Union
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+OptionsT = TypeVar("OptionsT")
+
+# Accepted for one version; without a number, --freeze freezes all.
+_RENAMED = {"--mirror": "--test-time-flip", "--from-scratch": "--weights=none", "--start-from": "--init-from"}
+
+
+def parse(
+    kind: type[OptionsT], arguments: Sequence[str], prog: str, description: str = "", **known: object
+) -> OptionsT:
+    """Parses a command line; on a mistake, prints one line and exits with code 2.
+
+    Args:
+        kind: a dataclass, or one with dataclasses nested in it. Its docstrings are the help.
+        arguments: the options and their values.
+        prog: the command before the options.
+        description: the first line of the help.
+        known: values of fields that are no options here.
+    """
+    arguments = current_names(arguments)
+    parsed = _with_known(kind, known) if known else kind
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            options, unknown = tyro.cli(
+                parsed,
+                prog=prog,
+                description=description or None,
+                args=list(arguments),
+                return_unknown_args=True,
+                config=(tyro.conf.OmitArgPrefixes,),
+                registry=_REGISTRY,
+            )
+    except SystemExit as ended:
+        if not ended.code:  # --help
+            raise
+        fail(prog, _unboxed(box.getvalue()))
+    if unknown:
+        fail(prog, f"{unknown[0]} is unknown{did_you_mean(unknown[0], option_names(parsed))}")
+    values = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}  # type: ignore[arg-type]
+    return kind(**values)
+
+
+def fail(prog: str, message: str) -> NoReturn:
+    """Prints one line about a mistake on the command line, and exits with code 2."""
+    print(f"error: {message}; see {prog} --help", file=sys.stderr)
+    sys.exit(2)
+
+
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """`, did you mean NAME?` for the name that is most like `given`; empty if none is."""
+    near = difflib.get_close_matches(given, sorted(names), n=1, cutoff=0.7)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def option_names(kind: type) -> set[str]:
+    """The options of a dataclass and of those nested in it, with their aliases and the `--no-` form of flags."""
+    names = set()
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        parts = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+        if dataclasses.is_dataclass(parts[0]):
+            names |= option_names(typing.cast(type, parts[0]))
+        elif tyro.conf.Positional not in parts and tyro.conf.Suppress not in parts:
+            dashed = name.replace("_", "-")
+            names |= {f"--{dashed}"} | ({f"--no-{dashed}"} if parts[0] is bool else set())
+            names |= {alias for part in parts[1:] for alias in getattr(part, "aliases", None) or ()}
+    return names
+
+
+def current_names(arguments: Sequence[str]) -> list[str]:
+    """`arguments` with today's names for options that had other ones."""
+    given = list(arguments)
+    for index, option in enumerate(given):
+        name, equals, value = option.partition("=")
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+            given[index] = _RENAMED.get(name, name) + equals + value
+        if option == "--freeze" and (index + 1 == len(given) or given[index + 1].startswith("-")):
+            given[index] = "--freeze=-1"
+    return given
+
+
+def _with_known(kind: type[OptionsT], known: dict[str, object]) -> type[OptionsT]:
+    """A subclass of a dataclass in which some fields are set and are no options."""
+    hints = typing.get_type_hints(kind)
+    fields = [
+        (name, Annotated[hints[name], tyro.conf.Suppress], dataclasses.field(default=value))
+        for name, value in known.items()
+    ]
+    named = dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), namespace={"__doc__": kind.__doc__}, frozen=True, kw_only=True
+    )
+    return typing.cast("type[OptionsT]", named)
+
+
+def _unboxed(box: str) -> str:
+    """The message in a box of tyro's, which is between its title and the first rule, as one line."""
+    _, message, *_ = re.split(r"(?m)^.*[─-]{5}.*$", box)
+    # What a dataclass says of its own values names the option itself.
+    return re.sub(r"^Error parsing (?:\S+: (?=--))?", "", " ".join(message.replace("│", " ").split())).rstrip(".")
+
+
+_REGISTRY = ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if info.type not in (int, float):
+        return None
+
+    def read(words: list[str]) -> int | float:
+        try:
+            return info.type(words[0])
+        except ValueError:
+            raise ValueError(f"{words[0]!r} is not a {'whole ' if info.type is int else ''}number") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=info.type.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, (int, info.type)),
+        str_from_instance=lambda value: [f"{value:g}" if isinstance(value, float) else str(value)],
+    )
+
+
+@_REGISTRY.primitive_rule
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """`X | None` is parsed as X; None means that the option was not given."""
+    kinds = [each for each in typing.get_args(info.type) if each is not type(None)]
+    if info.type_origin not in (Union, UnionType) or len(kinds) != 1:
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    inner = spec
+    return dataclasses.replace(
+        spec,
+        is_instance=lambda value: value is None or inner.is_instance(value),
+        str_from_instance=lambda value: ["unset"] if value is None else inner.str_from_instance(value),
+    )
+
+
+@_REGISTRY.primitive_rule
+def _list(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """A tuple is written as 64,256,256 or as 64 256 256."""
+    if info.type_origin is not tuple:
+        return None
+    kinds = typing.get_args(info.type)
+    length = None if kinds[-1] is Ellipsis else len(kinds)
+    element = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
+    if not isinstance(element, PrimitiveConstructorSpec):
+        return None
+    spec = element
+
+    def read(words: list[str]) -> tuple[Any, ...]:
+        parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+        if spec.choices and (wrong := [part for part in parts if part not in spec.choices]):
+            raise ValueError(f"{wrong[0]!r} is none of {', '.join(spec.choices)}")
+        if length is not None and len(parts) != length:
+            raise ValueError(f"{','.join(parts)!r}: takes {length} values")
+        return tuple(spec.instance_from_str([part]) for part in parts)
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=",".join([spec.metavar] * (length or 1)) + ("" if length else ",…"),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple) and all(map(spec.is_instance, value)),
+        str_from_instance=lambda value: [
+            ",".join(word for each in value for word in spec.str_from_instance(each)) or "none"
+        ],
+    )

@@ -1,0 +1,168 @@
+"""What a recipe is: one kind of data, from a data set to published versions. The engine knows no other."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from PIL.Image import Image
+from torch import nn
+
+from service.inference.cards import ManifestBase
+from training.data.dataset import DataSet
+from training.engine.fit import FitState
+from training.engine.learner import Learner
+from training.engine.settings import FitSettings
+from training.options import Options
+
+if TYPE_CHECKING:
+    from training.data.recognise import Recognised, Source
+    from training.export.evaluator import Evaluator
+    from training.export.ood_data import OodData
+    from training.run import Run
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+DataT = TypeVar("DataT", bound=DataSet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A version that a recipe makes.
+
+    Attributes:
+        name: of the model.
+        write: fills a folder with the graph, the golden file and the record of the report; returns the manifest, its
+            `files` still empty.
+        network: whose weights `--keep-weights` writes beside the graph.
+        ood_data: on which the out-of-distribution score is fitted and measured; None for a version without one.
+        evaluator: of its variants; None for a version without variants.
+        example: a text to ask the model about.
+    """
+
+    name: str
+    write: Callable[[Path], ManifestBase]
+    network: nn.Module | None = None
+    ood_data: "Callable[[], OodData] | None" = None
+    evaluator: "Evaluator | None" = None
+    example: str = ""
+
+
+class Recipe(ABC, Generic[OptionsT, DataT]):
+    """One kind of data, from a data set to published versions.
+
+    `training.run.train` calls the steps in the order in which they stand here.
+
+    Attributes:
+        name: the command.
+        items: what the data consists of, in the plural.
+        manifests: of the versions that the recipe makes.
+        repeats: how many trainings of the same length follow the first, for a comparison.
+    """
+
+    name: ClassVar[str]
+    items: ClassVar[str]
+    manifests: ClassVar[tuple[type[ManifestBase], ...]]
+    repeats: ClassVar[int] = 0
+
+    def recognise(self, source: "Source") -> "Recognised | None":
+        """Says why a source is data for this recipe, and what it tells of the options; None if it is not."""
+        return None
+
+    @abstractmethod
+    def load(self, options: OptionsT) -> DataT:
+        """The data set.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+
+    @abstractmethod
+    def draw(self, data: DataT) -> Image:
+        """A picture of some samples."""
+
+    @abstractmethod
+    def describe(self, data: DataT) -> str:
+        """What else is worth saying about the data in its first line, such as `of 32x32x3, 10 classes`."""
+
+    @abstractmethod
+    def settings(self, options: OptionsT, data: DataT) -> FitSettings:
+        """How the network is trained: the defaults for this data, with what the options say."""
+
+    def model_name(self, options: OptionsT) -> str:
+        """The name of the model if `--name` gives none."""
+        return self.name
+
+    def run_name(self, options: OptionsT) -> str:
+        """The first part of the name of the run's folder."""
+        return self.name
+
+    @abstractmethod
+    def build(self, run: "Run[OptionsT, DataT]") -> nn.Module:
+        """The network, its weights initialised from the seed."""
+
+    def training_network(self, run: "Run[OptionsT, DataT]", network: nn.Module) -> nn.Module:
+        """What is trained, if it is more than the network: a module that holds the network as `inner`."""
+        return network
+
+    @abstractmethod
+    def learner(self, run: "Run[OptionsT, DataT]", network: nn.Module) -> Learner:
+        """Training step and validation step."""
+
+    def origin(self, run: "Run[OptionsT, DataT]") -> Mapping[str, Any]:
+        """What determines the outcome beside data and `FitSettings`, by name: dataclasses of settings or plain values.
+
+        A checkpoint is only resumed with the same.
+        """
+        options: Any = run.options
+        return {"network": options.network}
+
+    @abstractmethod
+    def drafts(self, run: "Run[OptionsT, DataT]", network: nn.Module, state: FitState) -> Sequence[Draft]:
+        """The versions to publish: what validation chooses, export, evaluation and report.
+
+        Every process calls it; only what the main process returns is used.
+
+        Args:
+            run: of the training.
+            network: trained, on the CPU, in float32 and in evaluation mode.
+            state: of the finished training.
+        """
+
+    # Of a published version:
+
+    def reload(self, manifest: Any, folder: Path, options: Any) -> DataT:
+        """The data that a version was trained on.
+
+        Args:
+            manifest: of the version.
+            folder: of the version.
+            options: of a command on published models (`training.published_options`).
+
+        Raises:
+            DataError: the data cannot be read.
+            ValueError: there is no way back from the manifest to the data.
+        """
+        raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
+
+    def evaluator(self, manifest: Any, folder: Path, data: DataT) -> "Evaluator":
+        """Measures graphs of a version.
+
+        Raises:
+            ValueError: models of the task have no evaluator.
+        """
+        raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
+
+    def ood_data(self, manifest: Any, folder: Path, data: DataT, foreign: Mapping[str, str]) -> "OodData":
+        """The data that the out-of-distribution score of a version is fitted and measured on.
+
+        Args:
+            manifest: of the version.
+            folder: of the version.
+            data: that it was trained on.
+            foreign: other data, by what it is; see `training.data.foreign`.
+
+        Raises:
+            ValueError: models of the task have no such score.
+        """
+        raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")

@@ -1,0 +1,107 @@
+"""The recipes by name. Nothing heavy is imported before a recipe is used, so that help is fast."""
+
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from service.inference.cards import ManifestBase
+    from training.options import Options
+    from training.recipe import Recipe
+
+# Packages add recipes by entry points of this group, each of which names an `Entry`.
+_GROUP = "quartet.recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A recipe.
+
+    Attributes:
+        name: the command.
+        about: what it trains on, in a few words.
+        options: where its options are, as `package.module:NAME` of a subclass of `training.options.Options` that
+            imports nothing heavy.
+        recipe: where it is, as `package.module:NAME` of a `training.recipe.Recipe`.
+    """
+
+    name: str
+    about: str
+    options: str
+    recipe: str
+
+
+# In the order in which they are asked whether data is for them.
+RECIPES: dict[str, Entry] = {}
+
+
+def register(entry: Entry) -> None:
+    """Adds a recipe.
+
+    Raises:
+        ValueError: another one has its name.
+    """
+    if RECIPES.get(entry.name, entry) != entry:
+        raise ValueError(f"two recipes are called {entry.name}")
+    RECIPES[entry.name] = entry
+
+
+def options_type(name: str) -> "type[Options]":
+    """The options of a recipe."""
+    options: type[Options] = _load(RECIPES[name].options)
+    return options
+
+
+def recipe(name: str) -> "Recipe[Any, Any]":
+    """A recipe."""
+    kind: type[Recipe[Any, Any]] = _load(RECIPES[name].recipe)
+    return kind()
+
+
+def recipe_of(manifest: "ManifestBase") -> "Recipe[Any, Any]":
+    """The recipe that makes versions with such a manifest.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for name in RECIPES:
+        found = recipe(name)
+        if isinstance(manifest, found.manifests):
+            return found
+    raise ValueError(f"{manifest.name}: no recipe makes models of the task {manifest.task}")
+
+
+def read_manifest(folder: Path) -> "ManifestBase":
+    """The manifest of a version, also of a task that a recipe from outside this package brings along.
+
+    Raises:
+        InvalidModel: the manifest is missing or invalid.
+    """
+    from service.inference.manifest import read_manifest as read
+    from service.tasks.registry import BUILT_IN
+
+    kinds = {name: task.manifest for name, task in BUILT_IN.tasks.items()}
+    for name in RECIPES.keys() - kinds.keys():
+        kinds |= {kind.model_fields["task"].default: kind for kind in recipe(name).manifests}
+    return read(folder, kinds)
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+for _name, _about, _class in (
+    ("detection", "images with boxes", "Detection"),
+    ("classification", "images of classes", "Classification"),
+    ("autoencoder", "images alone, to encode and to generate", "Autoencoder"),
+    ("text", "texts of classes", "Text"),
+    ("tabular", "a table with a column to predict", "Tabular"),
+):
+    register(
+        Entry(_name, _about, f"training.{_name}.options:{_class}Options", f"training.{_name}.recipe:{_class}Recipe")
+    )
+for _found in entry_points(group=_GROUP):
+    register(_found.load())
