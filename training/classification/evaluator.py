@@ -28,20 +28,16 @@ class ClassificationEvaluator(LabelEvaluator):
         super().__init__(data, splits, data.validation.take(data.division[0]).images)
 
     def answers(self, graph: Path, items: Images) -> Floats:
-        """See `LabelEvaluator`."""
         return run_in_batches(graph, INPUT, items)[0]
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `Evaluator`."""
         images = self.train[sample(count, len(self.train))]
         return [{INPUT: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
 
     def examples(self, count: int) -> Inputs:
-        """See `Evaluator`."""
         return {INPUT: self.selected[:count]}
 
     def renew(self, folder: Path, manifest: ClassifierManifest, *, fit: bool) -> ClassifierManifest:
-        """See `Evaluator`."""
         graph = folder / MODEL
         if fit:
             Session(graph, "cpu").check(folder, manifest)  # since its golden file is renewed

@@ -1,4 +1,4 @@
-"""Data that a model is not for, on which it is measured how well its familiarity tells them: other files, and made up.
+"""Out-of-distribution data, on which the score of a model is measured: other files, and synthetic data.
 
 None of it trains a model. For the committed models, data of these kinds chose the distances (`Method.chosen_on`), so
 their figures are too good for data of other kinds.

@@ -14,9 +14,9 @@ from training.detection.report import write_report
 from training.detection.task import EVALUATION_BATCH, DetectionSettings, in_originals
 from training.detection.tuning import choose, graph_outputs, replace_best
 from training.export import history
-from training.export.evaluator import Inputs, run_in_batches, sample
+from training.export.evaluator import Evaluator, Inputs, run_in_batches, sample
 from training.export.golden import renew_golden
-from training.export.history import FIGURES, THRESHOLDS, halves_used
+from training.export.history import FIGURES, THRESHOLDS
 from training.export.intervals import Interval
 
 INPUT = "images"
@@ -56,12 +56,8 @@ class Measured:
         }
 
 
-class DetectionEvaluator:
-    """See `Evaluator`.
-
-    Args:
-        data: the images.
-    """
+class DetectionEvaluator(Evaluator):
+    """Evaluates detectors."""
 
     figure = "map"
     max_drop = 0.005
@@ -72,7 +68,6 @@ class DetectionEvaluator:
         self._choice = data.validation.take(data.division[0])
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `Evaluator`."""
         # A photograph has as many activations as dozens of small images.
         images = self.data.train.images[sample(count // 16, len(self.data.train))]
         return [
@@ -80,16 +75,10 @@ class DetectionEvaluator:
         ]
 
     def examples(self, count: int) -> Inputs:
-        """See `Evaluator`."""
         return {INPUT: self._choice.images[: min(count, _MOST_EXAMPLES)]}
 
     def score(self, graph: Path) -> float:
-        """See `Evaluator`."""
         return average_precision(answers(graph, self._choice), self._choice, self.data.classes).map
-
-    def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """See `Evaluator`."""
-        return halves_used(self.data.division, selection=purposes)
 
     def tuned(self, *purposes: str) -> tuple[Use, ...]:
         """The record of choices by all of validation."""
@@ -97,15 +86,13 @@ class DetectionEvaluator:
         return tuple(Use(split="validation", purpose=purpose, items=count) for purpose in purposes)
 
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:  # noqa: ARG002 - there is no calibration
-        """See `Evaluator`."""
         return (*self.tuned(THRESHOLDS), Use(split="test", purpose=FIGURES, items=len(self.data.test)))
 
     def finish(self, graph: Path) -> dict[str, Any]:
-        """See `Evaluator`."""
         return self.evaluate(graph).fields
 
     def renew(self, folder: Path, manifest: DetectorManifest, *, fit: bool) -> DetectorManifest:
-        """See `Evaluator`; what the graph keeps of its boxes is chosen anew."""
+        """Chooses anew, too, what the graph keeps of its boxes."""
         if fit:
             raise ValueError(f"--calibrate: {manifest.name} is no classifier of images; leave it out")
         manifest = self._choose_suppression(folder, manifest)
