@@ -12,8 +12,9 @@ from training.data.images import ImageData
 from training.data.lazy import Images
 from training.data.splits import division_digest
 from training.export.calibration import Floats, Scaling
-from training.export.evaluator import BATCH, Inputs, LabelEvaluator, run_in_batches, sample
+from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
 from training.export.golden import renew_golden, write_variant_golden
+from training.export.layers import Inputs
 
 INPUT = "images"
 

@@ -14,10 +14,11 @@ from training.detection.report import write_report
 from training.detection.task import EVALUATION_BATCH, DetectionSettings, in_originals
 from training.detection.tuning import choose, graph_outputs, replace_best
 from training.export import history
-from training.export.evaluator import Evaluator, Inputs, run_in_batches, sample
+from training.export.evaluator import Evaluator, run_in_batches, sample
 from training.export.golden import renew_golden
 from training.export.history import FIGURES, THRESHOLDS
 from training.export.intervals import Interval
+from training.export.layers import Inputs
 
 INPUT = "images"
 # All activations of a batch are in memory at once.

@@ -1,7 +1,6 @@
 """How the graphs of a published model are judged on its data: what recipes, quantisation and evaluation share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +13,10 @@ from training.data.lazy import LazyImages
 from training.export.calibration import Floats, Ints, Scaling, fit_scaling
 from training.export.figures import Evaluation, evaluate
 from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
+from training.export.layers import Inputs
 from training.export.scaled_graph import logits_alone, write_scaling
 
 Array = npt.NDArray[Any]
-Inputs = Mapping[str, Array]
 BATCH = 64
 
 

@@ -8,7 +8,8 @@ from tokenizers import Tokenizer
 
 from service.inference.session import Session
 from training.export.calibration import Floats
-from training.export.evaluator import Array, Inputs, LabelEvaluator, sample
+from training.export.evaluator import Array, LabelEvaluator, sample
+from training.export.layers import Inputs
 from training.text.data import TextData
 from training.text.task import Ids, in_order_of_length, padded
 from training.text.tokenizer import to_ids
