@@ -95,11 +95,14 @@ def first_run(folder, source, forget_accelerator):
 
 
 def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, source, folder, capsys):
-    assert main(command("cnn", source, folder, "--publish", "--resume")) == 0
+    others = [str(folder / "cnn"), str(first_run)]  # a run, and a published version
+    assert main(command("cnn", source, folder, "--publish", "--resume", "--compare", *others)) == 0
     assert "Resuming after epoch 3 of 3" in capsys.readouterr().out
     first, second = read_manifest(first_run), read_manifest(first_run.parent / "2")
     for part in ("metrics", "calibration", "conformal", "data", "labels"):
         assert getattr(first, part) == getattr(second, part)
+    compared = (first_run.parent / "2" / "report" / "README.md").read_text().split("## Comparison of architectures")[1]
+    assert compared.count("| colours | cnn: ") == 3
 
 
 def test_a_published_version_is_measured_anew_without_training(first_run, source, folder, capsys):

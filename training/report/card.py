@@ -12,7 +12,7 @@ from service.inference.cards import ManifestBase, VariantCard
 from service.inference.manifest import MODEL
 from service.tasks.familiarity import UNFAMILIAR
 from training.export.history import P_VALUES
-from training.report.history import count, fitted, history_of, lasted
+from training.report.history import count, fitted, history_of, lasted, numbered
 from training.report.record import REPORT, read_record
 
 CARD = f"{REPORT}/README.md"
@@ -47,6 +47,7 @@ def _environment() -> Environment:
         "count": count,
         "fixed": lambda value, digits=4: f"{value:.{digits}f}",
         "lasted": lasted,
+        "numbered": numbered,
         "percent": lambda value: f"{value:.1%}",
         "short": lambda value: f"{value:.4g}",
     }

@@ -6,7 +6,7 @@ Every sentence follows from the history. Where it has a gap, the card says so.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from service.inference.cards import ManifestBase, Origin, Step, Use
+from service.inference.cards import ManifestBase, Step, Use
 from training.export.history import (
     CALIBRATION,
     EPOCH,
@@ -29,23 +29,17 @@ _ITEMS = {"text": "text", "tabular": "row"}
 
 
 def history_of(manifest: ManifestBase) -> dict[str, Any]:
-    """The steps as table rows, notes on them, the uses of the splits as table rows, and what follows from these."""
+    """The steps, the uses of the splits as table rows, and what follows from these, for the template."""
     steps = steps_of(manifest)
     noun = _ITEMS.get(manifest.task, "image" if hasattr(manifest, "image") else "item")
     sizes = {"train": manifest.data.train, "validation": manifest.data.validation, "test": manifest.data.test}
-    epochs = [_epoch(number, step, sizes["validation"], noun) for number, step in enumerate(steps, 1)]
-    held_out = manifest.data.held_out
     return {
         "noun": noun,
-        "steps": [_row(step) for step in steps],
-        "notes": [note for number, step in enumerate(steps, 1) if (note := _note(number, step))],
+        "steps": steps,
         "uses": _rows_of_uses(_numbered(steps), sizes),
-        "held_out": joined(held_out) if held_out else "",
-        "findings": [
-            *filter(None, epochs),
-            *filter(None, (fitted(manifest, purpose) for purpose in (LABEL_SETS, P_VALUES))),
-            _tested(steps, sizes["test"], noun),
-        ],
+        "held_out": joined(manifest.data.held_out or ()),
+        "fitted": [text for purpose in (LABEL_SETS, P_VALUES) if (text := fitted(manifest, purpose))],
+        "tested": _tested(steps, count(sizes["test"], noun)),
     }
 
 
@@ -81,7 +75,7 @@ def fitted(manifest: ManifestBase, purpose: str) -> str:
     else:
         text += f". No step used these items for anything that {purpose} depend on."
     if unrecorded:
-        text += f" Whether {_numbers('step', unrecorded)} used these items was not recorded."
+        text += f" Whether {numbered(unrecorded, 'step')} used these items was not recorded."
     return text
 
 
@@ -95,40 +89,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def joined(parts: Sequence[str]) -> str:
+def joined(parts: Sequence[object]) -> str:
     """`a, b and c`."""
-    *most, last = parts
+    *most, last = map(str, parts or [""])
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _row(step: Step) -> tuple[str, ...]:
-    threads = count(step.threads, "thread") if step.threads else ""
-    return (
-        f"`{step.command}`" if step.command else f"{step.kind} (command not recorded)",
-        str(step.epochs) if step.epochs else "unknown" if step.kind == TRAIN else "",
-        lasted(step.seconds) if step.seconds is not None else "unknown",
-        str(step.date) if step.date else "unknown",
-        ", ".join(filter(None, (step.machine, threads))) or "unknown",
-    )
-
-
-def _note(number: int, step: Step) -> str:
-    """A line on a step that started from something, was resumed, or has a note."""
-    facts = []
-    if step.initial:
-        facts.append(f"started from {_origin(step.initial)}")
-    if step.teacher:
-        facts.append(f"learned from the teacher {_origin(step.teacher)}")
-    if step.resumed:
-        facts.append(f"was resumed after {_numbers('epoch', step.resumed)}")
-    if facts:
-        return f"Step {number} {'; it '.join(facts)}. {step.note}".rstrip()
-    return f"Step {number}: {step.note}" if step.note else ""
-
-
-def _origin(origin: Origin) -> str:
-    known = f"sha256 `{origin.sha256}`" if origin.sha256 else "its sha256 was not recorded"
-    return f"`{origin.name}` ({origin.file}, {known})"
+def numbered(numbers: Sequence[int], noun: str) -> str:
+    """`step 1`, `steps 1 and 2`."""
+    return f"{noun}{'' if len(numbers) == 1 else 's'} {joined(numbers)}"
 
 
 def _rows_of_uses(uses: Iterable[tuple[int, Use]], sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
@@ -158,32 +127,18 @@ def _rows_of_uses(uses: Iterable[tuple[int, Use]], sizes: Mapping[str, int]) -> 
     ]
 
 
-def _epoch(number: int, step: Step, size: int, noun: str) -> str:
-    """What chose the epoch of a training; empty for other steps."""
-    if step.kind != TRAIN:
-        return ""
-    if step.uses is None:
-        return f"Which items chose the epoch of step {number} was not recorded."
-    chosen = next((use.items for use in step.uses if use.purpose == EPOCH), None)
-    if chosen is None:
-        return ""
-    of = f"all {size:,} validation {noun}s" if chosen == size else f"{chosen:,} of the {size:,} validation {noun}s"
-    which = f"epoch {step.best_epoch}" if step.best_epoch else "an epoch that was not recorded"
-    return f"Step {number} kept the weights of {which}, the best on {of}."
-
-
-def _tested(steps: Sequence[Step], size: int, noun: str) -> str:
+def _tested(steps: Sequence[Step], items: str) -> str:
     """How often the test split was evaluated, and what was determined afterwards."""
     uses, unrecorded = _numbered(steps), [number for number, step in enumerate(steps, 1) if step.uses is None]
     numbers = sorted({number for number, use in uses if use.split == "test"})
-    items = f"test split ({count(size, noun)})"
+    items = f"test split ({items})"
     if unrecorded:
-        known = f"The {items} was evaluated in {_numbers('step', numbers)}. " if numbers else ""
-        return f"{known}Whether {_numbers('step', unrecorded)} evaluated the {items} was not recorded."
+        known = f"The {items} was evaluated in {numbered(numbers, 'step')}. " if numbers else ""
+        return f"{known}Whether {numbered(unrecorded, 'step')} evaluated the {items} was not recorded."
     if not numbers:
         return f"No step evaluated the {items}."
     times = {1: "once", 2: "twice"}.get(len(numbers), f"{len(numbers)} times")
-    text = f"The {items} was evaluated {times}: in {_numbers('step', numbers)}."
+    text = f"The {items} was evaluated {times}: in {numbered(numbers, 'step')}."
     later = _by_purpose((number, use) for number, use in uses if number > numbers[0] and use.split != "test")
     if not later:
         return f"{text} Nothing was fitted or chosen after that."
@@ -199,10 +154,4 @@ def _by_purpose(uses: Iterable[tuple[int, Use]]) -> str:
     steps: dict[str, dict[int, None]] = {}
     for number, use in uses:
         steps.setdefault(use.purpose, {})[number] = None
-    named = [f"{purpose} ({_numbers('step', sorted(numbers))})" for purpose, numbers in steps.items()]
-    return joined(named) if named else ""
-
-
-def _numbers(noun: str, numbers: Sequence[int]) -> str:
-    """`step 1`, `steps 1 and 2`."""
-    return f"{noun}{'' if len(numbers) == 1 else 's'} {joined([str(number) for number in numbers])}"
+    return joined([f"{purpose} ({numbered(sorted(numbers), 'step')})" for purpose, numbers in steps.items()])

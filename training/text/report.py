@@ -45,7 +45,7 @@ def write_report(folder: Path, evaluation: Evaluation, data: TextData, findings:
         baseline=findings.baseline,
         known=float((tokens != UNKNOWN).mean()) if len(tokens) else 0.0,
         fits=float((findings.lengths <= length).mean()),
-        neighbours=neighbours(findings.tokenizer, findings.vectors, data),
+        neighbours=[] if findings.vectors is None else neighbours(findings.tokenizer, findings.vectors, data),
         mistakes=[_mistake(index, evaluation, data, findings) for index in findings.influences],
     )
 

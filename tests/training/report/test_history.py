@@ -173,6 +173,13 @@ def test_p_values_on_training_items_are_no_claim_of_independence(tell):
     )
 
 
+def test_equal_steps_have_numbers_of_their_own(tell):
+    unknown = Step(kind="train", note="No record.")
+    said = tell(unknown, unknown)
+    assert "- Step 1: No record.\n- Step 2: No record." in said
+    assert "the epoch of step 2 was not recorded" in said
+
+
 def test_held_out_splits_are_named(make_manifest):
     manifest = make_manifest()
     data = manifest.data.model_copy(update={"held_out": ("validation", "test")})
