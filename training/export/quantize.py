@@ -54,7 +54,7 @@ class Irreproducible(Exception):
 
 def run(options: Any, console: Console) -> None:
     """Tries variants, and publishes a version with those that are kept."""
-    methods = [name for name in METHODS if name in options.method or "all" in options.method]
+    methods = [name for name in METHODS if name in options.method]
 
     def add(target: Path, manifest: ManifestBase) -> ManifestBase:
         recipe, data = recipe_of(manifest), reload(manifest, target, options)
