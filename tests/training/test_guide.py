@@ -66,7 +66,7 @@ def test_a_training_from_the_data_to_a_published_model(source, tmp_path, capsys,
     assert published.startswith("published models/colours/1: accuracy ")
     assert "?model=colours" in command
     assert report.endswith("models/colours/1/report/README.md")
-    assert served == "No server has these models yet: quartet serve"
+    assert served.startswith("serve it: quartet serve;")
     assert read_manifest(tmp_path / "models" / "colours" / "1").labels == ("blue", "green", "red")
     # A name that was not asked for does not replace a model of other labels.
     manifest = tmp_path / "models" / "colours" / "1" / "manifest.json"

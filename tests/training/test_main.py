@@ -116,7 +116,9 @@ def test_a_published_version_is_measured_anew_without_training(first_run, source
     )
     assert again.intervals["accuracy"] == first.intervals["accuracy"]
     card, before = ((path / "report" / "README.md").read_text() for path in (version, first_run))
-    assert card.partition("## Provenance")[2] == before.partition("## Provenance")[2]
+    for section in ("## Training", "## Cost", "## Provenance"):
+        assert section in card
+        assert card.partition(section)[2].partition("\n## ")[0] == before.partition(section)[2].partition("\n## ")[0]
 
 
 def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(

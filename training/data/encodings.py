@@ -1,4 +1,4 @@
-"""The character encoding of a file: as it is stated, or found."""
+"""The character encoding of a file: as it is stated, or detected."""
 
 import codecs
 from pathlib import Path
@@ -14,8 +14,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Without a mark only those that office programs still write are worth telling apart; the more there are to choose
-# from, the more often a short text fits a wrong one.
+# Those that office programs still write; the more there are, the more often a short text fits a wrong one.
 _CANDIDATES = [
     "cp949", "cp932", "gb18030", "big5", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256",
 ]  # fmt: skip
@@ -35,41 +34,36 @@ def find_encoding(path: Path, stated: str | None) -> tuple[str, bool]:
     """
     with path.open("rb") as file:
         head = file.read(4)
-    marked = next((name for bom, name in _BOMS if head.startswith(bom)), None)
+    encoding = next((name for bom, name in _BOMS if head.startswith(bom)), "")
     if stated:
         try:
             name = codecs.lookup(stated).name
         except LookupError:
             raise DataError(f"--encoding {stated}: no such encoding; utf-8, cp949, cp1252 and utf-16 are.") from None
-        encoding = marked if marked and marked.startswith(name) else name
+        encoding = encoding if encoding.startswith(name) else name
+    if encoding:
         _check(path, encoding)
         return encoding, False
-    if marked:
-        _check(path, marked)
-        return marked, False
-    foreign = _not_ascii(path)
-    if foreign is None:
-        return "utf-8", False
-    if foreign.count(0) > len(foreign) // 8:
+    sample = _not_ascii(path)
+    if sample.count(0) > len(sample) // 8:
         # Nothing but UTF-16 has so many zero bytes; most characters of a table have theirs at odd offsets.
-        encoding = "utf-16-le" if foreign[1::2].count(0) >= foreign[::2].count(0) else "utf-16-be"
-        _check(path, encoding)
-        return encoding, True
-    try:
-        _check(path, "utf-8")
-        return "utf-8", False
-    except DataError as error:
-        best = charset_normalizer.from_bytes(foreign, cp_isolation=_CANDIDATES).best()
-        if best is None:
-            raise DataError(f"{error} Nor is it in another common encoding: name it with --encoding.") from None
-        # Several may give the same text; Western European is the commonest of them.
-        encoding = "cp1252" if foreign.decode("cp1252", errors="replace") == str(best) else best.encoding
-        _check(path, encoding)
-        return encoding, True
+        encoding = "utf-16-le" if sample[1::2].count(0) >= sample[::2].count(0) else "utf-16-be"
+    else:
+        try:
+            _check(path, "utf-8")
+            return "utf-8", False
+        except DataError as error:
+            best = charset_normalizer.from_bytes(sample, cp_isolation=_CANDIDATES).best()
+            if best is None:
+                raise DataError(f"{error} Nor is it in another common encoding: name it with --encoding.") from None
+            # Several may give the same text; Western European is the commonest of them.
+            encoding = "cp1252" if sample.decode("cp1252", errors="replace") == str(best) else best.encoding
+    _check(path, encoding)
+    return encoding, True
 
 
-def _not_ascii(path: Path) -> bytes | None:
-    """A sample of the lines that hold more than ASCII; None if there is no such line."""
+def _not_ascii(path: Path) -> bytes:
+    """A sample of the lines that hold more than ASCII."""
     sample = bytearray()
     with path.open("rb") as file:
         start = file.read(_CHUNK)
@@ -79,17 +73,13 @@ def _not_ascii(path: Path) -> bytes | None:
         for line in file:
             if not line.isascii():
                 sample += line[: _SAMPLE // 4]
-                if len(sample) > _SAMPLE:
-                    break
-    return bytes(sample) or None
+            if len(sample) > _SAMPLE:
+                break
+    return bytes(sample)
 
 
 def _check(path: Path, encoding: str) -> None:
-    """Decodes the whole file.
-
-    Raises:
-        DataError: names the first line that is not valid.
-    """
+    """Decodes the whole file; the error names the first line that is not valid."""
     decoder = codecs.getincrementaldecoder(encoding)()
     lines = 1
     with path.open("rb") as file:

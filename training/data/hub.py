@@ -1,7 +1,7 @@
-"""Everything training takes from the `datasets` library beyond its documented data types.
+"""What training takes from the `datasets` library beyond its documented data types.
 
 The library's loaders raise whatever their parsers raise, and the conventions of its image-folder loader are not part
-of its public interface. Both are dealt with here; `tests/training/test_hub.py` fails if an upgrade changes them.
+of its public interface. `tests/training/data/test_hub.py` fails if an upgrade changes them.
 """
 
 import logging
@@ -20,11 +20,11 @@ _VALIDATION_ALIASES = ("valid", "val")
 
 
 def be_quiet() -> None:
-    """Keeps the libraries' own progress bars and hints out of what a training says."""
+    """Turns off the libraries' own progress bars and hints."""
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
-    # Which says of every operator what it does not optimise.
+    # Reports of every operator what it does not optimise.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
 
 
@@ -52,7 +52,7 @@ def load(source: str, loader: str, **options: Any) -> dict[str, datasets.Dataset
 
     Args:
         source: what the user asked for, for the error message.
-        loader: a hub id, a local folder, or the name of one of the library's own loaders (`csv`, `imagefolder`).
+        loader: a hub id, a local folder, or the name of one of the library's own loaders (`csv`, `parquet`).
         options: as `datasets.load_dataset` takes them.
 
     Raises:
@@ -76,14 +76,16 @@ def standard_splits(source: str, loaded: Mapping[str, datasets.Dataset]) -> dict
     return splits
 
 
-def is_image(path: Path) -> bool:
+def image_columns(features: datasets.Features) -> tuple[str | None, str | None]:
+    """The column of images and the column of class labels, each None if there is none."""
+    image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    return image, label or next((name for name in features if name in ("label", "labels", "class")), None)
+
+
+def is_image(path: Path | str) -> bool:
     """Whether the image-folder loader would take a file for an image."""
-    return path.suffix.lower() in ImageFolder.EXTENSIONS
-
-
-def is_metadata(path: Path) -> bool:
-    """Whether the image-folder loader would take a file for the metadata of the images beside it."""
-    return path.name in ImageFolder.METADATA_FILENAMES
+    return Path(path).suffix.lower() in ImageFolder.EXTENSIONS
 
 
 def cache_folder() -> Path:

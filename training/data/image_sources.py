@@ -1,10 +1,9 @@
-"""Where the images of a data set lie: files in folders, files that a table names, or rows of parquet."""
+"""Where the images of a data set are: files in folders, files that a table names, or rows of parquet."""
 
 import dataclasses
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data import hub
+from training.data.contents import ImageFiles, file_key
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
-from training.data.sources import is_clutter, locate, name_of
+from training.data.sources import files_below, kinds_of, locate, name_of, visible
 from training.data.tables import DELIMITED, Table, read_file, split_of
 
 _HINT = "Give a hub id, a folder with parquet files or class folders, or an archive of one."
 _IMAGE_COLUMNS = ("image", "imageid", "imagename", "imagepath", "filename", "file", "filepath", "path", "img", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "breed", "species")
-# What an unlabelled image is called, where a task needs no labels.
+# The class of all images where a task needs no labels.
 UNLABELLED = "image"
 
 
@@ -31,14 +31,12 @@ class ImageItems:
     """The images of a split, not read yet.
 
     Attributes:
-        read: the bytes of the file at an index of the source.
-        where: what to call it in messages.
-        indices: into the source, int64, shape (n,).
+        files: of the source.
+        indices: of these images in it, int64, shape (n,).
         labels: int64, shape (n,).
     """
 
-    read: Callable[[int], bytes]
-    where: Callable[[int], str]
+    files: ImageFiles
     indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
 
@@ -59,6 +57,48 @@ class ImageSource:
     splits: dict[str, ImageItems]
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Image files; see `training.data.contents.ImageFiles`."""
+
+    paths: Sequence[str]
+
+    def read(self, index: int) -> bytes:
+        """The file."""
+        return Path(self.paths[index]).read_bytes()
+
+    def where(self, index: int) -> str:
+        """Its path."""
+        return self.paths[index]
+
+    def key(self, index: int) -> str | None:
+        """Changes with the file."""
+        return file_key(self.paths[index])
+
+
+class Rows:
+    """Images in a column of parquet or of a data set of the hub; see `training.data.contents.ImageFiles`."""
+
+    def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
+        self._name, self._column = name, column
+        self._rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        self._keys = [file_key(file["filename"]) for file in part.cache_files]
+
+    def read(self, index: int) -> bytes:
+        """The file in a row."""
+        image = self._rows[index][self._column]
+        return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+
+    def where(self, index: int) -> str:
+        """The row, and its path if it has one."""
+        path = self._rows[index][self._column]["path"]
+        return f"{self._name} row {index}" + (f" ({path})" if path else "")
+
+    def key(self, index: int) -> str | None:
+        """Changes with the files that hold the rows."""
+        return f"{self._keys} {self._column} {index}" if self._keys else None
+
+
 def open_images(
     source: str, inspection: Inspection, problems: Problems, *, labelled: bool = True, encoding: str | None = None
 ) -> ImageSource:
@@ -76,46 +116,48 @@ def open_images(
         DataError: nothing is there, or nothing of the kind.
     """
     folder = locate(source, _HINT, folder=True)
-    if folder is None:
-        return _of_rows(source, source, hub.load(source, source), labelled)
-    if any(folder.rglob("*.parquet")):
-        return _of_rows(source, name_of(source), hub.load(source, str(folder)), labelled)
+    if folder is None or any(folder.rglob("*.parquet")):
+        return _of_rows(source, hub.load(source, str(folder or source)), labelled)
     top = _descend(folder)
     found = _in_class_folders(top, inspection)
     if found is None or len(found[0]) < 2:
         found = _in_a_table(top, inspection, problems, encoding) or found
     if found is not None and len(found[0]) < 2 and not labelled:
         found = None  # a folder of images is no class
-    if found is None and any(hub.is_metadata(path) for path in folder.rglob("metadata.*")):
-        return _of_rows(source, name_of(source), hub.load(source, str(folder)), labelled)
     if found is None and not labelled:
         found = _without_labels(top)
     if found is None:
-        kinds = Counter(path.suffix.lower() for path in folder.rglob("*") if path.is_file())
-        listed = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in kinds.most_common(6))
-        raise DataError(f"{source}: holds no class folders of images and no parquet files, but {listed or 'nothing'}.")
-    if "train" not in found[1]:
-        raise DataError(f"{source}: has no train split, only {', '.join(found[1])}.")
-    return ImageSource(name_of(source), *found)
+        kinds = kinds_of(files_below(folder))
+        raise DataError(f"{source}: holds no class folders of images and no parquet files, but {kinds}.")
+    classes, splits = found
+    if "train" not in splits:
+        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
+    index = {name: number for number, name in enumerate(classes)}
+    items = {
+        split: ImageItems(
+            Files([path for path, _ in images]),
+            np.arange(len(images)),
+            np.array([index[label] for _, label in images], dtype=np.int64),
+        )
+        for split, images in splits.items()
+    }
+    return ImageSource(name_of(source), classes, items)
 
 
-Found = tuple[tuple[str, ...], dict[str, ImageItems]]
+# The classes, and the path and the class of each image of each split.
+Found = tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """The class folders of each split, train among them, which has none if there are none.
-
-    Raises:
-        DataError: a class folder without a file.
-    """
+    """The class folders of each split: `train` alone, perhaps without any, if no folders are named after splits."""
     folder = _descend(folder)
     splits: dict[str, Path] = {}
-    for child in filter(Path.is_dir, _visible(folder)):
+    for child in filter(Path.is_dir, visible(folder)):
         split = split_of(child.name) if child.name.isalpha() else None
-        if split and any(path.is_dir() for path in _visible(child)):
+        if split and any(path.is_dir() for path in visible(child)):
             splits.setdefault(split, child)
     parents = splits if "train" in splits else {"train": folder}
-    found = {name: [path for path in _visible(parent) if path.is_dir()] for name, parent in parents.items()}
+    found = {name: [path for path in visible(parent) if path.is_dir()] for name, parent in parents.items()}
     if all(path.name.isalpha() and split_of(path.name) for path in found["train"]):
         return {"train": []}  # folders for each split, but not for each class
     return found
@@ -123,78 +165,59 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 
 def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
     folders = class_folders(folder)
-    files: list[str] = []
-    labels: dict[str, list[int]] = {}
-    starts: dict[str, int] = {}
-    classes = sorted({child.name for children in folders.values() for child in children})
-    index = {name: number for number, name in enumerate(classes)}
+    splits: dict[str, list[tuple[str, str]]] = {split: [] for split in folders}
     others = 0
     for split, children in folders.items():
-        starts[split] = len(files)
-        labels[split] = []
         for child in children:
-            before = len(files)
-            for path in _files_below(child):
-                if hub.is_metadata(Path(path)):
-                    return None
-                if hub.is_image(Path(path)):
-                    files.append(path)
-                    labels[split].append(index[child.name])
-                else:
-                    others += 1
-            if len(files) == before and not any(True for _ in _files_below(child)):
+            files = files_below(child)
+            if not files:
                 raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
-    if not files:
+            images = [(path, child.name) for path in files if hub.is_image(path)]
+            others += len(files) - len(images)
+            splits[split] += images
+    if not any(splits.values()):
         return None
     if others:
         inspection.notes.append(f"{others:,} files in the class folders are not images: they are not used")
-    return tuple(classes), {split: _of_files(files, starts[split], labels[split]) for split in folders}
+    return tuple(sorted({child.name for children in folders.values() for child in children})), splits
 
 
 def _in_a_table(folder: Path, inspection: Inspection, problems: Problems, encoding: str | None) -> Found | None:
     """Images that a table beside them names and labels, one for each split."""
     tables: dict[str, tuple[Table, str, str]] = {}
-    for path in _visible(folder):
-        if path.suffix.lower() not in (*DELIMITED, ".xlsx") or not path.is_file():
+    for path in visible(folder):
+        if path.suffix.lower() not in (*DELIMITED, ".xlsx", ".jsonl") or not path.is_file():
             continue
         try:
-            head = read_file(path, Inspection(), Problems(), encoding=encoding, rows=1)
+            columns = _columns(read_file(path, Inspection(), Problems(), encoding=encoding, rows=1))
         except DataError:  # a table of something else
             continue
-        columns = _columns(head) if head else None
-        if columns:
-            table = read_file(path, inspection, problems, encoding=encoding)
-            if table:
-                tables.setdefault(split_of(path.stem) or "train", (table, *columns))
+        if columns and (table := read_file(path, inspection, problems, encoding=encoding)):
+            tables.setdefault(split_of(path.stem) or "train", (table, *columns))
     if not tables:
         return None
-    stems: dict[str, str] = {}
-    for path_ in _files_below(folder):
-        if hub.is_image(Path(path_)):
-            relative = os.path.relpath(path_, folder).replace(os.sep, "/").lower()
-            for key in (relative, Path(relative).name, str(Path(relative).with_suffix("")), Path(relative).stem):
-                stems.setdefault(key, path_)
-    words = sorted({str(value) for table, _, label in tables.values() for value in table.values(label) if value})
-    index = {word: number for number, word in enumerate(words)}
-    files: list[str] = []
-    splits = {}
+    by_name: dict[str, str] = {}
+    for path_ in filter(hub.is_image, files_below(folder)):
+        relative = Path(os.path.relpath(path_, folder).lower())
+        for key in (relative.as_posix(), relative.name, relative.with_suffix("").as_posix(), relative.stem):
+            by_name.setdefault(key, path_)
+    splits: dict[str, list[tuple[str, str]]] = {split: [] for split in tables}
     for split, (table, image, label) in tables.items():
-        start, labels = len(files), []
         for row, (name, word) in enumerate(zip(table.values(image), table.values(label), strict=True)):
-            path_found = stems.get(str(name).replace("\\", "/").lower()) or stems.get(Path(str(name)).name.lower())
-            if path_found is None:
+            wanted = str(name).replace("\\", "/").lower()
+            found = by_name.get(wanted) or by_name.get(Path(wanted).name)
+            if found is None:
                 problems.add(table.where(row), f"the image {name} is not in the folder")
             elif not word:
                 problems.add(table.where(row), "the label is missing")
             else:
-                files.append(path_found)
-                labels.append(index[str(word)])
-        splits[split] = (start, labels)
-    return tuple(words), {split: _of_files(files, start, labels) for split, (start, labels) in splits.items()}
+                splits[split].append((found, str(word)))
+    words = {str(value) for table, _, label in tables.values() for value in table.values(label) if value}
+    return tuple(sorted(words)), splits
 
 
-def _columns(table: Table) -> tuple[str, str] | None:
-    names = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in table.columns}
+def _columns(table: Table | None) -> tuple[str, str] | None:
+    names = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in (table.columns if table else ())}
     image = next((names[name] for name in _IMAGE_COLUMNS if name in names), None)
     label = next((names[name] for name in _LABEL_COLUMNS if name in names), None)
     return (image, label) if image and label else None
@@ -202,112 +225,61 @@ def _columns(table: Table) -> tuple[str, str] | None:
 
 def _without_labels(folder: Path) -> Found | None:
     """All images of a folder, in splits if its folders are named after them."""
-    by_split: dict[str, list[str]] = {}
-    for path in _files_below(folder):
-        if hub.is_image(Path(path)):
-            first = Path(os.path.relpath(path, folder)).parts[0]
-            split = split_of(first) if first.isalpha() else None
-            by_split.setdefault(split or "train", []).append(path)
-    if "train" not in by_split:
-        by_split = {"train": [path for paths in by_split.values() for path in paths]} if by_split else {}
-    if not by_split:
-        return None
-    return (UNLABELLED,), {split: _of_files(paths, 0, [0] * len(paths)) for split, paths in by_split.items()}
-
-
-def _of_files(files: Sequence[str], start: int, labels: Sequence[int]) -> ImageItems:
-    return ImageItems(
-        lambda index: Path(files[index]).read_bytes(),
-        lambda index: files[index],
-        start + np.arange(len(labels)),
-        np.array(labels, dtype=np.int64),
-    )
-
-
-def _files_below(folder: Path) -> Sequence[str]:
-    """All visible files, in order."""
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_clutter(Path(name)))
-        found += [os.path.join(parent, name) for name in sorted(names) if not is_clutter(Path(name))]
-    return found
+    splits: dict[str, list[tuple[str, str]]] = {}
+    for path in filter(hub.is_image, files_below(folder)):
+        first = Path(os.path.relpath(path, folder)).parts[0]
+        split = split_of(first) if first.isalpha() else None
+        splits.setdefault(split or "train", []).append((path, UNLABELLED))
+    if splits and "train" not in splits:
+        splits = {"train": [image for images in splits.values() for image in images]}
+    return ((UNLABELLED,), splits) if splits else None
 
 
 def _descend(folder: Path) -> Path:
     """Into a folder that holds nothing but another folder of folders, as archives do."""
     while True:
-        inside = _visible(folder)
-        if len(inside) != 1 or not inside[0].is_dir() or not any(path.is_dir() for path in _visible(inside[0])):
+        inside = visible(folder)
+        if len(inside) != 1 or not inside[0].is_dir() or not any(path.is_dir() for path in visible(inside[0])):
             return folder
         folder = inside[0]
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not is_clutter(path)) if folder.is_dir() else []
-
-
-def _of_rows(source: str, name: str, loaded: dict[str, datasets.Dataset], labelled: bool) -> ImageSource:
+def _of_rows(source: str, loaded: Mapping[str, datasets.Dataset], labelled: bool) -> ImageSource:
     """Parquet, or a data set of the hub: a column of images and one of class labels."""
     splits = hub.standard_splits(source, loaded)
-    first = splits["train"]
-    images = [column for column, kind in first.features.items() if isinstance(kind, datasets.Image)]
-    labels = [column for column, kind in first.features.items() if isinstance(kind, datasets.ClassLabel)]
-    labels = labels or [column for column in first.column_names if column in ("label", "labels", "class")]
-    if not images or (labelled and not labels):
+    image, label = hub.image_columns(splits["train"].features)
+    if not image or (labelled and not label):
         raise DataError(
             f"{source}: needs a column of images and one of class labels; it has "
-            + ", ".join(f"{column} ({type(kind).__name__})" for column, kind in first.features.items())
+            + ", ".join(f"{column} ({type(kind).__name__})" for column, kind in splits["train"].features.items())
             + "."
         )
-    if not labels:
-        zeros = {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
-        return ImageSource(
-            name, (UNLABELLED,), {s: _of_column(source, s, part, images[0], zeros[s]) for s, part in splits.items()}
-        )
-    classes, indices = _encode_labels(splits, labels[0])
+    classes, labels = _encode_labels(splits, label)
+    items = {}
     for split, part in splits.items():
-        wrong = np.flatnonzero((indices[split] < 0) | (indices[split] >= len(classes)))
-        if len(wrong):
+        if len(wrong := np.flatnonzero(labels[split] < 0)):
             row = int(wrong[0])
-            raise DataError(
-                f"{source} [{split}] row {row}: label {part[row][labels[0]]} is none of the {len(classes)} classes."
-            )
-    return ImageSource(
-        name, classes, {s: _of_column(source, s, part, images[0], indices[s]) for s, part in splits.items()}
-    )
-
-
-def _of_column(
-    source: str, split: str, part: datasets.Dataset, column: str, labels: npt.NDArray[np.int64]
-) -> ImageItems:
-    rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-
-    def read(index: int) -> bytes:
-        image = rows[index][column]
-        return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-
-    def where(index: int) -> str:
-        path = rows[index][column]["path"]
-        return f"{source} [{split}] row {index}" + (f" ({path})" if path else "")
-
-    return ImageItems(read, where, np.arange(len(rows)), labels)
+            named = f"{source} [{split}] row {row}: label {part[row][label]}"
+            raise DataError(f"{named} is none of the {len(classes)} classes.")
+        items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels[split])
+    return ImageSource(name_of(source), classes, items)
 
 
 def _encode_labels(
-    splits: dict[str, datasets.Dataset], column: str
+    splits: dict[str, datasets.Dataset], column: str | None
 ) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
     """The classes, the same in every split, and the labels as indices of them; -1 where there is none."""
+    if column is None:
+        return (UNLABELLED,), {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
     kind = splits["train"].features[column]
     if isinstance(kind, datasets.ClassLabel):
-        encoded = {
-            name: np.array([-1 if label is None else label for label in part[column]], dtype=np.int64)
-            for name, part in splits.items()
-        }
-        return tuple(kind.names), encoded
-    values = sorted({value for part in splits.values() for value in part.unique(column)} - {None})
-    index = {value: number for number, value in enumerate(values)}
+        index: dict[Any, int] = {number: number for number in range(len(kind.names))}
+        names = kind.names
+    else:
+        names = sorted({value for part in splits.values() for value in part.unique(column)} - {None})
+        index = {value: number for number, value in enumerate(names)}
     encoded = {
         name: np.array([index.get(value, -1) for value in part[column]], dtype=np.int64)
         for name, part in splits.items()
     }
-    return tuple(map(str, values)), encoded
+    return tuple(map(str, names)), encoded

@@ -1,7 +1,6 @@
 """Labelled images from a hub id or a local folder, the data of classifiers and autoencoders."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import datasets
@@ -10,11 +9,12 @@ import numpy.typing as npt
 
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
+from training.data.contents import ImageFiles, content_fingerprint, examine, pixel_fingerprint
 from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
 from training.data.image_sources import ImageItems, open_images
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all, select
+from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.splits import hold_out, limited, split_validation
 from training.engine.progress import track
 
@@ -70,6 +70,16 @@ class ImageData:
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 
+    def pixel_fingerprint(self) -> str:
+        """The fingerprint in manifests that are older than content hashes; decodes every image."""
+
+        def parts() -> Iterator[bytes]:
+            for split in (self.train, self.validation, self.test):
+                yield from (pixels.tobytes() for pixels in split.images)
+                yield split.labels.tobytes()
+
+        return pixel_fingerprint(parts())
+
 
 def load_images(
     source: str,
@@ -119,16 +129,13 @@ def load_images(
             for name, part in splits.items()
         }
 
-    channels, height, width = _shape(source, splits["train"], size, largest)
-    shape = (height, width, channels)
-    lazy = sum(map(len, splits.values())) * height * width * channels > IN_MEMORY
-    digest = hashlib.sha256()
+    shape = _shape(source, splits["train"], size, largest)
+    lazy = sum(map(len, splits.values())) * int(np.prod(shape)) > IN_MEMORY
     parts: dict[str, ImageSplit] = {}
-    digests: dict[str, list[bytes]] = {name: [] for name in SPLITS}
+    digests: dict[str, list[bytes]] = {}
     for name in SPLITS:
         title = f"Decoding {source} [{name}]"
-        parts[name] = _decode(title, splits[name], shape, lazy, digest, digests[name], problems)
-        digest.update(parts[name].labels.tobytes())
+        parts[name], digests[name] = _read(title, splits[name], shape, lazy, problems)
     problems.settle(source, bad, inspection)
 
     counts = {name: len(part) for name, part in parts.items()}
@@ -137,16 +144,9 @@ def load_images(
         labels = np.concatenate([part.labels for part in parts.values()])
         describe_classes(inspection, classes, np.bincount(labels, minlength=len(classes)).tolist(), "images")
     describe_repeats(inspection, digests, "images")
-    return ImageData(
-        opened.name,
-        classes,
-        parts["train"],
-        parts["validation"],
-        parts["test"],
-        f"sha256:{digest.hexdigest()}",
-        missing,
-        inspection,
-    )
+    contents = (b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in SPLITS)
+    fingerprint = content_fingerprint(shape, contents)
+    return ImageData(opened.name, classes, **parts, fingerprint=fingerprint, held_out=missing, inspection=inspection)
 
 
 def _held_out(
@@ -190,59 +190,60 @@ def _check_classes(source: str, train: ImageItems, classes: Sequence[str], label
 
 
 def _shape(source: str, train: ImageItems, size: int | None, largest: int) -> tuple[int, int, int]:
-    """Channels, height and width of the images, judged by a sample of the training split."""
+    """Height, width and channels of the images, judged by a sample of the training split."""
     sample = []
     for index in train.indices[:: max(1, len(train) // 64)]:
         try:
-            sample.append(EncodedImage.open(train.read(int(index))).decode(3))
+            sample.append(EncodedImage.open(train.files.read(int(index))).decode(3))
         except (QuartetError, OSError):  # named when all are read
             continue
     if not sample:
-        raise DataError(f"{train.where(int(train.indices[0]))}: cannot be read, nor can any of a sample of {source}.")
-    grey = all(np.ptp(pixels, axis=2).max() == 0 for pixels in sample)
+        first = train.files.where(int(train.indices[0]))
+        raise DataError(f"{first}: cannot be read, nor can any of a sample of {source}.")
+    channels = 1 if all(np.ptp(pixels, axis=2).max() == 0 for pixels in sample) else 3
     sizes = {pixels.shape[:2] for pixels in sample}
-    if size is not None:
-        height = width = size
-    elif len(sizes) == 1 and max(next(iter(sizes))) <= largest:
-        height, width = sizes.pop()
-    else:
-        height = width = largest
-    return (1 if grey else 3), height, width
+    if size is None and len(sizes) == 1 and max(*sizes.pop()) <= largest:
+        return (*sample[0].shape[:2], channels)
+    return size or largest, size or largest, channels
 
 
-def _decode(
-    title: str,
-    items: ImageItems,
-    shape: tuple[int, int, int],
-    lazy: bool,
-    digest: "hashlib._Hash",
-    digests: list[bytes],
-    problems: Problems,
-) -> ImageSplit:
-    """The images of a split that can be read, all of which are decoded once; the others are added to `problems`."""
-    height, width, channels = shape
+@dataclass(frozen=True, slots=True)
+class _Decoder:
+    """Decodes images and resizes them to `shape`; can be sent to other processes."""
 
-    def read(index: int) -> Pixels:
-        return fit(EncodedImage.open(items.read(index)).decode(channels, 2 * height, 2 * width), height, width)
+    files: ImageFiles
+    shape: tuple[int, int, int]
 
-    def read_or_say(index: int) -> Pixels | str:
-        try:
-            return read(index)
-        except (QuartetError, OSError) as error:
-            return error.detail if isinstance(error, QuartetError) else str(error)
+    def __call__(self, index: int) -> Pixels:
+        return self.decode(self.files.read(index))[0]
 
+    def decode(self, data: bytes) -> tuple[Pixels, tuple[int, int]]:
+        height, width, channels = self.shape
+        image = EncodedImage.open(data)
+        pixels = image.decode(channels, 2 * height, 2 * width)
+        # Of formats other than JPEG only decoding tells the orientation, always at full size.
+        original = image.upright_size if image.pillow is None else pixels.shape[:2]
+        return fit(pixels, height, width), original
+
+
+def _read(
+    title: str, items: ImageItems, shape: tuple[int, int, int], lazy: bool, problems: Problems
+) -> tuple[ImageSplit, list[bytes]]:
+    """The images of a split that can be decoded, and their content hashes; the others are added to `problems`."""
+    decoder = _Decoder(items.files, shape)
     images = np.empty((0 if lazy else len(items), *shape), dtype=np.uint8)
     kept: list[int] = []
-    every = decode_all(read_or_say, items.indices)
-    for row, decoded in enumerate(track(every, title, total=len(items))):
-        if isinstance(decoded, str):
-            problems.add(items.where(int(items.indices[row])), decoded)
+    digests: list[bytes] = []
+    every = examine(items.files, items.indices, decoder.decode, pixels=not lazy)
+    for row, content in enumerate(track(every, title, total=len(items))):
+        if isinstance(content, str):
+            problems.add(items.files.where(int(items.indices[row])), content)
             continue
-        if not lazy:
-            images[len(kept)] = decoded
+        if content.pixels is not None:
+            images[len(kept)] = content.pixels
         kept.append(row)
-        data = decoded.tobytes()
-        digest.update(data)
-        digests.append(hashlib.blake2b(data, digest_size=16).digest())
+        digests.append(content.digest)
     chosen = items.take(np.array(kept, dtype=np.int64))
-    return ImageSplit(LazyImages(read, chosen.indices, shape) if lazy else images[: len(kept)], chosen.labels)
+    return ImageSplit(
+        LazyImages(decoder, chosen.indices, shape) if lazy else images[: len(kept)], chosen.labels
+    ), digests

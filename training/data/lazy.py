@@ -1,31 +1,33 @@
-"""Images of a split: in memory, or decoded when they are asked for if they are too many."""
+"""Images of a split: an array in memory, or decoded when a batch asks for them."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 Pixels = npt.NDArray[np.uint8]
 Decode = Callable[[int], Pixels]
 
-# Of one data set, decoded; larger ones stay on disk.
+# Bytes of one data set, decoded; larger ones stay on disk.
 IN_MEMORY = 2 << 30
 # Images that are decoded before any of them is used.
 _AHEAD = 256
 
 
 class LazyImages:
-    """Images that are decoded when they are asked for, with as much of an array's interface as training needs.
+    """Images that are decoded when they are indexed, with as much of an array's interface as training needs.
+
+    Can be sent to the workers of a DataLoader if `decode` can be pickled.
 
     Args:
-        decode: gives the image at a position of the source, uint8, `shape[1:]`; from several threads at once.
-        indices: the positions of these images.
+        decode: returns the image at an index of the source, uint8, `shape[1:]`; called by several threads at once.
+        indices: of these images in the source.
         shape: of one image.
     """
 
@@ -73,18 +75,15 @@ def cycled(items: Any, count: int) -> Any:
 
 def batch_of(images: Images, items: Tensor) -> Tensor:
     """The images of a batch, uint8, shape (batch, height, width, channels)."""
-    if isinstance(images, LazyImages):
-        return torch.from_numpy(images[items.cpu().numpy()])
-    return torch.from_numpy(images)[items]
+    return torch.from_numpy(images[items.cpu().numpy()])
 
 
 def decode_all(decode: Callable[[int], Any], indices: Sequence[int] | npt.NDArray[np.int64]) -> Iterator[Any]:
-    """The results of `decode` in order, worked out by several threads a little ahead."""
-    pool = _pool()
-    for start in range(0, len(indices), _AHEAD):
-        yield from pool.map(decode, [int(index) for index in indices[start : start + _AHEAD]])
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+    """The results of `decode` in order, computed a little ahead by as many threads as there are cores."""
+    if get_worker_info() is not None:  # one of several processes that decode
+        yield from (decode(int(index)) for index in indices)
+        return
+    # The pool does not outlive the call, because threads do not survive a fork.
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+        for start in range(0, len(indices), _AHEAD):
+            yield from pool.map(decode, [int(index) for index in indices[start : start + _AHEAD]])

@@ -1,28 +1,30 @@
 """Which task a data set is for, by what is in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import datasets
 
+from training import registry
 from training.data import hub
 from training.data.dataset import DataError, Inspection
 from training.data.image_sources import class_folders, open_images
 from training.data.inspection import Problems
-from training.data.sources import locate
+from training.data.sources import files_below, kinds_of, locate
 from training.data.tables import SUFFIXES, Table, read_tables
 from training.detection.formats import find_format
 from training.detection.formats.tree import Tree
-from training.tabular.options import BREAST_CANCER
 from training.text.data import find_columns, has_text_folders
 
+_KNOWN = "images (in class folders, with boxes, or alone), texts with labels, or a table"
 _TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
-_SAMPLE = 500
-# Words of a cell from which on it is a text to read rather than a name or a category.
-_WORDS = 3
+# Data sets that a library brings along, with the libraries.
+_EXAMPLES = {"breast-cancer": "scikit-learn"}
+# Texts have at least so many words on average, of so many cells.
+_WORDS, _CELLS = 3, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ class Recognised:
 
     Attributes:
         task: the name of its recipe.
-        because: what in the data says so.
-        options: of the recipe, as far as the data tells them, by the names that they have as arguments.
+        because: what in the data shows it.
+        options: of the recipe that follow from the data, by the names that they have as arguments.
         sure: whether nothing was guessed: a table does not say which of its columns is to be predicted.
     """
 
@@ -42,90 +44,145 @@ class Recognised:
     sure: bool = True
 
 
-def recognise(source: str, *, target: str | None = None, encoding: str | None = None) -> Recognised:
-    """Finds out which task a data set is for.
+class Source:
+    """What recipes look at to recognise data: read once, when the first recipe asks for it.
 
     Args:
-        source: a hub id, a URL, an archive, a folder or a file, as any recipe takes it.
-        target: the column to predict, if the user has said so.
+        name: a hub id, a URL, an archive, a folder or a file, as any recipe takes it.
+        target: the column to predict, if the user has named it.
         encoding: of text files; found by default.
+    """
+
+    def __init__(self, name: str, *, target: str | None = None, encoding: str | None = None) -> None:
+        self.name, self.target, self.encoding = name, target, encoding
+        self.example_of = _EXAMPLES.get(name)
+        self.path = None if self.example_of else locate(name, "Give a folder, a file, a URL, an archive, or a hub id.")
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """A folder of plain files; None for a file, parquet and the hub."""
+        return self.path if self.path and self.path.is_dir() and not any(self.path.rglob("*.parquet")) else None
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The paths of all files in `folder`."""
+        return files_below(self.folder) if self.folder else []
+
+    @cached_property
+    def has_images(self) -> bool:
+        """Whether there are image files in `folder`."""
+        return any(map(hub.is_image, self.files))
+
+    @cached_property
+    def features(self) -> datasets.Features | None:
+        """The columns of parquet and of the hub; None for a file and for a folder of plain files."""
+        if self.example_of or self.folder or (self.path and self.path.is_file()):
+            return None
+        return next(iter(hub.load(self.name, str(self.path or self.name)).values())).features
+
+    @cached_property
+    def table(self) -> Table | None:
+        """The training rows of a table; None if there are images, or no table."""
+        if self.example_of or self.has_images or (self.features and hub.image_columns(self.features)[0]):
+            return None
+        if self.folder and not any(Path(path).suffix.lower() in SUFFIXES for path in self.files):
+            return None
+        hint = "Give a file or a folder."
+        tables = read_tables(self.name, hint, Inspection(), Problems(), encoding=self.encoding)
+        return tables.get("train") or next(iter(tables.values()))
+
+
+def recognise(source: str, *, target: str | None = None, encoding: str | None = None) -> Recognised:
+    """Finds out which task a data set is for; see `Source` for the arguments.
 
     Raises:
         DataError: nothing is there, or nothing that a recipe could learn from.
     """
-    if source == BREAST_CANCER:
-        return Recognised("tabular", "it is scikit-learn's example")
-    path = locate(source, "Give a folder, a file, a URL, an archive, or a hub id.")
-    if path is None or (path.is_dir() and any(path.rglob("*.parquet"))):
-        loaded = hub.load(source, str(path or source))
-        return _by_features(source, next(iter(loaded.values())), target, encoding)
-    if path.is_file():
-        return _by_table(source, target, encoding)
-    tree = Tree(path)
-    if found := find_format(tree):
-        name, files = found
-        return Recognised("detection", f"boxes: {name} in {len(files):,} files")
-    if any(True for _ in tree.images()):
-        return _of_images(source, path)
-    if has_text_folders(path):
-        return Recognised("text", "text files in a folder for each class")
-    if tree.ending(*SUFFIXES):
-        return _by_table(source, target, encoding)
-    raise DataError(f"{source}: holds {tree.summary()}, nothing to learn from: {_KNOWN}.")
+    seen = Source(source, target=target, encoding=encoding)
+    # Recipes from outside this package first: the others take nearly anything.
+    for name in sorted(registry.RECIPES, key=lambda name: name in _BUILT_IN):
+        found = _BUILT_IN[name](seen) if name in _BUILT_IN else registry.recipe(name).recognise(seen)
+        if found:
+            return found
+    raise DataError(f"{source}: holds {kinds_of(seen.files)}, nothing to learn from: {_KNOWN}.")
 
 
-_KNOWN = "images (in class folders, with boxes, or alone), texts with labels, or a table"
-
-
-def _of_images(source: str, path: Path) -> Recognised:
-    try:
-        opened = open_images(source, Inspection(), Problems())
-    except DataError:
-        if len(class_folders(path).get("train", [])) > 1:
-            raise
-        return Recognised("autoencoder", "images without labels")
-    if len(opened.classes) < 2:
-        return Recognised("autoencoder", "images of a single folder, without labels")
-    return Recognised("classification", f"images of {len(opened.classes)} classes")
-
-
-def _by_features(source: str, part: datasets.Dataset, target: str | None, encoding: str | None) -> Recognised:
-    images = [name for name, kind in part.features.items() if isinstance(kind, datasets.Image)]
-    if not images:
-        return _by_table(source, target, encoding)
-    if "objects" in part.features:
+def of_boxes(source: Source) -> Recognised | None:
+    """Images with boxes."""
+    if source.features and hub.image_columns(source.features)[0] and "objects" in source.features:
         return Recognised("detection", "a column of images and one of boxes")
-    labels = [
-        name
-        for name, kind in part.features.items()
-        if isinstance(kind, datasets.ClassLabel) or name in ("label", "labels", "class")
-    ]
-    if labels:
-        return Recognised("classification", f"a column of images and one of labels ({labels[0]})")
-    return Recognised("autoencoder", "a column of images without labels")
+    if not source.folder or not (found := find_format(Tree(source.folder))):
+        return None
+    name, files = found
+    return Recognised("detection", f"boxes: {name} in {len(files):,} files")
 
 
-def _by_table(source: str, target: str | None, encoding: str | None) -> Recognised:
-    tables = read_tables(source, "Give a file or a folder.", Inspection(), Problems(), encoding=encoding)
-    table = tables.get("train") or next(iter(tables.values()))
-    if target is not None:  # which says what texts have no use for
-        return Recognised("tabular", f"a table of {len(table.columns)} columns", {"target": target})
+def of_labelled_images(source: Source) -> Recognised | None:
+    """Images of two or more classes.
+
+    Raises:
+        DataError: there are class folders of images, and one of them cannot be used.
+    """
+    if source.features:
+        image, label = hub.image_columns(source.features)
+        found = f"a column of images and one of labels ({label})"
+        return Recognised("classification", found) if image and label else None
+    if not source.folder or not source.has_images:
+        return None
     try:
-        text, label = find_columns(source, table, None, None, Inspection())
+        classes = open_images(source.name, Inspection(), Problems(), encoding=source.encoding).classes
     except DataError:
-        text = label = ""
-    if text and _reads_like_text(table, text):
-        return Recognised(
-            "text", f"texts in {text!r} with labels in {label!r}", {"text_column": text, "label_column": label}
-        )
-    usual = {name.lower(): name for name in table.columns}
-    guess = next((usual[name] for name in _TARGETS if name in usual), table.columns[-1])
-    return Recognised("tabular", f"a table of {len(table.columns)} columns", {"target": guess}, sure=False)
+        if len(class_folders(source.folder)["train"]) > 1:
+            raise
+        return None
+    return Recognised("classification", f"images of {len(classes)} classes") if len(classes) > 1 else None
 
 
-def _reads_like_text(table: Table, column: str) -> bool:
-    cells: list[Any] = [value for value in islice(table.values(column), _SAMPLE) if isinstance(value, str) and value]
-    if not cells:
-        return False
-    words = sum(len(cell.split()) for cell in cells) / len(cells)
-    return words >= _WORDS and len(set(cells)) > len(cells) / 2
+def of_images(source: Source) -> Recognised | None:
+    """Images alone."""
+    if source.has_images:
+        return Recognised("autoencoder", "images without labels")
+    if source.features and hub.image_columns(source.features)[0]:
+        return Recognised("autoencoder", "a column of images without labels")
+    return None
+
+
+def of_texts(source: Source) -> Recognised | None:
+    """Texts with labels, in files or in a table whose target the user has not named."""
+    if source.folder and not source.has_images and has_text_folders(source.folder):
+        return Recognised("text", "text files in a folder for each class")
+    if source.target is not None or source.table is None:
+        return None
+    try:
+        text, label = find_columns(source.name, source.table, None, None, Inspection())
+    except DataError:
+        return None
+    cells = [cell for cell in islice(source.table.values(text), _CELLS) if isinstance(cell, str) and cell]
+    if not cells or sum(len(cell.split()) for cell in cells) < _WORDS * len(cells):
+        return None
+    if len(set(cells)) <= len(cells) / 2:
+        return None
+    return Recognised(
+        "text", f"texts in {text!r} with labels in {label!r}", {"text_column": text, "label_column": label}
+    )
+
+
+def of_table(source: Source) -> Recognised | None:
+    """A table with a column to predict."""
+    if source.example_of:
+        return Recognised("tabular", f"it is the example of {source.example_of}")
+    if (table := source.table) is None:
+        return None
+    names = {name.lower(): name for name in table.columns}
+    guess = next((names[name] for name in _TARGETS if name in names), table.columns[-1])
+    options = {"target": source.target or guess}
+    return Recognised("tabular", f"a table of {len(table.columns)} columns", options, sure=source.target is not None)
+
+
+_BUILT_IN: dict[str, Callable[[Source], Recognised | None]] = {
+    "detection": of_boxes,
+    "classification": of_labelled_images,
+    "autoencoder": of_images,
+    "text": of_texts,
+    "tabular": of_table,
+}

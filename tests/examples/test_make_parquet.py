@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import class_folders
+from examples import make_parquet
 from training.data.images import load_images
 
 
@@ -29,7 +29,7 @@ def rows(folder, split):
 
 
 def test_a_clone_becomes_a_data_folder_with_the_same_files_and_labels(clone, tmp_path):
-    assert class_folders.write_parquet(clone, tmp_path / "data", "img") == {"train": 24, "test": 6}
+    assert make_parquet.write_parquet(clone, tmp_path / "data", "img") == {"train": 24, "test": 6}
     for split, count in (("train", 24), ("test", 6)):
         found = rows(tmp_path / "data", split)
         assert len({(label, name) for label, name, _ in found}) == count
@@ -41,7 +41,7 @@ def test_a_clone_becomes_a_data_folder_with_the_same_files_and_labels(clone, tmp
 
 
 def test_the_order_is_that_of_the_committed_fingerprints(clone, tmp_path):
-    class_folders.write_parquet(clone, tmp_path / "data", "img")
+    make_parquet.write_parquet(clone, tmp_path / "data", "img")
     files = [(label, f"{number:04}.jpg") for label in ("airplane", "cat") for number in range(3)]
     found = [(label, name) for label, name, _ in rows(tmp_path / "data", "test")]
     assert found == [files[index] for index in (4, 2, 1, 0, 5, 3)]
@@ -50,5 +50,5 @@ def test_the_order_is_that_of_the_committed_fingerprints(clone, tmp_path):
 def test_a_folder_that_is_no_clone_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "nothing"), str(tmp_path / "data"), "img"])
     with pytest.raises(SystemExit, match="nothing: needs the same class folders"):
-        class_folders.main()
+        make_parquet.main()
     assert not (tmp_path / "data").exists()
