@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training import published_options, registry
-from training.options import FitOptions, Options
+from training.options import Options
 from training.parser import current_names, did_you_mean, fail, option_names, parse
 from training.registry import RECIPES
 
@@ -175,10 +175,12 @@ def _defaults(kind: type[Options]) -> str:
     """How a recipe trains by default, which may depend on the architecture."""
     defaults = getattr(sys.modules[kind.__module__], "DEFAULTS", {})
     by_network = defaults if isinstance(defaults, dict) else {"": defaults}
-    lines = []
+    known, lines = option_names(kind), []
     for network, settings in by_network.items():
-        given = {each.name: getattr(settings, each.name, None) for each in dataclasses.fields(FitOptions)}
-        words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None)
+        given = {f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(settings).items()}
+        words = " ".join(
+            f"{option} {given[option]}" for option in given if option in known and given[option] is not None
+        )
         lines.append(f"\n\nTraining of {network or 'the network'} by default: {words}.")
     return "".join(lines)
 

@@ -26,7 +26,7 @@ def test_help_shows_every_option_with_a_description(task, capsys):
         assert option in said
     defaults = sys.modules[options_type(task).__module__].DEFAULTS
     for settings in defaults.values() if isinstance(defaults, dict) else [defaults]:
-        assert f"by default: --epochs {settings.epochs} --patience 0 --batch-size {settings.batch_size} " in said
+        assert f"by default: --epochs {settings.epochs} --batch-size {settings.batch_size} " in said
     # A description ends with a full stop, which the default follows.
     assert all(before.endswith(".") for before in said.split(" (default")[:-1])
 
@@ -34,13 +34,14 @@ def test_help_shows_every_option_with_a_description(task, capsys):
 def test_an_option_is_only_where_it_means_something():
     tasks = {
         option: {task for task in RECIPES if option in data_options(task)}
-        for option in ("--target", "--image-size", "--teacher", "--batch-size")
+        for option in ("--target", "--image-size", "--teacher", "--batch-size", "--backbone-lr")
     }
     assert tasks == {
         "--target": {"tabular"},
         "--image-size": {"classification", "detection", "autoencoder"},
         "--teacher": {"classification"},
         "--batch-size": set(RECIPES),
+        "--backbone-lr": {"classification", "detection", "text"},
     }
 
 
