@@ -126,6 +126,7 @@ def _detector() -> tuple[Any, Any, Any]:
     from training.detection.data import DetectionSplit
     from training.detection.network import build
     from training.detection.options import DEFAULTS, NetworkSettings
+    from training.detection.learner import DetectionLearner, DetectionSettings
 
     random = np.random.default_rng(0)
     size, classes = (384, 512), ("a", "b", "c")
@@ -142,7 +143,7 @@ def _detector() -> tuple[Any, Any, Any]:
         )
 
     model = build(NetworkSettings(), size, len(classes), 0)
-    return model, Detection(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
+    return model, DetectionLearner(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
 
 
 if __name__ == "__main__":
