@@ -166,7 +166,7 @@ def test_an_epoch_is_chosen_by_the_selection_half_alone(task, colours_source, tm
         raise _Stopped
 
     monkeypatch.setattr("training.old_run.Run.fit", fit)
-    monkeypatch.setattr("training.autoencoder.recipe.train_judge", lambda *_: SimpleNamespace(accuracy=1.0))
+    monkeypatch.setattr("training.autoencoder.recipe.train_judge", lambda *_: SimpleNamespace(accuracy=lambda *_: 1.0))
     command = [task, "--device", "cpu", "--run-dir", str(tmp_path / "run")]
     match task:
         case "classification" | "autoencoder":

@@ -4,7 +4,6 @@ From the data to a published version, top to bottom: load, build, fit, evaluate,
 """
 
 import dataclasses
-import shutil
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ from training.backbones.cnn import CNN
 from training.backbones.gradients import gradients_for
 from training.backbones.timm_models import check_weights
 from training.classification.architectures import LEARNING, build, fit_defaults
-from training.classification.compare import RESULT, read_result, write_result
 from training.classification.distill import Guided, teach
 from training.classification.evaluator import ClassificationEvaluator
 from training.classification.folding import fold
@@ -30,9 +28,8 @@ from training.classification.likelihood import log_likelihood
 from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, NetworkSettings, check_arguments
-from training.classification.report import write_report
-from training.classification.study import cnn_variants, run_study
-from training.classification.task import Classification, ClassificationSettings
+from training.classification.report import CURVES, write_report
+from training.classification.task import Classification
 from training.data.contents import fingerprint_like
 from training.data.images import ImageData, load_images
 from training.data.inspection import missed_classes
@@ -41,8 +38,7 @@ from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.weights import best_weights, fingerprint_of, inner_weights, keep_weights
 from training.export.calibration import fit_scaling
-from training.export.cards import count_parameters, data_card, training_card
-from training.export.figures import milliseconds_per_image
+from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.ood import with_ood
@@ -50,19 +46,18 @@ from training.export.ood_data import ood_data_from_images
 from training.export.quantize import with_variants
 from training.old_run import Run, as_served, begin
 from training.options import override, short_name
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.report.samples import draw_images
-from training.rows import Row
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
-STUDY = "study.json"
 
 
 def run(arguments: Namespace, console: Console) -> None:
     """Trains, evaluates, and publishes if that is asked for."""
     check_arguments(arguments)
-    others = [read_result(folder) for folder in arguments.compare]
     network = override(NetworkSettings(), arguments)
     if network.arch == "transfer":
         check_weights(network.backbone, network.weights)
@@ -94,9 +89,6 @@ def run(arguments: Namespace, console: Console) -> None:
     _warn_of_leaks(run)
 
     choice = selection_of(data)
-    study = []
-    if arguments.study:
-        study = _study(run, choice, network, learning, settings.seed)
     teacher = None
     if arguments.teacher:
         with run.accelerator.main_process_first():  # the others read what it keeps
@@ -159,8 +151,6 @@ def run(arguments: Namespace, console: Console) -> None:
                 network=network,
                 stated=stated,
                 state=state,
-                others=others,
-                study=study,
             ),
         )
     )
@@ -177,23 +167,6 @@ def _warn_of_leaks(run: Run[ImageData]) -> None:
                 f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "
                 "the --seed and the images that it had."
             )
-
-
-def _study(
-    run: Run[ImageData], data: ImageData, network: NetworkSettings, learning: ClassificationSettings, seed: int
-) -> list[Row]:
-    """The effect of filters, layers and dropout, with the learning rate of a training from scratch."""
-    settings = dataclasses.replace(fit_defaults(network.arch, data), seed=seed)
-    return run_study(
-        cnn_variants(network, data),
-        data,
-        settings,
-        learning,
-        run.folder / STUDY,
-        run.accelerator,
-        run.console,
-        dataclasses.asdict(network),
-    )
 
 
 def _size_in_words(model: Transfer, data: ImageData) -> str:
@@ -219,8 +192,6 @@ def _write_version(
     network: NetworkSettings,
     stated: dict[str, Any],
     state: FitState,
-    others: list[dict[str, Any]],
-    study: list[Row],
 ) -> ClassifierManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, images = run.data, run.data.test.images[:MAX_BATCH]
@@ -267,24 +238,10 @@ def _write_version(
         golden=card,
         files={},
     )
-    result = {
-        "arch": network.arch,
-        "data": data.name,
-        "parameters": count_parameters(graph.network),
-        "accuracy": evaluation.metrics.accuracy,
-        "ece_after": evaluation.calibration.ece_after,
-        "training_seconds": round(state.seconds, 1),
-        "ms_batch_1": milliseconds_per_image(target / MODEL, images, 1),
-        "ms_batch_max": milliseconds_per_image(target / MODEL, images, MAX_BATCH),
-        "max_batch": MAX_BATCH,
-        "onnx_difference": difference.value,
-        "history": state.history,
-        "initial": state.initial,
-        "label": description,
-    }
-    write_result(run.folder, result)
-    write_report(target / "report", manifest, evaluation, data, result, others, study)
-    shutil.copy(run.folder / RESULT, target / "report")
+    write_report(target, evaluation, data)
+    write_curves(target, state, *CURVES)
+    record_cost(target, images, MAX_BATCH)
+    update_record(target, onnx_difference=f"{difference.value:.1g}")
     if run.arguments.keep_weights:
         keep_weights(graph.network, target)
     ood_data = ood_data_from_images(data)

@@ -29,6 +29,8 @@ from training.export.graph import export, write_golden
 from training.export.ood_data import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.run import Run
 from training.text.data import TextData, load_with
 from training.text.evaluation import Findings, explain_mistakes, full_lengths
@@ -38,8 +40,14 @@ from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
 from training.text.network import TextGraph, TextNetwork
 from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
-from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOptions, TokenSettings
-from training.text.report import write_report
+from training.text.options import (
+    DEFAULTS,
+    PRETRAINED,
+    TRANSFORMERS,
+    TextOptions,
+    TokenSettings,
+)
+from training.text.report import CURVES, write_report
 from training.text.samples import draw_texts
 from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
 from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained
@@ -274,5 +282,7 @@ def _write_version(
         baseline,
         explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
     )
-    write_report(target / "report", manifest, evaluation, data, findings, state, difference.value)
+    write_report(target, evaluation, data, findings, length)
+    write_curves(target, state, *CURVES)
+    update_record(target, onnx_difference=f"{difference.value:.1g}")
     return manifest

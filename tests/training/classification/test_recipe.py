@@ -341,18 +341,6 @@ def test_the_study_varies_one_thing_at_a_time(colours):
     assert [networks[f"dropout {rate}"].dropout.p for rate in (0.2, 0.5)] == [0.2, 0.5]
 
 
-def test_the_study_goes_into_the_report(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.classification.study.EPOCHS", 1)
-    monkeypatch.setattr("training.classification.study.IMAGES", 20)
-    monkeypatch.setattr("training.classification.study.SEEDS", 1)
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--study")
-    folder = tmp_path / "run" / "export" / "report"
-    report = (folder / "README.md").read_text()
-    assert "## The effect of filters, layers and dropout" in report
-    assert "| dropout 0.5 |" in report
-    assert (folder / "study.png").is_file()
-
-
 def test_the_study_is_of_the_cnn(source, tmp_path):
     with pytest.raises(ValueError, match="--arch cnn"):
         run("--arch", "mlp", "--data", source, "--run-dir", tmp_path / "run", "--study")

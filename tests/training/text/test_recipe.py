@@ -59,7 +59,7 @@ def test_the_report_shows_what_it_links(published):
     report = published[0] / "report"
     text = (report / "README.md").read_text()
     names = {path.name for path in report.glob("*.png")}
-    assert names == {"learning-curves.png", "lengths.png", "calibration.png", "confusion.png", "words.png"}
+    assert names == {"learning-curves.png", "lengths.png", "calibration.png", "confusion.png"}
     assert all(f"({name})" in text for name in names)
     assert "## The most confident mistakes" in text
 
@@ -100,7 +100,7 @@ def test_training_texts_without_letters_do_not_lose_the_training(tmp_path):
     write_csv(path, count=100)
     path.write_text(path.read_text() + "!!!,crude\n8.5,grain\n" * 8)
     run(path, tmp_path, fit=replace(FIT, epochs=1))
-    assert (tmp_path / "run" / "export" / "report" / "words.png").exists()
+    assert (tmp_path / "run" / "export" / "report" / "README.md").exists()
 
 
 def test_a_weight_at_the_end_of_the_grid_is_pointed_out(monkeypatch):

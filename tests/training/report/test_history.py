@@ -16,7 +16,8 @@ from training.export.history import (
     VOCABULARY,
     WEIGHTS,
 )
-from training.report.history_section import history_section, write_history
+from training.report.card import CARD, render_card
+from training.report.history import history_of
 
 TEST = Use(split="test", purpose=FIGURES, items=30)
 
@@ -55,9 +56,14 @@ def evaluated(*uses):
 
 
 @pytest.fixture
-def tell(make_manifest):
-    """The section of a version with some history, in one piece."""
-    return lambda *steps: "\n\n".join(history_section(make_manifest().model_copy(update={"history": steps})))
+def tell(make_manifest, tmp_path):
+    """The section of the card of a version with some history."""
+
+    def render(*steps):
+        render_card(tmp_path, make_manifest().model_copy(update={"history": steps}))
+        return (tmp_path / CARD).read_text().partition("## History")[2].partition("## Provenance")[0]
+
+    return render
 
 
 def test_a_fresh_training(tell):
@@ -138,10 +144,10 @@ def test_what_a_later_training_chose_anew_does_not_matter(tell):
     assert "Step 2 fitted the label sets on 15 validation items. No step used these items for anything" in said
 
 
-def test_an_unknown_history(tell, make_manifest):
+def test_an_unknown_history(tell):
     # A version from before there were histories has its training settings alone.
     said = tell()
-    assert "| 1 | train (command not recorded) | 2 | 1 seconds | unknown | unknown |" in said
+    assert "| 1 | train (command not recorded) | 2 | 1 second | unknown | unknown |" in said
     assert "Which items chose the epoch of step 1 was not recorded." in said
     assert "Whether step 1 evaluated the test split (30 images) was not recorded." in said
     assert "No step used these items" not in said
@@ -167,23 +173,18 @@ def test_p_values_on_training_items_are_no_claim_of_independence(tell):
     )
 
 
+def test_equal_steps_have_numbers_of_their_own(tell):
+    unknown = Step(kind="train", note="No record.")
+    said = tell(unknown, unknown)
+    assert "- Step 1: No record.\n- Step 2: No record." in said
+    assert "the epoch of step 2 was not recorded" in said
+
+
 def test_held_out_splits_are_named(make_manifest):
     manifest = make_manifest()
     data = manifest.data.model_copy(update={"held_out": ("validation", "test")})
-    said = "\n".join(history_section(manifest.model_copy(update={"data": data})))
-    assert "The validation and test images were held out from the training split." in said
+    assert history_of(manifest.model_copy(update={"data": data}))["held_out"] == "validation and test"
 
 
-def test_the_section_is_written_before_the_provenance_and_replaced_later(make_manifest, tmp_path):
-    card, manifest = tmp_path / "README.md", make_manifest()
-    card.write_text("# colours\n\n## Training\n\nText.\n\n## Provenance\n\nFingerprint.\n")
-    write_history(card, manifest.model_copy(update={"history": (training(),)}))
-    assert card.read_text().index("## Training") < card.read_text().index("## History")
-    write_history(card, manifest.model_copy(update={"history": (training(), evaluated(TEST))}))
-    text = card.read_text()
-    assert text.count("## History") == 1
-    assert "made in 2 steps" in text
-    assert text.endswith("\n\n## Provenance\n\nFingerprint.\n")
-    card.write_text("# a part\n")
-    write_history(card, manifest)
-    assert card.read_text().startswith("# a part\n\n## History\n\n")
+def test_cells_of_the_table_may_hold_its_separator(tell):
+    assert r"`python -m training text --data 'a\|b'`" in tell(training(command="python -m training text --data 'a|b'"))
