@@ -1,4 +1,4 @@
-"""Out-of-distribution data on which the out-of-distribution score is measured: other files, and synthetic data.
+"""Out-of-distribution data, on which the score of a model is measured: other files, and synthetic data.
 
 No model is trained on them. For the committed models, data of these kinds chose the distances (`Method.chosen_on`), so
 their figures are too good for data of other kinds.
