@@ -56,11 +56,18 @@ class PublishOptions:
         force: make the new version the default although its test figures are worse than those of the version that
             serves; it becomes the candidate otherwise.
         candidate: publish as the candidate, which does not become the default.
+
+    Raises:
+        ValueError: both are asked for.
     """
 
     models: Path = Path("models")
     force: bool = False
     candidate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.force and self.candidate:
+            raise ValueError("--force makes the version the default and --candidate does not: use one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +117,6 @@ class Options:
             ValueError: names the option and what it is for.
         """
         publishing = self.publishing
-        if publishing.force and publishing.candidate:
-            raise ValueError("--force makes the version the default and --candidate does not: use one of them")
         if (publishing.force or publishing.candidate) and not self.publish:
             option = "--force" if publishing.force else "--candidate"
             raise ValueError(f"{option} has no effect without --publish: add --publish, or leave it out")

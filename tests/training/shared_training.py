@@ -24,9 +24,8 @@ from training.tabular.evaluation import NetworkMethod, cross_validate
 from training.tabular.network import build
 from training.tabular.options import NetworkSettings
 from training.tabular.task import Rows
-from training.text.data import TextData, TextSplit
-from training.text.network import NetworkSettings as TextNetworkSettings
-from training.text.vocabulary import make_tokenizer
+from training.text.options import TokenSettings
+from training.text.tokenizer import train_tokenizer
 
 PLAIN = Augment(flip=False, translate=0, cutout=0)
 QUIET = Console(quiet=True)
@@ -84,13 +83,11 @@ def train_and_cross_validate(accelerator, folder):
     return cross_validate({"network": method}, data.train, data.kind, settings.seed)["network"].mean
 
 
-def learn_vocabulary(accelerator):
+def learn_vocabulary(accelerator, folder):
     """The other process has other texts, and must still get the main process's vocabulary."""
     words = ("oil", "wheat") if accelerator.is_main_process else ("gold", "copper")
-    split = TextSplit(tuple(f"{word} prices rose" for word in words) * 20, np.arange(40) % 2)
-    data = TextData("texts", ("a", "b"), split, split, split, "sha256:0")
-    tokenizer, length = make_tokenizer(TextNetworkSettings(words=40), data, "bpe", accelerator)
-    return tokenizer.to_str(), length
+    texts, settings = [f"{word} prices rose" for word in words] * 20, TokenSettings(words=40, vocabulary="bpe")
+    return train_tokenizer(texts, settings, folder / "tokenizer.json", accelerator).to_str()
 
 
 def main(folder):
@@ -102,7 +99,7 @@ def main(folder):
         "whole": train_dense(accelerator, folder / "whole", 100),
         "patience": train_with_patience(accelerator, folder / "patience"),
         "folds": train_and_cross_validate(accelerator, folder / "folds"),
-        "vocabulary": learn_vocabulary(accelerator),
+        "vocabulary": learn_vocabulary(accelerator, folder),
     }
     try:
         train_dense(accelerator, folder / "small", 1)

@@ -19,7 +19,6 @@ from training.export.graph import write_golden
 from training.old_run import as_served, begin
 from training.options import add_labelled_image_options, add_result_options, add_training_options, integers, short_name
 from training.report.samples import draw_images
-from training.text.data import load_texts
 
 
 @pytest.fixture
@@ -167,7 +166,7 @@ def test_an_epoch_is_chosen_by_the_selection_half_alone(task, colours_source, tm
         raise _Stopped
 
     monkeypatch.setattr("training.old_run.Run.fit", fit)
-    monkeypatch.setattr("training.autoencoder.recipe.train_judge", lambda *_: SimpleNamespace(accuracy=1.0))
+    monkeypatch.setattr("training.autoencoder.recipe.train_judge", lambda *_: SimpleNamespace(accuracy=lambda *_: 1.0))
     command = [task, "--device", "cpu", "--run-dir", str(tmp_path / "run")]
     match task:
         case "classification" | "autoencoder":
@@ -187,18 +186,3 @@ def test_an_epoch_is_chosen_by_the_selection_half_alone(task, colours_source, tm
     if task in ("classification", "detection"):
         np.testing.assert_array_equal(validation.images, data.validation.images[selection])
     assert len(calibration) == len(data.validation) // 2
-
-
-def test_a_vocabulary_is_chosen_by_the_selection_half_alone(tmp_path, monkeypatch):
-    seen = []
-
-    def choose(network, data, *_):
-        seen.append(data)
-        raise _Stopped
-
-    monkeypatch.setattr("training.text.recipe.choose_vocabulary", choose)
-    source = write_texts(tmp_path / "data", train=160, test=60)
-    with pytest.raises(_Stopped):
-        main(["text", "--data", source, "--device", "cpu", "--run-dir", str(tmp_path / "run")])
-    data = load_texts(source)
-    assert list(seen[0].validation.texts) == [data.validation.texts[index] for index in data.division[0]]

@@ -13,10 +13,10 @@ from training.detection.learner import EVALUATION_BATCH, DetectionSettings, in_o
 from training.detection.report import write_report
 from training.detection.tuning import choose, graph_outputs, replace_post_process
 from training.export import history
-from training.export.evaluator import Inputs, run_in_batches, sample
-from training.export.figures import milliseconds_per_image
+from training.export.evaluator import Evaluator, run_in_batches, sample
 from training.export.golden import renew_golden
-from training.export.history import FIGURES, THRESHOLDS, halves_used
+from training.export.history import FIGURES, THRESHOLDS
+from training.export.layers import Inputs
 
 INPUT = "images"
 # All activations of a batch are in memory at once.
@@ -24,12 +24,8 @@ _CALIBRATION_BATCH = 2
 _MOST_EXAMPLES = 16
 
 
-class DetectionEvaluator:
-    """See `Evaluator`.
-
-    Args:
-        data: the images.
-    """
+class DetectionEvaluator(Evaluator):
+    """Evaluates detectors."""
 
     figure = "map"
     max_drop = 0.005
@@ -40,7 +36,6 @@ class DetectionEvaluator:
         self._choice = data.validation.take(data.division[0])
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `Evaluator`."""
         # A photograph has as many activations as dozens of small images.
         images = self.data.train.images[sample(count // 16, len(self.data.train))]
         return [
@@ -48,16 +43,10 @@ class DetectionEvaluator:
         ]
 
     def examples(self, count: int) -> Inputs:
-        """See `Evaluator`."""
         return {INPUT: self._choice.images[: min(count, _MOST_EXAMPLES)]}
 
     def score(self, graph: Path) -> float:
-        """See `Evaluator`."""
         return average_precision(answers(graph, self._choice), self._choice, self.data.classes).map
-
-    def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """See `Evaluator`."""
-        return halves_used(self.data.division, selection=purposes)
 
     def tuned(self, *purposes: str) -> tuple[Use, ...]:
         """The record of choices by all of validation."""
@@ -65,33 +54,20 @@ class DetectionEvaluator:
         return tuple(Use(split="validation", purpose=purpose, items=count) for purpose in purposes)
 
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:  # noqa: ARG002 - there is no calibration
-        """See `Evaluator`."""
         return (*self.tuned(THRESHOLDS), Use(split="test", purpose=FIGURES, items=len(self.data.test)))
 
     def finish(self, graph: Path) -> dict[str, Any]:
-        """See `Evaluator`."""
         return self.evaluate(graph)[0]
 
     def renew(self, folder: Path, manifest: DetectorManifest, *, fit: bool) -> DetectorManifest:
-        """See `Evaluator`; what the graph keeps of its boxes is chosen anew."""
+        """Chooses anew, too, what the graph keeps of its boxes."""
         if fit:
             raise ValueError(f"--calibrate: {manifest.name} is no classifier of images; leave it out")
         manifest = self._choose_suppression(folder, manifest)
         manifest = history.with_uses(manifest, *self.tuned(history.SUPPRESSION))
         fields, found = self.evaluate(folder / MODEL)
         manifest = manifest.model_copy(update=fields)
-        images = self.data.test.images[: manifest.max_batch]
-        result = {
-            "parameters": manifest.training.parameters,
-            "training_seconds": manifest.training.seconds,
-            "ms_batch_1": milliseconds_per_image(folder / MODEL, images, 1),
-            "ms_batch_max": milliseconds_per_image(folder / MODEL, images, manifest.max_batch, repeats=5),
-            "max_batch": manifest.max_batch,
-            "history": [],
-            "onnx_difference": "unknown",
-        }
-        augment = DetectionSettings.stated(manifest.training.settings).augment
-        write_report(folder / "report", manifest, found, self.data, augment, result)
+        write_report(folder, manifest, found, self.data)
         return manifest
 
     def _choose_suppression(self, folder: Path, manifest: DetectorManifest) -> DetectorManifest:

@@ -12,7 +12,7 @@ from torch import nn
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
-from training.backbones.timm_models import check_weights
+from training.backbones.registry import check_backbone
 from training.data import recognise
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import average_precision
@@ -22,20 +22,21 @@ from training.detection.learner import DetectionLearner, DetectionSettings, dete
 from training.detection.network import Detector, build
 from training.detection.ood import ood_data_from_photographs
 from training.detection.options import DEFAULTS, DetectionOptions
-from training.detection.report import write_report
+from training.detection.report import CURVES, write_augmented, write_report
 from training.detection.samples import draw_boxes
 from training.detection.tuning import choose, network_outputs
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.settings import FitSettings
 from training.engine.weights import best_weights
-from training.export.cards import count_parameters, data_card, training_card
-from training.export.figures import milliseconds_per_image
+from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
 from training.export.ood_data import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.run import Run
 
 DetectionRun = Run[DetectionOptions, DetectionData]
@@ -59,7 +60,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return recognise.of_boxes(source)
 
     def load(self, options: DetectionOptions) -> DetectionData:
-        check_weights(options.network.backbone, options.network.weights)
+        check_backbone(options.network.backbone, options.network.weights)
         seed = override(DEFAULTS, options.fit).seed
         return load_detection(options.data, size=options.image_size, bad=options.bad, limit=options.limit, seed=seed)
 
@@ -173,15 +174,9 @@ def _write_version(
         golden=golden,
         files={},
     )
-    result = {
-        "parameters": count_parameters(network),
-        "training_seconds": round(state.seconds, 1),
-        "ms_batch_1": milliseconds_per_image(path, images, 1),
-        "ms_batch_max": milliseconds_per_image(path, images, MAX_BATCH, repeats=5),
-        "max_batch": MAX_BATCH,
-        "onnx_difference": f"{difference.value:.1g} ({difference.output})",
-        "history": state.history,
-        "initial": state.initial,
-    }
-    write_report(target / "report", manifest, found, data, learning.augment, result)
+    write_report(target, manifest, found, data)
+    write_augmented(target, data, learning.augment)
+    write_curves(target, state, *CURVES)
+    record_cost(target, images, MAX_BATCH)
+    update_record(target, onnx_difference=f"{difference.value:.1g} ({difference.output})")
     return manifest

@@ -26,26 +26,27 @@ from training.export.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, hal
 from training.export.ood_data import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.run import Run
 from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
     FOLDS,
     INPUT,
     NetworkMethod,
-    answered,
     baselines,
     cross_validate,
     evaluate,
     folds_of,
-    intervals,
     permutation_importance,
+    predict_with,
     standardised,
     target_scale,
 )
 from training.tabular.network import TabularGraph, TabularNetwork, build
 from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS, TabularOptions
-from training.tabular.report import write_report
+from training.tabular.report import curve_of, write_report
 from training.tabular.samples import draw_rows
 from training.tabular.task import Rows
 
@@ -179,9 +180,10 @@ def _write_version(
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
-    predict = partial(answered, target / MODEL, kind=data.kind)
+    predict = partial(predict_with, target / MODEL, kind=data.kind)
     predicted = predict(data.test.rows)
-    metrics, calibration = evaluate(target / MODEL, data, compared, graph.temperature)
+    measured = evaluate(target / MODEL, data, compared, graph.temperature)
+    metrics = measured["metrics"]
     run.console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
     if missed := missed_classes(metrics.per_class):
         run.console.print(missed)
@@ -196,9 +198,7 @@ def _write_version(
         inputs=(inputs,),
         outputs=outputs,
         max_batch=MAX_BATCH,
-        metrics=metrics,
-        calibration=calibration,
-        intervals=intervals(predicted, data),
+        **measured,
         data=data_card(data),
         training=training_card("python -m training tabular", stated, state, network),
         history=run.history(stated, state, *_uses(data)),
@@ -206,5 +206,7 @@ def _write_version(
         files={},
     )
     importance = permutation_importance(predict, data.test, data.kind, run.settings.seed)
-    write_report(target / "report", manifest, data, predicted.astype(np.float64), importance, state, difference.value)
+    write_report(target, data, predicted.astype(np.float64), importance)
+    write_curves(target, state, curve_of(data))
+    update_record(target, onnx_difference=f"{difference.value:.1g}")
     return manifest

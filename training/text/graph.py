@@ -13,20 +13,20 @@ class TextGraph(nn.Module):
         network: returns logits.
         scaling: of the logits, before the softmax.
         linear: returns decision values, which are added to the logits; None for the network alone.
-        share: the decision values are multiplied by it.
+        weight: of the decision values.
     """
 
     def __init__(
-        self, network: nn.Module, scaling: Scaling, linear: nn.Module | None = None, share: float = 0.0
+        self, network: nn.Module, scaling: Scaling, linear: nn.Module | None = None, weight: float = 0.0
     ) -> None:
         super().__init__()
         self.network = network
         self.scaling = scaling
-        self.linear = linear if share else None
-        self.share = share
+        self.linear = linear if weight else None
+        self.weight = weight
 
     def forward(self, ids: Tensor) -> Tensor:
         logits = self.network(ids)
         if self.linear is not None:
-            logits = logits + self.share * self.linear(ids)
+            logits = logits + self.weight * self.linear(ids)
         return torch.softmax(self.scaling(logits), dim=1)

@@ -72,7 +72,7 @@ def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(pub
     report = (folder / "report" / "README.md").read_text()
     plots = {f"{name}.png" for name in ("learning-curves", "thresholds", "precision-recall", "confusion")}
     photographs = {f"{name}.jpg" for name in ("samples", "augmented", "overlap")}
-    assert {path.name for path in (folder / "report").iterdir()} == {*plots, *photographs, "README.md"}
+    assert {path.name for path in (folder / "report").iterdir()} == {*plots, *photographs, "README.md", "record.json"}
     for name in plots | photographs:
         assert f"({name})" in report
         with Image.open(folder / "report" / name) as picture:

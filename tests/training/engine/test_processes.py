@@ -70,7 +70,7 @@ def test_trainings_may_follow_each_other(results):
 
 def test_all_have_the_vocabulary_of_the_main_process(results):
     assert results[0]["vocabulary"] == results[1]["vocabulary"]
-    assert "wheat" in results[1]["vocabulary"][0]
+    assert "wheat" in results[1]["vocabulary"]
 
 
 def test_a_batch_that_leaves_a_process_without_items_is_refused(results):

@@ -41,7 +41,7 @@ def read_coco(tree: Tree, files: list[Path]) -> RawData:
             annotations = document.get("annotations") or []
             if "categories" not in document or (annotations and not any("bbox" in each for each in annotations[:100])):
                 if path is files[-1] and not used:
-                    raise DataError(f"{path}: is no COCO JSON with boxes (images, categories and annotations).")
+                    raise DataError(f"{path}: is no COCO JSON with boxes (images, categories, annotations).")
                 data.inspection.notes.append(f"{path.name}: has no boxes, so it is not used")
             elif split in used:
                 data.inspection.notes.append(f"{path.name}: not used, since {used[split].name} is the {split} split")
