@@ -35,10 +35,9 @@ from training.run import Run
 from training.text.data import TextData, load_with
 from training.text.evaluation import Findings, explain_mistakes, full_lengths
 from training.text.evaluator import INPUT, TextEvaluator
-from training.text.graph import TextGraph
 from training.text.learner import TextClassification, padded, predict
 from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
-from training.text.network import TextNetwork
+from training.text.network import TextGraph, TextNetwork
 from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
 from training.text.options import (
