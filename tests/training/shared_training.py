@@ -21,9 +21,9 @@ from training.export.history import Lineage
 from training.old_run import Run
 from training.tabular.data import load_table
 from training.tabular.evaluation import NetworkMethod, cross_validate
+from training.tabular.learner import Rows
 from training.tabular.network import build
 from training.tabular.options import NetworkSettings
-from training.tabular.task import Rows
 from training.text.data import TextData, TextSplit
 from training.text.network import NetworkSettings as TextNetworkSettings
 from training.text.vocabulary import make_tokenizer

@@ -19,8 +19,8 @@ from service.tasks.autoencoder.manifest import (
 )
 from service.tasks.palette import class_colour
 from training.autoencoder.evaluation import NOISE, Denoising, Findings, add_noise, nearest
+from training.autoencoder.learner import decode, encode
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import decode, encode
 from training.data.images import ImageData
 from training.engine.fit import FitState
 from training.report.markdown import interval, provenance, table, training_section
