@@ -202,18 +202,16 @@ def publish_colours(exported_cnn, make_manifest, colours_source, tmp_path):
     """Gives a models folder with the exported network as `colours/1`, whose data are those of `colours_source`."""
     data = load_images(colours_source)
 
-    def publish_with(report):
+    def publish_it():
         def write(folder):
             (folder / MODEL).write_bytes(exported_cnn.path.read_bytes())
             write_golden(exported_cnn.graph, data.test.images[:4], folder / GOLDEN, **exported_cnn.names)
-            (folder / "report").mkdir()
-            (folder / "report" / "README.md").write_text(report)
             return make_manifest(data)
 
         publish(tmp_path, [("colours", write)])
         return tmp_path
 
-    return publish_with
+    return publish_it
 
 
 @pytest.fixture

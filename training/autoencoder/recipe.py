@@ -29,7 +29,7 @@ from training.autoencoder.judge import train_judge
 from training.autoencoder.learner import Reconstruction, recompute_norms
 from training.autoencoder.network import Autoencoder, build
 from training.autoencoder.options import DEFAULTS, LARGEST, AutoencoderOptions
-from training.autoencoder.report import write_part_report, write_report
+from training.autoencoder.report import CURVE, write_report
 from training.data.images import ImageData, common_background, load_images
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
@@ -40,6 +40,8 @@ from training.export.graph import export, write_golden
 from training.export.ood_data import MAPS, OodData, ood_data_from_images
 from training.options import override
 from training.recipe import Draft, Recipe
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.report.samples import draw_images
 from training.run import Run
 
@@ -247,7 +249,9 @@ def _write_version(
         files={},
     )
     if isinstance(manifest, AutoencoderManifest):
-        write_report(target / "report", manifest, network, data, findings, state, part.difference)
+        write_report(target, network, data, findings)
+        write_curves(target, state, CURVE)
     else:
-        write_part_report(target / "report", manifest, run.name)
+        update_record(target, whole=run.name)
+    update_record(target, onnx_difference=f"{part.difference:.1g}")
     return manifest

@@ -1,4 +1,4 @@
-"""The pictures of a detector's report that show images with boxes, true and found."""
+"""The pictures of a detector's report: images with true and predicted boxes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from service.tasks.palette import class_colour, ink_on
-from training.detection.augment import BoxAugment
+from training.detection.augment import augment
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, box_iou
-from training.report.plots import FOUND, MEASURED, SMALL, TRUE
+from training.detection.options import AugmentOptions
+from training.report.plots import MEASURED, PREDICTED, SMALL, TRUE
 
 SAMPLES = 6
 OVERLAPS = (0.9, 0.75, 0.55, 0.3)
@@ -22,35 +23,38 @@ _MOST_IN_LEGEND = 8
 Box = npt.NDArray[np.float32]
 
 
-def draw_samples(axes: Sequence[Axes], data: DetectionData, found: Sequence[Detections], confidence: float) -> None:
-    """Draws test images from the worst to the best detections, evenly spaced, with true and with found boxes.
+def draw_samples(
+    axes: Sequence[Axes], data: DetectionData, detections: Sequence[Detections], confidence: float
+) -> None:
+    """Draws test images from the worst to the best detections, evenly spaced, with true and predicted boxes.
 
     Args:
         axes: two for each of `SAMPLES` images.
         data: has the images.
-        found: the detections in each.
+        detections: in each.
         confidence: the threshold.
     """
-    order = np.argsort([_agreement(one, data.test, i, confidence) for i, one in enumerate(found)])
+    order = np.argsort([_agreement(one, data.test, i, confidence) for i, one in enumerate(detections)])
     picked = order[np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
     for axis in axes:
         axis.axis("off")
     for row, index in enumerate(picked):
-        left, right, one = axes[2 * row], axes[2 * row + 1], found[index]
+        left, right, one = axes[2 * row], axes[2 * row + 1], detections[index]
         frame, keep = data.test.letterboxes[index], one.scores >= confidence
         _draw(left, data.test.images[index], data.test.fitted_boxes(int(index)), data.test.labels[index])
         _draw(right, data.test.images[index], frame.to_frame(one.boxes[keep]), one.classes[keep], one.scores[keep])
         left.set_title(f"{TRUE} ({data.test.names[index]})")
-        right.set_title(f"{FOUND} at {confidence:g}, with scores")
+        right.set_title(f"{PREDICTED} at {confidence:g}, with scores")
     for label, name in enumerate(data.classes[:_MOST_IN_LEGEND]):
         axes[0].plot([], [], color=class_colour(label), linewidth=3, label=name)
     axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.07), ncols=4)
 
 
-def draw_augmented(axes: Sequence[Axes], data: DetectionData, augment: BoxAugment) -> None:
+def draw_augmented(axes: Sequence[Axes], data: DetectionData, settings: AugmentOptions) -> None:
     """Draws training images as the network sees them."""
     count = min(len(axes), len(data.train))
     pixels, boxes, labels = augment(
+        settings,
         data.train.images,
         [torch.from_numpy(data.train.fitted_boxes(index)) for index in range(len(data.train))],
         [torch.from_numpy(one) for one in data.train.labels],
@@ -64,14 +68,14 @@ def draw_augmented(axes: Sequence[Axes], data: DetectionData, augment: BoxAugmen
         _draw(axis, image.permute(1, 2, 0).numpy(), corners.numpy(), classes.numpy())
 
 
-def overlap_examples(found: Sequence[Detections], split: DetectionSplit) -> list[tuple[int, Box, Box, int, float]]:
-    """A found and a true box of the same class with about each of `OVERLAPS`, as far as there are any.
+def overlap_examples(detections: Sequence[Detections], split: DetectionSplit) -> list[tuple[int, Box, Box, int, float]]:
+    """A predicted and a true box of the same class with about each of `OVERLAPS`, as far as there are any.
 
     Returns:
-        The index of the image, the true box, the found one (both in pixels of the original), the class and the IoU.
+        The index of the image, the true box, the predicted one (both in pixels of the original), the class and the IoU.
     """
     pairs = []
-    for index, one in enumerate(found):
+    for index, one in enumerate(detections):
         overlaps = box_iou(one.boxes, split.boxes[index]) * (one.classes[:, None] == split.labels[index][None])
         if overlaps.size:
             best = overlaps.argmax(1)
@@ -90,7 +94,7 @@ def overlap_examples(found: Sequence[Detections], split: DetectionSplit) -> list
 def draw_overlap(
     axes: Sequence[Axes], split: DetectionSplit, examples: Sequence[tuple[int, Box, Box, int, float]]
 ) -> None:
-    """Draws examples of `overlap_examples`: the true box dashed, the found one solid, shaded what both cover."""
+    """Draws examples of `overlap_examples`: the true box dashed, the predicted one solid, their intersection shaded."""
     for axis in axes:
         axis.axis("off")
     for axis, (index, truth, box, label, overlap) in zip(axes, examples, strict=False):
@@ -102,7 +106,7 @@ def draw_overlap(
         axis.add_patch(Rectangle(tuple(low), *(high - low), facecolor=colour, alpha=0.3))
         _outline(axis, true, "white", linewidth=2.6)
         _outline(axis, true, MEASURED, linestyle="--", linewidth=1.6, label=TRUE)
-        _outline(axis, mine, colour, linewidth=2, label=FOUND)
+        _outline(axis, mine, colour, linewidth=2, label=PREDICTED)
         centre = (np.minimum(true[:2], mine[:2]) + np.maximum(true[2:], mine[2:])) / 2
         half = 0.75 * (np.maximum(true[2:], mine[2:]) - np.minimum(true[:2], mine[:2])).max()
         axis.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] + half, centre[1] - half))

@@ -2,14 +2,19 @@
 
 import importlib.metadata
 import platform
+from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 from torch import nn
 
 from service.inference.cards import DataCard, TrainingCard
+from service.inference.manifest import MODEL
 from training.data.dataset import DataSet
 from training.data.splits import division_digest
 from training.engine.fit import FitState
+from training.export.figures import milliseconds_per_image
+from training.report.record import update_record
 
 _LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "datasets")
 
@@ -46,6 +51,12 @@ def training_card(command: str, settings: dict[str, Any], state: FitState, netwo
         parameters=count_parameters(network),
         versions=library_versions(),
     )
+
+
+def record_cost(folder: Path, inputs: npt.NDArray[Any], max_batch: int) -> None:
+    """Records how long the exported graph of the version in `folder` takes for an input, alone and in full batches."""
+    alone, batched = (milliseconds_per_image(folder / MODEL, inputs, size) for size in (1, max_batch))
+    update_record(folder, cost={"alone": alone, "batched": batched})
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -1,6 +1,6 @@
 """Records how a version was made: a step for each command, with what it used every split for.
 
-Model cards render this record (`training.report.markdown`); nothing else says what happened.
+Model cards render it (`training.report.history`).
 """
 
 import json

@@ -14,11 +14,10 @@ from service.inference.manifest import MANIFEST, InvalidModel, check_files, sha2
 from service.inference.session import Session
 from service.inference.variants import graphs
 from service.inference.versions import versions_in
-from service.tasks.registry import read_manifest
 from training.engine.weights import WEIGHTS
 from training.export.gate import Gate
-from training.report.familiarity_section import write_familiarity
-from training.report.history_section import CARD, write_history
+from training.registry import read_manifest
+from training.report.card import render_card
 
 # Fills a folder with everything but the manifest, which it returns with its `files` still empty.
 Write = Callable[[Path], ManifestBase]
@@ -51,14 +50,9 @@ def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) ->
 
 
 def write_draft(folder: Path, write: Write) -> None:
-    """Fills `folder` with what `write` puts there and the manifest, which names the sha256 of every served file.
-
-    The model card, if there is one, says what the manifest records of the history and of `unfamiliar`.
-    """
+    """Fills `folder` with what `write` puts there, the model card, and the manifest with the sha256 of served files."""
     manifest = write(folder)
-    if (card := folder / CARD).is_file():
-        write_familiarity(card, manifest)
-        write_history(card, manifest)
+    render_card(folder, manifest)
     served = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (MANIFEST, WEIGHTS))
     complete = manifest.model_copy(update={"files": {path.name: sha256(path) for path in served}})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n")

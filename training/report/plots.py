@@ -5,10 +5,10 @@ what is training is grey, what is validation or test is black.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 import matplotlib.font_manager
@@ -21,13 +21,15 @@ from matplotlib.ticker import MaxNLocator
 
 from service.tasks.lettering import EAST_ASIAN, FONTS
 from service.tasks.palette import COLOURS
+from training.engine.fit import FitState
 from training.export.calibration import reliability
 from training.export.figures import Evaluation
+from training.report.record import REPORT, update_record
 
 TRAINING, MEASURED, GUIDE = "#8A8A8A", "#222222", "#C8C8C8"
 # For a single quantity that is neither a class nor a split.
 ACCENT = "#33658A"
-TRUE, FOUND = "true", "found"
+TRUE, PREDICTED = "true", "predicted"
 SMALL = 8
 
 matplotlib.font_manager.fontManager.addfont(FONTS / EAST_ASIAN)
@@ -66,36 +68,35 @@ class Curve:
     logarithmic: bool = False
 
 
-def draw_curves(
-    axis: Axes, history: Sequence[Mapping[str, float]], curve: Curve, initial: Mapping[str, float] | None = None
-) -> None:
+def write_curves(folder: Path, state: FitState, *curves: Curve) -> None:
+    """Draws the learning curves of the version in `folder`, and records their values."""
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis, curve in zip(axes, curves, strict=True):
+            draw_curve(axis, state, curve)
+
+    save_plot(folder, "learning-curves.png", max(6, 4.5 * len(curves)), 3.4, draw, len(curves))
+    update_record(folder, history=state.history, initial=state.initial)
+
+
+def draw_curve(axis: Axes, state: FitState, curve: Curve) -> None:
     """Draws a figure on training and validation items over the epochs.
 
     A training figure is a mean over an epoch in which the network changed, so it stands in the middle of its epoch;
     validation is measured after each epoch, and before the first one.
-
-    Args:
-        axis: to draw on.
-        history: a row for each epoch.
-        curve: which figure.
-        initial: the validation figures before the first step, if they are known.
     """
+    history, initial = state.history, state.initial or {}
     ends = np.arange(1, len(history) + 1)
     marker = "." if len(history) < 6 else ""  # a line through one point cannot be seen
     name = f"train_{curve.training or curve.figure}"
     if all(name in row for row in history):
-        axis.plot(
-            ends - 0.5,
-            [row[name] for row in history],
-            color=TRAINING,
-            marker=marker,
-            label="training (mean of the epoch)",
-        )
+        values = [row[name] for row in history]
+        axis.plot(ends - 0.5, values, color=TRAINING, marker=marker, label="training (mean of the epoch)")
     name = f"validation_{curve.figure}"
     if all(name in row for row in history):
-        known = [(0, initial[curve.figure])] if initial and curve.figure in initial else []
-        known += [(int(end), row[name]) for end, row in zip(ends, history, strict=True)]
-        axis.plot(*zip(*known, strict=True), color=MEASURED, marker=marker, label="validation (after the epoch)")
+        values = [*([initial[curve.figure]] if curve.figure in initial else []), *(row[name] for row in history)]
+        epochs = np.arange(len(history) + 1)[-len(values) :]
+        axis.plot(epochs, values, color=MEASURED, marker=marker, label="validation (after the epoch)")
     axis.set(xlabel="epoch", ylabel=curve.label, xlim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
@@ -106,21 +107,21 @@ def draw_curves(
 
 
 def draw_confusion(axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -> None:
-    """Draws a confusion matrix, true labels by found ones, shaded by the share of each row."""
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    axis.imshow(np.sqrt(shares), cmap="Greys", vmin=0, vmax=1)
+    """Draws a confusion matrix, true labels by predicted ones, shaded by the fraction of each row."""
+    fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axis.imshow(np.sqrt(fractions), cmap="Greys", vmin=0, vmax=1)
     for i, j in np.ndindex(matrix.shape):
         if matrix[i, j] and len(names) <= 14:
             axis.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=SMALL,
-                      color="white" if shares[i, j] > 0.3 else "black")  # fmt: skip
+                      color="white" if fractions[i, j] > 0.3 else "black")  # fmt: skip
     ticks = range(len(names))
     axis.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(ticks, names)
-    axis.set(xlabel=FOUND, ylabel=TRUE, title=title)
+    axis.set(xlabel=PREDICTED, ylabel=TRUE, title=title)
 
 
 def draw_reliability(axes: Sequence[Axes], evaluation: Evaluation) -> None:
-    """Draws accuracy over confidence, before and after calibration; an area is the share of the items."""
+    """Draws accuracy over confidence, before and after calibration; an area is the fraction of the items."""
     for axis, probabilities, title, error in (
         (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
         (axes[1], evaluation.probabilities, "calibrated", evaluation.calibration.ece_after),
@@ -146,12 +147,33 @@ def show_image(axis: Axes, image: npt.NDArray[Any], title: str = "") -> None:
 
 
 def save_plot(
-    path: Path, width: float, height: float, columns: int, draw: Callable[[Sequence[Axes]], None], rows: int = 1
+    folder: Path,
+    name: str,
+    width: float,
+    height: float,
+    draw: Callable[[Sequence[Axes]], None],
+    columns: int = 1,
+    rows: int = 1,
 ) -> None:
-    """Saves a figure of `rows` x `columns` plots that `draw` fills; `width` and `height` in inches."""
+    """Saves a figure of the report of the version in `folder`.
+
+    Args:
+        folder: of the version.
+        name: of the picture.
+        width: of the figure in inches.
+        height: of the figure in inches.
+        draw: fills its axes.
+        columns: of axes.
+        rows: of axes.
+    """
+    (folder / REPORT).mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(width, height), layout="constrained")
+    draw(list(figure.subplots(rows, columns, squeeze=False).ravel()))
+    save_figure(figure, folder / REPORT / name)
+
+
+def save_figure(figure: Figure, target: Path | IO[bytes], **options: Any) -> None:
+    """Saves a figure; a character that no font covers becomes a box, without a warning."""
     with warnings.catch_warnings():
-        # A word in a script that no font covers becomes boxes; the rest of the figure is still worth having.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        draw(list(figure.subplots(rows, columns, squeeze=False).ravel()))
-        figure.savefig(path)
+        figure.savefig(target, **options)

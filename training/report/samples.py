@@ -1,22 +1,26 @@
 """Sheets of samples: pictures that show what a data set holds, before anything is trained on it."""
 
+import io
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
 
-from service.tasks.lettering import text_box, write
 from training.data.dataset import stratified_sample
 from training.data.images import ImageData
+from training.report.plots import SMALL, save_figure
 
 _COLUMNS, _ROWS = 8, 5
-_TILE, _GAP, _LETTERS = 128, 8, 13
 # Of a table.
 LINES = 24
-_LINE_HEIGHT, _CHARACTERS = 20, 150
-_WIDEST_COLUMN, _WIDEST = 800, 2000
-_PAPER, _INK = "white", "black"
+_MOST_COLUMNS, _MOST_CHARACTERS = 12, 100
+
+Tile = tuple[npt.NDArray[np.uint8], str]
 
 
 def draw_images(data: ImageData) -> Image.Image:
@@ -24,90 +28,73 @@ def draw_images(data: ImageData) -> Image.Image:
     labels = data.train.labels
     chosen = np.sort(stratified_sample(labels, _COLUMNS * _ROWS, 0))
     chosen = chosen[np.argsort(labels[chosen], kind="stable")]
-
-    def tile(index: int) -> tuple[Image.Image, str]:
-        picture = to_picture(data.train.images[index])
-        scale = _TILE / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        # Small pictures are enlarged without smoothing, so that their pixels can be seen.
-        return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else None), data.classes[labels[index]]
-
-    return sheet_of([tile(int(index)) for index in chosen], _TILE, _COLUMNS)
+    return sheet_of([(data.train.images[index], data.classes[labels[index]]) for index in chosen], _COLUMNS, 1.1)
 
 
-def to_picture(pixels: Any) -> Image.Image:
-    """A picture of pixels, uint8, shape (height, width, 1 or 3)."""
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-
-
-def sheet_of(tiles: Sequence[tuple[Image.Image, str]], side: int, columns: int) -> Image.Image:
-    """Pictures in rows, each with a line below it.
+def sheet_of(tiles: Sequence[Tile], columns: int, side: float, legend: Sequence[tuple[str, str]] = ()) -> Image.Image:
+    """Images in rows, each with a caption below it.
 
     Args:
-        tiles: pictures and lines.
-        side: that no picture exceeds, in pixels.
-        columns: pictures in a row.
+        tiles: images, uint8, shape (height, width, 1 or 3), and captions.
+        columns: images in a row.
+        side: of the square that each fits into, in inches.
+        legend: names and their colours.
     """
-    rows = -(-len(tiles) // columns)
-    step_x, step_y = side + _GAP, max(picture.height for picture, _ in tiles) + _GAP + _LINE_HEIGHT
-    sheet = Image.new("RGB", (min(columns, len(tiles)) * step_x + _GAP, rows * step_y + _GAP), _PAPER)
-    canvas = ImageDraw.Draw(sheet)
-    for number, (picture, caption) in enumerate(tiles):
-        x, y = _GAP + number % columns * step_x, _GAP + number // columns * step_y
-        sheet.paste(picture, (x, y))
-        write(canvas, x, y + picture.height + _LETTERS, _shortened(canvas, caption, side), _LETTERS, _INK)
-    return sheet
-
-
-def with_legend(sheet: Image.Image, entries: Iterable[tuple[str, str]]) -> Image.Image:
-    """A sheet below a line of names in their colours; names that do not fit are left out."""
-    longer = Image.new("RGB", (sheet.width, sheet.height + _LINE_HEIGHT + _GAP), _PAPER)
-    longer.paste(sheet, (0, _LINE_HEIGHT + _GAP))
-    canvas = ImageDraw.Draw(longer)
-    x = float(_GAP)
-    for name, colour in entries:
-        width = text_box(canvas, name, _LETTERS)[2]
-        if x + 2 * _LETTERS + width > sheet.width:
-            break
-        canvas.rectangle((x, _GAP, x + _LETTERS, _GAP + _LETTERS), fill=colour)
-        write(canvas, x + 1.5 * _LETTERS, _GAP + _LETTERS, name, _LETTERS, _INK)
-        x += 3 * _LETTERS + width
-    return longer
+    rows, columns = -(-len(tiles) // columns), min(columns, len(tiles))
+    figure, axis = _empty(columns * side, rows * (side + 0.2))
+    step = 1 + 0.2 / side
+    for number, (image, caption) in enumerate(tiles):
+        x, y = number % columns, number // columns * step
+        height, width = np.array(image.shape[:2]) * 0.95 / max(image.shape[:2])
+        # Without smoothing, so that the pixels of small images can be seen.
+        axis.imshow(
+            image.squeeze(),
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            extent=(x, x + width, y + height, y),
+            interpolation="nearest",
+        )
+        axis.text(x, y + 0.97, _shortened(caption, int(16 * side)), fontsize=SMALL, va="top", clip_on=True)
+    axis.set(xlim=(0, columns), ylim=(rows * step, 0))
+    for name, colour in legend:
+        axis.plot([], [], color=colour, linewidth=4, label=name)
+    if legend:
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(legend), 8))
+    return _to_image(figure)
 
 
 def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Image.Image:
-    """A table as a picture; of a wide one the first columns.
+    """A table as a picture; only the first columns of a wide one.
 
     Args:
         head: the names of the columns.
         rows: their cells.
     """
-    lines = [[" ".join(cell[:_CHARACTERS].split()) for cell in line] for line in (head, *rows)]
-    canvas = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    widths = [
-        min(_WIDEST_COLUMN, max(int(text_box(canvas, cell, _LETTERS)[2]) for cell in column)) + 2 * _GAP
-        for column in zip(*lines, strict=True)
-    ]
-    while len(widths) > 2 and sum(widths) > _WIDEST:
-        widths.pop()
-    sheet = Image.new("RGB", (sum(widths) + _GAP, (len(lines) + 1) * _LINE_HEIGHT), _PAPER)
-    canvas = ImageDraw.Draw(sheet)
-    for number, line in enumerate(lines, 1):
-        x = _GAP
-        for cell, width in zip(line, widths, strict=False):
-            write(canvas, x, number * _LINE_HEIGHT, _shortened(canvas, cell, width - _GAP), _LETTERS, _INK)
-            x += width
-    canvas.line((0, _LINE_HEIGHT + 5, sheet.width, _LINE_HEIGHT + 5), fill=_INK)
-    return sheet
+    cells = [[_shortened(cell, _MOST_CHARACTERS) for cell in islice(row, _MOST_COLUMNS)] for row in (head, *rows)]
+    figure, axis = _empty(6, 0.22 * len(cells))
+    table = axis.table(cells, cellLoc="left", loc="upper left", edges="open")
+    table.auto_set_font_size(False)
+    table.set_fontsize(SMALL)
+    table.auto_set_column_width([*range(len(cells[0]))])
+    for column in range(len(cells[0])):
+        table[0, column].set_text_props(weight="bold")
+    return _to_image(figure)
 
 
-def _shortened(canvas: ImageDraw.ImageDraw, text: str, width: float) -> str:
-    """The text, or as much of it as fits into a width in pixels."""
-    if text_box(canvas, text, _LETTERS)[2] <= width:
-        return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = text_box(canvas, text[:middle] + "…", _LETTERS)[2] <= width
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return text[:low] + "…"
+def _empty(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.axis("off")
+    return figure, axis
+
+
+def _to_image(figure: Figure) -> Image.Image:
+    buffer = io.BytesIO()
+    save_figure(figure, buffer, bbox_inches="tight", pad_inches=0.1)
+    return Image.open(buffer).convert("RGB")
+
+
+def _shortened(text: Any, length: int) -> str:
+    line = " ".join(str(text)[: 2 * length].split())
+    return line if len(line) <= length else f"{line[:length]}…"

@@ -26,6 +26,8 @@ from training.export.history import COMPARISON, EPOCH, FIGURES, TEMPERATURE, hal
 from training.export.ood_data import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
+from training.report.plots import write_curves
+from training.report.record import update_record
 from training.run import Run
 from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import (
@@ -43,7 +45,7 @@ from training.tabular.learner import Rows, target_scale
 from training.tabular.network import TabularGraph, TabularNetwork, build
 from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS, TabularOptions
-from training.tabular.report import write_report
+from training.tabular.report import curve_of, write_report
 from training.tabular.samples import draw_rows
 
 TabularRun = Run[TabularOptions, TabularData]
@@ -200,5 +202,7 @@ def _write_version(
         files={},
     )
     importance = permutation_importance(predict, data.test, data.kind, run.settings.seed)
-    write_report(target / "report", manifest, data, predicted.astype(np.float64), importance, state, difference.value)
+    write_report(target, data, predicted.astype(np.float64), importance)
+    write_curves(target, state, curve_of(data))
+    update_record(target, onnx_difference=f"{difference.value:.1g}")
     return manifest

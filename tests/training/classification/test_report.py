@@ -1,28 +1,23 @@
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from training.classification.report import write_report
+from training.classification.report import CURVES, write_report
 from training.data.images import ImageData, ImageSplit
 from training.export.figures import evaluate
+from training.report.card import CARD, render_card
+from training.report.plots import write_curves
 
-RESULT = {
-    "arch": "cnn",
-    "data": "colours",
-    "label": "residual convolutional network",
-    "parameters": 12_345,
-    "accuracy": 0.9,
-    "ms_batch_1": 0.5,
-    "ms_batch_max": 0.25,
-    "training_seconds": 90.0,
-    "onnx_difference": 2e-6,
-    "history": [
-        {"train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": 0.9, "validation_accuracy": 0.6},
-        {"train_loss": 0.5, "train_accuracy": 0.8, "validation_loss": 0.6, "validation_accuracy": 0.9},
+STATE = SimpleNamespace(
+    initial={"loss": 1.1, "accuracy": 0.3},
+    history=[
+        {"train_cross_entropy": 1.0, "train_accuracy": 0.5, "validation_loss": 0.9, "validation_accuracy": 0.6},
+        {"train_cross_entropy": 0.5, "train_accuracy": 0.8, "validation_loss": 0.6, "validation_accuracy": 0.9},
     ],
-}
+)
 
 
 def evaluation_of(data, mistakes=()):
@@ -36,24 +31,18 @@ def evaluation_of(data, mistakes=()):
     return evaluate(data.classes, validation, data.validation.labels, 3 * truth[answers], data.test.labels)
 
 
-def study_row(change, kind, validation):
-    """A row of the study; training accuracy is 0.9."""
-    known = {"epochs": 4, "train": 1000, "measured": 500, "parameters": 99, "seconds": 3.2}
-    accuracy = {"train_accuracy": [0.9] * len(validation), "validation_accuracy": list(validation)}
-    return {"change": change, "kind": kind, **known, **accuracy}
-
-
 def linked(text):
     return re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
 
 
 @pytest.fixture
 def report(colours, make_manifest, tmp_path):
-    def make(data=colours, mistakes=(1, 4, 25), others=(), study=()):
+    def make(data=colours, mistakes=(1, 4, 25)):
         evaluation = evaluation_of(data, mistakes)
-        manifest = make_manifest(data=data, evaluation=evaluation)
-        write_report(tmp_path / "report", manifest, evaluation, data, RESULT, others, study)
-        return (tmp_path / "report" / "README.md").read_text()
+        write_report(tmp_path, evaluation, data)
+        write_curves(tmp_path, STATE, *CURVES)
+        render_card(tmp_path, make_manifest(data=data, evaluation=evaluation))
+        return (tmp_path / CARD).read_text()
 
     return make
 
@@ -71,8 +60,6 @@ def test_every_linked_plot_is_there_and_every_plot_is_linked(report, tmp_path):
 def test_card_says_the_figures_of_the_manifest(report):
     text = report()
     assert "**Test accuracy 0.9000** on the 30 test images of colours" in text
-    assert "12,345" in text
-    assert "| cnn" not in text.split("## Comparison of architectures")[0]
     assert "sha256:0" in text
 
 
@@ -81,23 +68,25 @@ def test_per_class_table_has_a_row_a_class(report):
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
     assert [row[0].removeprefix("| ") for row in rows] == ["blue", "green", "red"]
     assert [row[-1].removesuffix(" |") for row in rows] == ["10", "10", "10"]
-    assert rows[0][2] == "0.8000"  # two of ten blue images were taken for green
+    assert rows[0][2] == "0.8000"  # two of ten blue images were misclassified as green
 
 
 def test_most_common_confusions_come_first(report):
-    assert "Most common confusions: blue taken for green (2), red taken for blue (1)." in report()
+    assert "Most common confusions: blue misclassified as green (2), red misclassified as blue (1)." in report()
 
 
 def test_network_without_a_mistake_gets_a_card_without_empty_lists(report, tmp_path):
+    report()
     text = report(mistakes=())
+    assert not (tmp_path / "report" / "mistakes.png").exists()
     assert "Most common confusions: ." not in text
-    assert "The 0 wrongly" not in text
+    assert "The 0 misclassified" not in text
     assert all((tmp_path / "report" / name).is_file() for name in linked(text))
 
 
 def test_single_mistake_and_more_than_are_drawn(report):
-    assert "The 1 wrongly classified test image" in report(mistakes=(3,))
-    assert "The 24 wrongly classified test images" in report(mistakes=range(30))
+    assert "The 1 misclassified test image with" in report(mistakes=(3,))
+    assert "The 24 misclassified test images" in report(mistakes=range(30))
 
 
 def test_grey_images_and_many_classes_are_drawn_without_an_unreadable_matrix(report, tmp_path):
@@ -108,31 +97,3 @@ def test_grey_images_and_many_classes_are_drawn_without_an_unreadable_matrix(rep
     assert "confusion.png" not in text
     assert not (tmp_path / "report" / "confusion.png").exists()
     assert "Most common confusions: " in text
-
-
-def test_other_runs_and_the_study_get_rows_of_their_own(report):
-    other = {**RESULT, "arch": "mlp", "label": "dense network", "accuracy": 0.5}
-    text = report(others=[other], study=[study_row("unchanged", "", (0.7, 0.8))])
-    compared = text.split("## Comparison of architectures")[1]
-    assert "| colours | cnn: residual convolutional network | 12,345 | 0.9000 | 0.50 | 0.25 |" in compared
-    assert "| colours | mlp: dense network | 12,345 | 0.5000 | 0.50 | 0.25 |" in compared
-    assert "Each row is 2 trainings of 4 epochs on the same 1000 training images" in compared
-    assert "| unchanged | 99 | 0.9000 ± 0.0000 | 0.7500 ± 0.0707 | 3 |" in compared
-    assert "The effect of filters, layers and dropout" not in report()
-
-
-def test_the_study_says_of_each_change_what_is_seen_in_all_seeds(report, tmp_path):
-    study = [
-        study_row("unchanged", "", (0.5, 0.6)),
-        study_row("dense layers", "dense", (0.3, 0.49)),
-        study_row("dropout 0.2", "dropout", (0.55, 0.8)),
-        study_row("dropout 0.5", "dropout", (0.61, 0.7)),
-    ]
-    text = report(study=study)
-    said = [line for line in text.splitlines() if line.startswith("- **")]
-    assert "**dense layers**: validation accuracy is lower (0.395 instead of 0.550)" in said[0]
-    assert "**dropout 0.2**: validation accuracy is not clearly different" in said[1]
-    assert "**dropout 0.5**: validation accuracy is higher" in said[2]
-    assert "is above it by 0.245 instead of 0.350; no unit may rely on another" in said[2]
-    assert "study.png" in linked(text)
-    assert (tmp_path / "report" / "study.png").is_file()

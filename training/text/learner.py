@@ -1,0 +1,129 @@
+"""What a text classifier learns."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from service.tasks.text.reading import PAD, UNKNOWN
+from training.classification.labels import label_figures
+from training.engine.learner import Batch, Learner, Step
+from training.engine.processes import in_parts
+from training.text.options import LossSettings
+from training.text.tokenizer import Ids
+
+EVALUATION_BATCH = 64
+# Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
+_CHUNK = 50
+
+
+class TextClassification(Learner):
+    """See `Learner`.
+
+    Args:
+        train: token ids of each training text.
+        labels: their classes, int64, shape (n,).
+        validation: token ids of the texts that choose the epoch.
+        validation_labels: their classes.
+        classes: the number of classes.
+        settings: of the loss and the augmentation.
+    """
+
+    unit = "texts"
+    score = "accuracy"
+
+    def __init__(
+        self,
+        train: Sequence[Ids],
+        labels: Ids,
+        validation: Sequence[Ids],
+        validation_labels: Ids,
+        classes: int,
+        settings: LossSettings,
+    ) -> None:
+        self._train = train
+        self._labels = torch.from_numpy(labels)
+        self._lengths = torch.tensor([len(ids) for ids in train])
+        self._validation = (validation, torch.from_numpy(validation_labels))
+        self._settings = settings
+        counts = torch.bincount(self._labels, minlength=classes).clamp_min(1).float()
+        weights = counts**-settings.balance
+        # The mean weight of a text is 1, so that a learning rate means the same with and without balance.
+        self._weights = weights * len(labels) / (weights * counts).sum()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        """Batches of texts of similar length, in random order."""
+        shuffled = torch.randperm(len(self), generator=generator)
+        chunks = shuffled.split(_CHUNK * batch_size)
+        sorted_ = torch.cat([chunk[self._lengths[chunk].argsort(stable=True)] for chunk in chunks])
+        whole = len(self) // batch_size
+        if not whole:
+            return sorted_
+        batches = sorted_[: whole * batch_size].view(whole, -1)
+        mixed = batches[torch.randperm(whole, generator=generator)].flatten()
+        return torch.cat((mixed, sorted_[whole * batch_size :]))
+
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        """See `Learner`."""
+        return {"ids": padded([self._train[item] for item in items.tolist()]), "labels": self._labels[items]}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Learner`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
+        ids, target = batch["ids"], batch["labels"]
+        lost = torch.rand(ids.shape, generator=step.rng, device=step.device) < self._settings.word_dropout
+        ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
+        outputs = network(ids).float()  # of every encoder
+        encoders = outputs.shape[1]
+        each = F.cross_entropy(
+            outputs.flatten(0, 1),
+            target.repeat_interleave(encoders),
+            label_smoothing=self._settings.label_smoothing,
+            reduction="none",
+        ).view(-1, encoders)
+        loss = (each.mean(1) * self._weights.to(step.device)[target]).mean()
+        return loss, label_figures(outputs.detach().mean(1), target)
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """See `Learner`."""
+        texts, target = self._validation
+
+        def compute(indices: Ids) -> list[npt.NDArray[np.float32]]:
+            return list(predict(network, [texts[index] for index in indices]))
+
+        with accelerator.autocast():
+            outputs = np.stack(in_parts(accelerator, len(texts), compute))
+        figures = label_figures(torch.from_numpy(outputs), target)
+        return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
+
+
+def padded(texts: Sequence[Ids]) -> Tensor:
+    """Token ids as one tensor, int64, shape (texts, longest), padded at the end."""
+    longest = max(len(ids) for ids in texts)
+    return torch.from_numpy(np.stack([np.pad(ids, (0, longest - len(ids)), constant_values=PAD) for ids in texts]))
+
+
+@torch.no_grad()
+def predict(network: nn.Module, texts: Sequence[Ids]) -> npt.NDArray[np.float32]:
+    """Logits, shape (texts, classes), in the order of the texts; those of similar length are computed together."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = in_order_of_length(texts)
+    logits = np.concatenate(
+        [network(padded([texts[index] for index in part]).to(device)).float().cpu().numpy() for part in parts]
+    )
+    in_order = np.empty_like(logits)
+    in_order[np.concatenate(parts)] = logits
+    return in_order
+
+
+def in_order_of_length(texts: Sequence[Ids]) -> list[npt.NDArray[np.int64]]:
+    """The indices of the texts in batches of similar length, the shortest first."""
+    order = np.argsort([len(ids) for ids in texts], kind="stable")
+    return [order[start : start + EVALUATION_BATCH] for start in range(0, len(order), EVALUATION_BATCH)]
