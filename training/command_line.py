@@ -1,6 +1,8 @@
 """The command lines of trainings and of what is done with published models; nothing here takes long to import."""
 
+import dataclasses
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +78,7 @@ def read_command(arguments: Sequence[str], prog: str) -> tuple[str, Any]:
         hint = did_you_mean(name, commands) or f": name one of {', '.join(commands)}"
         fail(prog, f"there is no command {name!r}{hint}" if name else f"no command is given{hint}")
     if name in RECIPES:
-        return name, _checked(parse(registry.options_type(name), rest, f"{prog} {name}"), f"{prog} {name}")
+        return name, _recipe_options(name, rest, f"{prog} {name}")
     return name, parse(PUBLISHED[name], rest, f"{prog} {name}")
 
 
@@ -88,29 +90,33 @@ def read_data_command(name: str, arguments: Sequence[str]) -> DataCommand:
         arguments: after its name.
     """
     prog, given = f"quartet {name}", current_names(arguments)
-    task = value_of("--task", given)
+    first = ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--task")
+    if name == "train":
+        first.add_argument("--yes", action="store_true")
+    first.add_argument("-h", "--help", action="store_true")
+    # What follows an option of a recipe may be its value, so DATA comes first.
+    data, *options = given if given and not given[0].startswith("-") else ["", *given]
+    known, rest = first.parse_known_args(options)
+    task = known.task
     if task is not None and task not in RECIPES:
         fail(prog, f"there is no task {task!r}{did_you_mean(task, RECIPES)}")
-    if {"-h", "--help"} & set(given):
+    if known.help:
         if task:
             recipe_options(task, "", ["--help"], prog)
         print(_data_help(name))
         sys.exit(0)
-    # What follows an option of a recipe may be its value, so DATA comes first.
-    if not given or given[0].startswith("-"):
+    if not data:
         fail(prog, "DATA comes first: a folder, a file, a URL or a hub id")
-    data, *rest = given
-    yes = name == "train" and "--yes" in rest
-    rest = _without_task([each for each in rest if each != "--yes" or not yes])
     tasks = [task] if task else list(RECIPES)
-    known = {option for each in tasks for option in data_options(each)}
+    options_of_tasks = {option for each in tasks for option in data_options(each)}
     for option in _options_in(rest):
-        if option not in known:
+        if option not in options_of_tasks:
             of = f"the task {task}" if task else "any task"
-            fail(prog, f"{option} is no option of {of}{did_you_mean(option, known)}")
+            fail(prog, f"{option} is no option of {of}{did_you_mean(option, options_of_tasks)}")
     if task:  # so that wrong values are refused at once
         recipe_options(task, data, rest, prog)
-    return DataCommand(data, task, yes, rest)
+    return DataCommand(data, task, getattr(known, "yes", False), rest)
 
 
 def recipe_options(task: str, data: str, arguments: Sequence[str], prog: str) -> Options:
@@ -122,7 +128,7 @@ def recipe_options(task: str, data: str, arguments: Sequence[str], prog: str) ->
         arguments: the other options.
         prog: `quartet train` or `quartet inspect`.
     """
-    return _checked(parse(registry.options_type(task), arguments, f"{prog} DATA", data=data), f"{prog} --task {task}")
+    return _recipe_options(task, arguments, f"{prog} DATA", data=data)
 
 
 def data_options(task: str) -> set[str]:
@@ -148,17 +154,16 @@ def check_options(task: str, arguments: Sequence[str]) -> None:
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
-    """The value of an option among others, if it is given; the last one counts."""
-    value = None
-    for index, argument in enumerate(arguments):
-        name, equals, after = argument.partition("=")
-        if name == option:
-            value = after if equals else next(iter(arguments[index + 1 :]), None)
+    """The value of an option among others, if it is given."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, dest="value")
+    value: str | None = parser.parse_known_args(arguments)[0].value
     return value
 
 
-def _checked(options: Options, prog: str) -> Options:
-    """`options`, if none of them is without effect; otherwise one line, and exit code 2."""
+def _recipe_options(task: str, arguments: Sequence[str], prog: str, **known: object) -> Options:
+    kind = registry.options_type(task)
+    options = parse(kind, arguments, prog, f"Trains on {RECIPES[task].about}.{_defaults(kind)}", **known)
     try:
         options.check()
     except ValueError as error:
@@ -166,17 +171,22 @@ def _checked(options: Options, prog: str) -> Options:
     return options
 
 
+def _defaults(kind: type[Options]) -> str:
+    """How a recipe trains by default, which may depend on the architecture."""
+    defaults = getattr(sys.modules[kind.__module__], "DEFAULTS", {})
+    by_network = defaults if isinstance(defaults, dict) else {"": defaults}
+    known, lines = option_names(kind), []
+    for network, settings in by_network.items():
+        given = {f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(settings).items()}
+        words = " ".join(
+            f"{option} {given[option]}" for option in given if option in known and given[option] is not None
+        )
+        lines.append(f"\n\nTraining of {network or 'the network'} by default: {words}.")
+    return "".join(lines)
+
+
 def _options_in(arguments: Sequence[str]) -> list[str]:
     return [name for name in (each.partition("=")[0] for each in arguments) if name.startswith("--")]
-
-
-def _without_task(arguments: list[str]) -> list[str]:
-    """`arguments` without `--task TASK` and `--task=TASK`."""
-    return [
-        each
-        for before, each in zip(["", *arguments], arguments, strict=False)
-        if "--task" not in (before, each.partition("=")[0])
-    ]
 
 
 def _data_help(name: str) -> str:

@@ -27,7 +27,6 @@ class FitOptions:
         patience: end after this many epochs without a better validation score; 0 for never.
         batch_size: items per step, over all processes together.
         lr: the peak learning rate.
-        backbone_lr: the peak learning rate of pretrained parameters.
         optimizer: sgd (Nesterov momentum 0.9) or adamw.
         weight_decay: of every parameter of two or more dimensions.
         warmup: the fraction of the steps in which the learning rate rises.
@@ -39,12 +38,22 @@ class FitOptions:
     patience: int | None = None
     batch_size: int | None = None
     lr: float | None = None
-    backbone_lr: float | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
     weight_decay: float | None = None
     warmup: float | None = None
     ema: float | None = None
     seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneFitOptions(FitOptions):
+    """How a network with a pretrained backbone is trained; an option that is left out takes the default of the recipe.
+
+    Attributes:
+        backbone_lr: the peak learning rate of pretrained parameters.
+    """
+
+    backbone_lr: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

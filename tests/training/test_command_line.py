@@ -8,7 +8,7 @@ import pytest
 from quartet.command_line import main
 from tests.server import ROOT
 from training.command_line import PUBLISHED, data_options, read_command, read_data_command, value_of
-from training.registry import RECIPES
+from training.registry import RECIPES, options_type
 
 
 def said_by_help(capsys, *arguments):
@@ -24,20 +24,24 @@ def test_help_shows_every_option_with_a_description(task, capsys):
     assert said.startswith("usage: quartet train DATA [-h] [OPTIONS] Trains on ")
     for option in data_options(task):
         assert option in said
-    # An option without a description begins with its default.
-    assert " (default" not in said.replace(". (default", "").replace("; (default", "").replace(") (default", "")
+    defaults = sys.modules[options_type(task).__module__].DEFAULTS
+    for settings in defaults.values() if isinstance(defaults, dict) else [defaults]:
+        assert f"by default: --epochs {settings.epochs} --batch-size {settings.batch_size} " in said
+    # A description ends with a full stop, which the default follows.
+    assert all(before.endswith(".") for before in said.split(" (default")[:-1])
 
 
 def test_an_option_is_only_where_it_means_something():
     tasks = {
         option: {task for task in RECIPES if option in data_options(task)}
-        for option in ("--target", "--image-size", "--teacher", "--batch-size")
+        for option in ("--target", "--image-size", "--teacher", "--batch-size", "--backbone-lr")
     }
     assert tasks == {
         "--target": {"tabular"},
         "--image-size": {"classification", "detection", "autoencoder"},
         "--teacher": {"classification"},
         "--batch-size": set(RECIPES),
+        "--backbone-lr": {"classification", "detection", "text"},
     }
 
 

@@ -6,6 +6,7 @@ distributions. There are no anchors, and one box per cell.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -110,6 +111,10 @@ class Detector(nn.Module):
         points, strides = grid(size)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
+
+    def pretrained(self) -> Iterator[nn.Parameter]:
+        """The parameters that learn at `backbone_lr`."""
+        return self.backbone.parameters()
 
     def train(self, mode: bool = True) -> "Detector":
         super().train(mode)

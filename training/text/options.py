@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from training.engine.settings import FitSettings
-from training.options import Options, changed
+from training.options import BackboneFitOptions, Options, changed
 
 TRANSFORMERS = "transformers:"
 Vocabulary = Literal["words", "bpe", "unigram"]
@@ -93,6 +93,7 @@ class TextOptions(Options):
     validation: float = 0.1
     backbone: str | None = None
     linear: bool = False
+    fit: BackboneFitOptions = field(default_factory=BackboneFitOptions)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
     loss: LossSettings = field(default_factory=LossSettings)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
 from training.classification.likelihood import log_likelihood
+
 from training.data.images import ImageSplit
 from training.engine.interpolate import SHARES, interpolate
 
