@@ -1,8 +1,6 @@
 """The effect of each optimisation of training steps: images per second with and without it, and their ratio.
 
-Freed memory is reused (training/engine/memory.py). Matrices are multiplied in bfloat16; batch normalisation of a
-pretrained network is folded into its convolutions (training/classification/folding.py); depthwise convolutions, and
-wide ones over small maps, have gradients of our own (training/backbones/gradients.py).
+Freed memory is reused (training/engine/memory.py); matrices are multiplied in bfloat16.
 
 Each measurement runs in its own process, because the allocator can be configured only once; rounds are interleaved.
 """
@@ -13,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,8 +31,6 @@ class Case:
     arch: Literal["mlp", "cnn", "transfer", "detector"]
     keep: bool = True
     precision: Literal["no", "bf16"] = "no"
-    fold: bool = False
-    fast: bool = False
 
 
 COMPARISONS = {
@@ -43,12 +38,8 @@ COMPARISONS = {
     "cnn, freed memory reused": (Case("cnn", keep=False), Case("cnn")),
     "transfer, freed memory reused": (Case("transfer", keep=False), Case("transfer")),
     "cnn, bfloat16": (Case("cnn"), Case("cnn", precision="bf16")),
-    "cnn, bfloat16 and gradients": (Case("cnn", precision="bf16"), Case("cnn", precision="bf16", fast=True)),
     "transfer, bfloat16": (Case("transfer"), Case("transfer", precision="bf16")),
-    "transfer, folded": (Case("transfer"), Case("transfer", fold=True)),
-    "transfer, bfloat16 and folded": (Case("transfer"), Case("transfer", precision="bf16", fold=True)),
     "detector, bfloat16": (Case("detector"), Case("detector", precision="bf16")),
-    "detector, bfloat16 and gradients": (Case("detector"), Case("detector", precision="bf16", fast=True)),
 }
 
 
@@ -92,14 +83,13 @@ def images_per_second(case: Case) -> float:
     # Imported here: the parent needs no torch.
     from accelerate import Accelerator
 
-    from training.backbones.gradients import fast_gradients
     from training.engine.fit import fit
     from training.engine.memory import keep_freed_memory
 
     if case.keep:
         keep_freed_memory()
-    model, task, settings = _detector() if case.arch == "detector" else _classifier(case.arch, fold=case.fold)
-    with tempfile.TemporaryDirectory() as folder, fast_gradients(model) if case.fast else nullcontext():
+    model, task, settings = _detector() if case.arch == "detector" else _classifier(case.arch)
+    with tempfile.TemporaryDirectory() as folder:
         state = fit(
             model,
             task,
@@ -111,10 +101,9 @@ def images_per_second(case: Case) -> float:
     return state.history[-1]["images_per_second"]
 
 
-def _classifier(arch: Literal["mlp", "cnn", "transfer"], *, fold: bool) -> tuple[Any, Any, Any]:
-    from training.classification.architectures import LEARNING, build
-    from training.classification.folding import fold as folded
-    from training.classification.options import DEFAULTS, NetworkSettings
+def _classifier(arch: Literal["mlp", "cnn", "transfer"]) -> tuple[Any, Any, Any]:
+    from training.classification.architectures import build, learning_settings
+    from training.classification.options import DEFAULTS, ClassificationOptions, NetworkSettings
     from training.classification.task import Classification
     from training.data.images import ImageData, ImageSplit
 
@@ -124,17 +113,18 @@ def _classifier(arch: Literal["mlp", "cnn", "transfer"], *, fold: bool) -> tuple
     few = ImageSplit(train.images[:64], train.labels[:64])
     data = ImageData("random", tuple("abcdefghij"), train, few, few, "")
     # At the image size of its last epochs.
-    model = build(NetworkSettings(arch=arch, start_size=0), data, 0)
-    task = Classification(train, few, LEARNING[arch])
-    return folded(model) if fold else model, task, DEFAULTS[arch]  # type: ignore[arg-type]
+    options = ClassificationOptions(network=NetworkSettings(arch=arch, start_size=0))
+    model = build(options.network, data, 0)
+    task = Classification(train, few, learning_settings(options, data.shape))
+    return model, task, DEFAULTS[arch]
 
 
 def _detector() -> tuple[Any, Any, Any]:
     from service.tasks.detection.letterbox import Letterbox
     from training.detection.data import DetectionSplit
+    from training.detection.learner import DetectionLearner, DetectionSettings
     from training.detection.network import build
     from training.detection.options import DEFAULTS, NetworkSettings
-    from training.detection.task import Detection, DetectionSettings
 
     random = np.random.default_rng(0)
     size, classes = (384, 512), ("a", "b", "c")
@@ -151,7 +141,7 @@ def _detector() -> tuple[Any, Any, Any]:
         )
 
     model = build(NetworkSettings(), size, len(classes), 0)
-    return model, Detection(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
+    return model, DetectionLearner(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
 
 
 if __name__ == "__main__":

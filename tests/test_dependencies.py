@@ -18,6 +18,7 @@ FOLDERS = {
     "quartet": None,
     "service": "server",
     "training": "training",
+    "course": "training",
     "deploy": "ray",
     "benchmarks": "test",
     "tests": "test",

@@ -1,5 +1,6 @@
 """What an autoencoder learns: to reconstruct images from latents that can be sampled. See `Learner`."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -96,38 +97,21 @@ def recompute_norms(network: Autoencoder, images: Images, denoise: float) -> Non
         images: of the training split, uint8, shape (n, height, width, channels).
         denoise: as it was trained (`ReconstructionSettings`).
     """
-    device = next(network.parameters()).device
-    generator = torch.Generator(device).manual_seed(0)
-    parts = (images[start : start + EVALUATION_BATCH] for start in range(0, len(images), EVALUATION_BATCH))
-    update_bn((corrupt(to_pixels(torch.from_numpy(part).to(device)), denoise, generator) for part in parts), network)
+    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
+    update_bn((corrupt(to_pixels(part), denoise, generator) for part in _batches(network, images)), network)
     network.eval()
 
 
-@torch.no_grad()
 def encode(network: Autoencoder, images: Images) -> npt.NDArray[np.float32]:
     """Latents, float32, shape (n, latent), of uint8 images (n, height, width, channels)."""
-    network.eval()
-    device = next(network.parameters()).device
-    parts = [
-        network.encoder(to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))).float().cpu()
-        for start in range(0, len(images), EVALUATION_BATCH)
-    ]
-    return torch.cat(parts).numpy()
+    return _in_batches(network, images, lambda part: network.encoder(to_pixels(part)).float())
 
 
-@torch.no_grad()
 def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """uint8 images, shape (n, height, width, channels), of latents (n, latent)."""
-    network.eval()
-    device = next(network.parameters()).device
-    parts = [
-        to_bytes(network.decoder(torch.from_numpy(latents[start : start + EVALUATION_BATCH]).to(device)).float()).cpu()
-        for start in range(0, len(latents), EVALUATION_BATCH)
-    ]
-    return torch.cat(parts).numpy()
+    return _in_batches(network, latents, lambda part: to_bytes(network.decoder(part).float()))
 
 
-@torch.no_grad()
 def reconstruction_errors(network: Autoencoder, images: Images, denoise: float = 0.0) -> npt.NDArray[np.float32]:
     """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes.
 
@@ -136,15 +120,26 @@ def reconstruction_errors(network: Autoencoder, images: Images, denoise: float =
         images: uint8, shape (n, height, width, channels).
         denoise: as `ReconstructionSettings` has it; a part of the images is then encoded with noise.
     """
-    network.eval()
-    device = next(network.parameters()).device
-    generator = torch.Generator(device).manual_seed(0)
-    errors = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        pixels = to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))
+    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
+
+    def errors(part: Tensor) -> Tensor:
+        pixels = to_pixels(part)
         reconstructed, _ = network(corrupt(pixels, denoise, generator))
-        errors.append((reconstructed.float() - pixels).square().mean((1, 2, 3)).cpu())
-    return torch.cat(errors).numpy()
+        return (reconstructed.float() - pixels).square().mean((1, 2, 3))
+
+    return _in_batches(network, images, errors)
+
+
+@torch.no_grad()
+def _in_batches(network: Autoencoder, items: Any, compute: Callable[[Tensor], Tensor]) -> npt.NDArray[Any]:
+    network.eval()
+    return torch.cat([compute(part).cpu() for part in _batches(network, items)]).numpy()
+
+
+def _batches(network: Autoencoder, items: Any) -> Iterator[Tensor]:
+    device = next(network.parameters()).device
+    for start in range(0, len(items), EVALUATION_BATCH):
+        yield torch.from_numpy(items[start : start + EVALUATION_BATCH]).to(device)
 
 
 def to_bytes(pixels: Tensor) -> Tensor:

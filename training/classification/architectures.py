@@ -6,19 +6,14 @@ import torch
 from torch import nn
 
 from training.backbones.cnn import CNN, Normalize, sample, stride_for
-from training.backbones.timm_models import load_backbone
+from training.backbones.registry import load_backbone
 from training.classification.network import MLP, Transfer
-from training.classification.options import DEFAULTS, Arch, NetworkSettings
+from training.classification.options import DEFAULTS, Arch, ClassificationOptions, NetworkSettings
 from training.classification.task import ClassificationSettings
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData
 from training.engine.settings import FitSettings
-
-LEARNING: dict[Arch, ClassificationSettings] = {
-    "mlp": ClassificationSettings(augment=Augment(cutout=0, translate=2)),
-    "cnn": ClassificationSettings(),
-    "transfer": ClassificationSettings(),
-}
+from training.options import override
 
 
 def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
@@ -35,9 +30,17 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
     size, start_size = network.network_size, network.start_size
     if size <= max(data.shape[:2]):
         size = 0
-    if backbone.pretrained_cfg.get("fixed_input_size"):
-        size = start_size = backbone.pretrained_cfg["input_size"][-1]
-    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size)
+    if backbone.size:
+        size = start_size = backbone.size
+    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size, network.freeze_norms)
+
+
+def learning_settings(options: ClassificationOptions, shape: tuple[int, ...]) -> ClassificationSettings:
+    """Loss and augmentation for images of this shape (height, width, channels)."""
+    default = Augment(cutout=0, translate=2) if options.network.arch == "mlp" else Augment()
+    # An option gives pixels of these very images; the defaults are for small ones.
+    augment = override(default.scaled_to(shape), options.augment)
+    return override(ClassificationSettings(augment=augment), options.loss)
 
 
 def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
@@ -52,7 +55,7 @@ def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> 
     side = 48 * stride_for(height, width) ** 0.5 if arch == "cnn" else 128
     most = min(int(settings.batch_size * side**2) // (height * width), len(data.train) // 20)
     batch_size = batch_size or max(16, min(settings.batch_size, most))
-    share = batch_size / settings.batch_size
-    factor = share if settings.optimizer == "sgd" else share**0.5
+    ratio = batch_size / settings.batch_size
+    factor = ratio if settings.optimizer == "sgd" else ratio**0.5
     backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
     return replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)

@@ -14,16 +14,16 @@ class ClassifierGraph(nn.Module):
     Args:
         network: takes float pixels (batch, channels, height, width) in 0 to 1, returns logits.
         scaling: of the logits, before the softmax.
-        mirror: whether the logits are averaged over the image and its mirror image.
+        flip: whether the logits are averaged over the image and its mirror image.
     """
 
-    def __init__(self, network: nn.Module, scaling: Scaling, mirror: bool = False) -> None:
+    def __init__(self, network: nn.Module, scaling: Scaling, flip: bool = False) -> None:
         super().__init__()
         self.network = network
         self.scaling = scaling
-        self.mirror = mirror
+        self.flip = flip
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = to_pixels(images)
-        logits = mirrored(self.network, pixels) if self.mirror else self.network(pixels)
+        logits = mirrored(self.network, pixels) if self.flip else self.network(pixels)
         return torch.softmax(self.scaling(logits), dim=1)

@@ -76,7 +76,7 @@ def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: Images, accelerator: Accelerator | None = None, *, mirror: bool = False
+    model: nn.Module, images: Images, accelerator: Accelerator | None = None, *, flip: bool = False
 ) -> npt.NDArray[np.float32]:
     """Logits, shape (n, classes), of uint8 images, shape (n, height, width, channels), without augmentation.
 
@@ -84,18 +84,18 @@ def predict(
         model: a classifier; one that enlarges its images has their side in pixels as its attribute `size`.
         images: the images.
         accelerator: gives the precision; without one it is that of the model.
-        mirror: whether to average over each image and its mirror image.
+        flip: whether to average over each image and its mirror image.
     """
     model.eval()
     device = next(model.parameters()).device
     side = int(getattr(model, "size", 0))
-    pixels_each = max(images.shape[1] * images.shape[2], side * side) * (2 if mirror else 1)
+    pixels_each = max(images.shape[1] * images.shape[2], side * side) * (2 if flip else 1)
     batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels_each))
     logits = []
     for start in range(0, len(images), batch):
         pixels = to_pixels(torch.from_numpy(images[start : start + batch]).to(device))
         with accelerator.autocast() if accelerator else contextlib.nullcontext():
-            logits.append((mirrored(model, pixels) if mirror else model(pixels)).float().cpu())
+            logits.append((mirrored(model, pixels) if flip else model(pixels)).float().cpu())
     return torch.cat(logits).numpy()
 
 

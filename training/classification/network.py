@@ -1,13 +1,13 @@
 """The image classifier's networks besides the CNN. Each takes float pixels in 0 to 1 (NCHW) and returns logits."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.backbones.cnn import Normalize
-from training.backbones.timm_models import freeze
+from training.backbones.registry import Backbone
 
 
 class MLP(nn.Sequential):
@@ -24,31 +24,44 @@ class MLP(nn.Sequential):
 
 
 class Transfer(nn.Module):
-    """A pretrained timm backbone with a new head, on images enlarged to a size that suits it.
+    """A pretrained backbone with a new head, on images enlarged to a size that suits it.
 
     Args:
-        backbone: a timm model without its classifier.
+        backbone: the network without its head.
         size: the side in pixels that images are enlarged to (0: not at all).
         classes: the number of classes.
         dropout: of the features.
         frozen: how many groups of the backbone's layers keep their weights and statistics (the stem, then each stage);
             -1 for all.
         start_size: the side at which training starts; see `set_progress`.
+        freeze_norms: whether the backbone's batch normalisation keeps its statistics in training.
     """
 
     def __init__(
-        self, backbone: Any, size: int, classes: int, dropout: float, frozen: int, start_size: int | None = None
+        self,
+        backbone: Backbone,
+        size: int,
+        classes: int,
+        dropout: float = 0.0,
+        frozen: int = 0,
+        start_size: int | None = None,
+        freeze_norms: bool = False,
     ) -> None:
         super().__init__()
-        config = backbone.pretrained_cfg
-        self.normalize = Normalize(torch.tensor(config["mean"]), torch.tensor(config["std"]))
+        self.normalize = Normalize(torch.tensor(backbone.mean), torch.tensor(backbone.std))
         self.size = size
         self.start_size = min(start_size or size, size)
         self.training_size = size
-        self.backbone = backbone
-        self.frozen = freeze(backbone, frozen)
+        self.backbone = backbone.module
+        self.frozen = backbone.freeze(frozen)
+        if freeze_norms:
+            self.frozen += [module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(backbone.head_hidden_size, classes)
+        self.head = nn.Linear(backbone.features, classes)
+
+    def pretrained(self) -> Iterator[nn.Parameter]:
+        """The parameters that learn at `backbone_lr`."""
+        return self.backbone.parameters()
 
     def set_progress(self, progress: float) -> None:
         """Sets the size of training images: it grows from `start_size` to `size` over the first three quarters.
@@ -74,4 +87,7 @@ class Transfer(nn.Module):
         size = self.training_size if self.training else self.size
         if size:
             pixels = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)
-        return self.head(self.dropout(self.backbone(self.normalize(pixels))))
+        features = self.backbone(self.normalize(pixels))
+        if features.ndim == 4:
+            features = features.mean((2, 3))
+        return self.head(self.dropout(features))

@@ -1,11 +1,12 @@
 """The options of the recipe for an image classifier."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from training.engine.settings import FitSettings
-from training.options import Options, changed
+from training.options import BackboneFitOptions, Options, changed
 
 Arch = Literal["mlp", "cnn", "transfer"]
 
@@ -35,7 +36,7 @@ class NetworkSettings:
         widths: filters of each group of the CNN.
         depth: convolutions in each group of the CNN.
         dropout: of the last features (of every hidden layer of the MLP).
-        backbone: of transfer.
+        backbone: of transfer: a timm model, torchvision:NAME, quartet:cnn, or package.module:NAME of any network.
         weights: where its pretrained weights come from: hub, package, none or a path.
         network_size: the side in pixels that transfer enlarges images to; 0 to leave them as they are.
         start_size: the smaller side that its training starts with.
@@ -64,6 +65,16 @@ class NetworkSettings:
             raise ValueError(f"--dropout {self.dropout:g}: must be at least 0 and less than 1")
 
 
+def check_fraction(option: str, value: float) -> None:
+    """Refuses what is no fraction.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f"--{option} {value:g}: must be at least 0 and at most 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
     """Augmentation.
@@ -77,6 +88,9 @@ class AugmentOptions:
     flip: bool = True
     cutout: int | None = None
     cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fraction("cutmix", self.cutmix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +106,12 @@ class LossOptions:
     label_smoothing: float = 0.1
     distill: float = 0.7
     distill_features: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fraction("label-smoothing", self.label_smoothing)
+        check_fraction("distill", self.distill)
+        if not 0 <= self.distill_features < math.inf:
+            raise ValueError(f"--distill-features {self.distill_features:g}: must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +133,7 @@ class ClassificationOptions(Options):
     test_time_flip: bool = False
     interpolate: bool = False
     teacher: Path | None = None
+    fit: BackboneFitOptions = field(default_factory=BackboneFitOptions)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=LossOptions)

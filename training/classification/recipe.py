@@ -1,165 +1,193 @@
-"""Image classification: an MLP, a CNN or a pretrained backbone, on any data set of labelled images.
-
-From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
-"""
+"""Image classification: an MLP, a CNN or a pretrained backbone, on any data set of labelled images."""
 
 import dataclasses
-from argparse import Namespace
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import torch
+import torch.nn.functional as F
+from PIL.Image import Image
+from torch import nn
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
-from training.backbones.cnn import CNN
-from training.backbones.gradients import gradients_for
-from training.backbones.timm_models import check_weights
-from training.classification.architectures import LEARNING, build, fit_defaults
-from training.classification.distill import Guided, teach
-from training.classification.evaluator import ClassificationEvaluator
-from training.classification.folding import fold
+from training.backbones.registry import check_backbone
+from training.classification.architectures import build, fit_defaults, learning_settings
+from training.classification.distill import Guided, Teaching, teach
+from training.classification.evaluator import INPUT, ClassificationEvaluator
 from training.classification.graph import ClassifierGraph
 from training.classification.labels import predict
-from training.classification.likelihood import log_likelihood
-from training.classification.narrowing import is_wider, start_narrower
 from training.classification.network import Transfer
-from training.classification.options import DEFAULTS, ONLY, NetworkSettings, check_arguments
+from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
 from training.classification.task import Classification
 from training.data.contents import fingerprint_like
-from training.data.images import ImageData, load_images
+from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
+from training.data.recognise import Recognised, Source, of_labelled_images
 from training.data.splits import selection_of
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
-from training.engine.weights import best_weights, fingerprint_of, inner_weights, keep_weights
-from training.export.calibration import fit_scaling
+from training.engine.settings import FitSettings
+from training.engine.weights import best_weights, fingerprint_of
+from training.export.calibration import fit_scaling, fit_temperature
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
-from training.export.ood import with_ood
-from training.export.ood_data import ood_data_from_images
-from training.export.quantize import with_variants
-from training.old_run import Run, as_served, begin
+from training.export.ood_data import OodData, ood_data_from_images
 from training.options import override, short_name
+from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
+from training.run import Run
+
+ClassificationRun = Run[ClassificationOptions, ImageData]
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
 
 
-def run(arguments: Namespace, console: Console) -> None:
-    """Trains, evaluates, and publishes if that is asked for."""
-    check_arguments(arguments)
-    network = override(NetworkSettings(), arguments)
-    if network.arch == "transfer":
-        check_weights(network.backbone, network.weights)
-    learning = override(LEARNING[network.arch], arguments)
-    learning = dataclasses.replace(learning, augment=override(learning.augment, arguments))
-    seed = DEFAULTS[network.arch].seed if arguments.seed is None else arguments.seed
-    run = begin(
-        arguments,
-        console,
-        partial(
-            load_images,
-            arguments.data,
-            size=arguments.image_size,
-            limit=arguments.limit,
-            bad=arguments.bad,
-            encoding=arguments.encoding,
-            seed=seed,
-        ),
-        run=f"classification-{network.arch}",
-        model={"cnn": "classifier"}.get(network.arch, f"classifier-{network.arch}"),
-        draw=draw_images,
-    )
-    data = run.data
-    # An option gives pixels of these very images; the defaults are for small ones.
-    learning = dataclasses.replace(learning, augment=override(learning.augment.scaled_to(data.shape), arguments))
-    settings = override(fit_defaults(network.arch, data, arguments.batch_size), arguments)
-    labels = {"validation": data.validation.labels, "test": data.test.labels}
-    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
-    _warn_of_leaks(run)
+class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
+    """An MLP, a CNN or a pretrained backbone on labelled images."""
 
-    choice = selection_of(data)
-    teacher = None
-    if arguments.teacher:
-        with run.accelerator.main_process_first():  # the others read what it keeps
-            teacher = teach(arguments.teacher, data, run.folder, console, features=learning.distill_features > 0)
-    model = build(network, data, settings.seed)
-    if isinstance(model, Transfer) and arguments.network_size not in (None, model.size):
-        console.print(f"[yellow]--network-size {arguments.network_size}: {_size_in_words(model, data)}.")
-    if arguments.start_from and isinstance(model, CNN) and is_wider(model, arguments.start_from):
-        if arguments.interpolate:
-            raise ValueError(
-                f"--interpolate: {arguments.start_from} is of a wider network, which has no weights between"
-            )
-        start_narrower(model, arguments.start_from, data)
-    else:
-        run.start(model)
-    trained = model
-    if isinstance(model, Transfer) and network.freeze_norms:
-        trained = fold(model)
-    if isinstance(model, CNN) and teacher and teacher.features is not None:
-        trained = Guided(model, teacher.features.shape[2])
-    with gradients_for(trained, run.accelerator.device, arguments.precision):
-        state = run.fit(
-            trained,
-            Classification(data.train, choice.validation, learning, teacher),
-            settings,
-            network=network,
-            learning=learning,
-            teacher=arguments.teacher and f"{short_name(arguments.teacher)}, {sha256(arguments.teacher / MODEL)}",
+    name = "classification"
+    items = "images"
+    manifests = (ClassifierManifest,)
+
+    def recognise(self, source: Source) -> Recognised | None:
+        return of_labelled_images(source)
+
+    def load(self, options: ClassificationOptions) -> ImageData:
+        network = options.network
+        if network.arch == "transfer":
+            check_backbone(network.backbone, network.weights)
+        return load_images(
+            options.data,
+            size=options.image_size,
+            limit=options.limit,
+            bad=options.bad,
+            encoding=options.encoding,
+            seed=override(DEFAULTS[network.arch], options.fit).seed,
         )
-    if not run.reports:
-        return
 
-    model.load_state_dict(inner_weights(trained.state_dict()))
-    model = as_served(model)
-    share = 1.0
-    if arguments.interpolate:
-        share = interpolate(
-            model,
-            best_weights(arguments.start_from),
-            partial(log_likelihood, images=choice.validation, mirror=arguments.mirror),
+    def draw(self, data: ImageData) -> Image:
+        return draw_images(data)
+
+    def describe(self, data: ImageData) -> str:
+        return f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes"
+
+    def settings(self, options: ClassificationOptions, data: ImageData) -> FitSettings:
+        return override(fit_defaults(options.network.arch, data, options.fit.batch_size), options.fit)
+
+    def model_name(self, options: ClassificationOptions) -> str:
+        arch = options.network.arch
+        return "classifier" if arch == "cnn" else f"classifier-{arch}"
+
+    def run_name(self, options: ClassificationOptions) -> str:
+        return f"classification-{options.network.arch}"
+
+    def build(self, run: ClassificationRun) -> nn.Module:
+        data, options = run.data, run.options
+        run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
+        _warn_of_leaks(run)
+        network = build(options.network, data, run.settings.seed)
+        asked = options.network.network_size
+        if isinstance(network, Transfer) and network.size != asked and asked != type(options.network)().network_size:
+            run.console.print(f"[yellow]--network-size {asked}: {_describe_size(network, data)}.")
+        return network
+
+    def training_network(self, run: ClassificationRun, network: nn.Module) -> nn.Module:
+        teaching = _teaching(run)
+        if teaching and teaching.features is not None:
+            return Guided(network, teaching.features.shape[2])  # type: ignore[arg-type] # --distill-features is for the CNN
+        return network
+
+    def learner(self, run: ClassificationRun, network: nn.Module) -> Classification:
+        settings = learning_settings(run.options, run.data.shape)
+        return Classification(run.data.train, selection_of(run.data).validation, settings, _teaching(run))
+
+    def origin(self, run: ClassificationRun) -> Mapping[str, Any]:
+        options, teacher = run.options, run.options.teacher
+        return {
+            "network": options.network,
+            "learning": learning_settings(options, run.data.shape),
+            "teacher": teacher and f"{short_name(teacher)}, {sha256(teacher / MODEL)}",
+        }
+
+    def drafts(self, run: ClassificationRun, network: nn.Module, state: FitState) -> list[Draft]:
+        if not run.is_main:
+            return []
+        options, choice = run.options, selection_of(run.data).validation
+        flip, interpolated = options.test_time_flip, 1.0
+        if options.interpolate and options.init_from:
+            score = partial(log_likelihood, split=choice, flip=flip)
+            interpolated = interpolate(network, best_weights(options.init_from), score)
+            run.console.print(f"{interpolated:.0%} of the way from {options.init_from} to the trained weights is best")
+        scaling = fit_scaling(predict(network, choice.images, flip=flip), choice.labels)
+        evaluator = ClassificationEvaluator(run.data)
+        write = partial(
+            _write_version,
+            run=run,
+            graph=ClassifierGraph(network, scaling, flip),
+            evaluator=evaluator,
+            stated=_stated(run, network) | {"interpolated": interpolated},
+            state=state,
         )
-        console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
-    if isinstance(model, Transfer):  # the sizes that were in fact used for these images
-        network = dataclasses.replace(network, network_size=model.size, start_size=model.start_size)
-    stated = {
-        key: value
-        for key, value in run.stated(network, settings, learning).items()
-        if key not in _unused(arguments, network)
-    }
-    stated |= {"teacher": short_name(arguments.teacher), "mirror": arguments.mirror, "interpolated": share}
-    logits = predict(model, choice.validation.images, mirror=arguments.mirror)
-    graph = ClassifierGraph(model, fit_scaling(logits, choice.validation.labels), arguments.mirror)
-    run.deliver(
-        (
-            run.name,
-            partial(
-                _write_version,
-                run=run,
-                graph=graph,
-                network=network,
-                stated=stated,
-                state=state,
-            ),
+        ood_data = partial(ood_data_from_images, run.data)
+        return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
+
+    def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
+        height, width = manifest.image.height, manifest.image.width
+        return load_images(
+            options.data,
+            size=height if height == width else None,
+            limit=options.limit,
+            bad=options.bad,
+            encoding=options.encoding,
+            seed=int(manifest.training.settings["seed"]),
         )
-    )
+
+    def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> ClassificationEvaluator:
+        return ClassificationEvaluator(data)
+
+    def ood_data(
+        self, manifest: ClassifierManifest, folder: Path, data: ImageData, foreign: Mapping[str, str]
+    ) -> OodData:
+        return ood_data_from_images(data, foreign)
 
 
-def _warn_of_leaks(run: Run[ImageData]) -> None:
+def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False) -> float:
+    """The mean log-likelihood of the labels of a split after temperature scaling.
+
+    Args:
+        network: on the CPU.
+        split: images with their labels.
+        flip: whether it averages over an image and its mirror image.
+    """
+    logits = predict(network, split.images, flip=flip)
+    scaled = torch.from_numpy(logits) / fit_temperature(logits, split.labels)
+    return -F.cross_entropy(scaled, torch.from_numpy(split.labels)).item()
+
+
+def _teaching(run: ClassificationRun) -> Teaching | None:
+    """What the teacher predicts, if there is one; kept in the folder of the run."""
+    options = run.options
+    if not options.teacher:
+        return None
+    with run.accelerator.main_process_first():  # the others read what it keeps
+        return teach(options.teacher, run.data, run.folder, run.console, features=options.loss.distill_features > 0)
+
+
+def _warn_of_leaks(run: ClassificationRun) -> None:
     """Warns if another training may have seen images that this one validates or tests on."""
     data = run.data
-    for folder in filter(None, (run.arguments.start_from, run.arguments.teacher)):
+    for folder in filter(None, (run.options.init_from, run.options.teacher)):
         recorded = fingerprint_of(folder)
         if data.held_out and fingerprint_like(data, recorded) != recorded:
             run.console.print(
@@ -169,36 +197,40 @@ def _warn_of_leaks(run: Run[ImageData]) -> None:
             )
 
 
-def _size_in_words(model: Transfer, data: ImageData) -> str:
-    if model.size:
-        return f"the backbone only takes {model.size} pixels, so images are enlarged to that"
+def _describe_size(network: Transfer, data: ImageData) -> str:
+    if network.size:
+        return f"the backbone only takes {network.size} pixels, so images are enlarged to that"
     return f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
 
 
-def _unused(arguments: Namespace, network: NetworkSettings) -> set[str]:
-    """The settings that had no effect on this training."""
-    unused = {name for arch, names in ONLY.items() if arch != network.arch for name in names}
-    if not arguments.teacher:
+def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
+    """The settings that had an effect on the training."""
+    options, settings = run.options, run.options.network
+    if isinstance(network, Transfer):  # the sizes that were in fact used for these images
+        settings = dataclasses.replace(settings, network_size=network.size, start_size=network.start_size)
+    unused = {name for arch, names in ONLY.items() if arch != settings.arch for name in names}
+    if not options.teacher:
         unused |= {"distill", "distill_temperature", "distill_features"}
-    if network.freeze < 0:
+    if settings.freeze < 0:
         unused |= {"backbone_lr"}
-    return unused
+    stated = run.stated(settings, learning_settings(options, run.data.shape))
+    used = {name: value for name, value in stated.items() if name not in unused}
+    return used | {"teacher": short_name(options.teacher), "mirror": options.test_time_flip}
 
 
 def _write_version(
     target: Path,
-    run: Run[ImageData],
+    run: ClassificationRun,
     graph: ClassifierGraph,
-    network: NetworkSettings,
+    evaluator: ClassificationEvaluator,
     stated: dict[str, Any],
     state: FitState,
 ) -> ClassifierManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
-    data, images = run.data, run.data.test.images[:MAX_BATCH]
-    names: dict[str, Any] = {"input_name": "images", "output_names": ("probabilities",)}
+    data, network, images = run.data, run.options.network, run.data.test.images[:MAX_BATCH]
+    names: dict[str, Any] = {"input_name": INPUT, "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
     inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
-    evaluator = ClassificationEvaluator(data)
     evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
@@ -213,6 +245,7 @@ def _write_version(
         "cnn": "residual convolutional network",
         "transfer": f"{network.backbone}, {'frozen' if network.freeze < 0 else 'fine-tuned'}",
     }[network.arch]
+    choices = [EPOCH, INTERPOLATION] if run.options.interpolate else [EPOCH]
     manifest = ClassifierManifest(
         name=run.name,
         description=f"{data.name}, {len(data.classes)} classes: {description}",
@@ -222,19 +255,11 @@ def _write_version(
         max_batch=MAX_BATCH,
         image=ImageInput(height=height, width=width, channels=1 if channels == 1 else 3),
         data=data_card(data),
-        metrics=evaluation.metrics,
-        calibration=evaluation.calibration,
-        conformal=evaluation.conformal,
-        intervals=evaluation.intervals,
+        **evaluation.fields,
         training=training_card(
             f"python -m training classification --arch {network.arch}", stated, state, graph.network
         ),
-        history=run.history(
-            stated,
-            state,
-            *evaluator.scored(EPOCH, *([INTERPOLATION] if run.arguments.interpolate else [])),
-            *evaluator.measured(),
-        ),
+        history=run.history(stated, state, *evaluator.scored(*choices), *evaluator.measured()),
         golden=card,
         files={},
     )
@@ -242,10 +267,4 @@ def _write_version(
     write_curves(target, state, *CURVES)
     record_cost(target, images, MAX_BATCH)
     update_record(target, onnx_difference=f"{difference.value:.1g}")
-    if run.arguments.keep_weights:
-        keep_weights(graph.network, target)
-    ood_data = ood_data_from_images(data)
-    manifest = with_ood(target, manifest, ood_data, run.console)
-    if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator, run.console, ood_data)
     return manifest

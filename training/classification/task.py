@@ -1,6 +1,5 @@
 """What an image classifier learns: labels, and what a larger network makes of the images if there is one."""
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -25,9 +24,6 @@ class ClassificationSettings:
         distill_features: the weight of the loss of the teacher's features, which is added to that of the predictions.
         distill_temperature: what softens the teacher's prediction and the network's before they are compared.
         augment: what is done to the training images.
-
-    Raises:
-        ValueError: a fraction outside of 0 to 1.
     """
 
     label_smoothing: float = 0.1
@@ -35,17 +31,6 @@ class ClassificationSettings:
     distill_features: float = 0.0
     distill_temperature: float = 2.0
     augment: Augment = field(default_factory=Augment)
-
-    def __post_init__(self) -> None:
-        for option, fraction in (
-            ("label-smoothing", self.label_smoothing),
-            ("distill", self.distill),
-            ("cutmix", self.augment.cutmix),
-        ):
-            if not 0 <= fraction <= 1:
-                raise ValueError(f"--{option} {fraction:g}: must be at least 0 and at most 1")
-        if not 0 <= self.distill_features < math.inf:
-            raise ValueError(f"--distill-features {self.distill_features:g}: must be at least 0")
 
 
 class Classification(LabelledImages):
@@ -86,8 +71,8 @@ class Classification(LabelledImages):
         target = batch["labels"]
         view = self.augment.mirrored(step.items, step.epoch).long()
         softened, features = (
-            None if told is None else told[view, step.items].to(step.device).float()
-            for told in (self._soft, self._features)
+            None if part is None else part[view, step.items].to(step.device).float()
+            for part in (self._soft, self._features)
         )
         partner, kept = None, 1.0
         if self.augment.cutmix and torch.rand((), generator=step.shared_rng) < self.augment.cutmix:
@@ -99,7 +84,7 @@ class Classification(LabelledImages):
         if partner is not None:
             truth = truth.lerp(truth[partner], 1 - kept)
             softened, features = (
-                None if told is None else told.lerp(told[partner], 1 - kept) for told in (softened, features)
+                None if part is None else part.lerp(part[partner], 1 - kept) for part in (softened, features)
             )
         loss = distillation_loss(
             logits,

@@ -52,7 +52,7 @@ def load(source: str, loader: str, **options: Any) -> dict[str, datasets.Dataset
 
     Args:
         source: what the user asked for, for the error message.
-        loader: a hub id, a local folder, or the name of one of the library's own loaders (`csv`, `imagefolder`).
+        loader: a hub id, a local folder, or the name of one of the library's own loaders (`csv`, `parquet`).
         options: as `datasets.load_dataset` takes them.
 
     Raises:
@@ -86,11 +86,6 @@ def image_columns(features: datasets.Features) -> tuple[str | None, str | None]:
 def is_image(path: Path | str) -> bool:
     """Whether the image-folder loader would take a file for an image."""
     return Path(path).suffix.lower() in ImageFolder.EXTENSIONS
-
-
-def is_metadata(path: Path | str) -> bool:
-    """Whether the image-folder loader would take a file for the metadata of the images beside it."""
-    return Path(path).name in ImageFolder.METADATA_FILENAMES
 
 
 def cache_folder() -> Path:

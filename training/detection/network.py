@@ -6,6 +6,7 @@ distributions. There are no anchors, and one box per cell.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -111,6 +112,10 @@ class Detector(nn.Module):
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
+    def pretrained(self) -> Iterator[nn.Parameter]:
+        """The parameters that learn at `backbone_lr`."""
+        return self.backbone.parameters()
+
     def train(self, mode: bool = True) -> "Detector":
         super().train(mode)
         for module in self.frozen:
@@ -118,7 +123,7 @@ class Detector(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and edge logits of every cell.
+        """Class logits and box logits of every cell.
 
         Args:
             pixels: float in 0 to 1, shape (batch, 3, height, width).
@@ -130,7 +135,7 @@ class Detector(nn.Module):
             self.normalize(pixels), indices=self.stages, stop_early=True, intermediates_only=True
         )
         outputs = [head(x) for head, x in zip(self.heads, self.pyramid(features), strict=True)]
-        return torch.cat([logits for logits, _ in outputs], 1), torch.cat([edges for _, edges in outputs], 1)
+        return torch.cat([logits for logits, _ in outputs], 1), torch.cat([box_logits for _, box_logits in outputs], 1)
 
 
 def build(network: NetworkSettings, size: tuple[int, int], classes: int, seed: int) -> Detector:
@@ -151,16 +156,16 @@ def grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.cat(points), torch.cat(strides)
 
 
-def decode(edges: Tensor, points: Tensor, strides: Tensor) -> Tensor:
-    """Boxes from edge logits: each distance is the mean of its distribution."""
-    return boxes_around(points, moments(edges)[0] * strides)
+def decode(box_logits: Tensor, points: Tensor, strides: Tensor) -> Tensor:
+    """Boxes from box logits: each distance is the mean of its distribution."""
+    return boxes_around(points, moments(box_logits)[0] * strides)
 
 
-def moments(edges: Tensor) -> tuple[Tensor, Tensor]:
+def moments(box_logits: Tensor) -> tuple[Tensor, Tensor]:
     """The means and mean squares of the distances to the four edges, in strides, each of shape (batch, cells, 4)."""
-    shares = edges.float().unflatten(-1, (4, BINS)).softmax(-1)
-    bins = torch.arange(BINS, dtype=shares.dtype, device=shares.device)
-    mean, square = (shares @ torch.stack((bins, bins.square()), 1)).unbind(-1)
+    probabilities = box_logits.float().unflatten(-1, (4, BINS)).softmax(-1)
+    bins = torch.arange(BINS, dtype=probabilities.dtype, device=probabilities.device)
+    mean, square = (probabilities @ torch.stack((bins, bins.square()), 1)).unbind(-1)
     return mean, square
 
 

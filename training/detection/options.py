@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from training.engine.settings import FitSettings
-from training.options import Options
+from training.options import BackboneFitOptions, Options
 
 # Sized for a few hundred photographs on two cores.
 DEFAULTS = FitSettings(
@@ -96,6 +96,7 @@ class DetectionOptions(Options):
     data: str = "rishitdagli/cppe-5"
     image_size: Size | None = None
     interpolate: bool = False
+    fit: BackboneFitOptions = field(default_factory=BackboneFitOptions)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 

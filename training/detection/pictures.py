@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from service.tasks.palette import class_colour, ink_on
-from training.detection.augment import BoxAugment
+from training.detection.augment import augment
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.evaluation import Detections, box_iou
+from training.detection.options import AugmentOptions
 from training.report.plots import MEASURED, PREDICTED, SMALL, TRUE
 
 SAMPLES = 6
@@ -47,10 +48,11 @@ def draw_samples(
     axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.07), ncols=4)
 
 
-def draw_augmented(axes: Sequence[Axes], data: DetectionData, augment: BoxAugment) -> None:
+def draw_augmented(axes: Sequence[Axes], data: DetectionData, settings: AugmentOptions) -> None:
     """Draws training images as the network sees them."""
     count = min(len(axes), len(data.train))
     pixels, boxes, labels = augment(
+        settings,
         data.train.images,
         [torch.from_numpy(data.train.fitted_boxes(index)) for index in range(len(data.train))],
         [torch.from_numpy(one) for one in data.train.labels],

@@ -1,6 +1,6 @@
 """What moves the weights: the optimizer, its learning rate over time, and the average of the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,18 @@ def make_optimizer(
     """Groups: pretrained or not, with weight decay (matrices and filters) or without (biases, normalisation).
 
     Args:
-        model: whose parameters are trained.
+        model: whose parameters are trained; its method `pretrained`, if it has one, gives those that are pretrained.
         kind: `sgd` or `adamw`.
         lr: the peak learning rate; each group has its own as `peak_lr`.
         backbone_lr: that of pretrained parameters; None for `lr`.
         weight_decay: of parameters of two or more dimensions.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    list_pretrained: Callable[[], Iterable[nn.Parameter]] = getattr(model, "pretrained", list)
+    pretrained = {id(parameter) for parameter in list_pretrained()}
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            pretrained = backbone_lr is not None and name.startswith("backbone.")
-            rate = backbone_lr if pretrained and backbone_lr is not None else lr
+            rate = backbone_lr if backbone_lr is not None and id(parameter) in pretrained else lr
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     params = [

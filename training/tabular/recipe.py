@@ -34,13 +34,12 @@ from training.tabular.evaluation import (
     FOLDS,
     INPUT,
     NetworkMethod,
-    answered,
     baselines,
     cross_validate,
     evaluate,
     folds_of,
-    intervals,
     permutation_importance,
+    predict_with,
     standardised,
     target_scale,
 )
@@ -181,9 +180,10 @@ def _write_version(
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
-    predict = partial(answered, target / MODEL, kind=data.kind)
+    predict = partial(predict_with, target / MODEL, kind=data.kind)
     predicted = predict(data.test.rows)
-    metrics, calibration = evaluate(target / MODEL, data, compared, graph.temperature)
+    measured = evaluate(target / MODEL, data, compared, graph.temperature)
+    metrics = measured["metrics"]
     run.console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
     if missed := missed_classes(metrics.per_class):
         run.console.print(missed)
@@ -198,9 +198,7 @@ def _write_version(
         inputs=(inputs,),
         outputs=outputs,
         max_batch=MAX_BATCH,
-        metrics=metrics,
-        calibration=calibration,
-        intervals=intervals(predicted, data),
+        **measured,
         data=data_card(data),
         training=training_card("python -m training tabular", stated, state, network),
         history=run.history(stated, state, *_uses(data)),

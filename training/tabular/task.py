@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from training.engine.learner import Batch, Learner, Step
 from training.tabular.data import TabularSplit
-from training.tabular.encoding import Floats, Kind
+from training.tabular.encoding import Floats
+from training.tabular.profile import Kind
 
 
 class Rows(Learner):

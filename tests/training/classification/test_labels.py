@@ -48,4 +48,4 @@ def test_prediction_goes_over_all_batches_in_order(tiny_cnn, draw, monkeypatch):
 def test_mirrored_prediction_is_the_mean_over_both_views(tiny_cnn, draw):
     model, images = tiny_cnn(), draw(4).images
     mean = (predict(model, images) + predict(model, images[:, :, ::-1].copy())) / 2
-    np.testing.assert_allclose(predict(model, images, mirror=True), mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(predict(model, images, flip=True), mean, rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from training.backbones.cnn import CNN, Normalize
-from training.backbones.timm_models import load_backbone
+from training.backbones.registry import load_backbone
 from training.classification.network import MLP, Transfer
 
 # The smallest network that timm offers with batch normalisation.
@@ -123,6 +123,6 @@ def test_images_never_start_larger_than_they_end(start):
 
 def test_transfer_normalises_as_its_backbone_was_trained():
     network = transfer()
-    config = network.backbone.pretrained_cfg
+    config = load_backbone(SMALL, "none").module.pretrained_cfg
     np.testing.assert_allclose(network.normalize.mean.flatten(), config["mean"])
     np.testing.assert_allclose(network.normalize.std.flatten(), config["std"])

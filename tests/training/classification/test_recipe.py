@@ -1,7 +1,6 @@
 import io
 import json
 import shutil
-from argparse import ArgumentParser
 
 import numpy as np
 import pytest
@@ -12,24 +11,25 @@ from service.inference.manifest import MODEL, InvalidModel, sha256
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.classification import recipe
-from training.classification.network import MLP
-from training.classification.options import DEFAULTS, NetworkSettings, add_arguments
-from training.classification.study import cnn_variants
+from training.classification.options import DEFAULTS, ClassificationOptions, NetworkSettings
 from training.engine.weights import CHECKPOINT, best_weights
 from training.options import override
+from training.parser import parse
+from training.run import Unfinished, train
 
 TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu"]
 
 
-def parse(*options):
-    parser = ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args([str(option) for option in options])
+def parse_options(*options):
+    return parse(ClassificationOptions, [str(option) for option in options], "python -m training classification")
 
 
 def run(*options):
     console = Console(file=io.StringIO(), width=200)
-    recipe.run(parse(*options), console)
+    try:
+        train(recipe.ClassificationRecipe(), parse_options(*options), console)
+    except Unfinished as error:
+        raise error.__cause__ from None
     return console.file.getvalue()
 
 
@@ -50,16 +50,16 @@ def first(source, tmp_path_factory):
 
 @pytest.mark.parametrize("arch", DEFAULTS)
 def test_omitted_options_have_the_default_of_the_architecture(arch):
-    arguments = parse("--arch", arch)
-    assert override(DEFAULTS[arch], arguments) == DEFAULTS[arch]
-    assert override(NetworkSettings(), arguments) == NetworkSettings(arch=arch)
+    options = parse_options("--arch", arch)
+    assert override(DEFAULTS[arch], options.fit) == DEFAULTS[arch]
+    assert options.network == NetworkSettings(arch=arch)
 
 
 def test_options_given_override_the_defaults_and_leave_the_others():
-    arguments = parse("--widths", "4,5", "--depth", 1, "--dropout", 0.2, "--lr", 0.05, "--epochs", 7, "--freeze")
-    network = override(NetworkSettings(), arguments)
+    options = parse_options("--widths", "4,5", "--depth", 1, "--dropout", 0.2, "--lr", 0.05, "--epochs", 7, "--freeze")
+    network = options.network
     assert (network.widths, network.depth, network.dropout, network.freeze) == ((4, 5), 1, 0.2, -1)
-    settings = override(DEFAULTS["cnn"], arguments)
+    settings = override(DEFAULTS["cnn"], options.fit)
     assert (settings.lr, settings.epochs) == (0.05, 7)
     assert settings.batch_size == DEFAULTS["cnn"].batch_size
 
@@ -67,7 +67,7 @@ def test_options_given_override_the_defaults_and_leave_the_others():
 def test_without_publishing_a_draft_that_can_be_read_lies_in_the_run(first):
     folder, said = first
     draft = folder / "export"
-    assert "--publish" in said
+    assert "publishes it" in said
     assert not (folder.parent / "models").exists()
     assert (draft / "report" / "README.md").is_file()
     manifest = read_manifest(draft)
@@ -115,12 +115,6 @@ def test_manifest_says_what_was_done(source, tmp_path):
     assert str(tmp_path) not in manifest.model_dump_json()
 
 
-def test_other_runs_that_do_not_exist_are_named_before_anything_is_trained(source, tmp_path):
-    with pytest.raises(ValueError, match="no-such-run"):
-        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--compare", tmp_path / "no-such-run")
-    assert not (tmp_path / "run" / "checkpoint.pt").exists()
-
-
 def test_a_network_learns_from_a_published_one_and_says_from_which(source, tmp_path):
     options = [*TINY, "--data", source, "--models", tmp_path / "models", "--publish"]
     run(*options, "--run-dir", tmp_path / "teacher", "--name", "large")
@@ -141,18 +135,18 @@ def test_a_network_learns_a_teachers_features_and_another_run_starts_from_it(sou
     settings = read_manifest(tmp_path / "models" / "small" / "1").training.settings
     assert settings["distill_features"] == 10
     assert sum("map" in name for name in torch.load(tmp_path / "guided" / "checkpoint.pt")["best"]) == 2
-    run(*options, "--run-dir", tmp_path / "next", "--start-from", tmp_path / "guided")
+    run(*options, "--run-dir", tmp_path / "next", "--init-from", tmp_path / "guided")
     assert best_weights(tmp_path / "next").keys() == best_weights(tmp_path / "teacher").keys()
 
 
 def test_the_history_of_a_run_goes_on_in_those_that_start_from_it_or_resume_it(source, first, tmp_path):
     options = [*TINY, "--data", source, "--run-dir", tmp_path / "second"]
-    run(*options, "--start-from", first[0])
+    run(*options, "--init-from", first[0])
     before, step = read_manifest(tmp_path / "second" / "export").history
     assert (before,) == read_manifest(first[0] / "export").history
     assert (step.initial.name, step.initial.file) == ("first", CHECKPOINT)
     assert step.initial.sha256 == sha256(first[0] / CHECKPOINT)
-    run(*options, "--start-from", first[0], "--resume", "--epochs", 2)
+    run(*options, "--init-from", first[0], "--resume", "--epochs", 2)
     longer = read_manifest(tmp_path / "second" / "export").history
     assert longer[:2] == (before, step)
     assert (longer[2].epochs, longer[2].resumed) == (2, (1,))
@@ -161,7 +155,7 @@ def test_the_history_of_a_run_goes_on_in_those_that_start_from_it_or_resume_it(s
 def test_a_run_that_left_no_record_is_said_to_have_none(source, first, tmp_path):
     (tmp_path / "lost").mkdir()
     shutil.copy(first[0] / CHECKPOINT, tmp_path / "lost")
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "lost")
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--init-from", tmp_path / "lost")
     before, step = read_manifest(tmp_path / "run" / "export").history
     assert before.uses is None
     assert before.note == "The run lost left no record."
@@ -170,7 +164,7 @@ def test_a_run_that_left_no_record_is_said_to_have_none(source, first, tmp_path)
 
 def test_training_starts_from_the_best_weights_of_another_run(source, first, tmp_path):
     # With a learning rate of 0 and no averaging, the weights do not change.
-    options = ["--lr", "0", "--epochs", "1", "--ema", "0", "--start-from", first[0]]
+    options = ["--lr", "0", "--epochs", "1", "--ema", "0", "--init-from", first[0]]
     run(*TINY, "--data", source, "--run-dir", tmp_path / "second", *options)
     before, after = best_weights(first[0]), best_weights(tmp_path / "second")
     learned = [name for name in before if name.endswith("weight")]
@@ -190,12 +184,12 @@ def test_a_published_version_that_kept_its_weights_can_be_started_from(source, t
     assert kept.keys() == trained.keys()
     for name, value in trained.items():
         torch.testing.assert_close(kept[name], value, rtol=1e-3, atol=1e-4)
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--init-from", version)
 
 
 def test_a_mirroring_graph_gives_the_same_answer_for_an_image_and_its_mirror_image(source, tmp_path, draw):
     options = ["--data", source, "--models", tmp_path / "models", "--publish", "--name", "small", "--keep-weights"]
-    run(*TINY, *options, "--run-dir", tmp_path / "run", "--mirror")
+    run(*TINY, *options, "--run-dir", tmp_path / "run", "--test-time-flip")
     version = tmp_path / "models" / "small" / "1"
     assert read_manifest(version).training.settings["mirror"] is True
     images = draw(5, seed=3).images
@@ -203,12 +197,12 @@ def test_a_mirroring_graph_gives_the_same_answer_for_an_image_and_its_mirror_ima
     plain, turned = (session.run({"images": view})[0] for view in (images, images[:, :, ::-1].copy()))
     assert np.abs(plain - 1 / 3).max() > 0.01  # its predictions differ between the classes
     np.testing.assert_allclose(plain, turned, atol=1e-5)
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--start-from", version)
+    run(*TINY, "--data", source, "--run-dir", tmp_path / "second", "--init-from", version)
 
 
 def test_final_weights_may_be_interpolated(source, first, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.engine.interpolate.SHARES", (0.25,))
-    options = ["--start-from", first[0], "--interpolate", "--keep-weights"]
+    monkeypatch.setattr("training.engine.interpolate.WEIGHTS", (0.25,))
+    options = ["--init-from", first[0], "--interpolate", "--keep-weights"]
     said = run(*TINY, *options, "--data", source, "--run-dir", tmp_path / "second")
     assert "25% of the way" in said
     draft = tmp_path / "second" / "export"
@@ -231,19 +225,10 @@ def test_kept_statistics_are_those_that_training_began_with(source, tmp_path):
     assert (tmp_path / "run" / "export" / MODEL).is_file()
 
 
-def test_a_narrower_network_starts_from_the_filters_of_a_wider_one(source, first, tmp_path):
-    options = ["--data", source, "--run-dir", tmp_path / "run", "--start-from", first[0], "--widths", "4,8"]
-    run(*TINY, *options)
-    settings = read_manifest(tmp_path / "run" / "export").training.settings
-    assert (settings["widths"], settings["start_from"]) == ([4, 8], "first")
-    with pytest.raises(ValueError, match=r"--interpolate: .* is of a wider network"):
-        run(*TINY, *options, "--interpolate")
-
-
 def test_a_run_to_start_from_must_be_one_of_the_same_network(source, first, tmp_path):
     with pytest.raises(ValueError, match=r"nothing: holds neither a run's checkpoint\.pt"):
-        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--start-from", tmp_path / "nothing")
-    options = ["--arch", "mlp", "--start-from", first[0]]
+        run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--init-from", tmp_path / "nothing")
+    options = ["--arch", "mlp", "--init-from", first[0]]
     with pytest.raises(ValueError, match="is a run of another network"):
         run("--data", source, "--run-dir", tmp_path / "run", *options)
 
@@ -257,17 +242,15 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(source, first, tmp_
         (["--arch", "cnn", "--distill", 0.5], "--distill weights the predictions of a --teacher"),
         (["--arch", "cnn", "--distill-features", 5], "--distill-features weights the features of a --teacher"),
         (["--arch", "mlp", "--distill-features", 5], "--distill-features is for --arch cnn"),
-        (["--arch", "cnn", "--no-flip", "--mirror"], "--mirror predicts mirror images"),
-        (["--arch", "cnn", "--interpolate"], "--interpolate moves back towards the weights of --start-from"),
+        (["--arch", "cnn", "--no-flip", "--test-time-flip"], "--test-time-flip predicts mirror images"),
+        (["--arch", "cnn", "--interpolate"], "--interpolate moves back towards the weights of --init-from"),
         (["--arch", "cnn", "--warmup", 5], "--warmup 5: must be at least 0"),
         (["--arch", "cnn", "--epochs", 0], "0 epochs"),
-        (["--arch", "cnn", "--depth", 0], "--depth 0: a network needs filters and layers"),
-        (["--arch", "cnn", "--widths", "0,8"], "a network needs filters and layers"),
-        (["--arch", "mlp", "--dropout", 1], "--dropout 1: must be at least 0 and less than 1"),
-        (["--arch", "cnn", "--label-smoothing", 1.5], "--label-smoothing 1.5: must be at least 0 and at most 1"),
-        (["--arch", "cnn", "--cutmix", -1], "--cutmix -1: must be at least 0 and at most 1"),
         (["--arch", "cnn", "--optimizer", "adamw"], "--optimizer adamw needs its own --lr"),
-        (["--arch", "transfer", "--freeze", "--backbone-lr", 0.1], "--backbone-lr is for a backbone that learns"),
+        (
+            ["--arch", "transfer", "--freeze", "--backbone-lr", 0.1],
+            "--backbone-lr has no effect",
+        ),
         (
             ["--arch", "transfer", "--backbone", "resnet18.nope", "--weights", "none"],
             "resnet18.nope .* cannot be loaded",
@@ -277,6 +260,22 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(source, first, tmp_
 def test_ineffective_or_invalid_options_are_refused(source, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         run(*options, "--device", "cpu", "--data", source, "--run-dir", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arch", "cnn", "--depth", 0], "--depth 0: a network needs filters and layers"),
+        (["--arch", "cnn", "--widths", "0,8"], "a network needs filters and layers"),
+        (["--arch", "mlp", "--dropout", 1], "--dropout 1: must be at least 0 and less than 1"),
+        (["--arch", "cnn", "--label-smoothing", 1.5], "--label-smoothing 1.5: must be at least 0 and at most 1"),
+        (["--arch", "cnn", "--cutmix", -1], "--cutmix -1: must be at least 0 and at most 1"),
+    ],
+)
+def test_settings_that_are_out_of_range_are_mistakes_of_the_command_line(capsys, options, message):
+    with pytest.raises(SystemExit):
+        parse_options(*options)
+    assert message in capsys.readouterr().err
 
 
 def test_the_manifest_states_the_settings_that_were_in_force(first):
@@ -289,7 +288,7 @@ def test_the_manifest_states_the_settings_that_were_in_force(first):
 def test_a_run_on_other_splits_of_the_data_is_warned_about(write_class_folders, draw, tmp_path):
     whole = draw(20)
     folder = write_class_folders(tmp_path / "set", _=(whole.images, whole.labels))
-    first, again = [*TINY, "--data", folder], ["--start-from", tmp_path / "first"]
+    first, again = [*TINY, "--data", folder], ["--init-from", tmp_path / "first"]
     run(*first, "--run-dir", tmp_path / "first")
     assert "too good" not in run(*first, "--run-dir", tmp_path / "second", *again)
     assert "too good" in run(*first, "--run-dir", tmp_path / "third", *again, "--seed", 1)
@@ -301,7 +300,7 @@ def test_a_run_on_another_validation_split_is_warned_about(write_parquet, draw, 
     splits = {name: draw(20, seed=i) for i, name in enumerate(("train", "test"))}
     folder = write_parquet(tmp_path / "set", **{name: (split.images, split.labels) for name, split in splits.items()})
     run(*TINY, "--data", folder, "--run-dir", tmp_path / "first")
-    again = [*TINY, "--data", folder, "--run-dir", tmp_path / "second", "--start-from", tmp_path / "first"]
+    again = [*TINY, "--data", folder, "--run-dir", tmp_path / "second", "--init-from", tmp_path / "first"]
     assert "that are validation images now" in run(*again, "--seed", 1)
 
 
@@ -328,19 +327,22 @@ def test_a_teacher_that_is_not_a_model_is_refused(source, tmp_path):
         run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--teacher", tmp_path)
 
 
-def test_the_study_varies_one_thing_at_a_time(colours):
-    variants = cnn_variants(NetworkSettings(widths=(8, 16)), colours)
-    networks = {name: variant.build(0) for name, variant in variants.items()}
-    weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
-    assert len(weights) == 8
-    assert isinstance(networks["dense layers"], MLP)
-    base = weights["unchanged"]
-    assert weights["half the filters (4, 8)"] < base < weights["1.5 times the filters (12, 24)"]
-    assert weights["2 convolutions per group"] < base < weights["4 convolutions per group"]
-    assert weights["dropout 0.2"] == weights["dropout 0.5"] == base
-    assert [networks[f"dropout {rate}"].dropout.p for rate in (0.2, 0.5)] == [0.2, 0.5]
+class Own(torch.nn.Module):
+    """A backbone that no library knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3, 2, 1)
+
+    def forward(self, pixels):
+        return self.stem(pixels).relu()
 
 
-def test_the_study_is_of_the_cnn(source, tmp_path):
-    with pytest.raises(ValueError, match="--arch cnn"):
-        run("--arch", "mlp", "--data", source, "--run-dir", tmp_path / "run", "--study")
+def test_a_network_by_import_path_trains_and_is_exported(source, tmp_path, draw):
+    backbone = ["--arch", "transfer", "--backbone", f"{__name__}:Own", "--weights", "none", "--network-size", "16"]
+    options = ["--start-size", "16", "--epochs", 1, "--batch-size", 10, "--device", "cpu"]
+    run(*backbone, *options, "--data", source, "--run-dir", tmp_path / "run")
+    manifest = read_manifest(tmp_path / "run" / "export")
+    assert manifest.training.settings["backbone"] == f"{__name__}:Own"
+    answers = Session(tmp_path / "run" / "export" / MODEL, "cpu").run({"images": draw(2, seed=4).images})[0]
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)

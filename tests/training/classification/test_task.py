@@ -6,7 +6,7 @@ import torch
 
 import training.classification.task
 from tests.training.quick import LEARNING, SETTINGS, score
-from training.backbones.timm_models import load_backbone
+from training.backbones.registry import load_backbone
 from training.classification.distill import Guided, Teaching, feature_loss
 from training.classification.labels import predict
 from training.classification.network import Transfer

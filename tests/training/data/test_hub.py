@@ -2,7 +2,6 @@
 
 import datasets
 import pytest
-from PIL import Image
 
 from training.data import hub
 from training.data.dataset import DataError
@@ -13,22 +12,6 @@ HINT = "datasets has changed what training/data/hub.py uses: adapt it or lower t
 @pytest.mark.parametrize("name", ["a.jpg", "b.PNG", "c.webp", "d.tiff"])
 def test_the_image_folder_loader_knows_images_by_their_suffix(name, tmp_path):
     assert hub.is_image(tmp_path / name), HINT
-
-
-@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
-def test_the_image_folder_loader_has_metadata_files(name, tmp_path):
-    assert hub.is_metadata(tmp_path / name), HINT
-    assert not hub.is_metadata(tmp_path / "a.csv"), HINT
-
-
-def test_the_image_folder_loader_labels_files_by_their_folder(tmp_path):
-    for name in ("blue", "red"):
-        (tmp_path / name).mkdir()
-        Image.new("RGB", (4, 4), name).save(tmp_path / name / "1.png")
-    loaded = hub.load("x", "imagefolder", data_files={"train": [f"{tmp_path / name}/**" for name in ("blue", "red")]})
-    features = loaded["train"].features
-    assert isinstance(features["image"], datasets.Image), HINT
-    assert features["label"].names == ["blue", "red"], HINT
 
 
 def test_the_cache_is_where_the_library_says(data_cache):

@@ -1,0 +1,1 @@
+"""Studies that the course shows: what one change of a network or of its data is worth."""

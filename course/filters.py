@@ -1,0 +1,179 @@
+"""The effect of convolutions, filters, layers and dropout on a small image classifier.
+
+Each variant differs from the CNN in one thing and is trained several times on the same few images, without
+augmentation and for long enough to memorise them.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from torch import nn
+
+from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
+from training.classification.architectures import build
+from training.classification.labels import LabelledImages, predict
+from training.classification.options import DEFAULTS, NetworkSettings
+from training.data.augment import Augment
+from training.data.images import ImageData, ImageSplit, load_images
+from training.data.splits import selection_of
+from training.engine.fit import fit
+from training.engine.settings import FitSettings
+from training.export.cards import count_parameters
+from training.report.plots import GUIDE, MEASURED, TRAINING, save_figure
+
+MEASURED_IMAGES = 2000
+PLAIN = Augment(flip=False, translate=0, cutout=0)
+PLOT = "study.png"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the study and writes its report."""
+    parser = study_parser("course.filters", __doc__, seeds=3)
+    parser.add_argument("--widths", default="64,256,256", help="filters of each group (default: %(default)s)")
+    parser.add_argument("--depth", type=int, default=3, help="convolutions per group (default: 3)")
+    parser.add_argument("--images", type=int, default=1500, help="training images (default: 1500)")
+    parser.add_argument("--epochs", type=int, default=16, help="of each training (default: 16)")
+    options = parser.parse_args(arguments)
+    console, accelerator = Console(), Accelerator()
+    data = selection_of(load_images(options.data, limit=options.limit, seed=options.seed))
+    train, measured = (
+        split.take(np.random.default_rng(options.seed).permutation(len(split))[:count])
+        for split, count in ((data.train, options.images), (data.validation, MEASURED_IMAGES))
+    )
+    base = NetworkSettings(widths=tuple(map(int, options.widths.split(","))), depth=options.depth)
+    # So few images make too few steps with batches of the usual size.
+    settings = FitSettings(epochs=options.epochs, batch_size=64, ema=0.0)
+    measures = {
+        change: partial(_measure, network, data, train, measured, settings, options, accelerator)
+        for change, network in variants(base).items()
+    }
+    origin = {
+        "data": data.fingerprint,
+        "images": [len(train), len(measured)],
+        "seeds": [options.seed, options.seeds],
+        "network": dataclasses.asdict(base),
+        "settings": dataclasses.asdict(settings),
+    }
+    rows = measure_rows(options.folder, origin, measures, console)
+    write_report(
+        options.folder, rows, f"{options.seeds} trainings of {options.epochs} epochs", len(train), len(measured)
+    )
+
+
+def variants(base: NetworkSettings) -> dict[str, NetworkSettings]:
+    """The CNN as it is, the dense network, and the CNN with one setting changed at a time, by what is changed."""
+    half, more = (tuple(round(width * factor) for width in base.widths) for factor in (0.5, 1.5))
+    changes: dict[str, dict[str, Any]] = {
+        "unchanged": {},
+        "dense layers": {"arch": "mlp"},
+        f"half the filters {half}": {"widths": half},
+        f"1.5 times the filters {more}": {"widths": more},
+        **{
+            f"{depth} convolution{'s' * (depth != 1)} per group": {"depth": depth}
+            for depth in (base.depth - 1, base.depth + 1)
+            if depth > 0
+        },
+        "dropout 0.2": {"dropout": 0.2},
+        "dropout 0.5": {"dropout": 0.5},
+    }
+    return {name: dataclasses.replace(base, **change) for name, change in changes.items()}
+
+
+def _measure(
+    network: NetworkSettings,
+    data: ImageData,
+    train: ImageSplit,
+    measured: ImageSplit,
+    settings: FitSettings,
+    options: Any,
+    accelerator: Accelerator,
+) -> Row:
+    """Accuracy on the images trained on and on others, for each seed."""
+    default = DEFAULTS[network.arch]
+    rate = default.lr * settings.batch_size / default.batch_size
+    started, figures = time.perf_counter(), []
+    for seed in range(options.seed, options.seed + options.seeds):
+        model = build(network, data, seed)
+        task = LabelledImages(train, measured.take(np.arange(min(50, len(measured)))), PLAIN)
+        short = dataclasses.replace(settings, lr=rate, seed=seed)
+        quiet = Console(quiet=True)
+        fit(model, task, short, options.folder / "training", accelerator=accelerator, console=quiet, keep="last")
+        figures.append([_accuracy(model, split) for split in (train, measured)])
+    known, unknown = (list(column) for column in zip(*figures, strict=True))
+    return {
+        "parameters": count_parameters(model),
+        "train_accuracy": known,
+        "validation_accuracy": unknown,
+        "seconds": (time.perf_counter() - started) / options.seeds,
+    }
+
+
+def _accuracy(model: nn.Module, split: ImageSplit) -> float:
+    return float((predict(model, split.images).argmax(1) == split.labels).mean())
+
+
+def write_report(folder: Path, rows: Mapping[str, Row], trainings: str, images: int, measured: int) -> None:
+    """Writes the table and the figure; the unchanged network comes first."""
+    title = f"{trainings} on {images} images; the lines are those of the unchanged network"
+    figure = Figure(figsize=(8, 1.2 + 0.42 * len(rows)), layout="constrained")
+    _draw(figure.subplots(), rows, title)
+    save_figure(figure, folder / PLOT)
+    base = next(iter(rows.values()))["validation_accuracy"]
+    write_study(
+        folder,
+        "# The effect of filters, layers and dropout",
+        f"Each row is {trainings} on the same {images} training images without augmentation; they differ in their "
+        f"initial weights and in the order of the images. Validation accuracy is measured on {measured} images.",
+        f"![Accuracy by change]({PLOT})",
+        table(
+            ("change", "parameters", "training accuracy", "validation accuracy", "", "seconds"),
+            [
+                (
+                    change,
+                    f"{row['parameters']:,}",
+                    mean_and_deviation(row["train_accuracy"]),
+                    mean_and_deviation(row["validation_accuracy"]),
+                    "" if row["validation_accuracy"] is base else compare(base, row["validation_accuracy"]),
+                    f"{row['seconds']:.0f}",
+                )
+                for change, row in rows.items()
+            ],
+        ),
+        "Mean ± standard deviation over the seeds. *Higher* and *lower* mean that the values of all seeds are on one "
+        "side of all values of the unchanged network.",
+    )
+
+
+def compare(before: Sequence[float], after: Sequence[float]) -> str:
+    """Whether all values of the one are above or below all of the other."""
+    return "higher" if min(after) > max(before) else "lower" if max(after) < min(before) else "no clear difference"
+
+
+def _draw(axis: Axes, rows: Mapping[str, Row], title: str) -> None:
+    for label, figure, colour in (
+        ("training images", "train_accuracy", TRAINING),
+        ("validation images", "validation_accuracy", MEASURED),
+    ):
+        for height, row in enumerate(rows.values()):
+            values = row[figure]
+            if not height:
+                axis.axvline(float(np.mean(values)), color=GUIDE, linewidth=1, zorder=0)
+            axis.scatter(values, [height] * len(values), s=16, color=colour, alpha=0.6, label=None if height else label)
+            axis.scatter(np.mean(values), height, s=160, color=colour, marker="|", linewidths=2)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.invert_yaxis()
+    axis.set(xlabel="accuracy (a dot for each seed, a bar for their mean)", title=title)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What the studies have in common: their options, and rows that are kept while a study runs."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from training.engine.atomic import replacing
+
+Row = dict[str, Any]
+ROWS = "study.json"
+REPORT = "README.md"
+
+
+def study_parser(module: str, description: str | None, seeds: int) -> argparse.ArgumentParser:
+    """The parser of a study.
+
+    Args:
+        module: that is run.
+        description: of the study.
+        seeds: the default number of trainings of each row.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--data", required=True, help="a hub id, a URL, a folder or an archive")
+    parser.add_argument("--limit", type=int, help="use at most this many items of each split (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the splits, and of the first training (default: 0)")
+    parser.add_argument("--seeds", type=int, default=seeds, help="trainings of each row (default: %(default)s)")
+    folder = Path("runs") / module.replace(".", "-")
+    parser.add_argument("--folder", type=Path, default=folder, help="for the report (default: %(default)s)")
+    return parser
+
+
+def measure_rows(
+    folder: Path, origin: Mapping[str, Any], measures: Mapping[str, Callable[[], Row]], console: Console
+) -> dict[str, Row]:
+    """The rows of a study by name; those that `folder` already has, with the same origin, are not measured again.
+
+    Args:
+        folder: keeps the rows as JSON after each measurement.
+        origin: what determines the outcome (data, network, settings), in plain JSON types.
+        measures: what measures each row, by its name.
+        console: shows each row.
+    """
+    path, origin = folder / ROWS, json.loads(json.dumps(origin))
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    rows: dict[str, Row] = kept["rows"] if kept.get("origin") == origin else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, measure in measures.items():
+        if name not in rows:
+            rows[name] = measure()
+            with replacing(path) as partial:
+                partial.write_text(json.dumps({"origin": origin, "rows": rows}, indent=1) + "\n")
+            console.print(f"{name}: {rows[name]}", highlight=False)
+    return {name: rows[name] for name in measures}
+
+
+def write_study(folder: Path, *parts: str) -> None:
+    """Writes the parts, separated by empty lines, as the report of a study."""
+    (folder / REPORT).write_text("\n\n".join(parts) + "\n")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """`mean ± standard deviation`, to four decimals."""
+    deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):.4f} ± {deviation:.4f}"
