@@ -122,9 +122,9 @@ def _classifier(arch: Literal["mlp", "cnn", "transfer"]) -> tuple[Any, Any, Any]
 def _detector() -> tuple[Any, Any, Any]:
     from service.tasks.detection.letterbox import Letterbox
     from training.detection.data import DetectionSplit
+    from training.detection.learner import DetectionLearner, DetectionSettings
     from training.detection.network import build
     from training.detection.options import DEFAULTS, NetworkSettings
-    from training.detection.task import Detection, DetectionSettings
 
     random = np.random.default_rng(0)
     size, classes = (384, 512), ("a", "b", "c")
@@ -141,7 +141,7 @@ def _detector() -> tuple[Any, Any, Any]:
         )
 
     model = build(NetworkSettings(), size, len(classes), 0)
-    return model, Detection(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
+    return model, DetectionLearner(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from rich.console import Console
+from training.text.task import TextClassification
 
 from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
 from training.data.splits import selection_of
@@ -15,7 +16,6 @@ from training.engine.settings import FitSettings
 from training.text.data import TextData, load_texts
 from training.text.network import build
 from training.text.options import DEFAULTS, NetworkSettings, TextSettings
-from training.text.task import TextClassification
 from training.text.tokenizer import build_tokenizer, choose_length, to_ids
 
 WORDS = (1_000, 5_000, 10_000, None)

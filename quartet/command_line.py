@@ -23,9 +23,14 @@ COMMANDS = {
     "score": (OFFLINE, "a model's answers for a folder or a file of any size, into a file"),
     "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),
     "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),
-    "evaluate": (_TRAINING, "measure a published model anew, and write its report"),
+    "publish": (_TRAINING, "publish the draft of a finished training"),
+    "evaluate": (_TRAINING, "measure a published model again, and write its report"),
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),
+    "ood": (_TRAINING, "add an out-of-distribution score to a published model, and measure it"),
+    "card": (_TRAINING, "render the card of a published model again"),
 }
+# Accepted for one version.
+_RENAMED = {"familiarize": "ood"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] in ("-V", "--version"):
         print(f"quartet {__version__}")
         return 0
+    given[0] = _RENAMED.get(given[0], given[0])
     if given[0] not in COMMANDS:
         near = difflib.get_close_matches(given[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else "`quartet --help` lists the commands."

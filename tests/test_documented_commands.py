@@ -14,15 +14,18 @@ from quartet.remote import command_line as remote
 from quartet.remote.command_line import VERBS
 from service.__main__ import make_parser
 from tests.server import ROOT
-from training.command_line import RECIPES, check, read_data_command, recipe_parser, training_parser
+from training.command_line import PUBLISHED, read_command, read_data_command, recipe_options
+from training.registry import RECIPES
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
-SCRIPTS = "".join(path.read_text() for folder in ("benchmarks", "course") for path in (ROOT / folder).rglob("*.py"))
+SCRIPTS = "".join(
+    path.read_text() for name in ("benchmarks", "course", "examples") for path in (ROOT / name).rglob("*.py")
+)
 MAKEFILE = (ROOT / "Makefile").read_text()
 # What stands for something else, as in usage lines.
 PLACEHOLDER = re.compile(r"…|\[-|\{\{|\b(TASK|MODEL|NAME|DATA|COMMAND)\b")
-OURS = ("quartet", "python", "make", "accelerate")
+OURS = ("quartet", "python", "make", "torchrun")
 
 
 def printed(text: str) -> Iterator[list[str]]:
@@ -54,6 +57,21 @@ def split(line: str) -> list[str]:
     return words if words[:1] and words[0] in OURS and len(words) > 1 else []
 
 
+def takes(task: str, arguments: list[str]) -> bool:
+    """Whether a recipe takes these options."""
+    try:
+        recipe_options(task, "", arguments, "")
+    except SystemExit:
+        return False
+    return True
+
+
+def check_script_options(arguments: list[str]) -> None:
+    """Of scripts, whose parsers are made together with what they measure; several share some options."""
+    for option in (word for word in arguments if word.startswith("--")):
+        assert f'"{option}"' in SCRIPTS, option
+
+
 def accept(words: list[str]) -> None:
     """Ends with an error where a command does not exist or does not take its options."""
     match words:
@@ -66,12 +84,15 @@ def accept(words: list[str]) -> None:
             pass
         case ["quartet", "train" | "inspect" as name, *rest] if rest:
             command = read_data_command(name, rest)
-            tasks = [command.task] if command.task else list(RECIPES)
-            assert any(set(command.rest) & set(recipe_parser(task, "")._option_string_actions) for task in tasks)
+            assert any(takes(task, command.rest) for task in ([command.task] if command.task else RECIPES))
         case ["quartet", name] | ["python", "-m", "service" | "training", name] if name.isalpha():  # in a sentence
-            assert name in (*COMMANDS, *RECIPES)
-        case ["quartet", "evaluate" | "quantize", *_] | ["python", "-m", "training", _, *_]:
-            check(training_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:]))
+            assert name in (*COMMANDS, *RECIPES, *PUBLISHED)
+        case ["quartet", name, *_] if name in PUBLISHED:
+            read_command(words[1:], "quartet")
+        case ["python", "-m", "training", _, *_]:
+            read_command(words[3:], "python -m training")
+        case ["torchrun", *rest]:
+            read_command(rest[rest.index("training") + 1 :], "python -m training")
         case ["quartet", "serve", *_] | ["python", "-m", "service", *_]:
             make_parser("").parse_args(words[1:] if words[0] == "quartet" else words[3:])
         case ["quartet", "models", verb, *rest] if verb in VERBS:
@@ -83,9 +104,10 @@ def accept(words: list[str]) -> None:
         case ["python", "-m", module, *rest]:
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
-            # Their parsers are made together with what they measure; some options are added by what several share.
-            for option in (word for word in rest if word.startswith("--")):
-                assert f'"{option}"' in SCRIPTS, option
+            check_script_options(rest)
+        case ["python", script, *rest] if script.endswith(".py"):
+            assert (ROOT / script).exists(), script
+            check_script_options(rest)
         case _:
             raise AssertionError(f"{shlex.join(words)}: nothing here runs that")
 

@@ -1,25 +1,30 @@
-"""python -m training TASK: trains a model and exports it for the service.
+"""python -m training COMMAND: trains a model and exports it for the service, or works on a published one.
 
 Options are read before anything else is imported, so that help and mistakes are answered at once.
 """
 
+import dataclasses
 import importlib
 import shlex
 import sys
 import traceback
 import warnings
-from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from quartet.extras import needs
-from training.command_line import RECIPES, check, read_data_command, training_parser
 
-# Libraries whose warnings say nothing to whoever trains.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from training.published_options import PublishRunOptions
+
+# Libraries whose warnings are of no use to a user.
 _QUIET = r"(torch|torchvision|timm|datasets|huggingface_hub|accelerate|onnxscript|onnx|sklearn|matplotlib)(\.|$)"
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
-    """Trains, or with `prog="quartet"` does what `quartet train` and `quartet inspect` say.
+    """Runs a command; with `prog="quartet"` also `quartet train` and `quartet inspect`.
 
     Args:
         arguments: of the command line; None for those of the process.
@@ -28,83 +33,102 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     Returns:
         0; 1 if the data or a setting cannot be used (one line says why), if the user does not want to go on, or if
         anything fails after the training (a line says where its weights are); 130 after Ctrl-C, which evaluates and
-        publishes nothing.
+        publishes nothing. A mistake on the command line exits with 2.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with needs("training"):
+        from training.command_line import read_command, read_data_command
     if prog == "quartet" and given[0] in ("train", "inspect"):
-        name, *rest = given
-        command = read_data_command(name, rest)
-        with needs("training"):
-            from training.data.hub import be_quiet
-            from training.guide import arguments_for
-        be_quiet()
-        try:
-            options = arguments_for(name, command)
-        except _failures() as error:
-            return _fail(str(error))
+        name, options = given[0], read_data_command(given[0], given[1:])
     else:
-        options = training_parser(prog).parse_args(given)
-    try:
-        check(options)
-    except ValueError as error:
-        return _fail(str(error))
-    return _run(options, f"{prog} {shlex.join(given)}")
-
-
-def _run(options: Namespace, again: str) -> int:
-    """Runs a recipe, or what is done with a published model.
-
-    Args:
-        options: of its command line.
-        again: the command that was given.
-    """
+        name, options = read_command(given, prog)
     with needs("training"):
         from rich.console import Console
 
         from training.data.hub import be_quiet
         from training.engine.memory import keep_freed_memory
         from training.engine.processes import end_processes, is_main_process
-        from training.old_run import Declined, Inspected
-
-        module = f"training.{options.task}.recipe" if options.task in RECIPES else f"training.export.{options.task}"
-        command = importlib.import_module(module)
+        from training.run import Declined, Unfinished
     be_quiet()
     keep_freed_memory()
-    options.command_line = again  # for the record in the manifest
+    again = f"{prog} {shlex.join(given)}"
+    resumed = again if "--resume" in given or not _trains(name) else f"{again} --resume"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_QUIET)
-            command.run(options, Console(quiet=not is_main_process()))
-    except Inspected:
-        return 0
+            _run(name, options, Console(quiet=not is_main_process()), again)
     except Declined:
         return _fail("nothing was trained.")
     except KeyboardInterrupt as error:
-        where = str(error) or "stopped"
-        print(f"{where}; nothing was published. To go on: {_resumed(options, again)}", file=sys.stderr)
+        print(f"{str(error) or 'stopped'}; nothing was published. To go on: {resumed}", file=sys.stderr)
         return 130
-    except Exception as error:
-        trained = getattr(options, "trained", None)
-        if isinstance(error, _failures()):
-            _fail(str(error))
-        elif trained:
-            traceback.print_exc()
+    except Unfinished as error:
+        cause = error.__cause__
+        if isinstance(cause, _failures()):
+            _fail(str(cause))
         else:
-            raise
-        if trained:
-            print(
-                f"The training itself is complete, and {trained} keeps its weights. To evaluate and export them: "
-                f"{_resumed(options, again)}",
-                file=sys.stderr,
-            )
+            traceback.print_exception(cause)
+        print(
+            f"The training itself is complete, and {error.checkpoint} keeps its weights. To evaluate and export them: "
+            f"{resumed}",
+            file=sys.stderr,
+        )
         return 1
+    except _failures() as error:
+        return _fail(str(error))
     end_processes()
     return 0
 
 
-def _resumed(options: Namespace, again: str) -> str:
-    """The command that was given, with `--resume` if the recipe has it."""
-    return again if getattr(options, "resume", True) else f"{again} --resume"
+def _run(name: str, options: Any, console: "Console", again: str) -> None:
+    """Runs a recipe, or what is done with a published model.
+
+    Args:
+        name: of the command.
+        options: of it.
+        console: where progress goes.
+        again: the command that was given, for the record in the manifest.
+    """
+    from training.command_line import DataCommand
+    from training.registry import RECIPES, recipe
+    from training.run import inspect, train
+
+    ask = False
+    if isinstance(options, DataCommand):
+        from training.guide import asks, options_for
+
+        ask = asks(options)
+        task, options = options_for(name, options)
+        if name == "inspect":
+            inspect(recipe(task), options, console)
+            return
+        name = task
+    if name in RECIPES:
+        train(recipe(name), options, console, command=again, ask=ask)
+    elif name == "publish":
+        _publish_run(options, console)
+    else:
+        command = importlib.import_module(f"training.export.{name}")
+        command.run(dataclasses.replace(options, command_line=again), console)
+
+
+def _publish_run(options: "PublishRunOptions", console: "Console") -> None:
+    """Publishes what a training left in the folder of its run, and prints how to ask it."""
+    from training.export.gate import Gate
+    from training.export.outcome import describe_published
+    from training.export.publish import publish_draft
+
+    gate = Gate.of(options)
+    folders = publish_draft(options.run, options.models, gate)
+    for line in describe_published(options.models, folders, candidates=gate.candidates):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    gate.print(console)
+
+
+def _trains(name: str) -> bool:
+    from training.registry import RECIPES
+
+    return name == "train" or name in RECIPES
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -1,40 +1,41 @@
-"""The command lines of trainings, of nothing that takes long to import: a parser for each recipe, and quartet train."""
+"""The command lines of trainings and of what is done with published models; nothing here takes long to import."""
 
-import importlib
+import dataclasses
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from training.published_options import (
-    add_card_options,
-    add_evaluate_options,
-    add_familiarize_options,
-    add_quantize_options,
-)
+from training import published_options, registry
+from training.options import Options
+from training.parser import current_names, did_you_mean, fail, option_names, parse
+from training.registry import RECIPES
 
-RECIPES = {
-    "classification": "images of classes",
-    "detection": "images with boxes",
-    "autoencoder": "images alone, to encode and to generate",
-    "text": "texts of classes",
-    "tabular": "a table with a column to predict",
+# What there is to do with a published model or a finished run, and the options of each.
+PUBLISHED: dict[str, type[Any]] = {
+    "card": published_options.CardOptions,
+    "evaluate": published_options.EvaluateOptions,
+    "ood": published_options.OodOptions,
+    "publish": published_options.PublishRunOptions,
+    "quantize": published_options.QuantizeOptions,
 }
-# What there is to do with a published model: a module each, and here its options.
-PUBLISHED = {
-    "card": ("render again what the card of a published model takes from its manifest", add_card_options),
-    "evaluate": ("measure a published model anew, and write its report", add_evaluate_options),
-    "ood": ("add an out-of-distribution score to a published model", add_familiarize_options),
-    "quantize": (
-        "add variants to a published model: smaller or faster graphs that are good enough",
-        add_quantize_options,
-    ),
+# Accepted for one version.
+_RENAMED = {"familiarize": "ood"}
+_USAGE = {
+    "train": "Trains a network on your data and exports it for the service: recognises the task, says what it found, "
+    "estimates the time, and asks before it goes on.",
+    "inspect": "Says what a data set is for and what is in it, and draws a sheet of samples; trains nothing.",
 }
-_ABOUT_DATA = (
-    "DATA is a folder, an archive, a file, a URL or a hub id: class folders of images, images with boxes (COCO, YOLO, "
-    "Pascal VOC, LabelMe, a table), images alone, texts with labels, or a table. Which task it is for is recognised "
-    "from what is in it."
-)
+_DATA_HELP = """usage: quartet {name} DATA [--task TASK] {more}[OPTION …]
+
+{about}
+
+DATA is a folder, an archive, a file, a URL or a hub id. Its task is recognised by its contents, unless --task names it:
+
+{tasks}
+{yes}
+`quartet {name} --task TASK --help` shows the options of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +55,31 @@ class DataCommand:
     rest: list[str]
 
 
-def recipe_parser(task: str, prog: str) -> ArgumentParser:
-    """The parser of a recipe whose data has been named already.
+def read_command(arguments: Sequence[str], prog: str) -> tuple[str, Any]:
+    """Reads `python -m training COMMAND …`, which is a recipe or something to do with a published model.
 
     Args:
-        task: of the recipe.
-        prog: what is typed before the options.
+        arguments: the command and its options.
+        prog: what is typed before them.
+
+    Returns:
+        The command and its options.
     """
-    parser = ArgumentParser(prog=prog, description=f"Trains on {RECIPES[task]}.", allow_abbrev=False)
-    _add_recipe(parser, task)
-    (data,) = (action for action in parser._actions if action.dest == "data")
-    data.help = SUPPRESS
-    return parser
-
-
-def training_parser(prog: str) -> ArgumentParser:
-    """The parser of `python -m training`: a command for each recipe, and for what is done with published models.
-
-    Args:
-        prog: what is typed before the command.
-    """
-    parser = ArgumentParser(prog=prog, description="Trains a model and exports it for the service.")
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
-    for task, words in RECIPES.items():
-        _add_recipe(tasks.add_parser(task, help=words, description=f"Trains on {words}."), task)
-    for name, (words, add_options) in PUBLISHED.items():
-        add_options(tasks.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}."))
-    return parser
-
-
-def _add_recipe(parser: ArgumentParser, task: str) -> None:
-    importlib.import_module(f"training.{task}.options").add_arguments(parser)
-    parser.set_defaults(task=task)
+    name, *rest = arguments or [""]
+    name = _RENAMED.get(name, name)
+    if name in ("-h", "--help"):
+        about = {each: entry.about for each, entry in RECIPES.items()}
+        about |= {each: (kind.__doc__ or "").partition("\n")[0] for each, kind in PUBLISHED.items()}
+        print(f"usage: {prog} COMMAND …\n\nTrains a model and exports it for the service.\n\n{_listed(about)}")
+        print(f"\n`{prog} COMMAND --help` shows the options of a command.")
+        sys.exit(0)
+    commands = (*RECIPES, *PUBLISHED)
+    if name not in commands:
+        hint = did_you_mean(name, commands) or f": name one of {', '.join(commands)}"
+        fail(prog, f"there is no command {name!r}{hint}" if name else f"no command is given{hint}")
+    if name in RECIPES:
+        return name, _recipe_options(name, rest, f"{prog} {name}")
+    return name, parse(PUBLISHED[name], rest, f"{prog} {name}")
 
 
 def read_data_command(name: str, arguments: Sequence[str]) -> DataCommand:
@@ -95,43 +89,51 @@ def read_data_command(name: str, arguments: Sequence[str]) -> DataCommand:
         name: of the command.
         arguments: after its name.
     """
-    first = ArgumentParser(
-        prog=f"quartet {name}",
-        usage=f"quartet {name} DATA [--task TASK] [OPTION …]",
-        description={
-            "train": "Trains a network on your data and exports it for the service: recognises the task, says what "
-            "it found, estimates the time, and asks before it goes on.",
-            "inspect": "Says what a data set is for and what is in it, and draws a sheet of samples; trains nothing.",
-        }[name],
-        epilog=f"{_ABOUT_DATA} `quartet {name} --task TASK --help` shows the options of a task's recipe.",
-        add_help=False,
-        allow_abbrev=False,
-    )
-    first.add_argument("--task", choices=tuple(RECIPES), help="what to train (default: as the data says)")
+    prog, given = f"quartet {name}", current_names(arguments)
+    first = ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--task")
     if name == "train":
-        first.add_argument("--yes", action="store_true", help="go on without asking (default: ask, on a terminal)")
-    first.add_argument("-h", "--help", action="store_true", help="show this, or with --task the options of its recipe")
+        first.add_argument("--yes", action="store_true")
+    first.add_argument("-h", "--help", action="store_true")
     # What follows an option of a recipe may be its value, so DATA comes first.
-    leading = bool(arguments) and not arguments[0].startswith("-")
-    known, rest = first.parse_known_args(arguments[1:] if leading else arguments)
+    data, *options = given if given and not given[0].startswith("-") else ["", *given]
+    known, rest = first.parse_known_args(options)
+    task = known.task
+    if task is not None and task not in RECIPES:
+        fail(prog, f"there is no task {task!r}{did_you_mean(task, RECIPES)}")
     if known.help:
-        (recipe_parser(known.task, f"quartet {name} DATA") if known.task else first).print_help()
+        if task:
+            recipe_options(task, "", ["--help"], prog)
+        print(_data_help(name))
         sys.exit(0)
-    if not leading:
-        first.error("DATA comes first: a folder, a file, a URL or a hub id")
-    for option in (each.partition("=")[0] for each in rest):
-        if option.startswith("--") and option not in _options(known.task):
-            first.error(
-                f"{option} is no option of {f'the task {known.task}' if known.task else 'any task'}: "
-                f"`quartet {name} --task TASK --help` lists them"
-            )
-    return DataCommand(arguments[0], known.task, bool(getattr(known, "yes", False)), rest)
-
-
-def _options(task: str | None) -> set[str]:
-    """The options of a recipe, or of any."""
+    if not data:
+        fail(prog, "DATA comes first: a folder, a file, a URL or a hub id")
     tasks = [task] if task else list(RECIPES)
-    return {option for each in tasks for option in recipe_parser(each, "")._option_string_actions} - {"--data"}
+    options_of_tasks = {option for each in tasks for option in data_options(each)}
+    for option in _options_in(rest):
+        if option not in options_of_tasks:
+            of = f"the task {task}" if task else "any task"
+            fail(prog, f"{option} is no option of {of}{did_you_mean(option, options_of_tasks)}")
+    if task:  # so that wrong values are refused at once
+        recipe_options(task, data, rest, prog)
+    return DataCommand(data, task, getattr(known, "yes", False), rest)
+
+
+def recipe_options(task: str, data: str, arguments: Sequence[str], prog: str) -> Options:
+    """The options of a recipe whose data has been named already.
+
+    Args:
+        task: of the recipe.
+        data: what to train on.
+        arguments: the other options.
+        prog: `quartet train` or `quartet inspect`.
+    """
+    return _recipe_options(task, arguments, f"{prog} DATA", data=data)
+
+
+def data_options(task: str) -> set[str]:
+    """The options of a recipe beside the data."""
+    return option_names(registry.options_type(task)) - {"--data"}
 
 
 def check_options(task: str, arguments: Sequence[str]) -> None:
@@ -144,10 +146,10 @@ def check_options(task: str, arguments: Sequence[str]) -> None:
     Raises:
         ValueError: names the tasks that an option is for.
     """
-    own = _options(task)
-    for option in (each.partition("=")[0] for each in arguments):
-        if option.startswith("--") and option not in own:
-            others = ", ".join(each for each in RECIPES if option in _options(each))
+    own = data_options(task)
+    for option in _options_in(arguments):
+        if option not in own:
+            others = ", ".join(sorted(each for each in RECIPES if option in data_options(each)))
             raise ValueError(f"{option} is for {others}, and this data for {task}: leave it out, or name the --task")
 
 
@@ -159,16 +161,45 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
     return value
 
 
-def check(arguments: Namespace) -> None:
-    """Refuses options that would have no effect together.
+def _recipe_options(task: str, arguments: Sequence[str], prog: str, **known: object) -> Options:
+    kind = registry.options_type(task)
+    options = parse(kind, arguments, prog, f"Trains on {RECIPES[task].about}.{_defaults(kind)}", **known)
+    try:
+        options.check()
+    except ValueError as error:
+        fail(prog, str(error))
+    return options
 
-    Raises:
-        ValueError: names the option and what it is for.
-    """
-    if arguments.task in RECIPES:
-        if (arguments.force or arguments.candidate) and not arguments.publish:
-            option = "--force" if arguments.force else "--candidate"
-            raise ValueError(f"{option} says how to publish: add --publish, or leave it out")
-        module = importlib.import_module(f"training.{arguments.task}.options")
-        if hasattr(module, "check_arguments"):
-            module.check_arguments(arguments)
+
+def _defaults(kind: type[Options]) -> str:
+    """How a recipe trains by default, which may depend on the architecture."""
+    defaults = getattr(sys.modules[kind.__module__], "DEFAULTS", {})
+    by_network = defaults if isinstance(defaults, dict) else {"": defaults}
+    known, lines = option_names(kind), []
+    for network, settings in by_network.items():
+        given = {f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(settings).items()}
+        words = " ".join(
+            f"{option} {given[option]}" for option in given if option in known and given[option] is not None
+        )
+        lines.append(f"\n\nTraining of {network or 'the network'} by default: {words}.")
+    return "".join(lines)
+
+
+def _options_in(arguments: Sequence[str]) -> list[str]:
+    return [name for name in (each.partition("=")[0] for each in arguments) if name.startswith("--")]
+
+
+def _data_help(name: str) -> str:
+    yes = "\n--yes goes on without asking; otherwise the command asks where it runs on a terminal.\n"
+    return _DATA_HELP.format(
+        name=name,
+        about=_USAGE[name],
+        tasks=_listed({each: entry.about for each, entry in RECIPES.items()}),
+        more="[--yes] " if name == "train" else "",
+        yes=yes if name == "train" else "",
+    )
+
+
+def _listed(about: dict[str, str]) -> str:
+    width = max(map(len, about))
+    return "\n".join(f"  {name:<{width}}  {words}" for name, words in about.items())

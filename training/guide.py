@@ -1,15 +1,16 @@
 """quartet train DATA and quartet inspect DATA: from a data set to the recipe that suits it."""
 
 import sys
-from argparse import Namespace
 
-from training.command_line import RECIPES, DataCommand, check_options, recipe_parser, value_of
+from training.command_line import DataCommand, check_options, recipe_options, value_of
 from training.data.dataset import DataError
 from training.data.recognise import Recognised, recognise
+from training.options import Options
+from training.registry import RECIPES
 
 
-def arguments_for(name: str, command: DataCommand) -> Namespace:
-    """The arguments of the recipe for a data set; says which one that is, and why.
+def options_for(name: str, command: DataCommand) -> tuple[str, Options]:
+    """The recipe for a data set and its options; prints which recipe that is, and why.
 
     Args:
         name: of the command, `train` or `inspect`.
@@ -26,19 +27,21 @@ def arguments_for(name: str, command: DataCommand) -> Namespace:
         if found is None or recognised.task == found.task:
             found = recognised
     if not command.task:
-        print(f"task: {found.task} ({RECIPES[found.task]}), since it holds {found.because}; --task says otherwise")
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in found.options.items()]
+        about = RECIPES[found.task].about
+        print(f"task: {found.task} ({about}), since it holds {found.because}; --task overrides this")
     if not found.sure:
         _check_guess(name, command, found)
     check_options(found.task, command.rest)
-    parser = recipe_parser(found.task, f"quartet {name} DATA")
+    recognised_options = [f"--{key.replace('_', '-')}={value}" for key, value in found.options.items()]
+    if name == "inspect":
+        recognised_options.append("--bad=drop")  # to show the usable items too
     # What is typed comes last, and wins.
-    arguments = parser.parse_args([f"--data={command.data}", *options, *command.rest])
-    arguments.inspect = name == "inspect"
-    if arguments.inspect and value_of("--bad", command.rest) is None:
-        arguments.bad = "drop"  # whoever looks wants to see the rest too
-    arguments.ask = name == "train" and not command.yes and sys.stdin.isatty() and sys.stdout.isatty()
-    return arguments
+    return found.task, recipe_options(found.task, command.data, [*recognised_options, *command.rest], f"quartet {name}")
+
+
+def asks(command: DataCommand) -> bool:
+    """Whether there is somebody to ask before a training begins."""
+    return not command.yes and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _check_guess(name: str, command: DataCommand, found: Recognised) -> None:

@@ -27,7 +27,6 @@ class FitOptions:
         patience: end after this many epochs without a better validation score; 0 for never.
         batch_size: items per step, over all processes together.
         lr: the peak learning rate.
-        backbone_lr: the peak learning rate of pretrained parameters.
         optimizer: sgd (Nesterov momentum 0.9) or adamw.
         weight_decay: of every parameter of two or more dimensions.
         warmup: the fraction of the steps in which the learning rate rises.
@@ -39,12 +38,22 @@ class FitOptions:
     patience: int | None = None
     batch_size: int | None = None
     lr: float | None = None
-    backbone_lr: float | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
     weight_decay: float | None = None
     warmup: float | None = None
     ema: float | None = None
     seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneFitOptions(FitOptions):
+    """How a network with a pretrained backbone is trained; an option that is left out takes the default of the recipe.
+
+    Attributes:
+        backbone_lr: the peak learning rate of pretrained parameters.
+    """
+
+    backbone_lr: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +65,18 @@ class PublishOptions:
         force: make the new version the default although its test figures are worse than those of the version that
             serves; it becomes the candidate otherwise.
         candidate: publish as the candidate, which does not become the default.
+
+    Raises:
+        ValueError: both are asked for.
     """
 
     models: Path = Path("models")
     force: bool = False
     candidate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.force and self.candidate:
+            raise ValueError("--force makes the version the default and --candidate does not: use one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +126,6 @@ class Options:
             ValueError: names the option and what it is for.
         """
         publishing = self.publishing
-        if publishing.force and publishing.candidate:
-            raise ValueError("--force makes the version the default and --candidate does not: use one of them")
         if (publishing.force or publishing.candidate) and not self.publish:
             option = "--force" if publishing.force else "--candidate"
             raise ValueError(f"{option} has no effect without --publish: add --publish, or leave it out")

@@ -111,8 +111,11 @@ def _with_known(kind: type[OptionsT], known: dict[str, object]) -> type[OptionsT
 def _unboxed(box: str) -> str:
     """The message in a box of tyro's, which is between its title and the first rule, as one line."""
     _, message, *_ = re.split(r"(?m)^.*[─-]{5}.*$", box)
+    message = " ".join(message.replace("│", " ").split())
+    if missing := re.match(r"Missing from .*?: (\S+)", message):
+        return f"{missing[1]} is missing"
     # What a dataclass says of its own values names the option itself.
-    return re.sub(r"^Error parsing (?:\S+: (?=--))?", "", " ".join(message.replace("│", " ").split())).rstrip(".")
+    return re.sub(r"^Error parsing (?:\S+: (?=--))?", "", message).rstrip(".")
 
 
 _REGISTRY = ConstructorRegistry()
@@ -158,7 +161,7 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 @_REGISTRY.primitive_rule
 def _list(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """A tuple is written as 64,256,256 or as 64 256 256."""
-    if info.type_origin is not tuple:
+    if info.type_origin is not tuple or tyro.conf.UseAppendAction in info.markers:
         return None
     kinds = typing.get_args(info.type)
     length = None if kinds[-1] is Ellipsis else len(kinds)

@@ -1,105 +1,106 @@
-"""Command lines of what is done with published models, of nothing that takes long to import."""
+"""The options of what is done with published models, of nothing that takes long to import."""
 
-from argparse import ArgumentParser
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+import tyro
+
+from training.options import Bad, PublishOptions
 
 # Of variants, in the order in which they are tried.
-METHODS = ("int8", "float16")
+Method = Literal["int8", "float16"]
+METHODS: tuple[Method, ...] = ("int8", "float16")
+
+Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME[/VERSION]")]
 
 
-def add_card_options(parser: ArgumentParser) -> None:
-    """The command line of `training.export.card`."""
-    _add_version(parser)
+@dataclass(frozen=True, kw_only=True)
+class CardOptions:
+    """Renders the card of a published model again, from what its version records.
 
-
-def add_evaluate_options(parser: ArgumentParser) -> None:
-    """The command line of `training.export.evaluate`."""
-    _add_version_options(parser, "images")
-    parser.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="of a classifier: fit its calibration anew, that of every variant too (default: graphs stay as they are)",
-    )
-    parser.add_argument(
-        "--compare",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="other runs or versions, for the table (default: it stays as it is)",
-    )
-
-
-def add_familiarize_options(parser: ArgumentParser) -> None:
-    """The command line of `training.export.familiarize`."""
-    _add_version_options(parser, "items")
-    _add_text_options(parser)
-    parser.add_argument(
-        "--foreign",
-        metavar="NAME=DATA",
-        action="append",
-        default=[],
-        help="other data, to measure how well they are told: images below a folder or in a data set (with crops:DATA "
-        "squares out of large ones), or texts, one a line; may be given several times (default: made-up data alone)",
-    )
-
-
-def add_quantize_options(parser: ArgumentParser) -> None:
-    """The command line of `training.export.quantize`."""
-    _add_version_options(parser, "items")
-    _add_text_options(parser)
-    parser.add_argument(
-        "--method", nargs="+", choices=(*METHODS, "all"), default=["all"], help="which variants to try (default: all)"
-    )
-
-
-def _add_version_options(parser: ArgumentParser, items: str) -> None:
-    """Adds which version, and its data, which consists of `items`."""
-    _add_version(parser)
-    parser.add_argument("--data", required=True, help="the data that it was trained on, as its recipe took it")
-    parser.add_argument("--limit", type=int, help="as its recipe took it (default: all)")
-    add_reading_options(parser, items)
-    add_gate_options(parser)
-
-
-def _add_version(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="NAME[/VERSION]", help="a published model (default: its newest version)")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: models)")
-
-
-def _add_text_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--text-column", help="as its recipe took it, of texts (default: found)")
-    parser.add_argument("--label-column", help="likewise")
-    parser.add_argument("--validation", type=float, default=0.1, help="likewise, of texts (default: %(default)s)")
-
-
-def add_reading_options(parser: ArgumentParser, items: str, *, text: bool = True) -> None:
-    """Adds how the data is read.
-
-    Args:
-        parser: the recipe's.
-        items: what the data consists of, in the plural.
-        text: whether it may lie in text files.
+    Attributes:
+        model: a published model; its newest version by default.
+        models: the folder of the models.
+        command_line: for the record in the manifest.
     """
-    parser.add_argument(
-        "--bad",
-        choices=("refuse", "drop"),
-        default="refuse",
-        help=f"what to do with {items} that cannot be used (default: %(default)s); they are named either way",
-    )
-    if text:
-        parser.add_argument("--encoding", help="of text files, such as cp949 (default: found)")
+
+    model: Model
+    models: Path = Path("models")
+    command_line: tyro.conf.Suppress[str] = ""
 
 
-def add_gate_options(parser: Any) -> None:
-    """Adds to a parser, or to one of its groups, whether a published version becomes the default."""
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--force",
-        action="store_true",
-        help="make the new version the default although its test figures are worse than those of the version that "
-        "serves (default: it becomes the candidate then)",
-    )
-    choice.add_argument(
-        "--candidate", action="store_true", help="publish as the candidate, which does not become the default"
-    )
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(PublishOptions):
+    """A published model, and the data that it was trained on.
+
+    Attributes:
+        model: a published model; its newest version by default.
+        data: the data that it was trained on, as its recipe took it.
+        limit: as its recipe took it.
+        bad: what to do with items that cannot be used; they are named either way.
+        encoding: of text files, such as cp949; detected by default.
+        text_column: of texts, as their recipe took it.
+        label_column: of texts, as their recipe took it.
+        validation: of texts, as their recipe took it.
+        command_line: for the record in the manifest.
+    """
+
+    model: Model
+    data: str
+    limit: int | None = None
+    bad: Bad = "refuse"
+    encoding: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    validation: float = 0.1
+    command_line: tyro.conf.Suppress[str] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(DataOptions):
+    """Measures a published model anew, and writes its report.
+
+    Attributes:
+        calibrate: of a classifier: fit the calibration anew, that of every variant too; graphs stay as they are by
+            default.
+    """
+
+    calibrate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodOptions(DataOptions):
+    """Gives a published model an out-of-distribution score, and measures it.
+
+    Attributes:
+        foreign: NAME=DATA, other data to measure the score on: images below a folder or in a data set (with crops:DATA
+            squares out of large ones), or texts, one a line; may be given several times. Synthetic data alone by
+            default.
+    """
+
+    foreign: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME=DATA")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions(DataOptions):
+    """Adds variants to a published model: smaller or faster graphs that are good enough.
+
+    Attributes:
+        method: which variants to try.
+    """
+
+    method: tuple[Method, ...] = METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishRunOptions(PublishOptions):
+    """Publishes the draft of a finished run.
+
+    Attributes:
+        run: the folder of the run, such as runs/text-reviews.
+        command_line: for the record in the manifest.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    command_line: tyro.conf.Suppress[str] = ""

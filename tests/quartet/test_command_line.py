@@ -30,7 +30,7 @@ def test_a_command_that_there_is_not_is_answered_with_the_nearest(capsys: pytest
 def test_every_command_has_a_parser_of_its_name(name: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
-    assert ended.value.code == 0
+    assert not ended.value.code
     assert capsys.readouterr().out.startswith(f"usage: quartet {name} ")
 
 

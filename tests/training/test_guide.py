@@ -9,7 +9,7 @@ from quartet.command_line import main
 from service.tasks.registry import read_manifest
 from training.command_line import DataCommand
 from training.data.dataset import DataError
-from training.guide import arguments_for
+from training.guide import options_for
 
 
 @pytest.fixture
@@ -39,21 +39,21 @@ def test_inspecting_says_what_is_there_draws_it_and_trains_nothing(source, tmp_p
 
 
 def test_texts_are_recognised_with_their_columns_and_options_are_the_recipes(reviews, capsys):
-    arguments = arguments_for("inspect", DataCommand(str(reviews), None, False, ["--epochs", "3"]))
-    assert (arguments.task, arguments.text_column, arguments.label_column) == ("text", "내용", "라벨")
-    assert (arguments.epochs, arguments.inspect, arguments.ask) == (3, True, False)
-    arguments = arguments_for("train", DataCommand(str(reviews), None, True, ["--text-column", "번호"]))
-    assert (arguments.text_column, arguments.inspect) == ("번호", False)
+    task, options = options_for("inspect", DataCommand(str(reviews), None, False, ["--epochs", "3"]))
+    assert (task, options.text_column, options.label_column) == ("text", "내용", "라벨")
+    assert (options.fit.epochs, options.bad) == (3, "drop")
+    _, options = options_for("train", DataCommand(str(reviews), None, True, ["--text-column", "번호"]))
+    assert (options.text_column, options.bad) == ("번호", "refuse")
 
 
 def test_a_guessed_target_is_said_and_not_trained_on_unless_that_is_accepted(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{number},{number % 3}\n" for number in range(30)))
     data = str(tmp_path / "t.csv")
     with pytest.raises(DataError, match="--target, or accept 'b' with --yes"):
-        arguments_for("train", DataCommand(data, None, False, []))
+        options_for("train", DataCommand(data, None, False, []))
     assert "'b' is a guess" in capsys.readouterr().out
-    assert arguments_for("train", DataCommand(data, None, True, [])).target == "b"
-    assert arguments_for("train", DataCommand(data, None, False, ["--target", "a"])).target == "a"
+    assert options_for("train", DataCommand(data, None, True, []))[1].target == "b"
+    assert options_for("train", DataCommand(data, None, False, ["--target", "a"]))[1].target == "a"
 
 
 def test_a_training_from_the_data_to_a_published_model(source, tmp_path, capsys, monkeypatch, forget_accelerator):
@@ -79,15 +79,17 @@ def test_a_training_from_the_data_to_a_published_model(source, tmp_path, capsys,
 
 
 def test_a_target_makes_a_table_of_what_holds_texts_as_well(reviews, capsys):
-    arguments = arguments_for("train", DataCommand(str(reviews), None, True, ["--target", "라벨"]))
-    assert (arguments.task, arguments.target) == ("tabular", "라벨")
+    task, options = options_for("train", DataCommand(str(reviews), None, True, ["--target", "라벨"]))
+    assert (task, options.target) == ("tabular", "라벨")
 
 
 def test_an_option_of_another_task_than_the_data_is_for_is_refused_with_the_tasks_that_it_is_for(reviews, source):
-    with pytest.raises(ValueError, match="--backbone is for classification, detection, and this data for text: "):
-        arguments_for("train", DataCommand(str(reviews), None, True, ["--backbone", "x"]))
+    with pytest.raises(
+        ValueError, match="--image-size is for autoencoder, classification, detection, and this data for text: "
+    ):
+        options_for("train", DataCommand(str(reviews), None, True, ["--image-size", "8"]))
     with pytest.raises(ValueError, match="--wide is for text, and this data for classification: "):
-        arguments_for("train", DataCommand(source, None, True, ["--epochs", "3", "--wide"]))
+        options_for("train", DataCommand(source, None, True, ["--epochs", "3", "--wide"]))
 
 
 def test_inspecting_shows_what_there_is_beside_unusable_items(reviews, tmp_path, capsys, monkeypatch):

@@ -173,6 +173,16 @@ def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     assert again.variants == after.variants
 
 
+def test_the_draft_of_a_finished_run_is_published_later(source, folder, tmp_path, capsys, forget_accelerator):
+    forget_accelerator()
+    assert main(command("mlp", source, tmp_path)) == 0
+    assert f"`quartet publish {tmp_path / 'mlp'}` publishes it" in "".join(capsys.readouterr().out.splitlines())
+    assert main(["publish", str(tmp_path / "mlp"), "--models", str(tmp_path / "models")], prog="quartet") == 0
+    assert f"published {tmp_path / 'models' / 'classifier-mlp' / '1'}" in capsys.readouterr().out
+    version = tmp_path / "models" / "classifier-mlp" / "1"
+    assert Session(version / MODEL, "cpu").check(version, read_manifest(version)) <= read_manifest(version).golden.atol
+
+
 def test_other_data_than_a_version_was_trained_on_are_refused(first_run, draw, write_class_folders, tmp_path, capsys):
     other = draw(20, seed=99)
     source = write_class_folders(tmp_path / "other", _=(other.images, other.labels))
@@ -272,7 +282,6 @@ def test_wrong_path_prints_one_line(capsys, tmp_path):
         (["--arch", "transfer", "--weights", "no/such.pth"], "no such file of weights"),
         (["--arch", "cnn", "--widths", "8,8", "--name", "a name with spaces"], "name"),
         (["--arch", "mlp", "--lr", "1e30", "--epochs", "2"], "lower --lr"),
-        (["--arch", "mlp", "--candidate"], "--candidate says how to publish: add --publish"),
     ],
 )
 def test_setting_that_cannot_be_used_prints_one_line_and_trains_nothing(capsys, source, tmp_path, options, about):
@@ -288,4 +297,4 @@ def test_unknown_recipe_and_unknown_option_are_refused_by_the_parser(capsys):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 2
-    assert "usage: python -m training" in capsys.readouterr().err
+        assert_one_line(capsys.readouterr().err, "python -m training")

@@ -1,6 +1,5 @@
 """How good an autoencoder is: its reconstructions, its generated images, and its latents as features."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,38 +7,25 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import AutoencoderMetrics
-from training.autoencoder.density import DensitySettings, fit_density
+from training.autoencoder.density import fit_density
+from training.autoencoder.judge import Judge
 from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images as SplitImages
 from training.export.evaluator import run_in_batches
 from training.export.intervals import Interval, bootstrap, wilson
 
 MOST_PIXELS = 100_000_000
-# Of the noise that is removed for trial: nearly a third of the range from black to white.
+# Standard deviation of the noise that denoising is measured with, on the 0 to 1 scale.
 NOISE = 0.3
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """A classifier trained on real images that judges generated ones.
-
-    Attributes:
-        accuracy: on the real test images.
-        classify: uint8 images to predicted classes, int64, shape (n,).
-        features: uint8 images to the input of its last layer, float32, shape (n, features).
-    """
-
-    accuracy: float
-    classify: Callable[[SplitImages], Labels]
-    features: Callable[[SplitImages], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +35,9 @@ class Denoising:
     Attributes:
         noisy_mse: mean squared error of the noisy images.
         restored_mse: of their reconstructions.
-        judged_clean: the fraction of the test images that the judge recognises; None without one, as are the others.
-        judged_noisy: of the noisy ones; `judged_restored`: of their reconstructions.
+        judged_clean: accuracy of the judge on the test images; None without one, as are the others.
+        judged_noisy: on the noisy ones.
+        judged_restored: on their reconstructions.
     """
 
     noisy_mse: float
@@ -66,13 +53,12 @@ class Findings:
 
     Attributes:
         metrics: on the test split.
-        intervals: 95 %, of the figures that are stated in one line.
+        intervals: 95 %, of the main figures.
         density: of the latents.
         train_latents: shape (n, latent).
-        test_latents: likewise.
-        reconstructed: the reconstructed test images, uint8.
-        denoising: what it makes of noise.
-        few: a row for each seed of the study of few images; empty without one.
+        test_latents: shape (m, latent).
+        reconstructed: reconstructed test images, uint8.
+        denoising: of test images.
     """
 
     metrics: AutoencoderMetrics
@@ -82,18 +68,11 @@ class Findings:
     test_latents: Floats
     reconstructed: Images
     denoising: Denoising
-    few: list[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """The exported graphs of an autoencoder.
-
-    Attributes:
-        whole: images to reconstructions and errors.
-        encoder: images to latents.
-        decoder: latents to images.
-    """
+    """The exported graphs of an autoencoder."""
 
     whole: Path
     encoder: Path
@@ -101,27 +80,19 @@ class Graphs:
 
     def encode(self, images: SplitImages) -> Floats:
         """Latents, float32, shape (n, latent)."""
-        (latents,) = run_in_batches(self.encoder, "images", images)
-        return latents
+        return run_in_batches(self.encoder, "images", images)[0]
 
     def decode(self, latents: Floats) -> Images:
         """uint8 images, shape (n, height, width, channels)."""
-        (images,) = run_in_batches(self.decoder, "latents", latents)
-        return images
+        return run_in_batches(self.decoder, "latents", latents)[0]
 
     def errors(self, images: SplitImages) -> Floats:
         """The mean squared error of each image on the 0 to 1 scale, shape (n,)."""
-        _, errors = run_in_batches(self.whole, "images", images)
-        return errors
+        return run_in_batches(self.whole, "images", images)[1]
 
 
 def evaluate(
-    graphs: Graphs,
-    data: ImageData,
-    judge: Judge | None,
-    fitting: DensitySettings,
-    generated: int,
-    few: list[dict[str, float]],
+    graphs: Graphs, data: ImageData, judge: Judge | None, components: int, generated: int, seed: int
 ) -> Findings:
     """Fits the density to the training images and measures everything on the test split.
 
@@ -129,36 +100,46 @@ def evaluate(
         graphs: exported.
         data: the images.
         judge: of generated images; None if the images have no labels.
-        fitting: of the density.
+        components: Gaussians per class of the density.
         generated: how many images to generate.
-        few: the rows of the study of few images; empty without one.
+        seed: of the density and of the generated images.
     """
-    train_latents, test_latents = graphs.encode(data.train.images), graphs.encode(data.test.images)
-    density = fit_density(train_latents, data.train.labels, len(data.classes), fitting)
-    # PCA, logistic regression and the pictures hold all pixels in memory, whatever the number and size of the images.
-    bounded, tested = _bounded(data.train), _bounded(data.test)
+    train, test = data.train, data.test
+    train_latents, test_latents = graphs.encode(train.images), graphs.encode(test.images)
+    density = fit_density(train_latents, train.labels, len(data.classes), components, seed)
+    # PCA, logistic regression and the pictures hold all pixels in memory.
+    some, tested = _bounded(train), _bounded(test)
+    known, pixels = flat(some.images[:]), flat(tested.images[:])
     reconstructed = graphs.decode(test_latents[: len(tested)])
-    errors = graphs.errors(data.test.images)
+    errors = graphs.errors(test.images)
     intervals = bootstrap(lambda chosen: {"mse": float(errors[chosen].mean())}, len(errors))
-    metrics = AutoencoderMetrics(
-        mse=float(errors.mean()),
-        validation_mse=float(graphs.errors(data.validation.images).mean()),
-        pca_mse=pca_error(bounded.images[:], tested.images[:], test_latents.shape[1]),
-    )
+    figures = {
+        "mse": float(errors.mean()),
+        "validation_mse": float(graphs.errors(data.validation.images).mean()),
+        "pca_mse": pca_error(known, pixels, test_latents.shape[1]),
+    }
     if judge:
-        latents, labels = density.draw(generated, seed=fitting.seed)
-        metrics = metrics.model_copy(
-            update={
-                "linear_latents": linear_accuracy(train_latents, data.train.labels, test_latents, data.test.labels),
-                "linear_pixels": linear_accuracy(
-                    flat(bounded.images[:]), bounded.labels, flat(tested.images[:]), tested.labels
-                ),
-                **_judged(judge, data, graphs.decode(latents), labels, reconstructed),
-            }
-        )
-        intervals["judge_agreement"] = wilson(round((metrics.judge_agreement or 0) * generated), generated)
-    denoising = measure_denoising(graphs, tested, judge)
-    return Findings(metrics, intervals, density, train_latents, test_latents, reconstructed, denoising, few)
+        latents, labels = density.draw(generated, seed=seed)
+        images = graphs.decode(latents)
+        right = int((judge.classify(images) == labels).sum())
+        intervals["judge_agreement"] = wilson(right, generated)
+        # The distance depends on the number of images, so it is the same for each kind.
+        count = min(generated, len(train), len(reconstructed))
+        real = judge.features(test.images)
+        others = train.images[np.random.default_rng(0).permutation(len(train))[:count]]
+        figures |= {
+            "linear_latents": linear_accuracy(train_latents, train.labels, test_latents, test.labels),
+            "linear_pixels": linear_accuracy(known, some.labels, pixels, tested.labels),
+            "judge_accuracy": judge.accuracy(test.images, test.labels),
+            "judge_agreement": right / generated,
+            "frechet_generated": frechet_distance(judge.features(images[:count]), real),
+            "frechet_restored": frechet_distance(judge.features(reconstructed[:count]), real),
+            "frechet_train": frechet_distance(judge.features(others), real),
+        }
+    return Findings(
+        AutoencoderMetrics(**figures), intervals, density, train_latents, test_latents, reconstructed,
+        measure_denoising(graphs, tested, judge),
+    )  # fmt: skip
 
 
 def add_noise(images: Images) -> Images:
@@ -168,37 +149,18 @@ def add_noise(images: Images) -> Images:
 
 
 def measure_denoising(graphs: Graphs, split: ImageSplit, judge: Judge | None) -> Denoising:
-    """What a model makes of noisy images; see `Denoising`."""
+    """What a model makes of noisy images."""
     clean = split.images[:]
     noisy = add_noise(clean)
     restored = graphs.decode(graphs.encode(noisy))
-    errors = (float(np.square(flat(one) - flat(clean)).mean()) for one in (noisy, restored))
-    judged = (
-        float((judge.classify(one) == split.labels).mean()) if judge else None for one in (clean, noisy, restored)
-    )
+    errors = (float(np.square(flat(images) - flat(clean)).mean()) for images in (noisy, restored))
+    judged = (judge.accuracy(images, split.labels) if judge else None for images in (clean, noisy, restored))
     return Denoising(*errors, *judged)
 
 
 def _bounded(split: ImageSplit) -> ImageSplit:
-    """Images at regular intervals, as many as may be held in memory."""
+    """Images at regular intervals, of at most `MOST_PIXELS` values."""
     return split.take(np.arange(0, len(split), 1 + split.images.size // MOST_PIXELS))
-
-
-def _judged(
-    judge: Judge, data: ImageData, generated: Images, labels: Labels, reconstructed: Images
-) -> dict[str, float]:
-    """The figures that need a judge."""
-    # The distance depends on the number of images, so it is the same for each kind.
-    count = min(len(generated), len(data.train), len(reconstructed))
-    some = data.train.images[np.random.default_rng(0).permutation(len(data.train))[:count]]
-    real = judge.features(data.test.images)
-    return {
-        "judge_accuracy": judge.accuracy,
-        "judge_agreement": float((judge.classify(generated) == labels).mean()),
-        "frechet_generated": frechet_distance(judge.features(generated[:count]), real),
-        "frechet_restored": frechet_distance(judge.features(reconstructed[:count]), real),
-        "frechet_train": frechet_distance(judge.features(some), real),
-    }
 
 
 def flat(images: Images) -> Floats:
@@ -206,19 +168,16 @@ def flat(images: Images) -> Floats:
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-def pca_error(train: Images, test: Images, components: int) -> float:
-    """Mean squared error, on the 0 to 1 scale, of the reconstruction from principal components."""
-    pixels, known = flat(test), flat(train)
-    pca = PCA(min(components, *known.shape), random_state=0).fit(known)
-    return float(np.square(pca.inverse_transform(pca.transform(pixels)) - pixels).mean())
+def pca_error(train: Floats, test: Floats, components: int) -> float:
+    """Mean squared error of the reconstruction from principal components, of pixels as `flat` gives them."""
+    pca = PCA(min(components, *train.shape), random_state=0).fit(train)
+    return float(np.square(pca.inverse_transform(pca.transform(test)) - test).mean())
 
 
 def frechet_distance(one: Floats, other: Floats) -> float:
-    """Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, arXiv:1706.08500).
+    """Fréchet distance between Gaussians fitted to two sets of features, shapes (n, features) and (m, features).
 
-    Args:
-        one: shape (n, features).
-        other: shape (m, features).
+    Heusel et al. 2017, arXiv:1706.08500.
     """
     mean, other_mean = one.mean(0, dtype=np.float64), other.mean(0, dtype=np.float64)
     covariance, other_covariance = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
@@ -234,23 +193,14 @@ def linear_accuracy(train: Floats, train_labels: Labels, test: Floats, test_labe
     return float(model.fit(train, train_labels).score(test, test_labels))
 
 
-def nearest(images: Images, among: SplitImages, chunk: int = 200) -> tuple[Labels, Floats]:
+def nearest(images: Images, among: SplitImages) -> tuple[Labels, Floats]:
     """For each image the index of the nearest of other images, and the mean squared difference from it.
 
     Args:
         images: shape (n, height, width, channels).
-        among: shape (m, height, width, channels).
-        chunk: images at a time, which limits the memory.
+        among: shape (m, height, width, channels); of very many, those at regular intervals.
     """
-    # Of very many, those at regular intervals.
     step = 1 + among.size // MOST_PIXELS
-    others = flat(among[::step])
-    squares = np.square(others).sum(1)
-    indices, distances = [], []
-    for start in range(0, len(images), chunk):
-        part = flat(images[start : start + chunk])
-        gaps = squares[None] - 2 * part @ others.T
-        best = gaps.argmin(1)
-        indices.append(best)
-        distances.append(np.square(part - others[best]).mean(1))
-    return np.concatenate(indices) * step, np.concatenate(distances)
+    search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(among[::step]))
+    distances, indices = search.kneighbors(flat(images))
+    return indices[:, 0] * step, np.square(distances[:, 0]) / images[0].size

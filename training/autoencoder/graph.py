@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from training.autoencoder.network import Autoencoder, Decoder, Encoder
-from training.autoencoder.task import to_bytes
+from training.autoencoder.learner import to_bytes
+from training.autoencoder.network import Autoencoder
 from training.data.augment import to_pixels
 
 
@@ -24,21 +24,20 @@ class AutoencoderGraph(nn.Module):
 class EncoderGraph(nn.Module):
     """uint8 images (batch, height, width, channels) to latents (batch, latent), float32."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, network: Autoencoder) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder = network.encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        latents: Tensor = self.encoder(to_pixels(images))
-        return latents
+        return torch.as_tensor(self.encoder(to_pixels(images)))
 
 
 class DecoderGraph(nn.Module):
     """Latents (batch, latent), float32, to uint8 images (batch, height, width, channels)."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, network: Autoencoder) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder = network.decoder
 
     def forward(self, latents: Tensor) -> Tensor:
         return to_bytes(torch.as_tensor(self.decoder(latents)))

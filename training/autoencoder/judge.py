@@ -8,19 +8,39 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from training.autoencoder.evaluation import Judge
 from training.backbones.cnn import CNN, Normalize, sample
-from training.classification.labels import LabelledImages, predict
+from training.classification.labels import EVALUATION_BATCH, LabelledImages, predict
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
-from training.old_run import as_served
+from training.run import as_served
 
-EVALUATION_BATCH = 500
 # No flip: a mirrored digit is no digit, and that may hold for anything else that is written or drawn.
 AUGMENT = Augment(flip=False, translate=2, cutout=0)
+
+
+class Judge:
+    """A classifier trained on real images; `network` is on the CPU."""
+
+    def __init__(self, network: CNN) -> None:
+        self._network = network
+
+    def classify(self, images: Images) -> npt.NDArray[np.int64]:
+        """The classes of uint8 images, int64, shape (n,)."""
+        return predict(self._network, images).argmax(1)
+
+    def accuracy(self, images: Images, labels: npt.NDArray[np.int64]) -> float:
+        """The fraction of uint8 images whose class is right."""
+        return float((self.classify(images) == labels).mean())
+
+    @torch.no_grad()
+    def features(self, images: Images) -> npt.NDArray[np.float32]:
+        """The input of the last layer, float32, shape (n, features), of uint8 images."""
+        starts = range(0, len(images), EVALUATION_BATCH)
+        parts = (torch.from_numpy(images[start : start + EVALUATION_BATCH]) for start in starts)
+        return torch.cat([self._network.features(to_pixels(part)) for part in parts]).numpy()
 
 
 def make_network(data: ImageData, train: ImageSplit, seed: int) -> CNN:
@@ -45,24 +65,10 @@ def train_judge(
         seed: of the training.
     """
     network = make_network(data, data.train, seed)
-    task = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
+    learner = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=seed)
     # A folder for each data set, so that only a training on the same data is resumed.
     run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"
     origin = {"data": data.fingerprint}
-    fit(network, task, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
-    network = as_served(network)
-
-    def classify(images: Images) -> npt.NDArray[np.int64]:
-        return predict(network, images).argmax(1)
-
-    @torch.no_grad()
-    def features(images: Images) -> npt.NDArray[np.float32]:
-        parts = [
-            network.features(to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH])))
-            for start in range(0, len(images), EVALUATION_BATCH)
-        ]
-        return torch.cat(parts).numpy()
-
-    accuracy = float((classify(data.test.images) == data.test.labels).mean())
-    return Judge(accuracy, classify, features)
+    fit(network, learner, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
+    return Judge(as_served(network))

@@ -25,23 +25,12 @@ class Residual(nn.Module):
 
 
 def halvings(shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
-    """Height and width of an image, and after each of so many halvings, rounded up."""
-    height, width, _ = shape
-    sizes = [(height, width)]
-    for _ in range(levels):
-        height, width = -(-height // 2), -(-width // 2)
-        sizes.append((height, width))
-    return sizes
+    """Height and width of an image, and after each of `levels` halvings, rounded up."""
+    return [(-(-shape[0] // 2**level), -(-shape[1] // 2**level)) for level in range(levels + 1)]
 
 
 class Encoder(nn.Module):
-    """Float pixels in 0 to 1, shape (batch, channels, height, width), to latents, shape (batch, latent).
-
-    Args:
-        shape: height, width, channels of the images.
-        latent: dimension of the latent space.
-        widths: channels after each halving.
-    """
+    """Float pixels in 0 to 1, shape (batch, channels, height, width), to latents, shape (batch, latent)."""
 
     def __init__(self, shape: tuple[int, int, int], latent: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -59,13 +48,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents, shape (batch, latent), to float pixels in 0 to 1, shape (batch, channels, height, width).
-
-    Args:
-        shape: height, width, channels of the images.
-        latent: dimension of the latent space.
-        widths: channels at each size, as the encoder's.
-    """
+    """Latents, shape (batch, latent), to float pixels in 0 to 1, shape (batch, channels, height, width)."""
 
     def __init__(self, shape: tuple[int, int, int], latent: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -93,7 +76,7 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """An encoder and the decoder that goes with it.
+    """An encoder and its decoder.
 
     Args:
         shape: height, width, channels of the images.

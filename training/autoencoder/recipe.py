@@ -1,33 +1,35 @@
-"""An autoencoder: images to a small latent vector and back; served as a whole, as an encoder and as a generator.
-
-From the data to three published versions, top to bottom: load, build, fit, evaluate, export, report.
-"""
+"""An autoencoder: images to a small latent vector and back; served as a whole, as an encoder and as a decoder."""
 
 import dataclasses
 import shutil
-import tempfile
-from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import numpy.typing as npt
+from PIL.Image import Image
 from torch import nn
 
-from service.inference.cards import GoldenCard, ManifestBase, TensorSpec, Use
+from service.inference.cards import GoldenCard, TensorSpec, Use
 from service.inference.manifest import GOLDEN, MODEL
-from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
+from service.tasks.autoencoder.manifest import (
+    DENSITY,
+    AutoencoderManifest,
+    DecoderManifest,
+    EncoderManifest,
+    ImageCodeManifest,
+)
 from service.tasks.cards import ImageInput
-from training.autoencoder.density import DensitySettings
+from training.autoencoder.density import RIDGE
 from training.autoencoder.evaluation import Findings, Graphs, evaluate
-from training.autoencoder.few import FewSettings, check_few, run_study
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
+from training.autoencoder.learner import Reconstruction, recompute_norms
 from training.autoencoder.network import Autoencoder, build
-from training.autoencoder.options import DEFAULTS, LARGEST, NetworkSettings, ReconstructionSettings
+from training.autoencoder.options import DEFAULTS, LARGEST, AutoencoderOptions
 from training.autoencoder.report import CURVE, write_report
-from training.autoencoder.task import Reconstruction, recompute_norms
 from training.data.images import ImageData, common_background, load_images
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
@@ -35,173 +37,194 @@ from training.export import history
 from training.export.cards import data_card, training_card
 from training.export.evaluator import run_in_batches
 from training.export.graph import export, write_golden
-from training.export.ood import with_ood
-from training.export.ood_data import MAPS, ood_data_from_images
-from training.old_run import Run, as_served, begin
+from training.export.ood_data import MAPS, OodData, ood_data_from_images
 from training.options import override
+from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
+from training.run import Run
+
+AutoencoderRun = Run[AutoencoderOptions, ImageData]
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ERROR_ATOL = 1e-4
-FEW = "few.json"
 
 
-def run(arguments: Namespace, console: Console) -> None:
-    """Trains, evaluates, and publishes if that is asked for."""
-    network = override(NetworkSettings(), arguments)
-    seed = DEFAULTS.seed if arguments.seed is None else arguments.seed
-    learning = override(ReconstructionSettings(), arguments)
-    fitting = dataclasses.replace(override(DensitySettings(), arguments), seed=seed)
-    load = partial(
-        load_images,
-        arguments.data,
-        size=arguments.image_size,
-        largest=LARGEST,
-        limit=arguments.limit,
-        labelled=False,
-        bad=arguments.bad,
-        encoding=arguments.encoding,
-        seed=seed,
-    )
-    run = begin(arguments, console, load, run="autoencoder", model="autoencoder", draw=draw_images)
-    data = run.data
-    settings = override(fit_defaults(data, arguments.batch_size), arguments)
-    labels = {"validation": data.validation.labels, "test": data.test.labels}
-    run.announce("images", f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes", data.classes, labels)
-    if arguments.few:
-        check_few(data, FewSettings())
+class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
+    """A convolutional autoencoder."""
 
-    judge = None
-    if len(data.classes) > 1:
-        judge = train_judge(data, arguments.judge_epochs, run.folder / "judge", run.accelerator, console)
-        console.print(f"the judge's test accuracy is {judge.accuracy:.4f}")
-    model = build(network, data.shape, settings.seed)
-    run.start(model)
-    selection, _ = data.division
-    task = Reconstruction(data.train.images, data.validation.take(selection).images, learning)
-    state = run.fit(model, task, settings, network=network, learning=learning)
-    few = []
-    if arguments.few:
-        few = run_study(network, data, FewSettings(), run.folder / FEW, run.accelerator, console)
-    if not run.reports:
-        return
+    name = "autoencoder"
+    items = "images"
+    manifests = (AutoencoderManifest, EncoderManifest, DecoderManifest)
 
-    model = as_served(model)
-    recompute_norms(model, data.train.images, learning.denoise)
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = _export_parts(run.name, model, data, Path(scratch))
-        findings = evaluate(Graphs(*(part.path for part in parts)), data, judge, fitting, arguments.generated, few)
+    def load(self, options: AutoencoderOptions) -> ImageData:
+        return load_images(
+            options.data,
+            size=options.image_size,
+            largest=LARGEST,
+            limit=options.limit,
+            labelled=False,
+            bad=options.bad,
+            encoding=options.encoding,
+            seed=override(DEFAULTS, options.fit).seed,
+        )
+
+    def draw(self, data: ImageData) -> Image:
+        return draw_images(data)
+
+    def describe(self, data: ImageData) -> str:
+        return f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes"
+
+    def settings(self, options: AutoencoderOptions, data: ImageData) -> FitSettings:
+        height, width, _ = data.shape
+        # No more memory than default batches of images of `LARGEST` pixels take; at least twenty steps per epoch.
+        most = min(DEFAULTS.batch_size * LARGEST**2 // (height * width), len(data.train) // 20)
+        batch_size = options.fit.batch_size or max(8, min(DEFAULTS.batch_size, most))
+        lr = DEFAULTS.lr * (batch_size / DEFAULTS.batch_size) ** 0.5  # Malladi et al. 2022, arXiv:2205.10287
+        return override(dataclasses.replace(DEFAULTS, batch_size=batch_size, lr=lr), options.fit)
+
+    def build(self, run: AutoencoderRun) -> Autoencoder:
+        data = run.data
+        run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
+        return build(run.options.network, data.shape, run.settings.seed)
+
+    def learner(self, run: AutoencoderRun, network: nn.Module) -> Reconstruction:
+        selection, _ = run.data.division
+        return Reconstruction(run.data.train.images, run.data.validation.take(selection).images, run.options.learning)
+
+    def origin(self, run: AutoencoderRun) -> Mapping[str, Any]:
+        return {"network": run.options.network, "learning": run.options.learning}
+
+    def drafts(self, run: AutoencoderRun, network: nn.Module, state: FitState) -> list[Draft]:
+        data, options, console = run.data, run.options, run.console
+        judge = None
+        if len(data.classes) > 1:
+            judge = train_judge(data, options.judge_epochs, run.folder / "judge", run.accelerator, console)
+        if not run.is_main:
+            return []
+        assert isinstance(network, Autoencoder)  # noqa: S101 - see `build`
+        recompute_norms(network, data.train.images, options.learning.denoise)
+        parts = _export(run.name, network, data.test.images, run.folder / "parts")
+        graphs = Graphs(*(part.folder / MODEL for part in parts))
+        findings = evaluate(graphs, data, judge, options.components, options.generated, run.settings.seed)
         metrics = findings.metrics
         console.print(f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f})")
         if judge:
             console.print(
-                f"the judge agrees with {metrics.judge_agreement:.4f} of {arguments.generated} generated images; "
-                f"logistic regression {metrics.linear_latents:.4f} on latents, {metrics.linear_pixels:.4f} on pixels"
+                f"the judge (test accuracy {metrics.judge_accuracy:.4f}) agrees with {metrics.judge_agreement:.4f} of "
+                f"{options.generated} generated images; logistic regression {metrics.linear_latents:.4f} on latents, "
+                f"{metrics.linear_pixels:.4f} on pixels"
             )
-        stated = run.stated(network, settings, learning, fitting) | {"judge_epochs": arguments.judge_epochs}
-        write = partial(_write_version, run=run, findings=findings, stated=stated, state=state)
-        run.deliver(*((part.name, partial(write, part=part)) for part in parts))
+        write = partial(_write_version, run=run, network=network, findings=findings, state=state)
+        return [
+            Draft(
+                name=part.name,
+                write=partial(write, part=part),
+                network=network,
+                ood_data=None if part.kind is DecoderManifest else partial(ood_data_from_images, data, method=MAPS),
+            )
+            for part in parts
+        ]
 
+    def reload(self, manifest: ImageCodeManifest, folder: Path, options: Any) -> ImageData:
+        image = manifest.image
+        return load_images(
+            options.data,
+            size=image.height if image.height == image.width else None,
+            labelled=False,
+            limit=options.limit,
+            bad=options.bad,
+            encoding=options.encoding,
+            seed=int(manifest.training.settings["seed"]),
+        )
 
-def fit_defaults(data: ImageData, batch_size: int | None) -> FitSettings:
-    """The defaults, with batches of `batch_size`, or smaller ones if images are large or few."""
-    height, width, _ = data.shape
-    # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
-    most = min(DEFAULTS.batch_size * LARGEST**2 // (height * width), len(data.train) // 20)
-    batch_size = batch_size or max(8, min(DEFAULTS.batch_size, most))
-    lr = DEFAULTS.lr * (batch_size / DEFAULTS.batch_size) ** 0.5  # Malladi et al. 2022, arXiv:2205.10287
-    return dataclasses.replace(DEFAULTS, batch_size=batch_size, lr=lr)
+    def ood_data(self, manifest: Any, folder: Path, data: ImageData, foreign: Mapping[str, str]) -> OodData:
+        if isinstance(manifest, DecoderManifest):
+            return super().ood_data(manifest, folder, data, foreign)
+        return ood_data_from_images(data, foreign, MAPS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of the three graphs, exported, and how it is published.
+    """One of the three graphs.
 
     Attributes:
-        path: of the graph.
         name: of the model.
         kind: of its manifest.
-        graph: as PyTorch has it.
-        network: the part of the network in it.
-        examples: real inputs.
-        tensors: the names of the input and of the outputs.
+        description: for its manifest.
+        folder: with the graph and its golden file.
+        graph: in PyTorch.
         card: of the golden file.
-        specs: of the input and of the outputs.
-        difference: the largest from PyTorch.
-        words: a description.
-        whole: the name of the model that it is a part of.
+        inputs: the specification of the input.
+        outputs: those of the outputs.
+        difference: the largest between the exported graph and PyTorch.
     """
 
-    path: Path
     name: str
     kind: type[AutoencoderManifest | EncoderManifest | DecoderManifest]
+    description: str
+    folder: Path
     graph: nn.Module
-    network: nn.Module
-    examples: Any
-    tensors: dict[str, Any]
     card: GoldenCard
-    specs: tuple[TensorSpec, tuple[TensorSpec, ...]]
+    inputs: TensorSpec
+    outputs: tuple[TensorSpec, ...]
     difference: float
-    words: str
-    whole: str
 
 
-def _export_parts(name: str, model: Autoencoder, data: ImageData, folder: Path) -> tuple[_Part, _Part, _Part]:
-    """The whole, the encoder and the decoder, exported to `folder`."""
-    encoder, decoder = ("encoder", "decoder") if name == "autoencoder" else (f"{name}-encoder", f"{name}-decoder")
-    images = data.test.images
+def _export(name: str, network: Autoencoder, images: Any, folder: Path) -> list[_Part]:
+    """Exports the whole, the encoder and the decoder, each to a folder of its own."""
+    prefix = "" if name == "autoencoder" else f"{name}-"
 
-    def export_part(
-        name_of_part: str, kind: Any, graph: nn.Module, network: nn.Module, examples: Any,
-        tensors: tuple[str, tuple[str, ...]], atol: float, words: str,
+    def part(
+        name: str, kind: Any, description: str, graph: nn.Module, examples: npt.NDArray[Any], atol: float,
+        input_name: str, *output_names: str,
     ) -> _Part:  # fmt: skip
-        path = folder / f"{name_of_part}.onnx"
-        tolerances = {output: ERROR_ATOL for output in tensors[1] if output == "error"}
+        path = folder / name
+        path.mkdir(parents=True, exist_ok=True)
+        names: dict[str, Any] = {"input_name": input_name, "output_names": output_names}
+        tolerances = {output: ERROR_ATOL for output in output_names if output == "error"}
         card = GoldenCard(rows=min(GOLDEN_ROWS, len(examples)), atol=atol, tolerances=tolerances)
-        names: dict[str, Any] = dict(zip(("input_name", "output_names"), tensors, strict=True))
-        inputs, outputs, difference = export(graph, examples, path, max_batch=MAX_BATCH, card=card, **names)
-        return _Part(
-            path, name_of_part, kind, graph, network, examples, names, card, (inputs, outputs), difference.value,
-            words, name,
-        )  # fmt: skip
+        inputs, outputs, worst = export(graph, examples, path / MODEL, max_batch=MAX_BATCH, card=card, **names)
+        write_golden(graph, examples[: card.rows], path / GOLDEN, **names)
+        return _Part(name, kind, description, path, graph, card, inputs, outputs, worst.value)
 
     # A pixel half-way between two bytes may be rounded either way.
-    whole = export_part(
-        name, AutoencoderManifest, AutoencoderGraph(model), model, images, ("images", ("restored", "error")), 1.0,
-        "convolutional autoencoder",
+    whole = part(
+        name, AutoencoderManifest, "convolutional autoencoder", AutoencoderGraph(network), images, 1.0,
+        "images", "restored", "error",
     )  # fmt: skip
-    first = export_part(
-        encoder, EncoderManifest, EncoderGraph(model.encoder), model.encoder, images, ("images", ("latents",)), 1e-3,
-        "the encoder of an autoencoder",
+    encoder = part(
+        f"{prefix}encoder", EncoderManifest, "the encoder of an autoencoder", EncoderGraph(network), images, 1e-3,
+        "images", "latents",
     )  # fmt: skip
-    (latents,) = run_in_batches(first.path, "images", images)
-    second = export_part(
-        decoder, DecoderManifest, DecoderGraph(model.decoder), model.decoder, latents, ("latents", ("images",)), 1.0,
-        "the decoder of an autoencoder, with a density to sample latents from",
+    (latents,) = run_in_batches(encoder.folder / MODEL, "images", images)
+    decoder = part(
+        f"{prefix}decoder", DecoderManifest, "the decoder of an autoencoder, with a density to sample latents from",
+        DecoderGraph(network), latents, 1.0, "latents", "images",
     )  # fmt: skip
-    return whole, first, second
+    return [whole, encoder, decoder]
 
 
 def _write_version(
-    target: Path, run: Run[ImageData], part: _Part, findings: Findings, stated: dict[str, Any], state: FitState
-) -> ManifestBase:
+    target: Path, part: _Part, run: AutoencoderRun, network: Autoencoder, findings: Findings, state: FitState
+) -> ImageCodeManifest:
     """Fills `target` with graph, golden file, density and report; returns the manifest, its `files` still empty."""
-    data, card = run.data, part.card
-    shutil.copy(part.path, target / MODEL)
-    write_golden(part.graph, part.examples[: card.rows], target / GOLDEN, **part.tensors)
+    data, options = run.data, run.options
+    shutil.copytree(part.folder, target, dirs_exist_ok=True)
     if part.kind is DecoderManifest:
         findings.density.save(target / DENSITY)
+    stated = run.stated(options.network, options.learning)
+    stated |= {"components": options.components, "ridge": RIDGE, "judge_epochs": options.judge_epochs}
     height, width, channels = data.shape
     judged = [] if findings.metrics.judge_accuracy is None else [history.JUDGE]
     manifest = part.kind(
         name=part.name,
-        description=f"{data.name}: {part.words}, {findings.test_latents.shape[1]} latents per image",
+        description=f"{data.name}: {part.description}, {options.network.latent} latents per image",
         labels=data.classes,
-        inputs=(part.specs[0],),
-        outputs=part.specs[1],
+        inputs=(part.inputs,),
+        outputs=part.outputs,
         max_batch=MAX_BATCH,
         image=ImageInput(
             height=height,
@@ -209,11 +232,11 @@ def _write_version(
             channels=1 if channels == 1 else 3,
             background=common_background(data.train.images),
         ),
-        latent=findings.test_latents.shape[1],
+        latent=options.network.latent,
         metrics=findings.metrics,
         intervals=findings.intervals,
         data=data_card(data),
-        training=training_card("python -m training autoencoder", stated, state, part.network),
+        training=training_card("python -m training autoencoder", stated, state, part.graph),
         history=run.history(
             stated,
             state,
@@ -222,16 +245,13 @@ def _write_version(
             *(Use(split="validation", purpose=purpose, items=len(data.validation)) for purpose in judged),
             Use(split="test", purpose=history.FIGURES, items=len(data.test)),
         ),
-        golden=card,
+        golden=part.card,
         files={},
     )
     if isinstance(manifest, AutoencoderManifest):
-        model: Any = part.network
-        write_report(target, model, data, findings)
+        write_report(target, network, data, findings)
         write_curves(target, state, CURVE)
     else:
-        update_record(target, whole=part.whole)
+        update_record(target, whole=run.name)
     update_record(target, onnx_difference=f"{part.difference:.1g}")
-    if isinstance(manifest, DecoderManifest):
-        return manifest
-    return with_ood(target, manifest, ood_data_from_images(data, method=MAPS), run.console)
+    return manifest

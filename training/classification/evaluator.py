@@ -12,8 +12,9 @@ from training.data.images import ImageData
 from training.data.lazy import Images
 from training.data.splits import division_digest
 from training.export.calibration import Floats, Scaling
-from training.export.evaluator import BATCH, Inputs, LabelEvaluator, run_in_batches, sample
+from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
 from training.export.golden import renew_golden, write_variant_golden
+from training.export.layers import Inputs
 
 INPUT = "images"
 
@@ -28,20 +29,16 @@ class ClassificationEvaluator(LabelEvaluator):
         super().__init__(data, splits, data.validation.take(data.division[0]).images)
 
     def answers(self, graph: Path, items: Images) -> Floats:
-        """See `LabelEvaluator`."""
         return run_in_batches(graph, INPUT, items)[0]
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `Evaluator`."""
         images = self.train[sample(count, len(self.train))]
         return [{INPUT: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
 
     def examples(self, count: int) -> Inputs:
-        """See `Evaluator`."""
         return {INPUT: self.selected[:count]}
 
     def renew(self, folder: Path, manifest: ClassifierManifest, *, fit: bool) -> ClassifierManifest:
-        """See `Evaluator`."""
         graph = folder / MODEL
         if fit:
             Session(graph, "cpu").check(folder, manifest)  # since its golden file is renewed
@@ -53,9 +50,8 @@ class ClassificationEvaluator(LabelEvaluator):
         described = manifest.data.model_copy(update={"division": division})
         manifest = manifest.model_copy(update=evaluation.fields | {"data": described})
         variants = tuple(self._renew_variant(folder, manifest, variant, fit) for variant in manifest.variants)
-        manifest = manifest.model_copy(update={"variants": variants})
         write_report(folder, evaluation, self.data)
-        return manifest
+        return manifest.model_copy(update={"variants": variants})
 
     def _renew_variant(
         self, folder: Path, manifest: ClassifierManifest, variant: ClassifierVariant, fit: bool

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from training.engine.settings import FitSettings
-from training.options import Options, changed
+from training.options import BackboneFitOptions, Options, changed
 
 Arch = Literal["mlp", "cnn", "transfer"]
 
@@ -133,6 +133,7 @@ class ClassificationOptions(Options):
     test_time_flip: bool = False
     interpolate: bool = False
     teacher: Path | None = None
+    fit: BackboneFitOptions = field(default_factory=BackboneFitOptions)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=LossOptions)

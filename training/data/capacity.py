@@ -13,7 +13,7 @@ _LIBRARIES = 1_000_000_000
 
 
 def available_memory() -> int:
-    """Bytes that this process may take: those of the machine, or fewer if its container or its limits say so."""
+    """Bytes that this process may use: those of the machine, of its container or of its own limits."""
     total, container = read_memory_mb()
     most = 10**6 * (container or total)
     if resource is not None:
@@ -24,13 +24,7 @@ def available_memory() -> int:
 
 
 def check_fits(source: str, items: str, count: int, each: float) -> None:
-    """Refuses data of which more is used than fits.
-
-    Args:
-        source: of the data.
-        items: what it consists of, in the plural.
-        count: how many are used.
-        each: bytes that an item takes in a training.
+    """Refuses `count` items (in the plural), each of `each` bytes in a training, if they do not fit into memory.
 
     Raises:
         DataError: says how many would fit.

@@ -16,7 +16,7 @@ class DataError(Exception):
 
 @dataclass(slots=True)
 class Inspection:
-    """What is worth knowing about a data set before it is trained on.
+    """What to know about a data set before it is trained on.
 
     Attributes:
         notes: what was found, and how it was read.
@@ -64,17 +64,12 @@ def absent_classes(classes: Sequence[str], labels: npt.NDArray[Any]) -> list[str
 
 
 def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.NDArray[np.int64]:
-    """The indices of up to `limit` items: about the same share of every class, and one of each if `limit` allows it.
+    """The indices of up to `limit` items: about the same fraction of every class, and one of each if possible.
 
     Rare classes are drawn too often: this is for trials and samples; see `training.data.splits.draw_stratified`.
-
-    Args:
-        labels: of all items, shape (n,).
-        limit: how many items are wanted, at most.
-        seed: of the choice.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
-    # Each item's rank within its class, as a share of the class: the lowest ranks are the same share of every class.
+    # Each item's rank within its class, divided by its size: the lowest ranks are the same fraction of every class.
     rank = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]

@@ -1,6 +1,6 @@
-"""Data that a model is not for, on which it is measured how well its familiarity tells them: other files, and made up.
+"""Out-of-distribution data, on which the score of a model is measured: other files, and synthetic data.
 
-None of it trains a model. For the committed models, data of these kinds chose the distances (`Method.chosen_on`), so
+No model is trained on them. For the committed models, data of these kinds chose the distances (`Method.chosen_on`), so
 their figures are too good for data of other kinds.
 """
 
@@ -20,7 +20,7 @@ from training.data.inspection import Problems
 
 # Of each kind.
 MOST = 1000
-# Pixels of the picture that smooth colours are enlarged from.
+# The side of the images that smooth colours are enlarged from.
 _COARSE = 3
 _CROPS = "crops:"
 _CROPS_PER_IMAGE = 4
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def named(options: Sequence[str]) -> dict[str, str]:
-    """The sources by their names, as the command line has them.
+    """The sources of `NAME=DATA` options by their names.
 
     Raises:
         ValueError: one has no name.
@@ -60,11 +60,11 @@ def read_images(
     most: int = MOST,
     place: Callable[[UInt8Array, int, int], UInt8Array] = fit,
 ) -> UInt8Array:
-    """Images of any source, as the model would be shown them; what cannot be read is left out.
+    """Readable images of any source as the model's input, uint8, shape (n, height, width, channels).
 
     Args:
-        source: as `open_images` takes it without labels; with `crops:` before it, some squares
-            of a quarter to all of the short side are cut out of each image instead.
+        source: as `open_images` takes it without labels; after `crops:`, a few squares of a quarter to all of the
+            short side are cut out of each image instead.
         shape: height, width and channels.
         most: how many at most.
         place: brings an image to the height and width.
@@ -75,20 +75,15 @@ def read_images(
     height, width, channels = shape
     cut = source.startswith(_CROPS)
     random = np.random.default_rng(0)
-
-    def read() -> Iterator[UInt8Array]:
-        opened = open_images(source.removeprefix(_CROPS), Inspection(), Problems(), labelled=False)
-        for items in opened.splits.values():
-            for index in random.permutation(items.indices)[:most]:
-                try:
-                    image = EncodedImage.open(items.files.read(int(index)))
-                    pixels = image.decode(channels) if cut else image.decode(channels, 2 * height, 2 * width)
-                except (QuartetError, OSError):
-                    continue
-                for part in _squares(pixels, random) if cut else (pixels,):
-                    yield place(part, height, width)
-
-    images = list(read())
+    images: list[UInt8Array] = []
+    for items in open_images(source.removeprefix(_CROPS), Inspection(), Problems(), labelled=False).splits.values():
+        for index in random.permutation(items.indices)[:most]:
+            try:
+                image = EncodedImage.open(items.files.read(int(index)))
+                pixels = image.decode(channels) if cut else image.decode(channels, 2 * height, 2 * width)
+            except (QuartetError, OSError):
+                continue
+            images += [place(part, height, width) for part in (_squares(pixels, random) if cut else (pixels,))]
     if not images:
         raise DataError(f"{source}: holds no image that can be read.")
     return np.stack([images[index] for index in random.permutation(len(images))[:most]])
@@ -134,11 +129,9 @@ def read_lines(source: str) -> list[str]:
 
 
 def made_up_rows(rows: Floats, deviations: Mapping[int, float]) -> dict[str, Floats]:
-    """Rows with their columns shifted, mixed and in another order, float32, each of the shape of `rows`.
+    """Rows with shifted, mixed and reordered columns, float32, each of the shape of `rows`, (n, columns).
 
-    Args:
-        rows: to change, shape (n, columns).
-        deviations: the standard deviation of each column of numbers, by its index.
+    `deviations` has the standard deviation of each column of numbers, by its index.
     """
     random = np.random.default_rng(0)
     shifted = rows.copy()

@@ -77,7 +77,7 @@ class Files:
 
 
 class Rows:
-    """Images in a column of parquet files or of a data set of the hub; see `training.data.contents.ImageFiles`."""
+    """Images in a column of parquet or of a data set of the hub; see `training.data.contents.ImageFiles`."""
 
     def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
         self._name, self._column = name, column
@@ -124,8 +124,6 @@ def open_images(
         found = _in_a_table(top, inspection, problems, encoding) or found
     if found is not None and len(found[0]) < 2 and not labelled:
         found = None  # a folder of images is no class
-    if found is None and any(hub.is_metadata(path) for path in folder.rglob("metadata.*")):
-        return _of_rows(source, hub.load(source, str(folder)), labelled)
     if found is None and not labelled:
         found = _without_labels(top)
     if found is None:
@@ -174,8 +172,6 @@ def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
             files = files_below(child)
             if not files:
                 raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
-            if any(map(hub.is_metadata, files)):
-                return None
             images = [(path, child.name) for path in files if hub.is_image(path)]
             others += len(files) - len(images)
             splits[split] += images
@@ -190,7 +186,7 @@ def _in_a_table(folder: Path, inspection: Inspection, problems: Problems, encodi
     """Images that a table beside them names and labels, one for each split."""
     tables: dict[str, tuple[Table, str, str]] = {}
     for path in visible(folder):
-        if path.suffix.lower() not in (*DELIMITED, ".xlsx") or not path.is_file():
+        if path.suffix.lower() not in (*DELIMITED, ".xlsx", ".jsonl") or not path.is_file():
             continue
         try:
             columns = _columns(read_file(path, Inspection(), Problems(), encoding=encoding, rows=1))
@@ -258,25 +254,23 @@ def _of_rows(source: str, loaded: Mapping[str, datasets.Dataset], labelled: bool
             + ", ".join(f"{column} ({type(kind).__name__})" for column, kind in splits["train"].features.items())
             + "."
         )
-    classes, labels = (UNLABELLED,), {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
-    if label:
-        classes, labels = _encode_labels(splits, label)
+    classes, labels = _encode_labels(splits, label)
     items = {}
     for split, part in splits.items():
-        wrong = np.flatnonzero((labels[split] < 0) | (labels[split] >= len(classes)))
-        if len(wrong):
+        if len(wrong := np.flatnonzero(labels[split] < 0)):
             row = int(wrong[0])
-            raise DataError(
-                f"{source} [{split}] row {row}: label {part[row][label]} is none of the {len(classes)} classes."
-            )
+            named = f"{source} [{split}] row {row}: label {part[row][label]}"
+            raise DataError(f"{named} is none of the {len(classes)} classes.")
         items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels[split])
     return ImageSource(name_of(source), classes, items)
 
 
 def _encode_labels(
-    splits: dict[str, datasets.Dataset], column: str
+    splits: dict[str, datasets.Dataset], column: str | None
 ) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
     """The classes, the same in every split, and the labels as indices of them; -1 where there is none."""
+    if column is None:
+        return (UNLABELLED,), {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
     kind = splits["train"].features[column]
     if isinstance(kind, datasets.ClassLabel):
         index: dict[Any, int] = {number: number for number in range(len(kind.names))}

@@ -3,19 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from rich.markup import escape
 
 from service.tasks.cards import ClassMetrics
 from training.data.dataset import DataError, Inspection
-
-Bad = Literal["refuse", "drop"]
+from training.options import Bad as Bad
 
 # Problems that are named, and locations with the same one; the others are counted.
 SHOWN = 20
 _MOST_LOCATIONS = 8
-# From this share of one class on, accuracy says little.
+# From this fraction of one class on, accuracy says little.
 _DOMINANT = 0.9
 _RARE = 0.02
 
@@ -43,21 +41,15 @@ class Problems:
         lines = []
         for what, (first, *others) in self._locations.items():
             more = self._counts[what] - 1 - len(others)
-            likewise = f"; likewise {', '.join(others)}" + (f" and {more:,} more" if more else "") if others else ""
-            lines.append(f"{first}: {what}{likewise}")
+            also = f"; likewise {', '.join(others)}" + (f" and {more:,} more" if more else "") if others else ""
+            lines.append(f"{first}: {what}{also}")
         return lines
 
-    def settle(self, source: str, bad: Bad, inspection: Inspection, option: str = "--bad drop") -> None:
-        """Refuses the data set if there are any, or notes what is left out.
-
-        Args:
-            source: of the data.
-            bad: `refuse`, or `drop` to go on without them.
-            inspection: gets what is left out.
-            option: what the user can give to go on.
+    def settle(self, source: str, bad: Bad, inspection: Inspection) -> None:
+        """Refuses the data set if there are any problems, or notes in `inspection` which items are left out.
 
         Raises:
-            DataError: there are some, and they are refused.
+            DataError: there are some, and `bad` is `refuse`.
         """
         if not self.count:
             return
@@ -66,41 +58,33 @@ class Problems:
         items = "item" if self.count == 1 else "items"
         listed = f"{self.count:,} unusable {items} in {source}:\n  " + "\n  ".join(self.shown) + more
         if bad == "refuse":
-            raise DataError(f"{listed}\nCorrect them, or leave them out with {option}.")
+            raise DataError(f"{listed}\nCorrect them, or leave them out with --bad drop.")
         inspection.dropped.append(f"Left out: {listed}")
 
 
 def describe_classes(
     inspection: Inspection, classes: Sequence[str], counts: Sequence[int], items: str, *, remedy: str = ""
 ) -> None:
-    """Notes how many items each class has, and warns of classes that are rare or that dominate.
+    """Notes how many items (in the plural) each class has, and warns of classes that are rare or that dominate.
 
-    Args:
-        inspection: gets the lines.
-        classes: their names.
-        counts: items of each.
-        items: what they are, in the plural.
-        remedy: what helps against imbalance, if the recipe has something.
+    `remedy` says what helps against imbalance, if the recipe has something.
     """
     total = sum(counts)
     order = sorted(range(len(classes)), key=lambda index: -counts[index])
     listed = ", ".join(f"{classes[index]} {counts[index]:,}" for index in order[:12])
     more = f", and {len(order) - 12} more classes" if len(order) > 12 else ""
     inspection.notes.append(f"{total:,} {items} of {len(classes)} classes: {listed}{more}")
-    single = [classes[index] for index in order if counts[index] == 1]
-    if single:
+    if single := [classes[index] for index in order if counts[index] == 1]:
         inspection.warnings.append(
             f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it"
         )
-    if not total:
-        return
-    share = counts[order[0]] / total
-    if share >= _DOMINANT:
+    most = max(counts, default=0)
+    if total and most / total >= _DOMINANT:
         inspection.warnings.append(
-            f"{share:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often, so look "
-            f"at the figures of each class instead of the accuracy{remedy}"
+            f"{most / total:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often, so "
+            f"look at the figures of each class instead of the accuracy{remedy}"
         )
-    elif rare := [classes[i] for i in order if 1 < counts[i] < _RARE * total and counts[i] < counts[order[0]] / 10]:
+    elif rare := [classes[index] for index in order if 1 < counts[index] < min(_RARE * total, most / 10)]:
         inspection.warnings.append(
             f"fewer than {_RARE:.0%} of the {items} are of the class {_some(rare)}: look at the figures of each "
             f"class{remedy}"
@@ -114,21 +98,14 @@ def describe_splits(inspection: Inspection, splits: dict[str, int], held_out: Se
 
 
 def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes]], items: str) -> None:
-    """Warns of items that are in several splits.
-
-    Args:
-        inspection: gets the warnings.
-        splits: a digest of each item, by the names of the splits: `train`, `validation`, `test`.
-        items: what they are, in the plural.
-    """
+    """Warns of items that are in several splits, by a digest of each item of `train`, `validation` and `test`."""
     for name, other, kind in (
         ("validation", "train", "training"),
         ("test", "train", "training"),
         ("test", "validation", "validation"),
     ):
         known = set(splits[other])
-        repeated = sum(digest in known for digest in splits[name])
-        if repeated:
+        if repeated := sum(digest in known for digest in splits[name]):
             inspection.warnings.append(
                 f"{repeated:,} of the {len(splits[name]):,} {name} {items} are also {kind} {items}: the figures for "
                 f"{name} will be too good"
@@ -136,10 +113,7 @@ def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes
 
 
 def missed_classes(per_class: Sequence[ClassMetrics]) -> str:
-    """A line about the classes that have test items and are never predicted rightly; empty if there are none.
-
-    An accuracy hides them where other classes dominate.
-    """
+    """A line about the classes that have test items and a recall of 0, which an accuracy hides; empty if none has."""
     missed = [each for each in per_class if each.support and not each.recall]
     if not missed:
         return ""

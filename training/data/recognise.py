@@ -15,7 +15,8 @@ from training.data.image_sources import class_folders, open_images
 from training.data.inspection import Problems
 from training.data.sources import files_below, kinds_of, locate
 from training.data.tables import SUFFIXES, Table, read_tables
-from training.detection.formats import Tree, find_format
+from training.detection.formats import find_format
+from training.detection.formats.tree import Tree
 from training.text.data import find_columns, has_text_folders
 
 _KNOWN = "images (in class folders, with boxes, or alone), texts with labels, or a table"

@@ -1,4 +1,4 @@
-"""Divides items at random so that every class keeps its share, rare classes included."""
+"""Divides items at random so that every class keeps its fraction, rare classes included."""
 
 import hashlib
 import math
@@ -16,15 +16,10 @@ DataT = TypeVar("DataT", bound=DataSet)
 
 
 def draw_stratified(labels: Labels, count: int, seed: int) -> Indices:
-    """The indices of `count` random items in ascending order, with about the same share of every class.
+    """The indices of `count` random items in ascending order, with about the same fraction of every class.
 
-    Every item is drawn with the probability `count / len(labels)`. The share of a class is rounded up or down at
+    Every item is drawn with the probability `count / len(labels)`. The quota of a class is rounded up or down at
     random, so a class with a single item is drawn as often as any other item.
-
-    Args:
-        labels: of all items, shape (n,).
-        count: at most n.
-        seed: of the draw.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
@@ -39,28 +34,17 @@ def draw_stratified(labels: Labels, count: int, seed: int) -> Indices:
 
 
 def limited(name: str, labels: Labels, limit: int, seed: int) -> Indices:
-    """The indices of up to `limit` items of a split, ascending; training keeps an item of every class if it can.
-
-    Args:
-        name: of the split.
-        labels: of its items, shape (n,).
-        limit: how many items are wanted, at most.
-        seed: of the choice.
-    """
+    """The indices of up to `limit` items of a split, ascending; `train` keeps an item of each class if it can."""
     if name == "train":
         return np.sort(stratified_sample(labels, limit, seed))
     return draw_stratified(labels, min(limit, len(labels)), seed)
 
 
 def split_validation(labels: Labels, seed: int = 0) -> tuple[Indices, Indices]:
-    """Divides a validation split into a selection half and a calibration half with about the same share of every class.
+    """Divides validation into a selection half and a calibration half with about the same fraction of every class.
 
     Selection chooses: the epoch, the vocabulary, the temperature, the variants. Calibration fits conformal thresholds
-    and p-values, which hold for new items only if it chose nothing.
-
-    Args:
-        labels: of the split, shape (n,).
-        seed: of the division; published versions have the default.
+    and p-values, which hold for new items only if it chose nothing. Published versions have the default seed.
 
     Returns:
         The indices of both halves, sorted.
@@ -75,7 +59,7 @@ def division_digest(calibration: Indices) -> str:
 
 
 def selection_of(data: DataT) -> DataT:
-    """The same data with the selection half of validation alone, for what chooses; its fingerprint tells it apart."""
+    """The same data with the selection half of validation alone, for what chooses; its fingerprint is another one."""
     selection, calibration = data.division
     validation: Any = data.validation
     fingerprint = f"{data.fingerprint}, selection half of {division_digest(calibration)}"
@@ -83,17 +67,17 @@ def selection_of(data: DataT) -> DataT:
 
 
 def hold_out(
-    source: str, name: str, count: int, share: float, seed: int, labels: Labels | None = None
+    source: str, name: str, count: int, fraction: float, seed: int, labels: Labels | None = None
 ) -> tuple[Indices, Indices]:
-    """Divides items into those that stay for training and those that are held out, both in ascending order.
+    """Divides `count` items into those that stay for training and those that are held out, both in ascending order.
 
-    With labels, about the same share of every class is held out, and every class keeps an item for training.
+    With labels, about the same fraction of every class is held out, and every class keeps an item for training.
 
     Args:
         source: of the data, for the error message.
         name: of the split that is held out, for the error message.
         count: how many items there are.
-        share: of them that are held out.
+        fraction: of them that are held out.
         seed: of the choice.
         labels: of the items, shape (count,).
 
@@ -102,7 +86,7 @@ def hold_out(
     """
     labels = np.zeros(count, np.int64) if labels is None else labels
     taken = np.zeros(count, dtype=bool)
-    taken[draw_stratified(labels, math.ceil(round(share * count, 9)), seed)] = True
+    taken[draw_stratified(labels, math.ceil(round(fraction * count, 9)), seed)] = True
     for label in np.setdiff1d(labels, labels[~taken]):
         taken[np.flatnonzero(labels == label)[0]] = False
     if not taken.any():

@@ -1,9 +1,10 @@
 """Detection data in memory: images letterboxed to one size, their boxes checked."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ _TOLERANCE = 1.0
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+Boxes = tuple[FloatArray, IntArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class DetectionSplit:
     labels: tuple[IntArray, ...]
     letterboxes: tuple[Letterbox, ...]
     names: tuple[str, ...]
-    crowds: tuple[tuple[FloatArray, IntArray], ...] = ()
+    crowds: tuple[Boxes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,11 +64,9 @@ class DetectionSplit:
 
     def without_pixels(self, indices: IntArray) -> "DetectionSplit":
         """The boxes of the images at `indices`, in that order, for what only looks at boxes."""
-        boxes, labels, frames, names = (
-            tuple(part[index] for index in indices) for part in (self.boxes, self.labels, self.letterboxes, self.names)
-        )
-        crowds = tuple(self.crowds[index] for index in indices) if self.crowds else ()
-        return DetectionSplit(np.empty((len(indices), 0, 0, 3), np.uint8), boxes, labels, frames, names, crowds)
+        parts: Any = (self.boxes, self.labels, self.letterboxes, self.names, self.crowds)
+        chosen: Any = (tuple(part[index] for index in indices) if part else () for part in parts)
+        return DetectionSplit(np.empty((len(indices), 0, 0, 3), np.uint8), *chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,40 +115,37 @@ def load_detection(
         DataError: as `read`; an unreadable image; a bad box.
     """
     raw = read(source)
+    inspection = raw.inspection
     if len(raw.classes) == 0:
-        raw.problems.settle(source, "refuse", raw.inspection)
+        raw.problems.settle(source, "refuse", inspection)
         raise DataError(f"{source}: no box has a class.")
     given = set(raw.splits)
     _hold_out(source, raw, seed)
-    if limit is not None:
-        raw.splits = {name: images[:limit] for name, images in raw.splits.items()}
-    raw.splits = {name: raw.splits[name] for name in SPLITS}
-    size = size or _common_size(raw.splits["train"])
-    height, width = size
-    lazy = sum(map(len, raw.splits.values())) * height * width * 3 > IN_MEMORY
+    images = {name: raw.splits[name][:limit] for name in SPLITS}
+    height, width = size or _common_size(images["train"])
+    lazy = sum(map(len, images.values())) * height * width * 3 > IN_MEMORY
     digest = hashlib.sha256()
-    digests: dict[str, list[bytes]] = {name: [] for name in SPLITS}
-    parts = {
-        name: _load(raw.splits[name], raw.classes, size, lazy, digest, digests[name], raw.problems) for name in SPLITS
-    }
-    raw.problems.settle(source, bad, raw.inspection)
-    if not any(len(boxes) for boxes in parts["train"].boxes):
+    splits: dict[str, DetectionSplit] = {}
+    digests: dict[str, list[bytes]] = {}
+    for name in SPLITS:
+        splits[name], digests[name] = _load(images[name], raw.classes, (height, width), lazy, digest, raw.problems)
+    raw.problems.settle(source, bad, inspection)
+    empty = sum(not len(boxes) for boxes in splits["train"].boxes)
+    if empty == len(splits["train"]):
         raise DataError(f"{source}: no training image has a box.")
-    inspection = raw.inspection
-    counts = {name: len(part) for name, part in parts.items()}
+    counts = {name: len(split) for name, split in splits.items()}
     describe_splits(inspection, counts, [name for name in counts if name not in given], "images")
-    labels = np.concatenate([indices for part in parts.values() for indices in part.labels])
+    labels = np.concatenate([indices for split in splits.values() for indices in split.labels])
     describe_classes(inspection, raw.classes, np.bincount(labels, minlength=len(raw.classes)).tolist(), "boxes")
     describe_repeats(inspection, digests, "images")
-    empty = sum(not len(boxes) for boxes in parts["train"].boxes)
-    if crowds := sum(len(boxes) for part in parts.values() for boxes, _ in part.crowds):
+    if crowds := sum(len(boxes) for split in splits.values() for boxes, _ in split.crowds):
         inspection.notes.append(
             f"crowds (iscrowd): {crowds:,}; they are not trained on, and detections in them are not counted"
         )
     if empty:
-        inspection.notes.append(f"{empty:,} training images have no box: they teach what is background")
+        inspection.notes.append(f"{empty:,} training images have no box: all of them is background")
     return DetectionData(
-        name_of(source), raw.classes, **parts, fingerprint=f"sha256:{digest.hexdigest()}", inspection=inspection
+        name_of(source), raw.classes, **splits, fingerprint=f"sha256:{digest.hexdigest()}", inspection=inspection
     )
 
 
@@ -156,10 +153,10 @@ def _hold_out(source: str, raw: RawData, seed: int) -> None:
     """Holds out the missing splits from the training images."""
     if "test" not in raw.splits and "validation" in raw.splits:
         raw.splits["test"] = raw.splits.pop("validation")
-    for name, share in (("test", 0.2), ("validation", 0.15)):
+    for name, fraction in (("test", 0.2), ("validation", 0.15)):
         if not raw.splits.get(name):
             images = raw.splits["train"]
-            count = round(len(images) * share)
+            count = round(len(images) * fraction)
             if not 0 < count < len(images):
                 raise DataError(f"{source}: too few training images ({len(images)}) to hold out a {name} split.")
             order = np.random.default_rng(seed).permutation(len(images))
@@ -186,20 +183,18 @@ def _open(image: RawImage) -> EncodedImage:
     return EncodedImage.open(image.image if isinstance(image.image, bytes) else image.image.read_bytes())
 
 
-def _where(image: RawImage) -> str:
-    return str(image.image) if isinstance(image.image, Path) else image.name
-
-
 def _load(
     images: Sequence[RawImage],
     classes: tuple[str, ...],
     size: tuple[int, int],
     lazy: bool,
     digest: "hashlib._Hash",
-    digests: list[bytes],
     problems: Problems,
-) -> DetectionSplit:
-    """The images that can be read, with their valid boxes; what is wrong with the others is added to `problems`."""
+) -> tuple[DetectionSplit, list[bytes]]:
+    """The images that can be read, with their valid boxes, and a digest of each.
+
+    What is wrong with the others is added to `problems`, and what is kept to `digest`.
+    """
 
     def decode(index: int) -> tuple[npt.NDArray[np.uint8], Letterbox] | str:
         try:
@@ -208,59 +203,57 @@ def _load(
             return str(error)
 
     kept: list[int] = []
-    boxes, labels, letterboxes, crowds = [], [], [], []
+    digests: list[bytes] = []
+    objects: list[Boxes] = []
+    crowds: list[Boxes] = []
+    frames: list[Letterbox] = []
     pixels = np.empty((0 if lazy else len(images), *size, 3), dtype=np.uint8)
     every = decode_all(decode, range(len(images)))
     for row, decoded in enumerate(track(every, "Decoding", total=len(images))):
         image = images[row]
         if isinstance(decoded, str):
-            problems.add(_where(image), decoded)
+            problems.add(str(image.image) if isinstance(image.image, Path) else image.name, decoded)
             continue
         canvas, frame = decoded
-        size_here = (frame.height, frame.width)
-        corners, indices = _checked([box for box in image.boxes if not box.crowd], size_here, classes, problems)
-        crowd = _checked([box for box in image.boxes if box.crowd], size_here, classes, problems)
         if not lazy:
             pixels[len(kept)] = canvas
+        for parts, crowd in ((objects, False), (crowds, True)):
+            parts.append(_checked((box for box in image.boxes if box.crowd == crowd), frame, classes, problems))
         kept.append(row)
-        boxes.append(corners)
-        labels.append(indices)
-        crowds.append(crowd)
-        letterboxes.append(frame)
+        frames.append(frame)
         digests.append(hashlib.blake2b(canvas, digest_size=16).digest())
-        for part in (canvas, corners, indices, *crowd):
+        for part in (canvas, *objects[-1], *crowds[-1]):
             digest.update(part.tobytes())
-    return DetectionSplit(
-        LazyImages(lambda index: letterbox(_open(images[index]), *size)[0], np.array(kept, np.int64), (*size, 3))
-        if lazy
-        else pixels[: len(kept)],
-        tuple(boxes),
-        tuple(labels),
-        tuple(letterboxes),
+    on_demand = LazyImages(
+        lambda index: letterbox(_open(images[index]), *size)[0], np.array(kept, np.int64), (*size, 3)
+    )
+    split = DetectionSplit(
+        on_demand if lazy else pixels[: len(kept)],
+        tuple(boxes for boxes, _ in objects),
+        tuple(labels for _, labels in objects),
+        tuple(frames),
         tuple(images[row].name for row in kept),
         tuple(crowds),
     )
+    return split, digests
 
 
-def _checked(
-    raw: Sequence[RawBox], size: tuple[int, int], classes: tuple[str, ...], problems: Problems
-) -> tuple[FloatArray, IntArray]:
+def _checked(raw: Iterable[RawBox], frame: Letterbox, classes: tuple[str, ...], problems: Problems) -> Boxes:
     """The valid boxes, in pixels, and their classes; what is wrong with the others is added to `problems`."""
-    height, width = size
-    limits = np.array([width, height, width, height], dtype=np.float64)
+    limits = np.array([frame.width, frame.height] * 2, dtype=np.float64)
     boxes, labels = [], []
     for box in raw:
         corners = np.array(box.corners, dtype=np.float64) * (limits if box.relative else 1)
-        x_min, y_min, x_max, y_max = corners
-        text = f"{x_min:g}, {y_min:g} to {x_max:g}, {y_max:g}"
+        sides = corners[2:] - corners[:2]
+        text = "{:g}, {:g} to {:g}, {:g}".format(*corners)
         if not np.isfinite(corners).all():
             problems.add(box.origin, f"not a number: {text}")
-        elif x_max < x_min or y_max < y_min:
+        elif (sides < 0).any():
             problems.add(box.origin, f"inverted: {text}")
-        elif x_max == x_min or y_max == y_min:
+        elif (sides == 0).any():
             problems.add(box.origin, f"empty: {text}")
         elif (corners < -_TOLERANCE).any() or (corners > limits + _TOLERANCE).any():
-            problems.add(box.origin, f"outside of the image of {width} x {height}: {text}")
+            problems.add(box.origin, f"outside of the image of {frame.width} x {frame.height}: {text}")
         elif box.label not in classes:
             problems.add(box.origin, f"unknown class: {box.label}")
         else:

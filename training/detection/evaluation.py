@@ -21,6 +21,7 @@ from training.export.intervals import Interval, bootstrap
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 THRESHOLDS = np.round(np.linspace(0.0, 1.0, 201), 3)
 # At which average precision is sampled.
@@ -46,6 +47,10 @@ class Detections:
     scores: FloatArray
     classes: IntArray
 
+    def select(self, keep: BoolArray) -> "Detections":
+        """Those where `keep`, shape (k,), is true."""
+        return Detections(self.boxes[keep], self.scores[keep], self.classes[keep])
+
 
 @dataclass(frozen=True, slots=True)
 class AveragePrecision:
@@ -59,23 +64,17 @@ class AveragePrecision:
 
 def average_precision(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> AveragePrecision:
     """Average precision at overlaps of 0.5 to 0.95, with at most 100 detections per image."""
-    evaluation = _run(found, split, classes)
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # overlaps, recalls, classes
-    support = np.bincount(np.concatenate([*split.labels, np.empty(0, np.int64)]), minlength=len(classes))
-    rows = []
-    for index, label in enumerate(classes):
-        values = precision[:, :, index].mean(1).clip(0) if support[index] else np.zeros(len(precision))
-        rows.append(
-            DetectorClassMetrics(
-                label=label, ap_50=values[0], ap_75=values[5], ap=values.mean(), support=int(support[index])
-            )
-        )
+    precision = _run(found, split, classes).eval["precision"][:, :, :, 0, -1]  # overlaps, recalls, classes
+    support = np.bincount(_joined(split.labels, np.int64), minlength=len(classes))
     # A class without test objects says nothing about the detector; a split without any is not a number.
-    counted = [row for row in rows if row.support]
-    if not counted:
-        return AveragePrecision(math.nan, math.nan, math.nan, tuple(rows))
-    ap_50, ap_75, ap = (float(np.mean([getattr(row, name) for row in counted])) for name in ("ap_50", "ap_75", "ap"))
-    return AveragePrecision(ap_50, ap_75, ap, tuple(rows))
+    values = np.where(support, precision.mean(1).clip(0), 0.0)
+    rows = tuple(
+        DetectorClassMetrics(label=label, ap_50=column[0], ap_75=column[5], ap=column.mean(), support=int(count))
+        for label, column, count in zip(classes, values.T, support, strict=True)
+    )
+    counted = [(row.ap_50, row.ap_75, row.ap) for row in rows if row.support]
+    ap_50, ap_75, ap = np.mean(counted, 0).tolist() if counted else [math.nan] * 3
+    return AveragePrecision(ap_50, ap_75, ap, rows)
 
 
 def precision_intervals(
@@ -105,9 +104,8 @@ def threshold_curves(found: Sequence[Detections], split: DetectionSplit, classes
     """Precision, recall and F1 at each confidence threshold, over all classes and of each, at an overlap of 0.5."""
     evaluation = _run(found, split, classes, overlap=0.5)
     hits, found = _counted(evaluation, found)
-    scores = np.concatenate([image.scores for image in found]) if found else np.empty(0, np.float32)
-    labels = np.concatenate([image.classes for image in found]) if found else np.empty(0, np.int64)
-    truth = np.concatenate([*split.labels, np.empty(0, np.int64)])
+    scores = _joined([image.scores for image in found], np.float32)
+    labels, truth = _joined([image.classes for image in found], np.int64), _joined(split.labels, np.int64)
     return ThresholdCurves(
         confidence=tuple(THRESHOLDS.tolist()),
         overall=_curve(scores, hits, len(truth)),
@@ -118,7 +116,7 @@ def threshold_curves(found: Sequence[Detections], split: DetectionSplit, classes
     )
 
 
-def _curve(scores: FloatArray, hits: npt.NDArray[np.bool_], objects: int) -> ThresholdCurve:
+def _curve(scores: FloatArray, hits: BoolArray, objects: int) -> ThresholdCurve:
     order = np.argsort(-scores, kind="stable")
     right = np.concatenate([[0], np.cumsum(hits[order])])
     # How many detections reach each threshold, in the precision that the service compares in.
@@ -127,8 +125,8 @@ def _curve(scores: FloatArray, hits: npt.NDArray[np.bool_], objects: int) -> Thr
     precision = np.where(count > 0, right[count] / np.maximum(count, 1), 1.0)
     recall = right[count] / max(objects, 1)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    rounded = (tuple(np.round(values, 6).tolist()) for values in (precision, recall, f1))
-    return ThresholdCurve(**dict(zip(("precision", "recall", "f1"), rounded, strict=True)))
+    rounded = [tuple(np.round(values, 6).tolist()) for values in (precision, recall, f1)]
+    return ThresholdCurve(precision=rounded[0], recall=rounded[1], f1=rounded[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,35 +149,28 @@ def mistakes(
     found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], confidence: float
 ) -> Mistakes:
     """The mistakes among the detections with at least this confidence, at an overlap of 0.5."""
-    kept = [_select(image, image.scores >= confidence) for image in found]
+    kept = [image.select(image.scores >= confidence) for image in found]
     right, kept = _counted(_run(kept, split, classes, overlap=0.5), kept)
-    total = len(right)
-    any_class = _run(kept, split, classes, overlap=0.5, use_classes=False)
-    predicted = np.concatenate([image.classes for image in kept]) if total else np.empty(0, np.int64)
-    truth = np.concatenate([*split.labels, np.empty(0, np.int64)])
+    matched, _ = _pairs(_run(kept, split, classes, overlap=0.5, use_classes=False))
+    predicted, truth = _joined([image.classes for image in kept], np.int64), _joined(split.labels, np.int64)
 
     background = len(classes)
     confusion = np.zeros((background + 1, background + 1), dtype=np.int64)
-    matched, _ = _pairs(any_class)
-    for detection, thing in matched.items():
-        confusion[truth[thing], predicted[detection]] += 1
-    for detection in set(range(total)) - matched.keys():
-        confusion[background, predicted[detection]] += 1
-    for thing in set(range(len(truth))) - set(matched.values()):
-        confusion[truth[thing], background] += 1
+    detections, things = list(matched), list(matched.values())
+    np.add.at(confusion, (truth[things], predicted[detections]), 1)
+    confusion[background] += np.bincount(np.delete(predicted, detections), minlength=len(confusion))
+    confusion[:, background] += np.bincount(np.delete(truth, things), minlength=len(confusion))
 
     kinds: dict[Mistake, int] = {"wrong class": 0, "poor box": 0, "found twice": 0, "nothing there": 0}
-    number = 0
-    for index, image in enumerate(kept):
-        overlaps = box_iou(image.boxes, split.boxes[index])
-        for row, label in zip(overlaps, image.classes, strict=True):
-            if not right[number]:
-                kinds[_kind(row, split.labels[index] == label)] += 1
-            number += 1
+    hits = iter(right)
+    for image, boxes, labels in zip(kept, split.boxes, split.labels, strict=True):
+        for overlaps, label in zip(box_iou(image.boxes, boxes), image.classes, strict=True):
+            if not next(hits):
+                kinds[_kind(overlaps, labels == label)] += 1
     return Mistakes(confusion, kinds, missed=len(truth) - int(right.sum()))
 
 
-def _kind(overlaps: npt.NDArray[np.float64], same: npt.NDArray[np.bool_]) -> Mistake:
+def _kind(overlaps: npt.NDArray[np.float64], same: BoolArray) -> Mistake:
     """Why a detection is wrong, by its overlaps with the objects of its class (`same`) and of others."""
     if overlaps[same].max(initial=0) >= 0.5:
         return "found twice"
@@ -196,8 +187,8 @@ def box_iou(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.float64]:
     return overlaps
 
 
-def _select(image: Detections, keep: npt.NDArray[np.bool_]) -> Detections:
-    return Detections(image.boxes[keep], image.scores[keep], image.classes[keep])
+def _joined(parts: Sequence[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
+    return np.concatenate([*parts, np.empty(0, dtype)])
 
 
 def _xywh(boxes: FloatArray) -> npt.NDArray[np.float64]:
@@ -218,32 +209,26 @@ def _run(
     """
     objects = [(*parts, 0) for parts in zip(range(len(split)), split.boxes, split.labels, strict=True)]
     crowds = [(image, *parts, 1) for image, parts in enumerate(split.crowds)]
-    truth: list[dict[str, Any]] = []
-    for image, boxes, labels, crowd in objects + crowds:
-        for box, label in zip(_xywh(boxes).tolist(), labels.tolist(), strict=True):
-            truth.append(
-                {
-                    "id": len(truth) + 1,
-                    "image_id": image,
-                    "category_id": label,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": crowd,
-                }
-            )
+    truth = [
+        {"image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd}
+        for image, boxes, labels, crowd in objects + crowds
+        for box, label in zip(_xywh(boxes).tolist(), labels.tolist(), strict=True)
+    ]
     predicted = [
         {"image_id": image, "category_id": label, "bbox": box, "score": score}
         for image, one in enumerate(found)
         for box, score, label in zip(_xywh(one.boxes).tolist(), one.scores.tolist(), one.classes.tolist(), strict=True)
     ]
-    document = {
-        "images": [
-            {"id": i, "height": frame.height, "width": frame.width} for i, frame in enumerate(split.letterboxes)
-        ],
-        "categories": [{"id": index, "name": label} for index, label in enumerate(classes)],
-        "annotations": truth,
-    }
-    coco = COCO(document)
+    coco = COCO(
+        {
+            "images": [
+                {"id": image, "height": frame.height, "width": frame.width}
+                for image, frame in enumerate(split.letterboxes)
+            ],
+            "categories": [{"id": index, "name": label} for index, label in enumerate(classes)],
+            "annotations": [{"id": number, **annotation} for number, annotation in enumerate(truth, start=1)],
+        }
+    )
     evaluation = COCOeval_faster(coco, coco.loadRes(predicted), "bbox", print_function=lambda *_: None, extra_calc=True)
     evaluation.params.imgIds = list(range(len(split)))
     evaluation.params.catIds = list(range(len(classes)))
@@ -257,27 +242,24 @@ def _run(
     return evaluation
 
 
-def _pairs(evaluation: Any) -> tuple[dict[int, int], set[int]]:
+def _pairs(evaluation: Any) -> tuple[dict[int, int], list[int]]:
     """The object that each detection was matched with, both counted from 0, and the detections in crowds."""
-    pairs, in_crowds = {}, set()
+    pairs, in_crowds = {}, []
     for key in evaluation.eval["matched"]:
         detection, thing = (int(number) for number in key.split("_", 1))
         if evaluation.cocoGt.anns[thing]["iscrowd"]:
-            in_crowds.add(detection - 1)
+            in_crowds.append(detection - 1)
         else:
             pairs[detection - 1] = thing - 1
     return pairs, in_crowds
 
 
-def _counted(evaluation: Any, found: Sequence[Detections]) -> tuple[npt.NDArray[np.bool_], list[Detections]]:
+def _counted(evaluation: Any, found: Sequence[Detections]) -> tuple[BoolArray, list[Detections]]:
     """Which detections match an object, and the detections themselves, without those that are ignored in crowds."""
     pairs, in_crowds = _pairs(evaluation)
-    total = sum(len(image.scores) for image in found)
-    hits, counted = np.zeros(total, np.bool_), np.ones(total, np.bool_)
+    sizes = [len(image.scores) for image in found]
+    hits, counted = np.zeros(sum(sizes), np.bool_), np.ones(sum(sizes), np.bool_)
     hits[list(pairs)] = True
-    counted[list(in_crowds)] = False
-    kept, start = [], 0
-    for image in found:
-        kept.append(_select(image, counted[start : start + len(image.scores)]))
-        start += len(image.scores)
-    return hits[counted], kept
+    counted[in_crowds] = False
+    masks = np.split(counted, np.cumsum(sizes)[:-1])
+    return hits[counted], [image.select(mask) for image, mask in zip(found, masks, strict=False)]

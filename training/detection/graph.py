@@ -20,7 +20,7 @@ _SAME = 0.9
 
 
 @torch.library.custom_op("quartet::suppress", mutates_args=())
-def suppress(boxes: Tensor, scores: Tensor, iou: float, floor: float, limit: int) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, iou: float, score_threshold: float, limit: int) -> Tensor:
     """Non-maximum suppression: of overlapping boxes of a class only the one with the best score is kept.
 
     A custom operator, because PyTorch's returns a list whose length depends on the data, for one image and one class,
@@ -29,8 +29,8 @@ def suppress(boxes: Tensor, scores: Tensor, iou: float, floor: float, limit: int
     Args:
         boxes: x_min, y_min, x_max, y_max, shape (batch, cells, 4).
         scores: shape (batch, classes, cells).
-        iou: boxes with a higher IoU are taken for one object.
-        floor: scores of no more than this are dropped.
+        iou: boxes with a higher IoU count as one object.
+        score_threshold: scores of no more than this are dropped.
         limit: the most boxes per class.
 
     Returns:
@@ -39,25 +39,25 @@ def suppress(boxes: Tensor, scores: Tensor, iou: float, floor: float, limit: int
     keep = torch.zeros_like(scores)
     for image, of_image in enumerate(scores):
         for index, column in enumerate(of_image):
-            above = torch.nonzero(column > floor).squeeze(1)
+            above = torch.nonzero(column > score_threshold).squeeze(1)
             best = torchvision.ops.nms(boxes[image][above], column[above], iou)[:limit]
             keep[image, index, above[best]] = 1
     return keep
 
 
 @suppress.register_fake
-def _(boxes: Tensor, scores: Tensor, iou: float, floor: float, limit: int) -> Tensor:  # noqa: ARG001
+def _(boxes: Tensor, scores: Tensor, iou: float, score_threshold: float, limit: int) -> Tensor:  # noqa: ARG001
     return torch.empty_like(scores)
 
 
-def _onnx_suppress(boxes: Any, scores: Any, iou: float, floor: float, limit: int) -> Any:
+def _onnx_suppress(boxes: Any, scores: Any, iou: float, score_threshold: float, limit: int) -> Any:
     """`suppress` in ONNX, whose operator lists the indices (image, class, cell) of what is kept."""
     kept = op.NonMaxSuppression(
         boxes,
         scores,
         op.Constant(value_ints=[limit]),
         op.Constant(value_floats=[iou]),
-        op.Constant(value_floats=[floor]),
+        op.Constant(value_floats=[score_threshold]),
     )
     count = op.Shape(kept, start=0, end=1)
     nothing = op.Expand(op.Constant(value_float=0.0), op.Shape(scores))
@@ -67,7 +67,7 @@ def _onnx_suppress(boxes: Any, scores: Any, iou: float, floor: float, limit: int
 TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {torch.ops.quartet.suppress.default: _onnx_suppress}
 
 
-class Best(nn.Module):
+class PostProcess(nn.Module):
     """The best detections of each image, given the network's outputs.
 
     Args:
@@ -85,15 +85,15 @@ class Best(nn.Module):
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
-    def forward(self, logits: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`boxes`, `scores` and `classes` of `DetectorGraph`, of logits and edge logits of `Detector`."""
+    def forward(self, logits: Tensor, box_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`boxes`, `scores` and `classes` of `DetectorGraph`, of the outputs of `Detector`."""
         chosen = self.suppression
-        mean, square = moments(edges)
+        mean, square = moments(box_logits)
         boxes = boxes_around(self.points, mean * self.strides)
         logits = logits.float()
         if chosen.spread_penalty:
-            usual = torch.tensor(chosen.usual_spreads or [0.0], device=logits.device)
-            logits = logits - chosen.spread_penalty * (relative_spread(mean, square)[..., None] - usual)
+            class_spread = torch.tensor(chosen.usual_spreads or [0.0], device=logits.device)
+            logits = logits - chosen.spread_penalty * (relative_spread(mean, square)[..., None] - class_spread)
         scores = logits.sigmoid().transpose(1, 2).contiguous()
         iou = max(_SAME, chosen.iou) if chosen.soft else chosen.iou
         scores = scores * suppress(boxes, scores, iou, chosen.floor, chosen.max_detections)
@@ -151,8 +151,8 @@ class DetectorGraph(nn.Module):
     def __init__(self, network: Detector, suppression: Suppression) -> None:
         super().__init__()
         self.network = network
-        self.best = Best(network.size, suppression)
+        self.post_process = PostProcess(network.size, suppression)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        best: tuple[Tensor, Tensor, Tensor] = self.best(*self.network(to_pixels(images)))
-        return best
+        outputs: tuple[Tensor, Tensor, Tensor] = self.post_process(*self.network(to_pixels(images)))
+        return outputs

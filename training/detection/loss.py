@@ -35,24 +35,11 @@ class LossWeights:
     beta: float = 6.0
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """The target of every cell.
-
-    Attributes:
-        owner: the index of the object that it is assigned to, int64, shape (batch, cells); 0 for background.
-        score: 0 for background, otherwise up to 1, higher for better boxes: shape (batch, cells).
-    """
-
-    owner: Tensor
-    score: Tensor
-
-
 def ciou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """IoU of boxes, and CIoU: IoU minus penalties for the distance of centres and the difference of aspect ratios.
 
     Args:
-        boxes: x_min, y_min, x_max, y_max, shape (..., 4); `others` likewise, of a shape that broadcasts with it.
+        boxes: x_min, y_min, x_max, y_max, shape (..., 4); `others` of a shape that broadcasts with it.
     """
     low = torch.maximum(boxes[..., :2], others[..., :2])
     high = torch.minimum(boxes[..., 2:], others[..., 2:])
@@ -72,7 +59,7 @@ def ciou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def assign(
     scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, real: Tensor, weights: LossWeights
-) -> Assignment:
+) -> tuple[Tensor, Tensor]:
     """Assigns to every object the cells that predict it best.
 
     Args:
@@ -83,6 +70,10 @@ def assign(
         labels: their classes, int64, shape (batch, objects).
         real: False for the padding of images with fewer objects, shape (batch, objects).
         weights: how cells are assigned.
+
+    Returns:
+        Of every cell, shape (batch, cells): the index of its object, int64 (0 for background), and its target score,
+        up to 1 and higher for better boxes (0 for background).
     """
     cells = scores.shape[1]
     inside = torch.cat((points - truth[:, :, None, :2], truth[:, :, None, 2:] - points), -1).amin(-1) > 0
@@ -100,24 +91,25 @@ def assign(
     # The target of an object's best cell is its IoU; the others are scaled in proportion.
     reach = (iou * candidate).amax(2, keepdim=True)
     target = alignment / alignment.amax(2, keepdim=True).clamp_min(1e-9) * reach
-    return Assignment(owner, target.amax(1))
+    return owner, target.amax(1)
 
 
 def detection_loss(
     logits: Tensor,
-    edges: Tensor,
+    box_logits: Tensor,
     points: Tensor,
     strides: Tensor,
     truth: Tensor,
     labels: Tensor,
     real: Tensor,
+    *,
     weights: LossWeights,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch, and its parts.
 
     Args:
         logits: shape (batch, cells, classes).
-        edges: shape (batch, cells, 4 * BINS).
+        box_logits: shape (batch, cells, 4 * BINS).
         points: shape (cells, 2).
         strides: shape (cells, 1).
         truth: shape (batch, objects, 4), at least one object, which may be padding.
@@ -125,10 +117,9 @@ def detection_loss(
         real: bool, shape (batch, objects).
         weights: of the parts.
     """
-    logits, edges = logits.float(), edges.float()
-    boxes = decode(edges, points, strides)
-    assignment = assign(logits.sigmoid(), boxes, points, truth, labels, real, weights)
-    score, owner = assignment.score, assignment.owner
+    logits, box_logits = logits.float(), box_logits.float()
+    boxes = decode(box_logits, points, strides)
+    owner, score = assign(logits.sigmoid(), boxes, points, truth, labels, real, weights)
     total = score.sum().clamp_min(1)
 
     target = torch.zeros_like(logits).scatter_(2, labels.gather(1, owner)[..., None], score[..., None])
@@ -142,23 +133,23 @@ def detection_loss(
 
     point, stride = points.expand(len(logits), -1, -1)[mine], strides.expand(len(logits), -1, -1)[mine]
     distances = torch.cat((point - goal[:, :2], goal[:, 2:] - point), -1) / stride
-    spread = (distribution_focal_loss(edges[mine], distances) * weight).sum() / total
+    spread = (distribution_focal_loss(box_logits[mine], distances) * weight).sum() / total
 
     parts = {"classes": classes, "box": box, "edges": spread}
     return weights.classes * classes + weights.box * box + weights.edges * spread, parts
 
 
-def distribution_focal_loss(edges: Tensor, distances: Tensor) -> Tensor:
+def distribution_focal_loss(box_logits: Tensor, distances: Tensor) -> Tensor:
     """Cross-entropy with the two bins around each true distance, by nearness; the mean over the four edges.
 
     Args:
-        edges: logits, shape (n, 4 * BINS).
+        box_logits: shape (n, 4 * BINS).
         distances: in strides, shape (n, 4).
     """
     distances = distances.clamp(0, BINS - 1 - 1e-3)
     low = distances.long()
-    share = distances - low
-    logs = edges.unflatten(-1, (4, BINS)).log_softmax(-1)
+    upper = distances - low
+    logs = box_logits.unflatten(-1, (4, BINS)).log_softmax(-1)
     near = logs.gather(-1, low[..., None]).squeeze(-1)
     far = logs.gather(-1, low[..., None] + 1).squeeze(-1)
-    return -((1 - share) * near + share * far).mean(-1)
+    return -((1 - upper) * near + upper * far).mean(-1)

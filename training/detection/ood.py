@@ -8,7 +8,7 @@ from service.tasks.detection.letterbox import Letterbox, place
 from service.tasks.images import UInt8Array
 from training.data import foreign
 from training.detection.data import DetectionData
-from training.detection.task import EVALUATION_BATCH
+from training.detection.learner import EVALUATION_BATCH
 from training.export.evaluator import run_in_batches
 from training.export.ood_data import MAPS, OodData, ood_uses, some_indices
 

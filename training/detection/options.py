@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from training.engine.settings import FitSettings
-from training.options import Options
+from training.options import BackboneFitOptions, Options
 
 # Sized for a few hundred photographs on two cores.
 DEFAULTS = FitSettings(
@@ -50,11 +50,12 @@ class NetworkSettings:
     """The network.
 
     Attributes:
-        backbone: any timm model with feature maps of strides 8, 16 and 32.
+        backbone: one with feature maps of strides 8, 16 and 32: a timm model, torchvision:NAME or package.module:Name.
         weights: where its pretrained weights come from: hub, package, none or a file.
         width: channels of the pyramid and of the head.
         depth: separable convolutions in each tower of the head.
         freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it.
+        recompute: compute activations again in the backward pass; a third less memory, about a third more time.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -62,6 +63,7 @@ class NetworkSettings:
     width: int = 96
     depth: int = 2
     freeze: int = 2
+    recompute: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class DetectionOptions(Options):
     data: str = "rishitdagli/cppe-5"
     image_size: Size | None = None
     interpolate: bool = False
+    fit: BackboneFitOptions = field(default_factory=BackboneFitOptions)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 

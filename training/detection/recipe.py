@@ -1,167 +1,182 @@
-"""Object detection: a light one-stage detector on a pretrained backbone, on any data set of boxes.
+"""Object detection: a light one-stage detector on a pretrained backbone, on any data set of boxes."""
 
-From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
-"""
-
-from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from PIL.Image import Image
 from torch import nn
 
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
-from training.backbones.timm_models import check_weights
-from training.detection.augment import BoxAugment
-from training.detection.data import DetectionData, DetectionSplit, load_detection
+from training.backbones.registry import check_backbone
+from training.data import recognise
+from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
+from training.detection.learner import DetectionLearner, DetectionSettings, detect
 from training.detection.network import Detector, build
 from training.detection.ood import ood_data_from_photographs
-from training.detection.options import DEFAULTS, NetworkSettings
+from training.detection.options import DEFAULTS, DetectionOptions
 from training.detection.report import CURVES, write_augmented, write_report
 from training.detection.samples import draw_boxes
-from training.detection.task import Detection, DetectionSettings, detect
 from training.detection.tuning import choose, network_outputs
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
-from training.engine.weights import best_weights, keep_weights
+from training.engine.settings import FitSettings
+from training.engine.weights import best_weights
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
-from training.export.ood import with_ood
-from training.export.quantize import with_variants
-from training.old_run import Run, as_served, begin
-from training.options import check_interpolation, override
+from training.export.ood_data import OodData
+from training.options import override
+from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
+from training.run import Run
+
+DetectionRun = Run[DetectionOptions, DetectionData]
 
 MAX_BATCH = 16
 GOLDEN_ROWS = 4
 # Detections with nearly the same score may swap positions, and a GPU's arithmetic is less exact than a CPU's.
 GOLDEN_LISTS = ListCard(order="scores", above=0.3, tolerances={"boxes": 2.0, "scores": 0.02, "classes": 0.5})
+# On one machine's CPU the exported graph agrees with PyTorch far better than that.
+_EXPORT_LISTS = ListCard(order="scores", above=0.05, tolerances={"boxes": 0.1, "scores": 1e-3, "classes": 0.5})
 
 
-def run(arguments: Namespace, console: Console) -> None:
-    """Trains, evaluates, and publishes if that is asked for."""
-    check_interpolation(arguments)
-    network = override(NetworkSettings(), arguments)
-    check_weights(network.backbone, network.weights)
-    settings = override(DEFAULTS, arguments)
-    learning = DetectionSettings(augment=override(BoxAugment(), arguments))
-    load = partial(
-        load_detection,
-        arguments.data,
-        size=arguments.image_size,
-        bad=arguments.bad,
-        limit=arguments.limit,
-        seed=settings.seed,
-    )
-    run = begin(arguments, console, load, run="detection", model="detector", draw=draw_boxes)
-    data = run.data
-    labels = {"validation": np.concatenate(data.validation.labels), "test": np.concatenate(data.test.labels)}
-    details = f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes"
-    run.announce("images", details, data.classes, labels)
+class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
+    """A one-stage detector on images with boxes."""
 
-    model = build(network, data.size, len(data.classes), settings.seed)
-    run.start(model)
-    selection, _ = data.division
-    choice = data.validation.take(selection)
-    task = Detection(data.train, choice, data.classes, learning)
-    state = run.fit(model, task, settings, network=network, learning=learning)
-    if not run.reports:
-        return
+    name = "detection"
+    items = "images"
+    manifests = (DetectorManifest,)
 
-    model = as_served(model)
-    share = 1.0
-    if arguments.interpolate:
-        score = partial(_validation_map, choice=choice, classes=data.classes, learning=learning)
-        share = interpolate(model, best_weights(arguments.start_from), score)
-        console.print(f"{share:.0%} of the way from {arguments.start_from} to the trained weights is best")
-    write = partial(
-        _write_version,
-        run=run,
-        model=model,
-        network=network,
-        learning=learning,
-        stated=run.stated(network, settings, learning) | {"interpolated": share},
-        state=state,
-    )
-    run.deliver((run.name, write))
+    def recognise(self, source: recognise.Source) -> recognise.Recognised | None:
+        return recognise.of_boxes(source)
+
+    def load(self, options: DetectionOptions) -> DetectionData:
+        check_backbone(options.network.backbone, options.network.weights)
+        seed = override(DEFAULTS, options.fit).seed
+        return load_detection(options.data, size=options.image_size, bad=options.bad, limit=options.limit, seed=seed)
+
+    def draw(self, data: DetectionData) -> Image:
+        return draw_boxes(data)
+
+    def describe(self, data: DetectionData) -> str:
+        return f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes"
+
+    def settings(self, options: DetectionOptions, data: DetectionData) -> FitSettings:
+        return override(DEFAULTS, options.fit)
+
+    def model_name(self, options: DetectionOptions) -> str:
+        return "detector"
+
+    def build(self, run: DetectionRun) -> Detector:
+        data = run.data
+        labels = {"validation": np.concatenate(data.validation.labels), "test": np.concatenate(data.test.labels)}
+        run.warn_of_absent(data.classes, labels)
+        return build(run.options.network, data.size, len(data.classes), run.settings.seed)
+
+    def learner(self, run: DetectionRun, network: nn.Module) -> DetectionLearner:
+        data = run.data
+        choice = data.validation.take(data.division[0])
+        return DetectionLearner(data.train, choice, data.classes, _learning(run))
+
+    def origin(self, run: DetectionRun) -> Mapping[str, Any]:
+        return {"network": run.options.network, "learning": _learning(run)}
+
+    def drafts(self, run: DetectionRun, network: nn.Module, state: FitState) -> Sequence[Draft]:
+        if not run.is_main:
+            return []
+        assert isinstance(network, Detector)  # noqa: S101 - see `build`
+        data, options, interpolated = run.data, run.options, 1.0
+        if options.interpolate and options.init_from:
+            choice, suppression = data.validation.take(data.division[0]), _learning(run).suppression
+
+            def score(candidate: Any) -> float:
+                return average_precision(detect(candidate, choice, suppression), choice, data.classes).map
+
+            interpolated = interpolate(network, best_weights(options.init_from), score)
+            run.console.print(f"{interpolated:.0%} of the way from {options.init_from} to the trained weights is best")
+        evaluator = DetectionEvaluator(data)
+        stated = run.stated(options.network, _learning(run)) | {"interpolated": interpolated}
+        write = partial(_write_version, run=run, network=network, evaluator=evaluator, stated=stated, state=state)
+        return [
+            Draft(
+                name=run.name,
+                write=write,
+                network=network,
+                ood_data=partial(ood_data_from_photographs, data),
+                evaluator=evaluator,
+            )
+        ]
+
+    def reload(self, manifest: DetectorManifest, folder: Path, options: Any) -> DetectionData:
+        size, seed = (manifest.image.height, manifest.image.width), int(manifest.training.settings["seed"])
+        return load_detection(options.data, size=size, bad=options.bad, limit=options.limit, seed=seed)
+
+    def evaluator(self, manifest: DetectorManifest, folder: Path, data: DetectionData) -> DetectionEvaluator:
+        return DetectionEvaluator(data)
+
+    def ood_data(
+        self, manifest: DetectorManifest, folder: Path, data: DetectionData, foreign: Mapping[str, str]
+    ) -> OodData:
+        return ood_data_from_photographs(data, foreign)
 
 
-def _validation_map(
-    network: nn.Module, choice: DetectionSplit, classes: tuple[str, ...], learning: DetectionSettings
-) -> float:
-    assert isinstance(network, Detector)  # noqa: S101 - only detectors are trained here
-    return average_precision(detect(network, choice, learning), choice, classes).map
+def _learning(run: DetectionRun) -> DetectionSettings:
+    return DetectionSettings(augment=run.options.augment)
 
 
 def _write_version(
     target: Path,
-    run: Run[DetectionData],
-    model: Detector,
-    network: NetworkSettings,
-    learning: DetectionSettings,
+    run: DetectionRun,
+    network: Detector,
+    evaluator: DetectionEvaluator,
     stated: dict[str, Any],
     state: FitState,
 ) -> DetectorManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
-    data, images = run.data, run.data.test.images[:MAX_BATCH]
-    outputs = network_outputs(model, data.validation)
-    suppression = choose(outputs, data.validation, data.classes, learning.suppression)
-    graph = DetectorGraph(model, suppression)
+    data, images, learning = run.data, run.data.test.images[:MAX_BATCH], _learning(run)
+    suppression = choose(network_outputs(network, data.validation), data.validation, data.classes, learning.suppression)
+    graph, path = DetectorGraph(network, suppression), target / MODEL
     names: dict[str, Any] = {"input_name": "images", "output_names": OUTPUTS}
-    # On one machine's CPU the two agree far better than the golden file demands of every device.
-    close = ListCard(order="scores", above=0.05, tolerances={"boxes": 0.1, "scores": 1e-3, "classes": 0.5})
-    checked = GoldenCard(rows=MAX_BATCH, atol=1e-3, lists=close)
-    inputs, answers, difference = export(
-        graph, images, target / MODEL, max_batch=MAX_BATCH, card=checked, translations=TRANSLATIONS, **names
+    checked = GoldenCard(rows=MAX_BATCH, atol=1e-3, lists=_EXPORT_LISTS)
+    inputs, outputs, difference = export(
+        graph, images, path, max_batch=MAX_BATCH, card=checked, translations=TRANSLATIONS, **names
     )
-    rows = min(GOLDEN_ROWS, len(images))
-    write_golden(graph, images[:rows], target / GOLDEN, **names)
-    evaluator = DetectionEvaluator(data)
-    measured = evaluator.evaluate(target / MODEL)
-    metrics = measured.metrics
+    golden = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=1e-3, lists=GOLDEN_LISTS)
+    write_golden(graph, images[: golden.rows], target / GOLDEN, **names)
+    fields, found = evaluator.evaluate(path)
+    metrics, (height, width) = fields["metrics"], data.size
     run.console.print(f"test mAP at 0.5 {metrics.map_50:.4f}, at 0.5 to 0.95 {metrics.map:.4f}")
-    height, width = data.size
+    chosen = (EPOCH, INTERPOLATION) if run.options.interpolate else (EPOCH,)
+    uses = (*evaluator.scored(*chosen), *evaluator.tuned(SUPPRESSION), *evaluator.measured())
     manifest = DetectorManifest(
         name=run.name,
-        description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {network.backbone}",
+        description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {run.options.network.backbone}",
         labels=data.classes,
         inputs=(inputs,),
-        outputs=answers,
+        outputs=outputs,
         max_batch=MAX_BATCH,
         image=LetterboxInput(height=height, width=width),
         # A small frame may have fewer cells than detections are allowed.
-        suppression=suppression.model_copy(update={"max_detections": answers[1].shape[1]}),
+        suppression=suppression.model_copy(update={"max_detections": outputs[1].shape[1]}),
         data=data_card(data),
-        **measured.fields,
-        training=training_card("python -m training detection", stated, state, model),
-        history=run.history(
-            stated,
-            state,
-            *evaluator.scored(EPOCH, *([INTERPOLATION] if run.arguments.interpolate else [])),
-            *evaluator.tuned(SUPPRESSION),
-            *evaluator.measured(),
-        ),
-        golden=GoldenCard(rows=rows, atol=1e-3, lists=GOLDEN_LISTS),
+        **fields,
+        training=training_card("python -m training detection", stated, state, network),
+        history=run.history(stated, state, *uses),
+        golden=golden,
         files={},
     )
-    if run.arguments.keep_weights:
-        keep_weights(model, target)
-    write_report(target, manifest, measured.found, data)
+    write_report(target, manifest, found, data)
     write_augmented(target, data, learning.augment)
     write_curves(target, state, *CURVES)
     record_cost(target, images, MAX_BATCH)
     update_record(target, onnx_difference=f"{difference.value:.1g} ({difference.output})")
-    ood_data = ood_data_from_photographs(data)
-    manifest = with_ood(target, manifest, ood_data, run.console)
-    if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator, run.console, ood_data)
     return manifest

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from service.tasks.detection.manifest import DetectorManifest, ThresholdCurve
 from service.tasks.detection.thresholds import best_f1
 from service.tasks.palette import class_colour
-from training.detection.augment import BoxAugment
 from training.detection.data import DetectionData
 from training.detection.evaluation import RECALLS, Detections, mistakes, precision_by_recall
+from training.detection.options import AugmentOptions
 from training.detection.pictures import (
     OVERLAPS,
     SAMPLES,
@@ -78,7 +78,7 @@ def write_report(
     )
 
 
-def write_augmented(folder: Path, data: DetectionData, augment: BoxAugment) -> None:
+def write_augmented(folder: Path, data: DetectionData, augment: AugmentOptions) -> None:
     """Draws training images of a version after augmentation."""
     rows = _AUGMENTED // 4
     save_plot(folder, "augmented.jpg", 12, 4.8, lambda axes: draw_augmented(axes, data, augment), 4, rows)

@@ -21,21 +21,21 @@ from service.tasks.detection.manifest import Suppression
 from training.data.augment import to_pixels
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import Detections, average_precision
-from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, relative_spread
+from training.detection.graph import OUTPUTS, TRANSLATIONS, PostProcess, relative_spread
+from training.detection.learner import EVALUATION_BATCH, in_originals
 from training.detection.network import BINS, Detector, moments
-from training.detection.task import EVALUATION_BATCH, in_originals
 from training.export.graph import OPSET, without_debug_metadata
 from training.export.layers import answer_with, producers_of, shapes
 
 PENALTIES = (0.0, 4.0, 8.0, 12.0)
 OVERLAPS = tuple((soft, iou) for soft in (False, True) for iou in (0.5, 0.6, 0.7))
-# Scores that are lowered fall below a floor that was made for higher ones.
-FLOORS = (0.01, 0.002)
+# Scores that are lowered fall below a threshold that was made for higher ones.
+SCORE_THRESHOLDS = (0.01, 0.002)
 # A more complicated choice has to be better by more than what rounding may change.
 _LEAST_GAIN = 5e-4
 # The outputs of the network for an image may take a megabyte.
 _MOST_IMAGES = 300
-_PREFIX = "best_"
+_PREFIX = "post_process_"
 _LIKELY = 0.3
 
 Outputs = Sequence[tuple[Tensor, Tensor]]
@@ -45,7 +45,7 @@ def choose(outputs: Outputs, split: DetectionSplit, classes: tuple[str, ...], ba
     """What to keep.
 
     Args:
-        outputs: of the network for batches of the first images of the split: logits and edge logits.
+        outputs: of the network for batches of the first images of the split: logits and box logits.
         split: of the images; their number is that of the outputs, or more.
         classes: their names.
         base: what would be kept without a choice.
@@ -55,18 +55,19 @@ def choose(outputs: Outputs, split: DetectionSplit, classes: tuple[str, ...], ba
     height, width = split.images.shape[1:3]
 
     def score(suppression: Suppression) -> float:
-        best = Best((height, width), suppression)
+        post_process = PostProcess((height, width), suppression)
         found: list[Detections] = []
-        for logits, edges in outputs:
-            found += in_originals(chosen, len(found), [part.numpy() for part in best(logits, edges)])
+        for logits, box_logits in outputs:
+            frames = chosen.letterboxes[len(found) :][: len(logits)]
+            found += in_originals(frames, [part.numpy() for part in post_process(logits, box_logits)])
         return average_precision(found, chosen, classes).map
 
     kept, reached = base, score(base)
-    usual = _usual_spreads(outputs, len(classes))
+    class_spread = _class_spread(outputs, len(classes))
     for changes in (
-        [{"spread_penalty": penalty, "usual_spreads": usual if penalty else ()} for penalty in PENALTIES],
+        [{"spread_penalty": penalty, "usual_spreads": class_spread if penalty else ()} for penalty in PENALTIES],
         [{"soft": soft, "iou": iou} for soft, iou in OVERLAPS],
-        [{"floor": floor} for floor in FLOORS],
+        [{"floor": floor} for floor in SCORE_THRESHOLDS],
     ):
         for candidate in [kept.model_copy(update=change) for change in changes]:
             # Where nothing can be measured, nothing is better.
@@ -75,15 +76,15 @@ def choose(outputs: Outputs, split: DetectionSplit, classes: tuple[str, ...], ba
     return kept
 
 
-def _usual_spreads(outputs: Outputs, classes: int) -> tuple[float, ...]:
+def _class_spread(outputs: Outputs, classes: int) -> tuple[float, ...]:
     """The median spread of the boxes of each class that are likely to be right.
 
     Small objects have a larger one, and average precision does not notice if all scores of a class are lower; a
     threshold for all classes does.
     """
     spreads: list[list[Tensor]] = [[] for _ in range(classes)]
-    for logits, edges in outputs:
-        spread, likely = relative_spread(*moments(edges)), logits.sigmoid() > _LIKELY
+    for logits, box_logits in outputs:
+        spread, likely = relative_spread(*moments(box_logits)), logits.sigmoid() > _LIKELY
         for index in range(classes):
             spreads[index].append(spread[likely[..., index]])
     joined = [torch.cat([*parts, torch.empty(0)]) for parts in spreads]
@@ -97,14 +98,14 @@ def network_outputs(network: Detector, split: DetectionSplit) -> list[tuple[Tens
 
 
 def graph_outputs(graph: Path, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
-    """Likewise of an exported graph."""
+    """The same of an exported graph."""
     model = onnx.load(graph)
     answer_with(model, _network_ends(model))
     with tempfile.TemporaryDirectory() as scratch:
         onnx.save(model, Path(scratch) / MODEL)
         session = Session(Path(scratch) / MODEL, "cpu")
         batches = [session.run({session.inputs[0]: images}) for images in _batches(split)]
-    return [(torch.from_numpy(logits), torch.from_numpy(edges)) for logits, edges in batches]
+    return [(torch.from_numpy(logits), torch.from_numpy(box_logits)) for logits, box_logits in batches]
 
 
 def _batches(split: DetectionSplit) -> Iterable[npt.NDArray[np.uint8]]:
@@ -112,21 +113,23 @@ def _batches(split: DetectionSplit) -> Iterable[npt.NDArray[np.uint8]]:
     return (split.images[start : min(start + EVALUATION_BATCH, count)] for start in range(0, count, EVALUATION_BATCH))
 
 
-def replace_best(path: Path, suppression: Suppression) -> None:
-    """Has the graph at `path` keep what `suppression` says; the network in it, and its familiarity, stay."""
+def replace_post_process(path: Path, suppression: Suppression) -> None:
+    """Changes what the graph at `path` keeps; the network in it and its out-of-distribution score stay."""
     model = onnx.load(path)
     graph, ends = model.graph, _network_ends(model)
     height, width = (axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim[1:3])
-    best = _exported(Best((height, width), suppression), _classes(model, ends[0])).graph
+    classes = shapes(model)[ends[0]][-1]
+    assert isinstance(classes, int)  # noqa: S101 - only the batch is open
+    new = _exported(PostProcess((height, width), suppression), classes).graph
     names = {f"{_PREFIX}{name}": name for name in OUTPUTS} | {
-        value.name: end for value, end in zip(best.input, ends, strict=True)
+        value.name: end for value, end in zip(new.input, ends, strict=True)
     }
-    for node in best.node:
+    for node in new.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
     kept = _ancestors(model, [*ends, *(value.name for value in graph.output if value.name not in OUTPUTS)])
-    nodes = [*(node for node in graph.node if kept.intersection(node.output)), *best.node]
-    constants = [*(tensor for tensor in graph.initializer if tensor.name in kept), *best.initializer]
+    nodes = [*(node for node in graph.node if kept.intersection(node.output)), *new.node]
+    constants = [*(tensor for tensor in graph.initializer if tensor.name in kept), *new.initializer]
     known = [value for value in graph.value_info if value.name in kept]
     for field, values in ((graph.node, nodes), (graph.initializer, constants), (graph.value_info, known)):
         copies = [copy.deepcopy(value) for value in values]
@@ -136,14 +139,14 @@ def replace_best(path: Path, suppression: Suppression) -> None:
     onnx.save(model, path)
 
 
-def _exported(best: Best, classes: int) -> onnx.ModelProto:
-    """`best` in ONNX, with names that no network has."""
-    cells = len(best.points)
+def _exported(post_process: PostProcess, classes: int) -> onnx.ModelProto:
+    """`post_process` in ONNX, with names that no network has."""
+    cells = len(post_process.points)
     batch = torch.export.Dim("batch", min=1)
     program = torch.onnx.export(
-        best.eval(),
+        post_process.eval(),
         (torch.zeros(2, cells, classes), torch.zeros(2, cells, 4 * BINS)),
-        input_names=["logits", "edges"],
+        input_names=["logits", "box_logits"],
         output_names=list(OUTPUTS),
         dynamic_shapes=({0: batch}, {0: batch}),
         opset_version=OPSET,
@@ -157,7 +160,7 @@ def _exported(best: Best, classes: int) -> onnx.ModelProto:
 
 
 def _network_ends(model: onnx.ModelProto) -> tuple[str, str]:
-    """The tensors of a detector's graph that are its network's logits and edge logits.
+    """The tensors of a detector's graph that are its network's logits and box logits.
 
     Raises:
         ValueError: it is built in another way.
@@ -182,12 +185,6 @@ def _nearest(model: onnx.ModelProto, name: str, kind: str) -> onnx.NodeProto:
             return node
         waiting.extend(node.input if node is not None else ())
     raise ValueError(f"the graph has no {kind} before {name}: it is built in another way")
-
-
-def _classes(model: onnx.ModelProto, logits: str) -> int:
-    classes = shapes(model)[logits][-1]
-    assert isinstance(classes, int)  # noqa: S101 - only the batch is open
-    return classes
 
 
 def _ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[str]:

@@ -4,22 +4,24 @@ This is for changes since it was published: of how figures are measured, of what
 detector keeps of its boxes is chosen anew too, and with `--calibrate` how a classifier is calibrated.
 """
 
-from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from service.inference.cards import ManifestBase
 from training.export import history
-from training.export.published import evaluator_for, publish_changed, reload
+from training.export.published import publish_changed, reload
+from training.registry import recipe_of
 
 
-def run(arguments: Namespace, console: Console) -> None:
+def run(options: Any, console: Console) -> None:
     """Evaluates, and publishes the version."""
 
     def renew(target: Path, manifest: ManifestBase) -> ManifestBase:
-        evaluator = evaluator_for(manifest, target, reload(manifest, target, arguments))
-        renewed = evaluator.renew(target, manifest, fit=arguments.calibrate)
-        return history.with_uses(renewed, *evaluator.measured(fit=arguments.calibrate))
+        data = reload(manifest, target, options)
+        evaluator = recipe_of(manifest).evaluator(manifest, target, data)
+        renewed = evaluator.renew(target, manifest, fit=options.calibrate)
+        return history.with_uses(renewed, *evaluator.measured(fit=options.calibrate))
 
-    publish_changed(arguments, console, "evaluate", renew)
+    publish_changed(options, console, "evaluate", renew)

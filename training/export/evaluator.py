@@ -1,55 +1,61 @@
 """How the graphs of a published model are judged on its data: what recipes, quantisation and evaluation share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from service.inference.cards import ManifestBase, Use
+from service.inference.cards import Use
 from service.inference.session import Session
 from training.data.lazy import LazyImages
 from training.export.calibration import Floats, Ints, Scaling, fit_scaling
 from training.export.figures import Evaluation, evaluate
 from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
+from training.export.layers import Inputs
 from training.export.scaled_graph import logits_alone, write_scaling
 
 Array = npt.NDArray[Any]
-Inputs = Mapping[str, Array]
 BATCH = 64
-ManifestT = TypeVar("ManifestT", bound=ManifestBase)
 
 
-class Evaluator(Protocol):
+class Evaluator(ABC):
     """A task's data, and what is measured of graphs on it. Only `finish` and `renew` use the test split.
 
     Attributes:
+        data: has `train`, `division`, `validation` and `test`.
         figure: what `score` returns.
         max_drop: by how much less of it a variant may have than its reference.
         compared: the output whose tolerance limits how far a variant may be from its golden file.
     """
 
-    figure: str
-    max_drop: float
-    compared: str
+    data: Any
+    figure: ClassVar[str]
+    max_drop: ClassVar[float]
+    compared: ClassVar[str]
 
+    @abstractmethod
     def calibration(self, count: int) -> list[Inputs]:
         """Batches of `count` training inputs, or of fewer if they are large; always the same."""
 
+    @abstractmethod
     def examples(self, count: int) -> Inputs:
         """The first inputs of the selection half of validation: `count` of them, or fewer if they are large."""
 
+    @abstractmethod
     def score(self, graph: Path) -> float:
         """How good a graph is on the selection half of validation; more is better."""
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
         """The record of choices by what `score` measures, for these purposes."""
+        return halves_used(self.data.division, selection=purposes)
 
+    @abstractmethod
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
         """The record of what `finish` fits and measures; without `fit`, of what it measures."""
 
+    @abstractmethod
     def finish(self, graph: Path) -> dict[str, Any]:
         """Fits the calibration of a graph anew, changing its file, and measures it on the test split.
 
@@ -57,7 +63,7 @@ class Evaluator(Protocol):
             Fields of a manifest, by name.
         """
 
-    def renew(self, folder: Path, manifest: Any, *, fit: bool) -> Any:
+    def renew(self, folder: Path, manifest: Any, *, fit: bool) -> Any:  # noqa: ARG002
         """Measures the version in `folder` anew and writes its report; with `fit`, first fits its calibration anew.
 
         Returns:
@@ -66,10 +72,11 @@ class Evaluator(Protocol):
         Raises:
             ValueError: models of the task cannot be measured without their recipe, or have no calibration to fit.
         """
+        raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 
 
-class LabelEvaluator(ABC):
-    """Evaluates classifiers whose first output is the softmax of scaled logits. See `Evaluator`.
+class LabelEvaluator(Evaluator):
+    """Evaluates classifiers whose first output is the softmax of scaled logits.
 
     Args:
         data: has `classes`, `division`, `validation.labels` and `test.labels`.
@@ -85,35 +92,16 @@ class LabelEvaluator(ABC):
         self.data = data
         self.train, self.validation, self.test = splits
         self.selected = selected
+        self.labels: Ints = data.validation.labels[data.division[0]]
 
     @abstractmethod
     def answers(self, graph: Path, items: Any) -> Floats:
         """The first output of a graph, shape (n, classes)."""
 
-    @abstractmethod
-    def calibration(self, count: int) -> list[Inputs]:
-        """See `Evaluator`."""
-
-    @abstractmethod
-    def examples(self, count: int) -> Inputs:
-        """See `Evaluator`."""
-
-    @property
-    def labels(self) -> Ints:
-        """Of the selection half of validation."""
-        labels: Ints = self.data.validation.labels[self.data.division[0]]
-        return labels
-
     def score(self, graph: Path) -> float:
-        """See `Evaluator`."""
         return float((self.answers(graph, self.selected).argmax(1) == self.labels).mean())
 
-    def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """See `Evaluator`."""
-        return halves_used(self.data.division, selection=purposes)
-
     def measured(self, *, fit: bool = True) -> tuple[Use, ...]:
-        """See `Evaluator`."""
         return (
             *(self.scored(TEMPERATURE) if fit else ()),
             *halves_used(self.data.division, calibration=(LABEL_SETS,)),
@@ -128,7 +116,6 @@ class LabelEvaluator(ABC):
         return scaling
 
     def finish(self, graph: Path) -> dict[str, Any]:
-        """See `Evaluator`."""
         return self.evaluate(graph, self.fit(graph)).fields
 
     def evaluate(self, graph: Path, scaling: Scaling) -> Evaluation:

@@ -5,7 +5,7 @@ A version whose test figures are worse than those of the version that serves onl
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ from service.inference.versions import versions_in
 from service.policy.changes import promote
 from service.policy.file import Change, PolicyFiles
 from service.policy.policy import LATEST, Policy
-from service.tasks.registry import read_manifest
 from training.export.comparison import Incomparable, compare
+from training.registry import read_manifest
 
 CANDIDATE = "candidate"
 
@@ -93,7 +93,8 @@ class Gate:
         if self._holds:
             for judged in self._judged:
                 if judged.serving:
-                    self._edit(judged.model, _keeping(judged.serving), f"keep {judged.serving} as the default", undo)
+                    change = partial(_keep, serving=judged.serving)
+                    self._edit(judged.model, change, f"keep {judged.serving} as the default", undo)
 
     def settle(self, folders: Sequence[Path], undo: contextlib.ExitStack) -> None:
         """Writes into the policies what the versions became.
@@ -108,7 +109,8 @@ class Gate:
         for judged, folder in zip(self._judged, folders, strict=True):
             judged.version = folder.name
             if self._holds:
-                self._edit(judged.model, _naming(folder.name), f"publish {folder.name} as {CANDIDATE}", undo)
+                change = partial(_make_candidate, version=folder.name)
+                self._edit(judged.model, change, f"publish {folder.name} as {CANDIDATE}", undo)
             elif self._force and judged.serving and not self._is_default(judged):
                 change = partial(promote, version=folder.name, default=judged.serving)
                 self._edit(judged.model, change, f"publish {folder.name} as the default", undo)
@@ -119,24 +121,22 @@ class Gate:
         """The new versions that did not become the default, by the names of their models."""
         return {judged.model: judged.version for judged in self._judged if not judged.is_default}
 
-    @property
-    def lines(self) -> Iterator[str]:
-        """What was decided and why, and what to do next."""
+    def print(self, console: Console) -> None:
+        """Prints what was decided and why, and what to do next."""
+        lines = []
         for judged in self._judged:
             if judged.serving:
-                yield self._describe(judged)
+                lines.append(self._describe(judged))
             elif self._candidate:
-                yield f"{judged.model}/{judged.version} is the only version of {judged.model}, so it is the default."
+                label = f"{judged.model}/{judged.version}"
+                lines.append(f"{label} is the only version of {judged.model}, so it is the default.")
         for model, version in self.candidates.items():
             reference = CANDIDATE if self._holds else version
-            yield (
+            lines.append(
                 f"To compare it on live requests: quartet models shadow {model} {reference}. "
                 f"To make it the default: quartet models promote {model} {reference}"
             )
-
-    def print(self, console: Console) -> None:
-        """Prints `lines`."""
-        for line in self.lines:
+        for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @property
@@ -182,7 +182,7 @@ def serving_version(folder: Path, policy: Policy) -> tuple[str, ManifestBase] | 
 
     Args:
         folder: of the model.
-        policy: of the model.
+        policy: likewise.
     """
     found = set(versions_in(folder)) if folder.is_dir() else set()
     while version := policy.default_of(found):
@@ -192,29 +192,21 @@ def serving_version(folder: Path, policy: Policy) -> tuple[str, ManifestBase] | 
     return None
 
 
-def _keeping(serving: str) -> Change:
+def _keep(policy: Policy, serving: str) -> Policy:
     """Makes the version that serves stay the default, whichever versions are published."""
-
-    def change(policy: Policy) -> Policy:
-        # The alias of the candidate is about to move.
-        if policy.default not in (LATEST, CANDIDATE):
-            return policy
-        aliases = (alias for alias, version in policy.aliases.items() if version == serving and alias != CANDIDATE)
-        return policy.model_copy(update={"default": next(aliases, serving)})
-
-    return change
+    # The alias of the candidate is about to move.
+    if policy.default not in (LATEST, CANDIDATE):
+        return policy
+    aliases = (alias for alias, version in policy.aliases.items() if version == serving and alias != CANDIDATE)
+    return policy.model_copy(update={"default": next(aliases, serving)})
 
 
-def _naming(version: str) -> Change:
+def _make_candidate(policy: Policy, version: str) -> Policy:
     """Makes a version the candidate. Trials of the former candidate go on with that version."""
-
-    def change(policy: Policy) -> Policy:
-        former = policy.aliases.get(CANDIDATE)
-        trials = {
-            name: trial.model_copy(update={"version": former})
-            for name, trial in (("canary", policy.canary), ("shadow", policy.shadow))
-            if trial and trial.version == CANDIDATE
-        }
-        return policy.model_copy(update={"aliases": {**policy.aliases, CANDIDATE: version}, **trials})
-
-    return change
+    former = policy.aliases.get(CANDIDATE)
+    trials = {
+        name: trial.model_copy(update={"version": former})
+        for name, trial in (("canary", policy.canary), ("shadow", policy.shadow))
+        if trial and trial.version == CANDIDATE
+    }
+    return policy.model_copy(update={"aliases": {**policy.aliases, CANDIDATE: version}, **trials})

@@ -9,7 +9,8 @@ import onnxruntime as ort
 from service.inference.cards import GoldenCard, ManifestBase
 from service.inference.golden import compare, read_golden
 from service.inference.session import Session
-from training.export.evaluator import Array, Inputs
+from training.export.evaluator import Array
+from training.export.layers import Inputs
 
 # Another machine's kernels may deviate more.
 _MARGIN = 4.0

@@ -6,7 +6,7 @@ import onnx
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from training.export.int8 import after_the_layers
+from training.export.layers import after_the_layers
 
 
 def write_float16(reference: Path, path: Path) -> None:

@@ -9,20 +9,18 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from training.export.layers import LAYERS, Inputs, after_the_layers
+
 PERCENTILE = 99.99
-# What multiplies, and what may stay in 8 bits between such layers.
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What may stay in 8 bits between layers.
 _BETWEEN = ("Add", "Clip", "MaxPool", "Mul", "Relu", "Sigmoid")
-Inputs = Mapping[str, npt.NDArray[Any]]
 
 
 class _Reader(CalibrationDataReader):
@@ -81,16 +79,3 @@ def _silenced() -> Iterator[None]:
             yield
     finally:
         logging.root.setLevel(level)
-
-
-def after_the_layers(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes that no layer with weights depends on, from the last one backwards."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    needed: set[str] = set()
-    after = []
-    for node in reversed(model.graph.node):
-        if needed & {*node.output} or (node.op_type in LAYERS and constants & {*node.input[1:2]}):
-            needed |= {*node.input}
-        else:
-            after.append(node.name)
-    return after

@@ -1,13 +1,17 @@
 """Finds layers in an exported graph by its structure, whatever its tensors are called, and cuts the graph there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, helper
 
-from training.export.int8 import LAYERS
+from service.inference.shapes import Array
 
-# The names of the tensors that are joined to features.
+# The types of the nodes that multiply by weights.
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Inputs of a graph, by the name of the tensor.
+Inputs = Mapping[str, Array]
+# Finds the tensors that are concatenated to features.
 Find = Callable[[onnx.ModelProto], tuple[str, ...]]
 # How deep in a network its features tell most about the kind of picture: beyond colours and edges, before classes.
 _DEPTH = 0.4
@@ -20,20 +24,19 @@ def penultimate(model: onnx.ModelProto) -> tuple[str, ...]:
         ValueError: no layer is before it.
     """
     producers = producers_of(model)
-    layers = {id(node) for node in _layers(model)}
+    layers = {node.output[0] for node in _layers(model)}
     found: dict[str, None] = {}
     seen: set[str] = set()
     waiting = [model.graph.output[0].name]
     while waiting:
         name = waiting.pop()
-        node = producers.get(name)
-        if node is None or name in seen:
+        if name in seen or name not in producers:
             continue
         seen.add(name)
-        if id(node) in layers:
-            found[node.input[0]] = None
+        if name in layers:
+            found[producers[name].input[0]] = None
         else:
-            waiting.extend(reversed(node.input))
+            waiting.extend(reversed(producers[name].input))
     if not found:
         raise ValueError(f"no layer leads to {model.graph.output[0].name}")
     return tuple(found)
@@ -58,7 +61,7 @@ def middle_map(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def first_inputs(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The tensor that the first layer multiplies by its weights: the graph's inputs, made ready.
+    """The tensor that the first layer multiplies by its weights: the prepared inputs of the graph.
 
     Raises:
         ValueError: it has no layer.
@@ -66,6 +69,19 @@ def first_inputs(model: onnx.ModelProto) -> tuple[str, ...]:
     for node in _layers(model):
         return (node.input[0],)
     raise ValueError("it has no layer")
+
+
+def after_the_layers(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes that no layer depends on, from the last one backwards."""
+    layers = {node.output[0] for node in _layers(model)}
+    needed: set[str] = set()
+    after = []
+    for node in reversed(model.graph.node):
+        if (needed | layers) & {*node.output}:
+            needed |= {*node.input}
+        else:
+            after.append(node.name)
+    return after
 
 
 def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
@@ -79,7 +95,7 @@ def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
 
 
 def answer_with(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
-    """Has the graph answer with these float32 tensors, whose first axis is the batch, and with nothing else."""
+    """Replaces the graph's outputs by these float32 tensors, whose first axis is the batch."""
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
 
@@ -90,7 +106,7 @@ def producers_of(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
 
 def _weights(model: onnx.ModelProto) -> set[str]:
-    """The names of constants, those among them that are 8-bit numbers to be scaled."""
+    """The names of constants, also of dequantised ones."""
     names = {tensor.name for tensor in model.graph.initializer}
     scaled = (node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in names)
     return names | {node.output[0] for node in scaled}
@@ -102,7 +118,7 @@ def _layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def _after_quantisation(model: onnx.ModelProto, name: str) -> str:
-    """The tensor, or what is left of it in 8 bits: the runtime would no longer join its neighbours to one node."""
+    """The tensor after its quantisation, if any: reading it before would keep the runtime from fusing its nodes."""
     for kind in ("QuantizeLinear", "DequantizeLinear"):
         following = [node for node in model.graph.node if name in node.input]
         if len(following) != 1 or following[0].op_type != kind:

@@ -1,7 +1,6 @@
 """Adds an out-of-distribution score to the graphs of a version; the command does so for a published one."""
 
 import tempfile
-from argparse import Namespace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,8 @@ from training.export import history
 from training.export.distances import append, cross_fitted, measure, write_features
 from training.export.golden import as_defined, kernel_ratios, rounded_up
 from training.export.ood_data import OodData
-from training.export.published import ood_data_for, publish_changed, reload
+from training.export.published import publish_changed, reload
+from training.registry import recipe_of
 
 _TRUE_POSITIVE_RATE = 0.95
 _SPEC = TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,))
@@ -31,16 +31,17 @@ _MOST_TOLERATED = 0.05
 ManifestT = TypeVar("ManifestT", bound=FamiliarManifest)
 
 
-def run(arguments: Namespace, console: Console) -> None:
+def run(options: Any, console: Console) -> None:
     """Publishes a version with the score."""
 
     def add(target: Path, manifest: ManifestBase) -> ManifestBase:
         if not isinstance(manifest, FamiliarManifest):
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")
-        data = reload(manifest, target, arguments)
-        return with_ood(target, manifest, ood_data_for(manifest, target, data, named(arguments.foreign)), console)
+        data = reload(manifest, target, options)
+        ood_data = recipe_of(manifest).ood_data(manifest, target, data, named(options.foreign))
+        return with_ood(target, manifest, ood_data, console)
 
-    publish_changed(arguments, console, "ood", add)
+    publish_changed(options, console, "ood", add)
 
 
 def with_ood(folder: Path, manifest: ManifestT, data: OodData, console: Console) -> ManifestT:

@@ -14,9 +14,9 @@ from service.inference.manifest import MANIFEST, InvalidModel, check_files, sha2
 from service.inference.session import Session
 from service.inference.variants import graphs
 from service.inference.versions import versions_in
-from service.tasks.registry import read_manifest
 from training.engine.weights import WEIGHTS
 from training.export.gate import Gate
+from training.registry import read_manifest
 from training.report.card import render_card
 
 # Fills a folder with everything but the manifest, which it returns with its `files` still empty.

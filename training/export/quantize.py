@@ -6,11 +6,10 @@ test. The result is a new version with the same reference.
 
 import shutil
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from rich.console import Console
 
@@ -25,10 +24,11 @@ from training.export.half import write_float16
 from training.export.int8 import PERCENTILE, write_int8
 from training.export.ood import add_ood
 from training.export.ood_data import OodData
-from training.export.published import evaluator_for, ood_data_for, publish_changed, reload
+from training.export.published import publish_changed, reload
 from training.export.speed import compare_speed
 from training.export.variants import Trial
 from training.published_options import METHODS
+from training.registry import recipe_of
 from training.report.variants import write_variants
 
 # Training inputs for the ranges of activations.
@@ -52,19 +52,21 @@ class Irreproducible(Exception):
     """Kernels that compute the same graph differ too much: a golden file would catch nothing."""
 
 
-def run(arguments: Namespace, console: Console) -> None:
+def run(options: Any, console: Console) -> None:
     """Tries variants, and publishes a version with those that are kept."""
-    methods = METHODS if "all" in arguments.method else [name for name in METHODS if name in arguments.method]
+    methods = [name for name in METHODS if name in options.method]
 
     def add(target: Path, manifest: ManifestBase) -> ManifestBase:
-        data = reload(manifest, target, arguments)
-        ood_data = ood_data_for(manifest, target, data) if getattr(manifest, "familiarity", None) else None
-        return add_variants(target, manifest, evaluator_for(manifest, target, data), console, methods, ood_data)
+        recipe, data = recipe_of(manifest), reload(manifest, target, options)
+        evaluator = recipe.evaluator(manifest, target, data)
+        has_ood = getattr(manifest, "familiarity", None) is not None
+        ood_data = recipe.ood_data(manifest, target, data, {}) if has_ood else None
+        return add_variants(target, manifest, evaluator, console, methods, ood_data)
 
     try:
-        publish_changed(arguments, console, "quantize", add)
+        publish_changed(options, console, "quantize", add)
     except NothingKept:
-        console.print(f"no variant of {arguments.model} is worth keeping: nothing is published")
+        console.print(f"no variant of {options.model} is worth keeping: nothing is published")
 
 
 def with_variants(

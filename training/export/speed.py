@@ -2,13 +2,12 @@
 
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from service.inference.cards import Speed
 from service.inference.session import Session
-from service.inference.shapes import Array
+from training.export.layers import Inputs
 
 BATCHES = (1, 8, 32)
 _SECONDS = 0.15
@@ -16,7 +15,7 @@ _ROUNDS = 5
 
 
 def compare_speed(
-    variant: Path, reference: Path, examples: Mapping[str, Array], device: Literal["cpu", "cuda"]
+    variant: Path, reference: Path, examples: Inputs, device: Literal["cpu", "cuda"]
 ) -> tuple[Speed, ...]:
     """Items per second of both at some batch sizes; they take turns, and each figure is of its best round.
 
@@ -47,7 +46,7 @@ def compare_speed(
     return tuple(found)
 
 
-def _rate(session: Session, inputs: Mapping[str, Array], batch: int) -> float:
+def _rate(session: Session, inputs: Inputs, batch: int) -> float:
     session.run(inputs)
     clock = time.thread_time if session.device == "cpu" else time.perf_counter
     runs, started = 0, clock()

@@ -17,24 +17,16 @@ from training.data.inspection import Bad, Problems, describe_classes, describe_r
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, joined, read_tables
-from training.tabular.encoding import (
-    Floats,
-    Kind,
-    Mask,
-    classes_in_order,
-    describe_columns,
-    encode,
-    kind_of,
-    targets_of,
-)
+from training.parser import did_you_mean
+from training.tabular.encoding import Floats, Mask, describe_columns, encode, sort_classes, targets_of
 from training.tabular.options import BREAST_CANCER
-from training.tabular.profile import Profile, profile
+from training.tabular.profile import Kind, Profile, profile
 
 # What a training takes: the columns as they are read and as the splits hold them, standardised for the network, and
 # prepared for the methods that it is compared with. 400,000 rows of 20 numbers took 263 bytes a row.
 _BYTES_PER_CELL, _BYTES_PER_ROW = 20, 100
-# That are hashed at a time.
-_ROWS = 100_000
+_ROWS_PER_HASH = 100_000
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +107,7 @@ def load_table(
         limit: the most rows of each file or split, drawn at random.
         bad: what to do with rows that cannot be used: those without a target, or with a word where a number should be.
         encoding: of text files; found by default.
-        validation: the share of the training rows that chooses the epoch.
+        validation: the fraction of the training rows that is held out for validation.
         seed: of the splits.
 
     Raises:
@@ -123,7 +115,8 @@ def load_table(
     """
     inspection, problems = Inspection(), Problems()
     if source == BREAST_CANCER:
-        tables, target = {"train": _breast_cancer(target or "diagnosis")}, target or "diagnosis"
+        target = target or "diagnosis"
+        tables = {"train": _breast_cancer(target)}
     else:
         hint = f"Give a table (CSV, xlsx, JSON lines, parquet), a hub id, or {BREAST_CANCER}."
         tables = read_tables(source, hint, inspection, problems, encoding=encoding)
@@ -135,54 +128,46 @@ def load_table(
     width = len(columns) or len(table.columns) - len(drop)
     check_fits(source, "rows", table.rows, _BYTES_PER_ROW + width * _BYTES_PER_CELL)
 
-    found = {name: profile(table, name) for name in table.columns if name not in drop}
-    aim = found.pop(target)
-    used = _choose(source, found, columns, inspection)
+    profiles = {name: profile(table, name) for name in table.columns if name not in drop}
+    of_target = profiles.pop(target)
+    used = _choose(source, profiles, columns, inspection)
     usable = np.ones(table.rows, dtype=bool)
-    kind = kind or kind_of(aim)
-    classes, targets = targets_of(source, table, target, aim, kind, problems, usable)
+    kind = kind or of_target.kind
+    words, targets = targets_of(source, table, target, of_target, kind, problems, usable)
     encoded = [encode(table, card, problems, usable) for card in used]
     problems.settle(source, bad, inspection)
 
+    classes: tuple[str, ...] = ()
     if kind == "classification" and len(np.unique(targets[usable])) < 2:
         raise DataError(f"{source}: the target {target!r} has 1 value; classification needs two or more.")
     parts = _divide(source, tables, usable, targets if kind == "classification" else None, validation, seed)
     if kind == "classification":
-        classes, targets = classes_in_order(source, classes, targets, parts)
-    layout, arrays = describe_columns(source, encoded, parts["train"], inspection)
-    splits = {name: TabularSplit(_stack(arrays, indices), targets[indices]) for name, indices in parts.items()}
+        classes, targets = sort_classes(source, words, targets, parts)
+    layout, rows = describe_columns(source, used, encoded, parts["train"], inspection)
+    splits = {name: TabularSplit(rows[indices], targets[indices]) for name, indices in parts.items()}
 
-    described = {name: len(part) for name, part in splits.items()}
-    describe_splits(inspection, described, [name for name in described if name not in tables], "rows")
-    if kind == "classification":
+    sizes = {name: len(part) for name, part in splits.items()}
+    describe_splits(inspection, sizes, [name for name in sizes if name not in tables], "rows")
+    if classes:
         counts = np.bincount(targets[np.concatenate(list(parts.values()))], minlength=len(classes)).tolist()
         describe_classes(inspection, classes, counts, "rows")
     digests = {
         name: [hashlib.blake2b(row, digest_size=16).digest() for row in part.rows] for name, part in splits.items()
     }
-    if len(set().union(*digests.values())) > usable.sum() / 2:  # of a few words, rows are bound to be alike
+    if len(set().union(*digests.values())) > usable.sum() / 2:  # rows of a few words are bound to repeat
         describe_repeats(inspection, digests, "rows")
+    ignored = tuple(name for name in table.columns if name not in {card.name for card in layout})
     return TabularData(
-        name_of(source),
-        kind,
-        layout,
-        target,
-        classes,
-        splits["train"],
-        splits["validation"],
-        splits["test"],
-        _fingerprint(splits, parts),
-        tuple(name for name in table.columns if name not in {card.name for card in layout}),
-        inspection,
-    )
+        name_of(source), kind, layout, target, classes, splits["train"], splits["validation"], splits["test"],
+        _fingerprint(rows, targets, parts), ignored, inspection,
+    )  # fmt: skip
 
 
 def _breast_cancer(target: str) -> Table:
     bunch: Any = load_breast_cancer()
-    names = [str(name) for name in bunch.feature_names]
-    values = {name: pa.array(bunch.data[:, index]) for index, name in enumerate(names)}
-    values[target] = pa.array([str(bunch.target_names[index]) for index in bunch.target])
-    return Table(BREAST_CANCER, (*names, target), len(bunch.target), lambda name: iter([values[name]]))
+    values = dict(zip(map(str, bunch.feature_names), bunch.data.T, strict=True))
+    values[target] = bunch.target_names[bunch.target]
+    return Table(BREAST_CANCER, tuple(values), len(bunch.target), lambda name: iter([pa.array(values[name])]))
 
 
 def _splits(source: str, tables: dict[str, Table], target: str | None, inspection: Inspection) -> dict[str, Table]:
@@ -206,22 +191,24 @@ def _splits(source: str, tables: dict[str, Table], target: str | None, inspectio
 
 def _check_names(source: str, table: Table, target: str | None, columns: Sequence[str], drop: Sequence[str]) -> str:
     """The target; every name that is wrong is an error, all at once."""
-    if target is None or target not in table.columns:
-        raise DataError(
-            f"{source}: has the columns {', '.join(table.columns)}: choose the one to predict with --target."
-        )
-    wrong = [name for name in (*columns, *drop) if name not in table.columns]
-    if wrong:
-        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {', '.join(table.columns)}.")
+    known = table.columns
+    if target is None or target not in known:
+        hint = did_you_mean(target or "", known) or "."
+        raise DataError(f"{source}: has the columns {', '.join(known)}: choose the one to predict with --target{hint}")
+    if wrong := [name for name in (*columns, *drop) if name not in known]:
+        hints = [f" {name}{hint}" for name in wrong if (hint := did_you_mean(name, known))]
+        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {', '.join(known)}.{''.join(hints)}")
     if target in drop:
         raise DataError(f"--drop {target}: is the column to predict.")
     return target
 
 
-def _choose(source: str, found: dict[str, Profile], columns: Sequence[str], inspection: Inspection) -> list[ColumnCard]:
+def _choose(
+    source: str, profiles: dict[str, Profile], columns: Sequence[str], inspection: Inspection
+) -> list[ColumnCard]:
     """The columns to use."""
     used, left = [], []
-    for name, column in found.items():
+    for name, column in profiles.items():
         if columns and name not in columns:
             continue
         if column.card is None or (column.left_out and name not in columns):
@@ -235,36 +222,26 @@ def _choose(source: str, found: dict[str, Profile], columns: Sequence[str], insp
     if not used:
         more = f": {'; '.join(left)}" if left else ""
         raise DataError(f"{source}: has no column beside the target that can be used{more}.")
-    kinds = {
-        "number": ("number", "numbers"),
-        "boolean": ("yes or no", "yes or no"),
-        "category": ("category", "categories"),
-        "date": ("date", "dates"),
-    }
+    plurals = {"number": "numbers", "boolean": "yes or no", "category": "categories", "date": "dates"}
     parts = []
-    for kind, (singular, plural) in kinds.items():
+    for kind, plural in plurals.items():
         names = [card.name for card in used if card.kind == kind]
         if names:
-            words = singular if len(names) == 1 else plural
-            parts.append(f"{len(names)} {words} ({', '.join(names[:8])}{', …' if len(names) > 8 else ''})")
+            word = kind.replace("boolean", plural) if len(names) == 1 else plural
+            parts.append(f"{len(names)} {word} ({', '.join(names[:_MOST_NAMED])}{', …' * (len(names) > _MOST_NAMED)})")
     inspection.notes.append(f"columns: {'; '.join(parts)}")
     return used
 
 
 def _sample(table: Table, limit: int, seed: int) -> Table:
-    """At most so many rows, in their order."""
+    """At most `limit` rows, in their order."""
     if table.rows <= limit:
         return table
     return table.take(np.sort(np.random.default_rng(seed).choice(table.rows, limit, replace=False)))
 
 
 def _divide(
-    source: str,
-    tables: dict[str, Table],
-    usable: Mask,
-    classes: npt.NDArray[np.int64] | None,
-    validation: float,
-    seed: int,
+    source: str, tables: dict[str, Table], usable: Mask, classes: Indices | None, validation: float, seed: int
 ) -> dict[str, Indices]:
     """The rows of each split, as indices into the joined table."""
     parts: dict[str, Indices] = {}
@@ -274,33 +251,24 @@ def _divide(
         start += table.rows
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
-    for name, share in (("test", 0.2), ("validation", validation)):
+    for name, fraction in (("test", 0.2), ("validation", validation)):
         if name not in parts:
             rows = parts["train"]
             labels = None if classes is None else classes[rows]
-            kept, taken = hold_out(source, name, len(rows), share, seed, labels)
+            kept, taken = hold_out(source, name, len(rows), fraction, seed, labels)
             parts["train"], parts[name] = rows[kept], rows[taken]
     if not all(len(rows) for rows in parts.values()):
         raise DataError(f"{source}: too few rows to hold out test and validation rows.")
     return {name: parts[name] for name in ("train", "validation", "test")}
 
 
-def _stack(arrays: list[Floats], rows: Indices) -> Floats:
-    stacked = np.empty((len(rows), len(arrays)), dtype=np.float32)
-    for index, values in enumerate(arrays):
-        stacked[:, index] = values[rows]
-    return stacked
-
-
-def _fingerprint(splits: dict[str, TabularSplit], parts: dict[str, Indices]) -> str:
+def _fingerprint(rows: Floats, targets: npt.NDArray[Any], parts: dict[str, Indices]) -> str:
     """Of all rows in the order of the table, and of the split that each is in."""
-    order = np.argsort(np.concatenate(list(parts.values())), kind="stable")
-    rows = np.concatenate([part.rows for part in splits.values()])
-    targets = np.concatenate([part.targets for part in splits.values()])
+    used = np.sort(np.concatenate(list(parts.values())))
     digest = hashlib.sha256()
-    for start in range(0, len(order), _ROWS):
-        digest.update(rows[order[start : start + _ROWS]].tobytes())
-    digest.update(targets[order].tobytes())
+    for start in range(0, len(used), _ROWS_PER_HASH):
+        digest.update(rows[used[start : start + _ROWS_PER_HASH]].tobytes())
+    digest.update(targets[used].tobytes())
     for indices in parts.values():
         digest.update(np.sort(indices).astype("<i8").tobytes() + b"\0")
     return f"sha256:{digest.hexdigest()}"

@@ -1,6 +1,7 @@
 """How good a dense network on a table is, compared with a linear model and gradient boosting, and what it relies on."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,16 @@ from training.engine.settings import FitSettings
 from training.export.calibration import expected_calibration_error, logits_of, softmax
 from training.export.evaluator import run_in_batches
 from training.export.figures import macro_f1
-from training.export.intervals import Interval, bootstrap, bootstrap_confusion, wilson
+from training.export.intervals import bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import TabularData, TabularSplit
-from training.tabular.encoding import Floats, Kind
-from training.tabular.network import TabularNetwork, build
+from training.tabular.encoding import Floats
+from training.tabular.learner import Rows, predict, target_scale
+from training.tabular.network import build
 from training.tabular.options import NetworkSettings
-from training.tabular.task import Rows, predict
+from training.tabular.profile import Kind
 
 FOLDS = 5
-# Gradient boosting takes categories with fewer words for categories, and others for numbers.
+# Gradient boosting takes categories with fewer words as categories, and others as numbers.
 _MOST_BINS = 255
 INPUT = "rows"
 BATCH = 1024
@@ -52,33 +54,31 @@ Method = Callable[[TabularSplit, Floats], npt.NDArray[Any]]
 def baselines(kind: Kind, layout: Sequence[ColumnCard]) -> dict[str, Method]:
     """A linear model and gradient boosting, with their usual settings."""
     categories = [index for index, card in enumerate(layout) if card.kind == "category"]
-    small = [index for index in categories if len(layout[index].values) < _MOST_BINS]
-    if kind == "classification":
-        linear = make_pipeline(_prepared(layout, categories), LogisticRegression(max_iter=1000))
-        boosting: Any = HistGradientBoostingClassifier(random_state=0, categorical_features=small)
-        names = ("logistic regression", "gradient boosting")
-    else:
-        linear = make_pipeline(_prepared(layout, categories), Ridge())
-        boosting = HistGradientBoostingRegressor(random_state=0, categorical_features=small)
-        names = ("ridge regression", "gradient boosting")
-
-    def method(model: Any) -> Method:
-        def predicted(split: TabularSplit, rows: Floats) -> npt.NDArray[Any]:
-            if kind == "classification" and len(np.unique(split.targets)) == 1:  # the other class is held out
-                return np.full(len(rows), split.targets[0])
-            return model.fit(split.rows, split.targets).predict(rows)
-
-        return predicted
-
-    return dict(zip(names, map(method, (linear, boosting)), strict=True))
-
-
-def _prepared(layout: Sequence[ColumnCard], categories: list[int]) -> Any:
-    """The columns as a linear model takes them: numbers imputed and standardised, words one-hot encoded."""
     numbers = [index for index in range(len(layout)) if index not in categories]
-    scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
-    words = OneHotEncoder(handle_unknown="ignore")
-    return make_column_transformer((scaled, numbers), (words, categories))
+    small = [index for index in categories if len(layout[index].values) < _MOST_BINS]
+    prepared = make_column_transformer(
+        (make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()), numbers),
+        (OneHotEncoder(handle_unknown="ignore"), categories),
+    )
+    models: dict[str, Any]
+    if kind == "classification":
+        models = {
+            "logistic regression": make_pipeline(prepared, LogisticRegression(max_iter=1000)),
+            "gradient boosting": HistGradientBoostingClassifier(random_state=0, categorical_features=small),
+        }
+    else:
+        models = {
+            "ridge regression": make_pipeline(prepared, Ridge()),
+            "gradient boosting": HistGradientBoostingRegressor(random_state=0, categorical_features=small),
+        }
+    return {name: partial(_fit_and_predict, model) for name, model in models.items()}
+
+
+def _fit_and_predict(model: Any, split: TabularSplit, rows: Floats) -> npt.NDArray[Any]:
+    if len(np.unique(split.targets)) == 1:  # the fold holds all rows of the other class
+        return np.full(len(rows), split.targets[0])
+    predicted: npt.NDArray[Any] = model.fit(split.rows, split.targets).predict(rows)
+    return predicted
 
 
 def folds_of(rows: TabularSplit, kind: Kind, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
@@ -111,30 +111,11 @@ def permutation_importance(
     random = np.random.default_rng(seed)
     whole = score(split.targets, estimate(split.rows), kind)
     losses = np.empty((split.rows.shape[1], repeats))
-    for column in range(len(losses)):
-        for repeat in range(repeats):
-            rows = split.rows.copy()
-            rows[:, column] = random.permutation(rows[:, column])
-            losses[column, repeat] = whole - score(split.targets, estimate(rows), kind)
+    for column, repeat in np.ndindex(*losses.shape):
+        rows = split.rows.copy()
+        rows[:, column] = random.permutation(rows[:, column])
+        losses[column, repeat] = whole - score(split.targets, estimate(rows), kind)
     return losses
-
-
-def target_scale(train: TabularSplit, kind: Kind) -> tuple[float, float] | None:
-    """Mean and standard deviation of a numeric target; None for classes."""
-    if kind == "classification":
-        return None
-    return float(train.targets.mean()), max(float(train.targets.std()), 1e-12)
-
-
-def standardised(split: TabularSplit, scale: tuple[float, float] | None) -> TabularSplit:
-    """The split with numeric targets standardised."""
-    return split if scale is None else TabularSplit(split.rows, (split.targets - scale[0]) / scale[1])
-
-
-def predictions(model: TabularNetwork, rows: Floats, scale: tuple[float, float] | None) -> npt.NDArray[Any]:
-    """The predicted classes, or numbers in the unit of the target."""
-    outputs = predict(model, rows)
-    return outputs.argmax(1) if scale is None else outputs[:, 0].astype(np.float64) * scale[1] + scale[0]
 
 
 class NetworkMethod:
@@ -145,12 +126,7 @@ class NetworkMethod:
     """
 
     def __init__(
-        self,
-        network: NetworkSettings,
-        settings: FitSettings,
-        data: TabularData,
-        folder: Path,
-        accelerator: Accelerator,
+        self, network: NetworkSettings, settings: FitSettings, data: TabularData, folder: Path, accelerator: Accelerator
     ) -> None:
         self._network, self._settings, self._data = network, settings, data
         self._folder, self._accelerator = folder, accelerator
@@ -160,54 +136,28 @@ class NetworkMethod:
         data, settings = self._data, self._settings
         order = np.random.default_rng(settings.seed).permutation(len(split))
         validation, train = split.take(order[: len(order) // 10]), split.take(order[len(order) // 10 :])
-        scale = target_scale(train, data.kind)
         model = build(self._network, data.layout, train, len(data.classes) or 1, settings.seed)
-        task = Rows(standardised(train, scale), standardised(validation, scale), data.kind)
-        quiet = Console(quiet=True)
-        fit(model, task, settings, self._folder, accelerator=self._accelerator, console=quiet)
-        self.outputs.append(predict(model.cpu(), rows))
-        return predictions(model, rows, scale)
+        learner = Rows(train, validation, data.kind)
+        fit(model, learner, settings, self._folder, accelerator=self._accelerator, console=Console(quiet=True))
+        outputs = predict(model.cpu(), rows)
+        self.outputs.append(outputs)
+        scale = target_scale(train, data.kind)
+        return outputs.argmax(1) if scale is None else outputs[:, 0].astype(np.float64) * scale[1] + scale[0]
 
 
-def intervals(predicted: npt.NDArray[Any], data: TabularData) -> dict[str, Interval]:
-    """The 95 % intervals of accuracy and macro F1, or of R² and the errors; see `training.export.intervals`.
-
-    Args:
-        predicted: classes or numbers for the test rows, shape (n,).
-        data: the test rows' targets.
-    """
-    targets = data.test.targets
-    if data.kind == "classification":
-        confusion = confusion_matrix(targets, predicted, labels=range(len(data.classes)))
-        return {
-            "accuracy": wilson(int(np.trace(confusion)), len(targets)),
-            "macro_f1": bootstrap_confusion(macro_f1, confusion),
-        }
-    return bootstrap(
-        lambda chosen: {
-            "r2": score(targets[chosen], predicted[chosen], data.kind),
-            "rmse": float(root_mean_squared_error(targets[chosen], predicted[chosen])),
-            "mae": float(mean_absolute_error(targets[chosen], predicted[chosen])),
-        },
-        len(targets),
-    )
-
-
-def answers(graph: Path, rows: Floats) -> Floats:
-    """What an exported graph answers: probabilities, shape (n, classes), or numbers, shape (n, 1)."""
+def run_graph(graph: Path, rows: Floats) -> Floats:
+    """The outputs of an exported graph: probabilities, shape (n, classes), or numbers, shape (n, 1)."""
     return run_in_batches(graph, INPUT, rows, BATCH)[0]
 
 
-def answered(graph: Path, rows: Floats, kind: Kind) -> npt.NDArray[Any]:
+def predict_with(graph: Path, rows: Floats, kind: Kind) -> npt.NDArray[Any]:
     """The classes that an exported graph predicts, or the numbers, shape (n,)."""
-    outputs = answers(graph, rows)
+    outputs = run_graph(graph, rows)
     return outputs.argmax(1) if kind == "classification" else outputs[:, 0].astype(np.float64)
 
 
-def evaluate(
-    graph: Path, data: TabularData, compared: dict[str, CrossValidated], temperature: float
-) -> tuple[TabularMetrics, Calibration | None]:
-    """Test figures of an exported graph, and for classes the calibration.
+def evaluate(graph: Path, data: TabularData, compared: dict[str, CrossValidated], temperature: float) -> dict[str, Any]:
+    """Measures an exported graph on the test split.
 
     Args:
         graph: with the temperature in it.
@@ -216,33 +166,50 @@ def evaluate(
         temperature: that the graph divides the logits by. It was fitted on the rows that the folds held out, since the
             validation rows alone are too few: if none of a handful is misclassified, the best temperature makes every
             answer certain.
+
+    Returns:
+        Metrics, calibration (of classes) and 95 % intervals, by the names of the manifest's fields.
     """
-    predicted, targets = answered(graph, data.test.rows, data.kind), data.test.targets
+    outputs, targets = run_graph(graph, data.test.rows), data.test.targets
     if data.kind == "regression":
-        metrics = TabularMetrics(
-            rmse=float(root_mean_squared_error(targets, predicted)),
-            mae=float(mean_absolute_error(targets, predicted)),
-            r2=score(targets, predicted, data.kind),
+        numbers = outputs[:, 0].astype(np.float64)
+        everything = np.arange(len(targets))
+        return {
+            "metrics": TabularMetrics(**_errors(targets, numbers, everything), cross_validated=compared),
+            "calibration": None,
+            "intervals": bootstrap(partial(_errors, targets, numbers), len(targets)),
+        }
+    predicted, indices = outputs.argmax(1), range(len(data.classes))
+    confusion = confusion_matrix(targets, predicted, labels=indices)
+    per_class = zip(
+        *precision_recall_fscore_support(targets, predicted, labels=indices, zero_division=0.0), strict=True
+    )
+    uncalibrated = softmax(logits_of(outputs) * np.float32(temperature))
+    return {
+        "metrics": TabularMetrics(
+            accuracy=score(targets, predicted, data.kind),
+            macro_f1=macro_f1(confusion),
+            per_class=tuple(
+                ClassMetrics(label=name, precision=precision, recall=recall, f1=f1, support=int(support))
+                for name, (precision, recall, f1, support) in zip(data.classes, per_class, strict=True)
+            ),
             cross_validated=compared,
-        )
-        return metrics, None
-    probabilities = answers(graph, data.test.rows)
-    uncalibrated = softmax(logits_of(probabilities) * np.float32(temperature))
-    calibration = Calibration(
-        temperature=temperature,
-        ece_before=expected_calibration_error(uncalibrated, targets),
-        ece_after=expected_calibration_error(probabilities, targets),
-    )
-    precision, recall, f1, support = precision_recall_fscore_support(
-        targets, predicted, labels=range(len(data.classes)), zero_division=0.0
-    )
-    metrics = TabularMetrics(
-        accuracy=score(targets, predicted, data.kind),
-        macro_f1=macro_f1(confusion_matrix(targets, predicted, labels=range(len(data.classes)))),
-        per_class=tuple(
-            ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
-            for name, p, r, f, n in zip(data.classes, precision, recall, f1, support, strict=True)
         ),
-        cross_validated=compared,
-    )
-    return metrics, calibration
+        "calibration": Calibration(
+            temperature=temperature,
+            ece_before=expected_calibration_error(uncalibrated, targets),
+            ece_after=expected_calibration_error(outputs, targets),
+        ),
+        "intervals": {
+            "accuracy": wilson(int(np.trace(confusion)), len(targets)),
+            "macro_f1": bootstrap_confusion(macro_f1, confusion),
+        },
+    }
+
+
+def _errors(targets: npt.NDArray[Any], predicted: npt.NDArray[Any], chosen: npt.NDArray[np.int64]) -> dict[str, float]:
+    return {
+        "r2": float(r2_score(targets[chosen], predicted[chosen])),
+        "rmse": float(root_mean_squared_error(targets[chosen], predicted[chosen])),
+        "mae": float(mean_absolute_error(targets[chosen], predicted[chosen])),
+    }

@@ -13,22 +13,21 @@ from training.tabular.encoding import Floats
 from training.tabular.options import NetworkSettings
 
 _YEAR = 365.2425
-# The share of the known words that are taken for unknown in training.
-_FORGOTTEN = 0.02
+# The fraction of known words that are replaced by the unknown one in training.
+_WORD_DROPOUT = 0.02
 
 
 class TabularNetwork(nn.Module):
     """Columns as features, then dense layers.
 
-    Numbers are standardised, with missing values imputed by the mean. A date becomes its standardised number of days,
-    and where it is in the week and in the year (and in the day, if dates have times), as points on circles. A category
-    becomes a learned vector for each of its words, one for all unknown words and one for a missing one (entity
-    embeddings, Guo and Berkhahn 2016, arXiv:1604.06737).
+    Numbers are standardised, with missing values imputed by the mean. A date becomes its standardised number of days
+    and its position in the week, in the year and, if dates have times, in the day, as points on circles. A category
+    becomes an embedding for each word, one for all unknown words and one for a missing word (Guo and Berkhahn 2016,
+    arXiv:1604.06737).
 
     Args:
         layout: the columns, in the order of the rows.
-        rows: of the training split, float32, shape (n, columns), NaN where a value is missing: their means impute,
-            their standard deviations scale.
+        rows: of the training split, float32, shape (n, columns), NaN where a value is missing.
         outputs: one for each class, or one for a number.
         hidden: units of each hidden layer.
         dropout: of the hidden units.
@@ -45,12 +44,10 @@ class TabularNetwork(nn.Module):
         self.numbers = [index for index, card in enumerate(layout) if card.kind != "category"]
         self.dates = {index: _periods(card, rows[:, index]) for index, card in enumerate(layout) if card.kind == "date"}
         table = torch.from_numpy(rows[:, self.numbers]).double()
-        known = ~table.isnan()
-        count = known.sum(0).clamp_min(1)
-        mean = table.nan_to_num(0).sum(0) / count
-        variance = ((table - mean).square().nan_to_num(0)).sum(0) / count
+        mean = table.nanmean(0).nan_to_num(0)
+        variance = (table - mean).square().nanmean(0).nan_to_num(0)
         self.register_buffer("mean", mean.float())
-        # A column that is constant in float32 must not divide by zero, nor have its rounding errors blown up.
+        # The rounding errors of a column that is constant in float32 must not be scaled up.
         varies = variance > (mean * 1e-7).square()
         self.register_buffer("std", torch.where(varies, variance.sqrt(), 1.0).float())
         self.words = [len(layout[index].values) for index in self.categories]
@@ -66,11 +63,10 @@ class TabularNetwork(nn.Module):
         """Float rows (batch, columns), NaN where a value is missing, to (batch, outputs)."""
         features = [self._standard(rows)] if self.numbers else []
         for index, periods in self.dates.items():
-            days = rows[:, index, None]
             for period, phase in periods:
-                angle = 2 * math.pi * (days + phase) / period
+                angle = 2 * math.pi * (rows[:, index, None] + phase) / period
                 circle = torch.cat((angle.sin(), angle.cos()), 1)
-                features.append(torch.where(days.isnan(), torch.zeros_like(circle), circle))
+                features.append(torch.where(circle.isnan(), torch.zeros_like(circle), circle))
         for index, words, embedding in zip(self.categories, self.words, self.embeddings, strict=True):
             features.append(embedding(self._entries(rows[:, index], words)))
         return self.body(features[0] if len(features) == 1 else torch.cat(features, 1))
@@ -78,16 +74,16 @@ class TabularNetwork(nn.Module):
     def _standard(self, rows: Tensor) -> Tensor:
         numbers = rows[:, self.numbers] if self.categories else rows
         standard = (numbers - self.mean) / self.std
-        # Far outside the training range the network knows nothing; there it should at least not explode.
-        return torch.where(numbers.isnan(), torch.zeros_like(standard), standard).clamp(-10, 10)
+        # Far outside of the training range the outputs should at least stay bounded.
+        return torch.where(standard.isnan(), torch.zeros_like(standard), standard).clamp(-10, 10)
 
     def _entries(self, codes: Tensor, words: int) -> Tensor:
-        """The rows of an embedding: its words, then the entry for the unknown, then that for a missing one."""
+        """The entries of an embedding: those of its words, then one for unknown words and one for a missing word."""
         unknown, missing = torch.full_like(codes, words), torch.full_like(codes, words + 1)
         known = (codes >= 0) & (codes < words)
         if self.training:
-            # Words that training rows do not repeat may be too few to teach what an unknown word means.
-            known &= torch.rand_like(codes) >= _FORGOTTEN
+            # Words that training rows do not repeat may be too few to train the entry for the unknown.
+            known &= torch.rand_like(codes) >= _WORD_DROPOUT
         entries = torch.where(codes.isnan(), missing, torch.where(known, codes, unknown))
         return entries.long()
 

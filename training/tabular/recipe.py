@@ -34,22 +34,19 @@ from training.tabular.evaluation import (
     FOLDS,
     INPUT,
     NetworkMethod,
-    answered,
     baselines,
     cross_validate,
     evaluate,
     folds_of,
-    intervals,
     permutation_importance,
-    standardised,
-    target_scale,
+    predict_with,
 )
+from training.tabular.learner import Rows, target_scale
 from training.tabular.network import TabularGraph, TabularNetwork, build
 from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS, TabularOptions
 from training.tabular.report import curve_of, write_report
 from training.tabular.samples import draw_rows
-from training.tabular.task import Rows
 
 TabularRun = Run[TabularOptions, TabularData]
 
@@ -95,10 +92,8 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def learner(self, run: TabularRun, network: nn.Module) -> Rows:
         data = run.data
-        scale = target_scale(data.train, data.kind)
         selection, _ = data.division
-        choice = standardised(data.validation.take(selection), scale)
-        return Rows(standardised(data.train, scale), choice, data.kind)
+        return Rows(data.train, data.validation.take(selection), data.kind)
 
     def drafts(self, run: TabularRun, network: nn.Module, state: FitState) -> list[Draft]:
         data, seed = run.data, run.settings.seed
@@ -181,9 +176,10 @@ def _write_version(
     card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
-    predict = partial(answered, target / MODEL, kind=data.kind)
+    predict = partial(predict_with, target / MODEL, kind=data.kind)
     predicted = predict(data.test.rows)
-    metrics, calibration = evaluate(target / MODEL, data, compared, graph.temperature)
+    measured = evaluate(target / MODEL, data, compared, graph.temperature)
+    metrics = measured["metrics"]
     run.console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
     if missed := missed_classes(metrics.per_class):
         run.console.print(missed)
@@ -198,9 +194,7 @@ def _write_version(
         inputs=(inputs,),
         outputs=outputs,
         max_batch=MAX_BATCH,
-        metrics=metrics,
-        calibration=calibration,
-        intervals=intervals(predicted, data),
+        **measured,
         data=data_card(data),
         training=training_card("python -m training tabular", stated, state, network),
         history=run.history(stated, state, *_uses(data)),

@@ -1,17 +1,15 @@
 """Labelled texts, from whatever people keep them in."""
 
 import hashlib
-import os
-from argparse import Namespace
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
@@ -19,10 +17,11 @@ from training.data.encodings import find_encoding
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.data.sources import is_clutter, locate, name_of
+from training.data.sources import files_below, locate, name_of
 from training.data.splits import hold_out, limited, split_validation
 from training.data.tables import Table, read_tables
-from training.text.tokenizer import word_normalizer
+from training.data.tables.table import stored
+from training.parser import did_you_mean
 
 _TEXT_COLUMNS = (
     "text", "content", "sentence", "document", "review", "comment", "body", "message", "title", "내용", "본문", "문장",
@@ -32,13 +31,13 @@ _LABEL_COLUMNS = (
     "label", "labels", "class", "topic", "category", "target", "sentiment", "intent", "라벨", "레이블", "분류", "감정",
     "감성", "카테고리", "주제", "평가",
 )  # fmt: skip
+# The fraction of train that becomes the test split if the source has none.
+TEST_FRACTION = 0.2
 _SAMPLE = 1_000
-_DIGEST = 16
 # Characters of a text that is quoted.
 _SHOWN = 40
 _MOST_CLASSES = 200
-# What a training takes: the texts, their tokens, and above all the words and pairs of words of the linear baseline.
-# 39,192 texts of 648 bytes took about 24 times their size.
+# What a training takes at most: 39,192 texts of 648 bytes took about 24 times their size.
 _BYTES_PER_BYTE, _BYTES_PER_TEXT = 30, 500
 # Of a table, which tell how long its texts are.
 _FIRST_PARTS = 20
@@ -77,36 +76,31 @@ class TextData:
         return split_validation(self.validation.labels)
 
 
-@dataclass(slots=True)
-class _Rows:
-    """The usable rows of a table, whose texts are not kept yet.
-
-    Attributes:
-        table: that they are from.
-        rows: int64, shape (n,); likewise `labels`.
-        digests: of their texts, 16 bytes each, shape (n,).
-    """
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """Usable rows of a table, whose texts are not in memory yet; `rows` (ascending) and `labels` are int64, (n,)."""
 
     table: Table
     rows: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
-    digests: npt.NDArray[np.void]
 
-    def take(self, indices: npt.NDArray[np.int64]) -> "_Rows":
-        return _Rows(self.table, self.rows[indices], self.labels[indices], self.digests[indices])
+    def take(self, indices: npt.NDArray[np.int64]) -> "_Labelled":
+        return _Labelled(self.table, self.rows[indices], self.labels[indices])
+
+    def read(self, column: str) -> TextSplit:
+        return TextSplit(tuple(self.table.take(self.rows).values(column)), self.labels)
 
 
-def load_as_told(arguments: Namespace, seed: int, digits: bool = False) -> TextData:
-    """Loads the texts of a command line, as its options tell `load_texts`."""
+def load_with(options: Any, seed: int) -> TextData:
+    """Loads the texts that options name: those of the recipe, or of a command on published models."""
     return load_texts(
-        arguments.data,
-        text_column=arguments.text_column,
-        label_column=arguments.label_column,
-        validation=arguments.validation,
-        limit=arguments.limit,
-        bad=arguments.bad,
-        encoding=arguments.encoding,
-        digits=digits,
+        options.data,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        validation=options.validation,
+        limit=options.limit,
+        bad=options.bad,
+        encoding=options.encoding,
         seed=seed,
     )
 
@@ -120,7 +114,6 @@ def load_texts(
     limit: int | None = None,
     bad: Bad = "refuse",
     encoding: str | None = None,
-    digits: bool = False,
     seed: int = 0,
 ) -> TextData:
     """Loads a data set of labelled texts.
@@ -134,7 +127,6 @@ def load_texts(
         limit: the most texts of each split, for a trial, or for a source whose texts do not fit into memory.
         bad: what to do with rows without a text or a label.
         encoding: of text files; found by default.
-        digits: whether digits belong to words, for the warning of texts without words.
         seed: of the splits that are held out from train.
 
     Raises:
@@ -147,59 +139,51 @@ def load_texts(
         inspection.notes.append(f"{tables.pop(name).name}: has no column {label_column!r}, so it is not used")
     _check_fits(source, tables, text_column, limit)
     names = tables["train"].classes.get(label_column) or _names(tables, label_column)
-    read = {name: _read(table, text_column, label_column, names, problems) for name, table in tables.items()}
+    parts = {name: _labelled(table, text_column, label_column, names, problems) for name, table in tables.items()}
     problems.settle(source, bad, inspection)
     if len(names) < 2:
         raise DataError(f"{source}: has {len(names)} class; classification needs two or more.")
-    for name, part in read.items():
+    for name, part in parts.items():
         if not len(part.rows):
             raise DataError(f"{source} [{name}]: holds no text.")
-    if "test" not in read and "validation" in read:
-        read["test"] = read.pop("validation")
-    held_out = [name for name in ("test", "validation") if name not in read]
-    for name, share in (("test", 0.2), ("validation", validation)):
-        if name in held_out:
-            labels = read["train"].labels
-            kept, taken = hold_out(source, name, len(labels), share, seed, labels)
-            read[name], read["train"] = read["train"].take(taken), read["train"].take(kept)
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    held_out = [name for name in ("test", "validation") if name not in parts]
+    for name in held_out:
+        train, fraction = parts["train"], validation if name == "validation" else TEST_FRACTION
+        kept, taken = hold_out(source, name, len(train.labels), fraction, seed, train.labels)
+        parts[name], parts["train"] = train.take(taken), train.take(kept)
     if limit is not None:
-        read = {name: part.take(limited(name, part.labels, limit, seed)) for name, part in read.items()}
-    empty = [name for index, name in enumerate(names) if not (read["train"].labels == index).any()]
+        parts = {name: part.take(limited(name, part.labels, limit, seed)) for name, part in parts.items()}
+    empty = [name for index, name in enumerate(names) if not (parts["train"].labels == index).any()]
     if empty:
         raise DataError(f"{source} [train]: no text of the class {', '.join(empty[:10])}.")
-
-    counts = {name: len(read[name].rows) for name in SPLITS}
-    describe_splits(inspection, counts, held_out, "texts")
-    every = np.concatenate([part.labels for part in read.values()])
-    remedy = ", and try --balance 0.5"
-    describe_classes(inspection, names, np.bincount(every, minlength=len(names)).tolist(), "texts", remedy=remedy)
-    describe_repeats(inspection, {name: read[name].digests.tolist() for name in SPLITS}, "texts")
-    splits = {name: TextSplit(_texts(part, text_column), part.labels) for name, part in read.items()}
-    _warn_of_texts_without_words(inspection, [text for part in splits.values() for text in part.texts], digits)
+    splits = {name: parts[name].read(text_column) for name in SPLITS}
+    _describe(inspection, names, splits, held_out)
     digest = hashlib.sha256()
-    for name in SPLITS:
-        for text in splits[name].texts:
+    for split in splits.values():
+        for text in split.texts:
             digest.update(text.encode() + b"\0")
-        digest.update(splits[name].labels.tobytes())
+        digest.update(split.labels.tobytes())
     return TextData(
-        name_of(source),
-        tuple(names),
-        splits["train"],
-        splits["validation"],
-        splits["test"],
-        f"sha256:{digest.hexdigest()}",
-        inspection,
+        name_of(source), tuple(names), **splits, fingerprint=f"sha256:{digest.hexdigest()}", inspection=inspection
     )
 
 
-def _warn_of_texts_without_words(inspection: Inspection, texts: Sequence[str], digits: bool) -> None:
-    normalizer = word_normalizer(digits)
-    empty = [text for text in texts if not normalizer.normalize_str(text).strip()]
-    if empty:
-        examples = ", ".join(repr(text[:_SHOWN]) for text in list(dict.fromkeys(empty))[:3])
+def _describe(
+    inspection: Inspection, names: Sequence[str], splits: Mapping[str, TextSplit], held_out: Sequence[str]
+) -> None:
+    describe_splits(inspection, {name: len(split) for name, split in splits.items()}, held_out, "texts")
+    counts = np.bincount(np.concatenate([split.labels for split in splits.values()]), minlength=len(names))
+    describe_classes(inspection, names, counts.tolist(), "texts", remedy=", and try --balance 0.5")
+    digests = {name: [hashlib.sha256(text.encode()).digest() for text in split.texts] for name, split in splits.items()}
+    describe_repeats(inspection, digests, "texts")
+    texts = [text for split in splits.values() for text in split.texts]
+    if silent := [text for text in texts if not any(map(str.isalpha, text))]:
+        examples = ", ".join(repr(text[:_SHOWN]) for text in list(dict.fromkeys(silent))[:3])
         inspection.warnings.append(
-            f"{len(empty):,} of the {len(texts):,} texts have no letters{' or digits' if digits else ''} ({examples}): "
-            "the network reads each as one unknown word"
+            f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): the network reads each as one "
+            "unknown word, or with --digits as its numbers"
         )
 
 
@@ -214,10 +198,8 @@ def _check_fits(source: str, tables: dict[str, Table], column: str, limit: int |
 def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:
     hint = "Give a hub id, a folder, a URL, or a table of texts (CSV, TSV, xlsx, JSON lines, parquet)."
     path = locate(source, hint)
-    if path is not None and path.is_dir() and not any(path.rglob("*.parquet")):
-        folders = class_folders(path)
-        if tables := _of_folders(folders, encoding):
-            return tables
+    if path is not None and path.is_dir() and not any(path.rglob("*.parquet")) and (files := _text_files(path)):
+        return {split: _table_of(split, some, encoding) for split, some in files.items()}
     tables = read_tables(source, hint, inspection, problems, encoding=encoding)
     if "train" not in tables:
         raise DataError(f"{source}: has no train split, only {', '.join(tables)}.")
@@ -227,39 +209,26 @@ def _open(source: str, inspection: Inspection, problems: Problems, encoding: str
 
 def has_text_folders(folder: Path) -> bool:
     """Whether a folder holds text files in a folder for each class."""
-    return bool(_of_folders(class_folders(folder), None))
+    return bool(_text_files(folder))
 
 
-def _of_folders(folders: dict[str, list[Path]], encoding: str | None) -> dict[str, Table]:
-    """A table for each split, of the text files in its class folders."""
-    tables = {}
-    for split, children in folders.items():
-        files = [
-            (Path(parent) / name, child.name)
-            for child in children
-            for parent, _, names in sorted(os.walk(child))
-            for name in sorted(names)
-            if name.lower().endswith(".txt") and not is_clutter(Path(name))
+def _text_files(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """The text files in class folders with their classes, by split; none if a split has fewer than two classes."""
+    files = {
+        split: [
+            (path, child.name) for child in children for path in files_below(child) if path.lower().endswith(".txt")
         ]
-        if len({label for _, label in files}) < 2:
-            return {}
-        tables[split] = _table_of(files, split, encoding)
-    return tables
+        for split, children in class_folders(folder).items()
+    }
+    return files if all(len({label for _, label in some}) > 1 for some in files.values()) else {}
 
 
-def _table_of(files: list[tuple[Path, str]], split: str, encoding: str | None) -> Table:
-    def parts(column: str) -> Iterator[pa.Array]:
-        for start in range(0, len(files), _SAMPLE):
-            some = files[start : start + _SAMPLE]
-            if column == "label":
-                yield pa.array([label for _, label in some], pa.large_string())
-            else:
-                yield pa.array([_text(path, encoding) for path, _ in some], pa.large_string())
-
-    return Table(split, ("text", "label"), len(files), parts, locate=lambda row: str(files[row][0]))
+def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None) -> Table:
+    rows = ((row, (_read(Path(path), encoding), label)) for row, (path, label) in enumerate(files))
+    return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
 
 
-def _text(path: Path, encoding: str | None) -> str:
+def _read(path: Path, encoding: str | None) -> str:
     try:
         return path.read_text(encoding or "utf-8-sig")
     except UnicodeDecodeError:
@@ -274,38 +243,41 @@ def find_columns(
     Args:
         source: for messages.
         table: of the training split.
-        text: its column, if the user has said so; likewise `label`.
-        label: its column.
+        text: the column of texts if the user has named it.
+        label: the column of labels if the user has named it.
         inspection: gets what was guessed.
 
     Raises:
-        DataError: they cannot be told from the others.
+        DataError: there is no such column, or several could hold the texts or the labels.
     """
+    known = f"has the columns {', '.join(table.columns)}: choose one with"
     for option, name in (("--text-column", text), ("--label-column", label)):
         if name is not None and name not in table.columns:
-            raise DataError(f"{source}: has the columns {', '.join(table.columns)}: choose one with {option}.")
-    usual = {name.lower(): name for name in reversed(table.columns)}
-    found_text = text or next((usual[name] for name in _TEXT_COLUMNS if name in usual and usual[name] != label), None)
-    found_label = label or next(
-        (usual[name] for name in _LABEL_COLUMNS if name in usual and usual[name] != found_text), None
-    )
-    guessed = found_text is None or found_label is None
-    if guessed:
-        sample = {name: [str(v) for v in islice(table.values(name), _SAMPLE) if v] for name in table.columns}
-        lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in sample.items()}
-        found_text = found_text or max((n for n in lengths if n != found_label), key=lambda n: lengths[n], default=None)
-        distinct = {name: len(set(values)) for name, values in sample.items() if name != found_text}
+            raise DataError(f"{source}: has no column {name}{did_you_mean(name, table.columns)}; it {known} {option}.")
+    by_name = {name.lower(): name for name in reversed(table.columns)}
+
+    def usual(names: Sequence[str], other: str | None) -> str | None:
+        return next((by_name[name] for name in names if by_name.get(name, other) != other), None)
+
+    text = text or usual(_TEXT_COLUMNS, label)
+    label = label or usual(_LABEL_COLUMNS, text)
+    if text and label:
+        return text, label
+    sample = {name: [str(v) for v in islice(table.values(name), _SAMPLE) if v] for name in table.columns}
+    if not text:
+        lengths = {name: sum(map(len, cells)) / max(1, len(cells)) for name, cells in sample.items() if name != label}
+        text = max(lengths, key=lambda name: lengths[name], default=None)
+    if not label:
+        distinct = {name: len(set(cells)) for name, cells in sample.items() if name != text}
         few = [name for name, count in distinct.items() if 1 < count <= min(_MOST_CLASSES, table.rows // 2)]
-        found_label = found_label or (min(few, key=lambda name: distinct[name]) if len(few) == 1 else None)
-    if found_text is None or found_label is None:
-        option = "--text-column" if found_text is None else "--label-column"
-        raise DataError(f"{source}: has the columns {', '.join(table.columns)}: choose one with {option}.")
-    if guessed:
-        inspection.notes.append(
-            f"texts are taken from the column {found_text!r} and labels from {found_label!r} (--text-column and "
-            "--label-column override it)"
-        )
-    return found_text, found_label
+        label = few[0] if len(few) == 1 else None
+    if not text or not label:
+        raise DataError(f"{source}: {known} {'--label-column' if text else '--text-column'}.")
+    inspection.notes.append(
+        f"texts are read from the column {text!r} and labels from {label!r} (--text-column and --label-column override "
+        "it)"
+    )
+    return text, label
 
 
 def _names(tables: dict[str, Table], column: str) -> tuple[str, ...]:
@@ -313,10 +285,10 @@ def _names(tables: dict[str, Table], column: str) -> tuple[str, ...]:
     return tuple(sorted(found - {""}))
 
 
-def _read(table: Table, text_column: str, label_column: str, names: Sequence[str], problems: Problems) -> _Rows:
+def _labelled(table: Table, text_column: str, label_column: str, names: Sequence[str], problems: Problems) -> _Labelled:
     """The rows that have a text and a label; the others are added to `problems`."""
     lookup = {name: index for index, name in enumerate(names)}
-    rows, labels, digests = array("q"), array("q"), bytearray()
+    rows, labels = array("q"), array("q")
     is_index = label_column in table.classes
     pairs = zip(table.values(text_column), table.values(label_column), strict=True)
     for row, (text, label) in enumerate(pairs):
@@ -330,20 +302,4 @@ def _read(table: Table, text_column: str, label_column: str, names: Sequence[str
         else:
             rows.append(row)
             labels.append(index)
-            digests += hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
-    return _Rows(
-        table, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64), np.frombuffer(digests, f"V{_DIGEST}")
-    )
-
-
-def _texts(part: _Rows, column: str) -> tuple[str, ...]:
-    """The texts of the rows, in their order, which is ascending."""
-    texts, wanted = [], iter(part.rows.tolist())
-    following = next(wanted, None)
-    for row, text in enumerate(part.table.values(column)):
-        if row == following:
-            texts.append(text)
-            following = next(wanted, None)
-            if following is None:
-                break
-    return tuple(texts)
+    return _Labelled(table, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from service.inference.session import Session
 from training.export.calibration import Floats
-from training.export.evaluator import Array, Inputs, LabelEvaluator, sample
+from training.export.evaluator import Array, LabelEvaluator, sample
+from training.export.layers import Inputs
 from training.text.data import TextData
-from training.text.task import Ids, in_order_of_length, padded
-from training.text.tokenizer import to_ids
+from training.text.learner import in_order_of_length, padded
+from training.text.tokenizer import Ids, to_ids
 
 INPUT = "ids"
 
@@ -34,22 +34,14 @@ class TextEvaluator(LabelEvaluator):
         return cls(data, *(to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test)))
 
     def answers(self, graph: Path, items: Sequence[Ids]) -> Floats:
-        """See `LabelEvaluator`."""
         return answers(graph, items)
 
     def calibration(self, count: int) -> list[Inputs]:
-        """See `Evaluator`."""
         texts = [self.train[index] for index in sample(count, len(self.train))]
         return [{INPUT: padded([texts[index] for index in part]).numpy()} for part in in_order_of_length(texts)]
 
     def examples(self, count: int) -> Inputs:
-        """See `Evaluator`."""
         return {INPUT: padded(self.selected[:count]).numpy()}
-
-    def renew(self, folder: Path, manifest: Any, *, fit: bool) -> Any:  # noqa: ARG002
-        """See `Evaluator`."""
-        # The report shows what the graph does not contain, such as word vectors.
-        raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 
 
 def answers(graph: Path, texts: Sequence[Ids]) -> Floats:

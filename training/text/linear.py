@@ -1,9 +1,8 @@
-"""A linear support vector machine on tf-idf, whose votes are added to those of the network in the same graph."""
+"""A linear support vector machine on tf-idf, the baseline, and a part of the graph where that helps."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_matrix
@@ -13,14 +12,12 @@ from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.export.calibration import Floats, cross_fitting, fit_temperature
+from training.text.tokenizer import Ids
 
-Ids = npt.NDArray[np.int64]
-
-# How much a decision value counts beside a log-probability of the network; 0 leaves the linear classifier out.
-SHARES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
-# Exponent of the classes' inverse frequency: rare classes would otherwise lose every vote.
+# Of a decision value beside a log-probability of the network; 0 leaves the linear classifier out.
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
+# Exponent of the classes' inverse frequency, without which rare classes are hardly ever predicted.
 _BALANCE = 0.5
-# How much a mistake costs beside a large weight.
 _C = 0.5
 
 
@@ -81,10 +78,10 @@ def decide(linear: LinearClassifier, texts: Sequence[Ids]) -> Floats:
     return np.concatenate([linear(torch.from_numpy(ids)[None]).numpy() for ids in texts])
 
 
-def choose_share(logits: Floats, decisions: Floats, labels: Ids) -> float:
-    """The share of the decision values in the sum that makes the labels likeliest, at a temperature of its own.
+def choose_weight(logits: Floats, decisions: Floats, labels: Ids) -> float:
+    """The weight of the decision values for which logits plus weighted decisions make the labels most likely.
 
-    The temperature is cross-fitted: the labels of each fold are scored at the temperature of the others.
+    The temperature of the sum is cross-fitted: the labels of each fold are scored at the temperature of the others.
 
     Args:
         logits: of the network, shape (n, classes).
@@ -92,14 +89,14 @@ def choose_share(logits: Floats, decisions: Floats, labels: Ids) -> float:
         labels: shape (n,).
     """
 
-    def loss(share: float) -> float:
-        both = logits + np.float32(share) * decisions
+    def loss(weight: float) -> float:
+        both = logits + np.float32(weight) * decisions
         temperatures = np.ones((len(labels), 1), np.float32)
         for others, fold in cross_fitting(len(labels)):
             temperatures[fold] = fit_temperature(both[others], labels[others])
         return F.cross_entropy(torch.from_numpy(both / temperatures), torch.from_numpy(labels)).item()
 
-    return min(SHARES, key=loss)
+    return min(WEIGHTS, key=loss)
 
 
 def _counts(texts: Sequence[Ids], words: int) -> csr_matrix:

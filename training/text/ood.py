@@ -12,8 +12,7 @@ from training.export.layers import penultimate
 from training.export.ood_data import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.text.data import TextData
 from training.text.evaluator import run_texts
-from training.text.task import Ids
-from training.text.tokenizer import to_ids
+from training.text.tokenizer import Ids, to_ids
 
 TEXTS = Method(
     "how far the last layer's features are from those of the nearest class", ((Distance.to_class_means, penultimate),)

@@ -1,56 +1,68 @@
-"""The options of the recipe for a text classifier."""
+"""The options of the recipe for texts."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
 from training.engine.settings import FitSettings
-from training.options import Options
+from training.options import BackboneFitOptions, Options, changed
 
-Cell = Literal["gru", "lstm"]
+TRANSFORMERS = "transformers:"
+Vocabulary = Literal["words", "bpe", "unigram"]
+
 # Sized for some thousand articles on two cores.
 DEFAULTS = FitSettings(
     epochs=16, batch_size=32, optimizer="adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0, ema=0.995
 )
+PRETRAINED = dataclasses.replace(DEFAULTS, epochs=4, lr=1e-3, backbone_lr=5e-5, ema=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The network.
+    """The recurrent network.
 
     Attributes:
-        cell: of the recurrent layers.
         embedding: embedding dimension.
-        hidden: units of each direction of each layer.
-        layers: recurrent layers.
-        dropout: before each layer and before the last.
+        hidden: units of each direction of each recurrent layer.
+        layers: recurrent layers of each encoder.
         encoders: recurrent encoders whose predictions are averaged.
+        dropout: before each layer and before the last.
         wide: add a bag-of-words layer to the logits of the encoders.
-        words: the most words in the vocabulary; 0 for all.
-        length: the number of words that a text is truncated to; 0 for a length that nearly all texts stay below.
-        digits: digits belong to words.
-        vocabulary: of words, or of parts of words by bpe or unigram; auto tries the parts where many words are unknown.
     """
 
-    cell: Cell = "gru"
     embedding: int = 200
     hidden: int = 200
     layers: int = 1
-    dropout: float = 0.5
     encoders: int = 1
+    dropout: float = 0.5
     wide: bool = False
-    words: int = 0
-    length: int = 0
-    digits: bool = False
-    vocabulary: Literal["auto", "words", "bpe", "unigram"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings:
-    """How a text classifier learns, in addition to `FitSettings`.
+class TokenSettings:
+    """The tokenizer.
+
+    Attributes:
+        vocabulary: words, or parts of words by byte-pair encoding or a unigram language model; by default words, and
+            unigram for scripts without spaces between words.
+        words: the most words, or parts, in the vocabulary; 0 for all words, or 8,000 parts.
+        length: the number of tokens that texts are truncated to; 0 for one that 98 % of the texts do not exceed.
+        digits: digits belong to words.
+    """
+
+    vocabulary: Vocabulary | None = None
+    words: int = 0
+    length: int = 0
+    digits: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """The loss and the augmentation.
 
     Attributes:
         label_smoothing: probability mass that is spread over all classes.
-        word_dropout: the fraction of words that are replaced by the unknown word, drawn anew in every epoch.
+        word_dropout: the fraction of tokens that are replaced by the unknown one, drawn anew in every epoch.
         balance: exponent of the classes' inverse frequency in the loss; 0 weights every text alike, 1 every class.
     """
 
@@ -69,14 +81,31 @@ class TextOptions(Options):
         text_column: the column of texts; by default the one with a usual name, such as text.
         label_column: the column of labels; by default the one with a usual name, such as label.
         validation: fraction of train to hold out if there is no validation split.
-        linear: after the training, add the votes of a linear support vector machine on tf-idf, with the weight that
-            validation chooses.
+        backbone: transformers:MODEL, a hub id or a folder, to fine-tune a pretrained transformer instead of training a
+            recurrent network.
+        linear: after the training, add the decision values of a linear support vector machine on tf-idf, with the
+            weight that validation chooses.
     """
 
     encoding: str | None = None
     text_column: str | None = None
     label_column: str | None = None
     validation: float = 0.1
+    backbone: str | None = None
     linear: bool = False
+    fit: BackboneFitOptions = field(default_factory=BackboneFitOptions)
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    learning: TextSettings = field(default_factory=TextSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+
+    def check(self) -> None:
+        """See `Options`."""
+        super().check()
+        if self.backbone is None:
+            if self.fit.backbone_lr is not None:
+                raise ValueError("--backbone-lr has no effect without --backbone: leave it out")
+            return
+        if not self.backbone.startswith(TRANSFORMERS):
+            raise ValueError(f"--backbone {self.backbone}: must be {TRANSFORMERS} and a hub id or a folder")
+        for name in {**changed(self.network), **changed(dataclasses.replace(self.tokens, length=0))}:
+            raise ValueError(f"--{name} has no effect with --backbone: leave it out")

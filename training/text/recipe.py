@@ -1,185 +1,231 @@
-"""Topics of texts: a recurrent network over words, on any data set of labelled texts.
+"""Topics of texts: a recurrent network over words or a pretrained transformer, on any data set of labelled texts.
 
 From the data to a published version, top to bottom: load, tokenise, build, fit, evaluate, export, report.
 """
 
 import dataclasses
-from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+import torch
+from PIL.Image import Image
 from tokenizers import Tokenizer
+from torch import nn
 
-from service.inference.cards import GoldenCard, Use
+from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.data.inspection import missed_classes
-from training.data.splits import selection_of
 from training.engine.fit import FitState
-from training.engine.processes import from_main
 from training.engine.settings import FitSettings
 from training.export import history
-from training.export.calibration import fit_scaling
+from training.export.calibration import Floats, fit_scaling
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
-from training.export.ood import with_ood
-from training.export.quantize import with_variants
-from training.old_run import Run, as_served, begin
+from training.export.ood_data import OodData
 from training.options import override
+from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
-from training.text.data import TextData, load_as_told
-from training.text.evaluation import investigate
-from training.text.evaluator import TextEvaluator
-from training.text.graph import TextGraph
-from training.text.linear import SHARES, LinearClassifier, choose_share, decide, fit_linear
-from training.text.network import TextNetwork, build
+from training.run import Run
+from training.text.data import TextData, load_with
+from training.text.evaluation import explain_mistakes
+from training.text.evaluator import INPUT, TextEvaluator
+from training.text.learner import TextClassification, padded, predict
+from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
+from training.text.network import TextGraph, TextNetwork
 from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
-from training.text.options import DEFAULTS, NetworkSettings, TextSettings
+from training.text.options import (
+    DEFAULTS,
+    PRETRAINED,
+    TRANSFORMERS,
+    TextOptions,
+    TokenSettings,
+)
 from training.text.report import CURVES, write_report
 from training.text.samples import draw_texts
-from training.text.study import run_study
-from training.text.task import Ids, TextClassification, padded, predict
-from training.text.tokenizer import to_ids
-from training.text.vocabulary import choose_vocabulary, make_tokenizer
+from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
+from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained
+
+TextRun = Run[TextOptions, TextData]
 
 MAX_BATCH = 64
 GOLDEN_ROWS = 16
 ATOL = 1e-4
-STUDY = "study.json"
-VOCABULARY = "vocabulary.json"
 
 
-def run(arguments: Namespace, console: Console) -> None:
-    """Trains, evaluates, and publishes if that is asked for."""
-    network = override(NetworkSettings(), arguments)
-    settings = override(DEFAULTS, arguments)
-    learning = override(TextSettings(), arguments)
-    load = partial(load_as_told, arguments, settings.seed, network.digits)
-    run = begin(arguments, console, load, run="text", model="topics", draw=draw_texts)
-    data = run.data
-    choice = selection_of(data)
-    network, tokenizer, length = _vocabulary(run, choice, network, settings, learning)
-    words = tokenizer.get_vocab_size()
-    kind = "words" if network.vocabulary == "words" else f"parts of words ({network.vocabulary})"
-    labels = {"validation": data.validation.labels, "test": data.test.labels}
-    run.announce(
-        "texts", f", {len(data.classes)} classes; {words} {kind}, truncated to {length} per text", data.classes, labels
-    )
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokenizer of a training, its settings, and the token ids of the training, validation and test texts."""
 
-    train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
-    study = []
-    if arguments.study:
-        study = run_study(network, choice, settings, learning, run.folder / STUDY, run.accelerator, console)
-    model = build(network, words, len(data.classes), settings.seed)
-    run.start(model)
-    chosen_by = [validation[index] for index in data.division[0]], choice.validation.labels
-    task = TextClassification(train, data.train.labels, *chosen_by, len(data.classes), learning)
-    state = run.fit(model, task, settings, network=network, learning=learning)
-    if not run.reports:
-        return
+    tokenizer: Tokenizer
+    settings: TokenSettings
+    train: list[Ids]
+    validation: list[Ids]
+    test: list[Ids]
 
-    model = as_served(model)
-    if arguments.linear:
-        linear = fit_linear(train, data.train.labels, words, len(data.classes))
-        graph = _with_votes(model, linear, *chosen_by, console)
-    else:
-        graph = TextGraph(model, fit_scaling(predict(model, chosen_by[0]), chosen_by[1]))
-    write = partial(
-        _write_version,
-        run=run,
-        graph=graph.eval(),
-        evaluator=TextEvaluator(data, train, validation, test),
-        test=test,
-        tokenizer=tokenizer,
-        length=length,
-        stated=run.stated(network, settings, learning) | {"linear": graph.share},
-        state=state,
-        study=study,
-    )
-    run.deliver((run.name, write), text=data.test.texts[0])
+    @property
+    def words(self) -> int:
+        """Size of the vocabulary."""
+        return self.tokenizer.get_vocab_size()
+
+    @property
+    def length(self) -> int:
+        """The number of tokens that texts are truncated to."""
+        truncation: Any = self.tokenizer.truncation
+        return int(truncation["max_length"])
 
 
-def _with_votes(
-    network: TextNetwork, linear: LinearClassifier, texts: Sequence[Ids], labels: Ids, console: Console
-) -> TextGraph:
-    """The network with the votes of a linear classifier, which count as much as is best for these texts."""
-    logits, decisions = predict(network, texts), decide(linear, texts)
-    share = choose_share(logits, decisions, labels)
-    alone, both = ((votes.argmax(1) == labels).mean() for votes in (logits, logits + share * decisions))
-    console.print(
-        f"linear classifier: its decision values count {share:g} times; validation accuracy {both:.4f}, of the network "
-        f"alone {alone:.4f}",
+class TextRecipe(Recipe[TextOptions, TextData]):
+    """A recurrent network over words, or a pretrained transformer."""
+
+    name = "text"
+    items = "texts"
+    manifests = (TextManifest,)
+    _tokens: Tokens
+
+    def load(self, options: TextOptions) -> TextData:
+        return load_with(options, override(DEFAULTS, options.fit).seed)
+
+    def draw(self, data: TextData) -> Image:
+        return draw_texts(data)
+
+    def describe(self, data: TextData) -> str:
+        return f", {len(data.classes)} classes"
+
+    def settings(self, options: TextOptions, data: TextData) -> FitSettings:
+        return override(PRETRAINED if options.backbone else DEFAULTS, options.fit)
+
+    def model_name(self, options: TextOptions) -> str:
+        return "topics"
+
+    def build(self, run: TextRun) -> nn.Module:
+        data, options = run.data, run.options
+        run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
+        pretrained = load_pretrained(options.backbone) if options.backbone else None
+        tokenizer, settings = _tokenizer(run, pretrained)
+        parts = [to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test)]
+        tokens = self._tokens = Tokens(tokenizer, settings, *parts)
+        kind = {"words": "words", None: "tokens"}.get(settings.vocabulary, f"parts of words ({settings.vocabulary})")
+        run.console.print(f"vocabulary: {tokens.words} {kind}; texts are truncated to {tokens.length}")
+        torch.manual_seed(run.settings.seed)
+        if pretrained:
+            return TransformerNetwork(pretrained, len(data.classes))
+        return TextNetwork(tokens.words, len(data.classes), options.network)
+
+    def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
+        labels, classes = run.data.train.labels, len(run.data.classes)
+        return TextClassification(self._tokens.train, labels, *self._selection(run.data), classes, run.options.loss)
+
+    def origin(self, run: TextRun) -> Mapping[str, Any]:
+        options = run.options
+        return {
+            "backbone": options.backbone,
+            "network": options.network,
+            "tokens": options.tokens,
+            "loss": options.loss,
+        }
+
+    def drafts(self, run: TextRun, network: nn.Module, state: FitState) -> list[Draft]:
+        if not run.is_main:
+            return []
+        data, tokens = run.data, self._tokens
+        linear = fit_linear(tokens.train, data.train.labels, tokens.words, len(data.classes))
+        texts, labels = self._selection(data)
+        logits, weight = predict(network, texts), 0.0
+        if run.options.linear:
+            decisions = decide(linear, texts)
+            weight = _choose_linear(run, logits, decisions, labels)
+            logits = logits + weight * decisions
+        graph = TextGraph(network, fit_scaling(logits, labels), linear, weight).eval()
+        evaluator = TextEvaluator(data, tokens.train, tokens.validation, tokens.test)
+        baseline = float((decide(linear, tokens.test).argmax(1) == data.test.labels).mean())
+        write = partial(
+            _write_version, run=run, graph=graph, evaluator=evaluator, tokens=tokens, baseline=baseline, state=state
+        )
+        return [
+            Draft(
+                name=run.name,
+                write=write,
+                network=network,
+                ood_data=partial(ood_data_from_texts, data, tokens.tokenizer),
+                evaluator=evaluator,
+                example=data.test.texts[0],
+            )
+        ]
+
+    def _selection(self, data: TextData) -> tuple[list[Ids], Ids]:
+        """The texts that choose, and their labels."""
+        selection, _ = data.division
+        return [self._tokens.validation[index] for index in selection], data.validation.labels[selection]
+
+    def reload(self, manifest: TextManifest, folder: Path, options: Any) -> TextData:
+        return load_with(options, int(manifest.training.settings["seed"]))
+
+    def evaluator(self, manifest: TextManifest, folder: Path, data: TextData) -> TextEvaluator:
+        return TextEvaluator.of(data, Tokenizer.from_file(str(folder / TOKENIZER)))
+
+    def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> OodData:
+        return ood_data_from_texts(data, Tokenizer.from_file(str(folder / TOKENIZER)), foreign)
+
+
+def _tokenizer(run: TextRun, pretrained: Pretrained | None) -> tuple[Tokenizer, TokenSettings]:
+    """The tokenizer, which truncates, and its settings."""
+    texts, settings, backbone = run.data.train.texts, run.options.tokens, run.options.backbone
+    if pretrained:
+        if settings.length > pretrained.most:
+            raise ValueError(f"--length {settings.length}: {backbone} reads {pretrained.most} tokens at most")
+        tokenizer = pretrained.tokenizer
+        tokenizer.enable_truncation(settings.length or choose_length(tokenizer, texts, most=pretrained.most))
+        return tokenizer, settings
+    settings = dataclasses.replace(settings, vocabulary=settings.vocabulary or usual_vocabulary(texts))
+    return train_tokenizer(texts, settings, run.folder / TOKENIZER, run.accelerator, run.options.resume), settings
+
+
+def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids) -> float:
+    """The weight of the decision values that is best for these labels."""
+    weight = choose_weight(logits, decisions, labels)
+    alone, both = ((votes.argmax(1) == labels).mean() for votes in (logits, logits + weight * decisions))
+    run.console.print(
+        f"linear classifier: its decision values count {weight:g} times; validation accuracy {both:.4f}, of the "
+        f"network alone {alone:.4f}",
         highlight=False,
     )
-    if share == SHARES[-1]:
-        console.print(f"[yellow]{share:g} is the largest weight that was tried: a larger one may be better")
-    return TextGraph(network, fit_scaling(logits + share * decisions, labels), linear, share)
+    if weight == WEIGHTS[-1]:
+        run.console.print(f"[yellow]{weight:g} is the largest weight that was tried: a larger one may be better")
+    return weight
 
 
-def _vocabulary(
-    run: Run[TextData], data: TextData, network: NetworkSettings, settings: FitSettings, learning: TextSettings
-) -> tuple[NetworkSettings, Tokenizer, int]:
-    """The settings with the vocabulary that was chosen, its tokenizer, and the length that texts are truncated to."""
-    if network.vocabulary == "auto":
-        chosen = choose_vocabulary(
-            network, data, settings, learning, run.folder / VOCABULARY, run.accelerator, run.console
-        )
-        network = dataclasses.replace(network, vocabulary=chosen)
-    kind: Any = network.vocabulary
-    path = run.folder / TOKENIZER
-    kept = Tokenizer.from_file(str(path)) if run.arguments.resume and path.is_file() else None
-    if tokenizer := from_main(run.accelerator, kept):
-        # Parts of words may come out in another order if they are learned again.
-        truncation: Any = tokenizer.truncation
-        return network, tokenizer, truncation["max_length"]
-    tokenizer, length = make_tokenizer(network, data, kind, run.accelerator)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    if run.reports:
-        tokenizer.save(str(path))
-    return network, tokenizer, length
-
-
-def _describe_network(stated: dict[str, Any]) -> str:
-    cell, encoders = str(stated["cell"]).upper(), stated["encoders"]
-    kind = f"bidirectional {cell}" if encoders == 1 else f"{encoders} bidirectional {cell}s over shared word embeddings"
-    if stated["vocabulary"] != "words":
-        kind = kind.replace("word embeddings", "embeddings") + f", on parts of words ({stated['vocabulary']})"
-    more = ["a bag-of-words layer"] * stated["wide"] + ["a linear classifier on tf-idf"] * bool(stated["linear"])
+def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
+    if options.backbone:
+        kind = f"{Path(options.backbone.removeprefix(TRANSFORMERS)).name}, fine-tuned"
+    elif options.network.encoders == 1:
+        kind = "bidirectional GRU"
+    else:
+        kind = f"{options.network.encoders} bidirectional GRUs over shared embeddings"
+    if vocabulary not in (None, "words"):
+        kind += f", on parts of words ({vocabulary})"
+    more = ["a bag-of-words layer"] * options.network.wide + ["a linear classifier on tf-idf"] * bool(linear)
     return f"{kind}, plus {' and '.join(more)}" if more else kind
-
-
-def _choices(run: Run[TextData], evaluator: TextEvaluator) -> tuple[Use, ...]:
-    """What validation texts chose."""
-    asked, purposes = run.arguments, [history.EPOCH]
-    if asked.vocabulary in (None, "auto"):
-        purposes.append(history.VOCABULARY)
-    if asked.linear:
-        purposes.append(history.LINEAR)
-    return evaluator.scored(*purposes)
 
 
 def _write_version(
     target: Path,
-    run: Run[TextData],
+    run: TextRun,
     graph: TextGraph,
     evaluator: TextEvaluator,
-    test: Sequence[Ids],
-    tokenizer: Tokenizer,
-    length: int,
-    stated: dict[str, Any],
+    tokens: Tokens,
+    baseline: float,
     state: FitState,
-    study: list[dict[str, Any]],
 ) -> TextManifest:
     """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
-    data = run.data
-    network: Any = graph.network
-    names: dict[str, Any] = {"input_name": "ids", "output_names": ("probabilities",)}
+    data, options, length, test = run.data, run.options, tokens.length, tokens.test
+    names: Any = {"input_name": INPUT, "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(GOLDEN_ROWS, len(test)), atol=ATOL)
     mixed = padded(test[:MAX_BATCH]).numpy()
     # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
@@ -198,37 +244,45 @@ def _write_version(
     evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     if missed := missed_classes(evaluation.metrics.per_class):
         run.console.print(missed)
-    findings = investigate(target / MODEL, network, tokenizer, length, data, evaluation, study)
     run.console.print(
-        f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {findings.baseline:.4f}), macro F1 "
+        f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {baseline:.4f}), macro F1 "
         f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
     )
     write_golden(graph, padded(test[: card.rows]).numpy(), target / GOLDEN, **names)
-    findings.tokenizer.save(str(target / TOKENIZER))
+    tokens.tokenizer.save(str(target / TOKENIZER))
+    network = graph.network
+    recurrent = isinstance(network, TextNetwork)
+    parts = (*((options.network,) if recurrent else ()), tokens.settings, options.loss)
+    stated = run.stated(*parts) | {"backbone": options.backbone, "linear": graph.weight}
+    chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
     manifest = TextManifest(
         name=run.name,
-        description=f"{data.name}, {len(data.classes)} topics: {_describe_network(stated)}",
+        description=f"{data.name}, {len(data.classes)} topics: "
+        f"{_describe_network(options, tokens.settings.vocabulary, graph.weight)}",
         labels=data.classes,
         inputs=(inputs,),
         outputs=outputs,
         max_batch=MAX_BATCH,
         max_length=length,
-        words=findings.tokenizer.get_vocab_size(),
+        words=tokens.words,
         data=data_card(data),
         metrics=evaluation.metrics,
         calibration=evaluation.calibration,
         conformal=evaluation.conformal,
         intervals=evaluation.intervals,
         training=training_card("python -m training text", stated, state, graph),
-        history=run.history(stated, state, *_choices(run, evaluator), *evaluator.measured()),
+        history=run.history(stated, state, *evaluator.scored(*chosen), *evaluator.measured()),
         golden=card,
         files={},
     )
-    write_report(target, evaluation, data, findings, length)
+    vectors = network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None
+    write_report(target, evaluation, data, tokens.tokenizer, length, test, vectors)
     write_curves(target, state, *CURVES)
-    update_record(target, onnx_difference=f"{difference.value:.1g}")
-    ood_data = ood_data_from_texts(data, tokenizer)
-    manifest = with_ood(target, manifest, ood_data, run.console)
-    if run.arguments.quantize:
-        return with_variants(target, manifest, evaluator, run.console, ood_data)
+    update_record(
+        target,
+        onnx_difference=f"{difference.value:.1g}",
+        baseline=baseline,
+        baseline_features="tf-idf of the same tokens",
+        mistakes=explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
+    )
     return manifest

@@ -1,27 +1,34 @@
 """From text to token ids: a pipeline that is saved beside the model, so that the service tokenises as training did."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from accelerate import Accelerator
 from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.models import BPE, Unigram, WordLevel
-from tokenizers.normalizers import NFKC, Lowercase, Normalizer, Replace
+from tokenizers.normalizers import NFKC, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import Metaspace, WhitespaceSplit
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from service.tasks.text.reading import PAD, UNKNOWN
+from training.engine.processes import from_main
+from training.text.options import TokenSettings, Vocabulary
+
+Ids = npt.NDArray[np.int64]
 
 _SPECIAL = {"[PAD]": PAD, "[UNK]": UNKNOWN}
 # Parts of words in a vocabulary, unless another size is asked for.
 _PARTS = 8_000
 _AT_ONCE = 1_000
-
-Vocabulary = Literal["words", "bpe", "unigram"]
+# Thai, Lao, Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def build_tokenizer(
@@ -41,7 +48,8 @@ def build_tokenizer(
         digits: whether digits belong to words.
         vocabulary: `words`, `bpe` or `unigram`.
     """
-    normalizer = word_normalizer(digits)
+    separators = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
+    normalizer = Normalizers([NFKC(), Lowercase(), Replace(Regex(separators), " ")])
     if vocabulary == "words":
         counts = Counter(word for text in texts for word in normalizer.normalize_str(text).split())
         # Words of the same frequency in alphabetical order, so that the same texts give the same vocabulary.
@@ -69,31 +77,50 @@ def build_tokenizer(
     return tokenizer
 
 
-def word_normalizer(digits: bool) -> Normalizer:
-    """What turns a text into its words, in lower case and separated by spaces; see `build_tokenizer`."""
-    separators = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
-    return Normalizers([NFKC(), Lowercase(), Replace(Regex(separators), " ")])
-
-
-def unknown_share(texts: Sequence[npt.NDArray[np.int64]]) -> float:
-    """The share of the tokens that are not in the vocabulary."""
-    tokens = sum(len(ids) for ids in texts)
-    return sum(int((ids == UNKNOWN).sum()) for ids in texts) / max(1, tokens)
-
-
 def encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Encoding]:
     """The encoding of each text. One takes dozens of times the memory of its text, so there are never many at once."""
     for start in range(0, len(texts), _AT_ONCE):
         yield from tokenizer.encode_batch(list(texts[start : start + _AT_ONCE]))
 
 
-def to_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+def to_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
     """Token ids of each text, truncated; a text without any word becomes one unknown word."""
     return [np.array(encoding.ids or [UNKNOWN], dtype=np.int64) for encoding in encoded(tokenizer, texts)]
 
 
-def choose_length(tokenizer: Tokenizer, texts: Sequence[str], share: float = 0.98, most: int = 512) -> int:
-    """The length in words that this share of the texts does not exceed, but at most `most`."""
+def choose_length(tokenizer: Tokenizer, texts: Sequence[str], fraction: float = 0.98, most: int = 512) -> int:
+    """The length in tokens that this fraction of the texts does not exceed, but at most `most`."""
     tokenizer.no_truncation()
     lengths = [len(encoding.ids) for encoding in encoded(tokenizer, texts)]
-    return int(min(most, max(1, np.quantile(lengths, share))))
+    return int(min(most, max(1, np.quantile(lengths, fraction))))
+
+
+def usual_vocabulary(texts: Iterable[str]) -> Vocabulary:
+    """Words, or parts of words if most letters are of scripts that have no spaces between words."""
+    letters = unspaced = 0
+    for text in texts:
+        letters += sum(map(str.isalpha, text))
+        unspaced += len(_UNSPACED.findall(text))
+    return "unigram" if 2 * unspaced > letters else "words"
+
+
+def train_tokenizer(
+    texts: Sequence[str], settings: TokenSettings, path: Path, accelerator: Accelerator, resume: bool = False
+) -> Tokenizer:
+    """The tokenizer of the training texts, which truncates to the length that is set or that suits them.
+
+    The main process trains it for all of them, and `resume` reads it back: trained again, parts of words may come out
+    in another order.
+    """
+    trained = None
+    if accelerator.is_main_process:
+        if resume and path.is_file():
+            trained = Tokenizer.from_file(str(path))
+        else:
+            size, kind = settings.words or None, settings.vocabulary or usual_vocabulary(texts)
+            trained = build_tokenizer(texts, size, 1, digits=settings.digits, vocabulary=kind)
+            trained.enable_truncation(settings.length or choose_length(trained, texts))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            trained.save(str(path))
+    shared: Any = from_main(accelerator, trained)
+    return shared

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training.autoencoder.density import DensitySettings, fit_density
-from training.autoencoder.evaluation import frechet_distance, linear_accuracy, nearest, pca_error
+from training.autoencoder.density import fit_density
+from training.autoencoder.evaluation import flat, frechet_distance, linear_accuracy, nearest, pca_error
 
 
 def test_frechet_distance_of_gaussians_is_the_closed_form():
@@ -23,9 +23,9 @@ def test_pca_reconstructs_points_in_a_plane_but_no_others():
     random = np.random.default_rng(0)
     plane = random.random((100, 2)) @ random.random((2, 36)) * 100
     images = plane.reshape(100, 6, 6, 1).astype(np.uint8)
-    assert pca_error(images[:80], images[80:], 2) < 1e-5
+    assert pca_error(flat(images[:80]), flat(images[80:]), 2) < 1e-5
     noise = random.integers(0, 256, (100, 6, 6, 1), dtype=np.uint8)
-    assert pca_error(noise[:80], noise[80:], 2) > 0.05
+    assert pca_error(flat(noise[:80]), flat(noise[80:]), 2) > 0.05
 
 
 def test_linear_accuracy_learns_linearly_separable_classes():
@@ -38,7 +38,7 @@ def test_linear_accuracy_learns_linearly_separable_classes():
 def test_nearest_finds_the_image_and_its_distance():
     random = np.random.default_rng(0)
     among = random.integers(0, 256, (30, 5, 5, 1), dtype=np.uint8)
-    indices, distances = nearest(among[[7, 3]], among, chunk=1)
+    indices, distances = nearest(among[[7, 3]], among)
     assert indices.tolist() == [7, 3]
     np.testing.assert_allclose(distances, 0, atol=1e-10)
     changed = among[[7]].copy()
@@ -53,7 +53,7 @@ def test_density_is_a_mixture_for_each_class_with_fewer_gaussians_where_there_is
     few = random.normal(20, 0.1, (5, 3))
     latents = np.concatenate((many, few)).astype(np.float32)
     labels = np.repeat([0, 1], [600, 5])
-    density = fit_density(latents, labels, 2, DensitySettings(components=2))
+    density = fit_density(latents, labels, 2, components=2)
     assert (density.weights[0] > 0.4).all()
     assert density.weights[1].tolist() == [1, 0]
     np.testing.assert_allclose(sorted(density.means[0, :, 0]), [-4, 4], atol=0.2)
@@ -64,11 +64,11 @@ def test_density_is_a_mixture_for_each_class_with_fewer_gaussians_where_there_is
 
 def test_a_class_of_one_image_has_a_density_about_it():
     latents = np.concatenate((np.random.default_rng(0).normal(0, 1, (50, 3)), [[9, 9, 9]])).astype(np.float32)
-    density = fit_density(latents, np.repeat([0, 1], [50, 1]), 2, DensitySettings())
+    density = fit_density(latents, np.repeat([0, 1], [50, 1]), 2)
     drawn, _ = density.draw(50, seed=0, label=1)
     np.testing.assert_allclose(drawn, 9, atol=1)
 
 
 def test_the_number_of_principal_components_is_limited_by_the_data():
     images = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
-    assert pca_error(images, images, 32) < 1e-6
+    assert pca_error(flat(images), flat(images), 32) < 1e-6

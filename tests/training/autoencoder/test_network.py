@@ -5,8 +5,8 @@ import torch
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
+from training.autoencoder.learner import decode, encode, reconstruction_errors, to_bytes
 from training.autoencoder.network import Autoencoder, halvings
-from training.autoencoder.task import decode, encode, reconstruction_errors, to_bytes
 from training.export.graph import export
 
 
@@ -61,8 +61,8 @@ def exported(tmp_path_factory, colours):
     latents = encode(network, images)
     for name, graph, examples, tensors in (
         ("whole", AutoencoderGraph(network), images, ("images", ("restored", "error"))),
-        ("encoder", EncoderGraph(network.encoder), images, ("images", ("latents",))),
-        ("decoder", DecoderGraph(network.decoder), latents, ("latents", ("images",))),
+        ("encoder", EncoderGraph(network), images, ("images", ("latents",))),
+        ("decoder", DecoderGraph(network), latents, ("latents", ("images",))),
     ):
         export(
             graph,

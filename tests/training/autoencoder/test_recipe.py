@@ -1,7 +1,5 @@
 import dataclasses
 import io
-import json
-from argparse import ArgumentParser
 
 import numpy as np
 import pytest
@@ -13,21 +11,20 @@ from service.inference.session import Session
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import DENSITY
 from service.tasks.registry import read_manifest
-from training.autoencoder import recipe
-from training.autoencoder.few import FewSettings
-from training.autoencoder.options import add_arguments
-from training.data.dataset import DataError
+from training.autoencoder.options import DEFAULTS, AutoencoderOptions
+from training.autoencoder.recipe import AutoencoderRecipe
 from training.data.images import load_images
+from training.options import FitOptions
+from training.parser import parse
+from training.run import train
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
 TINY += ["--generated", 60, "--components", 2]
 
 
 def run(*options):
-    parser = ArgumentParser()
-    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
-    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    train(AutoencoderRecipe(), parse(AutoencoderOptions, list(map(str, options)), "autoencoder"), console)
     return console.file.getvalue()
 
 
@@ -37,21 +34,8 @@ def published(tmp_path_factory, colours, write_parquet):
     folder = tmp_path_factory.mktemp("autoencoder")
     parts = {name: getattr(colours, name) for name in ("train", "validation", "test")}
     source = write_parquet(folder / "data", **{name: (part.images, part.labels) for name, part in parts.items()})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FewSettings, "__init__", few_settings(FewSettings.__init__))
-        said = run(
-            *TINY, "--data", source, "--run-dir", folder / "run", "--models", folder / "models", "--publish", "--few"
-        )
+    said = run(*TINY, "--data", source, "--run-dir", folder / "run", "--models", folder / "models", "--publish")
     return folder / "models", said
-
-
-def few_settings(real):
-    """Settings so small that a run takes a second."""
-
-    def init(self):
-        real(self, per_class=5, generated=5, seeds=2, autoencoder_epochs=2, steps=4)
-
-    return init
 
 
 def test_three_versions_that_can_be_served_are_one_set_of_weights(published, colours):
@@ -105,12 +89,6 @@ def test_the_parts_say_what_they_are_and_link_to_the_whole_model(published):
         assert "a part of the model `autoencoder`" in text
 
 
-def test_too_few_images_for_the_study_are_named_before_the_training(published, tmp_path):
-    data = published[0].parent / "data"
-    with pytest.raises(DataError, match=r"--few takes 20 images of each class; 'blue' has 8"):
-        run(*TINY, "--data", data, "--limit", 24, "--run-dir", tmp_path, "--few")
-
-
 def test_a_run_that_ended_is_published_again_without_training(published, capsys, tmp_path):
     models, _ = published
     folder = models.parent
@@ -120,7 +98,6 @@ def test_a_run_that_ended_is_published_again_without_training(published, capsys,
     assert "Resuming after epoch 3 of 3" in said
     again = read_manifest(tmp_path / "autoencoder" / "1")
     assert again.metrics.mse == read_manifest(models / "autoencoder" / "1").metrics.mse
-    assert json.loads((folder / "run" / "few.json").read_text())
 
 
 def test_pictures_without_labels_are_learned_and_drawn(tmp_path, colours):
@@ -136,19 +113,20 @@ def test_pictures_without_labels_are_learned_and_drawn(tmp_path, colours):
     card = read_manifest(tmp_path / "models" / "decoder" / "1")
     assert (card.labels, card.headline) == (("image",), {})
     assert "no labels" in (tmp_path / "models" / "autoencoder" / "1" / "report" / "README.md").read_text()
-    with pytest.raises(DataError, match="--few needs images with labels"):
-        run(*TINY, "--data", tmp_path / "pictures", "--run-dir", tmp_path / "run", "--few")
 
 
 def test_batches_suit_images_that_are_few_or_large(colours, draw):
-    assert recipe.fit_defaults(colours, 10).batch_size == 10
-    few = recipe.fit_defaults(colours, None)
-    assert few.batch_size == 8  # 120 images
+    def settings(data, batch_size=None):
+        options = AutoencoderOptions(data="", fit=FitOptions(batch_size=batch_size))
+        return AutoencoderRecipe().settings(options, data)
+
+    assert settings(colours, 10).batch_size == 10
+    assert settings(colours).batch_size == 8  # 120 images
     many = dataclasses.replace(colours, train=draw(1000))
-    assert recipe.fit_defaults(many, None) == recipe.DEFAULTS
+    assert settings(many) == DEFAULTS
     large = dataclasses.replace(colours, train=draw(1000, size=128))
-    assert recipe.fit_defaults(large, None).batch_size == 32
-    assert recipe.fit_defaults(large, None).lr == pytest.approx(recipe.DEFAULTS.lr / 2)
+    assert settings(large).batch_size == 32
+    assert settings(large).lr == pytest.approx(DEFAULTS.lr / 2)
 
 
 def test_photographs_are_shrunk_unless_a_size_is_asked_for(png, tmp_path):

@@ -1,8 +1,8 @@
 """Undocumented behaviour of the `datasets` library that training depends on."""
 
 import datasets
+import numpy as np
 import pytest
-from PIL import Image
 
 from training.data import hub
 from training.data.dataset import DataError
@@ -15,20 +15,13 @@ def test_the_image_folder_loader_knows_images_by_their_suffix(name, tmp_path):
     assert hub.is_image(tmp_path / name), HINT
 
 
-@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
-def test_the_image_folder_loader_has_metadata_files(name, tmp_path):
-    assert hub.is_metadata(tmp_path / name), HINT
-    assert not hub.is_metadata(tmp_path / "a.csv"), HINT
-
-
-def test_the_image_folder_loader_labels_files_by_their_folder(tmp_path):
-    for name in ("blue", "red"):
-        (tmp_path / name).mkdir()
-        Image.new("RGB", (4, 4), name).save(tmp_path / name / "1.png")
-    loaded = hub.load("x", "imagefolder", data_files={"train": [f"{tmp_path / name}/**" for name in ("blue", "red")]})
-    features = loaded["train"].features
-    assert isinstance(features["image"], datasets.Image), HINT
-    assert features["label"].names == ["blue", "red"], HINT
+def test_items_are_held_out_as_the_library_does_it():
+    labels = np.random.default_rng(0).integers(0, 5, 300)
+    features = datasets.Features({"row": datasets.Value("int64"), "label": datasets.ClassLabel(num_classes=5)})
+    part = datasets.Dataset.from_dict({"row": np.arange(300), "label": labels}, features=features)
+    divided = part.train_test_split(0.13, seed=3, stratify_by_column="label")
+    kept, taken = hub.stratified_split(labels, 0.13, 3)
+    assert (divided["train"]["row"][:], divided["test"]["row"][:]) == (kept.tolist(), taken.tolist()), HINT
 
 
 def test_the_cache_is_where_the_library_says(data_cache):

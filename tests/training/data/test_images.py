@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import datasets
@@ -399,6 +400,15 @@ def test_a_table_of_labels_beside_the_images(write_class_folders, draw, tmp_path
     data = load_images(str(folder), bad="drop")
     assert data.classes == CLASSES
     assert len(data.train) + len(data.validation) + len(data.test) == 30
+
+
+def test_metadata_as_the_hub_has_it_beside_the_images(write_class_folders, draw, tmp_path):
+    write_class_folders(tmp_path / "set" / "all", _=parts(draw(10)))
+    files = sorted((tmp_path / "set").rglob("*.png"))
+    lines = [{"file_name": str(path.relative_to(tmp_path / "set")), "label": path.parent.name} for path in files]
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = load_images(str(tmp_path / "set"))
+    assert (data.classes, data.held_out) == (CLASSES, {"validation", "test"})
 
 
 def test_unreadable_images_are_named_together_and_can_be_dropped(write_class_folders, draw, tmp_path):

@@ -10,8 +10,8 @@ from service.tasks.detection.manifest import Suppression
 from training.detection.graph import (
     OUTPUTS,
     TRANSLATIONS,
-    Best,
     DetectorGraph,
+    PostProcess,
     overlap_with_better,
     relative_spread,
     suppress,
@@ -49,12 +49,12 @@ def test_torch_outputs_are_what_torchvision_would_suppress(graph, squares):
     images = torch.from_numpy(squares.test.images[:5])
     with torch.no_grad():
         boxes, scores, classes = graph(images)
-        logits, edges = graph.network(images.permute(0, 3, 1, 2) / 255)
+        logits, box_logits = graph.network(images.permute(0, 3, 1, 2) / 255)
     assert boxes.shape == (5, 20, 4)
     assert (scores[:, :-1] >= scores[:, 1:]).all()
     for image in range(5):
         every = logits[image].sigmoid()
-        corners = decode(edges, graph.network.points, graph.network.strides)[image].repeat_interleave(2, 0)
+        corners = decode(box_logits, graph.network.points, graph.network.strides)[image].repeat_interleave(2, 0)
         kept = torchvision.ops.batched_nms(corners, every.flatten(), torch.arange(2).repeat(len(every)), 0.5)[:20]
         count = len(kept)
         assert count > 5
@@ -87,9 +87,9 @@ def test_edges_are_the_more_certain_the_sharper_they_are_for_the_size_of_the_box
 def test_soft_suppression_keeps_all_but_the_same_boxes_with_lower_scores(graph, squares):
     soft = HARD.model_copy(update={"soft": True, "spread_penalty": 2.0, "max_detections": 200})
     with torch.no_grad():
-        logits, edges = graph.network(torch.from_numpy(squares.test.images[:2]).permute(0, 3, 1, 2) / 255)
-        _, hard_scores, _ = Best(graph.network.size, HARD)(logits, edges)
-        boxes, scores, classes = Best(graph.network.size, soft)(logits, edges)
+        logits, box_logits = graph.network(torch.from_numpy(squares.test.images[:2]).permute(0, 3, 1, 2) / 255)
+        _, hard_scores, _ = PostProcess(graph.network.size, HARD)(logits, box_logits)
+        boxes, scores, classes = PostProcess(graph.network.size, soft)(logits, box_logits)
     assert (scores[:, :-1] >= scores[:, 1:]).all()
     assert ((scores == 0) | (scores > HARD.floor)).all()
     for image in range(2):

@@ -45,18 +45,18 @@ def test_the_gradient_pulls_disjoint_boxes_together():
 def test_cells_are_assigned_to_objects_that_they_lie_in_with_a_limit_per_object():
     logits = torch.zeros(2, len(POINTS), 2)
     boxes = torch.stack([decode(exact(TRUTH[0, 0]), POINTS, STRIDES), decode(exact(TRUTH[1, 0]), POINTS, STRIDES)])
-    found = assign(logits.sigmoid(), boxes, POINTS, TRUTH, LABELS, REAL, LossWeights(candidates=4))
-    mine = (found.score[0] > 0) & (found.owner[0] == 0)
+    owner, score = assign(logits.sigmoid(), boxes, POINTS, TRUTH, LABELS, REAL, LossWeights(candidates=4))
+    mine = (score[0] > 0) & (owner[0] == 0)
     assert mine.sum() == 4
     inside = POINTS[mine]
     assert ((inside > 8) & (inside < 40)).all()
-    assert found.score[0].max() == pytest.approx(1.0, abs=1e-4)
-    assert (found.owner[1][found.score[1] > 0] == 0).all()
+    assert score[0].max() == pytest.approx(1.0, abs=1e-4)
+    assert (owner[1][score[1] > 0] == 0).all()
 
 
 def test_no_cell_is_assigned_to_padding():
     boxes = decode(torch.zeros(1, len(POINTS), 4 * BINS), POINTS, STRIDES)
-    nothing = assign(
+    _, score = assign(
         torch.ones(1, len(POINTS), 2),
         boxes,
         POINTS,
@@ -65,23 +65,23 @@ def test_no_cell_is_assigned_to_padding():
         torch.zeros(1, 2, dtype=torch.bool),
         WEIGHTS,
     )
-    assert nothing.score.sum() == 0
+    assert score.sum() == 0
 
 
 def test_a_cell_inside_two_objects_is_assigned_to_the_one_that_its_box_overlaps_more():
     truth = torch.tensor([[[0.0, 0, 64, 64], [20, 20, 44, 44]]])
     boxes = decode(exact(truth[0, 1]), POINTS, STRIDES)[None]
-    found = assign(
+    owner, score = assign(
         torch.ones(1, len(POINTS), 1), boxes, POINTS, truth, torch.zeros(1, 2, dtype=torch.long),
         torch.ones(1, 2, dtype=torch.bool), LossWeights(candidates=len(POINTS)),
     )  # fmt: skip
     both = ((POINTS > 20) & (POINTS < 44)).all(1)
-    assert (found.owner[0][both] == 1).all()
-    assert (found.score[0][both] > 0).all()
+    assert (owner[0][both] == 1).all()
+    assert (score[0][both] > 0).all()
 
 
 def loss_of(logits, edges):
-    return detection_loss(logits, edges, POINTS, STRIDES, TRUTH, LABELS, REAL, WEIGHTS)
+    return detection_loss(logits, edges, POINTS, STRIDES, TRUTH, LABELS, REAL, weights=WEIGHTS)
 
 
 def test_the_loss_is_lower_for_right_predictions():
@@ -101,8 +101,8 @@ def test_the_loss_is_lower_for_right_predictions():
 def test_the_loss_of_an_image_without_objects_is_that_of_its_false_detections():
     none = torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool)
     edges = torch.zeros(1, len(POINTS), 4 * BINS, requires_grad=True)
-    quiet, parts = detection_loss(torch.full((1, len(POINTS), 2), -9.0), edges, POINTS, STRIDES, *none, WEIGHTS)
-    loud, _ = detection_loss(torch.zeros(1, len(POINTS), 2), edges, POINTS, STRIDES, *none, WEIGHTS)
+    quiet, parts = detection_loss(torch.full((1, len(POINTS), 2), -9.0), edges, POINTS, STRIDES, *none, weights=WEIGHTS)
+    loud, _ = detection_loss(torch.zeros(1, len(POINTS), 2), edges, POINTS, STRIDES, *none, weights=WEIGHTS)
     assert quiet < loud
     assert parts["box"] == parts["edges"] == 0
     quiet.backward()

@@ -1,6 +1,6 @@
+import argparse
 import io
 import json
-from argparse import ArgumentParser
 
 import numpy as np
 import pytest
@@ -12,20 +12,20 @@ from service.inference.session import Session
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet
-from training.detection import recipe
-from training.detection.options import add_arguments
+from training.detection.options import DetectionOptions
+from training.detection.recipe import DetectionRecipe
 from training.export import evaluate
+from training.parser import parse
 from training.published_options import add_evaluate_options
+from training.run import train
 
 TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
 TINY += ["--epochs", 2, "--batch-size", 4, "--device", "cpu"]
 
 
 def run(*options):
-    parser = ArgumentParser()
-    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
-    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    train(DetectionRecipe(), parse(DetectionOptions, [str(option) for option in options], "detection"), console)
     return console.file.getvalue()
 
 
@@ -34,7 +34,7 @@ def published(tmp_path_factory):
     """A version that the recipe published, and its console output."""
     folder = tmp_path_factory.mktemp("detector")
     source = write_parquet(folder / "data", train=range(16), validation=range(100, 104), test=range(200, 208))
-    options = ["--publish", "--keep-weights", "--flip"]
+    options = ["--publish", "--keep-weights", "--no-flip", "--flip-vertical"]
     said = run(*TINY, *options, "--data", source, "--run-dir", folder / "run", "--models", folder / "models")
     return folder / "models" / "detector" / "1", said
 
@@ -47,7 +47,8 @@ def test_the_version_can_be_served_and_says_what_was_done(published):
     assert (manifest.image.height, manifest.image.width) == (64, 96)
     assert len(manifest.curves.confidence) == 201
     assert manifest.training.settings["backbone"] == "test_efficientnet"
-    assert manifest.training.settings["augment"]["flip"] is True
+    augment = manifest.training.settings["augment"]
+    assert (augment["flip"], augment["flip_vertical"]) == (False, True)
     assert manifest.outputs[-1].name == "unfamiliar"
     # Of the four validation images, two choose the epoch and the others calibrate, each of them once.
     used = {(use.purpose, use.part): use.items for use in manifest.history[-1].uses if use.split == "validation"}
@@ -86,7 +87,7 @@ def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(pub
 
 def test_the_version_is_measured_anew_without_training(published, tmp_path):
     folder, _ = published
-    parser, console = ArgumentParser(), Console(file=io.StringIO(), width=200)
+    parser, console = argparse.ArgumentParser(), Console(file=io.StringIO(), width=200)
     add_evaluate_options(parser)
     models = folder.parent.parent
     evaluate.run(
@@ -106,10 +107,10 @@ def test_the_version_is_measured_anew_without_training(published, tmp_path):
 
 def test_without_publishing_a_draft_lies_in_the_run(published, tmp_path, monkeypatch):
     """It starts from a version that kept its weights, and ends half of the way from there."""
-    monkeypatch.setattr("training.engine.interpolate.SHARES", (0.5,))
+    monkeypatch.setattr("training.engine.interpolate.WEIGHTS", (0.5,))
     source = write_parquet(tmp_path / "data", train=range(8), validation=range(100, 103), test=range(200, 203))
     options = ["--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models"]
-    run(*TINY, *options, "--start-from", published[0], "--interpolate")
+    run(*TINY, *options, "--init-from", published[0], "--interpolate")
     assert not (tmp_path / "models").exists()
     manifest = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())
     settings = manifest["training"]["settings"]
@@ -119,8 +120,6 @@ def test_without_publishing_a_draft_lies_in_the_run(published, tmp_path, monkeyp
 
 @pytest.mark.parametrize(("option", "value"), [("--image-size", "60"), ("--scale", "1"), ("--bad", "keep")])
 def test_invalid_options_are_refused(option, value, capsys):
-    parser = ArgumentParser()
-    add_arguments(parser)
     with pytest.raises(SystemExit):
-        parser.parse_args([option, value])
+        parse(DetectionOptions, [option, value], "detection")
     assert option in capsys.readouterr().err

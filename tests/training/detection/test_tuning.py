@@ -8,9 +8,9 @@ from service.inference.golden import compare
 from service.inference.session import Session
 from service.tasks.detection.manifest import Suppression
 from training.detection.evaluation import average_precision
-from training.detection.graph import OUTPUTS, TRANSLATIONS, Best, DetectorGraph
-from training.detection.task import in_originals
-from training.detection.tuning import choose, graph_outputs, network_outputs, replace_best
+from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, PostProcess
+from training.detection.learner import in_originals
+from training.detection.tuning import choose, graph_outputs, network_outputs, replace_post_process
 from training.export.graph import export, torch_outputs
 
 HARD = Suppression(iou=0.5, floor=0.01, max_detections=20)
@@ -44,11 +44,11 @@ def test_a_graph_is_given_another_choice_and_is_what_that_exports(network, squar
             DetectorGraph(network, suppression), images, paths[name], input_name="images", output_names=OUTPUTS,
             max_batch=2, card=CARD, translations=TRANSLATIONS,
         )  # fmt: skip
-    replace_best(paths["hard"], SOFT)
+    replace_post_process(paths["hard"], SOFT)
     want, got = (answers(path, images) for path in (paths["soft"], paths["hard"]))
     assert compare(want, got, CARD).acceptable
     # And back, from a graph that was changed before.
-    replace_best(paths["hard"], HARD)
+    replace_post_process(paths["hard"], HARD)
     want = torch_outputs(DetectorGraph(network, HARD).eval(), images, OUTPUTS)
     assert compare(want, answers(paths["hard"], images), CARD).acceptable
     for ours, theirs in zip(
@@ -63,7 +63,7 @@ def test_a_graph_without_a_suppression_is_refused(tmp_path):
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "nothing", value[:1], value[1:])
     onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="no suppression"):
-        replace_best(tmp_path / "model.onnx", HARD)
+        replace_post_process(tmp_path / "model.onnx", HARD)
 
 
 def test_what_is_chosen_has_a_better_average_precision_on_validation(network, squares):
@@ -73,9 +73,9 @@ def test_what_is_chosen_has_a_better_average_precision_on_validation(network, sq
 
     def precision(suppression):
         found = []
-        for logits, edges in outputs:
-            best = Best(network.size, suppression)(logits, edges)
-            found += in_originals(split, len(found), [part.numpy() for part in best])
+        for logits, box_logits in outputs:
+            best = PostProcess(network.size, suppression)(logits, box_logits)
+            found += in_originals(split.letterboxes[len(found) :][: len(logits)], [part.numpy() for part in best])
         return average_precision(found, split, squares.classes).map
 
     chosen = choose(outputs, split, squares.classes, poor)
@@ -85,5 +85,8 @@ def test_what_is_chosen_has_a_better_average_precision_on_validation(network, sq
 
 def test_of_equal_choices_the_simplest_is_made(network, squares):
     """A network that finds nothing gives no reason for any other."""
-    blind = [(torch.full_like(logits, -30), edges) for logits, edges in network_outputs(network, squares.validation)]
+    blind = [
+        (torch.full_like(logits, -30), box_logits)
+        for logits, box_logits in network_outputs(network, squares.validation)
+    ]
     assert choose(blind, squares.validation, squares.classes, HARD) == HARD

@@ -1,6 +1,5 @@
 import io
 import json
-from argparse import ArgumentParser
 
 import httpx
 import numpy as np
@@ -15,18 +14,18 @@ from service.tasks.registry import read_manifest
 from service.tasks.tabular.rows import from_csv, from_records
 from service.tasks.tabular.task import TabularAnswer, _usual_row
 from tests.training.tabular.test_data import customers
-from training.tabular import recipe
+from training.parser import parse
+from training.run import train
 from training.tabular.data import load_table
-from training.tabular.options import add_arguments
+from training.tabular.options import TabularOptions
+from training.tabular.recipe import TabularRecipe
 
 TINY = ["--hidden", "16", "--epochs", 12, "--lr", "0.01", "--device", "cpu"]
 
 
 def run(*options):
-    parser = ArgumentParser()
-    add_arguments(parser)
     console = Console(file=io.StringIO(), width=200)
-    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    train(TabularRecipe(), parse(TabularOptions, list(map(str, options)), "tabular"), console)
     return console.file.getvalue()
 
 

@@ -8,11 +8,11 @@ from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.export.calibration import Scaling
 from training.export.graph import export
-from training.text.graph import TextGraph
-from training.text.linear import SHARES, LinearClassifier, choose_share, decide, fit_linear
-from training.text.network import TextNetwork
+from training.text.learner import padded
+from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decide, fit_linear
+from training.text.network import TextGraph, TextNetwork
 from training.text.operators import TRANSLATIONS
-from training.text.task import padded
+from training.text.options import NetworkSettings
 
 WORDS = 30
 
@@ -53,22 +53,25 @@ def test_padding_and_unknown_words_do_not_count():
     torch.testing.assert_close(linear(torch.tensor([[1, 0]]))[0], linear.bias)
 
 
-def test_the_share_is_the_one_that_makes_the_labels_likeliest():
+def test_the_weight_is_the_one_that_makes_the_labels_likeliest():
     random = np.random.default_rng(0)
     labels = random.integers(3, size=300)
     right = np.eye(3, dtype=np.float32)[labels]
     noise = random.normal(scale=0.4, size=(300, 3)).astype(np.float32)
-    assert choose_share(right + noise, random.normal(size=(300, 3)).astype(np.float32), labels) == 0
-    assert choose_share(0.01 * noise, right + noise, labels) == SHARES[-1]
+    assert choose_weight(right + noise, random.normal(size=(300, 3)).astype(np.float32), labels) == 0
+    assert choose_weight(0.01 * noise, right + noise, labels) == WEIGHTS[-1]
     other = random.normal(scale=0.4, size=(300, 3)).astype(np.float32)
-    assert choose_share(right + noise, (right + other) / 2, labels) == 2
-    assert choose_share(8 * (right + noise), (right + other) / 2, labels) == 12
+    assert choose_weight(right + noise, (right + other) / 2, labels) == 2
+    assert choose_weight(8 * (right + noise), (right + other) / 2, labels) == 12
 
 
 def test_the_exported_graph_adds_the_votes(tmp_path):
     texts, labels = make_texts(3)
     torch.manual_seed(0)
-    network, linear = TextNetwork(WORDS, 3, embedding=8, hidden=6).eval(), fit_linear(texts, labels, WORDS, 3)
+    network, linear = (
+        TextNetwork(WORDS, 3, NetworkSettings(embedding=8, hidden=6)).eval(),
+        fit_linear(texts, labels, WORDS, 3),
+    )
     batch = padded(texts[:16]).numpy()
     path = tmp_path / "topics.onnx"
     export(
@@ -80,6 +83,6 @@ def test_the_exported_graph_adds_the_votes(tmp_path):
     np.testing.assert_allclose(found, torch.softmax(logits / 1.5, 1).numpy(), atol=1e-5)
 
 
-def test_a_share_of_nothing_leaves_the_classifier_out_of_the_graph():
+def test_a_weight_of_0_leaves_the_classifier_out_of_the_graph():
     linear = LinearClassifier(*(np.ones(shape, np.float32) for shape in (WORDS, (WORDS, 3), 3)))
-    assert TextGraph(TextNetwork(WORDS, 3), Scaling(), linear, 0.0).linear is None
+    assert TextGraph(TextNetwork(WORDS, 3, NetworkSettings()), Scaling(), linear, 0.0).linear is None

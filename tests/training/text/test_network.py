@@ -8,11 +8,10 @@ from service.tasks.text.reading import PAD, UNKNOWN
 from tests.training.steps import loss_of
 from training.export.calibration import Scaling
 from training.export.graph import export
-from training.text.graph import TextGraph
-from training.text.network import TextNetwork
+from training.text.learner import TextClassification, padded, predict
+from training.text.network import TextGraph, TextNetwork
 from training.text.operators import TRANSLATIONS
-from training.text.options import TextSettings
-from training.text.task import TextClassification, padded, predict
+from training.text.options import LossSettings, NetworkSettings
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
 
@@ -22,11 +21,15 @@ def texts(lengths=LENGTHS, words=40, seed=0):
     return [random.integers(2, words, length) for length in lengths]
 
 
-@pytest.fixture(params=[("gru", 1, 1, False), ("lstm", 2, 1, False), ("gru", 1, 3, True)])
+def make_network(**settings):
+    return TextNetwork(40, 3, NetworkSettings(embedding=8, hidden=6, **settings))
+
+
+@pytest.fixture(params=[(1, 1, False), (2, 1, False), (1, 3, True)])
 def network(request):
-    cell, layers, encoders, wide = request.param
+    layers, encoders, wide = request.param
     torch.manual_seed(0)
-    network = TextNetwork(40, 3, cell, embedding=8, hidden=6, layers=layers, encoders=encoders, wide=wide).eval()
+    network = make_network(layers=layers, encoders=encoders, wide=wide).eval()
     if wide:
         torch.nn.init.normal_(network.votes.weight[1:])
     return network
@@ -69,12 +72,12 @@ def test_the_exported_graph_agrees_at_every_batch_and_length(network, tmp_path):
 
 def make_task(**settings):
     labels = np.array([0, 0, 0, 0, 0, 0, 1, 2])
-    return TextClassification(texts(), labels, texts(), labels, 3, TextSettings(**settings))
+    return TextClassification(texts(), labels, texts(), labels, 3, LossSettings(**settings))
 
 
 def test_an_epoch_holds_every_text_once_and_those_of_one_length_together():
     lengths = np.random.default_rng(0).integers(1, 100, 700)
-    task = TextClassification(texts(lengths), np.zeros(700, np.int64), [], np.zeros(0, np.int64), 2, TextSettings())
+    task = TextClassification(texts(lengths), np.zeros(700, np.int64), [], np.zeros(0, np.int64), 2, LossSettings())
     order = task.order(torch.Generator().manual_seed(0), 16)
     assert sorted(order.tolist()) == list(range(700))
     batches = lengths[order[: 43 * 16].numpy()].reshape(43, 16)
@@ -95,13 +98,13 @@ def test_words_are_dropped_and_padding_is_not():
     loss_of(make_task(word_dropout=0.5), Spy(), torch.arange(8), seed=0)
     plain = padded(texts())
     assert torch.equal(seen[0] == PAD, plain == PAD)
-    share = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
-    assert 0.3 < share < 0.7
+    fraction = (seen[0] == UNKNOWN).sum() / (plain != PAD).sum()
+    assert 0.3 < fraction < 0.7
 
 
 def test_every_encoder_learns_by_itself_and_their_mean_answers():
     torch.manual_seed(0)
-    network = TextNetwork(40, 3, embedding=8, hidden=6, dropout=0, encoders=3)
+    network = make_network(dropout=0, encoders=3)
     ids = padded(texts())
     each = network(ids)
     assert each.shape == (8, 3, 3)
@@ -115,7 +118,7 @@ def test_every_encoder_learns_by_itself_and_their_mean_answers():
 
 
 def test_the_bag_of_words_layer_counts_words():
-    network = TextNetwork(40, 3, embedding=8, hidden=6, wide=True).eval()
+    network = make_network(wide=True).eval()
     before = network(torch.tensor([[5, 7, 7, 9]]))
     with torch.no_grad():
         network.votes.weight[7, 1] = 3.0

@@ -1,6 +1,7 @@
 import io
 import json
-from argparse import ArgumentParser
+from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -13,19 +14,23 @@ from service.inference.session import Session
 from service.settings import Settings
 from service.tasks.registry import read_manifest
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_parquet
+from training.options import FitOptions, PublishOptions
+from training.run import train
 from training.text import recipe
-from training.text.linear import SHARES
-from training.text.options import add_arguments
+from training.text.linear import WEIGHTS
+from training.text.options import NetworkSettings, TextOptions
+from training.text.recipe import TextRecipe
 
-TINY = ["--embedding", 16, "--hidden", 12, "--epochs", 6, "--batch-size", 16, "--lr", "0.02", "--ema", "0.8"]
-TINY += ["--device", "cpu", "--dropout", "0.1"]
+FIT = FitOptions(epochs=6, batch_size=16, lr=0.02, ema=0.8)
+NETWORK = NetworkSettings(embedding=16, hidden=12, dropout=0.1)
 
 
-def run(*options):
-    parser = ArgumentParser()
-    add_arguments(parser)
+def run(data, folder, *, publish=False, **options):
+    """Trains with the runs and models in `folder`; returns the console output."""
+    options = {"fit": FIT, "network": NETWORK, "publishing": PublishOptions(models=folder / "models"), **options}
     console = Console(file=io.StringIO(), width=200)
-    recipe.run(parser.parse_args([str(option) for option in options]), console)
+    chosen = TextOptions(data=str(data), device="cpu", run_dir=folder / "run", publish=publish, **options)
+    train(TextRecipe(), chosen, console)
     return console.file.getvalue()
 
 
@@ -34,12 +39,7 @@ def published(tmp_path_factory):
     """A version trained on the English texts, and the console output."""
     folder = tmp_path_factory.mktemp("topics")
     source = write_parquet(folder / "data", train=160, test=60)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.text.study.WORDS", (4, None))
-        patch.setattr("training.text.study.LENGTHS", (3,))
-        patch.setattr("training.text.study.EPOCHS", 1)
-        folders = ["--run-dir", folder / "run", "--models", folder / "models"]
-        said = run(*TINY, "--data", source, *folders, "--publish", "--study", "--linear")
+    said = run(source, folder, publish=True, linear=True)
     return folder / "models" / "topics" / "1", said
 
 
@@ -66,7 +66,7 @@ def test_the_report_shows_what_it_links(published):
 
 async def test_a_korean_set_in_a_csv_trains_exports_and_serves(tmp_path):
     source = write_csv(tmp_path / "reviews.csv", KOREAN, ("좋다", "나쁘다"), count=200)
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models", "--publish")
+    run(source, tmp_path, publish=True)
     app = create_app(Settings(models=tmp_path / "models", device="cpu", threads=1))
     async with (
         app.router.lifespan_context(app),
@@ -89,9 +89,9 @@ async def test_a_korean_set_in_a_csv_trains_exports_and_serves(tmp_path):
 
 def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
     source = write_parquet(tmp_path / "data", train=60, test=20)
-    run(*TINY, "--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models", "--cell", "lstm")
+    run(source, tmp_path)
     draft = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())
-    assert draft["description"].endswith("bidirectional LSTM")
+    assert draft["description"].endswith("bidirectional GRU")
     assert not (tmp_path / "models").exists()
 
 
@@ -99,17 +99,14 @@ def test_training_texts_without_letters_do_not_lose_the_training(tmp_path):
     path = tmp_path / "x.csv"
     write_csv(path, count=100)
     path.write_text(path.read_text() + "!!!,crude\n8.5,grain\n" * 8)
-    run(*TINY, "--data", path, "--epochs", 1, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
+    run(path, tmp_path, fit=replace(FIT, epochs=1))
     assert (tmp_path / "run" / "export" / "report" / "README.md").exists()
 
 
 def test_a_weight_at_the_end_of_the_grid_is_pointed_out(monkeypatch):
     votes = np.eye(2, dtype=np.float32)
-    monkeypatch.setattr(recipe, "predict", lambda *_: votes)
-    monkeypatch.setattr(recipe, "decide", lambda *_: votes)
-    monkeypatch.setattr(recipe, "TextGraph", lambda *_: None)
-    for share, said in ((SHARES[-1], True), (SHARES[-2], False)):
-        monkeypatch.setattr(recipe, "choose_share", lambda *_, share=share: share)
+    for weight, said in ((WEIGHTS[-1], True), (WEIGHTS[-2], False)):
+        monkeypatch.setattr(recipe, "choose_weight", lambda *_, weight=weight: weight)
         console = Console(file=io.StringIO(), width=200)
-        recipe._with_votes(None, None, [], np.arange(2), console)
+        assert recipe._choose_linear(SimpleNamespace(console=console), votes, votes, np.arange(2)) == weight
         assert ("is the largest weight that was tried" in console.file.getvalue()) == said

@@ -3,7 +3,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from service.tasks.text.reading import PAD, UNKNOWN, influence, read_text, without_each
-from training.text.tokenizer import build_tokenizer, choose_length, to_ids, unknown_share
+from training.text.tokenizer import build_tokenizer, choose_length, to_ids, usual_vocabulary
 
 TEXTS = ["oil prices rose", "oil prices fell", "wheat prices rose", "oil oil"]
 
@@ -45,8 +45,8 @@ def test_ids_are_truncated_and_never_empty():
 
 def test_the_length_is_one_that_nearly_all_texts_stay_below():
     texts = ["a " * length for length in range(1, 101)]
-    assert choose_length(build_tokenizer(texts, None, 1), texts, share=0.9) == pytest.approx(90, abs=1)
-    assert choose_length(build_tokenizer(texts, None, 1), texts, share=1.0, most=50) == 50
+    assert choose_length(build_tokenizer(texts, None, 1), texts, fraction=0.9) == pytest.approx(90, abs=1)
+    assert choose_length(build_tokenizer(texts, None, 1), texts, fraction=1.0, most=50) == 50
 
 
 def test_serving_loads_the_saved_tokenizer(tmp_path):
@@ -83,7 +83,16 @@ def test_parts_of_words_are_known_in_words_that_no_text_had(vocabulary):
     ids = to_ids(tokenizer, [text, "!!!"])
     assert ids[0][0] == tokenizer.token_to_id("\u2581영화")
     assert ids[1].tolist() == [UNKNOWN]
-    assert unknown_share(ids[:1]) < 0.5 < unknown_share(to_ids(build_tokenizer(texts, None, 20), [text]))
+    (words,) = to_ids(build_tokenizer(texts, None, 20), [text])
+    assert (ids[0] == UNKNOWN).mean() < 0.5 < (words == UNKNOWN).mean()
     tokenizer.no_truncation()
     reading = read_text(tokenizer, text, 100)
     assert next(text[start:end] for start, end in reading.offsets) == "영화"
+
+
+def test_scripts_without_spaces_are_divided_into_parts_of_words():
+    assert usual_vocabulary(TEXTS) == usual_vocabulary(["정말 재미있다"]) == usual_vocabulary(["3.5"]) == "words"
+    assert (
+        usual_vocabulary(["映画はとても面白かったです。", "great"]) == usual_vocabulary(["电影很好看。"]) == "unigram"
+    )
+    assert usual_vocabulary(["หนังสนุกมาก"]) == "unigram"

@@ -17,7 +17,7 @@ from training.detection.formats.tree import IMAGE_SUFFIXES, Tree
 from training.detection.formats.voc import find_voc, read_voc
 from training.detection.formats.yolo import find_yolo, read_yolo
 
-__all__ = ["IMAGE_SUFFIXES", "RawBox", "RawData", "RawImage", "find_format", "read"]
+__all__ = ["IMAGE_SUFFIXES", "RawBox", "RawData", "RawImage", "Tree", "find_format", "read"]
 
 Finder = Callable[[Tree], list[Path]]
 Reader = Callable[[Tree, list[Path]], RawData]

@@ -1,4 +1,4 @@
-"""What a text classifier learns: See `Learner`."""
+"""What a text classifier learns."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.classification.labels import label_figures
 from training.engine.learner import Batch, Learner, Step
-from training.text.options import TextSettings
+from training.engine.processes import in_parts
+from training.text.options import LossSettings
+from training.text.tokenizer import Ids
 
 EVALUATION_BATCH = 64
 # Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
 _CHUNK = 50
-
-Ids = npt.NDArray[np.int64]
 
 
 class TextClassification(Learner):
@@ -43,7 +43,7 @@ class TextClassification(Learner):
         validation: Sequence[Ids],
         validation_labels: Ids,
         classes: int,
-        settings: TextSettings,
+        settings: LossSettings,
     ) -> None:
         self._train = train
         self._labels = torch.from_numpy(labels)
@@ -93,9 +93,13 @@ class TextClassification(Learner):
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """See `Learner`."""
         texts, target = self._validation
+
+        def compute(indices: Ids) -> list[npt.NDArray[np.float32]]:
+            return list(predict(network, [texts[index] for index in indices]))
+
         with accelerator.autocast():
-            outputs = torch.from_numpy(predict(network, texts))
-        figures = label_figures(outputs, target)
+            outputs = np.stack(in_parts(accelerator, len(texts), compute))
+        figures = label_figures(torch.from_numpy(outputs), target)
         return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
 
 

@@ -1,5 +1,6 @@
 """What an autoencoder learns: to reconstruct images from latents that can be sampled. See `Learner`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from training.autoencoder.options import ReconstructionSettings
 from training.data.augment import Augment, to_pixels
 from training.data.lazy import Images, LazyImages, batch_of
 from training.engine.learner import Batch, Learner, Step
+from training.engine.processes import in_parts
 
 EVALUATION_BATCH = 500
 
@@ -66,8 +68,8 @@ class Reconstruction(Learner):
         """See `Learner`; a part of the images has noise, the same every time, as in training."""
         assert isinstance(network, Autoencoder)  # noqa: S101 - only an autoencoder learns this
         with accelerator.autocast():
-            error = float(reconstruction_errors(network, self._validation, self._settings.denoise).mean())
-        return {"error": error, "score": 1 - error}
+            errors = reconstruction_errors(network, self._validation, self._settings.denoise, accelerator)
+        return {"error": float(errors.mean()), "score": 1 - float(errors.mean())}
 
 
 def corrupt(pixels: Tensor, most: float, generator: torch.Generator) -> Tensor:
@@ -96,10 +98,8 @@ def recompute_norms(network: Autoencoder, images: Images, denoise: float) -> Non
         images: of the training split, uint8, shape (n, height, width, channels).
         denoise: as it was trained (`ReconstructionSettings`).
     """
-    device = next(network.parameters()).device
-    generator = torch.Generator(device).manual_seed(0)
-    parts = (images[start : start + EVALUATION_BATCH] for start in range(0, len(images), EVALUATION_BATCH))
-    update_bn((corrupt(to_pixels(torch.from_numpy(part).to(device)), denoise, generator) for part in parts), network)
+    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
+    update_bn((corrupt(to_pixels(part), denoise, generator) for part in _batches(network, images)), network)
     network.eval()
 
 
@@ -107,44 +107,47 @@ def recompute_norms(network: Autoencoder, images: Images, denoise: float) -> Non
 def encode(network: Autoencoder, images: Images) -> npt.NDArray[np.float32]:
     """Latents, float32, shape (n, latent), of uint8 images (n, height, width, channels)."""
     network.eval()
-    device = next(network.parameters()).device
-    parts = [
-        network.encoder(to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))).float().cpu()
-        for start in range(0, len(images), EVALUATION_BATCH)
-    ]
-    return torch.cat(parts).numpy()
+    return torch.cat([network.encoder(to_pixels(part)).float().cpu() for part in _batches(network, images)]).numpy()
 
 
 @torch.no_grad()
 def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """uint8 images, shape (n, height, width, channels), of latents (n, latent)."""
     network.eval()
-    device = next(network.parameters()).device
-    parts = [
-        to_bytes(network.decoder(torch.from_numpy(latents[start : start + EVALUATION_BATCH]).to(device)).float()).cpu()
-        for start in range(0, len(latents), EVALUATION_BATCH)
-    ]
-    return torch.cat(parts).numpy()
+    return torch.cat([to_bytes(network.decoder(part).float()).cpu() for part in _batches(network, latents)]).numpy()
 
 
 @torch.no_grad()
-def reconstruction_errors(network: Autoencoder, images: Images, denoise: float = 0.0) -> npt.NDArray[np.float32]:
+def reconstruction_errors(
+    network: Autoencoder, images: Images, denoise: float = 0.0, accelerator: Accelerator | None = None
+) -> npt.NDArray[np.float32]:
     """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes.
 
     Args:
         network: is left in evaluation mode.
         images: uint8, shape (n, height, width, channels).
         denoise: as `ReconstructionSettings` has it; a part of the images is then encoded with noise.
+        accelerator: of processes that share the images; None for this one alone.
     """
     network.eval()
+
+    def errors(batches: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
+        found = []
+        for index in batches.tolist():
+            (part,) = _batches(network, images[index * EVALUATION_BATCH : (index + 1) * EVALUATION_BATCH])
+            pixels = to_pixels(part)
+            # Seeded by the batch, so that the noise is the same however many processes there are.
+            reconstructed, _ = network(corrupt(pixels, denoise, torch.Generator(part.device).manual_seed(index)))
+            found.append((reconstructed.float() - pixels).square().mean((1, 2, 3)).cpu().numpy())
+        return found
+
+    return np.concatenate(in_parts(accelerator, -(-len(images) // EVALUATION_BATCH), errors))
+
+
+def _batches(network: Autoencoder, items: Any) -> Iterator[Tensor]:
     device = next(network.parameters()).device
-    generator = torch.Generator(device).manual_seed(0)
-    errors = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        pixels = to_pixels(torch.from_numpy(images[start : start + EVALUATION_BATCH]).to(device))
-        reconstructed, _ = network(corrupt(pixels, denoise, generator))
-        errors.append((reconstructed.float() - pixels).square().mean((1, 2, 3)).cpu())
-    return torch.cat(errors).numpy()
+    for start in range(0, len(items), EVALUATION_BATCH):
+        yield torch.from_numpy(items[start : start + EVALUATION_BATCH]).to(device)
 
 
 def to_bytes(pixels: Tensor) -> Tensor:
