@@ -28,7 +28,7 @@ def imports():
 def test_every_task_is_a_package_with_the_same_parts():
     assert {path.parent.name for path in ROOT.glob("*/recipe.py")} == TASKS
     for task in TASKS:
-        assert {"network.py", "options.py", "task.py", "report.py", "recipe.py"} <= {
+        assert {"network.py", "options.py", "learner.py", "report.py", "recipe.py"} <= {
             path.name for path in (ROOT / task).iterdir()
         }
 
