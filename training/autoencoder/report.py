@@ -14,8 +14,8 @@ from sklearn.manifold import TSNE
 from service.tasks.autoencoder.density import Density
 from service.tasks.palette import class_colour
 from training.autoencoder.evaluation import NOISE, Findings, add_noise, nearest
+from training.autoencoder.learner import decode, encode
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import decode, encode
 from training.data.images import ImageData
 from training.report.plots import TRUE, Curve, save_plot, show_image
 from training.report.record import update_record

@@ -242,7 +242,8 @@ class _Training:
         if not path.is_file():
             self._console.print(f"{path} does not exist: there is nothing to resume, the training starts anew.")
             return
-        saved = torch.load(path, map_location=device, weights_only=True)
+        # Of several processes on a CPU, the device is called cpu:0, which `load` does not know.
+        saved = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         before = {"patience": 0, **saved["settings"]}
         longer = now["epochs"] > before["epochs"]
         free = {"patience", "epochs"} if longer else {"patience"}
