@@ -20,6 +20,7 @@ from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.data.inspection import missed_classes
+from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export import history
@@ -32,7 +33,7 @@ from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.run import Run
-from training.text.data import TextData, load_with
+from training.text.data import TextData, load_with, recognise_texts
 from training.text.evaluation import explain_mistakes
 from training.text.evaluator import INPUT, TextEvaluator
 from training.text.learner import TextClassification, padded, predict
@@ -88,6 +89,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     items = "texts"
     manifests = (TextManifest,)
     _tokens: Tokens
+
+    def recognise(self, source: Source) -> Recognised | None:
+        return recognise_texts(source)
 
     def load(self, options: TextOptions) -> TextData:
         return load_with(options, override(DEFAULTS, options.fit).seed)
