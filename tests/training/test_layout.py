@@ -38,9 +38,7 @@ def imports():
 def test_every_task_is_a_package_with_the_same_parts():
     assert {path.parent.name for path in ROOT.glob("*/recipe.py")} == TASKS
     for task in TASKS:
-        assert {"network.py", "options.py", "report.py", "recipe.py"} <= {
-            path.name for path in (ROOT / task).iterdir()
-        }
+        assert {"network.py", "options.py", "report.py", "recipe.py"} <= {path.name for path in (ROOT / task).iterdir()}
 
 
 def test_tasks_do_not_import_each_other_and_nothing_imports_a_task():
