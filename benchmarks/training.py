@@ -120,10 +120,9 @@ def _classifier(arch: Literal["mlp", "cnn", "transfer"]) -> tuple[Any, Any, Any]
 
 
 def _detector() -> tuple[Any, Any, Any]:
-    from training.detection.task import Detection, DetectionSettings
-
     from service.tasks.detection.letterbox import Letterbox
     from training.detection.data import DetectionSplit
+    from training.detection.learner import DetectionLearner, DetectionSettings
     from training.detection.network import build
     from training.detection.options import DEFAULTS, NetworkSettings
 
@@ -142,7 +141,7 @@ def _detector() -> tuple[Any, Any, Any]:
         )
 
     model = build(NetworkSettings(), size, len(classes), 0)
-    return model, Detection(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
+    return model, DetectionLearner(split(IMAGES["detector"]), split(4), classes, DetectionSettings()), DEFAULTS
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What `test_processes.py` runs in each of two processes: `python -m tests.training.shared_training FOLDER`."""
 
+import contextlib
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,13 @@ from training.classification.labels import LabelledImages
 from training.data.augment import Augment
 from training.data.images import ImageSplit
 from training.engine.fit import fit
-from training.engine.processes import end_processes, is_main_process
+from training.engine.processes import end_processes, in_parts, is_main_process
 from training.engine.settings import FitSettings
-from training.export.history import Lineage
-from training.old_run import Run
 from training.tabular.data import load_table
 from training.tabular.evaluation import NetworkMethod, cross_validate
+from training.tabular.learner import Rows
 from training.tabular.network import build
 from training.tabular.options import NetworkSettings
-from training.tabular.task import Rows
 from training.text.options import TokenSettings
 from training.text.tokenizer import train_tokenizer
 
@@ -62,6 +60,40 @@ class Disagreeing(LabelledImages):
         return {"loss": 1.0, "accuracy": 0.01 * self.calls * self.process}
 
 
+def train_with_norms(accelerator, folder):
+    """Two epochs of a network with batch normalisation, whose statistics are those of the whole batch."""
+    torch.manual_seed(0)
+    model = CNN(Normalize.of(images(24)), (8, 8, 3), 3, widths=(4, 4), depth=1)
+    learner = LabelledImages(images(24), images(7), PLAIN)
+    settings = FitSettings(epochs=2, batch_size=8, lr=0.05, ema=0.5)
+    state = fit(model, learner, settings, folder, accelerator=accelerator, console=QUIET)
+    return weights(model), [row["validation_loss"] for row in state.history]
+
+
+class Broken(LabelledImages):
+    """Fails when the second epoch begins."""
+
+    def begin(self, network, epoch, epochs):
+        if epoch == 1:
+            raise RuntimeError
+
+
+def train_and_resume(accelerator, folder):
+    """The weights of two epochs without a break, and of two that were interrupted in between."""
+
+    def train(learner, name, resume=False):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+        settings = FitSettings(epochs=2, batch_size=8, lr=0.1, ema=0.5)
+        fit(model, learner, settings, folder / name, accelerator=accelerator, console=QUIET, resume=resume)
+        return weights(model)
+
+    plain, broken = (kind(images(), images(6), PLAIN) for kind in (LabelledImages, Broken))
+    with contextlib.suppress(RuntimeError):
+        train(broken, "broken")
+    return train(plain, "whole"), train(plain, "broken", resume=True)
+
+
 def train_with_patience(accelerator, folder):
     torch.manual_seed(accelerator.process_index)
     model = CNN(Normalize.of(images()), (8, 8, 3), 3, widths=(4, 4), depth=1, dropout=0.1)
@@ -74,11 +106,10 @@ def train_with_patience(accelerator, folder):
 def train_and_cross_validate(accelerator, folder):
     """As the recipe of tables does it: a training, and then those of the folds."""
     data = load_table("breast-cancer", None, limit=60)
-    arguments = Namespace(track=None, resume=False, start_from=None, precision="float32")
-    run = Run(arguments, QUIET, "tumours", data, folder, accelerator, Lineage())
     network, settings = NetworkSettings(hidden=(4,)), FitSettings(epochs=1, batch_size=15, lr=0.01)
     model = build(network, data.layout, data.train, len(data.classes), settings.seed)
-    run.fit(model, Rows(data.train, data.validation, data.kind), settings)
+    rows = Rows(data.train, data.validation, data.kind)
+    fit(model, rows, settings, folder, accelerator=accelerator, console=QUIET)
     method = NetworkMethod(network, settings, data, folder / "folds", accelerator)
     return cross_validate({"network": method}, data.train, data.kind, settings.seed)["network"].mean
 
@@ -97,6 +128,9 @@ def main(folder):
         "even": train_dense(accelerator, folder / "even", 8),
         "odd": train_dense(accelerator, folder / "odd", 7),
         "whole": train_dense(accelerator, folder / "whole", 100),
+        "norms": train_with_norms(accelerator, folder / "norms"),
+        "resumed": train_and_resume(accelerator, folder / "resumed"),
+        "parts": in_parts(accelerator, 7, lambda indices: [int(10 * index) for index in indices]),
         "patience": train_with_patience(accelerator, folder / "patience"),
         "folds": train_and_cross_validate(accelerator, folder / "folds"),
         "vocabulary": learn_vocabulary(accelerator, folder),

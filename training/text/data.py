@@ -2,15 +2,14 @@
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
@@ -18,9 +17,11 @@ from training.data.encodings import find_encoding
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.data.sources import is_clutter, locate, name_of
+from training.data.sources import files_below, locate, name_of
 from training.data.splits import hold_out, limited, split_validation
 from training.data.tables import Table, read_tables
+from training.data.tables.table import stored
+from training.parser import did_you_mean
 
 _TEXT_COLUMNS = (
     "text", "content", "sentence", "document", "review", "comment", "body", "message", "title", "내용", "본문", "문장",
@@ -197,10 +198,8 @@ def _check_fits(source: str, tables: dict[str, Table], column: str, limit: int |
 def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:
     hint = "Give a hub id, a folder, a URL, or a table of texts (CSV, TSV, xlsx, JSON lines, parquet)."
     path = locate(source, hint)
-    if path is not None and path.is_dir() and not any(path.rglob("*.parquet")):
-        folders = class_folders(path)
-        if tables := _of_folders(folders, encoding):
-            return tables
+    if path is not None and path.is_dir() and not any(path.rglob("*.parquet")) and (files := _text_files(path)):
+        return {split: _table_of(split, some, encoding) for split, some in files.items()}
     tables = read_tables(source, hint, inspection, problems, encoding=encoding)
     if "train" not in tables:
         raise DataError(f"{source}: has no train split, only {', '.join(tables)}.")
@@ -210,32 +209,23 @@ def _open(source: str, inspection: Inspection, problems: Problems, encoding: str
 
 def has_text_folders(folder: Path) -> bool:
     """Whether a folder holds text files in a folder for each class."""
-    return bool(_of_folders(class_folders(folder), None))
+    return bool(_text_files(folder))
 
 
-def _of_folders(folders: Mapping[str, Sequence[Path]], encoding: str | None) -> dict[str, Table]:
-    """A table for each split, of the text files in its class folders; none if there are fewer than two classes."""
-    tables = {}
-    for split, children in folders.items():
-        files = [
-            (path, child.name)
-            for child in children
-            for path in sorted(child.rglob("*"))
-            if path.suffix.lower() == ".txt" and not is_clutter(path)
+def _text_files(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """The text files in class folders with their classes, by split; none if a split has fewer than two classes."""
+    files = {
+        split: [
+            (path, child.name) for child in children for path in files_below(child) if path.lower().endswith(".txt")
         ]
-        if len({label for _, label in files}) < 2:
-            return {}
-        tables[split] = _table_of(files, split, encoding)
-    return tables
+        for split, children in class_folders(folder).items()
+    }
+    return files if all(len({label for _, label in some}) > 1 for some in files.values()) else {}
 
 
-def _table_of(files: Sequence[tuple[Path, str]], split: str, encoding: str | None) -> Table:
-    def parts(column: str) -> Iterator[pa.Array]:
-        for start in range(0, len(files), _SAMPLE):
-            cells = [label if column == "label" else _read(path, encoding) for path, label in files[start:][:_SAMPLE]]
-            yield pa.array(cells, pa.large_string())
-
-    return Table(split, ("text", "label"), len(files), parts, locate=lambda row: str(files[row][0]))
+def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None) -> Table:
+    rows = ((row, (_read(Path(path), encoding), label)) for row, (path, label) in enumerate(files))
+    return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
 
 
 def _read(path: Path, encoding: str | None) -> str:
@@ -253,38 +243,41 @@ def find_columns(
     Args:
         source: for messages.
         table: of the training split.
-        text: its column, if the user has said so; likewise `label`.
-        label: its column.
+        text: the column of texts if the user has named it.
+        label: the column of labels if the user has named it.
         inspection: gets what was guessed.
 
     Raises:
-        DataError: they cannot be told from the others.
+        DataError: there is no such column, or several could hold the texts or the labels.
     """
+    known = f"has the columns {', '.join(table.columns)}: choose one with"
     for option, name in (("--text-column", text), ("--label-column", label)):
         if name is not None and name not in table.columns:
-            raise DataError(f"{source}: has the columns {', '.join(table.columns)}: choose one with {option}.")
-    usual = {name.lower(): name for name in reversed(table.columns)}
-    found_text = text or next((usual[name] for name in _TEXT_COLUMNS if name in usual and usual[name] != label), None)
-    found_label = label or next(
-        (usual[name] for name in _LABEL_COLUMNS if name in usual and usual[name] != found_text), None
-    )
-    guessed = found_text is None or found_label is None
-    if guessed:
-        sample = {name: [str(v) for v in islice(table.values(name), _SAMPLE) if v] for name in table.columns}
-        lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in sample.items()}
-        found_text = found_text or max((n for n in lengths if n != found_label), key=lambda n: lengths[n], default=None)
-        distinct = {name: len(set(values)) for name, values in sample.items() if name != found_text}
+            raise DataError(f"{source}: has no column {name}{did_you_mean(name, table.columns)}; it {known} {option}.")
+    by_name = {name.lower(): name for name in reversed(table.columns)}
+
+    def usual(names: Sequence[str], other: str | None) -> str | None:
+        return next((by_name[name] for name in names if by_name.get(name, other) != other), None)
+
+    text = text or usual(_TEXT_COLUMNS, label)
+    label = label or usual(_LABEL_COLUMNS, text)
+    if text and label:
+        return text, label
+    sample = {name: [str(v) for v in islice(table.values(name), _SAMPLE) if v] for name in table.columns}
+    if not text:
+        lengths = {name: sum(map(len, cells)) / max(1, len(cells)) for name, cells in sample.items() if name != label}
+        text = max(lengths, key=lambda name: lengths[name], default=None)
+    if not label:
+        distinct = {name: len(set(cells)) for name, cells in sample.items() if name != text}
         few = [name for name, count in distinct.items() if 1 < count <= min(_MOST_CLASSES, table.rows // 2)]
-        found_label = found_label or (min(few, key=lambda name: distinct[name]) if len(few) == 1 else None)
-    if found_text is None or found_label is None:
-        option = "--text-column" if found_text is None else "--label-column"
-        raise DataError(f"{source}: has the columns {', '.join(table.columns)}: choose one with {option}.")
-    if guessed:
-        inspection.notes.append(
-            f"texts are taken from the column {found_text!r} and labels from {found_label!r} (--text-column and "
-            "--label-column override it)"
-        )
-    return found_text, found_label
+        label = few[0] if len(few) == 1 else None
+    if not text or not label:
+        raise DataError(f"{source}: {known} {'--label-column' if text else '--text-column'}.")
+    inspection.notes.append(
+        f"texts are read from the column {text!r} and labels from {label!r} (--text-column and --label-column override "
+        "it)"
+    )
+    return text, label
 
 
 def _names(tables: dict[str, Table], column: str) -> tuple[str, ...]:

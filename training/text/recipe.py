@@ -33,12 +33,11 @@ from training.report.plots import write_curves
 from training.report.record import update_record
 from training.run import Run
 from training.text.data import TextData, load_with
-from training.text.evaluation import Findings, explain_mistakes, full_lengths
+from training.text.evaluation import explain_mistakes
 from training.text.evaluator import INPUT, TextEvaluator
-from training.text.graph import TextGraph
 from training.text.learner import TextClassification, padded, predict
 from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
-from training.text.network import TextNetwork
+from training.text.network import TextGraph, TextNetwork
 from training.text.ood import ood_data_from_texts
 from training.text.operators import TRANSLATIONS
 from training.text.options import (
@@ -276,14 +275,14 @@ def _write_version(
         golden=card,
         files={},
     )
-    findings = Findings(
-        tokens.tokenizer,
-        network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None,
-        full_lengths(tokens.tokenizer, data.train.texts),
-        baseline,
-        explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
-    )
-    write_report(target, evaluation, data, findings, length)
+    vectors = network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None
+    write_report(target, evaluation, data, tokens.tokenizer, length, test, vectors)
     write_curves(target, state, *CURVES)
-    update_record(target, onnx_difference=f"{difference.value:.1g}")
+    update_record(
+        target,
+        onnx_difference=f"{difference.value:.1g}",
+        baseline=baseline,
+        baseline_features="tf-idf of the same tokens",
+        mistakes=explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
+    )
     return manifest

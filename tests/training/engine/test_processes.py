@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from tests.training.shared_training import train_dense
+from tests.training.shared_training import train_dense, train_with_norms
 
 
 def in_two_processes(*command):
@@ -55,6 +55,25 @@ def test_two_processes_take_the_steps_of_one(results, accelerator, tmp_path, bat
         found, shared_loss = result[batches]
         assert_same(found, expected, rtol=0, atol=1e-6)
         assert shared_loss == pytest.approx(loss, abs=1e-6)
+
+
+def test_batch_normalisation_has_the_statistics_of_the_whole_batch(results, accelerator, tmp_path):
+    expected, losses = train_with_norms(accelerator, tmp_path)
+    for result in results:
+        found, shared = result["norms"]
+        assert_same(found, expected, rtol=0, atol=1e-4)
+        assert shared == pytest.approx(losses, abs=1e-4)
+
+
+def test_no_item_of_the_validation_is_counted_twice(results):
+    for result in results:
+        assert result["parts"] == [0, 10, 20, 30, 40, 50, 60]
+
+
+def test_a_checkpoint_is_resumed_in_all_processes(results):
+    for result in results:
+        whole, parts = result["resumed"]
+        assert_same(whole, parts, rtol=0, atol=0)
 
 
 def test_all_stop_in_the_same_epoch_with_the_weights_of_the_main_process(results):

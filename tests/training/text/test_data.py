@@ -45,10 +45,12 @@ def test_columns_of_other_names_are_found_or_asked_for(tmp_path):
     path = write_csv(tmp_path / "x.csv", columns=("words", "kind"))
     data = load_texts(path)
     assert data.classes == ("crude", "grain")
-    assert "texts are taken from the column 'words' and labels from 'kind'" in data.inspection.notes[0]
+    assert "texts are read from the column 'words' and labels from 'kind'" in data.inspection.notes[0]
     assert load_texts(path, text_column="words", label_column="kind").fingerprint == data.fingerprint
-    with pytest.raises(DataError, match=r"has the columns words, kind: choose one with --label-column"):
-        load_texts(path, label_column="topic")
+    with pytest.raises(
+        DataError, match=r"has no column kinds: did you mean kind\?; it has .*: choose one with --label"
+    ):
+        load_texts(path, label_column="kinds")
     lines = (tmp_path / "x.csv").read_text().splitlines()
     (tmp_path / "y.csv").write_text("\n".join(f"{line},{row % 3}" for row, line in enumerate(lines)))
     with pytest.raises(DataError, match=r"has the columns words, kind, 0: choose one with --label-column"):

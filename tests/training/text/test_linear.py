@@ -8,10 +8,9 @@ from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.export.calibration import Scaling
 from training.export.graph import export
-from training.text.graph import TextGraph
 from training.text.learner import padded
 from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decide, fit_linear
-from training.text.network import TextNetwork
+from training.text.network import TextGraph, TextNetwork
 from training.text.operators import TRANSLATIONS
 from training.text.options import NetworkSettings
 

@@ -8,9 +8,8 @@ from service.tasks.text.reading import PAD, UNKNOWN
 from tests.training.steps import loss_of
 from training.export.calibration import Scaling
 from training.export.graph import export
-from training.text.graph import TextGraph
 from training.text.learner import TextClassification, padded, predict
-from training.text.network import TextNetwork
+from training.text.network import TextGraph, TextNetwork
 from training.text.operators import TRANSLATIONS
 from training.text.options import LossSettings, NetworkSettings
 
