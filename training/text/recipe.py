@@ -50,7 +50,7 @@ from training.text.options import (
 from training.text.report import CURVES, write_report
 from training.text.samples import draw_texts
 from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
-from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained
+from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained, short_backbone
 
 TextRun = Run[TextOptions, TextData]
 
@@ -203,7 +203,7 @@ def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids)
 
 def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
     if options.backbone:
-        kind = f"{Path(options.backbone.removeprefix(TRANSFORMERS)).name}, fine-tuned"
+        kind = f"{short_backbone(options.backbone).removeprefix(TRANSFORMERS)}, fine-tuned"
     elif options.network.encoders == 1:
         kind = "bidirectional GRU"
     else:
@@ -253,7 +253,10 @@ def _write_version(
     network = graph.network
     recurrent = isinstance(network, TextNetwork)
     parts = (*((options.network,) if recurrent else ()), tokens.settings, options.loss)
-    stated = run.stated(*parts) | {"backbone": options.backbone, "linear": graph.weight}
+    stated = run.stated(*parts) | {
+        "backbone": options.backbone and short_backbone(options.backbone),
+        "linear": graph.weight,
+    }
     chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
     manifest = TextManifest(
         name=run.name,
