@@ -120,13 +120,11 @@ def _classifier(arch: Literal["mlp", "cnn", "transfer"]) -> tuple[Any, Any, Any]
 
 
 def _detector() -> tuple[Any, Any, Any]:
-    from training.detection.task import Detection, DetectionSettings
-
     from service.tasks.detection.letterbox import Letterbox
     from training.detection.data import DetectionSplit
+    from training.detection.learner import DetectionLearner, DetectionSettings
     from training.detection.network import build
     from training.detection.options import DEFAULTS, NetworkSettings
-    from training.detection.learner import DetectionLearner, DetectionSettings
 
     random = np.random.default_rng(0)
     size, classes = (384, 512), ("a", "b", "c")

@@ -48,11 +48,7 @@ class Declined(Exception):
 
 
 class Unfinished(Exception):
-    """Something failed after the training was complete; the cause says what.
-
-    Args:
-        checkpoint: keeps the weights.
-    """
+    """Something failed after the training was complete: the cause says what, and `checkpoint` keeps the weights."""
 
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(str(checkpoint))
@@ -75,7 +71,6 @@ class Run(Generic[OptionsT, DataT]):
         command: the command line, for the record.
         ask: whether to ask before a long training.
         repeats: how many trainings of the same length follow, for a comparison.
-        checkpoint: of the finished training.
     """
 
     options: OptionsT
@@ -89,7 +84,6 @@ class Run(Generic[OptionsT, DataT]):
     command: str = ""
     ask: bool = False
     repeats: int = 0
-    checkpoint: Path | None = None
 
     @property
     def is_main(self) -> bool:
@@ -97,14 +91,8 @@ class Run(Generic[OptionsT, DataT]):
         return self.accelerator.is_main_process
 
     def fit(self, network: nn.Module, learner: Learner, origin: Mapping[str, Any]) -> FitState:
-        """Trains `network`, with `--resume` from its checkpoint.
-
-        Args:
-            network: see `training.engine.fit.fit`.
-            learner: what it learns.
-            origin: what else determines the outcome, by name: dataclasses of settings, or plain values. A checkpoint is
-                only resumed with the same, and with the same data, division of validation, `--init-from` and
-                `--precision`.
+        """Trains `network`, with `--resume` from its checkpoint: one with the same data, division of validation,
+        `--init-from`, `--precision` and `origin` (see `Recipe.origin`).
         """
         options = self.options
         begin_tracking(self.accelerator, options.track, self.folder, self.name, dataclasses.asdict(self.settings))
@@ -129,15 +117,10 @@ class Run(Generic[OptionsT, DataT]):
         # Not `end_training`, which also ends the process group: other trainings may follow.
         for each in self.accelerator.trackers:
             each.finish()
-        self.checkpoint = self.folder / CHECKPOINT
         return state
 
     def estimate(self, seconds: float) -> None:
-        """Says how long the training will take, and asks whether to go on if somebody is to be asked.
-
-        Raises:
-            Declined: no.
-        """
+        """Says how long the training will take, and asks whether to go on; raises Declined if not."""
         seconds *= 1 + self.repeats
         if not self.is_main or (seconds < _SOON and not self.ask):
             return
@@ -150,12 +133,7 @@ class Run(Generic[OptionsT, DataT]):
         self.accelerator.log(dict(figures), step=number)
 
     def warn_of_absent(self, classes: Sequence[str], labels: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Says which classes a split that measures has nothing of.
-
-        Args:
-            classes: their names.
-            labels: class indices, by the name of the split.
-        """
+        """Says which classes a split has nothing of; `labels` are class indices by the name of the split."""
         for split, values in labels.items():
             if absent := absent_classes(classes, values):
                 shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
@@ -172,13 +150,7 @@ class Run(Generic[OptionsT, DataT]):
         return settings
 
     def history(self, settings: Mapping[str, Any], state: FitState, *uses: Use) -> tuple[Step, ...]:
-        """The history of the version that this training makes.
-
-        Args:
-            settings: all settings of the training.
-            state: of the finished training.
-            uses: of the splits, beside the training of the weights.
-        """
+        """The history of the version that this training makes; `uses` are those beside the training of the weights."""
         begun = history.begun(history.TRAIN, self.command, self.data.fingerprint, self.accelerator.device.type)
         weights = Use(split="train", purpose=history.WEIGHTS, items=len(self.data.train))
         step = history.ended(begun, state.seconds).model_copy(
@@ -262,11 +234,7 @@ def train(
 
 
 def inspect(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) -> None:
-    """Says what is in a data set, and draws some of it; trains nothing.
-
-    Raises:
-        DataError: the data set cannot be used.
-    """
+    """Says what is in a data set and draws some of it; raises DataError if it cannot be used."""
     data = _load(recipe, options)
     _show(recipe, options, data, console)
     if data.inspection.dropped:
@@ -312,11 +280,7 @@ def start(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) 
 
 
 def make_accelerator(options: Options) -> Accelerator:
-    """The device and the precision that were asked for.
-
-    Raises:
-        ValueError: this machine does not have them.
-    """
+    """The device and the precision that were asked for; raises ValueError if this machine lacks them."""
     device, precision = options.device, options.precision
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"--device {device}: must be auto, cpu, cuda or cuda:N")

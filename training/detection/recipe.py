@@ -12,7 +12,7 @@ from torch import nn
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
-from training.backbones.timm_models import check_weights
+from training.backbones.registry import check_backbone
 from training.data import recognise
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import average_precision
@@ -60,7 +60,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return recognise.of_boxes(source)
 
     def load(self, options: DetectionOptions) -> DetectionData:
-        check_weights(options.network.backbone, options.network.weights)
+        check_backbone(options.network.backbone, options.network.weights)
         seed = override(DEFAULTS, options.fit).seed
         return load_detection(options.data, size=options.image_size, bad=options.bad, limit=options.limit, seed=seed)
 

@@ -6,7 +6,7 @@ What a network learns is a `Learner`; how it learns is here.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,7 +28,7 @@ from training.engine.settings import FitSettings
 from training.engine.streams import Stream, generator, seed_of
 from training.engine.weights import CHECKPOINT
 
-# After so many steps, or so many seconds, the time of the whole is estimated.
+# After this many steps or seconds, the duration of the training is estimated.
 _FIRST_STEPS, _FIRST_SECONDS = 10, 5.0
 
 
@@ -44,9 +44,10 @@ class FitState:
         history: a row of figures for each epoch.
         seconds: that the training took.
         initial: the figures on the validation split before the first step.
-        step: how many steps of the next epoch are done.
-        items: how many items these steps had; `step_seconds`: how long they took.
-        sums: of each of their figures, weighted by items.
+        step: steps done of the next epoch.
+        items: items in these steps.
+        step_seconds: that these steps took.
+        sums: of each figure of these steps, weighted by items.
         resumed: after which epochs it was continued from a checkpoint.
     """
 
@@ -65,7 +66,7 @@ class FitState:
 
 
 class Watch(Protocol):
-    """Somebody who follows a training."""
+    """An observer of a training."""
 
     def estimate(self, seconds: float) -> None:
         """Called once, after the first steps, with what the rest of the training will take; may raise to end it."""
@@ -92,61 +93,53 @@ def fit(
     watch: Watch | None = None,
     workers: int | None = None,
 ) -> FitState:
-    """Trains `model` and leaves it with the weights of the epoch that was best on the validation split.
+    """Trains `model` and leaves it in evaluation mode, with the weights of the best epoch on the validation split.
 
-    Every step seeds its random numbers from `settings.seed`, the epoch and its own number (see
-    `training.engine.streams`), so a resumed run continues as if it had never stopped. Ctrl-C writes a checkpoint
-    after the step it falls in and ends the training. With several processes, which would wait for each other, it
-    ends them at once, and the checkpoint of the last epoch remains. The model is left in evaluation mode.
+    Every step seeds its random numbers from `settings.seed`, the epoch and its own number (`training.engine.streams`),
+    so a resumed run continues as if it had never stopped. Ctrl-C writes a checkpoint after the current step and ends
+    the training; with several processes it ends them at once, and the checkpoint of the last epoch remains.
 
-    Several processes share each batch. The gradient is that of the mean over the whole batch, also where it does
-    not divide evenly; batch normalisation sees the process's own part. All take the main process's validation
-    figures, so they agree on the best epoch and on the last one, and all end with its weights.
+    Several processes share each batch: gradients, batch normalisation and figures are those of the whole batch. All
+    processes use the validation figures and, in the end, the weights of the main process.
 
     Args:
         model: the network.
         learner: what it learns.
-        settings: how.
+        settings: how it learns.
         folder: receives `checkpoint.pt` after every epoch.
         accelerator: the device, the precision and the processes.
         console: where progress goes.
-        resume: whether to continue from the folder's checkpoint.
+        resume: whether to continue from the checkpoint in `folder`.
         origin: what else determines the outcome (data, network, teacher), in plain JSON types; a checkpoint of
             another origin is not resumed.
-        keep: which epoch's weights; `last` if there is no validation split to choose by.
-        watch: is told how it goes.
-        workers: processes that read the batches ahead; by default as many as help.
+        keep: which weights; `last` if there is no validation split to choose by.
+        watch: the observer.
+        workers: processes that read batches ahead; by default as many as help.
 
     Raises:
-        ValueError: the checkpoint to resume was made with other settings or has another origin; or a batch has fewer
-            items than there are processes.
+        ValueError: the checkpoint has other settings or another origin; or a batch has fewer items than there are
+            processes.
         FloatingPointError: the loss is no longer a number.
         Stopped: Ctrl-C.
     """
     smallest = min(settings.batch_size, len(learner))
     if smallest < accelerator.num_processes:
         raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
-    model.to(accelerator.device).to(memory_format=torch.channels_last)
-    model = synchronise_norms(model, accelerator)
-    # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
-    average = Average(model, settings.ema)
-    optimizer = make_optimizer(model, settings.optimizer, settings.lr, settings.backbone_lr, settings.weight_decay)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
-    training = _Training(model, wrapped, average, optimizer, learner, settings, accelerator, console, watch)
+    training = _Training(model, learner, settings, accelerator, console, folder / CHECKPOINT, described, watch)
     training.workers = worker_count(workers, learner)
     if resume:
-        training.resume(folder / CHECKPOINT, described)
+        training.resume()
     try:
         with Interrupts(active=accelerator.num_processes == 1) as interrupts:
             try:
-                training.run(interrupts, keep, lambda: training.save(folder / CHECKPOINT, described))
+                training.run(interrupts, keep)
             except Interrupted:
                 with interrupts.held():
-                    training.save(folder / CHECKPOINT, described)
+                    training.save()
                 raise Stopped(training.position) from None
     finally:
-        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        accelerator.unwrap_model(training.wrapped, keep_fp32_wrapper=False)
         # It would keep every model and optimizer that it has prepared.
         accelerator.free_memory()
     model.load_state_dict(broadcast(training.best))
@@ -155,34 +148,43 @@ def fit(
 
 
 class _Training:
-    """A training under way: what its steps change, and how that gets into a checkpoint and out of it.
+    """A training in progress.
 
     Attributes:
         state: how far it is.
         best: the weights of the best epoch so far; empty before the first.
+        wrapped: the model with what accelerate adds.
+        workers: processes that read batches.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        wrapped: nn.Module,
-        average: Average,
-        optimizer: torch.optim.Optimizer,
         learner: Learner,
         settings: FitSettings,
         accelerator: Accelerator,
         console: Console,
+        checkpoint: Path,
+        described: Mapping[str, Any],
         watch: Watch | None,
     ) -> None:
-        self._watch, self._estimated = watch, watch is None
-        self._model, self._wrapped, self._average, self._optimizer = model, wrapped, average, optimizer
         self._learner, self._settings, self._accelerator, self._console = learner, settings, accelerator, console
-        self.workers = 0
+        self._checkpoint, self._described, self._watch = checkpoint, described, watch
+        model.to(accelerator.device).to(memory_format=torch.channels_last)
+        self._model = synchronise_norms(model, accelerator)
+        # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
+        self._average = Average(self._model, settings.ema)
+        optimizer = make_optimizer(
+            self._model, settings.optimizer, settings.lr, settings.backbone_lr, settings.weight_decay
+        )
+        self.wrapped, self._optimizer = accelerator.prepare(self._model, optimizer)
+        self._evaluated = self._average.module if settings.ema else self._model
         self._steps = max(1, len(learner) // settings.batch_size)
         # On the device: reading them would wait for it.
         self._sums: dict[str, Tensor] = {}
-        self.state, self.best = FitState(), dict[str, Tensor]()
-        self._taken, self._since, self._validation_seconds = 0, time.perf_counter(), 0.0
+        self.state, self.best, self.workers = FitState(), dict[str, Tensor](), 0
+        self._estimated, self._taken, self._since = watch is None, 0, time.perf_counter()
+        self._validation_seconds = 0.0
 
     @property
     def position(self) -> str:
@@ -192,50 +194,33 @@ class _Training:
             return f"stopped after the last of {epochs} epochs"
         return f"stopped in epoch {state.epoch + 1} of {epochs}, after {state.step} of its {self._steps} steps"
 
-    def run(self, interrupts: Interrupts, keep: Literal["best", "last"], save: Callable[[], None]) -> None:
-        """Trains to the end.
-
-        Args:
-            interrupts: Ctrl-C, which waits for the end of a step, and for the checkpoint.
-            keep: see `fit`.
-            save: writes a checkpoint.
-        """
-        state = self.state
+    def run(self, interrupts: Interrupts, keep: Literal["best", "last"]) -> None:
+        """Trains to the end; Ctrl-C waits for the end of a step, and for the checkpoint."""
+        state, settings = self.state, self._settings
         if not state.initial and not state.epoch:
             state.initial = self._validate()
-        while state.epoch < self._settings.epochs and not self._has_stalled:
+        while state.epoch < settings.epochs and not 0 < settings.patience <= state.epoch - state.improved_epoch:
             record = self._epoch(interrupts)
             started = time.perf_counter()
             figures = self._validate()
             with interrupts.held():
                 state.seconds += state.step_seconds + time.perf_counter() - started
                 self._end_epoch(record, figures, keep)
-                save()
-        if state.epoch < self._settings.epochs:
+                self.save()
+        if state.epoch < settings.epochs:
             self._console.print(
-                f"No better {self._learner.score} in {self._settings.patience} epochs: the training ends here, with "
-                f"the weights of epoch {state.best_epoch}."
+                f"No better {self._learner.score} in {settings.patience} epochs: the training ends here, with the "
+                f"weights of epoch {state.best_epoch}."
             )
 
-    @property
-    def _has_stalled(self) -> bool:
-        """Whether the validation score has not been better for as long as is accepted."""
-        patience, state = self._settings.patience, self.state
-        return 0 < patience <= state.epoch - state.improved_epoch
-
-    def save(self, path: Path, described: Mapping[str, Any]) -> None:
-        """Writes a checkpoint.
-
-        Args:
-            path: of the file.
-            described: the settings and whatever else determines the outcome, in plain JSON types.
-        """
+    def save(self) -> None:
+        """Writes the checkpoint."""
         if not self._accelerator.is_main_process:
             return
         self.state.sums = {name: value.item() for name, value in self._sums.items()}
         scaler = self._accelerator.scaler
         content = {
-            "settings": described,
+            "settings": self._described,
             "model": self._model.state_dict(),
             "average": self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -243,28 +228,28 @@ class _Training:
             "state": asdict(self.state),
             "best": self.best,
         }
-        with replacing(path) as partial:
+        with replacing(self._checkpoint) as partial:
             torch.save(content, partial)
 
-    def resume(self, path: Path, described: Mapping[str, Any]) -> None:
-        """Continues from a checkpoint, if there is one.
-
-        Args:
-            path: of the file.
-            described: see `save`; it must be the same, but for more epochs and another patience.
+    def resume(self) -> None:
+        """Continues from the checkpoint, if there is one.
 
         Raises:
-            ValueError: it was made with other settings or with another network.
+            ValueError: it was made with other settings (except for more epochs and another patience) or with another
+                network.
         """
-        device = self._accelerator.device
+        path, now, device = self._checkpoint, self._described, self._accelerator.device
         if not path.is_file():
             self._console.print(f"{path} does not exist: there is nothing to resume, the training starts anew.")
             return
-        saved = torch.load(path, map_location=device, weights_only=True)
+        # Of several processes on a CPU, the device is called cpu:0, which `load` does not know.
+        saved = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         before = {"patience": 0, **saved["settings"]}
-        longer = described["epochs"] > before["epochs"]
-        kept = {name: before[name] for name in ("epochs", "patience") if name == "patience" or longer}
-        if changed := _changed(before, {**described, **kept}):
+        longer = now["epochs"] > before["epochs"]
+        free = {"patience", "epochs"} if longer else {"patience"}
+        names = [name for name in {**before, **now} if name not in free and before.get(name) != now.get(name)]
+        if names:
+            changed = ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)
             raise ValueError(f"{path} was made with other settings ({changed}). Use another --run-dir.")
         here = self._model.state_dict()
         if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in here.items()}:
@@ -293,31 +278,30 @@ class _Training:
         self._validation_seconds = time.perf_counter() - started
         return figures
 
-    @property
-    def _evaluated(self) -> nn.Module:
-        return self._average.module if self._settings.ema else self._model
-
     def _epoch(self, interrupts: Interrupts) -> dict[str, float]:
         """What is left of the epoch; returns its mean loss and figures, the learning rate and the throughput."""
         learner, settings, state, accelerator = self._learner, self._settings, self.state, self._accelerator
         learner.begin(self._model, state.epoch, settings.epochs)
         order = learner.order(generator(Stream.ORDER, settings.seed, state.epoch), settings.batch_size)
-        parts = [
-            each[accelerator.process_index :: accelerator.num_processes] for each in order.split(settings.batch_size)
-        ]
-        self._wrapped.train()
+        whole = order.split(settings.batch_size)[: self._steps]
+        read = batches(
+            learner,
+            [each[accelerator.process_index :: accelerator.num_processes] for each in whole],
+            seed=settings.seed,
+            epoch=state.epoch,
+            first=state.step,
+            workers=self.workers,
+            accelerator=accelerator,
+        )
+        self.wrapped.train()
         started = time.perf_counter() - state.step_seconds
         title = f"epoch {state.epoch + 1}/{settings.epochs}"
-        read = batches(
-            learner, parts[: self._steps], seed=settings.seed, epoch=state.epoch, first=state.step,
-            workers=self.workers, accelerator=accelerator,
-        )  # fmt: skip
         with ProgressBar(self._console, title, self._steps, state.step, accelerator) as advance:
             for items, batch in read:
                 with interrupts.held():
                     self._step(items, batch)
                     state.step_seconds = time.perf_counter() - started
-                # The time in which somebody thinks about the estimate is none of the training's.
+                # The time in which the user thinks about the estimate is not counted.
                 started += self._estimate()
                 advance(self._status)
         sums: dict[str, Tensor] = accelerator.reduce(self._sums, "mean")
@@ -328,27 +312,21 @@ class _Training:
         return {**means, "lr": lr, f"{learner.unit}_per_second": self._rate}
 
     def _step(self, items: Tensor, batch: Batch) -> None:
-        """One step of the optimizer."""
         settings, state, accelerator = self._settings, self.state, self._accelerator
         process, processes = accelerator.process_index, accelerator.num_processes
         done = state.epoch * self._steps + state.step
         count = min(settings.batch_size, len(self._learner))
         # Gradients are averaged over the processes; with this weight their mean is that of the whole batch.
         weight = len(items) * processes / count
-        place = (settings.seed, state.epoch, state.step)
-        torch.manual_seed(seed_of(Stream.DROPOUT, *place, process))
-        step = Step(
-            items,
-            state.epoch,
-            accelerator.device,
-            rng=generator(Stream.LOCAL, *place, process, device=accelerator.device),
-            shared_rng=generator(Stream.SHARED, *place),
-        )
+        at = (settings.seed, state.epoch, state.step)
+        torch.manual_seed(seed_of(Stream.DROPOUT, *at, process))
+        rng = generator(Stream.LOCAL, *at, process, device=accelerator.device)
+        step = Step(items, state.epoch, accelerator.device, rng, generator(Stream.SHARED, *at))
         factor = schedule(done / (settings.epochs * self._steps), settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         with accelerator.autocast():
-            loss, figures = self._learner.loss(self._wrapped, batch, step)
+            loss, figures = self._learner.loss(self.wrapped, batch, step)
         accelerator.backward(loss * weight)
         if settings.clip:
             accelerator.clip_grad_norm_(self._model.parameters(), settings.clip)
@@ -364,11 +342,17 @@ class _Training:
 
     @property
     def _rate(self) -> float:
-        """Items a second, of all processes."""
+        """Items per second, of all processes."""
         return self.state.items / max(self.state.step_seconds, 1e-9)
 
+    @property
+    def _seconds_left(self) -> float:
+        state, epochs = self.state, self._settings.epochs
+        steps = (epochs - state.epoch) * self._steps - state.step
+        return steps * state.step_seconds / max(state.step, 1) + (epochs - state.epoch) * self._validation_seconds
+
     def _estimate(self) -> float:
-        """Says once how long it will take, after a few steps; returns the seconds that this took."""
+        """Reports once, after a few steps, how long the training will take; returns the seconds that this took."""
         self._taken += 1
         early = self._taken < _FIRST_STEPS and time.perf_counter() - self._since < _FIRST_SECONDS
         if self._estimated or early or not self._watch:
@@ -377,13 +361,6 @@ class _Training:
         began = time.perf_counter()
         self._watch.estimate(self._seconds_left)
         return time.perf_counter() - began
-
-    @property
-    def _seconds_left(self) -> float:
-        """Of the whole training, by the pace of this epoch and what the validation took."""
-        state, epochs = self.state, self._settings.epochs
-        steps = (epochs - state.epoch) * self._steps - state.step
-        return steps * state.step_seconds / max(state.step, 1) + (epochs - state.epoch) * self._validation_seconds
 
     def _status(self) -> dict[str, float]:
         """What the progress line shows."""
@@ -394,17 +371,17 @@ class _Training:
         return {**figures, f"{self._learner.unit}/s": self._rate, "left": self._seconds_left}
 
     def _end_epoch(self, record: dict[str, float], figures: dict[str, float], keep: Literal["best", "last"]) -> None:
-        """Notes an epoch's figures, and its weights if they are the best so far."""
-        state, epochs = self.state, self._settings.epochs
+        """Records the figures of an epoch, and keeps its weights if they are the best so far."""
+        state, learner = self.state, self._learner
         record |= {f"validation_{name}": value for name, value in figures.items()}
         state.epoch, state.step, state.items, state.step_seconds = state.epoch + 1, 0, 0, 0.0
         self._sums.clear()
         state.history.append(record)
-        score = figures[self._learner.score]
+        score = figures[learner.score]
         if not math.isfinite(score):
             self._console.print(
-                f"[yellow]The validation split gives the {self._learner.score} {score} in epoch {state.epoch}, which "
-                "is kept only if no epoch does better."
+                f"[yellow]The validation split gives the {learner.score} {score} in epoch {state.epoch}, which is kept "
+                "only if no epoch does better."
             )
             score = -math.inf
         if score > state.best_score or state.epoch == 1:
@@ -412,14 +389,7 @@ class _Training:
         if keep == "last" or score >= state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             self.best = {name: value.clone() for name, value in self._evaluated.state_dict().items()}
-        self._console.print(
-            describe_epoch(state.epoch, epochs, record, self._learner.score, self._learner.unit), highlight=False
-        )
+        line = describe_epoch(state.epoch, self._settings.epochs, record, learner.score, learner.unit)
+        self._console.print(line, highlight=False)
         if self._watch:
             self._watch.epoch(state.epoch, record)
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which settings differ, in words; empty if none do."""
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)

@@ -35,10 +35,10 @@ class _Steps(Dataset[tuple[Tensor, Batch]]):
 def batches(
     learner: Learner, items: list[Tensor], *, seed: int, epoch: int, first: int, workers: int, accelerator: Accelerator
 ) -> Iterator[tuple[Tensor, Batch]]:
-    """The indices and the batch of each step that is left of an epoch.
+    """The indices and the batch, on the device, of each step that is left of an epoch.
 
-    A batch follows from the seed, the epoch and the step, whichever process reads it. So an epoch can be resumed at any
-    step without a state of the loader.
+    A batch follows from the seed, the epoch and the step, whichever process reads it. An epoch can therefore be resumed
+    at any step without a state of the loader.
 
     Args:
         learner: reads the items.
@@ -47,7 +47,7 @@ def batches(
         epoch: counted from 0.
         first: the step to begin with.
         workers: processes that read ahead; 0 to read in this one.
-        accelerator: whose device the batches are moved to.
+        accelerator: of the training.
     """
     loader = DataLoader(
         _Steps(learner, items, seed, epoch, accelerator.process_index),

@@ -9,11 +9,7 @@ from accelerate import Accelerator
 
 
 def tracker(name: str | None) -> str | None:
-    """The tracker as accelerate takes it.
-
-    Raises:
-        ValueError: its package is not installed.
-    """
+    """The tracker as accelerate takes it; raises ValueError if its package is not installed."""
     if name is not None and find_spec(name) is None:
         raise ValueError(f"--track {name}: the package is not installed: pip install {name}")
     return name
@@ -22,15 +18,7 @@ def tracker(name: str | None) -> str | None:
 def begin_tracking(
     accelerator: Accelerator, name: str | None, folder: Path, run: str, settings: Mapping[str, Any]
 ) -> None:
-    """Begins a run of the tracker, if there is one.
-
-    Args:
-        accelerator: made with the tracker.
-        name: of the tracker.
-        folder: of the run; TensorBoard's files go below it. The other two keep theirs where they are configured to.
-        run: what the tracker calls it.
-        settings: of the training.
-    """
+    """Begins a run of the tracker, if there is one; the files of TensorBoard go below the folder of the run."""
     if name is None:
         return
     (folder / "tracking").mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,7 @@ INNER = "inner"
 
 
 def weights_file(folder: Path) -> str:
-    """The name of the file with the weights of a run or of a published version.
-
-    Raises:
-        ValueError: `folder` holds none.
-    """
+    """The name of the file with the weights of a run or version; raises ValueError if there is none."""
     for name in (WEIGHTS, CHECKPOINT):
         if (folder / name).is_file():
             return name
@@ -28,11 +24,7 @@ def weights_file(folder: Path) -> str:
 
 
 def best_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict of a run's best epoch so far, or the one that a published version was told to keep.
-
-    Raises:
-        ValueError: `folder` holds neither, or the run has not completed an epoch.
-    """
+    """The state dict of the best epoch of a run, or of a version; raises ValueError if there is none."""
     if weights_file(folder) == WEIGHTS:
         state = load_file(folder / WEIGHTS)
         return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
@@ -49,15 +41,11 @@ def inner_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def start_from(model: nn.Module, folder: Path) -> None:
-    """Gives `model` the best weights of another run or version.
-
-    Raises:
-        ValueError: no such run, or one of another network.
-    """
+    """Loads the best weights of another run or version; raises ValueError if they are of another network."""
     try:
         model.load_state_dict(best_weights(folder))
     except RuntimeError as error:
-        raise ValueError(f"--start-from {folder}: is a run of another network: {error}") from None
+        raise ValueError(f"--init-from {folder}: is a run of another network: {error}") from None
 
 
 def fingerprint_of(folder: Path) -> str | None:
@@ -66,9 +54,8 @@ def fingerprint_of(folder: Path) -> str | None:
         return read_manifest(folder).data.fingerprint
     if not (folder / CHECKPOINT).is_file():
         return None
-    settings = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["settings"]
-    fingerprint: str | None = settings.get("data")
-    return fingerprint
+    saved: dict[str, dict[str, str]] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    return saved["settings"].get("data")
 
 
 def keep_weights(model: nn.Module, folder: Path) -> None:

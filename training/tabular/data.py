@@ -17,6 +17,7 @@ from training.data.inspection import Bad, Problems, describe_classes, describe_r
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, joined, read_tables
+from training.parser import did_you_mean
 from training.tabular.encoding import Floats, Mask, describe_columns, encode, sort_classes, targets_of
 from training.tabular.options import BREAST_CANCER
 from training.tabular.profile import Kind, Profile, profile
@@ -190,13 +191,13 @@ def _splits(source: str, tables: dict[str, Table], target: str | None, inspectio
 
 def _check_names(source: str, table: Table, target: str | None, columns: Sequence[str], drop: Sequence[str]) -> str:
     """The target; every name that is wrong is an error, all at once."""
-    if target is None or target not in table.columns:
-        raise DataError(
-            f"{source}: has the columns {', '.join(table.columns)}: choose the one to predict with --target."
-        )
-    wrong = [name for name in (*columns, *drop) if name not in table.columns]
-    if wrong:
-        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {', '.join(table.columns)}.")
+    known = table.columns
+    if target is None or target not in known:
+        hint = did_you_mean(target or "", known) or "."
+        raise DataError(f"{source}: has the columns {', '.join(known)}: choose the one to predict with --target{hint}")
+    if wrong := [name for name in (*columns, *drop) if name not in known]:
+        hints = [f" {name}{hint}" for name in wrong if (hint := did_you_mean(name, known))]
+        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {', '.join(known)}.{''.join(hints)}")
     if target in drop:
         raise DataError(f"--drop {target}: is the column to predict.")
     return target

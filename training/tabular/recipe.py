@@ -40,15 +40,13 @@ from training.tabular.evaluation import (
     folds_of,
     permutation_importance,
     predict_with,
-    standardised,
-    target_scale,
 )
+from training.tabular.learner import Rows, target_scale
 from training.tabular.network import TabularGraph, TabularNetwork, build
 from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS, TabularOptions
 from training.tabular.report import curve_of, write_report
 from training.tabular.samples import draw_rows
-from training.tabular.task import Rows
 
 TabularRun = Run[TabularOptions, TabularData]
 
@@ -94,10 +92,8 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def learner(self, run: TabularRun, network: nn.Module) -> Rows:
         data = run.data
-        scale = target_scale(data.train, data.kind)
         selection, _ = data.division
-        choice = standardised(data.validation.take(selection), scale)
-        return Rows(standardised(data.train, scale), choice, data.kind)
+        return Rows(data.train, data.validation.take(selection), data.kind)
 
     def drafts(self, run: TabularRun, network: nn.Module, state: FitState) -> list[Draft]:
         data, seed = run.data, run.settings.seed

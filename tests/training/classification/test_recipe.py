@@ -201,7 +201,7 @@ def test_a_mirroring_graph_gives_the_same_answer_for_an_image_and_its_mirror_ima
 
 
 def test_final_weights_may_be_interpolated(source, first, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.engine.interpolate.SHARES", (0.25,))
+    monkeypatch.setattr("training.engine.interpolate.WEIGHTS", (0.25,))
     options = ["--init-from", first[0], "--interpolate", "--keep-weights"]
     said = run(*TINY, *options, "--data", source, "--run-dir", tmp_path / "second")
     assert "25% of the way" in said

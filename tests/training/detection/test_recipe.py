@@ -107,7 +107,7 @@ def test_the_version_is_measured_anew_without_training(published, tmp_path):
 
 def test_without_publishing_a_draft_lies_in_the_run(published, tmp_path, monkeypatch):
     """It starts from a version that kept its weights, and ends half of the way from there."""
-    monkeypatch.setattr("training.engine.interpolate.SHARES", (0.5,))
+    monkeypatch.setattr("training.engine.interpolate.WEIGHTS", (0.5,))
     source = write_parquet(tmp_path / "data", train=range(8), validation=range(100, 103), test=range(200, 203))
     options = ["--data", source, "--run-dir", tmp_path / "run", "--models", tmp_path / "models"]
     run(*TINY, *options, "--init-from", published[0], "--interpolate")

@@ -7,7 +7,7 @@ from torch import nn
 from training.classification.likelihood import log_likelihood
 
 from training.data.images import ImageSplit
-from training.engine.interpolate import SHARES, interpolate
+from training.engine.interpolate import WEIGHTS, interpolate
 
 
 class Scaled(nn.Module):
@@ -40,5 +40,5 @@ def test_interpolation_ends_at_the_lowest_validation_loss(validation, end, share
 
 def test_interpolating_all_the_way_leaves_the_weights_unchanged(validation):
     model = Scaled(0.75).eval()
-    assert interpolate(model, Scaled(0.25).state_dict(), partial(log_likelihood, images=validation)) == SHARES[-1]
+    assert interpolate(model, Scaled(0.25).state_dict(), partial(log_likelihood, images=validation)) == WEIGHTS[-1]
     assert model.weight.item() == 0.75
