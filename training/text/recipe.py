@@ -19,6 +19,8 @@ from torch import nn
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
+from training.data import recognise
+from training.data.dataset import stratified_sample
 from training.data.inspection import missed_classes
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
@@ -31,6 +33,7 @@ from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
+from training.report.samples import LINES, table_of
 from training.run import Run
 from training.text.data import TextData, load_with
 from training.text.evaluation import explain_mistakes
@@ -48,7 +51,6 @@ from training.text.options import (
     TokenSettings,
 )
 from training.text.report import CURVES, write_report
-from training.text.samples import draw_texts
 from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
 from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained, short_backbone
 
@@ -89,11 +91,18 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     manifests = (TextManifest,)
     _tokens: Tokens
 
+    def recognise(self, source: recognise.Source) -> recognise.Recognised | None:
+        return recognise.of_texts(source)
+
     def load(self, options: TextOptions) -> TextData:
         return load_with(options, override(DEFAULTS, options.fit).seed)
 
     def draw(self, data: TextData) -> Image:
-        return draw_texts(data)
+        labels = data.train.labels
+        chosen = stratified_sample(labels, LINES, 0)
+        chosen = chosen[np.argsort(labels[chosen], kind="stable")]
+        rows = ((data.classes[labels[index]], data.train.texts[index]) for index in chosen)
+        return table_of(("label", "text"), rows)
 
     def describe(self, data: TextData) -> str:
         return f", {len(data.classes)} classes"
