@@ -19,9 +19,9 @@ from torch import nn
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
-from training.data import recognise
 from training.data.dataset import stratified_sample
 from training.data.inspection import missed_classes
+from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export import history
@@ -35,7 +35,7 @@ from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.run import Run
-from training.text.data import TextData, load_with
+from training.text.data import TextData, load_with, recognise_texts
 from training.text.evaluation import explain_mistakes
 from training.text.evaluator import INPUT, TextEvaluator
 from training.text.learner import TextClassification, padded, predict
@@ -91,8 +91,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     manifests = (TextManifest,)
     _tokens: Tokens
 
-    def recognise(self, source: recognise.Source) -> recognise.Recognised | None:
-        return recognise.of_texts(source)
+    def recognise(self, source: Source) -> Recognised | None:
+        return recognise_texts(source)
 
     def load(self, options: TextOptions) -> TextData:
         return load_with(options, override(DEFAULTS, options.fit).seed)
