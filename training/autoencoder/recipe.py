@@ -31,6 +31,7 @@ from training.autoencoder.network import Autoencoder, build
 from training.autoencoder.options import DEFAULTS, LARGEST, AutoencoderOptions
 from training.autoencoder.report import CURVE, write_report
 from training.data.images import ImageData, common_background, load_images
+from training.data.recognise import Recognised, Source, of_images
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export import history
@@ -58,6 +59,9 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
     name = "autoencoder"
     items = "images"
     manifests = (AutoencoderManifest, EncoderManifest, DecoderManifest)
+
+    def recognise(self, source: Source) -> Recognised | None:
+        return of_images(source)
 
     def load(self, options: AutoencoderOptions) -> ImageData:
         return load_images(

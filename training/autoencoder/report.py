@@ -95,8 +95,6 @@ def _strip(folder: Path, name: str, *rows: tuple[str, Images]) -> None:
     count = max(len(row) for _, row in rows)
 
     def draw(axes: Sequence[Axes]) -> None:
-        for axis in axes:
-            axis.axis("off")
         for number, (heading, row) in enumerate(rows):
             first = axes[number * count]
             first.text(-0.15, 0.5, heading, transform=first.transAxes, ha="right", va="center")

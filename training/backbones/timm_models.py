@@ -116,17 +116,3 @@ def _check_hub(name: str) -> None:
         raise ValueError(
             f"--backbone {name} --weights hub: {repository} cannot be reached ({type(error).__name__}). {_CHOICES}"
         ) from error
-
-
-# Until the detector takes its backbone from the registry.
-check_weights = check
-
-
-def load_backbone(name: str, weights: str) -> Any:
-    """The module alone."""
-    return load(name, weights).module
-
-
-def freeze(backbone: Any, count: int) -> Any:
-    """See `Backbone.freeze`."""
-    return Backbone(backbone, 0, (), (), 0, (), _read, _groups).freeze(count)

@@ -50,11 +50,12 @@ class NetworkSettings:
     """The network.
 
     Attributes:
-        backbone: any timm model with feature maps of strides 8, 16 and 32.
+        backbone: one with feature maps of strides 8, 16 and 32: a timm model, torchvision:NAME or package.module:Name.
         weights: where its pretrained weights come from: hub, package, none or a file.
         width: channels of the pyramid and of the head.
         depth: separable convolutions in each tower of the head.
         freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it.
+        recompute: compute activations again in the backward pass; a third less memory, about a third more time.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -62,6 +63,7 @@ class NetworkSettings:
     width: int = 96
     depth: int = 2
     freeze: int = 2
+    recompute: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

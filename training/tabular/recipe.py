@@ -14,6 +14,7 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.tabular.columns import UNKNOWN
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.data.inspection import missed_classes
+from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export.calibration import fit_temperature
@@ -26,7 +27,7 @@ from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.run import Run
-from training.tabular.data import TabularData, TabularSplit, load_table
+from training.tabular.data import TabularData, TabularSplit, load_table, recognise_table
 from training.tabular.evaluation import (
     FOLDS,
     INPUT,
@@ -58,6 +59,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     items = "rows"
     manifests = (TabularManifest,)
     repeats = FOLDS
+
+    def recognise(self, source: Source) -> Recognised | None:
+        return recognise_table(source)
 
     def load(self, options: TabularOptions) -> TabularData:
         return load_table(

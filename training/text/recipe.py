@@ -20,6 +20,7 @@ from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.data.inspection import missed_classes
+from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export import history
@@ -32,8 +33,8 @@ from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.run import Run
-from training.text.data import TextData, load_with
-from training.text.evaluation import Findings, explain_mistakes, full_lengths
+from training.text.data import TextData, load_with, recognise_texts
+from training.text.evaluation import explain_mistakes
 from training.text.evaluator import INPUT, TextEvaluator
 from training.text.learner import TextClassification, padded, predict
 from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
@@ -88,6 +89,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     items = "texts"
     manifests = (TextManifest,)
     _tokens: Tokens
+
+    def recognise(self, source: Source) -> Recognised | None:
+        return recognise_texts(source)
 
     def load(self, options: TextOptions) -> TextData:
         return load_with(options, override(DEFAULTS, options.fit).seed)
@@ -275,14 +279,14 @@ def _write_version(
         golden=card,
         files={},
     )
-    findings = Findings(
-        tokens.tokenizer,
-        network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None,
-        full_lengths(tokens.tokenizer, data.train.texts),
-        baseline,
-        explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
-    )
-    write_report(target, evaluation, data, findings, length)
+    vectors = network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None
+    write_report(target, evaluation, data, tokens.tokenizer, length, test, vectors)
     write_curves(target, state, *CURVES)
-    update_record(target, onnx_difference=f"{difference.value:.1g}")
+    update_record(
+        target,
+        onnx_difference=f"{difference.value:.1g}",
+        baseline=baseline,
+        baseline_features="tf-idf of the same tokens",
+        mistakes=explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
+    )
     return manifest

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from service.tasks.detection.letterbox import Letterbox
 from tests.pictures import encode
-from training.backbones.timm_models import load_backbone
+from training.backbones.registry import load_backbone
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.network import Detector
 

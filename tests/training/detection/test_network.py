@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.backbones.timm_models import load_backbone
+from training.backbones.registry import load_backbone
 from training.detection.network import BINS, Detector, decode, grid
 
 
@@ -64,3 +64,16 @@ def test_frozen_groups_keep_weights_and_statistics():
     early = ("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0.")
     assert not [name for name in changed if name.startswith(early)]
     assert [name for name in changed if name.startswith("backbone.blocks.1.")]
+
+
+def test_recomputed_activations_give_the_same_gradients_and_statistics():
+    pixels, states = torch.rand(2, 3, 64, 96), []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        network = Detector(load_backbone("test_efficientnet", "none"), (64, 96), 2, 16, 1, recompute=recompute).train()
+        logits, box_logits = network(pixels)
+        (logits.mean() + box_logits.square().mean()).backward()
+        gradients = {f"gradient of {name}": each.grad for name, each in network.named_parameters()}
+        states.append({**network.state_dict(), **gradients})
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], msg=name)

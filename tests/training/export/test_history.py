@@ -1,5 +1,3 @@
-from argparse import Namespace
-
 import numpy as np
 
 from service.inference.cards import Step, Use
@@ -26,7 +24,7 @@ def test_commands_lose_the_folders_of_this_machine():
 
 
 def test_a_command_is_recorded_with_machine_and_duration():
-    step = history.begun("evaluate", Namespace(command_line="python -m training evaluate colours"), "sha256:0")
+    step = history.begun("evaluate", "python -m training evaluate colours", "sha256:0")
     ended = history.ended(step, 1.234)
     assert (ended.command, ended.seconds, ended.data) == ("python -m training evaluate colours", 1.2, "sha256:0")
     assert ended.machine
