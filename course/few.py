@@ -14,11 +14,11 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
-from training.autoencoder.density import DensitySettings, fit_density
+from training.autoencoder.density import fit_density
 from training.autoencoder.judge import AUGMENT, make_network
+from training.autoencoder.learner import Reconstruction, decode, encode, recompute_norms
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.options import LARGEST, NetworkSettings, ReconstructionSettings
-from training.autoencoder.task import Reconstruction, decode, encode, recompute_norms
 from training.classification.labels import LabelledImages, predict
 from training.data.dataset import DataError
 from training.data.images import ImageData, ImageSplit, load_images
@@ -117,7 +117,7 @@ def _measure(data: ImageData, settings: FewSettings, seed: int, folder: Path, ac
     # So few images leave none to choose an epoch by, here and below.
     fit(model, task, how, folder, accelerator=accelerator, console=QUIET, keep="last")
     recompute_norms(model, real.images, 0)
-    density = fit_density(encode(model, real.images), real.labels, len(data.classes), DensitySettings(seed=seed))
+    density = fit_density(encode(model, real.images), real.labels, len(data.classes), seed=seed)
     count = settings.generated
     latents = [density.draw(count, seed=1000 * seed + label, label=label)[0] for label in labels]
     more = ImageSplit(

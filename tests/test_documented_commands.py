@@ -66,6 +66,12 @@ def takes(task: str, arguments: list[str]) -> bool:
     return True
 
 
+def check_script_options(arguments: list[str]) -> None:
+    """Of scripts, whose parsers are made together with what they measure; several share some options."""
+    for option in (word for word in arguments if word.startswith("--")):
+        assert f'"{option}"' in SCRIPTS, option
+
+
 def accept(words: list[str]) -> None:
     """Ends with an error where a command does not exist or does not take its options."""
     match words:
@@ -98,9 +104,10 @@ def accept(words: list[str]) -> None:
         case ["python", "-m", module, *rest]:
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
-            # Their parsers are made together with what they measure; some options are added by what several share.
-            for option in (word for word in rest if word.startswith("--")):
-                assert f'"{option}"' in SCRIPTS, option
+            check_script_options(rest)
+        case ["python", script, *rest] if script.endswith(".py"):
+            assert (ROOT / script).exists(), script
+            check_script_options(rest)
         case _:
             raise AssertionError(f"{shlex.join(words)}: nothing here runs that")
 

@@ -19,9 +19,9 @@ from training.engine.processes import end_processes, in_parts, is_main_process
 from training.engine.settings import FitSettings
 from training.tabular.data import load_table
 from training.tabular.evaluation import NetworkMethod, cross_validate
+from training.tabular.learner import Rows
 from training.tabular.network import build
 from training.tabular.options import NetworkSettings
-from training.tabular.task import Rows
 from training.text.options import TokenSettings
 from training.text.tokenizer import train_tokenizer
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from training.autoencoder.learner import to_bytes
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import to_bytes
 from training.data.augment import to_pixels
 
 

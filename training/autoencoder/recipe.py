@@ -26,11 +26,12 @@ from training.autoencoder.density import RIDGE
 from training.autoencoder.evaluation import Findings, Graphs, evaluate
 from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.judge import train_judge
+from training.autoencoder.learner import Reconstruction, recompute_norms
 from training.autoencoder.network import Autoencoder, build
 from training.autoencoder.options import DEFAULTS, LARGEST, AutoencoderOptions
 from training.autoencoder.report import CURVE, write_report
-from training.autoencoder.task import Reconstruction, recompute_norms
 from training.data.images import ImageData, common_background, load_images
+from training.data.recognise import Recognised, Source, of_images
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export import history
@@ -58,6 +59,9 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
     name = "autoencoder"
     items = "images"
     manifests = (AutoencoderManifest, EncoderManifest, DecoderManifest)
+
+    def recognise(self, source: Source) -> Recognised | None:
+        return of_images(source)
 
     def load(self, options: AutoencoderOptions) -> ImageData:
         return load_images(

@@ -14,8 +14,8 @@ from sklearn.manifold import TSNE
 from service.tasks.autoencoder.density import Density
 from service.tasks.palette import class_colour
 from training.autoencoder.evaluation import NOISE, Findings, add_noise, nearest
+from training.autoencoder.learner import decode, encode
 from training.autoencoder.network import Autoencoder
-from training.autoencoder.task import decode, encode
 from training.data.images import ImageData
 from training.report.plots import TRUE, Curve, save_plot, show_image
 from training.report.record import update_record
@@ -95,8 +95,6 @@ def _strip(folder: Path, name: str, *rows: tuple[str, Images]) -> None:
     count = max(len(row) for _, row in rows)
 
     def draw(axes: Sequence[Axes]) -> None:
-        for axis in axes:
-            axis.axis("off")
         for number, (heading, row) in enumerate(rows):
             first = axes[number * count]
             first.text(-0.15, 0.5, heading, transform=first.transAxes, ha="right", va="center")

@@ -78,8 +78,6 @@ def _confident_mistakes(evaluation: Evaluation) -> npt.NDArray[np.int64]:
 def _draw_mistakes(
     axes: Sequence[Axes], indices: npt.NDArray[np.int64], evaluation: Evaluation, data: ImageData
 ) -> None:
-    for axis in axes:
-        axis.axis("off")
     for axis, index in zip(axes, indices, strict=False):
         predicted = int(evaluation.probabilities[index].argmax())
         show_image(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import datasets
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +10,7 @@ from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
 from training.data.contents import ImageFiles, content_fingerprint, examine, pixel_fingerprint
 from training.data.dataset import DataError, Inspection
-from training.data.hub import SPLITS
+from training.data.hub import SPLITS, stratified_split
 from training.data.image_sources import ImageItems, open_images
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
@@ -22,7 +21,7 @@ from training.engine.progress import track
 DEFAULT_SIZE = 224
 _SAME_BACKGROUND = 0.05
 _BACKGROUND_SAMPLE = 10_000
-# Of a class: below this, rounding its share the same way every time would matter.
+# Of a class: below this, rounding its quota the same way every time would matter.
 _FEW_HELD_OUT = 10
 
 
@@ -100,7 +99,7 @@ def load_images(
         size: the side of the square that images are resized to; by default they keep their size if all have the same,
             of at most `largest` pixels, and become squares of `largest` otherwise.
         largest: see `size`.
-        validation: the share of train that becomes the validation split if the source has none.
+        validation: the fraction of train that becomes the validation split if the source has none.
         limit: the most images of each split (stratified), for a trial.
         labelled: whether labels are needed; without labels all images are of one class.
         bad: what to do with images that cannot be read.
@@ -118,10 +117,10 @@ def load_images(
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
     missing = frozenset({"test", "validation"} - splits.keys())
-    for name, share in (("test", 0.2), ("validation", validation)):
+    for name, fraction in (("test", 0.2), ("validation", validation)):
         if name in missing:
             train = splits["train"]
-            kept, taken = _held_out(source, name, train, share, seed)
+            kept, taken = _held_out(source, name, train.labels, fraction, seed)
             splits["train"], splits[name] = train.take(kept), train.take(taken)
     if limit is not None:
         splits = {
@@ -150,22 +149,13 @@ def load_images(
 
 
 def _held_out(
-    source: str, name: str, train: ImageItems, share: float, seed: int
+    source: str, name: str, labels: npt.NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The training images that stay, and those that are held out."""
-    of_class = np.unique(train.labels, return_counts=True)[1]
-    if of_class.min() * share < _FEW_HELD_OUT:
-        return hold_out(source, name, len(train), share, seed, train.labels)
-    # The split of `datasets`, in its order, is the one that the committed models were trained with. It always rounds
-    # the same classes down, which matters for small ones only.
-    features = datasets.Features(
-        {"row": datasets.Value("int64"), "label": datasets.ClassLabel(num_classes=int(train.labels.max()) + 1)}
-    )
-    rows = {"row": np.arange(len(train)), "label": train.labels}
-    divided = datasets.Dataset.from_dict(rows, features=features).train_test_split(
-        share, seed=seed, stratify_by_column="label", load_from_cache_file=False
-    )
-    return np.asarray(divided["train"]["row"]), np.asarray(divided["test"]["row"])
+    """The indices of training images that stay, and of those that are held out."""
+    if np.unique(labels, return_counts=True)[1].min() * fraction < _FEW_HELD_OUT:
+        return hold_out(source, name, len(labels), fraction, seed, labels)
+    # As the committed models were trained. It always rounds the same classes down, which matters for small ones only.
+    return stratified_split(labels, fraction, seed)
 
 
 def common_background(images: Images) -> float | None:

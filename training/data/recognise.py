@@ -1,9 +1,8 @@
 """Which task a data set is for, by what is in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import datasets
@@ -15,16 +14,10 @@ from training.data.image_sources import class_folders, open_images
 from training.data.inspection import Problems
 from training.data.sources import files_below, kinds_of, locate
 from training.data.tables import SUFFIXES, Table, read_tables
-from training.detection.formats import find_format
-from training.detection.formats.tree import Tree
-from training.text.data import find_columns, has_text_folders
 
 _KNOWN = "images (in class folders, with boxes, or alone), texts with labels, or a table"
-_TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 # Data sets that a library brings along, with the libraries.
 _EXAMPLES = {"breast-cancer": "scikit-learn"}
-# Texts have at least so many words on average, of so many cells.
-_WORDS, _CELLS = 3, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +93,10 @@ def recognise(source: str, *, target: str | None = None, encoding: str | None = 
     """
     seen = Source(source, target=target, encoding=encoding)
     # Recipes from outside this package first: the others take nearly anything.
-    for name in sorted(registry.RECIPES, key=lambda name: name in _BUILT_IN):
-        found = _BUILT_IN[name](seen) if name in _BUILT_IN else registry.recipe(name).recognise(seen)
-        if found:
+    for name in sorted(registry.RECIPES, key=lambda name: registry.RECIPES[name].recipe.startswith("training.")):
+        if found := registry.recipe(name).recognise(seen):
             return found
     raise DataError(f"{source}: holds {kinds_of(seen.files)}, nothing to learn from: {_KNOWN}.")
-
-
-def of_boxes(source: Source) -> Recognised | None:
-    """Images with boxes."""
-    if source.features and hub.image_columns(source.features)[0] and "objects" in source.features:
-        return Recognised("detection", "a column of images and one of boxes")
-    if not source.folder or not (found := find_format(Tree(source.folder))):
-        return None
-    name, files = found
-    return Recognised("detection", f"boxes: {name} in {len(files):,} files")
 
 
 def of_labelled_images(source: Source) -> Recognised | None:
@@ -145,44 +127,3 @@ def of_images(source: Source) -> Recognised | None:
     if source.features and hub.image_columns(source.features)[0]:
         return Recognised("autoencoder", "a column of images without labels")
     return None
-
-
-def of_texts(source: Source) -> Recognised | None:
-    """Texts with labels, in files or in a table whose target the user has not named."""
-    if source.folder and not source.has_images and has_text_folders(source.folder):
-        return Recognised("text", "text files in a folder for each class")
-    if source.target is not None or source.table is None:
-        return None
-    try:
-        text, label = find_columns(source.name, source.table, None, None, Inspection())
-    except DataError:
-        return None
-    cells = [cell for cell in islice(source.table.values(text), _CELLS) if isinstance(cell, str) and cell]
-    if not cells or sum(len(cell.split()) for cell in cells) < _WORDS * len(cells):
-        return None
-    if len(set(cells)) <= len(cells) / 2:
-        return None
-    return Recognised(
-        "text", f"texts in {text!r} with labels in {label!r}", {"text_column": text, "label_column": label}
-    )
-
-
-def of_table(source: Source) -> Recognised | None:
-    """A table with a column to predict."""
-    if source.example_of:
-        return Recognised("tabular", f"it is the example of {source.example_of}")
-    if (table := source.table) is None:
-        return None
-    names = {name.lower(): name for name in table.columns}
-    guess = next((names[name] for name in _TARGETS if name in names), table.columns[-1])
-    options = {"target": source.target or guess}
-    return Recognised("tabular", f"a table of {len(table.columns)} columns", options, sure=source.target is not None)
-
-
-_BUILT_IN: dict[str, Callable[[Source], Recognised | None]] = {
-    "detection": of_boxes,
-    "classification": of_labelled_images,
-    "autoencoder": of_images,
-    "text": of_texts,
-    "tabular": of_table,
-}

@@ -36,8 +36,6 @@ def draw_samples(
     """
     order = np.argsort([_agreement(one, data.test, i, confidence) for i, one in enumerate(detections)])
     picked = order[np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
-    for axis in axes:
-        axis.axis("off")
     for row, index in enumerate(picked):
         left, right, one = axes[2 * row], axes[2 * row + 1], detections[index]
         frame, keep = data.test.letterboxes[index], one.scores >= confidence
@@ -62,8 +60,6 @@ def draw_augmented(axes: Sequence[Axes], data: DetectionData, settings: AugmentO
         torch.Generator().manual_seed(0),
         mosaics=True,
     )
-    for axis in axes:
-        axis.axis("off")
     for axis, image, corners, classes in zip(axes, pixels, boxes, labels, strict=False):
         _draw(axis, image.permute(1, 2, 0).numpy(), corners.numpy(), classes.numpy())
 
@@ -95,9 +91,8 @@ def draw_overlap(
     axes: Sequence[Axes], split: DetectionSplit, examples: Sequence[tuple[int, Box, Box, int, float]]
 ) -> None:
     """Draws examples of `overlap_examples`: the true box dashed, the predicted one solid, their intersection shaded."""
-    for axis in axes:
-        axis.axis("off")
     for axis, (index, truth, box, label, overlap) in zip(axes, examples, strict=False):
+        axis.axis("off")
         image, frame = split.images[index], split.letterboxes[index]
         true, mine = frame.to_frame(np.stack((truth, box)))
         axis.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
@@ -133,6 +128,7 @@ def _draw(
     scores: npt.NDArray[np.float32] | None = None,
 ) -> None:
     """An image with boxes in the colours of their classes; the best score is drawn last."""
+    axis.axis("off")
     # Boxes count from the corner of the first pixel, matplotlib from its centre.
     axis.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
     for number in reversed(range(len(boxes))):

@@ -13,10 +13,11 @@ from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
 from training.backbones.registry import check_backbone
-from training.data import recognise
+from training.data.recognise import Recognised, Source
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import average_precision
 from training.detection.evaluator import DetectionEvaluator
+from training.detection.formats import recognise_boxes
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
 from training.detection.learner import DetectionLearner, DetectionSettings, detect
 from training.detection.network import Detector, build
@@ -56,8 +57,8 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
     items = "images"
     manifests = (DetectorManifest,)
 
-    def recognise(self, source: recognise.Source) -> recognise.Recognised | None:
-        return recognise.of_boxes(source)
+    def recognise(self, source: Source) -> Recognised | None:
+        return recognise_boxes(source)
 
     def load(self, options: DetectionOptions) -> DetectionData:
         check_backbone(options.network.backbone, options.network.weights)

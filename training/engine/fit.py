@@ -214,9 +214,12 @@ class _Training:
             )
 
     def save(self) -> None:
-        """Writes the checkpoint."""
-        if not self._accelerator.is_main_process:
-            return
+        """Writes the checkpoint in the main process; the others wait, so that all can resume from it."""
+        if self._accelerator.is_main_process:
+            self._write()
+        self._accelerator.wait_for_everyone()
+
+    def _write(self) -> None:
         self.state.sums = {name: value.item() for name, value in self._sums.items()}
         scaler = self._accelerator.scaler
         content = {
@@ -242,7 +245,8 @@ class _Training:
         if not path.is_file():
             self._console.print(f"{path} does not exist: there is nothing to resume, the training starts anew.")
             return
-        saved = torch.load(path, map_location=device, weights_only=True)
+        # Of several processes on a CPU, the device is called cpu:0, which `load` does not know.
+        saved = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         before = {"patience": 0, **saved["settings"]}
         longer = now["epochs"] > before["epochs"]
         free = {"patience", "epochs"} if longer else {"patience"}

@@ -142,6 +142,7 @@ def draw_reliability(axes: Sequence[Axes], evaluation: Evaluation) -> None:
 
 def show_image(axis: Axes, image: npt.NDArray[Any], title: str = "") -> None:
     """Shows an image (height, width, channels) without axes."""
+    axis.axis("off")
     axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
     axis.set_title(title, fontsize=SMALL)
 
@@ -168,7 +169,10 @@ def save_plot(
     """
     (folder / REPORT).mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(width, height), layout="constrained")
-    draw(list(figure.subplots(rows, columns, squeeze=False).ravel()))
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    draw(axes)
+    for axis in axes:
+        axis.set_visible(axis.has_data())
     save_figure(figure, folder / REPORT / name)
 
 

@@ -41,21 +41,16 @@ def sheet_of(tiles: Sequence[Tile], columns: int, side: float, legend: Sequence[
         legend: names and their colours.
     """
     rows, columns = -(-len(tiles) // columns), min(columns, len(tiles))
-    figure, axis = _empty(columns * side, rows * (side + 0.2))
-    step = 1 + 0.2 / side
-    for number, (image, caption) in enumerate(tiles):
+    # Lengths are in sides of a tile; the line of a caption takes 0.2 inches.
+    sizes = [0.95 * np.array(image.shape[:2]) / max(image.shape[:2]) for image, _ in tiles]
+    step = max(height for height, _ in sizes) + 0.25 / side
+    figure, axis = _empty(columns * side, rows * step * side)
+    for number, ((image, caption), (height, width)) in enumerate(zip(tiles, sizes, strict=True)):
         x, y = number % columns, number // columns * step
-        height, width = np.array(image.shape[:2]) * 0.95 / max(image.shape[:2])
+        extent = (x, x + width, y + height, y)
         # Without smoothing, so that the pixels of small images can be seen.
-        axis.imshow(
-            image.squeeze(),
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            extent=(x, x + width, y + height, y),
-            interpolation="nearest",
-        )
-        axis.text(x, y + 0.97, _shortened(caption, int(16 * side)), fontsize=SMALL, va="top", clip_on=True)
+        axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
+        axis.text(x, y + height + 0.02, _shortened(caption, int(14 * side)), fontsize=SMALL, va="top", clip_on=True)
     axis.set(xlim=(0, columns), ylim=(rows * step, 0))
     for name, colour in legend:
         axis.plot([], [], color=colour, linewidth=4, label=name)
@@ -73,12 +68,12 @@ def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Image.Image:
     """
     cells = [[_shortened(cell, _MOST_CHARACTERS) for cell in islice(row, _MOST_COLUMNS)] for row in (head, *rows)]
     figure, axis = _empty(6, 0.22 * len(cells))
-    table = axis.table(cells, cellLoc="left", loc="upper left", edges="open")
+    table = axis.table(
+        cells[1:], colLabels=cells[0], cellLoc="left", colLoc="left", loc="upper left", edges="horizontal"
+    )
     table.auto_set_font_size(False)
     table.set_fontsize(SMALL)
     table.auto_set_column_width([*range(len(cells[0]))])
-    for column in range(len(cells[0])):
-        table[0, column].set_text_props(weight="bold")
     return _to_image(figure)
 
 

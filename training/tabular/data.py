@@ -14,9 +14,11 @@ from service.tasks.tabular.columns import ColumnCard
 from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.recognise import Recognised, Source
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, joined, read_tables
+from training.parser import did_you_mean
 from training.tabular.encoding import Floats, Mask, describe_columns, encode, sort_classes, targets_of
 from training.tabular.options import BREAST_CANCER
 from training.tabular.profile import Kind, Profile, profile
@@ -26,6 +28,8 @@ from training.tabular.profile import Kind, Profile, profile
 _BYTES_PER_CELL, _BYTES_PER_ROW = 20, 100
 _ROWS_PER_HASH = 100_000
 _MOST_NAMED = 8
+# Usual names of the column to predict.
+_TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,18 @@ class TabularData:
     def columns(self) -> tuple[str, ...]:
         """The names of the columns."""
         return tuple(card.name for card in self.layout)
+
+
+def recognise_table(source: Source) -> Recognised | None:
+    """Whether a source is a table, and the column that is probably to be predicted."""
+    if source.example_of:
+        return Recognised("tabular", f"it is the example of {source.example_of}")
+    if (table := source.table) is None:
+        return None
+    names = {name.lower(): name for name in table.columns}
+    guess = next((names[name] for name in _TARGETS if name in names), table.columns[-1])
+    options = {"target": source.target or guess}
+    return Recognised("tabular", f"a table of {len(table.columns)} columns", options, sure=source.target is not None)
 
 
 def load_table(
@@ -190,13 +206,13 @@ def _splits(source: str, tables: dict[str, Table], target: str | None, inspectio
 
 def _check_names(source: str, table: Table, target: str | None, columns: Sequence[str], drop: Sequence[str]) -> str:
     """The target; every name that is wrong is an error, all at once."""
-    if target is None or target not in table.columns:
-        raise DataError(
-            f"{source}: has the columns {', '.join(table.columns)}: choose the one to predict with --target."
-        )
-    wrong = [name for name in (*columns, *drop) if name not in table.columns]
-    if wrong:
-        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {', '.join(table.columns)}.")
+    known = table.columns
+    if target is None or target not in known:
+        hint = did_you_mean(target or "", known) or "."
+        raise DataError(f"{source}: has the columns {', '.join(known)}: choose the one to predict with --target{hint}")
+    if wrong := [name for name in (*columns, *drop) if name not in known]:
+        hints = [f" {name}{hint}" for name in wrong if (hint := did_you_mean(name, known))]
+        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {', '.join(known)}.{''.join(hints)}")
     if target in drop:
         raise DataError(f"--drop {target}: is the column to predict.")
     return target

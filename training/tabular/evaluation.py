@@ -37,10 +37,10 @@ from training.export.figures import macro_f1
 from training.export.intervals import bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.encoding import Floats
+from training.tabular.learner import Rows, predict, target_scale
 from training.tabular.network import build
 from training.tabular.options import NetworkSettings
 from training.tabular.profile import Kind
-from training.tabular.task import Rows, predict
 
 FOLDS = 5
 # Gradient boosting takes categories with fewer words as categories, and others as numbers.
@@ -118,18 +118,6 @@ def permutation_importance(
     return losses
 
 
-def target_scale(train: TabularSplit, kind: Kind) -> tuple[float, float] | None:
-    """Mean and standard deviation of a numeric target; None for classes."""
-    if kind == "classification":
-        return None
-    return float(train.targets.mean()), max(float(train.targets.std()), 1e-12)
-
-
-def standardised(split: TabularSplit, scale: tuple[float, float] | None) -> TabularSplit:
-    """The split with numeric targets standardised."""
-    return split if scale is None else TabularSplit(split.rows, (split.targets - scale[0]) / scale[1])
-
-
 class NetworkMethod:
     """The recipe's own training, as `cross_validate` takes it; a tenth of the rows chooses the epoch.
 
@@ -148,12 +136,12 @@ class NetworkMethod:
         data, settings = self._data, self._settings
         order = np.random.default_rng(settings.seed).permutation(len(split))
         validation, train = split.take(order[: len(order) // 10]), split.take(order[len(order) // 10 :])
-        scale = target_scale(train, data.kind)
         model = build(self._network, data.layout, train, len(data.classes) or 1, settings.seed)
-        task = Rows(standardised(train, scale), standardised(validation, scale), data.kind)
-        fit(model, task, settings, self._folder, accelerator=self._accelerator, console=Console(quiet=True))
+        learner = Rows(train, validation, data.kind)
+        fit(model, learner, settings, self._folder, accelerator=self._accelerator, console=Console(quiet=True))
         outputs = predict(model.cpu(), rows)
         self.outputs.append(outputs)
+        scale = target_scale(train, data.kind)
         return outputs.argmax(1) if scale is None else outputs[:, 0].astype(np.float64) * scale[1] + scale[0]
 
 

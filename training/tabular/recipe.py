@@ -17,6 +17,7 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.tabular.columns import UNKNOWN
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.data.inspection import missed_classes
+from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
 from training.engine.settings import FitSettings
 from training.export.calibration import fit_temperature
@@ -29,7 +30,7 @@ from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.run import Run
-from training.tabular.data import TabularData, TabularSplit, load_table
+from training.tabular.data import TabularData, TabularSplit, load_table, recognise_table
 from training.tabular.evaluation import (
     FOLDS,
     INPUT,
@@ -40,15 +41,13 @@ from training.tabular.evaluation import (
     folds_of,
     permutation_importance,
     predict_with,
-    standardised,
-    target_scale,
 )
+from training.tabular.learner import Rows, target_scale
 from training.tabular.network import TabularGraph, TabularNetwork, build
 from training.tabular.ood import ood_data_from_rows
 from training.tabular.options import DEFAULTS, TabularOptions
 from training.tabular.report import curve_of, write_report
 from training.tabular.samples import draw_rows
-from training.tabular.task import Rows
 
 TabularRun = Run[TabularOptions, TabularData]
 
@@ -63,6 +62,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     items = "rows"
     manifests = (TabularManifest,)
     repeats = FOLDS
+
+    def recognise(self, source: Source) -> Recognised | None:
+        return recognise_table(source)
 
     def load(self, options: TabularOptions) -> TabularData:
         return load_table(
@@ -94,10 +96,8 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def learner(self, run: TabularRun, network: nn.Module) -> Rows:
         data = run.data
-        scale = target_scale(data.train, data.kind)
         selection, _ = data.division
-        choice = standardised(data.validation.take(selection), scale)
-        return Rows(standardised(data.train, scale), choice, data.kind)
+        return Rows(data.train, data.validation.take(selection), data.kind)
 
     def drafts(self, run: TabularRun, network: nn.Module, state: FitState) -> list[Draft]:
         data, seed = run.data, run.settings.seed

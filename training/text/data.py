@@ -17,6 +17,7 @@ from training.data.encodings import find_encoding
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.recognise import Recognised, Source
 from training.data.sources import files_below, locate, name_of
 from training.data.splits import hold_out, limited, split_validation
 from training.data.tables import Table, read_tables
@@ -37,6 +38,8 @@ _SAMPLE = 1_000
 # Characters of a text that is quoted.
 _SHOWN = 40
 _MOST_CLASSES = 200
+# On average, of what is a text to read rather than a name or a category.
+_WORDS = 3
 # What a training takes at most: 39,192 texts of 648 bytes took about 24 times their size.
 _BYTES_PER_BYTE, _BYTES_PER_TEXT = 30, 500
 # Of a table, which tell how long its texts are.
@@ -233,6 +236,24 @@ def _read(path: Path, encoding: str | None) -> str:
         return path.read_text(encoding or "utf-8-sig")
     except UnicodeDecodeError:
         return path.read_text(find_encoding(path, encoding)[0])
+
+
+def recognise_texts(source: Source) -> Recognised | None:
+    """Whether a source holds texts with labels, in files or in a table whose target the user has not named."""
+    if source.folder and not source.has_images and has_text_folders(source.folder):
+        return Recognised("text", "text files in a folder for each class")
+    if source.target is not None or source.table is None:
+        return None
+    try:
+        text, label = find_columns(source.name, source.table, None, None, Inspection())
+    except DataError:
+        return None
+    cells = [cell for cell in islice(source.table.values(text), _SAMPLE) if isinstance(cell, str) and cell]
+    words = sum(len(cell.split()) for cell in cells)
+    if not cells or words < _WORDS * len(cells) or len(set(cells)) <= len(cells) / 2:
+        return None
+    columns = {"text_column": text, "label_column": label}
+    return Recognised("text", f"texts in {text!r} with labels in {label!r}", columns)
 
 
 def find_columns(

@@ -1,62 +1,51 @@
-"""What is measured of a text classifier apart from its probabilities: lengths, word embeddings, explained mistakes."""
+"""The words that explain the mistakes of a text classifier."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from service.tasks.text.reading import influence, read_text, without_each
 from training.export.figures import Evaluation
 from training.text.data import TextData
 from training.text.evaluator import answers
-from training.text.tokenizer import Ids, encoded
 
 _MISTAKES = 8
 _WORDS_PER_MISTAKE = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What the report shows in addition to the evaluation.
-
-    Attributes:
-        tokenizer: of the version.
-        vectors: word embeddings, float32, shape (words, embedding dimension); None with a pretrained backbone.
-        lengths: tokens of each training text without truncation, int64, shape (n,).
-        baseline: test accuracy of the linear classifier on tf-idf.
-        influences: for the most confident mistakes, by test index, the words with the most influence and their weights.
-    """
-
-    tokenizer: Tokenizer
-    vectors: npt.NDArray[np.float32] | None
-    lengths: Ids
-    baseline: float
-    influences: dict[int, list[tuple[str, float]]]
-
-
-def full_lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> Ids:
-    """The number of tokens of each text without truncation."""
-    whole = Tokenizer.from_str(tokenizer.to_str())
-    whole.no_truncation()
-    return np.array([len(encoding.ids) for encoding in encoded(whole, texts)])
+_LONGEST_TEXT = 300
 
 
 def explain_mistakes(
     graph: Path, tokenizer: Tokenizer, length: int, data: TextData, evaluation: Evaluation
-) -> dict[int, list[tuple[str, float]]]:
-    """For the misclassified test texts of the highest confidence, the words whose removal changes the answer most."""
-    wrong = np.flatnonzero(evaluation.probabilities.argmax(1) != evaluation.labels)
-    order = np.argsort(-evaluation.probabilities[wrong].max(1), kind="stable")
-    influences = {}
-    for index in wrong[order][:_MISTAKES].tolist():
+) -> list[dict[str, Any]]:
+    """The misclassified test texts of the highest confidence, and the words whose removal changes the answer most.
+
+    Args:
+        graph: exported.
+        tokenizer: of the version.
+        length: the number of tokens that texts are truncated to.
+        data: the texts.
+        evaluation: on the test split.
+
+    Returns:
+        For each the labels `true` and `predicted`, `confidence`, `text`, and `words` with their weights.
+    """
+    predicted, confidence = evaluation.probabilities.argmax(1), evaluation.probabilities.max(1)
+    wrong = np.flatnonzero(predicted != evaluation.labels)
+    rows = []
+    for index in wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES].tolist():
         text = data.test.texts[index]
         reading = read_text(tokenizer, text, length)
         if not reading.tokens:
             continue
         words = influence(text, reading, evaluation.probabilities[index], answers(graph, without_each(reading.ids)))
         strongest = sorted(words, key=lambda word: -abs(float(word["weight"])))[:_WORDS_PER_MISTAKE]
-        influences[index] = [(str(word["word"]), float(word["weight"])) for word in strongest]
-    return influences
+        rows.append({
+            "true": data.classes[evaluation.labels[index]],
+            "predicted": data.classes[predicted[index]],
+            "confidence": float(confidence[index]),
+            "text": text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …",
+            "words": [(str(word["word"]), float(word["weight"])) for word in strongest],
+        })  # fmt: skip
+    return rows

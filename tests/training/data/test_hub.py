@@ -1,6 +1,7 @@
 """Undocumented behaviour of the `datasets` library that training depends on."""
 
 import datasets
+import numpy as np
 import pytest
 
 from training.data import hub
@@ -12,6 +13,15 @@ HINT = "datasets has changed what training/data/hub.py uses: adapt it or lower t
 @pytest.mark.parametrize("name", ["a.jpg", "b.PNG", "c.webp", "d.tiff"])
 def test_the_image_folder_loader_knows_images_by_their_suffix(name, tmp_path):
     assert hub.is_image(tmp_path / name), HINT
+
+
+def test_items_are_held_out_as_the_library_does_it():
+    labels = np.random.default_rng(0).integers(0, 5, 300)
+    features = datasets.Features({"row": datasets.Value("int64"), "label": datasets.ClassLabel(num_classes=5)})
+    part = datasets.Dataset.from_dict({"row": np.arange(300), "label": labels}, features=features)
+    divided = part.train_test_split(0.13, seed=3, stratify_by_column="label")
+    kept, taken = hub.stratified_split(labels, 0.13, 3)
+    assert (divided["train"]["row"][:], divided["test"]["row"][:]) == (kept.tolist(), taken.tolist()), HINT
 
 
 def test_the_cache_is_where_the_library_says(data_cache):

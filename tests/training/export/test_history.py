@@ -1,5 +1,3 @@
-from argparse import Namespace
-
 import numpy as np
 
 from service.inference.cards import Step, Use
@@ -19,14 +17,17 @@ def test_halves_are_identified_by_their_items():
 
 
 def test_commands_lose_the_folders_of_this_machine():
-    command = "python -m training text --data /home/somebody/texts --teacher /srv/models/large/2 --run-dir runs/a"
-    assert history.public(command) == "python -m training text --data texts --teacher large/2 --run-dir runs/a"
+    command = "python -m training text --data /home/somebody/texts --backbone transformers:/home/a/bert --teacher /srv/models/large/2 --run-dir runs/a"
+    assert (
+        history.public(command)
+        == "python -m training text --data texts --backbone transformers:bert --teacher large/2 --run-dir runs/a"
+    )
     assert history.public("quartet train 'my data'") == "quartet train 'my data'"
     assert history.public(None) is None
 
 
 def test_a_command_is_recorded_with_machine_and_duration():
-    step = history.begun("evaluate", Namespace(command_line="python -m training evaluate colours"), "sha256:0")
+    step = history.begun("evaluate", "python -m training evaluate colours", "sha256:0")
     ended = history.ended(step, 1.234)
     assert (ended.command, ended.seconds, ended.data) == ("python -m training evaluate colours", 1.2, "sha256:0")
     assert ended.machine

@@ -6,7 +6,9 @@ Every box keeps its origin (file and line, or row), so that an invalid one can b
 from collections.abc import Callable
 from pathlib import Path
 
+from training.data import hub
 from training.data.dataset import DataError
+from training.data.recognise import Recognised, Source
 from training.data.sources import locate
 from training.detection.formats.boxes_table import find_boxes_tables, read_boxes_tables
 from training.detection.formats.coco import find_coco, read_coco
@@ -17,7 +19,7 @@ from training.detection.formats.tree import IMAGE_SUFFIXES, Tree
 from training.detection.formats.voc import find_voc, read_voc
 from training.detection.formats.yolo import find_yolo, read_yolo
 
-__all__ = ["IMAGE_SUFFIXES", "RawBox", "RawData", "RawImage", "Tree", "find_format", "read"]
+__all__ = ["IMAGE_SUFFIXES", "RawBox", "RawData", "RawImage", "Tree", "find_format", "read", "recognise_boxes"]
 
 Finder = Callable[[Tree], list[Path]]
 Reader = Callable[[Tree, list[Path]], RawData]
@@ -37,6 +39,16 @@ def find_format(tree: Tree) -> tuple[str, list[Path]] | None:
         if files := find(tree):
             return name, files
     return None
+
+
+def recognise_boxes(source: Source) -> Recognised | None:
+    """Whether a source holds images with boxes."""
+    if source.features and hub.image_columns(source.features)[0] and "objects" in source.features:
+        return Recognised("detection", "a column of images and one of boxes")
+    if not source.folder or not (found := find_format(Tree(source.folder))):
+        return None
+    name, files = found
+    return Recognised("detection", f"boxes: {name} in {len(files):,} files")
 
 
 def read(source: str) -> RawData:

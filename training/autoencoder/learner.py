@@ -1,6 +1,6 @@
 """What an autoencoder learns: to reconstruct images from latents that can be sampled. See `Learner`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from training.autoencoder.options import ReconstructionSettings
 from training.data.augment import Augment, to_pixels
 from training.data.lazy import Images, LazyImages, batch_of
 from training.engine.learner import Batch, Learner, Step
+from training.engine.processes import in_parts
 
 EVALUATION_BATCH = 500
 
@@ -67,8 +68,8 @@ class Reconstruction(Learner):
         """See `Learner`; a part of the images has noise, the same every time, as in training."""
         assert isinstance(network, Autoencoder)  # noqa: S101 - only an autoencoder learns this
         with accelerator.autocast():
-            error = float(reconstruction_errors(network, self._validation, self._settings.denoise).mean())
-        return {"error": error, "score": 1 - error}
+            errors = reconstruction_errors(network, self._validation, self._settings.denoise, accelerator)
+        return {"error": float(errors.mean()), "score": 1 - float(errors.mean())}
 
 
 def corrupt(pixels: Tensor, most: float, generator: torch.Generator) -> Tensor:
@@ -102,38 +103,45 @@ def recompute_norms(network: Autoencoder, images: Images, denoise: float) -> Non
     network.eval()
 
 
+@torch.no_grad()
 def encode(network: Autoencoder, images: Images) -> npt.NDArray[np.float32]:
     """Latents, float32, shape (n, latent), of uint8 images (n, height, width, channels)."""
-    return _in_batches(network, images, lambda part: network.encoder(to_pixels(part)).float())
+    network.eval()
+    return torch.cat([network.encoder(to_pixels(part)).float().cpu() for part in _batches(network, images)]).numpy()
 
 
+@torch.no_grad()
 def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """uint8 images, shape (n, height, width, channels), of latents (n, latent)."""
-    return _in_batches(network, latents, lambda part: to_bytes(network.decoder(part).float()))
+    network.eval()
+    return torch.cat([to_bytes(network.decoder(part).float()).cpu() for part in _batches(network, latents)]).numpy()
 
 
-def reconstruction_errors(network: Autoencoder, images: Images, denoise: float = 0.0) -> npt.NDArray[np.float32]:
+@torch.no_grad()
+def reconstruction_errors(
+    network: Autoencoder, images: Images, denoise: float = 0.0, accelerator: Accelerator | None = None
+) -> npt.NDArray[np.float32]:
     """The mean squared error of each image on the 0 to 1 scale, shape (n,), before rounding to bytes.
 
     Args:
         network: is left in evaluation mode.
         images: uint8, shape (n, height, width, channels).
         denoise: as `ReconstructionSettings` has it; a part of the images is then encoded with noise.
+        accelerator: of processes that share the images; None for this one alone.
     """
-    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
-
-    def errors(part: Tensor) -> Tensor:
-        pixels = to_pixels(part)
-        reconstructed, _ = network(corrupt(pixels, denoise, generator))
-        return (reconstructed.float() - pixels).square().mean((1, 2, 3))
-
-    return _in_batches(network, images, errors)
-
-
-@torch.no_grad()
-def _in_batches(network: Autoencoder, items: Any, compute: Callable[[Tensor], Tensor]) -> npt.NDArray[Any]:
     network.eval()
-    return torch.cat([compute(part).cpu() for part in _batches(network, items)]).numpy()
+
+    def errors(batches: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
+        found = []
+        for index in batches.tolist():
+            (part,) = _batches(network, images[index * EVALUATION_BATCH : (index + 1) * EVALUATION_BATCH])
+            pixels = to_pixels(part)
+            # Seeded by the batch, so that the noise is the same however many processes there are.
+            reconstructed, _ = network(corrupt(pixels, denoise, torch.Generator(part.device).manual_seed(index)))
+            found.append((reconstructed.float() - pixels).square().mean((1, 2, 3)).cpu().numpy())
+        return found
+
+    return np.concatenate(in_parts(accelerator, -(-len(images) // EVALUATION_BATCH), errors))
 
 
 def _batches(network: Autoencoder, items: Any) -> Iterator[Tensor]:

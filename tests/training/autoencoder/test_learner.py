@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 
 from tests.training.steps import loss_of as step_loss
+from training.autoencoder.learner import Reconstruction, corrupt, recompute_norms, reconstruction_errors
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.options import ReconstructionSettings
-from training.autoencoder.task import Reconstruction, corrupt, recompute_norms, reconstruction_errors
 from training.data.augment import Augment, to_pixels
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
