@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     data = selection_of(load_texts(options.data, limit=options.limit, seed=options.seed))
     texts = data.train.texts
+    network = NetworkSettings(encoders=1)
     every = build_tokenizer(texts, None, 1)
     full, most = choose_length(every, texts), every.get_vocab_size() - 2
     # Without padding and unknown words.
@@ -39,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     accelerator, folder, seeds = Accelerator(), options.folder, range(options.seed, options.seed + options.seeds)
     measures = {
         f"{words} words, length {length}": partial(
-            _measure, words, length, data, settings, seeds, folder / "training", accelerator
+            _measure, words, length, network, data, settings, seeds, folder / "training", accelerator
         )
         for words, length in trials
     }
     origin = {
         "data": data.fingerprint,
         "seeds": list(seeds),
-        "network": dataclasses.asdict(NetworkSettings()),
+        "network": dataclasses.asdict(network),
         "settings": dataclasses.asdict(settings),
     }
     rows = measure_rows(folder, origin, measures, Console()).values()
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measure(
     words: int,
     length: int,
+    network: NetworkSettings,
     data: TextData,
     settings: FitSettings,
     seeds: Sequence[int],
@@ -76,7 +78,7 @@ def _measure(
     classes, accuracy = len(data.classes), []
     for seed in seeds:
         torch.manual_seed(seed)
-        model = TextNetwork(tokenizer.get_vocab_size(), classes, NetworkSettings())
+        model = TextNetwork(tokenizer.get_vocab_size(), classes, network)
         task = TextClassification(train, data.train.labels, validation, data.validation.labels, classes, LossSettings())
         how = dataclasses.replace(settings, seed=seed)
         state = fit(model, task, how, folder, accelerator=accelerator, console=Console(quiet=True))

@@ -25,7 +25,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     draw = random.Random(0)
     lines = []
     for name in sorted(HUES) * 60:
-        colour = colorsys.hsv_to_rgb(HUES[name] + draw.uniform(-0.08, 0.08), draw.uniform(0.7, 1), draw.uniform(0.6, 1))
+        colour = colorsys.hsv_to_rgb(
+            (HUES[name] + draw.uniform(-0.08, 0.08)) % 1, draw.uniform(0.7, 1), draw.uniform(0.6, 1)
+        )
         lines.append(f"#{bytes(round(255 * part) for part in colour).hex()} {name}")
     file = tmp_path / "colours.txt"
     file.write_text("\n".join(lines))

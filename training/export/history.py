@@ -4,6 +4,7 @@ Model cards render it (`training.report.history`).
 """
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,8 +107,10 @@ def public(command: str | None) -> str | None:
     """A command line without the folders of this machine: absolute paths are shortened to their last parts."""
     if command is None:
         return None
-    words = (short_name(Path(word)) or word if word.startswith("/") else word for word in shlex.split(command))
-    return shlex.join(words)
+    return shlex.join(
+        re.sub(r"^([a-z]+:)?(/(?!/).*)", lambda found: f"{found[1] or ''}{short_name(Path(found[2]))}", word)
+        for word in shlex.split(command)
+    )
 
 
 def steps_of(manifest: ManifestBase) -> tuple[Step, ...]:

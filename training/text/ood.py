@@ -27,21 +27,21 @@ def ood_data_from_texts(data: TextData, tokenizer: Tokenizer, sources: Mapping[s
         tokenizer: of the model.
         sources: files of other texts, by name; see `training.data.foreign.read_lines`.
     """
+
+    def ids(texts: Sequence[str], chosen: npt.NDArray[np.int64]) -> list[Ids]:
+        return to_ids(tokenizer, [texts[index] for index in chosen])
+
     train, (_, calibration) = some_indices(len(data.train), MOST_TRAINING), data.division
-    test = _ids(tokenizer, data.test.texts, some_indices(len(data.test), MOST_TEST))
+    test = ids(data.test.texts, some_indices(len(data.test), MOST_TEST))
     others = foreign.made_up_texts(tokenizer.get_vocab_size(), test)
     others |= {name: to_ids(tokenizer, foreign.read_lines(source)) for name, source in (sources or {}).items()}
     return OodData(
         TEXTS,
-        _ids(tokenizer, data.train.texts, train),
+        ids(data.train.texts, train),
         data.train.labels[train],
-        _ids(tokenizer, data.validation.texts, calibration[some_indices(len(calibration), MOST_HELD_OUT)]),
+        ids(data.validation.texts, calibration[some_indices(len(calibration), MOST_HELD_OUT)]),
         test,
         others,
         run_texts,
         ood_uses(len(train), data.division),
     )
-
-
-def _ids(tokenizer: Tokenizer, texts: Sequence[str], chosen: npt.NDArray[np.int64]) -> list[Ids]:
-    return to_ids(tokenizer, [texts[index] for index in chosen])

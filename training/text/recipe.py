@@ -19,6 +19,7 @@ from torch import nn
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
+from training.data.dataset import stratified_sample
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
@@ -32,6 +33,7 @@ from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
+from training.report.samples import LINES, table_of
 from training.run import Run
 from training.text.data import TextData, load_with, recognise_texts
 from training.text.evaluation import explain_mistakes
@@ -49,9 +51,8 @@ from training.text.options import (
     TokenSettings,
 )
 from training.text.report import CURVES, write_report
-from training.text.samples import draw_texts
 from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
-from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained
+from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained, short_backbone
 
 TextRun = Run[TextOptions, TextData]
 
@@ -97,7 +98,11 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return load_with(options, override(DEFAULTS, options.fit).seed)
 
     def draw(self, data: TextData) -> Image:
-        return draw_texts(data)
+        labels = data.train.labels
+        chosen = stratified_sample(labels, LINES, 0)
+        chosen = chosen[np.argsort(labels[chosen], kind="stable")]
+        rows = ((data.classes[labels[index]], data.train.texts[index]) for index in chosen)
+        return table_of(("label", "text"), rows)
 
     def describe(self, data: TextData) -> str:
         return f", {len(data.classes)} classes"
@@ -207,7 +212,7 @@ def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids)
 
 def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
     if options.backbone:
-        kind = f"{Path(options.backbone.removeprefix(TRANSFORMERS)).name}, fine-tuned"
+        kind = f"{short_backbone(options.backbone).removeprefix(TRANSFORMERS)}, fine-tuned"
     elif options.network.encoders == 1:
         kind = "bidirectional GRU"
     else:
@@ -257,7 +262,10 @@ def _write_version(
     network = graph.network
     recurrent = isinstance(network, TextNetwork)
     parts = (*((options.network,) if recurrent else ()), tokens.settings, options.loss)
-    stated = run.stated(*parts) | {"backbone": options.backbone, "linear": graph.weight}
+    stated = run.stated(*parts) | {
+        "backbone": options.backbone and short_backbone(options.backbone),
+        "linear": graph.weight,
+    }
     chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
     manifest = TextManifest(
         name=run.name,
