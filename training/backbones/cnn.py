@@ -36,7 +36,7 @@ class Normalize(nn.Module):
 
     @classmethod
     def of(cls, split: ImageSplit) -> "Normalize":
-        """The statistics of a split, from a sample of its images."""
+        """Normalises with the statistics of a sample of the split."""
         pixels = sample(split).reshape(-1, split.images.shape[-1]) / np.float32(255)
         # A constant channel must not divide by zero.
         return cls(torch.from_numpy(pixels.mean(0)), torch.from_numpy(pixels.std(0).clip(min=1e-3)))
@@ -71,9 +71,8 @@ class ConvGroup(nn.Module):
 class CNN(nn.Module):
     """A residual convolutional network for small images, after airbench (arXiv:2404.00498).
 
-    A frozen 2x2 convolution whitens the patches; then come groups of convolutions, each at half the resolution of
-    the one before and with more filters; global max pooling; one linear layer. In large images the patches are larger
-    and do not overlap (`stride_for`), so that what follows costs no more than for images of 48 to 95 pixels.
+    A frozen 2x2 convolution whitens the patches; then come groups of convolutions, global max pooling and a linear
+    layer. In large images the patches are larger and do not overlap (`stride_for`), which limits the cost.
 
     Args:
         normalize: the input normalisation.

