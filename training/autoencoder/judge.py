@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from training.backbones.cnn import CNN, Normalize, sample
-from training.classification.labels import EVALUATION_BATCH, LabelledImages, predict
+from training.classification.learner import EVALUATION_BATCH, Classification, ClassificationSettings, predict
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images
@@ -65,7 +65,7 @@ def train_judge(
         seed: of the training.
     """
     network = make_network(data, data.train, seed)
-    learner = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
+    learner = Classification(data.train, data.validation, ClassificationSettings(augment=AUGMENT.scaled_to(data.shape)))
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=seed)
     # A folder for each data set, so that only a training on the same data is resumed.
     run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"

@@ -37,7 +37,7 @@ from training.export.layers import answer_with, penultimate
 class Teaching:
     """What a teacher makes of every training image, as it is and mirrored.
 
-    Two views instead of every augmented one: to run the teacher at each step would cost more than the training.
+    Running the teacher at each step, on the augmented images, would cost more than the training.
 
     Attributes:
         probabilities: float32, shape (2, images, classes): of the images as they are, and mirrored.
@@ -50,17 +50,10 @@ class Teaching:
 
 
 def teach(version: Path, data: ImageData, cache: Path, console: Console, *, features: bool = False) -> Teaching:
-    """Shows a teacher every training image.
-
-    Args:
-        version: the folder of a published classifier of the same classes and image size.
-        data: the images.
-        cache: a folder that keeps the answers for a resumed run.
-        console: is told of a damaged cache.
-        features: whether the teacher's features are wanted too.
+    """Runs a teacher on every training image; `cache` is a folder that keeps the answers for a resumed run.
 
     Raises:
-        ValueError: the model does not fit the data.
+        ValueError: `version` is no published classifier of the same classes and image size.
     """
     manifest = read_manifest(version)
     if not isinstance(manifest, ClassifierManifest):
@@ -89,7 +82,6 @@ def teach(version: Path, data: ImageData, cache: Path, console: Console, *, feat
 
 
 def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features: bool) -> list[npt.NDArray[Any]]:
-    """The probabilities, and the features in half precision if they are wanted, each for both views."""
     model = without_ood(onnx.load(version / MODEL))
     wanted = [model.graph.output[0].name]
     if features:
@@ -126,9 +118,9 @@ def distillation_loss(
     """Cross-entropy with the labels and, if there is a teacher, with its predictions.
 
     Args:
-        logits: shape (batch, classes).
-        truth: the labels, one-hot or mixed by CutMix, shape (batch, classes).
-        softened: the teacher's probabilities at `temperature`, shape (batch, classes), or None without a teacher.
+        logits: shape (batch, classes), as the next two.
+        truth: the labels, one-hot or mixed by CutMix.
+        softened: the teacher's probabilities at `temperature`, or None without a teacher.
         label_smoothing: of `truth`.
         weight: of the teacher's part; the labels have the rest.
         temperature: of the teacher's part.
@@ -142,14 +134,10 @@ def distillation_loss(
 
 
 class Guided(nn.Module):
-    """A CNN in training, with a linear map from its features to those of a teacher.
+    """A CNN in training, with a linear map from its features to those of a teacher, of which there are `features`.
 
     In training mode it returns logits, shape (batch, classes), and mapped features, shape (batch, features); in
     evaluation mode the logits alone, as the CNN does.
-
-    Args:
-        network: the CNN.
-        features: how many the teacher has.
     """
 
     def __init__(self, network: CNN, features: int) -> None:

@@ -1,11 +1,9 @@
-"""How graphs of an image classifier are judged: see `Evaluator`."""
+"""How graphs of an image classifier are judged."""
 
 from pathlib import Path
-from typing import Any
 
 from service.inference.manifest import MODEL
 from service.inference.session import Session
-from service.tasks.cards import ClassifierVariant
 from service.tasks.classification.manifest import ClassifierManifest
 from training.classification.report import write_report
 from training.data.images import ImageData
@@ -20,7 +18,7 @@ INPUT = "images"
 
 
 class ClassificationEvaluator(LabelEvaluator):
-    """See `LabelEvaluator`; the inputs are images."""
+    """Evaluates graphs of images."""
 
     data: ImageData
 
@@ -49,17 +47,14 @@ class ClassificationEvaluator(LabelEvaluator):
         division = division_digest(self.data.division[1])
         described = manifest.data.model_copy(update={"division": division})
         manifest = manifest.model_copy(update=evaluation.fields | {"data": described})
-        variants = tuple(self._renew_variant(folder, manifest, variant, fit) for variant in manifest.variants)
+        variants = []
+        for variant in manifest.variants:
+            graph = folder / variant.file
+            scaling = self.fit(graph) if fit else Scaling.of(variant.calibration)
+            changes = self.evaluate(graph, scaling).fields
+            if fit:
+                changes["golden"] = write_variant_golden(graph, variant.name, folder, manifest)
+                changes["size"] = graph.stat().st_size
+            variants.append(variant.model_copy(update=changes))
         write_report(folder, evaluation, self.data)
-        return manifest.model_copy(update={"variants": variants})
-
-    def _renew_variant(
-        self, folder: Path, manifest: ClassifierManifest, variant: ClassifierVariant, fit: bool
-    ) -> ClassifierVariant:
-        graph = folder / variant.file
-        if not fit:
-            return variant.model_copy(update=self.evaluate(graph, Scaling.of(variant.calibration)).fields)
-        changes: dict[str, Any] = self.finish(graph)
-        changes["golden"] = write_variant_golden(graph, variant.name, folder, manifest)
-        changes["size"] = graph.stat().st_size
-        return variant.model_copy(update=changes)
+        return manifest.model_copy(update={"variants": tuple(variants)})

@@ -43,8 +43,6 @@ class NetworkSettings:
         freeze: how many groups of layers of the backbone are frozen (the stem, then the stages); -1 for all.
         freeze_norms: freeze the statistics of the batch normalisation of the backbone.
 
-    Raises:
-        ValueError: a setting is out of range.
     """
 
     arch: Arch = "cnn"
@@ -65,12 +63,7 @@ class NetworkSettings:
             raise ValueError(f"--dropout {self.dropout:g}: must be at least 0 and less than 1")
 
 
-def check_fraction(option: str, value: float) -> None:
-    """Refuses what is no fraction.
-
-    Raises:
-        ValueError: names the option.
-    """
+def _check_fraction(option: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"--{option} {value:g}: must be at least 0 and at most 1")
 
@@ -90,7 +83,7 @@ class AugmentOptions:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        check_fraction("cutmix", self.cutmix)
+        _check_fraction("cutmix", self.cutmix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +101,8 @@ class LossOptions:
     distill_features: float = 0.0
 
     def __post_init__(self) -> None:
-        check_fraction("label-smoothing", self.label_smoothing)
-        check_fraction("distill", self.distill)
+        _check_fraction("label-smoothing", self.label_smoothing)
+        _check_fraction("distill", self.distill)
         if not 0 <= self.distill_features < math.inf:
             raise ValueError(f"--distill-features {self.distill_features:g}: must be at least 0")
 
@@ -139,7 +132,6 @@ class ClassificationOptions(Options):
     loss: LossOptions = field(default_factory=LossOptions)
 
     def check(self) -> None:
-        """See `Options.check`."""
         super().check()
         arch, given = self.network.arch, changed(self)
         for other, names in ONLY.items():

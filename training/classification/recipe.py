@@ -15,16 +15,15 @@ from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
+from training.backbones.cnn import stride_for
 from training.backbones.registry import check_backbone
-from training.classification.architectures import build, fit_defaults, learning_settings
 from training.classification.distill import Guided, Teaching, teach
 from training.classification.evaluator import INPUT, ClassificationEvaluator
-from training.classification.graph import ClassifierGraph
-from training.classification.labels import predict
-from training.classification.learner import Classification
-from training.classification.network import Transfer
-from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
+from training.classification.learner import Classification, ClassificationSettings, predict
+from training.classification.network import ClassifierGraph, Transfer, build
+from training.classification.options import DEFAULTS, ONLY, Arch, ClassificationOptions
 from training.classification.report import CURVES, write_report
+from training.data.augment import Augment
 from training.data.contents import fingerprint_like
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
@@ -49,8 +48,6 @@ from training.run import Run
 ClassificationRun = Run[ClassificationOptions, ImageData]
 
 MAX_BATCH = 64
-GOLDEN_ROWS = 16
-ATOL = 1e-4
 
 
 class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
@@ -67,14 +64,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         network = options.network
         if network.arch == "transfer":
             check_backbone(network.backbone, network.weights)
-        return load_images(
-            options.data,
-            size=options.image_size,
-            limit=options.limit,
-            bad=options.bad,
-            encoding=options.encoding,
-            seed=override(DEFAULTS[network.arch], options.fit).seed,
-        )
+        return _load(options, options.image_size, override(DEFAULTS[network.arch], options.fit).seed)
 
     def draw(self, data: ImageData) -> Image:
         return draw_images(data)
@@ -99,7 +89,10 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         network = build(options.network, data, run.settings.seed)
         asked = options.network.network_size
         if isinstance(network, Transfer) and network.size != asked and asked != type(options.network)().network_size:
-            run.console.print(f"[yellow]--network-size {asked}: {_describe_size(network, data)}.")
+            because = f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
+            if network.size:
+                because = f"the backbone only takes {network.size} pixels, so images are enlarged to that"
+            run.console.print(f"[yellow]--network-size {asked}: {because}.")
         return network
 
     def training_network(self, run: ClassificationRun, network: nn.Module) -> nn.Module:
@@ -131,27 +124,14 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
             run.console.print(f"{interpolated:.0%} of the way from {options.init_from} to the trained weights is best")
         scaling = fit_scaling(predict(network, choice.images, flip=flip), choice.labels)
         evaluator = ClassificationEvaluator(run.data)
-        write = partial(
-            _write_version,
-            run=run,
-            graph=ClassifierGraph(network, scaling, flip),
-            evaluator=evaluator,
-            stated=_stated(run, network) | {"interpolated": interpolated},
-            state=state,
-        )
+        stated = _stated(run, network) | {"interpolated": interpolated}
+        write = partial(_write_version, run, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
         ood_data = partial(ood_data_from_images, run.data)
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
 
     def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
-        return load_images(
-            options.data,
-            size=height if height == width else None,
-            limit=options.limit,
-            bad=options.bad,
-            encoding=options.encoding,
-            seed=int(manifest.training.settings["seed"]),
-        )
+        return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
 
     def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> ClassificationEvaluator:
         return ClassificationEvaluator(data)
@@ -162,25 +142,49 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         return ood_data_from_images(data, foreign)
 
 
-def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False) -> float:
-    """The mean log-likelihood of the labels of a split after temperature scaling.
+def learning_settings(options: ClassificationOptions, shape: tuple[int, ...]) -> ClassificationSettings:
+    """Loss and augmentation for images of this shape (height, width, channels)."""
+    default = Augment(cutout=0, translate=2) if options.network.arch == "mlp" else Augment()
+    # An option gives pixels of these very images; the defaults are for small ones.
+    augment = override(default.scaled_to(shape), options.augment)
+    return override(ClassificationSettings(augment=augment), options.loss)
 
-    Args:
-        network: on the CPU.
-        split: images with their labels.
-        flip: whether it averages over an image and its mirror image.
+
+def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
+    """The architecture's defaults, with batches of `batch_size`, or smaller ones if images are large or few.
+
+    The learning rate is scaled with the batch size: linearly for SGD (Goyal et al. 2017, arXiv:1706.02677), by the
+    square root for Adam (Malladi et al. 2022, arXiv:2205.10287).
     """
+    settings = DEFAULTS[arch]
+    height, width, _ = data.shape
+    # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
+    side = 48 * stride_for(height, width) ** 0.5 if arch == "cnn" else 128
+    most = min(int(settings.batch_size * side**2) // (height * width), len(data.train) // 20)
+    batch_size = batch_size or max(16, min(settings.batch_size, most))
+    ratio = batch_size / settings.batch_size
+    factor = ratio if settings.optimizer == "sgd" else ratio**0.5
+    backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
+    return dataclasses.replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)
+
+
+def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False) -> float:
+    """The mean log-likelihood of the labels of a split after temperature scaling."""
     logits = predict(network, split.images, flip=flip)
     scaled = torch.from_numpy(logits) / fit_temperature(logits, split.labels)
     return -F.cross_entropy(scaled, torch.from_numpy(split.labels)).item()
 
 
+def _load(options: Any, size: int | None, seed: int) -> ImageData:
+    limit, bad, encoding = options.limit, options.bad, options.encoding
+    return load_images(options.data, size=size, limit=limit, bad=bad, encoding=encoding, seed=seed)
+
+
 def _teaching(run: ClassificationRun) -> Teaching | None:
-    """What the teacher predicts, if there is one; kept in the folder of the run."""
     options = run.options
     if not options.teacher:
         return None
-    with run.accelerator.main_process_first():  # the others read what it keeps
+    with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
         return teach(options.teacher, run.data, run.folder, run.console, features=options.loss.distill_features > 0)
 
 
@@ -195,12 +199,6 @@ def _warn_of_leaks(run: ClassificationRun) -> None:
                 f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "
                 "the --seed and the images that it had."
             )
-
-
-def _describe_size(network: Transfer, data: ImageData) -> str:
-    if network.size:
-        return f"the backbone only takes {network.size} pixels, so images are enlarged to that"
-    return f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
 
 
 def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
@@ -219,17 +217,16 @@ def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
 
 
 def _write_version(
-    target: Path,
     run: ClassificationRun,
     graph: ClassifierGraph,
     evaluator: ClassificationEvaluator,
     stated: dict[str, Any],
     state: FitState,
+    target: Path,
 ) -> ClassifierManifest:
-    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, network, images = run.data, run.options.network, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": INPUT, "output_names": ("probabilities",)}
-    card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
+    card = GoldenCard(rows=min(16, len(images)), atol=1e-4)
     inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     run.console.print(

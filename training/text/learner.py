@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.classification.labels import label_figures
+from training.classification.learner import label_figures
 from training.engine.learner import Batch, Learner, Step
 from training.engine.processes import in_parts
 from training.text.data import Ids

@@ -4,7 +4,7 @@ import pytest
 
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
-from training.classification.graph import ClassifierGraph
+from training.classification.network import ClassifierGraph
 from training.export.calibration import Scaling, logits_of
 from training.export.graph import export, torch_outputs
 from training.export.scaled_graph import PREFIX, logits_alone, write_scaling
