@@ -5,9 +5,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# The side in pixels of the images that the defaults are meant for.
-_SIDE = 32
-
 
 @dataclass(frozen=True, slots=True)
 class Augment:
@@ -27,12 +24,8 @@ class Augment:
     cutmix: float = 0.0
 
     def scaled_to(self, shape: tuple[int, ...]) -> "Augment":
-        """The same for images of this shape (height, width, channels).
-
-        Shifts and squares keep their proportion to the shorter side. Their pixels are meant for 32 pixels and are not
-        reduced for smaller images.
-        """
-        factor = max(1.0, min(shape[:2]) / _SIDE)
+        """The same for images of this shape (height, width, channels): pixels are meant for a shorter side of 32."""
+        factor = max(1.0, min(shape[:2]) / 32)
         return replace(self, translate=round(self.translate * factor), cutout=round(self.cutout * factor))
 
     def mirrored(self, indices: Tensor, epoch: int) -> Tensor:
@@ -54,8 +47,7 @@ class Augment:
         Returns:
             float32 in 0 to 1, shape (batch, channels, height, width), in channels-last memory order.
         """
-        batch, height, width, _ = images.shape
-        device = images.device
+        (batch, height, width, _), device = images.shape, images.device
 
         def randint(low: int, high: int) -> Tensor:
             return torch.randint(low, high, (batch, 1), generator=generator, device=device)
@@ -68,8 +60,7 @@ class Augment:
         pixels = shifted.permute(0, 3, 1, 2).float().div_(255)
         if self.cutout:
             top, left = randint(1 - self.cutout, height), randint(1 - self.cutout, width)
-            y = torch.arange(height, device=device) - top
-            x = torch.arange(width, device=device) - left
+            y, x = torch.arange(height, device=device) - top, torch.arange(width, device=device) - left
             inside_y, inside_x = (y >= 0) & (y < self.cutout), (x >= 0) & (x < self.cutout)
             pixels.masked_fill_((inside_y[:, None, :, None] & inside_x[:, None, None, :]), 0.5)
         return pixels
@@ -83,11 +74,9 @@ def cutmix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, 
         generator: on the device of `pixels`.
 
     Returns:
-        The pixels; for each image the index of the one that its rectangle is from; and the fraction of each image that
-        is left, which is the weight of its own label.
+        The pixels; the index of the image that each rectangle is from; and the fraction of each image that is left.
     """
-    batch, _, height, width = pixels.shape
-    device = pixels.device
+    (batch, _, height, width), device = pixels.shape, pixels.device
     partner = torch.randperm(batch, generator=generator, device=device)
     share, y, x = torch.rand(3, generator=generator, device=device).tolist()
     side = (1 - share) ** 0.5

@@ -1,6 +1,5 @@
 """Where the images of a data set are: files in folders, files that a table names, or rows of parquet."""
 
-import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,30 +12,62 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data import hub
-from training.data.contents import ImageFiles, file_key
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
-from training.data.sources import files_below, kinds_of, locate, name_of, visible
+from training.data.sources import files_below, kinds_of, locate, visible
 from training.data.tables import DELIMITED, Table, read_file, split_of
 
-_HINT = "Give a hub id, a folder with parquet files or class folders, or an archive of one."
 _IMAGE_COLUMNS = ("image", "imageid", "imagename", "imagepath", "filename", "file", "filepath", "path", "img", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "breed", "species")
 # The class of all images where a task needs no labels.
-UNLABELLED = "image"
+_UNLABELLED = "image"
+
+# The classes, and the path and the class of each image of each split.
+Found = tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Encoded images in files, by index."""
+
+    paths: Sequence[str]
+
+    def read(self, index: int) -> bytes:
+        return Path(self.paths[index]).read_bytes()
+
+    def where(self, index: int) -> str:
+        return self.paths[index]
+
+    def key(self, index: int) -> str | None:
+        """Changes whenever the file may have changed; None if there is no such file."""
+        return _file_key(self.paths[index])
+
+
+class Rows:
+    """Encoded images in a column of parquet or of a data set of the hub, by index; like `Files`."""
+
+    def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
+        self._name, self._column = name, column
+        self._rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        self._keys = [_file_key(file["filename"]) for file in part.cache_files]
+
+    def read(self, index: int) -> bytes:
+        image = self._rows[index][self._column]
+        return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+
+    def where(self, index: int) -> str:
+        path = self._rows[index][self._column]["path"]
+        return f"{self._name} row {index}" + (f" ({path})" if path else "")
+
+    def key(self, index: int) -> str | None:
+        return f"{self._keys} {self._column} {index}" if self._keys else None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageItems:
-    """The images of a split, not read yet.
+    """The images of a split, not read yet: their indices in `files` and their labels, int64, shape (n,)."""
 
-    Attributes:
-        files: of the source.
-        indices: of these images in it, int64, shape (n,).
-        labels: int64, shape (n,).
-    """
-
-    files: ImageFiles
+    files: Files | Rows
     indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
 
@@ -44,65 +75,13 @@ class ImageItems:
         return len(self.indices)
 
     def take(self, chosen: npt.NDArray[Any]) -> "ImageItems":
-        """The items at some positions."""
-        return dataclasses.replace(self, indices=self.indices[chosen], labels=self.labels[chosen])
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSource:
-    """The splits of a data set under their usual names, its classes and its name."""
-
-    name: str
-    classes: tuple[str, ...]
-    splits: dict[str, ImageItems]
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Image files; see `training.data.contents.ImageFiles`."""
-
-    paths: Sequence[str]
-
-    def read(self, index: int) -> bytes:
-        """The file."""
-        return Path(self.paths[index]).read_bytes()
-
-    def where(self, index: int) -> str:
-        """Its path."""
-        return self.paths[index]
-
-    def key(self, index: int) -> str | None:
-        """Changes with the file."""
-        return file_key(self.paths[index])
-
-
-class Rows:
-    """Images in a column of parquet or of a data set of the hub; see `training.data.contents.ImageFiles`."""
-
-    def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
-        self._name, self._column = name, column
-        self._rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-        self._keys = [file_key(file["filename"]) for file in part.cache_files]
-
-    def read(self, index: int) -> bytes:
-        """The file in a row."""
-        image = self._rows[index][self._column]
-        return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-
-    def where(self, index: int) -> str:
-        """The row, and its path if it has one."""
-        path = self._rows[index][self._column]["path"]
-        return f"{self._name} row {index}" + (f" ({path})" if path else "")
-
-    def key(self, index: int) -> str | None:
-        """Changes with the files that hold the rows."""
-        return f"{self._keys} {self._column} {index}" if self._keys else None
+        return ImageItems(self.files, self.indices[chosen], self.labels[chosen])
 
 
 def open_images(
     source: str, inspection: Inspection, problems: Problems, *, labelled: bool = True, encoding: str | None = None
-) -> ImageSource:
-    """Finds the images of a source, without reading them.
+) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
+    """Finds the classes and the splits of a source of images, without reading the images.
 
     Args:
         source: a hub id, a URL or an archive; or a folder with parquet files, with a folder for each class (optionally
@@ -115,37 +94,27 @@ def open_images(
     Raises:
         DataError: nothing is there, or nothing of the kind.
     """
-    folder = locate(source, _HINT, folder=True)
+    hint = "Give a hub id, a folder with parquet files or class folders, or an archive of one."
+    folder = locate(source, hint, folder=True)
     if folder is None or any(folder.rglob("*.parquet")):
-        return _of_rows(source, hub.load(source, str(folder or source)), labelled)
+        return _in_rows(source, hub.load(source, str(folder or source)), labelled)
     top = _descend(folder)
     found = _in_class_folders(top, inspection)
     if found is None or len(found[0]) < 2:
         found = _in_a_table(top, inspection, problems, encoding) or found
-    if found is not None and len(found[0]) < 2 and not labelled:
-        found = None  # a folder of images is no class
-    if found is None and not labelled:
+    if not labelled and (found is None or len(found[0]) < 2):  # a folder of images is no class
         found = _without_labels(top)
     if found is None:
         kinds = kinds_of(files_below(folder))
         raise DataError(f"{source}: holds no class folders of images and no parquet files, but {kinds}.")
     classes, splits = found
-    if "train" not in splits:
-        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
+    _check_train(source, splits)
     index = {name: number for number, name in enumerate(classes)}
-    items = {
-        split: ImageItems(
-            Files([path for path, _ in images]),
-            np.arange(len(images)),
-            np.array([index[label] for _, label in images], dtype=np.int64),
-        )
-        for split, images in splits.items()
-    }
-    return ImageSource(name_of(source), classes, items)
-
-
-# The classes, and the path and the class of each image of each split.
-Found = tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]
+    items = {}
+    for split, images in splits.items():
+        labels = np.array([index[label] for _, label in images], dtype=np.int64)
+        items[split] = ImageItems(Files([path for path, _ in images]), np.arange(len(images)), labels)
+    return classes, items
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
@@ -183,7 +152,7 @@ def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
 
 
 def _in_a_table(folder: Path, inspection: Inspection, problems: Problems, encoding: str | None) -> Found | None:
-    """Images that a table beside them names and labels, one for each split."""
+    """Images that a table beside them names and labels; there may be one for each split."""
     tables: dict[str, tuple[Table, str, str]] = {}
     for path in visible(folder):
         if path.suffix.lower() not in (*DELIMITED, ".xlsx", ".jsonl") or not path.is_file():
@@ -229,10 +198,10 @@ def _without_labels(folder: Path) -> Found | None:
     for path in filter(hub.is_image, files_below(folder)):
         first = Path(os.path.relpath(path, folder)).parts[0]
         split = split_of(first) if first.isalpha() else None
-        splits.setdefault(split or "train", []).append((path, UNLABELLED))
+        splits.setdefault(split or "train", []).append((path, _UNLABELLED))
     if splits and "train" not in splits:
         splits = {"train": [image for images in splits.values() for image in images]}
-    return ((UNLABELLED,), splits) if splits else None
+    return ((_UNLABELLED,), splits) if splits else None
 
 
 def _descend(folder: Path) -> Path:
@@ -244,42 +213,43 @@ def _descend(folder: Path) -> Path:
         folder = inside[0]
 
 
-def _of_rows(source: str, loaded: Mapping[str, datasets.Dataset], labelled: bool) -> ImageSource:
+def _in_rows(
+    source: str, splits: Mapping[str, datasets.Dataset], labelled: bool
+) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
     """Parquet, or a data set of the hub: a column of images and one of class labels."""
-    splits = hub.standard_splits(source, loaded)
-    image, label = hub.image_columns(splits["train"].features)
+    _check_train(source, splits)
+    features = splits["train"].features
+    image, label = hub.image_columns(features)
     if not image or (labelled and not label):
-        raise DataError(
-            f"{source}: needs a column of images and one of class labels; it has "
-            + ", ".join(f"{column} ({type(kind).__name__})" for column, kind in splits["train"].features.items())
-            + "."
-        )
-    classes, labels = _encode_labels(splits, label)
+        columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in features.items())
+        raise DataError(f"{source}: needs a column of images and one of class labels; it has {columns}.")
+    names: Sequence[Any] = [_UNLABELLED]
+    index: dict[Any, int] = {}
+    if label and isinstance(features[label], datasets.ClassLabel):
+        names = features[label].names
+        index = {number: number for number in range(len(names))}
+    elif label:
+        names = sorted({value for part in splits.values() for value in part.unique(label)} - {None})
+        index = {value: number for number, value in enumerate(names)}
     items = {}
     for split, part in splits.items():
-        if len(wrong := np.flatnonzero(labels[split] < 0)):
+        labels = np.array([index.get(value, -1) for value in part[label]] if label else [0] * len(part), dtype=np.int64)
+        if len(wrong := np.flatnonzero(labels < 0)):
             row = int(wrong[0])
             named = f"{source} [{split}] row {row}: label {part[row][label]}"
-            raise DataError(f"{named} is none of the {len(classes)} classes.")
-        items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels[split])
-    return ImageSource(name_of(source), classes, items)
+            raise DataError(f"{named} is none of the {len(names)} classes.")
+        items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels)
+    return tuple(map(str, names)), items
 
 
-def _encode_labels(
-    splits: dict[str, datasets.Dataset], column: str | None
-) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
-    """The classes, the same in every split, and the labels as indices of them; -1 where there is none."""
-    if column is None:
-        return (UNLABELLED,), {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
-    kind = splits["train"].features[column]
-    if isinstance(kind, datasets.ClassLabel):
-        index: dict[Any, int] = {number: number for number in range(len(kind.names))}
-        names = kind.names
-    else:
-        names = sorted({value for part in splits.values() for value in part.unique(column)} - {None})
-        index = {value: number for number, value in enumerate(names)}
-    encoded = {
-        name: np.array([index.get(value, -1) for value in part[column]], dtype=np.int64)
-        for name, part in splits.items()
-    }
-    return tuple(map(str, names)), encoded
+def _check_train(source: str, splits: Mapping[str, Any]) -> None:
+    if "train" not in splits:
+        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
+
+
+def _file_key(path: str) -> str | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"

@@ -1,6 +1,9 @@
 """Labelled images from a hub id or a local folder, the data of classifiers and autoencoders."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,31 +11,20 @@ import numpy.typing as npt
 
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
-from training.data.contents import ImageFiles, content_fingerprint, examine, pixel_fingerprint
-from training.data.dataset import DataError, Inspection
+from training.data import hub
+from training.data.dataset import DataError, DataSet, Inspection
 from training.data.hub import SPLITS, stratified_split
-from training.data.image_sources import ImageItems, open_images
+from training.data.image_sources import Files, ImageItems, Rows, open_images
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
+from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all, select
+from training.data.sources import name_of
 from training.data.splits import hold_out, limited, split_validation
 from training.engine.progress import track
-
-# Photographs of any size are resized to the size that ImageNet backbones are trained at.
-DEFAULT_SIZE = 224
-_SAME_BACKGROUND = 0.05
-_BACKGROUND_SAMPLE = 10_000
-# Of a class: below this, rounding its quota the same way every time would matter.
-_FEW_HELD_OUT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSplit:
-    """Images with their labels.
-
-    Attributes:
-        images: uint8, shape (n, height, width, channels); decoded on demand if they are very many.
-        labels: int64, shape (n,).
-    """
+    """Images, uint8, shape (n, height, width, channels), and their labels, int64, shape (n,)."""
 
     images: Images
     labels: npt.NDArray[np.int64]
@@ -41,7 +33,6 @@ class ImageSplit:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[np.int64]) -> "ImageSplit":
-        """The items at `indices`, in that order."""
         return ImageSplit(select(self.images, indices), self.labels[indices])
 
 
@@ -77,14 +68,14 @@ class ImageData:
                 yield from (pixels.tobytes() for pixels in split.images)
                 yield split.labels.tobytes()
 
-        return pixel_fingerprint(parts())
+        return fingerprint("sha256", parts())
 
 
 def load_images(
     source: str,
     *,
     size: int | None = None,
-    largest: int = DEFAULT_SIZE,
+    largest: int = 224,
     validation: float = 0.1,
     limit: int | None = None,
     labelled: bool = True,
@@ -97,8 +88,8 @@ def load_images(
     Args:
         source: as `training.data.image_sources.open_images` takes it.
         size: the side of the square that images are resized to; by default they keep their size if all have the same,
-            of at most `largest` pixels, and become squares of `largest` otherwise.
-        largest: see `size`.
+            of at most `largest` pixels, and become squares of `largest` otherwise, by default the size that ImageNet
+            backbones are trained at.
         validation: the fraction of train that becomes the validation split if the source has none.
         limit: the most images of each split (stratified), for a trial.
         labelled: whether labels are needed; without labels all images are of one class.
@@ -110,17 +101,23 @@ def load_images(
         DataError: a wrong path, a missing column, an empty class, an unreadable image.
     """
     inspection, problems = Inspection(), Problems()
-    opened = open_images(source, inspection, problems, labelled=labelled, encoding=encoding)
-    splits, classes = opened.splits, opened.classes
-    _check_classes(source, splits["train"], classes, labelled)
+    classes, splits = open_images(source, inspection, problems, labelled=labelled, encoding=encoding)
+    counts = np.bincount(splits["train"].labels, minlength=len(classes))
+    if missing := [label for label, count in zip(classes, counts, strict=True) if not count]:
+        raise DataError(f"{source} [train]: no image of the class {', '.join(missing)}.")
+    if labelled and len(classes) < 2:
+        raise DataError(f"{source}: has {len(classes)} class; classification needs two or more.")
 
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
-    missing = frozenset({"test", "validation"} - splits.keys())
+    held_out = frozenset({"test", "validation"} - splits.keys())
     for name, fraction in (("test", 0.2), ("validation", validation)):
-        if name in missing:
+        if name in held_out:
             train = splits["train"]
-            kept, taken = _held_out(source, name, train.labels, fraction, seed)
+            if np.unique(train.labels, return_counts=True)[1].min() * fraction < 10:
+                kept, taken = hold_out(source, name, len(train), fraction, seed, train.labels)
+            else:  # as the committed models were trained; it always rounds the same classes down
+                kept, taken = stratified_split(train.labels, fraction, seed)
             splits["train"], splits[name] = train.take(kept), train.take(taken)
     if limit is not None:
         splits = {
@@ -137,46 +134,36 @@ def load_images(
         parts[name], digests[name] = _read(title, splits[name], shape, lazy, problems)
     problems.settle(source, bad, inspection)
 
-    counts = {name: len(part) for name, part in parts.items()}
-    describe_splits(inspection, counts, sorted(missing), "images")
+    describe_splits(inspection, {name: len(part) for name, part in parts.items()}, sorted(held_out), "images")
     if len(classes) > 1:
         labels = np.concatenate([part.labels for part in parts.values()])
         describe_classes(inspection, classes, np.bincount(labels, minlength=len(classes)).tolist(), "images")
     describe_repeats(inspection, digests, "images")
-    contents = (b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in SPLITS)
-    fingerprint = content_fingerprint(shape, contents)
-    return ImageData(opened.name, classes, **parts, fingerprint=fingerprint, held_out=missing, inspection=inspection)
+    contents = [b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in SPLITS]
+    identity = fingerprint("files-sha256", [repr(shape).encode(), *contents])
+    return ImageData(name_of(source), classes, **parts, fingerprint=identity, held_out=held_out, inspection=inspection)
 
 
-def _held_out(
-    source: str, name: str, labels: npt.NDArray[np.int64], fraction: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The indices of training images that stay, and of those that are held out."""
-    if np.unique(labels, return_counts=True)[1].min() * fraction < _FEW_HELD_OUT:
-        return hold_out(source, name, len(labels), fraction, seed, labels)
-    # As the committed models were trained. It always rounds the same classes down, which matters for small ones only.
-    return stratified_split(labels, fraction, seed)
+def fingerprint(kind: str, parts: Iterable[bytes]) -> str:
+    """Identifies a data set by labels and, as `kind` says, the hashes of its files or its pixels."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return f"{kind}:{digest.hexdigest()}"
+
+
+def fingerprint_like(data: DataSet, recorded: str | None) -> str:
+    """The fingerprint of the data to compare with a recorded one: of pixels, if that is, which decodes every image."""
+    pixels = getattr(data, "pixel_fingerprint", None)
+    return pixels() if pixels and recorded and recorded.startswith("sha256:") else data.fingerprint
 
 
 def common_background(images: Images) -> float | None:
-    """The brightness (0 to 1) of the images' edges if it is nearly the same in all of them, otherwise None.
-
-    Args:
-        images: uint8, shape (n, height, width, channels); very many are sampled.
-    """
-    images = images[:: max(1, len(images) // _BACKGROUND_SAMPLE)] if isinstance(images, LazyImages) else images
+    """The brightness (0 to 1) of the images' edges if it is nearly the same in all of them, otherwise None."""
+    images = images[:: max(1, len(images) // 10_000)] if isinstance(images, LazyImages) else images
     edges = np.concatenate((images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]), axis=1)
     brightness = edges.reshape(len(images), -1).mean(1) / 255
-    return round(float(brightness.mean()), 4) if brightness.std() < _SAME_BACKGROUND else None
-
-
-def _check_classes(source: str, train: ImageItems, classes: Sequence[str], labelled: bool) -> None:
-    counts = np.bincount(train.labels, minlength=len(classes))
-    missing = [label for label, count in zip(classes, counts, strict=True) if not count]
-    if missing:
-        raise DataError(f"{source} [train]: no image of the class {', '.join(missing)}.")
-    if labelled and len(classes) < 2:
-        raise DataError(f"{source}: has {len(classes)} class; classification needs two or more.")
+    return round(float(brightness.mean()), 4) if brightness.std() < 0.05 else None
 
 
 def _shape(source: str, train: ImageItems, size: int | None, largest: int) -> tuple[int, int, int]:
@@ -201,19 +188,15 @@ def _shape(source: str, train: ImageItems, size: int | None, largest: int) -> tu
 class _Decoder:
     """Decodes images and resizes them to `shape`; can be sent to other processes."""
 
-    files: ImageFiles
+    files: Files | Rows
     shape: tuple[int, int, int]
 
     def __call__(self, index: int) -> Pixels:
-        return self.decode(self.files.read(index))[0]
+        return self.decode(self.files.read(index))
 
-    def decode(self, data: bytes) -> tuple[Pixels, tuple[int, int]]:
+    def decode(self, data: bytes) -> Pixels:
         height, width, channels = self.shape
-        image = EncodedImage.open(data)
-        pixels = image.decode(channels, 2 * height, 2 * width)
-        # Of formats other than JPEG only decoding tells the orientation, always at full size.
-        original = image.upright_size if image.pillow is None else pixels.shape[:2]
-        return fit(pixels, height, width), original
+        return fit(EncodedImage.open(data).decode(channels, 2 * height, 2 * width), height, width)
 
 
 def _read(
@@ -224,16 +207,72 @@ def _read(
     images = np.empty((0 if lazy else len(items), *shape), dtype=np.uint8)
     kept: list[int] = []
     digests: list[bytes] = []
-    every = examine(items.files, items.indices, decoder.decode, pixels=not lazy)
-    for row, content in enumerate(track(every, title, total=len(items))):
+    for row, content in enumerate(track(_examine(items, decoder.decode, pixels=not lazy), title, total=len(items))):
         if isinstance(content, str):
             problems.add(items.files.where(int(items.indices[row])), content)
             continue
-        if content.pixels is not None:
-            images[len(kept)] = content.pixels
+        digest, pixels = content
+        if pixels is not None:
+            images[len(kept)] = pixels
         kept.append(row)
-        digests.append(content.digest)
+        digests.append(digest)
     chosen = items.take(np.array(kept, dtype=np.int64))
-    return ImageSplit(
-        LazyImages(decoder, chosen.indices, shape) if lazy else images[: len(kept)], chosen.labels
-    ), digests
+    loaded = LazyImages(decoder, chosen.indices, shape) if lazy else images[: len(kept)]
+    return ImageSplit(loaded, chosen.labels), digests
+
+
+def _examine(
+    items: ImageItems, decode: Callable[[bytes], Pixels], *, pixels: bool
+) -> Iterator[tuple[bytes, Pixels | None] | str]:
+    """The SHA-256 of each file and its pixels, if they are wanted; or why it cannot be decoded.
+
+    Without `pixels`, files whose hash is cached by path, size and modification time are not opened.
+    """
+
+    def look(index: int) -> tuple[bytes, Pixels | None] | str:
+        try:
+            data = items.files.read(index)
+            decoded = decode(data)
+        except (QuartetError, OSError) as error:
+            return error.detail if isinstance(error, QuartetError) else str(error)
+        return hashlib.sha256(data).digest(), decoded if pixels else None
+
+    if pixels:
+        yield from decode_all(look, items.indices)
+        return
+    for start in range(0, len(items), 500):
+        chunk = items.indices[start : start + 500]
+        keys = [_hashed(items.files.key(int(index))) for index in chunk]
+        known = _find(keys)
+        missing = [row for row, key in enumerate(keys) if key not in known]
+        found = dict(zip(missing, decode_all(look, chunk[missing]), strict=True))
+        _keep(
+            (key, content[0]) for row, content in found.items() if (key := keys[row]) and not isinstance(content, str)
+        )
+        yield from (found[row] if row in found else (known[key], None) for row, key in enumerate(keys))
+
+
+def _hashed(key: str | None) -> bytes | None:
+    return None if key is None else hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).digest()
+
+
+@contextlib.contextmanager
+def _cache() -> Iterator[sqlite3.Connection]:
+    folder = hub.cache_folder() / "quartet"
+    folder.mkdir(exist_ok=True)
+    with contextlib.closing(sqlite3.connect(folder / "contents.sqlite", timeout=60)) as connection, connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID")
+        yield connection
+
+
+def _find(keys: Sequence[bytes | None]) -> dict[bytes | None, bytes]:
+    """What the cache knows: nothing if it cannot be read, which only costs time."""
+    marks = ", ".join("?" * len(keys))
+    with contextlib.suppress(sqlite3.Error, OSError), _cache() as cache:
+        return dict(cache.execute(f"SELECT * FROM files WHERE key IN ({marks})", keys).fetchall())  # noqa: S608
+    return {}
+
+
+def _keep(digests: Iterable[tuple[bytes, bytes]]) -> None:
+    with contextlib.suppress(sqlite3.Error, OSError), _cache() as cache:
+        cache.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", digests)

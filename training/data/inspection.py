@@ -10,11 +10,8 @@ from service.tasks.cards import ClassMetrics
 from training.data.dataset import DataError, Inspection
 from training.options import Bad as Bad
 
-# Problems that are named, and locations with the same one; the others are counted.
+# Problems that are named, each with up to 8 locations; the others are counted.
 SHOWN = 20
-_MOST_LOCATIONS = 8
-# From this fraction of one class on, accuracy says little.
-_DOMINANT = 0.9
 _RARE = 0.02
 
 
@@ -27,13 +24,11 @@ class Problems:
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, where: str, what: str) -> None:
-        """Names one."""
         self.count += 1
         if what in self._locations or len(self._locations) < SHOWN:
             self._counts[what] += 1
-            locations = self._locations.setdefault(what, [])
-            if len(locations) < _MOST_LOCATIONS:
-                locations.append(where)
+            if self._counts[what] <= 8:
+                self._locations.setdefault(what, []).append(where)
 
     @property
     def shown(self) -> list[str]:
@@ -46,15 +41,10 @@ class Problems:
         return lines
 
     def settle(self, source: str, bad: Bad, inspection: Inspection) -> None:
-        """Refuses the data set if there are any problems, or notes in `inspection` which items are left out.
-
-        Raises:
-            DataError: there are some, and `bad` is `refuse`.
-        """
+        """Notes in `inspection` which items are left out; raises DataError if there are some and `bad` is `refuse`."""
         if not self.count:
             return
-        unnamed = self.count - self._counts.total()
-        more = f"\n  … and {unnamed:,} more" if unnamed else ""
+        more = f"\n  … and {unnamed:,} more" if (unnamed := self.count - self._counts.total()) else ""
         items = "item" if self.count == 1 else "items"
         listed = f"{self.count:,} unusable {items} in {source}:\n  " + "\n  ".join(self.shown) + more
         if bad == "refuse":
@@ -65,10 +55,7 @@ class Problems:
 def describe_classes(
     inspection: Inspection, classes: Sequence[str], counts: Sequence[int], items: str, *, remedy: str = ""
 ) -> None:
-    """Notes how many items (in the plural) each class has, and warns of classes that are rare or that dominate.
-
-    `remedy` says what helps against imbalance, if the recipe has something.
-    """
+    """Notes how many items each class has, and warns of rare and of dominant classes and of a `remedy` against them."""
     total = sum(counts)
     order = sorted(range(len(classes)), key=lambda index: -counts[index])
     listed = ", ".join(f"{classes[index]} {counts[index]:,}" for index in order[:12])
@@ -79,7 +66,7 @@ def describe_classes(
             f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it"
         )
     most = max(counts, default=0)
-    if total and most / total >= _DOMINANT:
+    if total and most / total >= 0.9:
         inspection.warnings.append(
             f"{most / total:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often, so "
             f"look at the figures of each class instead of the accuracy{remedy}"
@@ -99,12 +86,9 @@ def describe_splits(inspection: Inspection, splits: dict[str, int], held_out: Se
 
 def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes]], items: str) -> None:
     """Warns of items that are in several splits, by a digest of each item of `train`, `validation` and `test`."""
-    for name, other, kind in (
-        ("validation", "train", "training"),
-        ("test", "train", "training"),
-        ("test", "validation", "validation"),
-    ):
+    for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
         known = set(splits[other])
+        kind = "training" if other == "train" else other
         if repeated := sum(digest in known for digest in splits[name]):
             inspection.warnings.append(
                 f"{repeated:,} of the {len(splits[name]):,} {name} {items} are also {kind} {items}: the figures for "

@@ -12,30 +12,25 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 Pixels = npt.NDArray[np.uint8]
-Decode = Callable[[int], Pixels]
 
 # Bytes of one data set, decoded; larger ones stay on disk.
 IN_MEMORY = 2 << 30
-# Images that are decoded before any of them is used.
-_AHEAD = 256
 
 
 class LazyImages:
     """Images that are decoded when they are indexed, with as much of an array's interface as training needs.
 
-    Can be sent to the workers of a DataLoader if `decode` can be pickled.
-
     Args:
-        decode: returns the image at an index of the source, uint8, `shape[1:]`; called by several threads at once.
+        decode: returns the image at an index of the source, uint8; called by several threads at once, and pickled for
+            the workers of a DataLoader.
         indices: of these images in the source.
         shape: of one image.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, decode: Decode, indices: npt.NDArray[np.int64], shape: tuple[int, ...]) -> None:
-        self._decode = decode
-        self._indices = indices
+    def __init__(self, decode: Callable[[int], Pixels], indices: npt.NDArray[np.int64], shape: tuple[int, ...]) -> None:
+        self._decode, self._indices = decode, indices
         self.shape = (len(indices), *shape)
         self.size = int(np.prod(self.shape, dtype=np.int64))
 
@@ -43,7 +38,6 @@ class LazyImages:
         return len(self._indices)
 
     def __getitem__(self, key: Any) -> Pixels:
-        """An image, or those of a slice or of an array of indices, in memory."""
         chosen = self._indices[key]
         if chosen.ndim == 0:
             return self._decode(int(chosen))
@@ -56,7 +50,6 @@ class LazyImages:
         return decode_all(self._decode, self._indices)
 
     def select(self, indices: npt.NDArray[np.int64]) -> "LazyImages":
-        """The images at `indices`, still not decoded."""
         return LazyImages(self._decode, self._indices[indices], self.shape[1:])
 
 
@@ -85,5 +78,5 @@ def decode_all(decode: Callable[[int], Any], indices: Sequence[int] | npt.NDArra
         return
     # The pool does not outlive the call, because threads do not survive a fork.
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
-        for start in range(0, len(indices), _AHEAD):
-            yield from pool.map(decode, [int(index) for index in indices[start : start + _AHEAD]])
+        for start in range(0, len(indices), 256):
+            yield from pool.map(decode, [int(index) for index in indices[start : start + 256]])

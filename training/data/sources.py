@@ -1,5 +1,6 @@
-"""Where data comes from: a path, an archive, or a URL; each becomes a file or folder on disk."""
+"""Where data comes from (a path, an archive or a URL becomes a file or folder on disk), and how text is encoded."""
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -10,8 +11,10 @@ import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
+import charset_normalizer
 from rich.progress import wrap_file
 
 from training.data import hub
@@ -20,6 +23,13 @@ from training.data.dataset import DataError
 _ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".zip", ".tar", ".tgz")
 # What archive programs and file managers add.
 _CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+_URLS = ("http://", "https://")
+_BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Those that office programs still write; the more there are, the more often a short text fits a wrong one.
+_CANDIDATES = [
+    "cp949", "cp932", "gb18030", "big5", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256",
+]  # fmt: skip
+_CHUNK = 1 << 20
 
 
 def locate(source: str, hint: str, *, folder: bool = False) -> Path | None:
@@ -30,23 +40,18 @@ def locate(source: str, hint: str, *, folder: bool = False) -> Path | None:
     Args:
         source: a hub id, a path, or a URL (`http`, `https`).
         hint: what to give instead, for the error message.
-        folder: whether only a folder will do.
+        folder: whether only a folder or an archive will do.
 
     Raises:
         DataError: nothing is there, the download fails, or the archive cannot be unpacked.
     """
-    path = (
-        _download(source)
-        if _is_url(source)
-        else hub.local_path(source, hint, folder=folder and not source.lower().endswith(_ARCHIVES))
-    )
-    if path is None:
+    path = _download(source) if source.startswith(_URLS) else Path(source).expanduser()
+    is_archive = path.name.lower().endswith(_ARCHIVES) and path.is_file()
+    if not path.exists() or (folder and not is_archive and not path.is_dir()):
+        if source.startswith((".", "/", "~", *_URLS)):
+            raise DataError(f"{source}: no such {'folder' if folder else 'file or folder'}. {hint}")
         return None
-    if path.is_file() and path.name.lower().endswith(_ARCHIVES):
-        path = _unpack(path)
-    if folder and not path.is_dir():
-        raise DataError(f"{source}: no such folder. {hint}")
-    return path
+    return _unpack(path) if is_archive else path
 
 
 def is_clutter(path: Path | str) -> bool:
@@ -77,7 +82,7 @@ def kinds_of(files: Sequence[str]) -> str:
 
 def name_of(source: str) -> str:
     """What to call a data set: its hub id, or the name of its folder or file without suffixes."""
-    if _is_url(source):
+    if source.startswith(_URLS):
         path = Path(_url_path(source))
     else:
         path = Path(source).expanduser()
@@ -90,8 +95,40 @@ def name_of(source: str) -> str:
     return path.name[: len(path.name) - len(suffix)]
 
 
-def _is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
+def find_encoding(path: Path, stated: str | None) -> tuple[str, bool]:
+    """The encoding of a text file, all of which is read, and whether it had to be guessed.
+
+    Raises:
+        DataError: there is no encoding as `stated`, or the file is not in it; the message names the line.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), "")
+    if stated:
+        try:
+            name = codecs.lookup(stated).name
+        except LookupError:
+            raise DataError(f"--encoding {stated}: no such encoding; utf-8, cp949, cp1252 and utf-16 are.") from None
+        encoding = encoding if encoding.startswith(name) else name
+    if encoding:
+        _check(path, encoding)
+        return encoding, False
+    sample = _not_ascii(path)
+    if sample.count(0) > len(sample) // 8:
+        # Nothing but UTF-16 has so many zero bytes; most characters of a table have theirs at odd offsets.
+        encoding = "utf-16-le" if sample[1::2].count(0) >= sample[::2].count(0) else "utf-16-be"
+    else:
+        try:
+            _check(path, "utf-8")
+            return "utf-8", False
+        except DataError as error:
+            best = charset_normalizer.from_bytes(sample, cp_isolation=_CANDIDATES).best()
+            if best is None:
+                raise DataError(f"{error} Nor is it in another common encoding: name it with --encoding.") from None
+            # Several may give the same text; Western European is the commonest of them.
+            encoding = "cp1252" if sample.decode("cp1252", errors="replace") == str(best) else best.encoding
+    _check(path, encoding)
+    return encoding, True
 
 
 def _url_path(url: str) -> str:
@@ -117,12 +154,15 @@ def _download(url: str) -> Path:
 
 
 def _unpack(archive: Path) -> Path:
-    """The archive's content; if that is a single folder, then this one."""
-
     def unpack(folder: Path) -> None:
         try:
             if zipfile.is_zipfile(archive):
-                _unzip(archive, folder)
+                with _open_zip(archive) as packed:
+                    size = sum(entry.file_size for entry in packed.infolist())
+                    if size > shutil.disk_usage(folder).free:
+                        room = f"there is less room in {hub.cache_folder()}"
+                        raise DataError(f"{archive}: holds {size / 1e9:.1f} GB, and {room}.")
+                    packed.extractall(folder)  # noqa: S202 - zipfile removes drives and `..` from names
             else:
                 with tarfile.open(archive) as file:
                     file.extractall(folder, filter="data")
@@ -133,14 +173,6 @@ def _unpack(archive: Path) -> Path:
     folder = _cached("archives", f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}", unpack)
     inside = visible(folder)
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
-
-
-def _unzip(archive: Path, folder: Path) -> None:
-    with _open_zip(archive) as file:
-        size = sum(entry.file_size for entry in file.infolist())
-        if size > shutil.disk_usage(folder).free:
-            raise DataError(f"{archive}: holds {size / 1e9:.1f} GB, and there is less room in {hub.cache_folder()}.")
-        file.extractall(folder)  # noqa: S202 - zipfile removes drives and `..` from names
 
 
 def _open_zip(archive: Path) -> zipfile.ZipFile:
@@ -168,3 +200,34 @@ def _cached(kind: str, key: str, write: Callable[[Path], None]) -> Path:
         if not (isinstance(error, OSError) and folder.is_dir()):
             raise
     return folder
+
+
+def _not_ascii(path: Path) -> bytes:
+    sample = bytearray()
+    with path.open("rb") as file:
+        start = file.read(_CHUNK)
+        if b"\0" in start[:4096]:
+            return start
+        file.seek(0)
+        for line in file:
+            if not line.isascii():
+                sample += line[: 1 << 16]
+            if len(sample) > 1 << 18:
+                break
+    return bytes(sample)
+
+
+def _check(path: Path, encoding: str) -> None:
+    """Decodes the whole file; the error names the first line that is not valid."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    lines = 1
+    with path.open("rb") as file:
+        for part in chain(iter(lambda: file.read(_CHUNK), b""), [b""]):
+            try:
+                lines += decoder.decode(part, final=not part).count("\n")
+            except UnicodeDecodeError as error:
+                lines += part[: error.start].count(b"\n")
+                raise DataError(
+                    f"{path}:{lines}: is not valid {encoding} ({error.reason}). Name the file's encoding with "
+                    "--encoding, such as cp949."
+                ) from None
