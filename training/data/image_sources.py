@@ -1,5 +1,6 @@
 """Where the images of a data set are: files in folders, files that a table names, or rows of parquet."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ class Files:
     def where(self, index: int) -> str:
         return self.paths[index]
 
-    def key(self, index: int) -> str | None:
+    def key(self, index: int) -> bytes | None:
         """Changes whenever the file may have changed; None if there is no such file."""
         return _file_key(self.paths[index])
 
@@ -49,7 +50,8 @@ class Rows:
     def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
         self._name, self._column = name, column
         self._rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-        self._keys = [_file_key(file["filename"]) for file in part.cache_files]
+        keys = [_file_key(file["filename"]) for file in part.cache_files]
+        self._key = hashlib.sha256(f"{keys} {column}".encode()).digest() if keys else None
 
     def read(self, index: int) -> bytes:
         image = self._rows[index][self._column]
@@ -59,8 +61,8 @@ class Rows:
         path = self._rows[index][self._column]["path"]
         return f"{self._name} row {index}" + (f" ({path})" if path else "")
 
-    def key(self, index: int) -> str | None:
-        return f"{self._keys} {self._column} {index}" if self._keys else None
+    def key(self, index: int) -> bytes | None:
+        return self._key and self._key + str(index).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +249,8 @@ def _check_train(source: str, splits: Mapping[str, Any]) -> None:
         raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
 
 
-def _file_key(path: str) -> str | None:
-    try:
-        stat = os.stat(path)
-    except OSError:
+def _file_key(path: str) -> bytes | None:
+    if not os.path.exists(path):
         return None
-    return f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    stat = os.stat(path)
+    return os.fsencode(f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}")

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,8 @@ from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all
 from training.data.sources import name_of
 from training.data.splits import hold_out, limited, split_validation
 from training.engine.progress import track
+
+_TABLE = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,6 @@ class ImageData:
 
     @property
     def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The indices of the selection half and of the calibration half of validation."""
         return split_validation(self.validation.labels)
 
     @property
@@ -119,11 +120,9 @@ def load_images(
             else:  # as the committed models were trained; it always rounds the same classes down
                 kept, taken = stratified_split(train.labels, fraction, seed)
             splits["train"], splits[name] = train.take(kept), train.take(taken)
-    if limit is not None:
-        splits = {
-            name: part.take(limited(name, part.labels, limit, seed)) if len(part) > limit else part
-            for name, part in splits.items()
-        }
+    for name, part in splits.items():
+        if limit is not None and len(part) > limit:
+            splits[name] = part.take(limited(name, part.labels, limit, seed))
 
     shape = _shape(source, splits["train"], size, largest)
     lazy = sum(map(len, splits.values())) * int(np.prod(shape)) > IN_MEMORY
@@ -175,13 +174,14 @@ def _shape(source: str, train: ImageItems, size: int | None, largest: int) -> tu
         except (QuartetError, OSError):  # named when all are read
             continue
     if not sample:
-        first = train.files.where(int(train.indices[0]))
-        raise DataError(f"{first}: cannot be read, nor can any of a sample of {source}.")
+        raise DataError(
+            f"{train.files.where(int(train.indices[0]))}: cannot be read, nor can any of a sample of {source}."
+        )
     channels = 1 if all(np.ptp(pixels, axis=2).max() == 0 for pixels in sample) else 3
-    sizes = {pixels.shape[:2] for pixels in sample}
-    if size is None and len(sizes) == 1 and max(*sizes.pop()) <= largest:
-        return (*sample[0].shape[:2], channels)
-    return size or largest, size or largest, channels
+    height, width = sample[0].shape[:2]
+    if size or max(height, width) > largest or any(pixels.shape[:2] != (height, width) for pixels in sample):
+        height = width = size or largest
+    return height, width, channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,39 +240,28 @@ def _examine(
     if pixels:
         yield from decode_all(look, items.indices)
         return
-    for start in range(0, len(items), 500):
-        chunk = items.indices[start : start + 500]
-        keys = [_hashed(items.files.key(int(index))) for index in chunk]
-        known = _find(keys)
-        missing = [row for row, key in enumerate(keys) if key not in known]
-        found = dict(zip(missing, decode_all(look, chunk[missing]), strict=True))
-        _keep(
-            (key, content[0]) for row, content in found.items() if (key := keys[row]) and not isinstance(content, str)
-        )
-        yield from (found[row] if row in found else (known[key], None) for row, key in enumerate(keys))
+    with contextlib.closing(_open_cache()) as cache:
+        for start in range(0, len(items), 500):
+            chunk = items.indices[start : start + 500]
+            keys = [items.files.key(int(index)) for index in chunk]
+            marks = ", ".join("?" * len(keys))
+            known = dict(cache.execute(f"SELECT * FROM files WHERE key IN ({marks})", keys))  # noqa: S608
+            missing = [row for row, key in enumerate(keys) if key not in known]
+            found = dict(zip(missing, decode_all(look, chunk[missing]), strict=True))
+            new = [(keys[row], content[0]) for row, content in found.items() if not isinstance(content, str)]
+            with contextlib.suppress(sqlite3.Error), cache:
+                cache.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", [row for row in new if row[0]])
+            yield from (found[row] if row in found else (known[key], None) for row, key in enumerate(keys))
 
 
-def _hashed(key: str | None) -> bytes | None:
-    return None if key is None else hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).digest()
-
-
-@contextlib.contextmanager
-def _cache() -> Iterator[sqlite3.Connection]:
-    folder = hub.cache_folder() / "quartet"
-    folder.mkdir(exist_ok=True)
-    with contextlib.closing(sqlite3.connect(folder / "contents.sqlite", timeout=60)) as connection, connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID")
-        yield connection
-
-
-def _find(keys: Sequence[bytes | None]) -> dict[bytes | None, bytes]:
-    """What the cache knows: nothing if it cannot be read, which only costs time."""
-    marks = ", ".join("?" * len(keys))
-    with contextlib.suppress(sqlite3.Error, OSError), _cache() as cache:
-        return dict(cache.execute(f"SELECT * FROM files WHERE key IN ({marks})", keys).fetchall())  # noqa: S608
-    return {}
-
-
-def _keep(digests: Iterable[tuple[bytes, bytes]]) -> None:
-    with contextlib.suppress(sqlite3.Error, OSError), _cache() as cache:
-        cache.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", digests)
+def _open_cache() -> sqlite3.Connection:
+    """The cache of hashes by key: an empty one in memory if the file cannot be used, which only costs time."""
+    try:
+        folder = hub.cache_folder() / "quartet"
+        folder.mkdir(exist_ok=True)
+        cache = sqlite3.connect(folder / "contents.sqlite", timeout=60)
+        cache.execute(_TABLE)
+    except (sqlite3.Error, OSError):
+        cache = sqlite3.connect(":memory:")
+        cache.execute(_TABLE)
+    return cache

@@ -55,22 +55,30 @@ class Table:
 
     Attributes:
         name: of the file, or of the data set and its split.
-        columns: their names, in order.
-        rows: how many.
-        parts: the values of a column, in order, a part at a time. Those of text formats are strings and None, those
-            of typed formats (parquet, the hub) have the types of the file.
+        data: the columns, mapped into memory. Those of text formats are strings and None, those of typed formats
+            (parquet, the hub) have the types of the file.
         locate: what to call a row in messages; by default its index.
         classes: the names of class labels that are stored as numbers, by column.
         delimiter: of a CSV file, otherwise empty.
     """
 
     name: str
-    columns: tuple[str, ...]
-    rows: int
-    parts: Callable[[str], Iterator[pa.Array]] = field(repr=False)
+    data: pa.Table = field(repr=False)
     locate: Callable[[int], str] | None = field(default=None, repr=False)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     delimiter: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.data.column_names)
+
+    @property
+    def rows(self) -> int:
+        return int(self.data.num_rows)
+
+    def parts(self, column: str) -> Iterator[pa.Array]:
+        """The values of a column, in order, a part at a time."""
+        return iter(self.data.column(column).chunks)
 
     def values(self, column: str) -> Iterator[Any]:
         return chain.from_iterable(part.to_pylist() for part in self.parts(column))
@@ -80,17 +88,14 @@ class Table:
         return self.locate(row) if self.locate else f"{self.name} row {row}"
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Table":
-        """Some of the rows, by their indices in ascending order, which are still not in memory."""
-
-        def parts(column: str) -> Iterator[pa.Array]:
-            start = 0
-            for part in self.parts(column):
-                first, last = np.searchsorted(rows, (start, start + len(part)))
-                if first < last:
-                    yield part.take(pa.array(rows[first:last] - start))
-                start += len(part)
-
-        return dataclasses.replace(self, rows=len(rows), parts=parts, locate=lambda row: self.where(int(rows[row])))
+        """Some of the rows, by their indices in ascending order, in memory."""
+        taken, start = [], 0
+        for part in self.data.to_batches():  # one by one, so that no column is ever in memory as a whole
+            first, last = np.searchsorted(rows, (start, start + len(part)))
+            taken.append(part.take(pa.array(rows[first:last] - start)))
+            start += len(part)
+        data = pa.Table.from_batches(taken, self.data.schema)
+        return dataclasses.replace(self, data=data, locate=lambda row: self.where(int(rows[row])))
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -101,10 +106,8 @@ def joined(tables: Sequence[Table]) -> Table:
         index = int(np.searchsorted(starts, row, side="right")) - 1
         return tables[index].where(row - starts[index])
 
-    def parts(column: str) -> Iterator[pa.Array]:
-        return chain.from_iterable(table.parts(column) for table in tables)
-
-    return dataclasses.replace(tables[0], rows=starts[-1], parts=parts, locate=locate)
+    data = pa.concat_tables([table.data.select(list(tables[0].columns)) for table in tables])
+    return dataclasses.replace(tables[0], data=data, locate=locate)
 
 
 def read_tables(
@@ -184,7 +187,7 @@ def stored(
     """A table of text cells, from lines and their cells; it is kept in an unnamed file and mapped into memory."""
     names = tuple(column.strip() or f"unnamed {number}" for number, column in enumerate(header, start=1))
     _check_names(name, names)
-    schema = pa.schema([(str(number), pa.large_string()) for number in range(len(names))])
+    schema = pa.schema([(column, pa.large_string()) for column in names])
     lines = array("q")
     iterator = iter(rows)
     # The space is freed when the table is, and no other process can write to it.
@@ -195,24 +198,15 @@ def stored(
                 columns = zip(*(cells for _, cells in chunk), strict=True)
                 writer.write_batch(pa.record_batch([pa.array(c, pa.large_string()) for c in columns], schema=schema))
         file.flush()
-        reader = pa.ipc.open_file(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-
-    def parts(column: str) -> Iterator[pa.Array]:
-        index = names.index(column)
-        return (reader.get_batch(number).column(index) for number in range(reader.num_record_batches))
-
-    return Table(name, names, len(lines), parts, lambda row: f"{name}:{lines[row]}", delimiter=delimiter)
+        data = pa.ipc.open_file(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))).read_all()
+    return Table(name, data, lambda row: f"{name}:{lines[row]}", delimiter=delimiter)
 
 
 def available_memory() -> int:
     """Bytes that this process may use: those of the machine, of its container or of its own limits."""
     total, container = read_memory_mb()
-    most = 10**6 * (container or total)
-    if resource is not None:
-        for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
-            soft, _ = resource.getrlimit(limit)
-            most = most if soft == resource.RLIM_INFINITY else min(most, soft)
-    return most
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)] if resource else []
+    return min([10**6 * (container or total), *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
 
 
 def check_fits(source: str, items: str, count: int, each: float) -> None:
@@ -235,15 +229,9 @@ def check_fits(source: str, items: str, count: int, each: float) -> None:
 def _from_dataset(name: str, part: datasets.Dataset) -> Table:
     names = tuple(column.strip() for column in part.column_names)
     _check_names(name, names)
-    renamed = part.rename_columns(dict(zip(part.column_names, names, strict=True)))
-
-    def parts(column: str) -> Iterator[pa.Array]:
-        for batch in renamed.select_columns(column).with_format("arrow").iter(_ROWS):
-            yield from batch[column].chunks
-
     kinds = zip(names, part.features.values(), strict=True)
     classes = {name: tuple(kind.names) for name, kind in kinds if isinstance(kind, datasets.ClassLabel) and kind.names}
-    return Table(name, names, len(part), parts, classes=classes)
+    return Table(name, part.data.table.rename_columns(list(names)), classes=classes)
 
 
 def _read_delimited(

@@ -181,7 +181,7 @@ def _breast_cancer(target: str) -> Table:
     bunch: Any = load_breast_cancer()
     values = dict(zip(map(str, bunch.feature_names), bunch.data.T, strict=True))
     values[target] = bunch.target_names[bunch.target]
-    return Table(BREAST_CANCER, tuple(values), len(bunch.target), lambda name: iter([pa.array(values[name])]))
+    return Table(BREAST_CANCER, pa.table(values))
 
 
 def _splits(source: str, tables: dict[str, Table], target: str | None, inspection: Inspection) -> dict[str, Table]:
