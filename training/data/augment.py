@@ -11,8 +11,8 @@ class Augment:
     """What is done to a training batch.
 
     Attributes:
-        flip: mirror left to right: each image in every other epoch, starting at random, which shows more different
-            views than an independent choice in each epoch (Jordan 2024, arXiv:2404.00498, section 3.6).
+        flip: mirror left to right: each image in every other epoch, starting at random (Jordan 2024,
+            arXiv:2404.00498, section 3.6).
         translate: shift by up to this many pixels, with mirrored borders.
         cutout: blank a square of this side in pixels at a random position (DeVries and Taylor 2017, arXiv:1708.04552).
         cutmix: the fraction of batches whose images get a rectangle of another one; see `cutmix`.
@@ -36,13 +36,7 @@ class Augment:
         return ((indices * 2654435761 >> 16) + epoch) % 2 == 1
 
     def __call__(self, images: Tensor, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        """Augments one batch.
-
-        Args:
-            images: uint8, shape (batch, height, width, channels).
-            indices: int64, shape (batch,): each image's index in the data set, which decides when it is mirrored.
-            epoch: counted from 0.
-            generator: on the device of `images`.
+        """Augments one batch of uint8 images, (batch, height, width, channels), by their indices in the data set.
 
         Returns:
             float32 in 0 to 1, shape (batch, channels, height, width), in channels-last memory order.
@@ -69,12 +63,9 @@ class Augment:
 def cutmix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     """Replaces a rectangle of each image with that of another image of the batch (Yun et al. 2019, arXiv:1905.04899).
 
-    Args:
-        pixels: shape (batch, channels, height, width); is changed.
-        generator: on the device of `pixels`.
-
     Returns:
-        The pixels; the index of the image that each rectangle is from; and the fraction of each image that is left.
+        The changed pixels, shape (batch, channels, height, width); the index of the image that each rectangle is from;
+        and the fraction of each image that is left.
     """
     (batch, _, height, width), device = pixels.shape, pixels.device
     partner = torch.randperm(batch, generator=generator, device=device)

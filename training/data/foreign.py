@@ -1,9 +1,6 @@
-"""Out-of-distribution data, on which the score of a model is measured: other files, and synthetic data.
+"""Out-of-distribution data, on which the score of a model is measured: other files, and synthetic data."""
 
-No model is trained on them. For the committed models, data of these kinds chose the distances (`Method.chosen_on`), so
-their figures are too good for data of other kinds.
-"""
-
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -55,9 +52,7 @@ def read_images(
     """Readable images of any source as the model's input, uint8, shape (n, height, width, channels).
 
     After `crops:`, squares of a quarter to all of the short side are cut out of each image. `place` sets the size.
-
-    Raises:
-        DataError: there is none.
+    Raises DataError if there is no image.
     """
     height, width, channels = shape
     cut = source.startswith(_CROPS)
@@ -66,12 +61,10 @@ def read_images(
     _, splits = open_images(source.removeprefix(_CROPS), Inspection(), Problems(), labelled=False)
     for items in splits.values():
         for index in random.permutation(items.indices)[:most]:
-            try:
+            with contextlib.suppress(QuartetError, OSError):
                 image = EncodedImage.open(items.files.read(int(index)))
                 pixels = image.decode(channels) if cut else image.decode(channels, 2 * height, 2 * width)
-            except (QuartetError, OSError):
-                continue
-            images += [place(part, height, width) for part in (_squares(pixels, random) if cut else (pixels,))]
+                images += [place(part, height, width) for part in (_squares(pixels, random) if cut else (pixels,))]
     if not images:
         raise DataError(f"{source}: holds no image that can be read.")
     return np.stack([images[index] for index in random.permutation(len(images))[:most]])

@@ -24,25 +24,15 @@ _IMAGE = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 
 
 def be_quiet() -> None:
-    """Turns off the libraries' own progress bars and hints."""
+    """Turns off the libraries' own progress bars, hints, and reports of every operator that is not optimised."""
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
-    # Reports of every operator what it does not optimise.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
 
 
 def load(source: str, loader: str, **options: Any) -> dict[str, datasets.Dataset]:
-    """The splits of a data set, the validation split under its usual name.
-
-    Args:
-        source: what the user asked for, for the error message.
-        loader: a hub id, a local folder, or the name of one of the library's own loaders (`csv`, `parquet`).
-        options: as `datasets.load_dataset` takes them.
-
-    Raises:
-        DataError: it cannot be loaded.
-    """
+    """The splits that `datasets.load_dataset` gives, validation under its usual name; raises DataError if it fails."""
     try:
         return {ALIASES.get(name, name): part for name, part in datasets.load_dataset(loader, **options).items()}
     except Exception as error:  # the library raises many kinds, from a network failure to a parser's

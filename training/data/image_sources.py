@@ -85,13 +85,8 @@ def open_images(
 ) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
     """Finds the classes and the splits of a source of images, without reading the images.
 
-    Args:
-        source: a hub id, a URL or an archive; or a folder with parquet files, with a folder for each class (optionally
-            below `train/`, `validation/`, `test/`), or with a table of file names and labels.
-        inspection: gets what was found.
-        problems: gets the items that cannot be used.
-        labelled: whether labels are needed; otherwise any folder of images will do.
-        encoding: of a table.
+    The source is a hub id, a URL or an archive; or a folder with parquet files, a folder for each class (optionally
+    below `train/`, `validation/`, `test/`), a table of file names and labels, or, if not `labelled`, any images.
 
     Raises:
         DataError: nothing is there, or nothing of the kind.
@@ -128,7 +123,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
         if split and any(path.is_dir() for path in visible(child)):
             splits.setdefault(split, child)
     parents = splits if "train" in splits else {"train": folder}
-    found = {name: [path for path in visible(parent) if path.is_dir()] for name, parent in parents.items()}
+    found = {name: list(filter(Path.is_dir, visible(parent))) for name, parent in parents.items()}
     if all(path.name.isalpha() and split_of(path.name) for path in found["train"]):
         return {"train": []}  # folders for each split, but not for each class
     return found
@@ -154,24 +149,27 @@ def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
 
 
 def _in_a_table(folder: Path, inspection: Inspection, problems: Problems, encoding: str | None) -> Found | None:
-    """Images that a table beside them names and labels; there may be one for each split."""
     tables: dict[str, tuple[Table, str, str]] = {}
     for path in visible(folder):
         if path.suffix.lower() not in (*DELIMITED, ".xlsx", ".jsonl") or not path.is_file():
             continue
         try:
-            columns = _columns(read_file(path, Inspection(), Problems(), encoding=encoding, rows=1))
+            columns = read_file(path, Inspection(), Problems(), encoding=encoding, rows=1).columns
         except DataError:  # a table of something else
             continue
-        if columns and (table := read_file(path, inspection, problems, encoding=encoding)):
-            tables.setdefault(split_of(path.stem) or "train", (table, *columns))
+        names = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in columns}
+        image = next((names[name] for name in _IMAGE_COLUMNS if name in names), None)
+        label = next((names[name] for name in _LABEL_COLUMNS if name in names), None)
+        if image and label:
+            table = read_file(path, inspection, problems, encoding=encoding)
+            tables.setdefault(split_of(path.stem) or "train", (table, image, label))
     if not tables:
         return None
     by_name: dict[str, str] = {}
-    for path_ in filter(hub.is_image, files_below(folder)):
-        relative = Path(os.path.relpath(path_, folder).lower())
+    for file in filter(hub.is_image, files_below(folder)):
+        relative = Path(os.path.relpath(file, folder).lower())
         for key in (relative.as_posix(), relative.name, relative.with_suffix("").as_posix(), relative.stem):
-            by_name.setdefault(key, path_)
+            by_name.setdefault(key, file)
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in tables}
     for split, (table, image, label) in tables.items():
         for row, (name, word) in enumerate(zip(table.values(image), table.values(label), strict=True)):
@@ -187,15 +185,7 @@ def _in_a_table(folder: Path, inspection: Inspection, problems: Problems, encodi
     return tuple(sorted(words)), splits
 
 
-def _columns(table: Table | None) -> tuple[str, str] | None:
-    names = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in (table.columns if table else ())}
-    image = next((names[name] for name in _IMAGE_COLUMNS if name in names), None)
-    label = next((names[name] for name in _LABEL_COLUMNS if name in names), None)
-    return (image, label) if image and label else None
-
-
 def _without_labels(folder: Path) -> Found | None:
-    """All images of a folder, in splits if its folders are named after them."""
     splits: dict[str, list[tuple[str, str]]] = {}
     for path in filter(hub.is_image, files_below(folder)):
         first = Path(os.path.relpath(path, folder)).parts[0]
@@ -208,17 +198,14 @@ def _without_labels(folder: Path) -> Found | None:
 
 def _descend(folder: Path) -> Path:
     """Into a folder that holds nothing but another folder of folders, as archives do."""
-    while True:
-        inside = visible(folder)
-        if len(inside) != 1 or not inside[0].is_dir() or not any(path.is_dir() for path in visible(inside[0])):
-            return folder
-        folder = inside[0]
+    inside = visible(folder)
+    only = len(inside) == 1 and inside[0].is_dir() and any(path.is_dir() for path in visible(inside[0]))
+    return _descend(inside[0]) if only else folder
 
 
 def _in_rows(
     source: str, splits: Mapping[str, datasets.Dataset], labelled: bool
 ) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
-    """Parquet, or a data set of the hub: a column of images and one of class labels."""
     _check_train(source, splits)
     features = splits["train"].features
     image, label = hub.image_columns(features)
@@ -237,8 +224,7 @@ def _in_rows(
     for split, part in splits.items():
         labels = np.array([index.get(value, -1) for value in part[label]] if label else [0] * len(part), dtype=np.int64)
         if len(wrong := np.flatnonzero(labels < 0)):
-            row = int(wrong[0])
-            named = f"{source} [{split}] row {row}: label {part[row][label]}"
+            named = f"{source} [{split}] row {wrong[0]}: label {part[int(wrong[0])][label]}"
             raise DataError(f"{named} is none of the {len(names)} classes.")
         items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels)
     return tuple(map(str, names)), items

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
 from training.data import hub
-from training.data.dataset import DataError, DataSet, Inspection
-from training.data.hub import SPLITS, stratified_split
+from training.data.dataset import DataError, DataSet, Inspection, absent_classes
 from training.data.image_sources import Files, ImageItems, Rows, open_images
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all, select
@@ -57,7 +56,6 @@ class ImageData:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of every image."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 
@@ -89,22 +87,17 @@ def load_images(
     Args:
         source: as `training.data.image_sources.open_images` takes it.
         size: the side of the square that images are resized to; by default they keep their size if all have the same,
-            of at most `largest` pixels, and become squares of `largest` otherwise, by default the size that ImageNet
-            backbones are trained at.
+            of at most `largest` pixels, and become squares of `largest` otherwise.
+        largest: by default the size that ImageNet backbones are trained at.
         validation: the fraction of train that becomes the validation split if the source has none.
-        limit: the most images of each split (stratified), for a trial.
         labelled: whether labels are needed; without labels all images are of one class.
-        bad: what to do with images that cannot be read.
-        encoding: of a table of labels; found by default.
-        seed: of the splits that are held out from train.
 
     Raises:
         DataError: a wrong path, a missing column, an empty class, an unreadable image.
     """
     inspection, problems = Inspection(), Problems()
     classes, splits = open_images(source, inspection, problems, labelled=labelled, encoding=encoding)
-    counts = np.bincount(splits["train"].labels, minlength=len(classes))
-    if missing := [label for label, count in zip(classes, counts, strict=True) if not count]:
+    if missing := absent_classes(classes, splits["train"].labels):
         raise DataError(f"{source} [train]: no image of the class {', '.join(missing)}.")
     if labelled and len(classes) < 2:
         raise DataError(f"{source}: has {len(classes)} class; classification needs two or more.")
@@ -118,7 +111,7 @@ def load_images(
             if np.unique(train.labels, return_counts=True)[1].min() * fraction < 10:
                 kept, taken = hold_out(source, name, len(train), fraction, seed, train.labels)
             else:  # as the committed models were trained; it always rounds the same classes down
-                kept, taken = stratified_split(train.labels, fraction, seed)
+                kept, taken = hub.stratified_split(train.labels, fraction, seed)
             splits["train"], splits[name] = train.take(kept), train.take(taken)
     for name, part in splits.items():
         if limit is not None and len(part) > limit:
@@ -126,11 +119,9 @@ def load_images(
 
     shape = _shape(source, splits["train"], size, largest)
     lazy = sum(map(len, splits.values())) * int(np.prod(shape)) > IN_MEMORY
-    parts: dict[str, ImageSplit] = {}
-    digests: dict[str, list[bytes]] = {}
-    for name in SPLITS:
-        title = f"Decoding {source} [{name}]"
-        parts[name], digests[name] = _read(title, splits[name], shape, lazy, problems)
+    read = {name: _read(f"Decoding {source} [{name}]", splits[name], shape, lazy, problems) for name in hub.SPLITS}
+    parts = {name: part for name, (part, _) in read.items()}
+    digests = {name: hashes for name, (_, hashes) in read.items()}
     problems.settle(source, bad, inspection)
 
     describe_splits(inspection, {name: len(part) for name, part in parts.items()}, sorted(held_out), "images")
@@ -138,7 +129,7 @@ def load_images(
         labels = np.concatenate([part.labels for part in parts.values()])
         describe_classes(inspection, classes, np.bincount(labels, minlength=len(classes)).tolist(), "images")
     describe_repeats(inspection, digests, "images")
-    contents = [b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in SPLITS]
+    contents = [b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in hub.SPLITS]
     identity = fingerprint("files-sha256", [repr(shape).encode(), *contents])
     return ImageData(name_of(source), classes, **parts, fingerprint=identity, held_out=held_out, inspection=inspection)
 

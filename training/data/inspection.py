@@ -32,7 +32,7 @@ class Problems:
 
     @property
     def shown(self) -> list[str]:
-        """A line for each kind of problem, in the order of their first locations."""
+        """A line for each kind of problem."""
         lines = []
         for what, (first, *others) in self._locations.items():
             more = self._counts[what] - 1 - len(others)

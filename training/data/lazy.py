@@ -20,11 +20,8 @@ IN_MEMORY = 2 << 30
 class LazyImages:
     """Images that are decoded when they are indexed, with as much of an array's interface as training needs.
 
-    Args:
-        decode: returns the image at an index of the source, uint8; called by several threads at once, and pickled for
-            the workers of a DataLoader.
-        indices: of these images in the source.
-        shape: of one image.
+    `decode` returns the image at one of the `indices`, uint8, of `shape`. Several threads call it at once, and it is
+    pickled for the workers of a DataLoader.
     """
 
     dtype = np.dtype(np.uint8)

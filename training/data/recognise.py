@@ -15,9 +15,6 @@ from training.data.inspection import Problems
 from training.data.sources import files_below, kinds_of, locate
 from training.data.tables import SUFFIXES, Table, read_tables
 
-# Data sets that a library brings along, with the libraries.
-_EXAMPLES = {"breast-cancer": "scikit-learn"}
-
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
@@ -37,7 +34,7 @@ class Source:
 
     def __init__(self, name: str, *, target: str | None = None, encoding: str | None = None) -> None:
         self.name, self.target, self.encoding = name, target, encoding
-        self.example_of = _EXAMPLES.get(name)
+        self.example_of = {"breast-cancer": "scikit-learn"}.get(name)
         self.path = None if self.example_of else locate(name, "Give a folder, a file, a URL, an archive, or a hub id.")
 
     @cached_property
@@ -72,11 +69,7 @@ class Source:
 
 
 def recognise(source: str, *, target: str | None = None, encoding: str | None = None) -> Recognised:
-    """Finds out which task a data set is for.
-
-    Raises:
-        DataError: nothing is there, or nothing that a recipe could learn from.
-    """
+    """Finds out which task a data set is for; raises DataError if no recipe could learn from it."""
     seen = Source(source, target=target, encoding=encoding)
     # Recipes from outside this package first: the others take nearly anything.
     for name in sorted(registry.RECIPES, key=lambda name: registry.RECIPES[name].recipe.startswith("training.")):
@@ -105,8 +98,6 @@ def of_labelled_images(source: Source) -> Recognised | None:
 
 def of_images(source: Source) -> Recognised | None:
     """Images alone."""
-    if source.has_images:
-        return Recognised("autoencoder", "images without labels")
-    if source.features and hub.image_columns(source.features)[0]:
-        return Recognised("autoencoder", "a column of images without labels")
-    return None
+    in_column = source.features and hub.image_columns(source.features)[0]
+    found = "images" if source.has_images else "a column of images" if in_column else None
+    return Recognised("autoencoder", f"{found} without labels") if found else None

@@ -11,7 +11,7 @@ import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import charset_normalizer
@@ -35,12 +35,8 @@ _CHUNK = 1 << 20
 def locate(source: str, hint: str, *, folder: bool = False) -> Path | None:
     """The file or folder that a source names; None for the id of a data set on the hub.
 
-    A URL is downloaded and an archive is unpacked, each once, into the cache of the `datasets` library.
-
-    Args:
-        source: a hub id, a path, or a URL (`http`, `https`).
-        hint: what to give instead, for the error message.
-        folder: whether only a folder or an archive will do.
+    A URL (`http`, `https`) is downloaded and an archive is unpacked, each once, into the cache of the `datasets`
+    library. With `folder`, only a folder or an archive will do. `hint` is added to the error message.
 
     Raises:
         DataError: nothing is there, the download fails, or the archive cannot be unpacked.
@@ -82,15 +78,11 @@ def kinds_of(files: Sequence[str]) -> str:
 
 def name_of(source: str) -> str:
     """What to call a data set: its hub id, or the name of its folder or file without suffixes."""
-    if source.startswith(_URLS):
-        path = Path(_url_path(source))
-    else:
-        path = Path(source).expanduser()
-        if not path.exists():
-            return source
-        path = path.resolve()
-        if path.is_dir():
-            return path.name
+    path = Path(_url_path(source)) if source.startswith(_URLS) else Path(source).expanduser().resolve()
+    if path.is_dir():
+        return path.name
+    if not path.exists() and not source.startswith(_URLS):
+        return source
     suffix = next((suffix for suffix in _ARCHIVES if path.name.lower().endswith(suffix)), path.suffix)
     return path.name[: len(path.name) - len(suffix)]
 
@@ -102,7 +94,10 @@ def find_encoding(path: Path, stated: str | None) -> tuple[str, bool]:
         DataError: there is no encoding as `stated`, or the file is not in it; the message names the line.
     """
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(_CHUNK)
+        file.seek(0)
+        lines = (line[: 1 << 16] for line in file if not line.isascii())
+        sample = head if b"\0" in head[:4096] else b"".join(islice(lines, 1000))
     encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), "")
     if stated:
         try:
@@ -113,7 +108,6 @@ def find_encoding(path: Path, stated: str | None) -> tuple[str, bool]:
     if encoding:
         _check(path, encoding)
         return encoding, False
-    sample = _not_ascii(path)
     if sample.count(0) > len(sample) // 8:
         # Nothing but UTF-16 has so many zero bytes; most characters of a table have theirs at odd offsets.
         encoding = "utf-16-le" if sample[1::2].count(0) >= sample[::2].count(0) else "utf-16-be"
@@ -160,8 +154,8 @@ def _unpack(archive: Path) -> Path:
                 with _open_zip(archive) as packed:
                     size = sum(entry.file_size for entry in packed.infolist())
                     if size > shutil.disk_usage(folder).free:
-                        room = f"there is less room in {hub.cache_folder()}"
-                        raise DataError(f"{archive}: holds {size / 1e9:.1f} GB, and {room}.")
+                        less = f"there is less room in {hub.cache_folder()}"
+                        raise DataError(f"{archive}: holds {size / 1e9:.1f} GB, and {less}.")
                     packed.extractall(folder)  # noqa: S202 - zipfile removes drives and `..` from names
             else:
                 with tarfile.open(archive) as file:
@@ -180,7 +174,7 @@ def _open_zip(archive: Path) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(archive, metadata_encoding=encoding)
         except UnicodeDecodeError:
-            continue
+            pass
     return zipfile.ZipFile(archive)
 
 
@@ -200,21 +194,6 @@ def _cached(kind: str, key: str, write: Callable[[Path], None]) -> Path:
         if not (isinstance(error, OSError) and folder.is_dir()):
             raise
     return folder
-
-
-def _not_ascii(path: Path) -> bytes:
-    sample = bytearray()
-    with path.open("rb") as file:
-        start = file.read(_CHUNK)
-        if b"\0" in start[:4096]:
-            return start
-        file.seek(0)
-        for line in file:
-            if not line.isascii():
-                sample += line[: 1 << 16]
-            if len(sample) > 1 << 18:
-                break
-    return bytes(sample)
 
 
 def _check(path: Path, encoding: str) -> None:

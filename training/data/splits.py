@@ -68,11 +68,8 @@ def hold_out(
 ) -> tuple[Indices, Indices]:
     """The ascending indices of the items that stay for training, and of those that are held out as the split `name`.
 
-    With labels, shape (count,), about the same fraction of every class is held out, and every class keeps an item for
-    training.
-
-    Raises:
-        DataError: there are too few items.
+    With labels, about the same fraction of every class is held out, and every class keeps an item for training. Raises
+    DataError if there are too few items.
     """
     labels = np.zeros(count, np.int64) if labels is None else labels
     taken = np.zeros(count, dtype=bool)

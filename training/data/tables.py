@@ -11,6 +11,7 @@ import mmap
 import re
 import tempfile
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ def joined(tables: Sequence[Table]) -> Table:
     starts = [0, *accumulate(table.rows for table in tables)]
 
     def locate(row: int) -> str:
-        index = int(np.searchsorted(starts, row, side="right")) - 1
+        index = bisect_right(starts, row) - 1
         return tables[index].where(row - starts[index])
 
     data = pa.concat_tables([table.data.select(list(tables[0].columns)) for table in tables])
@@ -113,25 +114,18 @@ def joined(tables: Sequence[Table]) -> Table:
 def read_tables(
     source: str, hint: str, inspection: Inspection, problems: Problems, *, encoding: str | None = None
 ) -> dict[str, Table]:
-    """Reads a table, or one for each split.
+    """Reads a table, or one for each split, and notes how, and which rows do not fit their header.
 
-    Args:
-        source: a hub id, a URL, an archive, a file, or a folder with one file or one for each split (with `train`,
-            `validation` or `test` in its name).
-        hint: what to give instead of something that does not exist.
-        inspection: gets how the files were read.
-        problems: gets the rows that do not fit their header.
-        encoding: of text files; found by default.
+    The source is a hub id, a URL, an archive, a file, or a folder with one file or one for each split (with `train`,
+    `validation` or `test` in its name). The encoding of text files is found by default.
 
     Raises:
         DataError: nothing is there, a file cannot be parsed, or it is not clear which one is meant.
     """
     path = locate(source, hint)
     if path is None or (path.is_dir() and any(path.rglob("*.parquet"))):
-        return {
-            name: _from_dataset(f"{source} [{name}]", part)
-            for name, part in hub.load(source, str(path or source)).items()
-        }
+        loaded = hub.load(source, str(path or source))
+        return {name: _from_dataset(f"{source} [{name}]", part) for name, part in loaded.items()}
     files = {"train": path}
     if path.is_dir():
         found = [file for file in visible(path) if file.suffix.lower() in SUFFIXES and file.is_file()]
@@ -143,28 +137,22 @@ def read_tables(
                 f"{source}: it is not clear which file is meant (tables: {listed}). Give one of them, or name them "
                 "train, validation and test."
             )
-    tables = {}
-    for split, file in files.items():
-        table = read_file(file, inspection, problems, encoding=encoding)
-        if table is None:
-            more = ": save it as .xlsx or CSV" if file.suffix.lower() in (".xls", ".ods", ".numbers") else ""
-            raise DataError(f"{source}: ends in {file.suffix!r}{more}; {', '.join(SUFFIXES)} are read.")
-        tables[split] = table
-    return tables
+    for suffix in {file.suffix for file in files.values() if file.suffix.lower() not in SUFFIXES}:
+        more = ": save it as .xlsx or CSV" if suffix.lower() in (".xls", ".ods", ".numbers") else ""
+        raise DataError(f"{source}: ends in {suffix!r}{more}; {', '.join(SUFFIXES)} are read.")
+    return {split: read_file(file, inspection, problems, encoding=encoding) for split, file in files.items()}
 
 
 def read_file(
     path: Path, inspection: Inspection, problems: Problems, *, encoding: str | None = None, rows: int | None = None
-) -> Table | None:
-    """Reads up to `rows` rows of a single file, or all; see `read_tables`. Returns None for a file of another kind."""
+) -> Table:
+    """Reads up to `rows` rows of a single file with one of the `SUFFIXES`, or all; see `read_tables`."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         (part,) = hub.load(str(path), "parquet", data_files=str(path)).values()
         return _from_dataset(path.name, part)
     if suffix == ".xlsx":
         return _read_spreadsheet(path, rows, inspection, problems)
-    if suffix not in SUFFIXES:
-        return None
     encoding, guessed = find_encoding(path, encoding)
     how = [f"read as {encoding} (found; --encoding overrides it)"] if guessed else []
     if suffix in DELIMITED:
@@ -210,20 +198,15 @@ def available_memory() -> int:
 
 
 def check_fits(source: str, items: str, count: int, each: float) -> None:
-    """Refuses `count` items (in the plural), each of `each` bytes in a training, if they do not fit into memory.
-
-    Raises:
-        DataError: says how many would fit.
-    """
+    """Raises DataError, which says how many would fit, if items of `each` bytes do not fit into memory."""
     room = max(0, available_memory() - _LIBRARIES)
-    if count * each <= room:
-        return
-    fit = int(room / each)
-    rounded = fit - fit % 10 ** max(0, len(str(fit)) - 2)
-    raise DataError(
-        f"{source}: {count:,} {items} take about {count * each / 1e9:.1f} GB in a training, and there are "
-        f"{room / 1e9:.1f} GB for them: --limit {rounded} trains on so many of them, drawn at random."
-    )
+    if count * each > room:
+        fit = int(room / each)
+        rounded = fit - fit % 10 ** max(0, len(str(fit)) - 2)
+        raise DataError(
+            f"{source}: {count:,} {items} take about {count * each / 1e9:.1f} GB in a training, and there are "
+            f"{room / 1e9:.1f} GB for them: --limit {rounded} trains on so many of them, drawn at random."
+        )
 
 
 def _from_dataset(name: str, part: datasets.Dataset) -> Table:
@@ -240,8 +223,7 @@ def _read_delimited(
     with path.open(encoding=encoding, newline="") as file:
         sample = file.read(_SAMPLE)
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _delimiter(sample)
-    # Texts with single quotation marks in them are written between tabs as they are: every line has the same number
-    # of tabs although quotation marks in it are unbalanced.
+    # Texts between tabs may contain single quotation marks: all lines have as many tabs, and quotes are unbalanced.
     lines = [line for line in sample.splitlines()[:-1] or sample.splitlines() if line]
     unbalanced = any(line.count('"') % 2 for line in lines) and len({line.count("\t") for line in lines}) == 1
     quoting = csv.QUOTE_NONE if delimiter == "\t" and unbalanced else csv.QUOTE_MINIMAL
@@ -329,7 +311,6 @@ def _below_header(path: Path, rows: Cells, most: int | None, problems: Problems,
 
 
 def _read_json(path: Path, encoding: str, problems: Problems) -> Table:
-    """Objects, one on each line or a list of them; a column is a name that any of them has."""
     columns = list(dict.fromkeys(name for _, record in _records(path, encoding, Problems()) for name in record))
     if not columns:
         raise DataError(f"{path}: holds no JSON objects; write one on each line, or a list of them.")
