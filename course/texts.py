@@ -5,17 +5,18 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from rich.console import Console
-from training.text.task import TextClassification
 
 from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
 from training.data.splits import selection_of
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
 from training.text.data import TextData, load_texts
-from training.text.network import build
-from training.text.options import DEFAULTS, NetworkSettings, TextSettings
+from training.text.learner import TextClassification
+from training.text.network import TextNetwork
+from training.text.options import DEFAULTS, LossSettings, NetworkSettings
 from training.text.tokenizer import build_tokenizer, choose_length, to_ids
 
 WORDS = (1_000, 5_000, 10_000, None)
@@ -30,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = selection_of(load_texts(options.data, limit=options.limit, seed=options.seed))
     texts = data.train.texts
     network = NetworkSettings(encoders=1)
-    every = build_tokenizer(texts, None, 1, digits=network.digits)
+    every = build_tokenizer(texts, None, 1)
     full, most = choose_length(every, texts), every.get_vocab_size() - 2
     # Without padding and unknown words.
     trials = dict.fromkeys((min(words or most, most), full) for words in WORDS)
-    trials |= dict.fromkeys((min(network.words or most, most), length) for length in LENGTHS if length < full)
+    trials |= dict.fromkeys((most, length) for length in LENGTHS if length < full)
     settings = dataclasses.replace(DEFAULTS, epochs=options.epochs, ema=0.0)
     accelerator, folder, seeds = Accelerator(), options.folder, range(options.seed, options.seed + options.seeds)
     measures = {
@@ -72,12 +73,13 @@ def _measure(
     folder: Path,
     accelerator: Accelerator,
 ) -> Row:
-    tokenizer = build_tokenizer(data.train.texts, words, length, digits=network.digits)
+    tokenizer = build_tokenizer(data.train.texts, words, length)
     train, validation = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation))
     classes, accuracy = len(data.classes), []
     for seed in seeds:
-        model = build(network, tokenizer.get_vocab_size(), classes, seed)
-        task = TextClassification(train, data.train.labels, validation, data.validation.labels, classes, TextSettings())
+        torch.manual_seed(seed)
+        model = TextNetwork(tokenizer.get_vocab_size(), classes, network)
+        task = TextClassification(train, data.train.labels, validation, data.validation.labels, classes, LossSettings())
         how = dataclasses.replace(settings, seed=seed)
         state = fit(model, task, how, folder, accelerator=accelerator, console=Console(quiet=True))
         accuracy.append(state.history[-1]["validation_accuracy"])

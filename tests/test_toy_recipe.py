@@ -25,7 +25,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     draw = random.Random(0)
     lines = []
     for name in sorted(HUES) * 60:
-        colour = colorsys.hsv_to_rgb(HUES[name] + draw.uniform(-0.08, 0.08), draw.uniform(0.7, 1), draw.uniform(0.6, 1))
+        colour = colorsys.hsv_to_rgb(
+            (HUES[name] + draw.uniform(-0.08, 0.08)) % 1, draw.uniform(0.7, 1), draw.uniform(0.6, 1)
+        )
         lines.append(f"#{bytes(round(255 * part) for part in colour).hex()} {name}")
     file = tmp_path / "colours.txt"
     file.write_text("\n".join(lines))
@@ -46,7 +48,8 @@ async def test_it_trains_publishes_and_is_served(data: Path, tmp_path: Path):
 
 
 def test_its_options_and_mistakes_are_those_of_every_recipe(data: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["colours", "--data", str(data), "--force"]) != 0
+    with pytest.raises(SystemExit):
+        main(["colours", "--data", str(data), "--force"])
     assert "--force has no effect without --publish" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["colours", "--data", str(data), "--hiden", "3"])

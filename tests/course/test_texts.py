@@ -6,6 +6,6 @@ def test_each_vocabulary_and_each_length_gets_a_row(tmp_path):
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     main(["--data", str(tmp_path / "texts.csv"), "--folder", str(tmp_path / "study"), "--epochs", "1"])
     report = (tmp_path / "study" / "README.md").read_text()
-    rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| ")][1:]
+    rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| 5 ")]
     assert [row[1] for row in rows] == ["41", "25"]
     assert all(0 <= float(row[2].split(" ± ")[0]) <= 1 for row in rows)

@@ -214,9 +214,12 @@ class _Training:
             )
 
     def save(self) -> None:
-        """Writes the checkpoint."""
-        if not self._accelerator.is_main_process:
-            return
+        """Writes the checkpoint in the main process; the others wait, so that all can resume from it."""
+        if self._accelerator.is_main_process:
+            self._write()
+        self._accelerator.wait_for_everyone()
+
+    def _write(self) -> None:
         self.state.sums = {name: value.item() for name, value in self._sums.items()}
         scaler = self._accelerator.scaler
         content = {

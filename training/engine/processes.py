@@ -11,7 +11,6 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 Value = TypeVar("Value")
 
@@ -58,6 +57,22 @@ def in_parts(
     return gathered
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
 class _SyncedNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation by the statistics of the whole batch, on any device; PyTorch's own needs a GPU."""
 
@@ -70,7 +85,7 @@ class _SyncedNorm(nn.modules.batchnorm._BatchNorm):
         count = values.new_tensor([values.numel() / values.shape[1]])
         sums = torch.cat((values.sum(axes), values.square().sum(axes), count))
         # The gradient of a sum over the processes is needed, too.
-        sums = all_reduce(sums)
+        sums = _Sum.apply(sums)
         total, channels = sums[-1], input.shape[1]
         mean = sums[:channels] / total
         variance = sums[channels:-1] / total - mean.square()

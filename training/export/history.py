@@ -4,6 +4,7 @@ Model cards render it (`training.report.history`).
 """
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from pydantic import TypeAdapter
 
 from service.inference.cards import ManifestBase, Origin, Step, Use
 from service.inference.manifest import MANIFEST, MODEL, sha256
-from service.tasks.registry import read_manifest
 from training.data.splits import division_digest
 from training.engine.weights import CHECKPOINT, weights_file
 from training.export.speed import machine
 from training.options import short_name
+from training.registry import read_manifest
 
 HISTORY = "history.json"
 TRAIN = "train"
@@ -106,8 +107,10 @@ def public(command: str | None) -> str | None:
     """A command line without the folders of this machine: absolute paths are shortened to their last parts."""
     if command is None:
         return None
-    words = (short_name(Path(word)) or word if word.startswith("/") else word for word in shlex.split(command))
-    return shlex.join(words)
+    return shlex.join(
+        re.sub(r"^([a-z]+:)?(/(?!/).*)", lambda found: f"{found[1] or ''}{short_name(Path(found[2]))}", word)
+        for word in shlex.split(command)
+    )
 
 
 def steps_of(manifest: ManifestBase) -> tuple[Step, ...]:

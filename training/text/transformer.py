@@ -1,8 +1,9 @@
 """A pretrained transformer of the library `transformers` as the backbone of a text classifier."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,6 +75,12 @@ def load_pretrained(backbone: str) -> Pretrained:
     return Pretrained(encoder, _served(wrapped.backend_tokenizer, own_ids), torch.tensor(own_ids), before, after, most)
 
 
+def short_backbone(backbone: str) -> str:
+    """The backbone without the path of a folder."""
+    folder = Path(backbone.removeprefix(TRANSFORMERS))
+    return f"{TRANSFORMERS}{folder.name}" if folder.is_dir() else backbone
+
+
 def _served(tokenizer: Tokenizer, own_ids: Sequence[int]) -> Tokenizer:
     """The tokenizer with other ids, and without special tokens, padding and truncation."""
     described = json.loads(tokenizer.to_str())
@@ -106,6 +113,10 @@ class TransformerNetwork(nn.Module):
         self._before, self._after = pretrained.before, pretrained.after
         self.dropout = nn.Dropout(_DROPOUT)
         self.head = nn.Linear(pretrained.encoder.config.hidden_size, classes)
+
+    def pretrained(self) -> Iterable[nn.Parameter]:
+        """The parameters that learn at `backbone_lr`."""
+        return self.backbone.parameters()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Log-probabilities of the classes for token ids, int64, shape (batch, time), padded with 0 at the end.

@@ -17,8 +17,11 @@ def test_halves_are_identified_by_their_items():
 
 
 def test_commands_lose_the_folders_of_this_machine():
-    command = "python -m training text --data /home/somebody/texts --teacher /srv/models/large/2 --run-dir runs/a"
-    assert history.public(command) == "python -m training text --data texts --teacher large/2 --run-dir runs/a"
+    command = "python -m training text --data /home/somebody/texts --backbone transformers:/home/a/bert --teacher /srv/models/large/2 --run-dir runs/a"
+    assert (
+        history.public(command)
+        == "python -m training text --data texts --backbone transformers:bert --teacher large/2 --run-dir runs/a"
+    )
     assert history.public("quartet train 'my data'") == "quartet train 'my data'"
     assert history.public(None) is None
 

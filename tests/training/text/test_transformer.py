@@ -15,7 +15,7 @@ from service.tasks.registry import read_manifest
 from service.tasks.text.reading import PAD, UNKNOWN
 from tests.training.text.conftest import ENGLISH, make_texts, write_parquet
 from tests.training.text.test_recipe import run
-from training.options import FitOptions
+from training.options import BackboneFitOptions
 from training.text.options import NetworkSettings, TokenSettings
 from training.text.transformer import TransformerNetwork, load_pretrained
 
@@ -70,6 +70,7 @@ def test_served_ids_give_what_the_pretrained_model_makes_of_its_own(tmp_path, ma
     assert PAD not in ids
     own = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")(text, return_tensors="pt")["input_ids"]
     assert pretrained.own_ids[ids].tolist() == own[0, 1:-1].tolist()
+    assert set(network.parameters()) - set(network.pretrained()) == set(network.head.parameters())
     wanted = torch.log_softmax(network.head(network.backbone(input_ids=own).last_hidden_state.mean(1)), -1)
     torch.testing.assert_close(network(torch.tensor([ids])), wanted)
     torch.testing.assert_close(network(torch.tensor([[*ids, PAD, PAD]])), wanted)
@@ -78,14 +79,14 @@ def test_served_ids_give_what_the_pretrained_model_makes_of_its_own(tmp_path, ma
 async def test_a_backbone_is_fine_tuned_exported_and_served(tmp_path):
     backbone = f"transformers:{save_bert(tmp_path / 'tiny')}"
     source = write_parquet(tmp_path / "data", train=120, test=40)
-    fit = FitOptions(epochs=3, lr=0.02, backbone_lr=0.01)
+    fit = BackboneFitOptions(epochs=3, lr=0.02, backbone_lr=0.01)
     said = run(source, tmp_path, backbone=backbone, fit=fit, network=NetworkSettings(), linear=True, publish=True)
     assert "texts are truncated to 10" in said
     folder = tmp_path / "models" / "topics" / "1"
     manifest = read_manifest(folder)
     assert manifest.max_length == 10
     assert manifest.metrics.accuracy > 0.8
-    assert manifest.training.settings["backbone"] == backbone
+    assert manifest.training.settings["backbone"] == "transformers:tiny"
     assert "tiny, fine-tuned" in manifest.description
     Session(folder / MODEL, "cpu").check(folder, manifest)
     app = create_app(Settings(models=tmp_path / "models", device="cpu", threads=1))
@@ -110,7 +111,7 @@ def test_what_cannot_be_a_backbone_is_refused(tmp_path):
     for options, message in (
         ({"backbone": "bert"}, "--backbone bert: must be transformers: and a hub id or a folder"),
         ({"backbone": backbone}, "--embedding has no effect with --backbone"),
-        ({"fit": FitOptions(backbone_lr=0.1)}, "--backbone-lr has no effect without --backbone"),
+        ({"fit": BackboneFitOptions(backbone_lr=0.1)}, "--backbone-lr has no effect without --backbone"),
         ({"backbone": backbone, "network": NetworkSettings(), "tokens": TokenSettings(length=11)}, "10 tokens at most"),
     ):
         with pytest.raises(ValueError, match=message):
