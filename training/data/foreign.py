@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +16,17 @@ from training.data.dataset import DataError, Inspection
 from training.data.image_sources import open_images
 from training.data.inspection import Problems
 
+Array = npt.NDArray[Any]
 MOST = 1000
 _CROPS = "crops:"
-
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 def named(options: Sequence[str]) -> dict[str, str]:
     """The sources of `NAME=DATA` options by their names; raises ValueError if one has no name."""
     pairs = [option.partition("=") for option in options]
-    for name, sign, source in pairs:
-        if not (name and sign and source):
-            raise ValueError(f"--foreign {name}{sign}{source}: give NAME=DATA")
+    for pair in pairs:
+        if not all(pair):
+            raise ValueError(f"--foreign {''.join(pair)}: give NAME=DATA")
     return {name: source for name, _, source in pairs}
 
 
@@ -36,10 +35,10 @@ def made_up_images(shape: tuple[int, int, int], count: int = MOST) -> dict[str, 
     height, width, channels = shape
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (count, *shape), dtype=np.uint8)
-    coarse = random.integers(0, 256, (count, 3, 3, channels), dtype=np.uint8)
-    smooth = [
-        np.asarray(Image.fromarray(each.squeeze()).resize((width, height), Image.Resampling.BICUBIC)) for each in coarse
+    coarse = [
+        Image.fromarray(each.squeeze()) for each in random.integers(0, 256, (count, 3, 3, channels), dtype=np.uint8)
     ]
+    smooth = [np.asarray(each.resize((width, height), Image.Resampling.BICUBIC)) for each in coarse]
     return {"noise": noise, "smooth colours": np.stack(smooth).reshape(count, *shape)}
 
 
@@ -78,7 +77,7 @@ def _squares(pixels: UInt8Array, random: np.random.Generator) -> Iterator[UInt8A
         yield pixels[top : top + side, left : left + side]
 
 
-def made_up_texts(words: int, texts: Sequence[Ids]) -> dict[str, list[Ids]]:
+def made_up_texts(words: int, texts: Sequence[Array]) -> dict[str, list[Array]]:
     """Texts as long as others, of random words among `words` (padding and unknown included) and of unknown words."""
     random = np.random.default_rng(0)
     lengths = [len(ids) for ids in texts[:MOST]]
@@ -100,7 +99,7 @@ def read_lines(source: str) -> list[str]:
     return lines[:MOST]
 
 
-def made_up_rows(rows: Floats, deviations: Mapping[int, float]) -> dict[str, Floats]:
+def made_up_rows(rows: Array, deviations: Mapping[int, float]) -> dict[str, Array]:
     """Rows with shifted, mixed and reordered columns, as `rows`; `deviations` are standard deviations by column."""
     random = np.random.default_rng(0)
     shifted = rows.copy()

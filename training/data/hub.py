@@ -1,7 +1,6 @@
-"""What training takes from the `datasets` library beyond its documented data types.
+"""What training takes from the `datasets` library beyond its public interface.
 
-The library's loaders raise whatever their parsers raise, and the conventions of its image-folder loader are not part
-of its public interface. `tests/training/data/test_hub.py` fails if an upgrade changes them.
+`tests/training/data/test_hub.py` fails if an upgrade changes it.
 """
 
 import logging

@@ -133,14 +133,13 @@ def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
     folders = class_folders(folder)
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in folders}
     others = 0
-    for split, children in folders.items():
-        for child in children:
-            files = files_below(child)
-            if not files:
-                raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
-            images = [(path, child.name) for path in files if hub.is_image(path)]
-            others += len(files) - len(images)
-            splits[split] += images
+    for split, child in ((split, child) for split, children in folders.items() for child in children):
+        files = files_below(child)
+        if not files:
+            raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
+        images = [(path, child.name) for path in files if hub.is_image(path)]
+        others += len(files) - len(images)
+        splits[split] += images
     if not any(splits.values()):
         return None
     if others:

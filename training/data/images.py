@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,8 +19,6 @@ from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all
 from training.data.sources import name_of
 from training.data.splits import hold_out, limited, split_validation
 from training.engine.progress import track
-
-_TABLE = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,6 @@ def load_images(
         source: as `training.data.image_sources.open_images` takes it.
         size: the side of the square that images are resized to; by default they keep their size if all have the same,
             of at most `largest` pixels, and become squares of `largest` otherwise.
-        largest: by default the size that ImageNet backbones are trained at.
         validation: the fraction of train that becomes the validation split if the source has none.
         labelled: whether labels are needed; without labels all images are of one class.
 
@@ -183,9 +180,17 @@ class _Decoder:
     shape: tuple[int, int, int]
 
     def __call__(self, index: int) -> Pixels:
-        return self.decode(self.files.read(index))
+        return self._decode(self.files.read(index))
 
-    def decode(self, data: bytes) -> Pixels:
+    def examine(self, index: int) -> tuple[bytes, Pixels] | str:
+        """The SHA-256 of the file and its pixels, or why it cannot be decoded."""
+        try:
+            data = self.files.read(index)
+            return hashlib.sha256(data).digest(), self._decode(data)
+        except (QuartetError, OSError) as error:
+            return error.detail if isinstance(error, QuartetError) else str(error)
+
+    def _decode(self, data: bytes) -> Pixels:
         height, width, channels = self.shape
         return fit(EncodedImage.open(data).decode(channels, 2 * height, 2 * width), height, width)
 
@@ -195,64 +200,50 @@ def _read(
 ) -> tuple[ImageSplit, list[bytes]]:
     """The images of a split that can be decoded, and their content hashes; the others are added to `problems`."""
     decoder = _Decoder(items.files, shape)
+    contents = _examine_new(decoder, items.indices) if lazy else decode_all(decoder.examine, items.indices)
     images = np.empty((0 if lazy else len(items), *shape), dtype=np.uint8)
     kept: list[int] = []
     digests: list[bytes] = []
-    for row, content in enumerate(track(_examine(items, decoder.decode, pixels=not lazy), title, total=len(items))):
+    for row, content in enumerate(track(contents, title, total=len(items))):
         if isinstance(content, str):
             problems.add(items.files.where(int(items.indices[row])), content)
             continue
-        digest, pixels = content
-        if pixels is not None:
-            images[len(kept)] = pixels
+        if not lazy:
+            images[len(kept)] = content[1]
         kept.append(row)
-        digests.append(digest)
+        digests.append(content[0])
     chosen = items.take(np.array(kept, dtype=np.int64))
     loaded = LazyImages(decoder, chosen.indices, shape) if lazy else images[: len(kept)]
     return ImageSplit(loaded, chosen.labels), digests
 
 
-def _examine(
-    items: ImageItems, decode: Callable[[bytes], Pixels], *, pixels: bool
-) -> Iterator[tuple[bytes, Pixels | None] | str]:
-    """The SHA-256 of each file and its pixels, if they are wanted; or why it cannot be decoded.
-
-    Without `pixels`, files whose hash is cached by path, size and modification time are not opened.
-    """
-
-    def look(index: int) -> tuple[bytes, Pixels | None] | str:
-        try:
-            data = items.files.read(index)
-            decoded = decode(data)
-        except (QuartetError, OSError) as error:
-            return error.detail if isinstance(error, QuartetError) else str(error)
-        return hashlib.sha256(data).digest(), decoded if pixels else None
-
-    if pixels:
-        yield from decode_all(look, items.indices)
-        return
+def _examine_new(decoder: _Decoder, indices: npt.NDArray[np.int64]) -> Iterator[tuple[bytes] | str]:
+    """The SHA-256 of each file, or why it cannot be decoded; files whose hash is cached are not opened."""
     with contextlib.closing(_open_cache()) as cache:
-        for start in range(0, len(items), 500):
-            chunk = items.indices[start : start + 500]
-            keys = [items.files.key(int(index)) for index in chunk]
+        for start in range(0, len(indices), 500):
+            chunk = indices[start : start + 500]
+            keys = [decoder.files.key(int(index)) for index in chunk]
             marks = ", ".join("?" * len(keys))
             known = dict(cache.execute(f"SELECT * FROM files WHERE key IN ({marks})", keys))  # noqa: S608
             missing = [row for row, key in enumerate(keys) if key not in known]
-            found = dict(zip(missing, decode_all(look, chunk[missing]), strict=True))
-            new = [(keys[row], content[0]) for row, content in found.items() if not isinstance(content, str)]
+            found: dict[int, tuple[bytes] | str] = {}
+            for row, content in zip(missing, decode_all(decoder.examine, chunk[missing]), strict=True):
+                found[row] = content if isinstance(content, str) else content[:1]
+            new = [(keys[row], *content) for row, content in found.items() if not isinstance(content, str)]
             with contextlib.suppress(sqlite3.Error), cache:
                 cache.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", [row for row in new if row[0]])
-            yield from (found[row] if row in found else (known[key], None) for row, key in enumerate(keys))
+            yield from (found[row] if row in found else (known[key],) for row, key in enumerate(keys))
 
 
 def _open_cache() -> sqlite3.Connection:
-    """The cache of hashes by key: an empty one in memory if the file cannot be used, which only costs time."""
-    try:
-        folder = hub.cache_folder() / "quartet"
-        folder.mkdir(exist_ok=True)
-        cache = sqlite3.connect(folder / "contents.sqlite", timeout=60)
-        cache.execute(_TABLE)
-    except (sqlite3.Error, OSError):
-        cache = sqlite3.connect(":memory:")
-        cache.execute(_TABLE)
+    """The cache of hashes by path, size and modification time; an empty one if it cannot be used."""
+    table = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID"
+    path = hub.cache_folder() / "quartet" / "contents.sqlite"
+    with contextlib.suppress(sqlite3.Error, OSError):
+        path.parent.mkdir(exist_ok=True)
+        cache = sqlite3.connect(path, timeout=60)
+        cache.execute(table)
+        return cache
+    cache = sqlite3.connect(":memory:")
+    cache.execute(table)
     return cache

@@ -12,7 +12,6 @@ from training.options import Bad as Bad
 
 # Problems that are named, each with up to 8 locations; the others are counted.
 SHOWN = 20
-_RARE = 0.02
 
 
 @dataclass(slots=True)
@@ -61,21 +60,16 @@ def describe_classes(
     listed = ", ".join(f"{classes[index]} {counts[index]:,}" for index in order[:12])
     more = f", and {len(order) - 12} more classes" if len(order) > 12 else ""
     inspection.notes.append(f"{total:,} {items} of {len(classes)} classes: {listed}{more}")
+    warn = inspection.warnings.append
     if single := [classes[index] for index in order if counts[index] == 1]:
-        inspection.warnings.append(
-            f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it"
-        )
+        warn(f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it")
     most = max(counts, default=0)
+    look = "look at the figures of each class"
     if total and most / total >= 0.9:
-        inspection.warnings.append(
-            f"{most / total:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often, so "
-            f"look at the figures of each class instead of the accuracy{remedy}"
-        )
-    elif rare := [classes[index] for index in order if 1 < counts[index] < min(_RARE * total, most / 10)]:
-        inspection.warnings.append(
-            f"fewer than {_RARE:.0%} of the {items} are of the class {_some(rare)}: look at the figures of each "
-            f"class{remedy}"
-        )
+        often = f"{most / total:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often"
+        warn(f"{often}, so {look} instead of the accuracy{remedy}")
+    elif rare := [classes[index] for index in order if 1 < counts[index] < min(0.02 * total, most / 10)]:
+        warn(f"fewer than 2% of the {items} are of the class {_some(rare)}: {look}{remedy}")
 
 
 def describe_splits(inspection: Inspection, splits: dict[str, int], held_out: Sequence[str], items: str) -> None:
@@ -88,23 +82,18 @@ def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes
     """Warns of items that are in several splits, by a digest of each item of `train`, `validation` and `test`."""
     for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
         known = set(splits[other])
-        kind = "training" if other == "train" else other
         if repeated := sum(digest in known for digest in splits[name]):
-            inspection.warnings.append(
-                f"{repeated:,} of the {len(splits[name]):,} {name} {items} are also {kind} {items}: the figures for "
-                f"{name} will be too good"
-            )
+            also = f"are also {'training' if other == 'train' else other} {items}"
+            some = f"{repeated:,} of the {len(splits[name]):,} {name} {items}"
+            inspection.warnings.append(f"{some} {also}: the figures for {name} will be too good")
 
 
 def missed_classes(per_class: Sequence[ClassMetrics]) -> str:
     """A line about the classes that have test items and a recall of 0, which an accuracy hides; empty if none has."""
     missed = [each for each in per_class if each.support and not each.recall]
-    if not missed:
-        return ""
-    return (
-        f"[yellow]never right on the test split: {escape(_some([each.label for each in missed]))} "
-        f"({sum(each.support for each in missed):,} items); the accuracy hides that, the macro F1 does not"
-    )
+    names, items = escape(_some([each.label for each in missed])), f"{sum(each.support for each in missed):,} items"
+    line = f"never right on the test split: {names} ({items}); the accuracy hides that, the macro F1 does not"
+    return f"[yellow]{line}" if missed else ""
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -20,8 +20,7 @@ IN_MEMORY = 2 << 30
 class LazyImages:
     """Images that are decoded when they are indexed, with as much of an array's interface as training needs.
 
-    `decode` returns the image at one of the `indices`, uint8, of `shape`. Several threads call it at once, and it is
-    pickled for the workers of a DataLoader.
+    `decode` returns one, uint8, of `shape`; threads call it at once, and it is pickled for the workers of a DataLoader.
     """
 
     dtype = np.dtype(np.uint8)

@@ -60,9 +60,9 @@ class Source:
     @cached_property
     def table(self) -> Table | None:
         """The training rows of a table; None if there are images, or no table."""
-        if self.example_of or self.has_images or (self.features and hub.image_columns(self.features)[0]):
-            return None
-        if self.folder and not any(Path(path).suffix.lower() in SUFFIXES for path in self.files):
+        in_column = self.features and hub.image_columns(self.features)[0]
+        no_file = self.folder and not any(Path(path).suffix.lower() in SUFFIXES for path in self.files)
+        if self.example_of or self.has_images or in_column or no_file:
             return None
         tables = read_tables(self.name, "Give a file or a folder.", Inspection(), Problems(), encoding=self.encoding)
         return tables.get("train") or next(iter(tables.values()))
@@ -81,14 +81,12 @@ def recognise(source: str, *, target: str | None = None, encoding: str | None = 
 
 def of_labelled_images(source: Source) -> Recognised | None:
     """Images of two or more classes; raises DataError if there are class folders, and one of them cannot be used."""
-    if source.features:
-        image, label = hub.image_columns(source.features)
-        found = f"a column of images and one of labels ({label})"
-        return Recognised("classification", found) if image and label else None
+    if source.features and all(columns := hub.image_columns(source.features)):
+        return Recognised("classification", f"a column of images and one of labels ({columns[1]})")
     if not source.folder or not source.has_images:
         return None
     try:
-        classes = open_images(source.name, Inspection(), Problems(), encoding=source.encoding)[0]
+        classes, _ = open_images(source.name, Inspection(), Problems(), encoding=source.encoding)
     except DataError:
         if len(class_folders(source.folder)["train"]) > 1:
             raise

@@ -1,6 +1,7 @@
 """Where data comes from (a path, an archive or a URL becomes a file or folder on disk), and how text is encoded."""
 
 import codecs
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,8 +22,6 @@ from training.data import hub
 from training.data.dataset import DataError
 
 _ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".zip", ".tar", ".tgz")
-# What archive programs and file managers add.
-_CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 _URLS = ("http://", "https://")
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # Those that office programs still write; the more there are, the more often a short text fits a wrong one.
@@ -44,16 +43,16 @@ def locate(source: str, hint: str, *, folder: bool = False) -> Path | None:
     path = _download(source) if source.startswith(_URLS) else Path(source).expanduser()
     is_archive = path.name.lower().endswith(_ARCHIVES) and path.is_file()
     if not path.exists() or (folder and not is_archive and not path.is_dir()):
-        if source.startswith((".", "/", "~", *_URLS)):
-            raise DataError(f"{source}: no such {'folder' if folder else 'file or folder'}. {hint}")
-        return None
+        if not source.startswith((".", "/", "~", *_URLS)):
+            return None
+        raise DataError(f"{source}: no such {'folder' if folder else 'file or folder'}. {hint}")
     return _unpack(path) if is_archive else path
 
 
 def is_clutter(path: Path | str) -> bool:
     """Whether a file or folder is hidden, or was made by a file manager or an archive program."""
     name = os.path.basename(path)
-    return name.startswith(".") or name in _CLUTTER
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def visible(folder: Path) -> list[Path]:
@@ -171,10 +170,8 @@ def _unpack(archive: Path) -> Path:
 
 def _open_zip(archive: Path) -> zipfile.ZipFile:
     for encoding in ("utf-8", "cp949"):  # Windows in Korea writes names in cp949, without saying so
-        try:
+        with contextlib.suppress(UnicodeDecodeError):
             return zipfile.ZipFile(archive, metadata_encoding=encoding)
-        except UnicodeDecodeError:
-            pass
     return zipfile.ZipFile(archive)
 
 
@@ -199,14 +196,14 @@ def _cached(kind: str, key: str, write: Callable[[Path], None]) -> Path:
 def _check(path: Path, encoding: str) -> None:
     """Decodes the whole file; the error names the first line that is not valid."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    lines = 1
+    lines, part = 1, b""
     with path.open("rb") as file:
-        for part in chain(iter(lambda: file.read(_CHUNK), b""), [b""]):
-            try:
+        try:
+            for part in chain(iter(lambda: file.read(_CHUNK), b""), [b""]):
                 lines += decoder.decode(part, final=not part).count("\n")
-            except UnicodeDecodeError as error:
-                lines += part[: error.start].count(b"\n")
-                raise DataError(
-                    f"{path}:{lines}: is not valid {encoding} ({error.reason}). Name the file's encoding with "
-                    "--encoding, such as cp949."
-                ) from None
+        except UnicodeDecodeError as error:
+            lines += part[: error.start].count(b"\n")
+            what = f"is not valid {encoding} ({error.reason})"
+            raise DataError(
+                f"{path}:{lines}: {what}. Name the file's encoding with --encoding, such as cp949."
+            ) from None

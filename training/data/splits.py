@@ -66,10 +66,9 @@ def selection_of(data: DataT) -> DataT:
 def hold_out(
     source: str, name: str, count: int, fraction: float, seed: int, labels: Labels | None = None
 ) -> tuple[Indices, Indices]:
-    """The ascending indices of the items that stay for training, and of those that are held out as the split `name`.
+    """The ascending indices of the items that stay for training, and of those that are held out; DataError if too few.
 
-    With labels, about the same fraction of every class is held out, and every class keeps an item for training. Raises
-    DataError if there are too few items.
+    With labels, about the same fraction of every class is held out, and every class keeps an item for training.
     """
     labels = np.zeros(count, np.int64) if labels is None else labels
     taken = np.zeros(count, dtype=bool)

@@ -1,6 +1,6 @@
 """Tables as people have them: CSV in any dialect and encoding, spreadsheets, JSON lines, parquet, the hub.
 
-Whatever the format, a table is read a column at a time and in parts, so that one larger than memory can be used.
+Whatever the format, a table is mapped into memory and read in parts, so that one larger than memory can be used.
 """
 
 import csv
@@ -55,9 +55,7 @@ class Table:
     """A table as it was written.
 
     Attributes:
-        name: of the file, or of the data set and its split.
-        data: the columns, mapped into memory. Those of text formats are strings and None, those of typed formats
-            (parquet, the hub) have the types of the file.
+        data: the columns, mapped into memory: text formats have strings and None, parquet and the hub types.
         locate: what to call a row in messages; by default its index.
         classes: the names of class labels that are stored as numbers, by column.
         delimiter: of a CSV file, otherwise empty.
@@ -85,7 +83,6 @@ class Table:
         return chain.from_iterable(part.to_pylist() for part in self.parts(column))
 
     def where(self, row: int) -> str:
-        """Where a row is, for messages: the file and its line, or the row counted from 0."""
         return self.locate(row) if self.locate else f"{self.name} row {row}"
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Table":
@@ -133,13 +130,11 @@ def read_tables(
         files = {"train": found[0]} if len(found) == 1 else dict(named)
         if "train" not in files or (len(found) > 1 and len(files) < len(named)):
             listed = ", ".join(file.name for file in found[:10]) or "none"
-            raise DataError(
-                f"{source}: it is not clear which file is meant (tables: {listed}). Give one of them, or name them "
-                "train, validation and test."
-            )
-    for suffix in {file.suffix for file in files.values() if file.suffix.lower() not in SUFFIXES}:
-        more = ": save it as .xlsx or CSV" if suffix.lower() in (".xls", ".ods", ".numbers") else ""
-        raise DataError(f"{source}: ends in {suffix!r}{more}; {', '.join(SUFFIXES)} are read.")
+            what = f"{source}: it is not clear which file is meant (tables: {listed})"
+            raise DataError(f"{what}. Give one of them, or name them train, validation and test.")
+    if unknown := [file.suffix for file in files.values() if file.suffix.lower() not in SUFFIXES]:
+        more = ": save it as .xlsx or CSV" if unknown[0].lower() in (".xls", ".ods", ".numbers") else ""
+        raise DataError(f"{source}: ends in {unknown[0]!r}{more}; {', '.join(SUFFIXES)} are read.")
     return {split: read_file(file, inspection, problems, encoding=encoding) for split, file in files.items()}
 
 
@@ -292,18 +287,14 @@ def _below_header(path: Path, rows: Cells, most: int | None, problems: Problems,
     if not names:
         raise DataError(f"{path}: is empty.")
     if sum(bool(re.fullmatch(_NUMERIC, name.strip())) for name in names) * 2 > len(names):
-        raise DataError(
-            f"{path}: the first line holds values ({', '.join(names[:3])}, …) and not the names of the columns: "
-            "put a line of names above it."
-        )
+        values = f"the first line holds values ({', '.join(names[:3])}, …) and not the names of the columns"
+        raise DataError(f"{path}: {values}: put a line of names above it.")
     width = len(names)
 
     def fitting() -> Cells:
         for line, cells in islice(rows, most):
-            if len(cells) > width and not any(cells[width:]):
-                cells = cells[:width]
-            if any(cells) and len(cells) == width:
-                yield line, cells
+            if any(cells) and len(cells) >= width and not any(cells[width:]):
+                yield line, cells[:width]
             elif any(cells):
                 problems.add(f"{path.name}:{line}", f"has {len(cells)} cells, not {width}")
 
@@ -323,12 +314,10 @@ def _records(path: Path, encoding: str, problems: Problems) -> Iterator[tuple[in
     with path.open(encoding=encoding) as file:
         is_list = file.read(_SAMPLE).lstrip().startswith("[")
         file.seek(0)
-        items: Iterable[Any] = file
-        if is_list:
-            try:
-                items = json.load(file)
-            except ValueError as error:
-                raise DataError(f"{path}: is not valid JSON: {error}") from error
+        try:
+            items: Iterable[Any] = json.load(file) if is_list else file
+        except ValueError as error:
+            raise DataError(f"{path}: is not valid JSON: {error}") from error
         for number, item in enumerate(items, start=1):
             if not is_list and not item.strip():
                 continue
