@@ -26,27 +26,24 @@ class LazyImages:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, decode: Callable[[int], Pixels], indices: npt.NDArray[np.int64], shape: tuple[int, ...]) -> None:
-        self._decode, self._indices = decode, indices
+        self.decode, self.indices = decode, indices
         self.shape = (len(indices), *shape)
         self.size = int(np.prod(self.shape, dtype=np.int64))
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, key: Any) -> Pixels:
-        chosen = self._indices[key]
+        chosen = self.indices[key]
         if chosen.ndim == 0:
-            return self._decode(int(chosen))
+            return self.decode(int(chosen))
         images = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
-        for row, pixels in enumerate(decode_all(self._decode, chosen)):
+        for row, pixels in enumerate(decode_all(self.decode, chosen)):
             images[row] = pixels
         return images
 
     def __iter__(self) -> Iterator[Pixels]:
-        return decode_all(self._decode, self._indices)
-
-    def select(self, indices: npt.NDArray[np.int64]) -> "LazyImages":
-        return LazyImages(self._decode, self._indices[indices], self.shape[1:])
+        return decode_all(self.decode, self.indices)
 
 
 Images = Pixels | LazyImages
@@ -54,7 +51,9 @@ Images = Pixels | LazyImages
 
 def select(images: Images, indices: npt.NDArray[np.int64]) -> Images:
     """The images at `indices`, in that order, in memory only if they are already."""
-    return images.select(indices) if isinstance(images, LazyImages) else images[indices]
+    if isinstance(images, LazyImages):
+        return LazyImages(images.decode, images.indices[indices], images.shape[1:])
+    return images[indices]
 
 
 def cycled(items: Any, count: int) -> Any:

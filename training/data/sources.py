@@ -28,7 +28,6 @@ _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM
 _CANDIDATES = [
     "cp949", "cp932", "gb18030", "big5", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256",
 ]  # fmt: skip
-_CHUNK = 1 << 20
 
 
 def locate(source: str, hint: str, *, folder: bool = False) -> Path | None:
@@ -49,23 +48,21 @@ def locate(source: str, hint: str, *, folder: bool = False) -> Path | None:
     return _unpack(path) if is_archive else path
 
 
-def is_clutter(path: Path | str) -> bool:
-    """Whether a file or folder is hidden, or was made by a file manager or an archive program."""
-    name = os.path.basename(path)
+def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def visible(folder: Path) -> list[Path]:
     """What is in a folder, in order, without clutter; nothing if it is no folder."""
-    return sorted(path for path in folder.iterdir() if not is_clutter(path)) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if not _is_clutter(path.name)) if folder.is_dir() else []
 
 
 def files_below(folder: Path) -> list[str]:
     """The paths of all files below a folder, in order, without clutter."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_clutter(name))
-        found += [os.path.join(parent, name) for name in sorted(names) if not is_clutter(name)]
+        folders[:] = sorted(name for name in folders if not _is_clutter(name))
+        found += [os.path.join(parent, name) for name in sorted(names) if not _is_clutter(name)]
     return found
 
 
@@ -93,10 +90,7 @@ def find_encoding(path: Path, stated: str | None) -> tuple[str, bool]:
         DataError: there is no encoding as `stated`, or the file is not in it; the message names the line.
     """
     with path.open("rb") as file:
-        head = file.read(_CHUNK)
-        file.seek(0)
-        lines = (line[: 1 << 16] for line in file if not line.isascii())
-        sample = head if b"\0" in head[:4096] else b"".join(islice(lines, 1000))
+        head = file.read(4)
     encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), "")
     if stated:
         try:
@@ -104,22 +98,19 @@ def find_encoding(path: Path, stated: str | None) -> tuple[str, bool]:
         except LookupError:
             raise DataError(f"--encoding {stated}: no such encoding; utf-8, cp949, cp1252 and utf-16 are.") from None
         encoding = encoding if encoding.startswith(name) else name
-    if encoding:
-        _check(path, encoding)
-        return encoding, False
-    if sample.count(0) > len(sample) // 8:
-        # Nothing but UTF-16 has so many zero bytes; most characters of a table have theirs at odd offsets.
-        encoding = "utf-16-le" if sample[1::2].count(0) >= sample[::2].count(0) else "utf-16-be"
-    else:
-        try:
-            _check(path, "utf-8")
-            return "utf-8", False
-        except DataError as error:
-            best = charset_normalizer.from_bytes(sample, cp_isolation=_CANDIDATES).best()
-            if best is None:
-                raise DataError(f"{error} Nor is it in another common encoding: name it with --encoding.") from None
-            # Several may give the same text; Western European is the commonest of them.
-            encoding = "cp1252" if sample.decode("cp1252", errors="replace") == str(best) else best.encoding
+    try:
+        _check(path, encoding or "utf-8")
+        return encoding or "utf-8", False
+    except DataError as error:
+        if encoding:
+            raise
+        with path.open("rb") as file:
+            sample = b"".join(islice((line[: 1 << 16] for line in file if not line.isascii()), 1000))
+        best = charset_normalizer.from_bytes(sample, cp_isolation=_CANDIDATES).best()
+        if best is None:
+            raise DataError(f"{error} Nor is it in another common encoding: name it with --encoding.") from None
+    # Several may give the same text; Western European is the commonest of them.
+    encoding = "cp1252" if sample.decode("cp1252", errors="replace") == str(best) else best.encoding
     _check(path, encoding)
     return encoding, True
 
@@ -199,7 +190,7 @@ def _check(path: Path, encoding: str) -> None:
     lines, part = 1, b""
     with path.open("rb") as file:
         try:
-            for part in chain(iter(lambda: file.read(_CHUNK), b""), [b""]):
+            for part in chain(iter(lambda: file.read(1 << 20), b""), [b""]):
                 lines += decoder.decode(part, final=not part).count("\n")
         except UnicodeDecodeError as error:
             lines += part[: error.start].count(b"\n")
