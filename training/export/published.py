@@ -11,8 +11,8 @@ from rich.console import Console
 from service.inference.cards import ManifestBase
 from service.inference.manifest import MANIFEST
 from service.inference.versions import versions_in
-from training.data.contents import fingerprint_like
 from training.data.dataset import DataSet
+from training.data.images import fingerprint_like
 from training.data.splits import division_digest
 from training.export import history
 from training.export.gate import Gate

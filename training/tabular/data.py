@@ -11,13 +11,12 @@ import pyarrow as pa
 from sklearn.datasets import load_breast_cancer
 
 from service.tasks.tabular.columns import ColumnCard
-from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.recognise import Recognised, Source
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
-from training.data.tables import Table, joined, read_tables
+from training.data.tables import Table, check_fits, joined, read_tables
 from training.parser import did_you_mean
 from training.tabular.encoding import Floats, Mask, describe_columns, encode, sort_classes, targets_of
 from training.tabular.options import BREAST_CANCER
@@ -181,7 +180,7 @@ def _breast_cancer(target: str) -> Table:
     bunch: Any = load_breast_cancer()
     values = dict(zip(map(str, bunch.feature_names), bunch.data.T, strict=True))
     values[target] = bunch.target_names[bunch.target]
-    return Table(BREAST_CANCER, tuple(values), len(bunch.target), lambda name: iter([pa.array(values[name])]))
+    return Table(BREAST_CANCER, pa.table(values))
 
 
 def _splits(source: str, tables: dict[str, Table], target: str | None, inspection: Inspection) -> dict[str, Table]:

@@ -10,17 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
-from training.data.encodings import find_encoding
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.recognise import Recognised, Source
-from training.data.sources import files_below, locate, name_of
+from training.data.sources import files_below, find_encoding, locate, name_of
 from training.data.splits import hold_out, limited, split_validation
-from training.data.tables import Table, read_tables
-from training.data.tables.table import stored
+from training.data.tables import Table, check_fits, read_tables, stored
 from training.parser import did_you_mean
 
 _TEXT_COLUMNS = (

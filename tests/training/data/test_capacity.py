@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data import capacity
+from training.data import tables
 from training.data.dataset import DataError
 from training.tabular.data import load_table
 from training.text.data import load_texts
@@ -10,15 +10,15 @@ from training.text.data import load_texts
 @pytest.fixture
 def memory(monkeypatch):
     def give(size):
-        monkeypatch.setattr(capacity, "available_memory", lambda: capacity._LIBRARIES + size)
+        monkeypatch.setattr(tables, "available_memory", lambda: tables._LIBRARIES + size)
 
     return give
 
 
 def test_there_is_memory_here_and_a_limit_of_the_process_counts(monkeypatch):
-    assert capacity.available_memory() > 10**8
-    monkeypatch.setattr(capacity.resource, "getrlimit", lambda _: (12345, 99999))
-    assert capacity.available_memory() == 12345
+    assert tables.available_memory() > 10**8
+    monkeypatch.setattr(tables.resource, "getrlimit", lambda _: (12345, 99999))
+    assert tables.available_memory() == 12345
 
 
 def test_a_table_that_does_not_fit_is_refused_with_the_rows_that_do(tmp_path, memory):
