@@ -1,7 +1,6 @@
 """Calibrated probabilities: scaling of logits, calibration error, split conformal thresholds."""
 
 import math
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -15,12 +14,6 @@ from torch import Tensor, nn
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_FOLDS = 5
-# With fewer items cross-validation says nothing.
-_FEWEST = 50
-# No probability is so close to 1 that its logarithm has no gradient.
-_CLOSEST = 1e-12
-
 
 class Scaling(nn.Module):
     """Logits of calibrated probabilities, shape (n, classes), of a network's logits of that shape.
@@ -30,10 +23,6 @@ class Scaling(nn.Module):
     confidences in the same direction; an exponent above 1 makes the high ones higher and those in the middle lower.
     Both keep the order of the classes, since they map each log-probability by the same increasing function (the
     diagonal intra order-preserving functions of Rahimi et al. 2020, arXiv:2003.06820).
-
-    Args:
-        temperature: positive.
-        exponent: positive.
     """
 
     def __init__(self, temperature: float = 1.0, exponent: float = 1.0) -> None:
@@ -77,11 +66,16 @@ def fit_scaling(logits: Floats, labels: Ints) -> Scaling:
         logits: of items that did not train the network, shape (n, classes).
         labels: shape (n,).
     """
-    if len(labels) >= _FEWEST:
+
+    def losses(scaling: Scaling, items: Ints) -> npt.NDArray[np.float64]:
+        scaled = scaling(torch.from_numpy(logits[items]).double())
+        return F.cross_entropy(scaled, torch.from_numpy(labels[items]), reduction="none").numpy()
+
+    if len(labels) >= 50:  # with fewer items cross-validation says nothing
         gains = np.concatenate([
-            _losses(Scaling(fit_temperature(logits[rest], labels[rest])), logits[fold], labels[fold])
-            - _losses(_fit_both(logits[rest], labels[rest]), logits[fold], labels[fold])
-            for rest, fold in KFold(_FOLDS, shuffle=True, random_state=0).split(labels)
+            losses(Scaling(fit_temperature(logits[rest], labels[rest])), fold)
+            - losses(_fit_both(logits[rest], labels[rest]), fold)
+            for rest, fold in KFold(5, shuffle=True, random_state=0).split(labels)
         ])  # fmt: skip
         if gains.mean() > gains.std() / np.sqrt(len(gains)):
             return _fit_both(logits, labels)
@@ -93,60 +87,39 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
 
     Labels are smoothed as if there were one more example, equally of every class: without that, a split without a
     misclassification would lead to a temperature of 0.
-
-    Args:
-        logits: of the validation split, shape (n, classes).
-        labels: shape (n,).
     """
-    outputs, target = torch.from_numpy(logits).double(), torch.from_numpy(labels)
-    log_temperature = _minimise(
-        lambda value: F.cross_entropy(outputs / value.exp(), target, label_smoothing=1 / (len(target) + 1)),
-        torch.zeros((), dtype=torch.float64),
-    )
-    return float(log_temperature.exp().clamp(0.05, 20))
+    (temperature,) = _fit(logits, labels, [0.0])
+    return float(temperature.clamp(0.05, 20))
 
 
 def _fit_both(logits: Floats, labels: Ints) -> Scaling:
-    surprise = -torch.log_softmax(torch.from_numpy(logits).double(), dim=1).clamp_max(-_CLOSEST)
-    target = torch.from_numpy(labels)
-    start = torch.tensor([np.log(fit_temperature(logits, labels)), 0.0], dtype=torch.float64)
-
-    def loss(parameters: Tensor) -> Tensor:
-        temperature, exponent = parameters.exp()
-        scaled = -((surprise / temperature) ** exponent)
-        return F.cross_entropy(scaled, target, label_smoothing=1 / (len(target) + 1))
-
-    temperature, exponent = _minimise(loss, start).exp()
+    temperature, exponent = _fit(logits, labels, [np.log(fit_temperature(logits, labels)), 0.0])
     return Scaling(float(temperature.clamp(0.05, 20)), float(exponent.clamp(0.25, 4)))
 
 
-def _minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    parameters = start.clone().requires_grad_()
+def _fit(logits: Floats, labels: Ints, start: list[float]) -> Tensor:
+    # No probability is so close to 1 that its logarithm has no gradient.
+    surprise = -torch.log_softmax(torch.from_numpy(logits).double(), dim=1).clamp_max(-1e-12)
+    target = torch.from_numpy(labels)
+    parameters = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
+    def loss() -> Tensor:
         optimizer.zero_grad()
-        value = loss(parameters)
+        temperature, *exponents = parameters.exp()
+        scaled = surprise / temperature
+        for exponent in exponents:
+            scaled = scaled**exponent
+        value = F.cross_entropy(-scaled, target, label_smoothing=1 / (len(target) + 1))
         value.backward()
         return value
 
-    optimizer.step(closure)
-    return parameters.detach()
-
-
-def _losses(scaling: Scaling, logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
-    scaled = scaling(torch.from_numpy(logits).double())
-    return F.cross_entropy(scaled, torch.from_numpy(labels), reduction="none").numpy()
+    optimizer.step(loss)
+    return parameters.detach().exp()
 
 
 def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
-    """The mean difference between confidence and accuracy over `bins` equal-width bins, weighted by their size.
-
-    Args:
-        probabilities: shape (n, classes).
-        labels: shape (n,).
-        bins: the number of bins.
-    """
+    """The mean difference between confidence and accuracy over `bins` equal-width bins, weighted by their size."""
     points = reliability(probabilities, labels, bins)
     return float(sum(fraction * abs(confidence - accuracy) for fraction, confidence, accuracy in points))
 
@@ -174,7 +147,7 @@ def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) ->
     probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451).
 
     Args:
-        probabilities: of the calibration split, shape (n, classes).
+        probabilities: of the calibration half, shape (n, classes).
         labels: shape (n,).
         coverage: between 0 and 1.
     """
@@ -188,11 +161,6 @@ def expected_coverage(coverage: float, calibrated_on: int, tested_on: int) -> tu
 
     It holds if calibration and test items are exchangeable and no two scores are equal: the fraction then has a
     beta-binomial distribution (Vovk 2012, arXiv:1209.2673).
-
-    Args:
-        coverage: that the threshold was fitted for.
-        calibrated_on: how many items the threshold was fitted on.
-        tested_on: how many test items there are.
     """
     rank = _rank(coverage, calibrated_on)
     if rank < 1:
@@ -202,10 +170,7 @@ def expected_coverage(coverage: float, calibrated_on: int, tested_on: int) -> tu
 
 
 def cross_fitting(count: int) -> list[tuple[Ints, Ints]]:
-    """Divides so many items into ten random folds: for each, the indices of the other items and its own.
-
-    There are fewer folds of fewer items, and none of a single one.
-    """
+    """Divides so many items into at most ten random folds: for each, the indices of the other items and its own."""
     if count < 2:
         return []
     return list(KFold(min(10, count), shuffle=True, random_state=0).split(np.arange(count)))

@@ -73,7 +73,6 @@ class Writer:
 
     @property
     def row(self) -> str:
-        """The constant for the axis of an item's features."""
         return self.constant("row", np.array([1], np.int64))
 
 
@@ -96,13 +95,7 @@ class Distance:
 
     @classmethod
     def to_class_means(cls, layers: tuple[str, ...], features: Floats, labels: Ints) -> Self:
-        """To the nearest mean of a class, both of unit length, less 1.
-
-        Args:
-            layers: of the features.
-            features: of training items, shape (n, features).
-            labels: class indices, shape (n,).
-        """
+        """To the nearest mean of a class, both of unit length, less 1; of features of shape (n, features)."""
         unit = _unit(features.astype(np.float64))
         means = np.stack([unit[labels == label].mean(0) for label in np.unique(labels)]).astype(np.float32)
         # |x - m|² = 1 - 2 x·m + |m|²; the 1 is the same for all.
@@ -126,11 +119,9 @@ class Distance:
 
     def measure(self, features: Floats) -> Floats:
         """The distances, shape (n,), of features of shape (n, features)."""
-        if self.nearest:
-            nearest: Floats = (_unit(features) @ self.weights + self.offset).min(1)
-            return nearest
-        squares: Floats = np.square(features @ self.weights + self.offset).sum(1)
-        return squares
+        values = (_unit(features) if self.nearest else features) @ self.weights + self.offset
+        distances: Floats = values.min(1) if self.nearest else np.square(values).sum(1)
+        return distances
 
     def write(self, writer: Writer, features: str, name: str) -> str:
         """Appends `measure`; returns the name of the distances, shape (batch, 1)."""
@@ -154,12 +145,12 @@ class Method:
         words: for people, in a line.
         distances: each with the function that finds its layers. Several are divided by their standard deviation over
             the training items and summed.
-        chosen_on: the data that the method was chosen on, for people, in a line.
+        chosen_on: the data that the method was chosen on, for people, in a line; the committed models' cards measure
+            on the same kinds of data.
     """
 
     words: str
     distances: tuple[tuple[Fit, Find], ...]
-    # The committed models' cards measure on the same kinds of data.
     chosen_on: str = "the made-up and foreign data that the cards of the committed models measure on"
 
     def layers(self, model: onnx.ModelProto) -> list[tuple[str, ...]]:
@@ -167,15 +158,9 @@ class Method:
         return [find(model) for _, find in self.distances]
 
     def fit(self, layers: Sequence[tuple[str, ...]], features: Sequence[Floats], labels: Ints) -> list[Distance]:
-        """Fits each distance to training items.
-
-        Args:
-            layers: of each distance.
-            features: likewise, each of shape (n, features).
-            labels: class indices, shape (n,); all equal where there are no classes.
-        """
-        fits = [fit for fit, _ in self.distances]
-        fitted = [fit(names, own, labels) for fit, names, own in zip(fits, layers, features, strict=True)]
+        """Fits each distance to training items, given its layers and the features, shape (n, features), from them."""
+        given = zip(self.distances, layers, features, strict=True)
+        fitted = [fit(names, own, labels) for (fit, _), names, own in given]
         if len(fitted) == 1:
             return fitted
         spreads = [float(one.measure(own).std()) for one, own in zip(fitted, features, strict=True)]
@@ -184,17 +169,12 @@ class Method:
 
 def measure(distances: Sequence[Distance], features: Sequence[Floats]) -> Floats:
     """The sum of the distances of items, shape (n,), given their features for each."""
-    total: Floats = np.sum([one.measure(own) for one, own in zip(distances, features, strict=True)], axis=0)
-    return total
+    parts = [one.measure(own) for one, own in zip(distances, features, strict=True)]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def p_values(distances: Floats, held_out: Floats) -> npt.NDArray[np.float64]:
-    """The fraction of held-out items that are at least as far, the item itself included.
-
-    Args:
-        distances: of items, shape (n,).
-        held_out: distances of the held-out items, shape (m,).
-    """
+    """The fraction of held-out items that are at least as far as each item, which counts too."""
     farther = len(held_out) - np.searchsorted(np.sort(held_out), distances)
     return (1 + farther) / (len(held_out) + 1)
 
@@ -233,10 +213,10 @@ def write_features(path: Path, layers: Sequence[tuple[str, ...]], target: Path) 
 
 
 def append(path: Path, distances: Sequence[Distance], held_out: Floats) -> None:
-    """Appends the p-value to the graph at `path`, in place of an earlier one.
+    """Appends the p-value to the graph at `path`, in place of an earlier one; the order of everything else is kept.
 
     Args:
-        path: of the graph, which is changed; the order of everything else is kept.
+        path: of the graph.
         distances: that are summed.
         held_out: the sums for items that neither trained the network nor chose anything, shape (n,).
     """
@@ -258,5 +238,4 @@ def append(path: Path, distances: Sequence[Distance], held_out: Floats) -> None:
 
 
 def _unit(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    unit: npt.NDArray[Any] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), _TINY)
-    return unit
+    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), _TINY))

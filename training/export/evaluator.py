@@ -24,7 +24,6 @@ class Evaluator(ABC):
     """A task's data, and what is measured of graphs on it. Only `finish` and `renew` use the test split.
 
     Attributes:
-        data: has `train`, `division`, `validation` and `test`.
         figure: what `score` returns.
         max_drop: by how much less of it a variant may have than its reference.
         compared: the output whose tolerance limits how far a variant may be from its golden file.
@@ -57,20 +56,13 @@ class Evaluator(ABC):
 
     @abstractmethod
     def finish(self, graph: Path) -> dict[str, Any]:
-        """Fits the calibration of a graph anew, changing its file, and measures it on the test split.
-
-        Returns:
-            Fields of a manifest, by name.
-        """
+        """Fits the calibration of a graph anew, changing its file; returns fields of a manifest from the test split."""
 
     def renew(self, folder: Path, manifest: Any, *, fit: bool) -> Any:  # noqa: ARG002
-        """Measures the version in `folder` anew and writes its report; with `fit`, first fits its calibration anew.
+        """Measures the version in `folder` anew, writes its report, and returns the manifest with the new figures.
 
-        Returns:
-            The manifest with the new figures.
-
-        Raises:
-            ValueError: models of the task cannot be measured without their recipe, or have no calibration to fit.
+        With `fit`, its calibration is fitted anew first. Raises ValueError if models of the task have none, or are
+        measured by their recipe alone.
         """
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 
@@ -79,7 +71,6 @@ class LabelEvaluator(Evaluator):
     """Evaluates classifiers whose first output is the softmax of scaled logits.
 
     Args:
-        data: has `classes`, `division`, `validation.labels` and `test.labels`.
         splits: the inputs of the training, validation and test split.
         selected: those of the selection half of validation.
     """

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from service.inference.session import Session
@@ -26,7 +27,7 @@ from training.export.calibration import (
     fit_scaling,
     softmax,
 )
-from training.export.intervals import Interval, bootstrap, bootstrap_confusion, clopper_pearson, wilson
+from training.export.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 
 COVERAGES = tuple(round(0.80 + 0.01 * step, 2) for step in range(20))
 
@@ -36,9 +37,6 @@ class Evaluation:
     """What was measured on the test split, and what the report draws.
 
     Attributes:
-        metrics: accuracy and figures per class.
-        calibration: the scaling of the logits, and the calibration error before and after it.
-        conformal: the table of label sets.
         intervals: 95 %, of the figures that are stated in one line, by their names.
         confusion: int, shape (classes, classes): rows are true, columns predicted.
         probabilities: calibrated, shape (n, classes), of the test split.
@@ -75,10 +73,7 @@ def evaluate(
 
     Args:
         classes: names, in the order of the logits.
-        validation_logits: shape (n, classes).
-        validation_labels: shape (n,).
-        test_logits: shape (m, classes).
-        test_labels: shape (m,).
+        validation_logits: shape (n, classes), of validation items with labels of shape (n,); likewise those of test.
         scaling: of the logits; None to fit it.
     """
     selection, calibration_half = split_validation(validation_labels)
@@ -113,13 +108,7 @@ def evaluate(
 
 
 def class_metrics(classes: Sequence[str], labels: Ints, predicted: Ints) -> tuple[ClassMetrics, ...]:
-    """Precision, recall, F1 and the number of items of each class.
-
-    Args:
-        classes: names, in the order of the class indices.
-        labels: true class indices, shape (n,).
-        predicted: likewise, predicted.
-    """
+    """Precision, recall, F1 and the number of items of each class, from true and predicted class indices."""
     columns = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(classes)), zero_division=0.0)
     return tuple(
         ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
@@ -165,39 +154,35 @@ def _normalised(probabilities: Floats) -> npt.NDArray[np.float64]:
 def _conformal_point(
     coverage: float, validation: Floats, validation_labels: Ints, test: Floats, test_labels: Ints
 ) -> ConformalPoint:
+
+    def held_out(threshold_from: Ints, fold: Ints) -> npt.NDArray[np.bool_]:
+        threshold = conformal_threshold(validation[threshold_from], validation_labels[threshold_from], coverage)
+        return _in_set(validation[fold], validation_labels[fold], threshold)
+
     threshold = conformal_threshold(validation, validation_labels, coverage)
     covered = _in_set(test, test_labels, threshold)
+    low, high = binomtest(int(covered.sum()), len(covered)).proportion_ci(0.95, "exact")
+    cross_fitted = [held_out(others, fold) for others, fold in cross_fitting(len(validation))]
     return ConformalPoint(
         coverage=coverage,
         threshold=threshold,
         test_coverage=float(covered.mean()),
-        test_interval=clopper_pearson(int(covered.sum()), len(covered)),
+        test_interval=(float(low), float(high)),
         expected=expected_coverage(coverage, len(validation), len(test)),
-        cross_fitted=_cross_fitted_coverage(coverage, validation, validation_labels),
+        cross_fitted=float(np.concatenate(cross_fitted).mean()) if cross_fitted else None,
         # As served: the likeliest label is always in the set.
         mean_set_size=float((test >= threshold).sum(1).clip(min=1).mean()),
     )
 
 
 def _in_set(probabilities: Floats, labels: Ints, threshold: float) -> npt.NDArray[np.bool_]:
-    """Whether the label set of each item holds its label; the likeliest label is always in the set."""
+    # The likeliest label is always in the set.
     reached: npt.NDArray[np.bool_] = probabilities[np.arange(len(labels)), labels] >= threshold
     return reached | (probabilities.argmax(1) == labels)
 
 
-def _cross_fitted_coverage(coverage: float, probabilities: Floats, labels: Ints) -> float | None:
-    covered = [
-        _in_set(probabilities[fold], labels[fold], conformal_threshold(probabilities[others], labels[others], coverage))
-        for others, fold in cross_fitting(len(labels))
-    ]
-    return float(np.concatenate(covered).mean()) if covered else None
-
-
 def milliseconds_per_image(model: Path, images: npt.NDArray[np.uint8], batch: int, repeats: int = 30) -> float:
-    """The median time per image in batches of `batch`, in ONNX Runtime on this machine's CPUs.
-
-    Fewer images are repeated.
-    """
+    """The median time per image in batches of `batch`, in ONNX Runtime on this machine's CPUs."""
     session = Session(model, "cpu")
     inputs = {session.inputs[0]: cycled(images, batch)}
     times = []

@@ -1,6 +1,6 @@
 """Decides whether a new version becomes the default, and writes that into the serving policy of its model.
 
-A version whose test figures are worse than those of the version that serves only becomes the candidate.
+A version whose main test figure is worse than that of the version that serves only becomes the candidate.
 """
 
 import contextlib
@@ -19,29 +19,64 @@ from service.inference.versions import versions_in
 from service.policy.changes import promote
 from service.policy.file import Change, PolicyFiles
 from service.policy.policy import LATEST, Policy
-from training.export.comparison import Incomparable, compare
+from training.data.contents import fingerprint_like
+from training.data.dataset import DataSet
+from training.export.intervals import Interval, difference, wilson
 from training.registry import read_manifest
 
 CANDIDATE = "candidate"
 
 
+def compare(new: ManifestBase, serving: ManifestBase) -> tuple[bool, str]:
+    """Whether a new version is worse than the serving one by the main test figure, and both figures in words.
+
+    It is worse if the 95 % interval of the difference excludes that it is as good. A figure without an interval counts
+    as exact. A version that cannot be compared is not worse; the words say why.
+    """
+    if new.data.fingerprint != serving.data.fingerprint:
+        return False, "the two cannot be compared: they were measured on different data"
+    figure, other = new.main_figure, serving.main_figure
+    if figure is None or other is None or figure.name != other.name:
+        return False, "the two cannot be compared: they have no main test figure in common"
+    own, of_other = _interval(new), _interval(serving)
+    exact, other_exact = (figure.value, figure.value), (other.value, other.value)
+    low, high = difference(figure.value, own or exact, other.value, of_other or other_exact)
+    is_worse = high < 0 if figure.higher_is_better else low > 0
+    return is_worse, f"{figure.name} {_stated(figure.value, own)} against {_stated(other.value, of_other)}"
+
+
+def _interval(manifest: ManifestBase) -> Interval | None:
+    figure, items = manifest.main_figure, manifest.data.test
+    if figure and figure.name not in manifest.intervals and figure.is_share and items:
+        return wilson(round(figure.value * items), items)
+    return manifest.intervals.get(figure.name) if figure else None
+
+
+def _stated(value: float, interval: Interval | None) -> str:
+    return f"{value:.4g} ({f'{interval[0]:.4g} to {interval[1]:.4g}' if interval else 'of unknown interval'})"
+
+
+def comparable_fingerprint(folder: Path, data: DataSet) -> str:
+    """The fingerprint that a published version of the model in `folder` has of the same data; else that of `data`.
+
+    Versions that are older than fingerprints of files ("files-sha256:") have one of pixels ("sha256:").
+    """
+    for version in versions_in(folder) if folder.is_dir() else ():
+        with contextlib.suppress(InvalidModel):
+            recorded = read_manifest(folder / version).data.fingerprint
+            if fingerprint_like(data, recorded) == recorded:
+                return recorded
+    return data.fingerprint
+
+
 @dataclass(slots=True)
 class _Judged:
-    """A model with a new version.
-
-    Attributes:
-        model: its name.
-        serving: the version that serves; None if there is none.
-        comparison: of the two, in words.
-        is_worse: whether the new version is worse.
-        version: the new version; empty until it has a number.
-        is_default: whether the new version became the default.
-    """
+    """A model with a new version, which has no number yet, and the version that serves, if any."""
 
     model: str
     serving: str | None
-    comparison: str = ""
     is_worse: bool = False
+    comparison: str = ""
     version: str = ""
     is_default: bool = True
 
@@ -69,11 +104,7 @@ class Gate:
         return cls(arguments.models, force=arguments.force, candidate=arguments.candidate)
 
     def check(self, model: str) -> None:
-        """Checks a policy before a training rather than after it.
-
-        Raises:
-            InvalidPolicy: it cannot be used.
-        """
+        """Checks a policy before a training rather than after it; raises InvalidPolicy if it cannot be used."""
         self._policies.read(model)
 
     def judge(self, drafts: Mapping[str, ManifestBase], undo: contextlib.ExitStack) -> None:
@@ -89,7 +120,7 @@ class Gate:
             InvalidPolicy: a policy cannot be used.
             ReadOnly: a policy cannot be written.
         """
-        self._judged = [self._compare(model, manifest) for model, manifest in drafts.items()]
+        self._judged = [self._judge(model, manifest) for model, manifest in drafts.items()]
         if self._holds:
             for judged in self._judged:
                 if judged.serving:
@@ -97,14 +128,11 @@ class Gate:
                     self._edit(judged.model, change, f"keep {judged.serving} as the default", undo)
 
     def settle(self, folders: Sequence[Path], undo: contextlib.ExitStack) -> None:
-        """Writes into the policies what the versions became.
+        """Writes into the policies what the versions became; raises ReadOnly if one cannot be written.
 
         Args:
             folders: of the versions, in the order of the drafts.
             undo: gets what restores the policies.
-
-        Raises:
-            ReadOnly: a policy cannot be written.
         """
         for judged, folder in zip(self._judged, folders, strict=True):
             judged.version = folder.name
@@ -123,13 +151,7 @@ class Gate:
 
     def print(self, console: Console) -> None:
         """Prints what was decided and why, and what to do next."""
-        lines = []
-        for judged in self._judged:
-            if judged.serving:
-                lines.append(self._describe(judged))
-            elif self._candidate:
-                label = f"{judged.model}/{judged.version}"
-                lines.append(f"{label} is the only version of {judged.model}, so it is the default.")
+        lines = [self._describe(judged) for judged in self._judged if judged.serving or self._candidate]
         for model, version in self.candidates.items():
             reference = CANDIDATE if self._holds else version
             lines.append(
@@ -143,16 +165,15 @@ class Gate:
     def _holds(self) -> bool:
         return self._candidate or (not self._force and any(judged.is_worse for judged in self._judged))
 
-    def _compare(self, model: str, manifest: ManifestBase) -> _Judged:
-        serving = serving_version(self._models / model, self._policies.read(model))
-        if serving is None:
-            return _Judged(model, None)
-        version, other = serving
-        try:
-            is_worse, comparison = compare(manifest, other)
-        except Incomparable as error:
-            return _Judged(model, version, f"the two cannot be compared: {error}")
-        return _Judged(model, version, comparison, is_worse)
+    def _judge(self, model: str, manifest: ManifestBase) -> _Judged:
+        policy, folder = self._policies.read(model), self._models / model
+        found = set(versions_in(folder)) if folder.is_dir() else set()
+        while version := policy.default_of(found):
+            try:
+                return _Judged(model, version, *compare(manifest, read_manifest(folder / version)))
+            except InvalidModel:  # a server passes over it too
+                found.remove(version)
+        return _Judged(model, None)
 
     def _is_default(self, judged: _Judged) -> bool:
         policy = self._policies.read(judged.model)
@@ -165,6 +186,8 @@ class Gate:
 
     def _describe(self, judged: _Judged) -> str:
         label, serving = f"{judged.model}/{judged.version}", f"{judged.model}/{judged.serving}"
+        if not judged.serving:
+            return f"{label} is the only version of {judged.model}, so it is the default."
         why = judged.comparison
         if judged.is_worse:
             why = f"it is worse beyond the 95 % intervals: {why}"
@@ -177,23 +200,7 @@ class Gate:
         return f"{label} is published as `{CANDIDATE}`, and {serving} stays the default: {why}"
 
 
-def serving_version(folder: Path, policy: Policy) -> tuple[str, ManifestBase] | None:
-    """The version that answers by default, and its manifest; None if no version is valid.
-
-    Args:
-        folder: of the model.
-        policy: likewise.
-    """
-    found = set(versions_in(folder)) if folder.is_dir() else set()
-    while version := policy.default_of(found):
-        with contextlib.suppress(InvalidModel):
-            return version, read_manifest(folder / version)
-        found.remove(version)
-    return None
-
-
 def _keep(policy: Policy, serving: str) -> Policy:
-    """Makes the version that serves stay the default, whichever versions are published."""
     # The alias of the candidate is about to move.
     if policy.default not in (LATEST, CANDIDATE):
         return policy
@@ -202,7 +209,7 @@ def _keep(policy: Policy, serving: str) -> Policy:
 
 
 def _make_candidate(policy: Policy, version: str) -> Policy:
-    """Makes a version the candidate. Trials of the former candidate go on with that version."""
+    # Trials of the former candidate go on with that version.
     former = policy.aliases.get(CANDIDATE)
     trials = {
         name: trial.model_copy(update={"version": former})

@@ -12,30 +12,19 @@ from service.inference.session import Session
 from training.export.evaluator import Array
 from training.export.layers import Inputs
 
-# Another machine's kernels may deviate more.
-_MARGIN = 4.0
-
 
 def write_variant_golden(graph: Path, name: str, folder: Path, manifest: ManifestBase) -> GoldenCard:
     """Writes a variant's golden file: the inputs of the version's, and the answers of the variant's graph.
 
     The answers are those of the graph as ONNX defines it, node by node without the runtime's fusions, so they hold
-    whatever kernels compute it. The tolerance is four times the deviation of this machine's kernels, and at least that
-    of the reference.
-
-    Args:
-        graph: of the variant.
-        name: likewise.
-        folder: of the version, with the golden file of its reference.
-        manifest: of the version.
+    whatever kernels compute it. The tolerance is four times the deviation of this machine's kernels, since another's
+    may deviate more, and at least that of the reference.
     """
     inputs, _ = read_golden(folder, manifest)
     answers = as_defined(graph, inputs)
     np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **inputs, **answers)
     card = manifest.golden
-    factors = {
-        output: max(1.0, _MARGIN * ratio) for output, ratio in kernel_ratios(graph, inputs, answers, card).items()
-    }
+    factors = {output: max(1.0, 4 * ratio) for output, ratio in kernel_ratios(graph, inputs, answers, card).items()}
     others = max((factor for output, factor in factors.items() if output not in card.tolerances), default=1.0)
     # Integers are exact.
     factors |= {spec.name: 1.0 for spec in manifest.outputs if spec.dtype == "int64"}

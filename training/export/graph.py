@@ -17,7 +17,6 @@ from training.data.lazy import cycled
 from training.export.scaled_graph import PREFIX
 
 OPSET = 20
-CHECKED_BATCHES = (1, 2, 7)
 
 
 class ExportMismatch(Exception):
@@ -44,9 +43,6 @@ def export(
     Args:
         graph: maps one tensor to one or to a tuple; on the CPU, in float32.
         examples: real inputs; they are repeated where a batch is larger.
-        path: of the ONNX file.
-        input_name: of its input.
-        output_names: of its outputs.
         max_batch: the largest batch that is checked, after 1, 2 and 7.
         card: which differences are tolerated.
         axes: names of the input's leading dynamic axes.
@@ -77,13 +73,25 @@ def export(
     # Everything in one file.
     onnx.save(without_debug_metadata(program.model_proto), path)
     onnx.checker.check_model(str(path), full_check=True)
-    batches = [cycled(examples, batch) for batch in (*CHECKED_BATCHES, max_batch)]
-    worst = _check(graph, [*batches, *more], Session(path, "cpu"), output_names, card)
+    batches = [cycled(examples, batch) for batch in (1, 2, 7, max_batch)]
+    session, seen = Session(path, "cpu"), []
+    for inputs in (*batches, *more):
+        want = torch_outputs(graph, inputs, output_names)
+        got = dict(zip(output_names, session.run({input_name: inputs}), strict=True))
+        try:
+            seen.append(compare(want, got, card))
+        except ValueError as error:
+            raise ExportMismatch(f"batch of {len(inputs)}: {error}") from None
+        if not seen[-1].acceptable:
+            raise ExportMismatch(
+                f"batch of {len(inputs)}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
+                f"(at most {seen[-1].accepted:.2g})"
+            )
     want = torch_outputs(graph, examples[:2], output_names)
     return (
         TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1,) * len(axes) + examples.shape[len(axes) :]),
         tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
-        worst,
+        max(seen, key=lambda difference: difference.ratio),
     )
 
 
@@ -99,29 +107,6 @@ def without_debug_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
         del value.metadata_props[:]
     del model.graph.metadata_props[:], model.metadata_props[:]
     return model
-
-
-def _check(
-    graph: nn.Module,
-    batches: Sequence[npt.NDArray[Any]],
-    session: Session,
-    output_names: Sequence[str],
-    card: GoldenCard,
-) -> Difference:
-    seen: list[Difference] = []
-    for inputs in batches:
-        want = torch_outputs(graph, inputs, output_names)
-        got = dict(zip(output_names, session.run({session.inputs[0]: inputs}), strict=True))
-        try:
-            seen.append(compare(want, got, card))
-        except ValueError as error:
-            raise ExportMismatch(f"batch of {len(inputs)}: {error}") from None
-        if not seen[-1].acceptable:
-            raise ExportMismatch(
-                f"batch of {len(inputs)}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
-                f"(at most {seen[-1].accepted:.2g})"
-            )
-    return max(seen, key=lambda difference: difference.ratio)
 
 
 @torch.no_grad()

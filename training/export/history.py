@@ -22,7 +22,7 @@ from service.inference.manifest import MANIFEST, MODEL, sha256
 from service.tasks.registry import read_manifest
 from training.data.splits import division_digest
 from training.engine.weights import CHECKPOINT, weights_file
-from training.export.speed import machine
+from training.export.variants import machine
 from training.options import short_name
 
 HISTORY = "history.json"

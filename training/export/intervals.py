@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-LEVEL = 0.95
 RESAMPLES = 1000
 
 Interval = tuple[float, float]
@@ -18,17 +17,8 @@ def wilson(right: int, count: int) -> Interval:
 
     Unlike one standard error around the fraction it does not shrink to nothing at 0 and at 1.
     """
-    return _binomial(right, count, "wilson")
-
-
-def clopper_pearson(right: int, count: int) -> Interval:
-    """The exact binomial interval of a fraction of `count` items, of which `right` have a property."""
-    return _binomial(right, count, "exact")
-
-
-def _binomial(right: int, count: int, method: str) -> Interval:
-    interval = binomtest(right, count).proportion_ci(LEVEL, method)
-    return float(interval.low), float(interval.high)
+    low, high = binomtest(right, count).proportion_ci(0.95, "wilson")
+    return float(low), float(high)
 
 
 def bootstrap(
@@ -37,9 +27,7 @@ def bootstrap(
     """The intervals of figures over items: their spread over test splits drawn from the test split (Efron 1979).
 
     Args:
-        measure: the figures, given the indices of the items, some of which are drawn more than once.
-        count: the number of items.
-        resamples: how often they are drawn.
+        measure: the figures, given the indices of the `count` items, some of which are drawn more than once.
     """
     random = np.random.default_rng(0)
     rows = [measure(random.integers(0, count, count)) for _ in range(resamples)]
@@ -61,8 +49,7 @@ def difference(value: float, interval: Interval, other: float, of_other: Interva
     """The interval of `value - other`, two independent figures with intervals of their own.
 
     The distances to their bounds are added as squares (Zou and Donner 2008); with `wilson` for both this is Newcombe's
-    interval of the difference of two fractions (1998, method 10). For
-    figures on the same test items it is conservative.
+    interval of the difference of two fractions (1998, method 10). It is conservative for figures on the same items.
     """
     down = math.hypot(value - interval[0], of_other[1] - other)
     up = math.hypot(interval[1] - value, other - of_other[0])
@@ -71,5 +58,5 @@ def difference(value: float, interval: Interval, other: float, of_other: Interva
 
 def _middle(values: npt.NDArray[np.float64]) -> Interval:
     # A figure that is not a number (average precision without an object) says nothing.
-    low, high = np.nanquantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low, high = np.nanquantile(values, (0.025, 0.975))
     return float(low), float(high)

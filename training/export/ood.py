@@ -23,11 +23,6 @@ from training.export.published import publish_changed, reload
 from training.registry import recipe_of
 
 _TRUE_POSITIVE_RATE = 0.95
-_SPEC = TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,))
-# Rounding on another machine may move so many held-out items across a distance.
-_STEPS, _LEAST_TOLERANCE = 2, 0.002
-# A golden file that accepted more would catch nothing; few held-out items make steps that are larger.
-_MOST_TOLERATED = 0.05
 ManifestT = TypeVar("ManifestT", bound=FamiliarManifest)
 
 
@@ -55,38 +50,33 @@ def with_ood(folder: Path, manifest: ManifestT, data: OodData, console: Console)
 
     Returns:
         The manifest of what `folder` holds then.
+
+    Raises:
+        ValueError: kernels differ so much that a golden file would catch nothing.
     """
-    card = add_ood(folder / MODEL, data)
-    outputs = (*manifest.answers, _SPEC)
-    golden = _complete_golden(folder, MODEL, manifest.golden, manifest, card)
-    changes: dict[str, Any] = {"outputs": outputs, "familiarity": card, "golden": golden}
-    if manifest.variants:
-        whole = manifest.model_copy(update={"outputs": outputs})
-        changes["variants"] = tuple(_variant(folder, variant, whole, data) for variant in manifest.variants)
-    for each in card.foreign:
+
+    def add(graph: str, golden: GoldenCard) -> dict[str, Any]:
+        card = add_ood(folder / graph, data)
+        return {"familiarity": card, "golden": _complete_golden(folder, graph, golden, manifest, card)}
+
+    fields = add(MODEL, manifest.golden)
+    variants: list[Any] = []
+    for variant in manifest.variants:
+        own = add(variant.file, variant.golden)
+        variants.append(variant.model_copy(update={**own, "size": (folder / variant.file).stat().st_size}))
+    for each in fields["familiarity"].foreign:
         console.print(
             f"{each.data}: AUROC {each.auroc:.3f} against test items; false-positive rate {each.false_alarms:.1%} at "
             f"a true-positive rate of {_TRUE_POSITIVE_RATE:.0%}",
             highlight=False,
         )
-    measured = Use(split="test", purpose=history.FIGURES, items=len(data.test))
-    return history.with_uses(manifest.model_copy(update=changes), *data.uses, measured)
-
-
-def _variant(folder: Path, variant: Any, manifest: FamiliarManifest, data: OodData) -> Any:
-    card = add_ood(folder / variant.file, data)
-    golden = _complete_golden(folder, variant.file, variant.golden, manifest, card)
-    size = (folder / variant.file).stat().st_size
-    return variant.model_copy(update={"familiarity": card, "golden": golden, "size": size})
+    outputs = (*manifest.answers, TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,)))
+    changed = manifest.model_copy(update={**fields, "outputs": outputs, "variants": tuple(variants)})
+    return history.with_uses(changed, *data.uses, Use(split="test", purpose=history.FIGURES, items=len(data.test)))
 
 
 def add_ood(graph: Path, data: OodData) -> FamiliarityCard:
-    """Adds a score of the graph's own features to it, and measures it.
-
-    Args:
-        graph: which is changed.
-        data: of the model.
-    """
+    """Adds a score of the graph's own features to its file, and measures it."""
     method = data.method
     layers = method.layers(onnx.load(graph))
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,10 +93,8 @@ def add_ood(graph: Path, data: OodData) -> FamiliarityCard:
         test_below=_below(known),
         cross_fitted_below=_below(cross_fitted(held_out)),
     )
-    foreign = tuple(
-        _figures(name, known, data.run(graph, items)[-1], card.level) for name, items in data.foreign.items()
-    )
-    return card.model_copy(update={"foreign": foreign})
+    figures = [_figures(name, known, data.run(graph, items)[-1], card.level) for name, items in data.foreign.items()]
+    return card.model_copy(update={"foreign": tuple(figures)})
 
 
 def _below(values: npt.NDArray[Any]) -> dict[str, float]:
@@ -128,23 +116,20 @@ def _figures(name: str, known: npt.NDArray[Any], foreign: npt.NDArray[Any], leve
 def _complete_golden(
     folder: Path, graph: str, golden: GoldenCard, manifest: FamiliarManifest, card: FamiliarityCard
 ) -> GoldenCard:
-    """Adds the graph's p-values, as ONNX defines them, to a golden file, and their tolerance to its card.
-
-    Raises:
-        ValueError: kernels differ so much that the file would catch nothing.
-    """
+    """Adds the graph's p-values, as ONNX defines them, to a golden file, and their tolerance to its card."""
     path = folder / golden.file
     with np.load(path) as file:
         arrays = dict(file)
     inputs = {spec.name: arrays[spec.name] for spec in manifest.inputs}
     arrays[UNFAMILIAR] = as_defined(folder / graph, inputs)[UNFAMILIAR]
     np.savez_compressed(path, allow_pickle=False, **arrays)
-    least = max(_LEAST_TOLERANCE, _STEPS * card.smallest)
+    # Rounding on another machine may move two held-out items across a distance.
+    least = max(0.002, 2 * card.smallest)
     # As multiples of a tolerance of 1.
-    differences = kernel_ratios(
-        folder / graph, inputs, {UNFAMILIAR: arrays[UNFAMILIAR]}, GoldenCard(rows=golden.rows, atol=1.0)
-    )
-    tolerance, most = max(least, 2 * differences[UNFAMILIAR]), max(_MOST_TOLERATED, least)
+    unit = GoldenCard(rows=golden.rows, atol=1.0)
+    difference = kernel_ratios(folder / graph, inputs, {UNFAMILIAR: arrays[UNFAMILIAR]}, unit)[UNFAMILIAR]
+    # A golden file that accepted more would catch nothing; few held-out items make steps that are larger.
+    tolerance, most = max(least, 2 * difference), max(0.05, least)
     if tolerance > most:
         raise ValueError(
             f"{graph}: its {UNFAMILIAR} may be off by {tolerance:.3g} from one kernel to another, and a golden file "

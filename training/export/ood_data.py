@@ -17,8 +17,6 @@ from training.export.history import DISTANCES, P_VALUES, halves_used
 from training.export.layers import middle_map, penultimate
 
 MOST_TRAINING, MOST_TEST = 5000, 2000
-# Images of more pixels take long: a fifth of them is used.
-_LARGE = 128 * 128
 _MIDDLE = (
     "how far the means of the channels in the middle of the network are from those of training images (Mahalanobis "
     "distance)"
@@ -57,14 +55,9 @@ class OodData:
 
 
 def ood_data_from_images(data: ImageData, sources: Mapping[str, str] | None = None, method: Method = IMAGES) -> OodData:
-    """The data for a model of images.
-
-    Args:
-        data: the images.
-        sources: other images, by name; see `training.data.foreign.read_images`.
-        method: how the score is computed.
-    """
-    less = 1 if data.shape[0] * data.shape[1] <= _LARGE else 5
+    """The data for a model of images; `sources` are other images by name (`training.data.foreign.read_images`)."""
+    # Images of more pixels take long.
+    less = 1 if data.shape[0] * data.shape[1] <= 128 * 128 else 5
     train = data.train.take(some_indices(len(data.train), MOST_TRAINING // less))
     _, calibration = data.division
     others = foreign.made_up_images(data.shape)

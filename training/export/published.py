@@ -24,15 +24,7 @@ Change = Callable[[Path, ManifestBase], ManifestBase]
 
 
 def find_version(models: Path, model: str) -> Path:
-    """The folder of a version.
-
-    Args:
-        models: the models folder.
-        model: `NAME` for its newest version, or `NAME/VERSION`.
-
-    Raises:
-        ValueError: there is none such.
-    """
+    """The folder of `NAME/VERSION`, or of the newest version of `NAME`; raises ValueError if there is none such."""
     name, _, version = model.partition("/")
     found = versions_in(models / name) if (models / name).is_dir() else []
     if not found or (version and version not in found):

@@ -1,7 +1,7 @@
-"""Adds variants to a published model: graphs that are smaller or faster, and good enough to replace it.
+"""Adds variants to a version: graphs that are smaller or faster, and good enough to replace its reference.
 
 Every variant is judged by its own exported graph: on validation, which decides whether it is kept, and then once on
-test. The result is a new version with the same reference.
+test.
 """
 
 import shutil
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from rich.console import Console
 
@@ -20,13 +20,11 @@ from training.export import history
 from training.export.distances import remove_ood
 from training.export.evaluator import Evaluator
 from training.export.golden import write_variant_golden
-from training.export.half import write_float16
-from training.export.int8 import PERCENTILE, write_int8
 from training.export.ood import add_ood
 from training.export.ood_data import OodData
+from training.export.precision import PERCENTILE, write_float16, write_int8
 from training.export.published import publish_changed, reload
-from training.export.speed import compare_speed
-from training.export.variants import Trial
+from training.export.variants import Device, Trial, compare_speed
 from training.published_options import METHODS
 from training.registry import recipe_of
 from training.report.variants import write_variants
@@ -48,76 +46,70 @@ class NothingKept(Exception):
     """No variant is worth keeping."""
 
 
-class Irreproducible(Exception):
-    """Kernels that compute the same graph differ too much: a golden file would catch nothing."""
-
-
 def run(options: Any, console: Console) -> None:
     """Tries variants, and publishes a version with those that are kept."""
-    methods = [name for name in METHODS if name in options.method]
 
     def add(target: Path, manifest: ManifestBase) -> ManifestBase:
         recipe, data = recipe_of(manifest), reload(manifest, target, options)
-        evaluator = recipe.evaluator(manifest, target, data)
         has_ood = getattr(manifest, "familiarity", None) is not None
         ood_data = recipe.ood_data(manifest, target, data, {}) if has_ood else None
-        return add_variants(target, manifest, evaluator, console, methods, ood_data)
+        methods = [name for name in METHODS if name in options.method]
+        changed = with_variants(target, manifest, recipe.evaluator(manifest, target, data), console, ood_data, methods)
+        if changed is manifest:
+            raise NothingKept
+        return changed
 
     try:
         publish_changed(options, console, "quantize", add)
     except NothingKept:
-        console.print(f"no variant of {options.model} is worth keeping: nothing is published")
+        console.print("nothing is published")
 
 
 def with_variants(
-    folder: Path, manifest: ManifestT, evaluator: Evaluator, console: Console, ood_data: OodData | None = None
-) -> ManifestT:
-    """The manifest of a version that is being written, with the variants that were worth keeping, if any."""
-    try:
-        return add_variants(folder, manifest, evaluator, console, ood_data=ood_data)
-    except NothingKept:
-        console.print("no variant is worth keeping")
-        return manifest
-
-
-def add_variants(
     folder: Path,
     manifest: ManifestT,
     evaluator: Evaluator,
     console: Console,
-    methods: Sequence[str] = METHODS,
     ood_data: OodData | None = None,
+    methods: Sequence[str] = METHODS,
 ) -> ManifestT:
     """Tries variants of the version in `folder` and writes those that are kept into it.
 
     Args:
-        folder: with the reference, its golden file and, perhaps, its report.
+        folder: with the reference and its golden file.
         manifest: of the version; its `files` are not looked at.
         evaluator: of its data.
         console: where progress goes.
-        methods: which variants to try.
         ood_data: for a version with an out-of-distribution score: each variant gets one of its own features.
+        methods: which variants to try.
 
     Returns:
-        The manifest with the variants that were kept.
-
-    Raises:
-        NothingKept: none was.
+        The manifest with the variants that were kept; `manifest` itself if none was.
     """
-    cards = []
+    cards: list[VariantCard] = []
+    trials: list[Trial] = []
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / MODEL
         remove_ood(folder / MODEL, reference)
-        trials = _try(reference, evaluator, console, methods, manifest.max_batch)
-        for index, trial in enumerate(trials):
-            if trial.kept:
-                try:
-                    cards.append(_keep(trial, folder, manifest, evaluator, ood_data))
-                except Irreproducible as error:
-                    trials[index] = replace(trial, rejection_reason=str(error))
-                    console.print(f"{trial.name}: {error}")
-        if not cards:
-            raise NothingKept
+        score = evaluator.score(reference)
+        console.print(f"reference: validation {evaluator.figure} {score:.4f}")
+        for method in methods:
+            try:
+                trial = _try(method, reference, score, evaluator, manifest.max_batch)
+            except (ValueError, InvalidModel) as error:  # the runtime cannot run every graph that the tools write
+                console.print(f"{method}: not possible: {error}")
+                continue
+            if trial.rejection_reason is None:
+                kept = _keep(trial, folder, manifest, evaluator, ood_data)
+                if isinstance(kept, str):
+                    trial = replace(trial, rejection_reason=kept)
+                else:
+                    cards.append(kept)
+            console.print(str(trial))
+            trials.append(trial)
+    if not cards:
+        console.print(f"no variant of {manifest.name} is worth keeping")
+        return manifest
     names = {trial.name for trial in trials}
     variants = (*(card for card in manifest.variants if card.name not in names), *cards)
     complete = history.with_uses(
@@ -134,53 +126,30 @@ def add_variants(
     return complete
 
 
-def _try(
-    reference: Path, evaluator: Evaluator, console: Console, methods: Sequence[str], max_batch: int
-) -> list[Trial]:
-    """Makes a graph by each method and judges it on validation."""
-    score = evaluator.score(reference)
-    console.print(f"reference: validation {evaluator.figure} {score:.4f}")
-    trials: list[Trial] = []
-    for method in methods:
-        path = reference.with_name(f"{method}.onnx")
-        device: Literal["cpu", "cuda"] = "cpu" if method == "int8" else "cuda"
-        try:
-            if method == "int8":
-                write_int8(reference, path, evaluator.calibration(CALIBRATION))
-            else:
-                write_float16(reference, path)
-            kept = Kept(figure=evaluator.figure, value=evaluator.score(path), reference=score)
-        except (ValueError, InvalidModel) as error:  # the runtime cannot run every graph that the tools write
-            console.print(f"{method}: not possible: {error}")
-            continue
-        measurable = device == "cpu" or cuda_problem() is None
-        speed = compare_speed(path, reference, evaluator.examples(max_batch), device) if measurable else ()
-        sizes = path.stat().st_size, reference.stat().st_size
-        trial = Trial(method, path, device, _WORDS[method], kept, *sizes, speed)
-        trial = replace(trial, rejection_reason=_rejection_reason(trial, evaluator.max_drop))
-        console.print(str(trial))
-        trials.append(trial)
-    return trials
-
-
-def _rejection_reason(trial: Trial, max_drop: float) -> str | None:
-    validation = trial.validation
+def _try(method: str, reference: Path, score: float, evaluator: Evaluator, max_batch: int) -> Trial:
+    path = reference.with_name(f"{method}.onnx")
+    device: Device = "cpu" if method == "int8" else "cuda"
+    if method == "int8":
+        write_int8(reference, path, evaluator.calibration(CALIBRATION))
+    else:
+        write_float16(reference, path)
+    validation = Kept(figure=evaluator.figure, value=evaluator.score(path), reference=score)
+    measurable = device == "cpu" or cuda_problem() is None
+    speed = compare_speed(path, reference, evaluator.examples(max_batch), device) if measurable else ()
+    sizes = path.stat().st_size, reference.stat().st_size
+    trial = Trial(method, path, device, _WORDS[method], validation, *sizes, speed)
     # A rounding error decides nothing.
-    if (drop := validation.reference - validation.value) > max_drop - 1e-9:
-        return f"validation {validation.figure} falls by {drop:.4f}"
+    if (drop := validation.reference - validation.value) > evaluator.max_drop - 1e-9:
+        return replace(trial, rejection_reason=f"validation {validation.figure} falls by {drop:.4f}")
     if trial.gain < FASTER and trial.size > SMALLER * trial.reference_size:
-        return f"neither {FASTER} times as fast nor half as large"
-    return None
+        return replace(trial, rejection_reason=f"neither {FASTER} times as fast nor half as large")
+    return trial
 
 
 def _keep(
     trial: Trial, folder: Path, manifest: ManifestBase, evaluator: Evaluator, ood_data: OodData | None
-) -> VariantCard:
-    """Measures a variant on test and writes its files.
-
-    Raises:
-        Irreproducible: its answers depend too much on what computes them.
-    """
+) -> VariantCard | str:
+    """Measures a variant on test and writes its files; otherwise says why a golden file would catch nothing."""
     fields = evaluator.finish(trial.path)
     if ood_data is not None:
         fields["familiarity"] = add_ood(trial.path, ood_data)
@@ -189,7 +158,7 @@ def _keep(
     tolerance = tolerances.get(evaluator.compared, golden.atol)
     if tolerance > _MOST_TOLERATED:
         (folder / golden.file).unlink()
-        raise Irreproducible(f"its {evaluator.compared} may be off by {tolerance:g} from one kernel to another")
+        return f"its {evaluator.compared} may be off by {tolerance:g} from one kernel to another"
     shutil.copy(trial.path, folder / f"{trial.name}.onnx")
     card_type: Callable[..., VariantCard] = get_args(type(manifest).model_fields["variants"].annotation)[0]
     return card_type(

@@ -59,7 +59,7 @@ def write_scaling(path: Path, scaling: Scaling) -> None:
 
 
 def _remove_scaling(model: onnx.ModelProto) -> onnx.NodeProto:
-    """Removes the scaling; returns the softmax of the probabilities, whose input is then the network's logits."""
+    # Returns the softmax of the probabilities, whose input is then the network's logits.
     graph, producers = model.graph, producers_of(model)
     output = graph.output[0].name
     softmax = producers[output]

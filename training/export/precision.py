@@ -1,4 +1,4 @@
-"""Static int8 quantisation of an exported graph, with the tools of ONNX Runtime.
+"""Graphs of less precision, with the tools of ONNX Runtime: static int8 for a CPU, half precision for a GPU.
 
 Unsigned activations and signed weights with a scale for each channel are what a CPU with VNNI multiplies fastest
 (Jacob et al. 2018, arXiv:1712.05877; ONNX Runtime's guide to quantisation). The range of an activation is the one
@@ -15,6 +15,8 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from training.export.layers import LAYERS, Inputs, after_the_layers
 
@@ -24,7 +26,7 @@ _BETWEEN = ("Add", "Clip", "MaxPool", "Mul", "Relu", "Sigmoid")
 
 
 class _Reader(CalibrationDataReader):
-    """Batches that are read one at a time: of those that it gets at once the runtime keeps every activation."""
+    # Batches are read one at a time: of those that it gets at once the runtime keeps every activation.
 
     def __init__(self, batches: Sequence[Inputs]) -> None:
         self._batches = batches
@@ -34,22 +36,14 @@ class _Reader(CalibrationDataReader):
         return len(self._batches)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Limits what `get_next` returns to the batches between these indices."""
         self._range = iter(self._batches[start_index:end_index])
 
     def get_next(self) -> Inputs | None:
-        """The next batch; None after the last."""
         return next(self._range, None)
 
 
 def write_int8(reference: Path, path: Path, batches: Sequence[Inputs]) -> None:
-    """Writes the int8 graph of a reference.
-
-    Args:
-        reference: the graph, in float32.
-        path: of the int8 graph.
-        batches: training inputs, by the name of the tensor.
-    """
+    """Writes the int8 graph of a float32 one; `batches` are training inputs."""
     with tempfile.TemporaryDirectory() as scratch, _silenced():
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(str(reference), str(prepared), skip_symbolic_shape=True)
@@ -71,7 +65,7 @@ def write_int8(reference: Path, path: Path, batches: Sequence[Inputs]) -> None:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Hides what the tools print and log by the root logger."""
+    # The tools print, and log by the root logger.
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:
@@ -79,3 +73,18 @@ def _silenced() -> Iterator[None]:
             yield
     finally:
         logging.root.setLevel(level)
+
+
+def write_float16(reference: Path, path: Path) -> None:
+    """Writes a graph in half precision; inputs, outputs and what follows the last layer stay in float32."""
+    model = onnx.load(reference)
+    halved = convert_float_to_float16(
+        model,
+        keep_io_types=True,
+        node_block_list=after_the_layers(model),
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Softmax"],
+    )
+    ordered = OnnxModel(halved)  # the converter appends its casts at the end
+    ordered.topological_sort()
+    del ordered.model.graph.value_info[:]  # and leaves the types of before
+    onnx.save(ordered.model, path)
