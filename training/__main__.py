@@ -4,7 +4,6 @@ Options are read before anything else is imported, so that help and mistakes are
 """
 
 import dataclasses
-import importlib
 import shlex
 import sys
 import traceback
@@ -108,8 +107,9 @@ def _run(name: str, options: Any, console: "Console", again: str) -> None:
     elif name == "publish":
         _publish_run(options, console)
     else:
-        command = importlib.import_module(f"training.export.{name}")
-        command.run(dataclasses.replace(options, command_line=again), console)
+        from training.export import commands
+
+        getattr(commands, name)(dataclasses.replace(options, command_line=again), console)
 
 
 def _publish_run(options: "PublishRunOptions", console: "Console") -> None:

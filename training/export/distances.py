@@ -9,6 +9,7 @@ below 1 / (n + 1).
 No other node depends on these nodes, whose names begin with `familiarity_`.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,8 +72,8 @@ class Writer:
             parts.append(part)
         return self.add("Concat", parts, name, axis=1) if len(parts) > 1 else parts[0]
 
-    @property
     def row(self) -> str:
+        """The axis of an item's features."""
         return self.constant("row", np.array([1], np.int64))
 
 
@@ -82,8 +83,7 @@ class Distance:
 
     Attributes:
         layers: tensors of the graph that are concatenated to features.
-        weights: shape (features, k).
-        offset: shape (k,).
+        weights: shape (features, k); `offset` has the shape (k,).
         nearest: whether the features are divided by their Euclidean length and the least of the k values is the
             distance; otherwise it is the sum of their squares.
     """
@@ -126,12 +126,12 @@ class Distance:
     def write(self, writer: Writer, features: str, name: str) -> str:
         """Appends `measure`; returns the name of the distances, shape (batch, 1)."""
         if self.nearest:
-            length = writer.add("ReduceL2", (features, writer.row), f"{name}_length", keepdims=1)
+            length = writer.add("ReduceL2", (features, writer.row()), f"{name}_length", keepdims=1)
             length = writer.add("Max", (length, writer.constant("tiny", np.float32(_TINY))), f"{name}_positive")
             features = writer.add("Div", (features, length), f"{name}_unit")
         constants = writer.constant(f"{name}_weights", self.weights), writer.constant(f"{name}_offset", self.offset)
         values = writer.add("Gemm", (features, *constants), f"{name}_values")
-        return writer.add("ReduceMin" if self.nearest else "ReduceSumSquare", (values, writer.row), name, keepdims=1)
+        return writer.add("ReduceMin" if self.nearest else "ReduceSumSquare", (values, writer.row()), name, keepdims=1)
 
 
 Fit = Callable[[tuple[str, ...], Floats, Ints], Distance]
@@ -145,8 +145,7 @@ class Method:
         words: for people, in a line.
         distances: each with the function that finds its layers. Several are divided by their standard deviation over
             the training items and summed.
-        chosen_on: the data that the method was chosen on, for people, in a line; the committed models' cards measure
-            on the same kinds of data.
+        chosen_on: the data that the method was chosen on, for people, in a line.
     """
 
     words: str
@@ -189,19 +188,13 @@ def cross_fitted(held_out: Floats) -> npt.NDArray[np.float64]:
 
 def without_ood(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph without the score; the order of everything else is kept."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare = copy.deepcopy(model)
     for field in (bare.graph.node, bare.graph.initializer, bare.graph.output, bare.graph.value_info):
         kept = [item for item in field if not (item.name.startswith(PREFIX) or item.name == UNFAMILIAR)]
         if len(kept) < len(field):
             del field[:]
             field.extend(kept)
     return bare
-
-
-def remove_ood(path: Path, target: Path) -> None:
-    """Writes the graph at `path` to `target` without the score."""
-    onnx.save(without_ood(onnx.load(path)), target)
 
 
 def write_features(path: Path, layers: Sequence[tuple[str, ...]], target: Path) -> None:
@@ -231,7 +224,7 @@ def append(path: Path, distances: Sequence[Distance], held_out: Floats) -> None:
     everything = np.sort(np.append(held_out, np.finfo(np.float32).max).astype(np.float32))[None]
     farther = writer.add("LessOrEqual", (total, writer.constant("held_out", everything)), "farther")
     counted = writer.add("Cast", (farther,), "counted", to=TensorProto.FLOAT)
-    output = writer.add("ReduceMean", (counted, writer.row), UNFAMILIAR, keepdims=0)
+    output = writer.add("ReduceMean", (counted, writer.row()), UNFAMILIAR, keepdims=0)
     model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch"]))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

@@ -10,11 +10,10 @@ import numpy.typing as npt
 from service.inference.cards import Use
 from service.inference.session import Session
 from training.data.lazy import LazyImages
-from training.export.calibration import Floats, Ints, Scaling, fit_scaling
+from training.export.calibration import Floats, Ints, Scaling, fit_scaling, logits_alone, write_scaling
 from training.export.figures import Evaluation, evaluate
 from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
 from training.export.layers import Inputs
-from training.export.scaled_graph import logits_alone, write_scaling
 
 Array = npt.NDArray[Any]
 BATCH = 64
@@ -47,7 +46,7 @@ class Evaluator(ABC):
         """How good a graph is on the selection half of validation; more is better."""
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """The record of choices by what `score` measures, for these purposes."""
+        """The record of choices by `score`."""
         return halves_used(self.data.division, selection=purposes)
 
     @abstractmethod
@@ -71,6 +70,7 @@ class LabelEvaluator(Evaluator):
     """Evaluates classifiers whose first output is the softmax of scaled logits.
 
     Args:
+        data: of labelled items.
         splits: the inputs of the training, validation and test split.
         selected: those of the selection half of validation.
     """
@@ -111,9 +111,9 @@ class LabelEvaluator(Evaluator):
 
     def evaluate(self, graph: Path, scaling: Scaling) -> Evaluation:
         """Measures everything of a graph with this scaling."""
-        with logits_alone(graph) as bare:
-            validation, test = (self.answers(bare, items) for items in (self.validation, self.test))
         data = self.data
+        with logits_alone(graph) as bare:
+            validation, test = self.answers(bare, self.validation), self.answers(bare, self.test)
         return evaluate(data.classes, validation, data.validation.labels, test, data.test.labels, scaling)
 
 

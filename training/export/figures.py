@@ -15,18 +15,8 @@ from service.inference.session import Session
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
 from training.data.lazy import cycled
 from training.data.splits import split_validation
-from training.export.calibration import (
-    Floats,
-    Ints,
-    Scaling,
-    bin_of,
-    conformal_threshold,
-    cross_fitting,
-    expected_calibration_error,
-    expected_coverage,
-    fit_scaling,
-    softmax,
-)
+from training.export import calibration
+from training.export.calibration import Floats, Ints, Scaling, conformal_threshold, cross_fitting
 from training.export.intervals import Interval, bootstrap, bootstrap_confusion, wilson
 
 COVERAGES = tuple(round(0.80 + 0.01 * step, 2) for step in range(20))
@@ -78,8 +68,8 @@ def evaluate(
     """
     selection, calibration_half = split_validation(validation_labels)
     if scaling is None:
-        scaling = fit_scaling(validation_logits[selection], validation_labels[selection])
-    uncalibrated, probabilities = softmax(test_logits), scaling.probabilities(test_logits)
+        scaling = calibration.fit_scaling(validation_logits[selection], validation_labels[selection])
+    uncalibrated, probabilities = calibration.softmax(test_logits), scaling.probabilities(test_logits)
     predicted = probabilities.argmax(1)
     indices = np.arange(len(classes))
     confusion = confusion_matrix(test_labels, predicted, labels=indices)
@@ -95,8 +85,8 @@ def evaluate(
         calibration=Calibration(
             temperature=scaling.temperature,
             exponent=scaling.exponent,
-            ece_before=expected_calibration_error(uncalibrated, test_labels),
-            ece_after=expected_calibration_error(probabilities, test_labels),
+            ece_before=calibration.expected_calibration_error(uncalibrated, test_labels),
+            ece_after=calibration.expected_calibration_error(probabilities, test_labels),
         ),
         conformal=tuple(_conformal_point(coverage, *held_out, probabilities, test_labels) for coverage in COVERAGES),
         intervals=_intervals(probabilities, test_labels, confusion),
@@ -126,7 +116,7 @@ def macro_f1(confusion: Ints) -> float:
 def _intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str, Interval]:
     losses = -np.log(np.maximum(_normalised(probabilities)[np.arange(len(labels)), labels], 1e-12))
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    bins, gaps = bin_of(confidence), confidence - correct
+    bins, gaps = calibration.bin_of(confidence), confidence - correct
     error = float(np.abs(np.bincount(bins, gaps)).sum() / len(labels))
     drawn = bootstrap(
         lambda chosen: {
@@ -154,7 +144,6 @@ def _normalised(probabilities: Floats) -> npt.NDArray[np.float64]:
 def _conformal_point(
     coverage: float, validation: Floats, validation_labels: Ints, test: Floats, test_labels: Ints
 ) -> ConformalPoint:
-
     def held_out(threshold_from: Ints, fold: Ints) -> npt.NDArray[np.bool_]:
         threshold = conformal_threshold(validation[threshold_from], validation_labels[threshold_from], coverage)
         return _in_set(validation[fold], validation_labels[fold], threshold)
@@ -168,7 +157,7 @@ def _conformal_point(
         threshold=threshold,
         test_coverage=float(covered.mean()),
         test_interval=(float(low), float(high)),
-        expected=expected_coverage(coverage, len(validation), len(test)),
+        expected=calibration.expected_coverage(coverage, len(validation), len(test)),
         cross_fitted=float(np.concatenate(cross_fitted).mean()) if cross_fitted else None,
         # As served: the likeliest label is always in the set.
         mean_set_size=float((test >= threshold).sum(1).clip(min=1).mean()),

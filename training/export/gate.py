@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from service.inference.cards import ManifestBase
+from service.inference.cards import MainFigure, ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
 from service.policy.changes import promote
@@ -38,22 +38,19 @@ def compare(new: ManifestBase, serving: ManifestBase) -> tuple[bool, str]:
     figure, other = new.main_figure, serving.main_figure
     if figure is None or other is None or figure.name != other.name:
         return False, "the two cannot be compared: they have no main test figure in common"
-    own, of_other = _interval(new), _interval(serving)
-    exact, other_exact = (figure.value, figure.value), (other.value, other.value)
-    low, high = difference(figure.value, own or exact, other.value, of_other or other_exact)
+    (own, words), (of_other, other_words) = _interval(figure, new), _interval(other, serving)
+    low, high = difference(figure.value, own, other.value, of_other)
     is_worse = high < 0 if figure.higher_is_better else low > 0
-    return is_worse, f"{figure.name} {_stated(figure.value, own)} against {_stated(other.value, of_other)}"
+    return is_worse, f"{figure.name} {figure.value:.4g} ({words}) against {other.value:.4g} ({other_words})"
 
 
-def _interval(manifest: ManifestBase) -> Interval | None:
-    figure, items = manifest.main_figure, manifest.data.test
-    if figure and figure.name not in manifest.intervals and figure.is_share and items:
-        return wilson(round(figure.value * items), items)
-    return manifest.intervals.get(figure.name) if figure else None
-
-
-def _stated(value: float, interval: Interval | None) -> str:
-    return f"{value:.4g} ({f'{interval[0]:.4g} to {interval[1]:.4g}' if interval else 'of unknown interval'})"
+def _interval(figure: MainFigure, manifest: ManifestBase) -> tuple[Interval, str]:
+    interval, items = manifest.intervals.get(figure.name), manifest.data.test
+    if interval is None and figure.is_share and items:
+        interval = wilson(round(figure.value * items), items)
+    if interval is None:
+        return (figure.value, figure.value), "of unknown interval"
+    return interval, f"{interval[0]:.4g} to {interval[1]:.4g}"
 
 
 def comparable_fingerprint(folder: Path, data: DataSet) -> str:
@@ -84,10 +81,7 @@ class _Judged:
 class Gate:
     """Decides on versions that are published together: if one of them is worse, all of them become candidates.
 
-    Args:
-        models: the models folder.
-        force: makes the versions the default, whatever the figures and the policy say.
-        candidate: makes the versions candidates, whatever the figures say.
+    `force` makes them the default, whatever the figures and the policy say; `candidate` makes them candidates.
     """
 
     def __init__(self, models: Path, *, force: bool = False, candidate: bool = False) -> None:
@@ -121,19 +115,13 @@ class Gate:
             ReadOnly: a policy cannot be written.
         """
         self._judged = [self._judge(model, manifest) for model, manifest in drafts.items()]
-        if self._holds:
-            for judged in self._judged:
-                if judged.serving:
-                    change = partial(_keep, serving=judged.serving)
-                    self._edit(judged.model, change, f"keep {judged.serving} as the default", undo)
+        for judged in self._judged:
+            if self._holds and judged.serving:
+                change = partial(_keep, serving=judged.serving)
+                self._edit(judged.model, change, f"keep {judged.serving} as the default", undo)
 
     def settle(self, folders: Sequence[Path], undo: contextlib.ExitStack) -> None:
-        """Writes into the policies what the versions became; raises ReadOnly if one cannot be written.
-
-        Args:
-            folders: of the versions, in the order of the drafts.
-            undo: gets what restores the policies.
-        """
+        """Writes into the policies what the versions became, given their folders in the order of the drafts."""
         for judged, folder in zip(self._judged, folders, strict=True):
             judged.version = folder.name
             if self._holds:

@@ -14,7 +14,7 @@ from service.inference.cards import GoldenCard, TensorSpec
 from service.inference.golden import Difference, compare
 from service.inference.session import Session
 from training.data.lazy import cycled
-from training.export.scaled_graph import PREFIX
+from training.export.calibration import PREFIX
 
 OPSET = 20
 
@@ -38,7 +38,7 @@ def export(
 ) -> tuple[TensorSpec, tuple[TensorSpec, ...], Difference]:
     """Writes `graph` as ONNX with a dynamic batch axis and checks it against PyTorch.
 
-    The nodes of its submodule `scaling` get the prefix by which `training.export.scaled_graph` finds them.
+    The nodes of its submodule `scaling` get the prefix by which `training.export.calibration` finds them.
 
     Args:
         graph: maps one tensor to one or to a tuple; on the CPU, in float32.

@@ -1,4 +1,4 @@
-"""Adds an out-of-distribution score to the graphs of a version; the command does so for a published one."""
+"""Adds an out-of-distribution score to the graphs of a version, and measures it."""
 
 import tempfile
 from pathlib import Path
@@ -10,43 +10,21 @@ import onnx
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from service.inference.cards import GoldenCard, ManifestBase, TensorSpec, Use
+from service.inference.cards import GoldenCard, TensorSpec, Use
 from service.inference.manifest import MODEL
 from service.tasks.cards import LEVELS, FamiliarityCard, ForeignFigures
 from service.tasks.familiarity import UNFAMILIAR, FamiliarManifest
-from training.data.foreign import named
 from training.export import history
 from training.export.distances import append, cross_fitted, measure, write_features
 from training.export.golden import as_defined, kernel_ratios, rounded_up
 from training.export.ood_data import OodData
-from training.export.published import publish_changed, reload
-from training.registry import recipe_of
 
 _TRUE_POSITIVE_RATE = 0.95
 ManifestT = TypeVar("ManifestT", bound=FamiliarManifest)
 
 
-def run(options: Any, console: Console) -> None:
-    """Publishes a version with the score."""
-
-    def add(target: Path, manifest: ManifestBase) -> ManifestBase:
-        if not isinstance(manifest, FamiliarManifest):
-            raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")
-        data = reload(manifest, target, options)
-        ood_data = recipe_of(manifest).ood_data(manifest, target, data, named(options.foreign))
-        return with_ood(target, manifest, ood_data, console)
-
-    publish_changed(options, console, "ood", add)
-
-
 def with_ood(folder: Path, manifest: ManifestT, data: OodData, console: Console) -> ManifestT:
     """Adds the output `unfamiliar` to all graphs of the version in `folder`, in place of an earlier one.
-
-    Args:
-        folder: with graphs and golden files.
-        manifest: of the version; its `files` are not looked at.
-        data: of the model.
-        console: where the figures go.
 
     Returns:
         The manifest of what `folder` holds then.

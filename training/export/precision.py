@@ -21,8 +21,6 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from training.export.layers import LAYERS, Inputs, after_the_layers
 
 PERCENTILE = 99.99
-# What may stay in 8 bits between layers.
-_BETWEEN = ("Add", "Clip", "MaxPool", "Mul", "Relu", "Sigmoid")
 
 
 class _Reader(CalibrationDataReader):
@@ -44,7 +42,11 @@ class _Reader(CalibrationDataReader):
 
 def write_int8(reference: Path, path: Path, batches: Sequence[Inputs]) -> None:
     """Writes the int8 graph of a float32 one; `batches` are training inputs."""
-    with tempfile.TemporaryDirectory() as scratch, _silenced():
+    with contextlib.ExitStack() as undo, tempfile.TemporaryDirectory() as scratch:
+        # The tools log, and print.
+        logging.disable(logging.WARNING)
+        undo.callback(logging.disable, logging.NOTSET)
+        undo.enter_context(contextlib.redirect_stdout(io.StringIO()))
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(str(reference), str(prepared), skip_symbolic_shape=True)
         quantize_static(
@@ -55,24 +57,13 @@ def write_int8(reference: Path, path: Path, batches: Sequence[Inputs]) -> None:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=[*LAYERS, *_BETWEEN],
+            # Beside the layers: what may stay in 8 bits between them.
+            op_types_to_quantize=[*LAYERS, "Add", "Clip", "MaxPool", "Mul", "Relu", "Sigmoid"],
             nodes_to_exclude=after_the_layers(onnx.load(prepared)),
             calibrate_method=CalibrationMethod.Percentile,
             # The name of the option is misleading: whatever the method, so many batches are read at a time.
             extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
         )
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    # The tools print, and log by the root logger.
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.root.setLevel(level)
 
 
 def write_float16(reference: Path, path: Path) -> None:

@@ -60,8 +60,7 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None
 
     Raises:
         InvalidModel: what was written cannot be served.
-        InvalidPolicy: the gate cannot use a serving policy.
-        ReadOnly: the gate cannot write a serving policy.
+        InvalidPolicy: the gate cannot use a serving policy, or ReadOnly: it cannot write one.
     """
     with contextlib.ExitStack() as undo:
         drafts = [_checked_draft(root / name, write, undo) for name, write in versions]

@@ -9,24 +9,23 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
+import onnx
 from rich.console import Console
 
 from service.inference.cards import Kept, ManifestBase, Use, VariantCard
 from service.inference.cuda import cuda_problem
 from service.inference.manifest import MODEL, InvalidModel
 from training.export import history
-from training.export.distances import remove_ood
+from training.export.distances import without_ood
 from training.export.evaluator import Evaluator
 from training.export.golden import write_variant_golden
 from training.export.ood import add_ood
 from training.export.ood_data import OodData
 from training.export.precision import PERCENTILE, write_float16, write_int8
-from training.export.published import publish_changed, reload
 from training.export.variants import Device, Trial, compare_speed
 from training.published_options import METHODS
-from training.registry import recipe_of
 from training.report.variants import write_variants
 
 # Training inputs for the ranges of activations.
@@ -42,29 +41,6 @@ _WORDS = {
 ManifestT = TypeVar("ManifestT", bound=ManifestBase)
 
 
-class NothingKept(Exception):
-    """No variant is worth keeping."""
-
-
-def run(options: Any, console: Console) -> None:
-    """Tries variants, and publishes a version with those that are kept."""
-
-    def add(target: Path, manifest: ManifestBase) -> ManifestBase:
-        recipe, data = recipe_of(manifest), reload(manifest, target, options)
-        has_ood = getattr(manifest, "familiarity", None) is not None
-        ood_data = recipe.ood_data(manifest, target, data, {}) if has_ood else None
-        methods = [name for name in METHODS if name in options.method]
-        changed = with_variants(target, manifest, recipe.evaluator(manifest, target, data), console, ood_data, methods)
-        if changed is manifest:
-            raise NothingKept
-        return changed
-
-    try:
-        publish_changed(options, console, "quantize", add)
-    except NothingKept:
-        console.print("nothing is published")
-
-
 def with_variants(
     folder: Path,
     manifest: ManifestT,
@@ -75,13 +51,7 @@ def with_variants(
 ) -> ManifestT:
     """Tries variants of the version in `folder` and writes those that are kept into it.
 
-    Args:
-        folder: with the reference and its golden file.
-        manifest: of the version; its `files` are not looked at.
-        evaluator: of its data.
-        console: where progress goes.
-        ood_data: for a version with an out-of-distribution score: each variant gets one of its own features.
-        methods: which variants to try.
+    With `ood_data`, each variant gets an out-of-distribution score of its own features.
 
     Returns:
         The manifest with the variants that were kept; `manifest` itself if none was.
@@ -90,7 +60,7 @@ def with_variants(
     trials: list[Trial] = []
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / MODEL
-        remove_ood(folder / MODEL, reference)
+        onnx.save(without_ood(onnx.load(folder / MODEL)), reference)
         score = evaluator.score(reference)
         console.print(f"reference: validation {evaluator.figure} {score:.4f}")
         for method in methods:

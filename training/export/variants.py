@@ -21,11 +21,7 @@ class Trial:
     """A variant that was tried.
 
     Attributes:
-        name: of the method and the variant.
-        path: of its graph.
-        device: that it is meant for.
         method: how it was made, in words.
-        validation: the figure that decides whether it is kept.
         size: of its file, in bytes; likewise `reference_size`.
         speed: beside the reference; empty where it could not be measured.
         rejection_reason: None if it is kept.

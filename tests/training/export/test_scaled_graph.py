@@ -5,9 +5,8 @@ import pytest
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.classification.graph import ClassifierGraph
-from training.export.calibration import Scaling, logits_of
+from training.export.calibration import PREFIX, Scaling, logits_alone, logits_of, write_scaling
 from training.export.graph import export, torch_outputs
-from training.export.scaled_graph import PREFIX, logits_alone, write_scaling
 
 
 @pytest.fixture
