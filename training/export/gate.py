@@ -21,7 +21,7 @@ from service.policy.file import Change, PolicyFiles
 from service.policy.policy import LATEST, Policy
 from training.data.contents import fingerprint_like
 from training.data.dataset import DataSet
-from training.export.intervals import Interval, difference, wilson
+from training.export.figures import Interval, difference, wilson
 from training.registry import read_manifest
 
 CANDIDATE = "candidate"

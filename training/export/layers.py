@@ -17,20 +17,17 @@ Find = Callable[[onnx.ModelProto], tuple[str, ...]]
 
 def penultimate(model: onnx.ModelProto) -> tuple[str, ...]:
     """The tensors that the last layers before the first output multiply by their weights, or ValueError."""
-    producers = producers_of(model)
-    layers = {node.output[0] for node in _layers(model)}
+    producers, layers = producers_of(model), {node.output[0]: node.input[0] for node in _layers(model)}
     found: dict[str, None] = {}
     seen: set[str] = set()
     waiting = [model.graph.output[0].name]
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in producers:
-            continue
-        seen.add(name)
         if name in layers:
-            found[producers[name].input[0]] = None
-        else:
+            found[layers[name]] = None
+        elif name in producers and name not in seen:
             waiting.extend(reversed(producers[name].input))
+        seen.add(name)
     if not found:
         raise ValueError(f"no layer leads to {model.graph.output[0].name}")
     return tuple(found)

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from training.data import foreign
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.layers import penultimate
-from training.export.ood_data import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.text.data import TextData
 from training.text.evaluator import run_texts
 from training.text.tokenizer import Ids, to_ids

@@ -28,7 +28,7 @@ from training.export import history
 from training.export.calibration import Floats, fit_scaling
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
-from training.export.ood_data import OodData
+from training.export.ood import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves

@@ -20,7 +20,7 @@ from training.export.distances import (
 from training.export.evaluator import run_in_batches
 from training.export.graph import export
 from training.export.layers import first_inputs, middle_map, penultimate
-from training.export.precision import write_float16, write_int8
+from training.export.quantize import write_float16, write_int8
 
 MEANS = Method("", ((Distance.to_class_means, penultimate),))
 GAUSSIAN = Method("", ((Distance.mahalanobis, middle_map),))
