@@ -71,11 +71,7 @@ def fit_scaling(logits: Floats, labels: Ints) -> Scaling:
     """The scaling of least negative log-likelihood.
 
     It has an exponent if, in cross-validation, that lowers the negative log-likelihood of held-out items by more than
-    one standard error of the difference.
-
-    Args:
-        logits: of items that did not train the network, shape (n, classes).
-        labels: shape (n,).
+    one standard error of the difference. The items, of shapes (n, classes) and (n,), must not have trained the network.
     """
 
     def losses(scaling: Scaling, items: Ints) -> npt.NDArray[np.float64]:
@@ -214,12 +210,8 @@ def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) ->
     """The lowest probability of a label in the prediction set, by split conformal prediction.
 
     The sets of labels with at least this probability are the smallest on average that contain the true label with
-    probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451).
-
-    Args:
-        probabilities: of the calibration half, shape (n, classes).
-        labels: shape (n,).
-        coverage: between 0 and 1.
+    probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451). The items, of shapes (n, classes) and (n,), are
+    those of the calibration half.
     """
     scores = np.sort(probabilities[np.arange(len(labels)), labels])
     rank = _rank(coverage, len(scores))

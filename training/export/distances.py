@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from sklearn.covariance import ShrunkCovariance
 
 from service.tasks.familiarity import UNFAMILIAR
 from training.export.calibration import Floats, Ints, cross_fitting
@@ -27,7 +28,6 @@ from training.export.layers import Find, answer_with, shapes
 PREFIX = "familiarity_"
 # With more calibration items a p-value gains nothing, and a request is compared with each of them.
 MOST_HELD_OUT = 2000
-_SHRINKAGE = 0.01
 _TINY = 1e-12
 
 
@@ -104,13 +104,11 @@ class Distance:
     @classmethod
     def mahalanobis(cls, layers: tuple[str, ...], features: Floats, labels: Ints) -> Self:  # noqa: ARG003
         """The Mahalanobis distance to the mean of all items, with a shrunk covariance; labels do not matter."""
-        points = features.astype(np.float64)
-        mean = points.mean(0)
-        covariance = (points - mean).T @ (points - mean) / len(points)
-        scale = max(np.trace(covariance) / len(covariance), _TINY)
-        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * scale * np.eye(len(covariance))
+        fitted = ShrunkCovariance(store_precision=False, shrinkage=0.01).fit(features.astype(np.float64))
+        covariance = fitted.covariance_ + _TINY * np.eye(features.shape[1])
         whitening = np.linalg.cholesky(np.linalg.inv(covariance))
-        return cls(layers, whitening.astype(np.float32), -(mean @ whitening).astype(np.float32), nearest=False)
+        offset = -(fitted.location_ @ whitening)
+        return cls(layers, whitening.astype(np.float32), offset.astype(np.float32), nearest=False)
 
     def scaled(self, factor: float) -> Self:
         """The distance times a factor."""
@@ -208,10 +206,7 @@ def write_features(path: Path, layers: Sequence[tuple[str, ...]], target: Path) 
 def append(path: Path, distances: Sequence[Distance], held_out: Floats) -> None:
     """Appends the p-value to the graph at `path`, in place of an earlier one; the order of everything else is kept.
 
-    Args:
-        path: of the graph.
-        distances: that are summed.
-        held_out: the sums for items that neither trained the network nor chose anything, shape (n,).
+    `held_out` are the sums of the distances for items that neither trained the network nor chose anything.
     """
     model = without_ood(onnx.load(path))
     writer = Writer(model)

@@ -16,7 +16,7 @@ from rich.console import Console
 from service.inference.cards import MainFigure, ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
-from service.policy.changes import promote
+from service.policy.changes import promote, set_alias, trials
 from service.policy.file import Change, PolicyFiles
 from service.policy.policy import LATEST, Policy
 from training.data.contents import fingerprint_like
@@ -102,17 +102,10 @@ class Gate:
         self._policies.read(model)
 
     def judge(self, drafts: Mapping[str, ManifestBase], undo: contextlib.ExitStack) -> None:
-        """Compares the versions. If they become candidates, the current defaults are written into the policies.
+        """Compares the versions, given by their models. If they become candidates, the policies keep the defaults.
 
         This must happen before the versions have numbers: a server would make them the default in the meantime.
-
-        Args:
-            drafts: the manifests of the new versions, by the names of the models.
-            undo: gets what restores the policies.
-
-        Raises:
-            InvalidPolicy: a policy cannot be used.
-            ReadOnly: a policy cannot be written.
+        `undo` gets what restores the policies. Raises InvalidPolicy or ReadOnly.
         """
         self._judged = [self._judge(model, manifest) for model, manifest in drafts.items()]
         for judged in self._judged:
@@ -198,10 +191,6 @@ def _keep(policy: Policy, serving: str) -> Policy:
 
 def _make_candidate(policy: Policy, version: str) -> Policy:
     # Trials of the former candidate go on with that version.
-    former = policy.aliases.get(CANDIDATE)
-    trials = {
-        name: trial.model_copy(update={"version": former})
-        for name, trial in (("canary", policy.canary), ("shadow", policy.shadow))
-        if trial and trial.version == CANDIDATE
-    }
-    return policy.model_copy(update={"aliases": {**policy.aliases, CANDIDATE: version}, **trials})
+    former = {"version": policy.aliases.get(CANDIDATE)}
+    moved = {name: each.model_copy(update=former) for name, each in trials(policy).items() if each.version == CANDIDATE}
+    return set_alias(policy.model_copy(update=moved), CANDIDATE, version)

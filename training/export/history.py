@@ -126,13 +126,7 @@ def with_uses(manifest: ManifestT, *uses: Use) -> ManifestT:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a training started from.
-
-    Attributes:
-        before: the steps that made the weights that it started from.
-        initial: the file of these weights.
-        teacher: the graph that it learned from.
-    """
+    """What a training started from: the steps that made its first weights, their file, and its teacher's graph."""
 
     before: tuple[Step, ...] = ()
     initial: Origin | None = None

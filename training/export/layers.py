@@ -34,10 +34,7 @@ def penultimate(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def middle_map(model: onnx.ModelProto) -> tuple[str, ...]:
-    """A map, shape (batch, channels, height, width), from before the middle: the end of a residual connection, if any.
-
-    Of a network without maps the last features.
-    """
+    """A map, of rank 4, from before the middle, after a residual connection if any; without maps the last features."""
     rank = {name: len(shape) for name, shape in shapes(model).items()}
     constants = _weights(model)
     sums = [

@@ -20,11 +20,8 @@ def describe_published(
 ) -> Iterator[str]:
     """The lines about the versions in `folders`.
 
-    Args:
-        models: the folder of the models.
-        folders: of the versions.
-        text: the body of the request to a model of texts; by default an English example.
-        candidates: the models whose new version is not the default, so that only its number asks it.
+    `text` is the body of the request to a model of texts, by default an English example; `candidates` are the models
+    whose new version is not the default, so that only its number asks it.
     """
     for folder in folders:
         manifest = read_manifest(folder)

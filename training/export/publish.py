@@ -51,12 +51,7 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None
     """Publishes the next version of one or several models, all of them or none.
 
     Every version is written and checked before the first one gets its number. If one of them cannot get a number,
-    those that have one are withdrawn.
-
-    Args:
-        root: the models folder.
-        versions: the name of each model, and what writes its version.
-        gate: decides whether the versions become the default; None leaves the serving policies as they are.
+    those that have one are withdrawn. Without a gate the serving policies stay as they are.
 
     Raises:
         InvalidModel: what was written cannot be served.
