@@ -1,6 +1,7 @@
 """How good a classifier is: accuracy, figures per class, calibration, conformal sets, latency; 95 % intervals."""
 
 import math
+import time
 import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -229,5 +230,5 @@ def milliseconds_per_image(model: Path, images: npt.NDArray[np.uint8], batch: in
     """The median time per image in batches of `batch`, in ONNX Runtime on this machine's CPUs."""
     session = Session(model, "cpu")
     inputs = {session.inputs[0]: cycled(images, batch)}
-    times = timeit.repeat(lambda: session.run(inputs), repeat=repeats + 3, number=1)
+    times = timeit.repeat(lambda: session.run(inputs), timer=time.perf_counter, repeat=repeats + 3, number=1)
     return float(np.median(times[3:])) * 1000 / batch
