@@ -18,7 +18,7 @@ from training.autoencoder.judge import Judge
 from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images as SplitImages
 from training.export.evaluator import run_in_batches
-from training.export.intervals import Interval, bootstrap, wilson
+from training.export.figures import Interval, bootstrap, wilson
 
 MOST_PIXELS = 100_000_000
 # Standard deviation of the noise that denoising is measured with, on the 0 to 1 scale.

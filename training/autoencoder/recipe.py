@@ -38,7 +38,7 @@ from training.export import history
 from training.export.cards import data_card, training_card
 from training.export.evaluator import run_in_batches
 from training.export.graph import export, write_golden
-from training.export.ood_data import MAPS, OodData, ood_data_from_images
+from training.export.ood import MAPS, OodData, ood_data_from_images
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves

@@ -17,7 +17,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from service.tasks.detection.manifest import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
 from training.detection.data import DetectionSplit
-from training.export.intervals import Interval, bootstrap
+from training.export.figures import Interval, bootstrap
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

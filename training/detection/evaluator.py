@@ -14,7 +14,7 @@ from training.detection.report import write_report
 from training.detection.tuning import choose, graph_outputs, replace_post_process
 from training.export import history
 from training.export.evaluator import Evaluator, run_in_batches, sample
-from training.export.golden import renew_golden
+from training.export.graph import renew_golden
 from training.export.history import FIGURES, THRESHOLDS
 from training.export.layers import Inputs
 

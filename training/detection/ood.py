@@ -10,7 +10,7 @@ from training.data import foreign
 from training.detection.data import DetectionData
 from training.detection.learner import EVALUATION_BATCH
 from training.export.evaluator import run_in_batches
-from training.export.ood_data import MAPS, OodData, ood_uses, some_indices
+from training.export.ood import MAPS, OodData, ood_uses, some_indices
 
 # A photograph takes as long as hundreds of small images.
 _MOST_TRAINING, _MOST_OTHERS = 1000, 400

@@ -32,8 +32,7 @@ from training.engine.progress import track
 from training.engine.settings import FitSettings
 from training.export.calibration import expected_calibration_error, logits_of, softmax
 from training.export.evaluator import run_in_batches
-from training.export.figures import class_metrics, macro_f1
-from training.export.intervals import bootstrap, bootstrap_confusion, wilson
+from training.export.figures import bootstrap, bootstrap_confusion, class_metrics, macro_f1, wilson
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.encoding import Floats
 from training.tabular.learner import Rows, predict, target_scale

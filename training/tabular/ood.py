@@ -6,7 +6,7 @@ from training.data import foreign
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.evaluator import run_in_batches
 from training.export.layers import first_inputs
-from training.export.ood_data import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.tabular.data import TabularData
 
 ROWS = Method(

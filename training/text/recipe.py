@@ -27,7 +27,7 @@ from training.export.cards import data_card, training_card
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.graph import export, write_golden
 from training.export.layers import penultimate
-from training.export.ood_data import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
