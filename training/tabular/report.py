@@ -1,4 +1,4 @@
-"""The report of a network for tables: its plots, and what its card reads of the record."""
+"""The report of a network for tables: its plots, what its card reads of the record, and a sheet of rows."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,31 +6,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from service.tasks.tabular.columns import ColumnCard
-from training.report.plots import ACCENT, GUIDE, MEASURED, PREDICTED, TRUE, Curve, draw_confusion, save_plot
+from training.report.plots import ACCENT, GUIDE, MEASURED, PREDICTED, TRUE, draw_confusion, save_plot
 from training.report.record import update_record
+from training.report.samples import LINES, table_of
 from training.tabular.data import TabularData
 
 _MOST_DRAWN = 60
 
 
-def curve_of(data: TabularData) -> Curve:
-    """The learning curve of its kind of target."""
-    label = "cross-entropy" if data.kind == "classification" else "squared error (of the standardised target)"
-    return Curve("loss", label)
-
-
 def write_report(
     folder: Path, data: TabularData, predicted: npt.NDArray[np.float64], importance: npt.NDArray[np.float64]
 ) -> None:
-    """Draws and records what was measured on the test rows.
+    """Draws and records what was measured on the test rows of the version in `folder`.
 
     Args:
         folder: of the version.
-        data: the test rows.
-        predicted: classes or numbers for the test rows, shape (n,).
+        data: the rows.
+        predicted: classes or numbers, shape (n,).
         importance: the drop of the figure, shape (columns, shuffles).
     """
     order = np.argsort(-importance.mean(1), kind="stable")
@@ -90,3 +86,24 @@ def _draw_predictions(axis: Axes, data: TabularData, predicted: npt.NDArray[np.f
     low, high = float(data.test.targets.min()), float(data.test.targets.max())
     axis.plot((low, high), (low, high), color=GUIDE, linewidth=1, zorder=0)
     axis.set(xlabel=f"{data.target}, {TRUE}", ylabel=f"{data.target}, {PREDICTED}", title="Test rows")
+
+
+def draw_rows(data: TabularData) -> Image.Image:
+    """Training rows as they are understood, with their targets: numbers, dates and words as the table writes them."""
+    chosen = range(min(LINES, len(data.train)))
+
+    def row(index: int) -> list[str]:
+        target = data.train.targets[index]
+        return [
+            data.classes[int(target)] if data.classes else f"{target:.4g}",
+            *(_cell(card, value) for card, value in zip(data.layout, data.train.rows[index], strict=True)),
+        ]
+
+    return table_of((data.target, *data.columns), map(row, chosen))
+
+
+def _cell(card: ColumnCard, value: float) -> str:
+    written = card.write(float(value))
+    if written is None:
+        return "–"
+    return f"{written:.7g}" if isinstance(written, float) else str(written)
