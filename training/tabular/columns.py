@@ -133,9 +133,8 @@ def _of_words(name: str, counts: Counter[str], table: Table) -> Profile:
             if (number := parse_number(word, found)) is not None:
                 numbers[number] += count
         return _of_numbers(found.model_copy(update={"missing_words": words}), numbers)
-    if dated := _find_dates(name, present, european):
-        card, remark = dated
-        return Profile(card.model_copy(update={"missing_words": words}), remark=remark, distinct=len(present))
+    if dates := _find_dates(name, present, european):
+        return Profile(dates[0].model_copy(update={"missing_words": words}), "", dates[1], len(present))
     reason = ""
     if distinct == 1:
         reason = f"is always {next(iter(present))!r}"
@@ -208,10 +207,8 @@ def _find_dates(name: str, present: Counter[str], european: bool) -> tuple[Colum
     return _date_card(name, min(moments), form), remark
 
 
-def _date_card(name: str, least: date | None, form: str) -> ColumnCard:
-    day = least.date() if isinstance(least, datetime) else least
-    if day is None:
-        raise ValueError(f"{name}: no date")
+def _date_card(name: str, least: Any, form: str) -> ColumnCard:
+    day: date = least.date() if isinstance(least, datetime) else least
     return ColumnCard(name=name, kind="date", origin=day - timedelta(days=day.weekday()), date_format=form, mean=0.0)
 
 
@@ -285,17 +282,9 @@ def describe_columns(
     source: str, cards: Sequence[ColumnCard], encoded: Sequence[tuple[Floats, list[str]]], train: Indices,
     inspection: Inspection,
 ) -> tuple[tuple[ColumnCard, ...], Floats]:  # fmt: skip
-    """The columns with statistics of the training rows, and their numbers; without those that are empty there.
+    """The cards with statistics of the training rows, and all rows, float32, shape (rows, cards).
 
-    Args:
-        source: of the table.
-        cards: of the columns.
-        encoded: the columns, by `encode`.
-        train: the indices of the training rows.
-        inspection: gets the columns that are left out.
-
-    Returns:
-        The cards, and all rows, float32, shape (rows, cards).
+    Columns that have no value in the training rows are left out.
     """
     layout, columns, empty = [], [], []
     for card, (values, words) in zip(cards, encoded, strict=True):
@@ -310,8 +299,7 @@ def describe_columns(
             codes = np.nan_to_num(values, nan=len(words)).astype(np.int64)
             values = np.append(_positions(kept, len(words)).astype(np.float32), np.float32(np.nan))[codes]
         elif len(known):
-            about |= {"mean": float(known.mean()), "std": float(known.std())}
-            about |= {"low": float(known.min()), "high": float(known.max())}
+            about |= {"mean": known.mean(), "std": known.std(), "low": known.min(), "high": known.max()}
         if len(known) and about.get("values", True):
             layout.append(card.model_copy(update=about))
             columns.append(values)

@@ -14,7 +14,6 @@ from service.tasks.tabular.columns import ColumnCard
 from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.data.recognise import Recognised, Source
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, joined, read_tables
@@ -23,13 +22,8 @@ from training.tabular import columns as tables
 from training.tabular.columns import Floats, Mask, Profile
 from training.tabular.options import BREAST_CANCER, Kind
 
-# What a training takes: the columns as they are read and as the splits hold them, standardised for the network, and
-# prepared for the methods that it is compared with. 400,000 rows of 20 numbers took 263 bytes a row.
-_BYTES_PER_CELL, _BYTES_PER_ROW = 20, 100
 _ROWS_PER_HASH = 100_000
 _MOST_NAMED = 8
-# Usual names of the column to predict.
-_TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +75,6 @@ class TabularData:
         return tuple(card.name for card in self.layout)
 
 
-def recognise_table(source: Source) -> Recognised | None:
-    """Whether a source is a table, and the column that is probably to be predicted."""
-    if source.example_of:
-        return Recognised("tabular", f"it is the example of {source.example_of}")
-    if (table := source.table) is None:
-        return None
-    names = {name.lower(): name for name in table.columns}
-    guess = next((names[name] for name in _TARGETS if name in names), table.columns[-1])
-    options = {"target": source.target or guess}
-    return Recognised("tabular", f"a table of {len(table.columns)} columns", options, sure=source.target is not None)
-
-
 def load_table(
     source: str,
     target: str | None,
@@ -109,14 +91,10 @@ def load_table(
 
     Args:
         source: as `read_tables` takes it, or `breast-cancer` for scikit-learn's data (Street et al. 1993).
-        target: the column to predict.
         kind: of the target; by default regression if it is numeric with more than twenty values.
         columns: the ones to use, even if they look like ids; by default all that may help.
-        drop: columns to leave out.
         limit: the most rows of each file or split, drawn at random.
         bad: what to do with rows without a target, or with a word where a number should be.
-        encoding: of text files; found by default.
-        seed: of the splits.
 
     Raises:
         DataError: a wrong path, no such column, unusable rows, nothing to learn from, or more than fits into memory.
@@ -133,8 +111,8 @@ def load_table(
     if limit is not None:
         given = {name: _sample(part, limit, seed) for name, part in given.items()}
     table = joined(list(given.values()))
-    width = len(columns) or len(table.columns) - len(drop)
-    check_fits(source, "rows", table.rows, _BYTES_PER_ROW + width * _BYTES_PER_CELL)
+    # A training of 400,000 rows of 20 numbers took 263 bytes a row, the methods that it is compared with included.
+    check_fits(source, "rows", table.rows, 100 + 20 * (len(columns) or len(table.columns) - len(drop)))
 
     profiles = {name: tables.profile(table, name) for name in table.columns if name not in drop}
     of_target = profiles.pop(target)

@@ -28,7 +28,7 @@ from training.report.plots import Curve, write_curves
 from training.report.record import update_record
 from training.run import Run
 from training.tabular import evaluation
-from training.tabular.data import TabularData, TabularSplit, load_table, recognise_table
+from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import FOLDS, NetworkMethod
 from training.tabular.network import Rows, TabularGraph, TabularNetwork, build, target_scale
 from training.tabular.options import DEFAULTS, TabularOptions
@@ -37,6 +37,8 @@ from training.tabular.report import draw_rows, write_report
 TabularRun = Run[TabularOptions, TabularData]
 
 MAX_BATCH = 256
+# Usual names of the column to predict.
+_TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 
 
 class TabularRecipe(Recipe[TabularOptions, TabularData]):
@@ -48,7 +50,14 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     repeats = FOLDS
 
     def recognise(self, source: Source) -> Recognised | None:
-        return recognise_table(source)
+        if source.example_of:
+            return Recognised("tabular", f"it is the example of {source.example_of}")
+        if (table := source.table) is None:
+            return None
+        names = {name.lower(): name for name in table.columns}
+        target = source.target or next((names[name] for name in _TARGETS if name in names), table.columns[-1])
+        reason = f"a table of {len(table.columns)} columns"
+        return Recognised("tabular", reason, {"target": target}, sure=source.target is not None)
 
     def load(self, options: TabularOptions) -> TabularData:
         return load_table(
