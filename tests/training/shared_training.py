@@ -20,7 +20,7 @@ from training.engine.settings import FitSettings
 from training.tabular.data import load_table
 from training.tabular.evaluation import NetworkMethod, cross_validate
 from training.tabular.network import Rows, build
-from training.tabular.options import NetworkSettings
+from training.tabular.options import NetworkSettings, TabularOptions
 from training.text.options import TokenSettings
 from training.text.tokenizer import train_tokenizer
 
@@ -104,7 +104,7 @@ def train_with_patience(accelerator, folder):
 
 def train_and_cross_validate(accelerator, folder):
     """As the recipe of tables does it: a training, and then those of the folds."""
-    data = load_table("breast-cancer", None, limit=60)
+    data = load_table(TabularOptions(limit=60))
     network, settings = NetworkSettings(hidden=(4,)), FitSettings(epochs=1, batch_size=15, lr=0.01)
     model = build(network, data, data.train, settings.seed)
     rows = Rows(data.train, data.validation, data.kind)

@@ -1,8 +1,7 @@
 """How good an autoencoder is: its reconstructions, its generated images, and its latents as features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +42,6 @@ Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
 
-class Judge:
-    """A classifier of uint8 images, trained on real ones; `network` is on the CPU."""
-
-    def __init__(self, network: CNN) -> None:
-        self._network = network
-
-    def classify(self, images: SplitImages) -> Labels:
-        return predict(self._network, images).argmax(1)
-
-    def accuracy(self, images: SplitImages, labels: Labels) -> float:
-        return float((self.classify(images) == labels).mean())
-
-    @torch.no_grad()
-    def features(self, images: SplitImages) -> Floats:
-        """The input of the last layer, float32, shape (n, features)."""
-        starts = range(0, len(images), EVALUATION_BATCH)
-        parts = (torch.from_numpy(images[start : start + EVALUATION_BATCH]) for start in starts)
-        return torch.cat([self._network.features(to_pixels(part)) for part in parts]).numpy()
-
-
 def make_network(data: ImageData, train: ImageSplit, seed: int) -> CNN:
     """A small CNN, with weights initialised from `seed`."""
     torch.manual_seed(seed)
@@ -71,8 +50,11 @@ def make_network(data: ImageData, train: ImageSplit, seed: int) -> CNN:
     return network
 
 
-def train_judge(data: ImageData, epochs: int, folder: Path, accelerator: Accelerator, console: Console) -> Judge:
-    """Trains a judge on the real images; `folder` keeps its checkpoint, and a finished training is not repeated."""
+def train_judge(data: ImageData, epochs: int, folder: Path, accelerator: Accelerator, console: Console) -> CNN:
+    """Trains a classifier of real images that says what generated ones show, and how far they are from real ones.
+
+    `folder` keeps its checkpoint; a finished training is not repeated.
+    """
     network = make_network(data, data.train, seed=0)
     learner = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=0)
@@ -80,7 +62,19 @@ def train_judge(data: ImageData, epochs: int, folder: Path, accelerator: Acceler
     run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"
     origin = {"data": data.fingerprint}
     fit(network, learner, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
-    return Judge(as_served(network))
+    return as_served(network)
+
+
+@torch.no_grad()
+def _features(network: CNN, images: SplitImages) -> Floats:
+    """The input of the last layer, float32, shape (n, features)."""
+    starts = range(0, len(images), EVALUATION_BATCH)
+    parts = (torch.from_numpy(images[start : start + EVALUATION_BATCH]) for start in starts)
+    return torch.cat([network.features(to_pixels(part)) for part in parts]).numpy()
+
+
+def _accuracy(network: CNN, images: SplitImages, labels: Labels) -> float:
+    return float((predict(network, images).argmax(1) == labels).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +82,7 @@ class Findings:
     """Everything measured, and what the report draws.
 
     Attributes:
-        train_latents: float32, shape (n, latent).
-        test_latents: float32, shape (m, latent).
+        train_latents: float32, shape (n, latent), as are `test_latents`.
         reconstructed: test images, uint8.
         denoising: of test images with noise: mean squared errors, and accuracies of the judge or None.
     """
@@ -104,17 +97,11 @@ class Findings:
 
 
 def evaluate(
-    graphs: Sequence[Path], data: ImageData, judge: Judge | None, components: int, generated: int, seed: int
+    graphs: Sequence[Path], data: ImageData, judge: CNN | None, components: int, generated: int, seed: int
 ) -> Findings:
     """Fits the density to the training images and measures everything on the test split.
 
-    Args:
-        graphs: the exported autoencoder, encoder and decoder.
-        data: the images.
-        judge: of generated images; None if the images have no labels.
-        components: Gaussians per class of the density.
-        generated: how many images to generate.
-        seed: of the density and of the generated images.
+    `graphs` are the exported autoencoder, encoder and decoder; without labels there is no judge.
     """
     whole, encoder, decoder = graphs
 
@@ -141,22 +128,29 @@ def evaluate(
     if judge:
         latents, labels = density.draw(generated, seed=seed)
         images = decode(latents)
-        right = int((judge.classify(images) == labels).sum())
+        right = int((predict(judge, images).argmax(1) == labels).sum())
         intervals["judge_agreement"] = wilson(right, generated)
         # The distance depends on the number of images, so it is the same for each kind.
         count = min(generated, len(train), len(reconstructed))
         chosen = np.random.default_rng(0).permutation(len(train))[:count]
-        distance = partial(frechet_distance, other=judge.features(test.images))
+        real = _features(judge, test.images)
         figures |= {
             "linear_latents": linear_accuracy(train_latents, train.labels, test_latents, test.labels),
             "linear_pixels": linear_accuracy(known, some.labels, pixels, tested.labels),
-            "judge_accuracy": judge.accuracy(test.images, test.labels),
+            "judge_accuracy": _accuracy(judge, test.images, test.labels),
             "judge_agreement": right / generated,
-            "frechet_generated": distance(judge.features(images[:count])),
-            "frechet_restored": distance(judge.features(reconstructed[:count])),
-            "frechet_train": distance(judge.features(train.images[chosen])),
+            "frechet_generated": frechet_distance(_features(judge, images[:count]), real),
+            "frechet_restored": frechet_distance(_features(judge, reconstructed[:count]), real),
+            "frechet_train": frechet_distance(_features(judge, train.images[chosen]), real),
         }
-    denoising = _measure_denoising(lambda images: decode(encode(images)), tested, judge)
+    clean = tested.images[:]
+    noisy = add_noise(clean)
+    restored = decode(encode(noisy))
+    denoising: dict[str, Any] = {"noise": _NOISE}
+    for name, images in (("noisy", noisy), ("restored", restored)):
+        denoising[f"{name}_mse"] = float(np.square(flat(images) - pixels).mean())
+    for name, images in (("clean", clean), ("noisy", noisy), ("restored", restored)):
+        denoising[f"judged_{name}"] = _accuracy(judge, images, tested.labels) if judge else None
     metrics = AutoencoderMetrics(**figures)
     return Findings(metrics, intervals, density, train_latents, test_latents, reconstructed, denoising)
 
@@ -195,20 +189,6 @@ def add_noise(images: Images) -> Images:
     """The images with noise of standard deviation 0.3 on the 0 to 1 scale, the same at every call."""
     noise = np.random.default_rng(0).normal(0, 255 * _NOISE, images.shape)
     return (images + noise).clip(0, 255).astype(np.uint8)
-
-
-def _measure_denoising(
-    restore: Callable[[Images], Images], split: ImageSplit, judge: Judge | None
-) -> dict[str, float | None]:
-    clean = split.images[:]
-    noisy = add_noise(clean)
-    restored = restore(noisy)
-    found: dict[str, Any] = {"noise": _NOISE}
-    for name, images in (("noisy", noisy), ("restored", restored)):
-        found[f"{name}_mse"] = float(np.square(flat(images) - flat(clean)).mean())
-    for name, images in (("clean", clean), ("noisy", noisy), ("restored", restored)):
-        found[f"judged_{name}"] = judge.accuracy(images, split.labels) if judge else None
-    return found
 
 
 def _bounded(split: ImageSplit) -> ImageSplit:

@@ -64,10 +64,7 @@ class Reconstruction(Learner):
 def corrupt(pixels: Tensor, most: float, generator: torch.Generator) -> Tensor:
     """The pixels with noise added to about half of the images, of a strength drawn for each.
 
-    Args:
-        pixels: float, 0 to 1, shape (batch, channels, height, width).
-        most: the largest standard deviation of the noise.
-        generator: on the device of `pixels`.
+    `most` is the largest standard deviation; `pixels` are floats in 0 to 1, shape (batch, channels, height, width).
     """
     if not most:
         return pixels
@@ -89,15 +86,15 @@ def recompute_norms(network: Autoencoder, images: Images, denoise: float) -> Non
 @torch.no_grad()
 def encode(network: Autoencoder, images: Images) -> npt.NDArray[np.float32]:
     """Latents, float32, shape (n, latent), of uint8 images (n, height, width, channels)."""
-    network.eval()
-    return torch.cat([network.encoder(to_pixels(part)).float().cpu() for part in _batches(network, images)]).numpy()
+    encoder = network.encoder.eval()
+    return torch.cat([encoder(to_pixels(part)).float().cpu() for part in _batches(network, images)]).numpy()
 
 
 @torch.no_grad()
 def decode(network: Autoencoder, latents: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """uint8 images, shape (n, height, width, channels), of latents (n, latent)."""
-    network.eval()
-    return torch.cat([to_bytes(network.decoder(part).float()).cpu() for part in _batches(network, latents)]).numpy()
+    decoder = network.decoder.eval()
+    return torch.cat([to_bytes(decoder(part).float()).cpu() for part in _batches(network, latents)]).numpy()
 
 
 @torch.no_grad()

@@ -69,13 +69,7 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """An encoder and its decoder.
-
-    Args:
-        shape: height, width, channels of the images.
-        latent: dimension of the latent space.
-        widths: channels after each halving.
-    """
+    """An encoder and its decoder, for images of `shape` (height, width, channels); see `NetworkSettings`."""
 
     def __init__(self, shape: tuple[int, int, int], latent: int = 32, widths: tuple[int, ...] = (32, 64)) -> None:
         super().__init__()

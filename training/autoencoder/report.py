@@ -21,9 +21,6 @@ from training.report.record import update_record
 
 Images = npt.NDArray[np.uint8]
 _COLUMNS = 12
-_MOST_CLASSES_DRAWN = 20
-_MAPPED = 2000
-_COMPARED = 500
 
 
 def write_report(folder: Path, model: Autoencoder, data: ImageData, findings: Findings) -> None:
@@ -37,22 +34,20 @@ def write_report(folder: Path, model: Autoencoder, data: ImageData, findings: Fi
     _strip(folder, "interpolated.png", *_interpolations(model, findings.test_latents, data))
     of_classes = (
         (name, generate(density.draw(_COLUMNS, seed=label, label=label)[0]))
-        for label, name in enumerate(data.classes[:_MOST_CLASSES_DRAWN])
+        for label, name in enumerate(data.classes[:20])
     )
     _strip(folder, "generated.png", *of_classes)
     noise = np.random.default_rng(0).normal(0, 1, (2 * _COLUMNS, model.latent)) * findings.train_latents.std(0)
     single = generate((noise + findings.train_latents.mean(0)).astype(np.float32))
     sampled = generate(density.draw(2 * _COLUMNS, seed=1)[0])
-    compared = [("one Gaussian", row) for row in np.split(single, 2)] + [
-        ("mixture", row) for row in np.split(sampled, 2)
-    ]
-    _strip(folder, "single-against-mixture.png", *compared)
+    names, rows = ("one Gaussian", "one Gaussian", "mixture", "mixture"), np.concatenate((single, sampled))
+    _strip(folder, "single-against-mixture.png", *zip(names, np.split(rows, 4), strict=True))
     indices, _ = nearest(sampled[:_COLUMNS], known)
     _strip(folder, "nearest.png", ("generated", sampled[:_COLUMNS]), ("nearest", known[indices]))
-    save_plot(folder, "map.png", 8, 6.5, lambda axes: _map(axes[0], findings, data))
+    save_plot(folder, "map.png", 8, 6.5, lambda axes: _draw_map(axes[0], findings, data))
     # Reconstructions are as smooth as generated images, but no copies of training images.
-    generated = generate(density.draw(_COMPARED, seed=2)[0])
-    pictures = (generated, findings.reconstructed[:_COMPARED], test[:_COMPARED])
+    generated = generate(density.draw(500, seed=2)[0])
+    pictures = (generated, findings.reconstructed[:500], test[:500])
     distances = [float(nearest(images, known)[1].mean()) for images in pictures]
     update_record(folder, denoising=findings.denoising, distances=distances)
 
@@ -85,8 +80,8 @@ def _strip(folder: Path, name: str, *rows: tuple[str, Images]) -> None:
     save_plot(folder, name, 0.8 * count + 1.2, 0.8 * len(rows), draw, count, len(rows))
 
 
-def _map(axis: Axes, findings: Findings, data: ImageData) -> None:
-    latents, labels = findings.test_latents[:_MAPPED], data.test.labels[:_MAPPED]
+def _draw_map(axis: Axes, findings: Findings, data: ImageData) -> None:
+    latents, labels = findings.test_latents[:2000], data.test.labels[:2000]
     perplexity = min(30.0, max(2.0, len(latents) / 4))
     plane: Any = TSNE(2, random_state=0, init="pca", perplexity=perplexity).fit_transform(latents)
     for label, name in enumerate(data.classes):

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from service.tasks.tabular.columns import UNKNOWN, ColumnCard, key_of, parse_date, parse_number, reader_of
 from training.data.dataset import DataError, Inspection
-from training.data.inspection import Problems
 from training.data.splits import Indices
 from training.data.tables import Table
 from training.tabular.options import Kind
@@ -23,7 +22,7 @@ from training.tabular.options import Kind
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-_MISSING_WORDS = frozenset(
+MISSING_WORDS = frozenset(
     ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing", "결측", "해당 없음")
 )
 # The word for false, then the word for true.
@@ -113,7 +112,7 @@ def _count(table: Table, name: str, read: Callable[[Any], Any]) -> Counter[Any]:
 
 
 def _of_words(name: str, counts: Counter[str], table: Table) -> Profile:
-    missing = {word for word in counts if key_of(word) in _MISSING_WORDS}
+    missing = {word for word in counts if key_of(word) in MISSING_WORDS}
     present: Counter[str] = Counter()
     for word, count in counts.items():
         if word.strip() and word not in missing:
@@ -212,8 +211,8 @@ def _date_card(name: str, least: Any, form: str) -> ColumnCard:
     return ColumnCard(name=name, kind="date", origin=day - timedelta(days=day.weekday()), date_format=form, mean=0.0)
 
 
-def encode(table: Table, card: ColumnCard, problems: Problems, usable: Mask) -> tuple[Floats, list[str]]:
-    """A column as numbers. Values that cannot be read become problems, and their rows False in `usable`.
+def encode(table: Table, card: ColumnCard, exclude: Callable[[Indices, str], None]) -> tuple[Floats, list[str]]:
+    """A column as numbers; `exclude` gets the rows whose values cannot be read, and why.
 
     Returns:
         float32, shape (rows,), NaN where a value is missing; and for a category its words, which the numbers index.
@@ -251,31 +250,10 @@ def encode(table: Table, card: ColumnCard, problems: Problems, usable: Mask) -> 
                     decoded[code] = read(value.strip() if isinstance(value, str) else value, int(counts[code]))
                 except ValueError as error:
                     reason = str(error).replace("; null stands for a missing one", "")
-                    wrong = start + np.flatnonzero(codes == code)
-                    _exclude(table, wrong, f"column {card.name!r}: {reason}", problems, usable)
+                    exclude(start + np.flatnonzero(codes == code), f"column {card.name!r}: {reason}")
             columns.append(decoded[codes])
         start += len(part)
     return np.concatenate(columns), [spelt.most_common(1)[0][0] for spelt in spellings.values()]
-
-
-def targets_of(
-    source: str, table: Table, target: str, profile: Profile, kind: Kind, problems: Problems, usable: Mask
-) -> tuple[list[str], npt.NDArray[Any]]:
-    """The classes, in the order in which they occur, and the targets of all rows: int64 indices or float32 values."""
-    card = profile.card
-    if kind == "classification":
-        card = ColumnCard(name=target, kind="category", values=("",), missing_words=tuple(_MISSING_WORDS))
-    elif card is None or card.kind != "number":
-        raise DataError(f"{source}: the target {target!r} holds no numbers; use --kind classification.")
-    values, words = encode(table, card, problems, usable)
-    _exclude(table, np.flatnonzero(np.isnan(values)), f"the target {target!r} is missing", problems, usable)
-    return words, values if kind == "regression" else np.nan_to_num(values, nan=len(words)).astype(np.int64)
-
-
-def _exclude(table: Table, rows: Indices, reason: str, problems: Problems, usable: Mask) -> None:
-    for row in rows[usable[rows]].tolist():
-        problems.add(table.where(row), reason)
-    usable[rows] = False
 
 
 def describe_columns(

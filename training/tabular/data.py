@@ -13,14 +13,15 @@ from sklearn.datasets import load_breast_cancer
 from service.tasks.tabular.columns import ColumnCard
 from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
-from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.inspection import Problems, describe_classes, describe_repeats, describe_splits
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, joined, read_tables
+from training.options import override
 from training.parser import did_you_mean
 from training.tabular import columns as tables
 from training.tabular.columns import Floats, Mask, Profile
-from training.tabular.options import BREAST_CANCER, Kind
+from training.tabular.options import BREAST_CANCER, DEFAULTS, Kind, TabularOptions
 
 _ROWS_PER_HASH = 100_000
 _MOST_NAMED = 8
@@ -75,56 +76,55 @@ class TabularData:
         return tuple(card.name for card in self.layout)
 
 
-def load_table(
-    source: str,
-    target: str | None,
-    *,
-    kind: Kind | None = None,
-    columns: Sequence[str] = (),
-    drop: Sequence[str] = (),
-    limit: int | None = None,
-    bad: Bad = "refuse",
-    encoding: str | None = None,
-    seed: int = 0,
-) -> TabularData:
-    """Loads a table.
-
-    Args:
-        source: as `read_tables` takes it, or `breast-cancer` for scikit-learn's data (Street et al. 1993).
-        kind: of the target; by default regression if it is numeric with more than twenty values.
-        columns: the ones to use, even if they look like ids; by default all that may help.
-        limit: the most rows of each file or split, drawn at random.
-        bad: what to do with rows without a target, or with a word where a number should be.
+def load_table(options: TabularOptions) -> TabularData:
+    """Loads the table that `options` name, or scikit-learn's breast-cancer data (Street et al. 1993).
 
     Raises:
         DataError: a wrong path, no such column, unusable rows, nothing to learn from, or more than fits into memory.
     """
-    inspection, problems = Inspection(), Problems()
+    source, target, inspection, problems = options.data, options.target, Inspection(), Problems()
+    seed = override(DEFAULTS, options.fit).seed
     if source == BREAST_CANCER:
         target = target or "diagnosis"
         given = {"train": _breast_cancer(target)}
     else:
         hint = f"Give a table (CSV, xlsx, JSON lines, parquet), a hub id, or {BREAST_CANCER}."
-        given = read_tables(source, hint, inspection, problems, encoding=encoding)
+        given = read_tables(source, hint, inspection, problems, encoding=options.encoding)
     given = _usable_splits(source, given, target, inspection)
-    target = _check_names(source, given["train"].columns, target, columns, drop)
-    if limit is not None:
-        given = {name: _sample(part, limit, seed) for name, part in given.items()}
+    names = given["train"].columns
+    target = _check_names(options, names, target)
+    if options.limit is not None:
+        given = {name: _sample(part, options.limit, seed) for name, part in given.items()}
     table = joined(list(given.values()))
     # A training of 400,000 rows of 20 numbers took 263 bytes a row, the methods that it is compared with included.
-    check_fits(source, "rows", table.rows, 100 + 20 * (len(columns) or len(table.columns) - len(drop)))
+    check_fits(source, "rows", table.rows, 100 + 20 * (len(options.columns) or len(names) - len(options.drop)))
 
-    profiles = {name: tables.profile(table, name) for name in table.columns if name not in drop}
+    profiles = {name: tables.profile(table, name) for name in names if name not in options.drop}
     of_target = profiles.pop(target)
-    used = _choose(source, profiles, columns, inspection)
+    used = _choose(source, profiles, options.columns, inspection)
     usable = np.ones(table.rows, dtype=bool)
-    kind = kind or of_target.kind
-    words, targets = tables.targets_of(source, table, target, of_target, kind, problems, usable)
-    encoded = [tables.encode(table, card, problems, usable) for card in used]
-    problems.settle(source, bad, inspection)
 
-    if kind == "classification" and len(np.unique(targets[usable])) < 2:
-        raise DataError(f"{source}: the target {target!r} has 1 value; classification needs two or more.")
+    def exclude(rows: Indices, reason: str) -> None:
+        for row in rows[usable[rows]].tolist():
+            problems.add(table.where(row), reason)
+        usable[rows] = False
+
+    kind = options.kind or of_target.kind
+    card = of_target.card
+    if kind == "classification":
+        card = ColumnCard(name=target, kind="category", values=("",), missing_words=tuple(tables.MISSING_WORDS))
+    elif card is None or card.kind != "number":
+        raise DataError(f"{source}: the target {target!r} holds no numbers; use --kind classification.")
+    targets: npt.NDArray[Any]
+    targets, words = tables.encode(table, card, exclude)
+    exclude(np.flatnonzero(np.isnan(targets)), f"the target {target!r} is missing")
+    encoded = [tables.encode(table, each, exclude) for each in used]
+    problems.settle(source, options.bad, inspection)
+
+    if kind == "classification":
+        targets = np.nan_to_num(targets, nan=len(words)).astype(np.int64)
+        if len(np.unique(targets[usable])) < 2:
+            raise DataError(f"{source}: the target {target!r} has 1 value; classification needs two or more.")
     parts = _divide(source, given, usable, targets if kind == "classification" else None, seed)
     classes: tuple[str, ...] = ()
     if kind == "classification":
@@ -148,7 +148,7 @@ def load_table(
         classes=classes,
         **{name: TabularSplit(rows[part], targets[part]) for name, part in parts.items()},
         fingerprint=_fingerprint(rows, targets, parts),
-        ignored=tuple(name for name in table.columns if name not in {card.name for card in layout}),
+        ignored=tuple(name for name in names if name not in {each.name for each in layout}),
         inspection=inspection,
     )
 
@@ -178,16 +178,15 @@ def _usable_splits(
     return kept
 
 
-def _check_names(
-    source: str, known: Sequence[str], target: str | None, columns: Sequence[str], drop: Sequence[str]
-) -> str:
+def _check_names(options: TabularOptions, known: Sequence[str], target: str | None) -> str:
+    source, listed = options.data, ", ".join(known)
     if target is None or target not in known:
         hint = did_you_mean(target or "", known) or "."
-        raise DataError(f"{source}: has the columns {', '.join(known)}: choose the one to predict with --target{hint}")
-    if wrong := [name for name in (*columns, *drop) if name not in known]:
+        raise DataError(f"{source}: has the columns {listed}: choose the one to predict with --target{hint}")
+    if wrong := [name for name in (*options.columns, *options.drop) if name not in known]:
         hints = [f" {name}{hint}" for name in wrong if (hint := did_you_mean(name, known))]
-        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {', '.join(known)}.{''.join(hints)}")
-    if target in drop:
+        raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {listed}.{''.join(hints)}")
+    if target in options.drop:
         raise DataError(f"--drop {target}: is the column to predict.")
     return target
 
@@ -211,16 +210,12 @@ def _choose(
         more = f": {'; '.join(left)}" if left else ""
         raise DataError(f"{source}: has no column beside the target that can be used{more}.")
     parts = []
-    for kind, one, several in (
-        ("number", "number", "numbers"),
-        ("boolean", "yes or no", "yes or no"),
-        ("category", "category", "categories"),
-        ("date", "date", "dates"),
-    ):
+    plurals = {"number": "numbers", "boolean": "yes or no", "category": "categories", "date": "dates"}
+    for kind, plural in plurals.items():
         if names := [card.name for card in used if card.kind == kind]:
-            more = ", …" if len(names) > _MOST_NAMED else ""
-            listed = ", ".join(names[:_MOST_NAMED])
-            parts.append(f"{len(names)} {one if len(names) == 1 else several} ({listed}{more})")
+            word = kind if len(names) == 1 and kind != "boolean" else plural
+            listed = ", ".join(names[:_MOST_NAMED]) + ", …" * (len(names) > _MOST_NAMED)
+            parts.append(f"{len(names)} {word} ({listed})")
     inspection.notes.append(f"columns: {'; '.join(parts)}")
     return used
 

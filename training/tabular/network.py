@@ -29,12 +29,7 @@ class TabularNetwork(nn.Module):
     becomes an embedding for each word, one for all unknown words and one for a missing word (Guo and Berkhahn 2016,
     arXiv:1604.06737).
 
-    Args:
-        layout: the columns, in the order of the rows.
-        rows: of the training split, float32, shape (n, columns), NaN where a value is missing.
-        outputs: one for each class, or one for a number.
-        hidden: units of each hidden layer.
-        dropout: of the hidden units.
+    `rows` are those of the training split, float32, shape (n, columns), NaN where a value is missing.
     """
 
     mean: Tensor

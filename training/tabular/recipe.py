@@ -22,7 +22,7 @@ from training.export.calibration import fit_temperature
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
 from training.export.ood_data import OodData
-from training.options import override
+from training.options import FitOptions, override
 from training.recipe import Draft, Recipe
 from training.report.plots import Curve, write_curves
 from training.report.record import update_record
@@ -60,17 +60,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         return Recognised("tabular", reason, {"target": target}, sure=source.target is not None)
 
     def load(self, options: TabularOptions) -> TabularData:
-        return load_table(
-            options.data,
-            options.target,
-            kind=options.kind,
-            columns=options.columns,
-            drop=options.drop,
-            limit=options.limit,
-            bad=options.bad,
-            encoding=options.encoding,
-            seed=override(DEFAULTS, options.fit).seed,
-        )
+        return load_table(options)
 
     def draw(self, data: TabularData) -> Image:
         return draw_rows(data)
@@ -119,15 +109,16 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data)]
 
     def reload(self, manifest: TabularManifest, folder: Path, options: Any) -> TabularData:
-        return load_table(
-            options.data,
-            manifest.target,
-            kind=manifest.kind,
-            columns=[column.name for column in manifest.columns],
+        again = TabularOptions(
+            data=options.data,
             bad=options.bad,
             encoding=options.encoding,
-            seed=int(manifest.training.settings["seed"]),
+            target=manifest.target,
+            kind=manifest.kind,
+            columns=tuple(column.name for column in manifest.columns),
+            fit=FitOptions(seed=int(manifest.training.settings["seed"])),
         )
+        return load_table(again)
 
     def ood_data(self, manifest: Any, folder: Path, data: TabularData, foreign: Mapping[str, str]) -> OodData:
         if foreign:

@@ -25,11 +25,7 @@ def write_report(
 ) -> None:
     """Draws and records what was measured on the test rows of the version in `folder`.
 
-    Args:
-        folder: of the version.
-        data: the rows.
-        predicted: classes or numbers, shape (n,).
-        importance: the drop of the figure, shape (columns, shuffles).
+    `predicted` are classes or numbers, shape (n,); `importance` is as `permutation_importance` returns it.
     """
     order = np.argsort(-importance.mean(1), kind="stable")
     drawn = order[:_MOST_DRAWN][::-1]
