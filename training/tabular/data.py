@@ -19,7 +19,7 @@ from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, joined, read_tables
 from training.options import override
 from training.parser import did_you_mean
-from training.tabular import columns as tables
+from training.tabular import columns
 from training.tabular.columns import Floats, Mask, Profile
 from training.tabular.options import BREAST_CANCER, DEFAULTS, Kind, TabularOptions
 
@@ -99,7 +99,7 @@ def load_table(options: TabularOptions) -> TabularData:
     # A training of 400,000 rows of 20 numbers took 263 bytes a row, the methods that it is compared with included.
     check_fits(source, "rows", table.rows, 100 + 20 * (len(options.columns) or len(names) - len(options.drop)))
 
-    profiles = {name: tables.profile(table, name) for name in names if name not in options.drop}
+    profiles = {name: columns.profile(table, name) for name in names if name not in options.drop}
     of_target = profiles.pop(target)
     used = _choose(source, profiles, options.columns, inspection)
     usable = np.ones(table.rows, dtype=bool)
@@ -112,13 +112,13 @@ def load_table(options: TabularOptions) -> TabularData:
     kind = options.kind or of_target.kind
     card = of_target.card
     if kind == "classification":
-        card = ColumnCard(name=target, kind="category", values=("",), missing_words=tuple(tables.MISSING_WORDS))
+        card = ColumnCard(name=target, kind="category", values=("",), missing_words=tuple(columns.MISSING_WORDS))
     elif card is None or card.kind != "number":
         raise DataError(f"{source}: the target {target!r} holds no numbers; use --kind classification.")
     targets: npt.NDArray[Any]
-    targets, words = tables.encode(table, card, exclude)
+    targets, words = columns.encode(table, card, exclude)
     exclude(np.flatnonzero(np.isnan(targets)), f"the target {target!r} is missing")
-    encoded = [tables.encode(table, each, exclude) for each in used]
+    encoded = [columns.encode(table, each, exclude) for each in used]
     problems.settle(source, options.bad, inspection)
 
     if kind == "classification":
@@ -128,8 +128,8 @@ def load_table(options: TabularOptions) -> TabularData:
     parts = _divide(source, given, usable, targets if kind == "classification" else None, seed)
     classes: tuple[str, ...] = ()
     if kind == "classification":
-        classes, targets = tables.sort_classes(source, words, targets, parts)
-    layout, rows = tables.describe_columns(source, used, encoded, parts["train"], inspection)
+        classes, targets = columns.sort_classes(source, words, targets, parts)
+    layout, rows = columns.describe_columns(source, used, encoded, parts["train"], inspection)
 
     describe_splits(inspection, {name: len(part) for name, part in parts.items()}, [*(parts.keys() - given)], "rows")
     if classes:
@@ -192,13 +192,13 @@ def _check_names(options: TabularOptions, known: Sequence[str], target: str | No
 
 
 def _choose(
-    source: str, profiles: dict[str, Profile], columns: Sequence[str], inspection: Inspection
+    source: str, profiles: dict[str, Profile], asked: Sequence[str], inspection: Inspection
 ) -> list[ColumnCard]:
     used, left = [], []
     for name, column in profiles.items():
-        if columns and name not in columns:
+        if asked and name not in asked:
             continue
-        if column.card is None or (column.left_out and name not in columns):
+        if column.card is None or (column.left_out and name not in asked):
             left.append(f"{name!r} {column.left_out}")
         else:
             used.append(column.card)
