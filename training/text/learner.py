@@ -1,6 +1,7 @@
 """What a text classifier learns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,25 +14,18 @@ from service.tasks.text.reading import PAD, UNKNOWN
 from training.classification.labels import label_figures
 from training.engine.learner import Batch, Learner, Step
 from training.engine.processes import in_parts
+from training.text.data import Ids
 from training.text.options import LossSettings
-from training.text.tokenizer import Ids
 
-EVALUATION_BATCH = 64
+Array = npt.NDArray[Any]
+
+_EVALUATION_BATCH = 64
 # Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
 _CHUNK = 50
 
 
 class TextClassification(Learner):
-    """See `Learner`.
-
-    Args:
-        train: token ids of each training text.
-        labels: their classes, int64, shape (n,).
-        validation: token ids of the texts that choose the epoch.
-        validation_labels: their classes.
-        classes: the number of classes.
-        settings: of the loss and the augmentation.
-    """
+    """Token ids of each training text and their labels, and of the texts that choose the epoch; see `Learner`."""
 
     unit = "texts"
     score = "accuracy"
@@ -71,11 +65,9 @@ class TextClassification(Learner):
         return torch.cat((mixed, sorted_[whole * batch_size :]))
 
     def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
-        """See `Learner`."""
         return {"ids": padded([self._train[item] for item in items.tolist()]), "labels": self._labels[items]}
 
     def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Learner`; the figures are the plain cross-entropy and the accuracy of the encoders' mean."""
         ids, target = batch["ids"], batch["labels"]
         lost = torch.rand(ids.shape, generator=step.rng, device=step.device) < self._settings.word_dropout
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
@@ -91,7 +83,6 @@ class TextClassification(Learner):
         return loss, label_figures(outputs.detach().mean(1), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """See `Learner`."""
         texts, target = self._validation
 
         def compute(indices: Ids) -> list[npt.NDArray[np.float32]]:
@@ -109,21 +100,23 @@ def padded(texts: Sequence[Ids]) -> Tensor:
     return torch.from_numpy(np.stack([np.pad(ids, (0, longest - len(ids)), constant_values=PAD) for ids in texts]))
 
 
-@torch.no_grad()
-def predict(network: nn.Module, texts: Sequence[Ids]) -> npt.NDArray[np.float32]:
-    """Logits, shape (texts, classes), in the order of the texts; those of similar length are computed together."""
-    network.eval()
-    device = next(network.parameters()).device
-    parts = in_order_of_length(texts)
-    logits = np.concatenate(
-        [network(padded([texts[index] for index in part]).to(device)).float().cpu().numpy() for part in parts]
-    )
-    in_order = np.empty_like(logits)
-    in_order[np.concatenate(parts)] = logits
-    return in_order
-
-
-def in_order_of_length(texts: Sequence[Ids]) -> list[npt.NDArray[np.int64]]:
+def in_order_of_length(texts: Sequence[Ids]) -> list[Ids]:
     """The indices of the texts in batches of similar length, the shortest first."""
     order = np.argsort([len(ids) for ids in texts], kind="stable")
-    return [order[start : start + EVALUATION_BATCH] for start in range(0, len(order), EVALUATION_BATCH)]
+    return [order[start : start + _EVALUATION_BATCH] for start in range(0, len(order), _EVALUATION_BATCH)]
+
+
+def compute_texts(texts: Sequence[Ids], compute: Callable[[Tensor], Sequence[Array]]) -> list[Array]:
+    """What `compute` makes of batches of similar length, in the order of the texts."""
+    parts = in_order_of_length(texts)
+    outputs = [compute(padded([texts[index] for index in part])) for part in parts]
+    back = np.argsort(np.concatenate(parts))
+    return [np.concatenate(output)[back] for output in zip(*outputs, strict=True)]
+
+
+@torch.no_grad()
+def predict(network: nn.Module, texts: Sequence[Ids]) -> npt.NDArray[np.float32]:
+    """Logits, shape (texts, classes), in the order of the texts."""
+    network.eval()
+    device = next(network.parameters()).device
+    return compute_texts(texts, lambda ids: (network(ids.to(device)).float().cpu().numpy(),))[0]

@@ -1,12 +1,57 @@
 """A bidirectional recurrent network over words, in a form that can be exported with any batch size and length."""
 
+from collections.abc import Callable
+from typing import Any
+
+import onnxscript
 import torch
 from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD
 from training.export.calibration import Scaling
-from training.text.operators import gru
 from training.text.options import NetworkSettings
+
+# Its declared types do not allow a constant as an argument.
+op: Any = onnxscript.opset20
+
+
+@torch.library.custom_op("quartet::gru", mutates_args=())
+def gru(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    """States of one GRU layer, shape (batch, time, hidden), of inputs (batch, time, features), as `nn.GRU`.
+
+    How PyTorch exports its recurrent layers depends on what was exported before in the same process, and may fix the
+    length (torch 2.14). A custom operator with an ONNX function of its own does not have that problem.
+    """
+    start = x.new_zeros((1, x.shape[0], w_hh.shape[1]))
+    return torch.gru(x, start, (w_ih, w_hh, b_ih, b_hh), True, 1, 0.0, False, False, True)[0].clone()
+
+
+@gru.register_fake
+def _(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:  # noqa: ARG001
+    return x.new_empty((x.shape[0], x.shape[1], w_hh.shape[1]))
+
+
+def _onnx_gru(x: Any, *weights: Any) -> Any:
+    """PyTorch has the gates reset, update, new; ONNX update, reset, hidden. Both reset after the product."""
+    reordered = []
+    for weight in weights:
+        gates = op.Split(weight, num_outputs=3, axis=0)
+        reordered.append(op.Concat(gates[1], gates[0], gates[2], axis=0))
+    w_ih, w_hh, b_ih, b_hh = reordered
+    first = op.Constant(value_ints=[0])
+    outputs = op.GRU(
+        op.Transpose(x, perm=[1, 0, 2]),
+        op.Unsqueeze(w_ih, first),
+        op.Unsqueeze(w_hh, first),
+        op.Unsqueeze(op.Concat(b_ih, b_hh, axis=0), first),
+        hidden_size=weights[1].shape[1],
+        linear_before_reset=1,
+    )
+    # (time, directions, batch, hidden)
+    return op.Transpose(op.Squeeze(outputs[0], op.Constant(value_ints=[1])), perm=[1, 0, 2])
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.quartet.gru.default: _onnx_gru}
 
 
 class Recurrent(nn.Module):
@@ -24,17 +69,16 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shape (batch, time, features) and lengths (batch, 1) to (batch, time, 2 * hidden)."""
         time = torch.arange(x.shape[1], device=x.device)[None]
+
+        def states(layer: nn.GRU, x: Tensor) -> Tensor:
+            if torch.compiler.is_exporting():
+                return gru(x, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+            return layer(x)[0]
+
         reversed_ = torch.where(time < lengths, lengths - 1 - time, time)[..., None]
-        ahead = _states(self.forwards, x)
-        back = _states(self.backwards, x.gather(1, reversed_.expand(-1, -1, x.shape[2])))
+        ahead = states(self.forwards, x)
+        back = states(self.backwards, x.gather(1, reversed_.expand(-1, -1, x.shape[2])))
         return torch.cat((ahead, back.gather(1, reversed_.expand(-1, -1, back.shape[2]))), -1)
-
-
-def _states(layer: nn.GRU, x: Tensor) -> Tensor:
-    if torch.compiler.is_exporting():
-        return gru(x, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
-    states, _ = layer(x)
-    return states
 
 
 class Encoder(nn.Module):
@@ -48,13 +92,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(4 * settings.hidden, classes)
 
     def forward(self, x: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        """Logits, shape (batch, classes).
-
-        Args:
-            x: word vectors, shape (batch, time, features).
-            mask: whether each is a word and not padding, shape (batch, time).
-            lengths: words of each text, shape (batch, 1).
-        """
+        """Logits, shape (batch, classes), of word vectors (batch, time, features); `mask` is False for padding."""
         for layer in self.layers:
             x = layer(self.dropout(x), lengths)
         mean = (x * mask[..., None]).sum(1) / lengths.clamp_min(1)
@@ -71,7 +109,7 @@ class TextNetwork(nn.Module):
 
     Args:
         words: size of the vocabulary, padding and unknown included.
-        classes: the number of classes.
+        classes: their number.
         settings: dimensions.
     """
 
@@ -105,11 +143,7 @@ class TextNetwork(nn.Module):
 class TextGraph(nn.Module):
     """int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, classes).
 
-    Args:
-        network: returns logits.
-        scaling: of the logits, before the softmax.
-        linear: returns decision values, which are added to the logits; None for the network alone.
-        weight: of the decision values.
+    `linear` returns decision values, which are added to the logits of `network` with a weight, unless that is 0.
     """
 
     def __init__(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from accelerate import Accelerator
 from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.models import BPE, Unigram, WordLevel
@@ -19,13 +18,10 @@ from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.engine.processes import from_main
+from training.text.data import Ids
 from training.text.options import TokenSettings, Vocabulary
 
-Ids = npt.NDArray[np.int64]
-
 _SPECIAL = {"[PAD]": PAD, "[UNK]": UNKNOWN}
-# Parts of words in a vocabulary, unless another size is asked for.
-_PARTS = 8_000
 _AT_ONCE = 1_000
 # Thai, Lao, Burmese, Khmer, Japanese, Chinese.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -42,11 +38,8 @@ def build_tokenizer(
     unigram language model (Kudo 2018, arXiv:1804.10959).
 
     Args:
-        texts: of the training split.
         size: the most words; None for all (of parts: 8,000).
         length: the number of words or parts that texts are truncated to.
-        digits: whether digits belong to words.
-        vocabulary: `words`, `bpe` or `unigram`.
     """
     separators = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
     normalizer = Normalizers([NFKC(), Lowercase(), Replace(Regex(separators), " ")])
@@ -58,20 +51,16 @@ def build_tokenizer(
         tokenizer.normalizer = normalizer
         tokenizer.pre_tokenizer = WhitespaceSplit()
     else:
-        tokenizer = Tokenizer(BPE(unk_token="[UNK]") if vocabulary == "bpe" else Unigram())  # noqa: S106
+        options: Any = {"vocab_size": (size or 8_000) + len(_SPECIAL), "special_tokens": list(_SPECIAL)}
+        options["show_progress"] = False
+        model: Any = BPE(unk_token="[UNK]") if vocabulary == "bpe" else Unigram()  # noqa: S106
+        trainer: Any = UnigramTrainer(unk_token="[UNK]", **options)  # noqa: S106
+        if vocabulary == "bpe":
+            trainer = BpeTrainer(min_frequency=2, **options)
+        tokenizer = Tokenizer(model)
         tokenizer.normalizer = normalizer
         # A mark tells the beginning of a word from its middle.
         tokenizer.pre_tokenizer = PreTokenizers([WhitespaceSplit(), Metaspace(prepend_scheme="always")])
-        options: dict[str, Any] = {
-            "vocab_size": (size or _PARTS) + len(_SPECIAL),
-            "special_tokens": list(_SPECIAL),
-            "show_progress": False,
-        }
-        trainer = (
-            BpeTrainer(min_frequency=2, **options)
-            if vocabulary == "bpe"
-            else UnigramTrainer(unk_token="[UNK]", **options)  # noqa: S106
-        )
         tokenizer.train_from_iterator(texts, trainer)
     tokenizer.enable_truncation(length)
     return tokenizer

@@ -9,8 +9,7 @@ from tests.training.steps import loss_of
 from training.export.calibration import Scaling
 from training.export.graph import export
 from training.text.learner import TextClassification, padded, predict
-from training.text.network import TextGraph, TextNetwork
-from training.text.operators import TRANSLATIONS
+from training.text.network import TRANSLATIONS, TextGraph, TextNetwork
 from training.text.options import LossSettings, NetworkSettings
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
