@@ -115,20 +115,21 @@ def load_table(options: TabularOptions) -> TabularData:
         card = ColumnCard(name=target, kind="category", values=("",), missing_words=tuple(columns.MISSING_WORDS))
     elif card is None or card.kind != "number":
         raise DataError(f"{source}: the target {target!r} holds no numbers; use --kind classification.")
-    targets: npt.NDArray[Any]
-    targets, words = columns.encode(table, card, exclude)
-    exclude(np.flatnonzero(np.isnan(targets)), f"the target {target!r} is missing")
+    values, words = columns.encode(table, card, exclude)
+    exclude(np.flatnonzero(np.isnan(values)), f"the target {target!r} is missing")
     encoded = [columns.encode(table, each, exclude) for each in used]
     problems.settle(source, options.bad, inspection)
 
-    if kind == "classification":
-        targets = np.nan_to_num(targets, nan=len(words)).astype(np.int64)
-        if len(np.unique(targets[usable])) < 2:
-            raise DataError(f"{source}: the target {target!r} has 1 value; classification needs two or more.")
-    parts = _divide(source, given, usable, targets if kind == "classification" else None, seed)
     classes: tuple[str, ...] = ()
+    targets: npt.NDArray[Any] = values
     if kind == "classification":
-        classes, targets = columns.sort_classes(source, words, targets, parts)
+        labels = np.nan_to_num(values, nan=len(words)).astype(np.int64)
+        if len(np.unique(labels[usable])) < 2:
+            raise DataError(f"{source}: the target {target!r} has 1 value; classification needs two or more.")
+        parts = _divide(source, given, usable, labels, seed)
+        classes, targets = columns.sort_classes(source, words, labels, parts)
+    else:
+        parts = _divide(source, given, usable, None, seed)
     layout, rows = columns.describe_columns(source, used, encoded, parts["train"], inspection)
 
     describe_splits(inspection, {name: len(part) for name, part in parts.items()}, [*(parts.keys() - given)], "rows")
