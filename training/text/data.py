@@ -95,10 +95,7 @@ def load_texts(
         text_column: by default the one with a usual name, or the one with the longest texts.
         label_column: by default the one with a usual name, or the one with the fewest values.
         validation: the fraction of train that becomes the validation split if the source has none.
-        limit: the most texts of each split, for a trial, or for a source whose texts do not fit into memory.
-        bad: what to do with rows without a text or a label.
-        encoding: of text files; found by default.
-        seed: of the splits that are held out from train.
+        limit: the most texts of each split; those of a larger source are not read into memory.
 
     Raises:
         DataError: a wrong path, a missing column, unusable rows, each of which is named; or more than fits into memory.

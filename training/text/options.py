@@ -99,7 +99,6 @@ class TextOptions(Options):
     loss: LossSettings = field(default_factory=LossSettings)
 
     def check(self) -> None:
-        """See `Options`."""
         super().check()
         if self.backbone is None:
             if self.fit.backbone_lr is not None:

@@ -15,7 +15,7 @@ from training.export.calibration import Floats
 from training.export.figures import Evaluation
 from training.report.plots import ACCENT, MEASURED, Curve, draw_confusion, draw_reliability, save_plot
 from training.report.record import update_record
-from training.text.evaluator import TextEvaluator
+from training.text.learner import TextEvaluator
 from training.text.tokenizer import encoded
 
 CURVES = Curve("loss", "cross-entropy", training="cross_entropy"), Curve("accuracy", "accuracy")
