@@ -30,8 +30,6 @@ Texts = Sequence[Ids]
 Array = npt.NDArray[Any]
 
 _EVALUATION_BATCH = 64
-# Texts are sorted by length within chunks of this many batches, so that batches still differ between epochs.
-_CHUNK = 50
 
 
 class TextClassification(Learner):
@@ -57,14 +55,11 @@ class TextClassification(Learner):
         return len(self._labels)
 
     def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
-        """Batches of texts of similar length, in random order."""
-        shuffled = torch.randperm(len(self), generator=generator)
-        chunks = shuffled.split(_CHUNK * batch_size)
+        # Texts are sorted by length within chunks of 50 batches, so that batches still differ between epochs.
+        chunks = torch.randperm(len(self), generator=generator).split(50 * batch_size)
         sorted_ = torch.cat([chunk[self._lengths[chunk].argsort(stable=True)] for chunk in chunks])
         whole = len(self) // batch_size
-        if not whole:
-            return sorted_
-        batches = sorted_[: whole * batch_size].view(whole, -1)
+        batches = sorted_[: whole * batch_size].view(whole, batch_size)
         mixed = batches[torch.randperm(whole, generator=generator)].flatten()
         return torch.cat((mixed, sorted_[whole * batch_size :]))
 
@@ -77,13 +72,9 @@ class TextClassification(Learner):
         ids = ids.masked_fill(lost & (ids != PAD), UNKNOWN)
         outputs = network(ids).float()  # of every encoder
         encoders = outputs.shape[1]
-        each = F.cross_entropy(
-            outputs.flatten(0, 1),
-            target.repeat_interleave(encoders),
-            label_smoothing=self._settings.label_smoothing,
-            reduction="none",
-        ).view(-1, encoders)
-        loss = (each.mean(1) * self._weights.to(step.device)[target]).mean()
+        smoothing, repeated = self._settings.label_smoothing, target.repeat_interleave(encoders)
+        each = F.cross_entropy(outputs.flatten(0, 1), repeated, label_smoothing=smoothing, reduction="none")
+        loss = (each.view(-1, encoders).mean(1) * self._weights.to(step.device)[target]).mean()
         return loss, label_figures(outputs.detach().mean(1), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:

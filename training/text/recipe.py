@@ -227,12 +227,10 @@ def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids)
 
 
 def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
+    count = options.network.encoders
+    kind = "bidirectional GRU" if count == 1 else f"{count} bidirectional GRUs over shared embeddings"
     if options.backbone:
         kind = f"{short_backbone(options.backbone).removeprefix(TRANSFORMERS)}, fine-tuned"
-    elif options.network.encoders == 1:
-        kind = "bidirectional GRU"
-    else:
-        kind = f"{options.network.encoders} bidirectional GRUs over shared embeddings"
     if vocabulary not in (None, "words"):
         kind += f", on parts of words ({vocabulary})"
     more = ["a bag-of-words layer"] * options.network.wide + ["a linear classifier on tf-idf"] * bool(linear)
