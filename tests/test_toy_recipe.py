@@ -48,7 +48,8 @@ async def test_it_trains_publishes_and_is_served(data: Path, tmp_path: Path):
 
 
 def test_its_options_and_mistakes_are_those_of_every_recipe(data: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["colours", "--data", str(data), "--force"]) != 0
+    with pytest.raises(SystemExit):
+        main(["colours", "--data", str(data), "--force"])
     assert "--force has no effect without --publish" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["colours", "--data", str(data), "--hiden", "3"])

@@ -4,10 +4,11 @@ A name is `timm:NAME` (or NAME alone), `torchvision:NAME`, `quartet:cnn`, or the
 what makes a `torch.nn.Module` when called without arguments. A provider is added to `PROVIDERS`.
 """
 
+import copy
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -195,8 +196,9 @@ def describe(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...],
     paths = [f"{root}{name}" for name, _ in module.get_submodule(root.rstrip(".")).named_children()]
     outputs: dict[str, Tensor] = {}
 
-    def remember(path: str) -> Callable[[nn.Module, object, Tensor], None]:
-        return lambda _module, _inputs, output: outputs.update({path: output})
+    def remember(path: str) -> Callable[[nn.Module, object, Any], None]:
+        # A copy, since the next layer may work in place.
+        return lambda _module, _inputs, output: outputs.update({path: copy.deepcopy(output)})
 
     hooks = [module.get_submodule(path).register_forward_hook(remember(path)) for path in paths]
     side, was_training = size or _TRIAL, module.training
@@ -214,9 +216,14 @@ def describe(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...],
         x = pixels
         for path in paths:
             expected = outputs.get(path)
-            if not isinstance(expected, Tensor) or expected.ndim != 4 or side % expected.shape[2]:
+            if (
+                not isinstance(expected, Tensor)
+                or expected.ndim != 4
+                or side % (rows := expected.shape[2])
+                or rows == 1
+            ):
                 break
-            x = module.get_submodule(path)(x)
+            x = module.get_submodule(path)(x.clone())
             if x.shape != expected.shape or x.shape[2] != x.shape[3] or not torch.allclose(x, expected, atol=1e-4):
                 break
             stages.append((path, Stage(side // x.shape[2], x.shape[1])))

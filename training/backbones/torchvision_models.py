@@ -26,7 +26,7 @@ def check(name: str, weights: str) -> None:
 def load(name: str, weights: str) -> Backbone:
     """See `training.backbones.registry.Provider`."""
     check(name, weights)
-    pretrained = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    pretrained = models.get_model_weights(name).DEFAULT
     try:
         model: nn.Module = models.get_model(name, weights=pretrained if weights == "hub" else None)
     except OSError as error:
@@ -34,7 +34,7 @@ def load(name: str, weights: str) -> Backbone:
     if weights not in ("hub", "none"):
         load_weights(model, weights)
     if hasattr(model, "aux_logits"):  # further classifiers, in training alone
-        model.aux_logits = False
+        model.aux_logits = False  # type: ignore[assignment]
     last = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
     for path in last:
         parent, _, attribute = path.rpartition(".")

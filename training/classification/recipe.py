@@ -21,10 +21,10 @@ from training.classification.distill import Guided, Teaching, teach
 from training.classification.evaluator import INPUT, ClassificationEvaluator
 from training.classification.graph import ClassifierGraph
 from training.classification.labels import predict
+from training.classification.learner import Classification
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
-from training.classification.task import Classification
 from training.data.contents import fingerprint_like
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes

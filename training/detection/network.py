@@ -7,6 +7,7 @@ distributions. There are no anchors, and one box per cell.
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ class Detector(nn.Module):
                 raise ValueError("--recompute: the backbone cannot; most of timm's can")
             for norm in self.backbone.modules():
                 if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                    norm.register_forward_pre_hook(_update_once)
+                    norm.register_forward_pre_hook(partial(_update_once, momentum=norm.momentum))
         self.pyramid = Pyramid(tuple(backbone.stages[stage].channels for stage in self.stages), width)
         self.heads = nn.ModuleList(Head(width, classes, depth) for _ in STRIDES)
         points, strides = grid(size)
@@ -161,9 +162,9 @@ def build(network: NetworkSettings, size: tuple[int, int], classes: int, seed: i
     return Detector(backbone, size, classes, network.width, network.depth, network.freeze, network.recompute)
 
 
-def _update_once(norm: nn.modules.batchnorm._BatchNorm, _: Any) -> None:
+def _update_once(norm: nn.modules.batchnorm._BatchNorm, _: Any, momentum: float | None) -> None:
     """Leaves running statistics alone while the backward pass computes activations again."""
-    norm.track_running_stats = torch._C._current_graph_task_id() < 0
+    norm.momentum = momentum if torch._C._current_graph_task_id() < 0 else 0.0
 
 
 def grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 import torch
 from onnx import compose
+from onnx.utils import Extractor
 from torch import Tensor
 
 from service.inference.manifest import MODEL
@@ -115,28 +116,23 @@ def _batches(split: DetectionSplit) -> Iterable[npt.NDArray[np.uint8]]:
 
 def replace_post_process(path: Path, suppression: Suppression) -> None:
     """Changes what the graph at `path` keeps; the network in it and its out-of-distribution score stay."""
-    model = onnx.load(path)
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
     graph, ends = model.graph, _network_ends(model)
     height, width = (axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim[1:3])
     classes = shapes(model)[ends[0]][-1]
     assert isinstance(classes, int)  # noqa: S101 - only the batch is open
-    new = _exported(PostProcess((height, width), suppression), classes).graph
-    names = {f"{_PREFIX}{name}": name for name in OUTPUTS} | {
-        value.name: end for value, end in zip(new.input, ends, strict=True)
-    }
-    for node in new.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    kept = _ancestors(model, [*ends, *(value.name for value in graph.output if value.name not in OUTPUTS)])
-    nodes = [*(node for node in graph.node if kept.intersection(node.output)), *new.node]
-    constants = [*(tensor for tensor in graph.initializer if tensor.name in kept), *new.initializer]
-    known = [value for value in graph.value_info if value.name in kept]
-    for field, values in ((graph.node, nodes), (graph.initializer, constants), (graph.value_info, known)):
-        copies = [copy.deepcopy(value) for value in values]
-        del field[:]
-        field.extend(copies)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
+    others = [value.name for value in graph.output if value.name not in OUTPUTS]
+    network = Extractor(model).extract_model([graph.input[0].name], [*ends, *others])
+    post_process = _exported(PostProcess((height, width), suppression), classes)
+    post_process.ir_version = network.ir_version
+    joints = [(end, value.name) for end, value in zip(ends, post_process.graph.input, strict=True)]
+    merged = compose.merge_models(network, post_process, joints)
+    outputs = {value.name: value for value in merged.graph.output}
+    ordered = [copy.deepcopy(outputs[name]) for name in (*OUTPUTS, *others)]
+    del merged.graph.output[:]
+    merged.graph.output.extend(ordered)
+    onnx.checker.check_model(merged, full_check=True)
+    onnx.save(merged, path)
 
 
 def _exported(post_process: PostProcess, classes: int) -> onnx.ModelProto:
@@ -156,7 +152,7 @@ def _exported(post_process: PostProcess, classes: int) -> onnx.ModelProto:
     )
     assert program is not None  # noqa: S101 - the declared type allows it
     model = without_debug_metadata(program.model_proto)
-    return compose.add_prefix(model, _PREFIX)
+    return compose.add_prefix(model, _PREFIX, rename_outputs=False)
 
 
 def _network_ends(model: onnx.ModelProto) -> tuple[str, str]:
@@ -185,15 +181,3 @@ def _nearest(model: onnx.ModelProto, name: str, kind: str) -> onnx.NodeProto:
             return node
         waiting.extend(node.input if node is not None else ())
     raise ValueError(f"the graph has no {kind} before {name}: it is built in another way")
-
-
-def _ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[str]:
-    """The tensors, and all that they come from."""
-    producers = producers_of(model)
-    found, waiting = set[str](), [*names]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(producers[name].input if name in producers else ())
-    return found

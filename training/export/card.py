@@ -4,8 +4,8 @@ from argparse import Namespace
 
 from rich.console import Console
 
-from service.tasks.registry import read_manifest
 from training.export.published import find_version
+from training.registry import read_manifest
 from training.report.card import CARD, render_card
 
 

@@ -19,11 +19,11 @@ from pydantic import TypeAdapter
 
 from service.inference.cards import ManifestBase, Origin, Step, Use
 from service.inference.manifest import MANIFEST, MODEL, sha256
-from service.tasks.registry import read_manifest
 from training.data.splits import division_digest
 from training.engine.weights import CHECKPOINT, weights_file
 from training.export.speed import machine
 from training.options import short_name
+from training.registry import read_manifest
 
 HISTORY = "history.json"
 TRAIN = "train"

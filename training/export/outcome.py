@@ -7,7 +7,8 @@ from pathlib import Path
 
 from service.inference.cards import ManifestBase
 from service.tasks.base import Images
-from service.tasks.registry import BUILT_IN, read_manifest
+from service.tasks.registry import BUILT_IN
+from training.registry import read_manifest
 from training.report.card import CARD
 
 URL = "http://127.0.0.1:8000"
@@ -31,7 +32,8 @@ def describe_published(
         figures = ", ".join(_figure(name, value, manifest) for name, value in manifest.headline.items())
         yield f"published {folder}" + (f": {figures}" if figures else "")
         name = f"{manifest.name}/{folder.name}" if manifest.name in candidates else manifest.name
-        yield f"ask it:   {ask(manifest, text, name)}"
+        if manifest.task in BUILT_IN.tasks:
+            yield f"ask it:   {ask(manifest, text, name)}"
         yield f"report:   {folder / CARD}"
     where = "" if models == Path("models") else f" --models {shlex.quote(str(models))}"
     yield f"serve it: quartet serve{where}; a running server loads it after kill -USR1, or itself with QUARTET_WATCH=1"

@@ -113,8 +113,7 @@ def load_table(
     """Loads a table.
 
     Args:
-        source: as `read_tables` takes it, or `breast-cancer` for scikit-learn's data (Street et al.
-            1993).
+        source: as `read_tables` takes it, or `breast-cancer` for scikit-learn's data (Street et al. 1993).
         target: the column to predict.
         kind: what the target is; by default a number if it is numeric with more than twenty values, a class otherwise.
         columns: the ones to use, even if they look like ids; by default all that may help.

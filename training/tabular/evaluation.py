@@ -17,7 +17,6 @@ from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
     mean_absolute_error,
-    precision_recall_fscore_support,
     r2_score,
     root_mean_squared_error,
 )
@@ -25,7 +24,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from service.tasks.cards import Calibration, ClassMetrics
+from service.tasks.cards import Calibration
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
 from training.engine.fit import fit
@@ -33,7 +32,7 @@ from training.engine.progress import track
 from training.engine.settings import FitSettings
 from training.export.calibration import expected_calibration_error, logits_of, softmax
 from training.export.evaluator import run_in_batches
-from training.export.figures import macro_f1
+from training.export.figures import class_metrics, macro_f1
 from training.export.intervals import bootstrap, bootstrap_confusion, wilson
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.encoding import Floats
@@ -179,20 +178,14 @@ def evaluate(graph: Path, data: TabularData, compared: dict[str, CrossValidated]
             "calibration": None,
             "intervals": bootstrap(partial(_errors, targets, numbers), len(targets)),
         }
-    predicted, indices = outputs.argmax(1), range(len(data.classes))
-    confusion = confusion_matrix(targets, predicted, labels=indices)
-    per_class = zip(
-        *precision_recall_fscore_support(targets, predicted, labels=indices, zero_division=0.0), strict=True
-    )
+    predicted = outputs.argmax(1)
+    confusion = confusion_matrix(targets, predicted, labels=range(len(data.classes)))
     uncalibrated = softmax(logits_of(outputs) * np.float32(temperature))
     return {
         "metrics": TabularMetrics(
             accuracy=score(targets, predicted, data.kind),
             macro_f1=macro_f1(confusion),
-            per_class=tuple(
-                ClassMetrics(label=name, precision=precision, recall=recall, f1=f1, support=int(support))
-                for name, (precision, recall, f1, support) in zip(data.classes, per_class, strict=True)
-            ),
+            per_class=class_metrics(data.classes, targets, predicted),
             cross_validated=compared,
         ),
         "calibration": Calibration(

@@ -1,7 +1,4 @@
-"""Tables: a multilayer perceptron on the columns of a table, to predict a class or a number.
-
-From the data to a published version, top to bottom: load, build, fit, evaluate, export, report.
-"""
+"""Tables: a multilayer perceptron on the columns of a table, to predict a class or a number."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -111,9 +108,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         compared = cross_validate(methods, rows, data.kind, seed)
         if not run.is_main:
             return []
-        held_out = np.concatenate([fold for _, fold in folds_of(rows, data.kind, seed)])
         temperature = 1.0
         if data.classes:
+            held_out = np.concatenate([fold for _, fold in folds_of(rows, data.kind, seed)])
             temperature = fit_temperature(np.concatenate(this.outputs), rows.targets[held_out])
         for method, row in compared.items():
             run.console.print(f"{method}: {row.mean:.4f} ± {row.std:.4f} over five folds")
@@ -133,13 +130,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
             seed=int(manifest.training.settings["seed"]),
         )
 
-    def ood_data(
-        self,
-        manifest: TabularManifest,
-        folder: Path,
-        data: TabularData,
-        foreign: Mapping[str, str],
-    ) -> OodData:
+    def ood_data(self, manifest: Any, folder: Path, data: TabularData, foreign: Mapping[str, str]) -> OodData:
         if foreign:
             raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
         return ood_data_from_rows(data)
@@ -157,27 +148,19 @@ def _uses(data: TabularData) -> tuple[Use, ...]:
 
 
 def _write_version(
-    target: Path,
-    run: TabularRun,
-    graph: TabularGraph,
-    state: FitState,
-    compared: dict[str, CrossValidated],
+    target: Path, run: TabularRun, graph: TabularGraph, state: FitState, compared: dict[str, CrossValidated]
 ) -> TabularManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, network, scale = run.data, graph.network, graph.scale
     stated = run.stated(run.options.network)
-    names: dict[str, Any] = {
-        "input_name": INPUT,
-        "output_names": ("probabilities" if data.classes else "values",),
-    }
+    names: dict[str, Any] = {"input_name": INPUT, "output_names": ("probabilities" if data.classes else "values",)}
     # Every row at least once, and some with a missing value or an unknown word.
     rows = np.resize(data.test.rows, (MAX_BATCH, len(data.columns))).copy()
     rows[::5, 0] = np.nan
     for index, column in enumerate(data.layout):
         if column.kind == "category":
             rows[1::5, index] = UNKNOWN
-    tolerance = 1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1])
-    card = GoldenCard(rows=GOLDEN_ROWS, atol=tolerance)
+    card = GoldenCard(rows=GOLDEN_ROWS, atol=1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1]))
     inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
     predict = partial(predict_with, target / MODEL, kind=data.kind)

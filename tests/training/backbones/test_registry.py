@@ -44,7 +44,7 @@ HERE = "tests.training.backbones.test_registry"
     ("name", "features", "strides"),
     [
         ("test_efficientnet", 256, {2, 4, 8, 16, 32}),
-        ("timm:test_resnet", 128, {4, 8, 16, 32}),
+        ("timm:test_resnet", 96, {2, 4, 8, 16, 32}),
         ("torchvision:resnet18", 512, {2, 4, 8, 16, 32}),
         ("torchvision:mobilenet_v3_small", 1024, {2, 4, 8, 16, 32}),
         ("torchvision:swin_t", 768, set()),

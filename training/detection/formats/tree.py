@@ -1,11 +1,11 @@
 """The files of a folder, to be found by name whatever its case, as Windows and macOS find them."""
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.sources import is_clutter
+from training.data.sources import files_below, kinds_of
 from training.data.tables import split_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -20,19 +20,12 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.files: list[Path] = []
+        self.files = [Path(name) for name in files_below(root)]
         self._images: dict[str, list[Path]] = defaultdict(list)
         self._stems: dict[str, list[Path]] = defaultdict(list)
-        for folder, folders, names in os.walk(root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not is_clutter(Path(name)))
-            for name in sorted(names):
-                path = Path(folder) / name
-                if is_clutter(path):
-                    continue
-                self.files.append(path)
-                if path.suffix.lower() in IMAGE_SUFFIXES:
-                    self._images[name.lower()].append(path)
-                    self._stems[path.stem.lower()].append(path)
+        for path in self.images():
+            self._images[path.name.lower()].append(path)
+            self._stems[path.stem.lower()].append(path)
 
     def ending(self, *suffixes: str) -> list[Path]:
         """The files with one of these suffixes, in order."""
@@ -78,6 +71,4 @@ class Tree:
 
     def summary(self) -> str:
         """What is in it, for messages: how many files of each suffix."""
-        counts = Counter(path.suffix.lower() or "without a suffix" for path in self.files)
-        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common(8))
-        return listed or "no file"
+        return kinds_of([path.name for path in self.files])
