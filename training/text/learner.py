@@ -29,8 +29,6 @@ INPUT = "ids"
 Texts = Sequence[Ids]
 Array = npt.NDArray[Any]
 
-_EVALUATION_BATCH = 64
-
 
 class TextClassification(Learner):
     """Token ids of each training text and their labels, and of the texts that choose the epoch; see `Learner`."""
@@ -81,19 +79,12 @@ class TextClassification(Learner):
         texts, target = self._validation
         with accelerator.autocast():
             parts = in_parts(accelerator, len(texts), lambda some: list(predict(network, [texts[i] for i in some])))
-        outputs = np.stack(parts)
-        figures = label_figures(torch.from_numpy(outputs), target)
+        figures = label_figures(torch.from_numpy(np.stack(parts)), target)
         return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
 
 
 class TextEvaluator(LabelEvaluator):
-    """See `LabelEvaluator`; the inputs are token ids.
-
-    Attributes:
-        tokenizer: of the model.
-        length: the number of tokens to which it truncates.
-        words: the size of its vocabulary.
-    """
+    """See `LabelEvaluator`; the inputs are token ids. `tokenizer` truncates to `length`, and knows `words`."""
 
     def __init__(self, data: TextData, tokenizer: Tokenizer) -> None:
         train, validation, test = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test))
@@ -122,7 +113,7 @@ def padded(texts: Texts) -> Tensor:
 def in_order_of_length(texts: Texts) -> list[Ids]:
     """The indices of the texts in batches of similar length, the shortest first."""
     order = np.argsort([len(ids) for ids in texts], kind="stable")
-    return [order[start : start + _EVALUATION_BATCH] for start in range(0, len(order), _EVALUATION_BATCH)]
+    return [order[start : start + 64] for start in range(0, len(order), 64)]
 
 
 def compute_texts(texts: Texts, compute: Callable[[Tensor], Sequence[Array]]) -> list[Array]:

@@ -138,10 +138,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
         longest = np.resize(np.concatenate(texts.test), (MAX_BATCH, texts.length))
         more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
-        lengths: Any = {"axes": ("batch", "length"), "more": more, "translations": TRANSLATIONS}
-        inputs, outputs, difference = export(
-            graph, mixed, target / MODEL, max_batch=MAX_BATCH, card=card, **lengths, **names
-        )
+        given: Any = {"axes": ("batch", "length"), "more": more, "translations": TRANSLATIONS, "card": card, **names}
+        inputs, outputs, difference = export(graph, mixed, target / MODEL, max_batch=MAX_BATCH, **given)
         evaluation = texts.evaluate(target / MODEL, graph.scaling)
         if missed := missed_classes(evaluation.metrics.per_class):
             run.console.print(missed)

@@ -16,11 +16,8 @@ from training.text.options import TRANSFORMERS
 class TransformerNetwork(nn.Module):
     """A pretrained encoder, mean pooling over its tokens, and one linear layer.
 
-    It takes the ids of the served tokenizer, maps them to the encoder's and adds its special tokens.
-
-    Args:
-        backbone: `transformers:MODEL`, where MODEL is a hub id or a folder with configuration, weights and tokenizer.
-        classes: their number.
+    It takes the ids of the served tokenizer, maps them to the encoder's and adds its special tokens. MODEL of
+    `transformers:MODEL` is a hub id or a folder with configuration, weights and tokenizer.
 
     Attributes:
         tokenizer: as it is served: padding is 0, unknown 1, and it adds no special tokens.
