@@ -28,7 +28,6 @@ from training.engine.fit import fit
 from training.engine.settings import FitSettings
 from training.export.evaluator import run_in_batches
 from training.export.figures import Interval, bootstrap, wilson
-from training.export.intervals import Interval, bootstrap, wilson
 from training.run import as_served
 
 _MOST_PIXELS = 100_000_000

@@ -30,9 +30,8 @@ from training.export.calibration import expected_calibration_error, logits_of, s
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.evaluator import run_in_batches
 from training.export.figures import bootstrap, bootstrap_confusion, class_metrics, macro_f1, wilson
-from training.export.intervals import bootstrap, bootstrap_confusion, wilson
 from training.export.layers import first_inputs
-from training.export.ood_data import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.tabular.columns import Floats
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.network import Rows, build, predict, target_scale

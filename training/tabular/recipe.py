@@ -22,7 +22,6 @@ from training.export.calibration import fit_temperature
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
 from training.export.ood import OodData
-from training.export.ood_data import OodData
 from training.options import FitOptions, override
 from training.recipe import Draft, Recipe
 from training.report.plots import Curve, write_curves
