@@ -1,16 +1,14 @@
-"""Knowledge distillation: what a teacher makes of the training images, and the losses with it.
+"""Knowledge distillation from a teacher's predictions (Hinton et al. 2015, arXiv:1503.02531) and features.
 
-Its predictions (Hinton et al. 2015, arXiv:1503.02531) say how alike the classes are. Its features, if it was pretrained
-on other data, tell much more of each image; a network learns them through a linear map of its own (Romero et al. 2014,
-arXiv:1412.6550; Chen et al. 2022, arXiv:2210.15274), which is only there during the training.
+Features are learned through a linear map that exists only in training (Romero et al. 2014, arXiv:1412.6550; Chen et al.
+2022, arXiv:2210.15274).
 """
 
 import hashlib
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +22,17 @@ from service.inference.cuda import serving_device
 from service.inference.manifest import MODEL, sha256
 from service.inference.session import Session
 from service.tasks.classification.manifest import ClassifierManifest
-from service.tasks.registry import read_manifest
 from training.backbones.cnn import CNN
 from training.data.images import ImageData
 from training.engine.atomic import replacing
 from training.engine.progress import track
 from training.export.distances import Writer, without_ood
 from training.export.layers import answer_with, penultimate
+from training.registry import read_manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Teaching:
+class Teaching(NamedTuple):
     """What a teacher makes of every training image, as it is and mirrored.
-
-    Running the teacher at each step, on the augmented images, would cost more than the training.
 
     Attributes:
         probabilities: float32, shape (2, images, classes): of the images as they are, and mirrored.
@@ -73,15 +68,6 @@ def teach(version: Path, data: ImageData, cache: Path, console: Console, *, feat
                 return Teaching(*saved.values())
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             console.print(f"[yellow]{path} is damaged: the teacher is asked again.")
-    answers = _ask(version, manifest, data, features)
-    if features:
-        answers[1] -= answers[1].mean((0, 1), dtype=np.float32).astype(np.float16)
-    with replacing(path) as partial, partial.open("wb") as written:
-        np.savez(written, *answers)
-    return Teaching(*answers)
-
-
-def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features: bool) -> list[npt.NDArray[Any]]:
     model = without_ood(onnx.load(version / MODEL))
     wanted = [model.graph.output[0].name]
     if features:
@@ -98,7 +84,12 @@ def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features:
         views = [session.run({name: pixels}) for pixels in (images, np.ascontiguousarray(images[:, :, ::-1]))]
         probabilities, *others = (np.stack(both) for both in zip(*views, strict=True))
         parts.append([probabilities, *(array.astype(np.float16) for array in others)])
-    return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
+    answers = [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
+    if features:
+        answers[1] -= answers[1].mean((0, 1), dtype=np.float32).astype(np.float16)
+    with replacing(path) as partial, partial.open("wb") as written:
+        np.savez(written, *answers)
+    return Teaching(*answers)
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
@@ -107,13 +98,7 @@ def soften(probabilities: Tensor, temperature: float) -> Tensor:
 
 
 def distillation_loss(
-    logits: Tensor,
-    truth: Tensor,
-    softened: Tensor | None,
-    *,
-    label_smoothing: float,
-    weight: float,
-    temperature: float,
+    logits: Tensor, truth: Tensor, softened: Tensor | None, *, label_smoothing: float, weight: float, temperature: float
 ) -> Tensor:
     """Cross-entropy with the labels and, if there is a teacher, with its predictions.
 

@@ -24,14 +24,9 @@ EVALUATION_PIXELS = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class ClassificationSettings:
-    """How a classifier learns, in addition to `FitSettings`.
+    """How a classifier learns, in addition to `FitSettings`; see `LossOptions`.
 
-    Attributes:
-        label_smoothing: probability mass that is spread over all classes.
-        distill: the weight of the teacher's prediction in the loss, if there is a teacher; the label has the rest.
-        distill_features: the weight of the loss of the teacher's features, which is added to that of the predictions.
-        distill_temperature: what softens the teacher's prediction and the network's before they are compared.
-        augment: what is done to the training images.
+    `distill_temperature` softens the teacher's prediction and the network's before they are compared.
     """
 
     label_smoothing: float = 0.1
@@ -118,10 +113,7 @@ class Classification(Learner):
 
 def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Cross-entropy with the labels as they are, whatever else is in the loss, and accuracy."""
-    return {
-        "cross_entropy": F.cross_entropy(logits, target),
-        "accuracy": (logits.argmax(1) == target).float().mean(),
-    }
+    return {"cross_entropy": F.cross_entropy(logits, target), "accuracy": (logits.argmax(1) == target).float().mean()}
 
 
 @torch.no_grad()
@@ -134,7 +126,7 @@ def predict(
         model: a classifier; one that enlarges its images has their side in pixels as its attribute `size`.
         images: in memory or on disk.
         accelerator: gives the precision; without one it is that of the model.
-        flip: whether to average over each image and its mirror image.
+        flip: average over each image and its mirror image.
     """
     model.eval()
     device = next(model.parameters()).device

@@ -35,8 +35,7 @@ class Transfer(nn.Module):
         size: the side in pixels that images are enlarged to (0: not at all).
         classes: how many there are.
         dropout: of the features.
-        frozen: how many groups of the backbone's layers keep their weights and statistics (the stem, then each stage);
-            -1 for all.
+        frozen: how many groups of the backbone's layers keep weights and statistics; see `Backbone.freeze`.
         start_size: the side at which training starts; see `set_progress`.
         freeze_norms: whether the backbone's batch normalisation keeps its statistics in training.
     """
@@ -70,10 +69,7 @@ class Transfer(nn.Module):
         """Sets the size of training images: it grows from `start_size` to `size` over the first three quarters.
 
         Small images teach the coarse features at a fraction of the cost (progressive learning, Tan and Le 2021,
-        arXiv:2104.00298). Evaluation and export always use `size`.
-
-        Args:
-            progress: the fraction of the training that is done.
+        arXiv:2104.00298). Evaluation and export always use `size`. `progress` is the fraction that is done.
         """
         grown = self.start_size + (self.size - self.start_size) * min(1.0, progress / 0.75)
         self.training_size = round(grown / 8) * 8 if grown < self.size else self.size
@@ -99,10 +95,7 @@ class Transfer(nn.Module):
 class ClassifierGraph(nn.Module):
     """What is exported: uint8 pixels (batch, height, width, channels) to probabilities (batch, classes).
 
-    Args:
-        network: one of the above.
-        scaling: of the logits, before the softmax.
-        flip: whether the logits are averaged over the image and its mirror image.
+    With `flip`, the logits are averaged over the image and its mirror image.
     """
 
     def __init__(self, network: nn.Module, scaling: Scaling, flip: bool = False) -> None:

@@ -24,8 +24,7 @@ from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, Arch, ClassificationOptions
 from training.classification.report import CURVES, write_report
 from training.data.augment import Augment
-from training.data.contents import fingerprint_like
-from training.data.images import ImageData, ImageSplit, load_images
+from training.data.images import ImageData, ImageSplit, fingerprint_like, load_images
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source, of_labelled_images
 from training.data.splits import selection_of
@@ -37,7 +36,7 @@ from training.export.calibration import fit_scaling, fit_temperature
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
-from training.export.ood_data import OodData, ood_data_from_images
+from training.export.ood import OodData, ood_data_from_images
 from training.options import override, short_name
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
@@ -189,7 +188,6 @@ def _teaching(run: ClassificationRun) -> Teaching | None:
 
 
 def _warn_of_leaks(run: ClassificationRun) -> None:
-    """Warns if another training may have seen images that this one validates or tests on."""
     data = run.data
     for folder in filter(None, (run.options.init_from, run.options.teacher)):
         recorded = fingerprint_of(folder)
