@@ -98,17 +98,12 @@ def soften(probabilities: Tensor, temperature: float) -> Tensor:
 
 
 def distillation_loss(
-    logits: Tensor, truth: Tensor, softened: Tensor | None, *, label_smoothing: float, weight: float, temperature: float
+    logits: Tensor, truth: Tensor, softened: Tensor | None, label_smoothing: float, weight: float, temperature: float
 ) -> Tensor:
-    """Cross-entropy with the labels and, if there is a teacher, with its predictions.
+    """Cross-entropy with the labels and, if there is a teacher, with its predictions at a temperature.
 
-    Args:
-        logits: shape (batch, classes), as the next two.
-        truth: the labels, one-hot or mixed by CutMix.
-        softened: the teacher's probabilities at `temperature`, or None without a teacher.
-        label_smoothing: of `truth`.
-        weight: of the teacher's part; the labels have the rest.
-        temperature: of the teacher's part.
+    `truth` (one-hot, or mixed by CutMix) and `softened` have the shape of the logits, (batch, classes). The teacher's
+    part has the weight `weight`, the labels have the rest.
     """
     hard = F.cross_entropy(logits, truth, label_smoothing=label_smoothing)
     if softened is None:

@@ -57,11 +57,11 @@ class Classification(Learner):
         self.labels = torch.from_numpy(train.labels)
         self.settings = settings
         self._validation = validation
-        self._soft = self._features = None
+        self._teacher: list[Tensor] = []
         if teacher:
-            self._soft = soften(torch.from_numpy(teacher.probabilities), settings.distill_temperature)
+            self._teacher.append(soften(torch.from_numpy(teacher.probabilities), settings.distill_temperature))
         if teacher and teacher.features is not None:
-            self._features = torch.from_numpy(teacher.features)
+            self._teacher.append(torch.from_numpy(teacher.features))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,10 +77,7 @@ class Classification(Learner):
         settings, augment, target = self.settings, self.settings.augment, batch["labels"]
         pixels = augment(batch["images"], batch["items"], step.epoch, step.rng)
         view = augment.mirrored(step.items, step.epoch).long()
-        softened, features = (
-            None if part is None else part[view, step.items].to(step.device).float()
-            for part in (self._soft, self._features)
-        )
+        targets = [part[view, step.items].to(step.device).float() for part in self._teacher]
         partner, kept = None, 1.0
         if augment.cutmix and torch.rand((), generator=step.shared_rng) < augment.cutmix:
             pixels, partner, kept = cutmix(pixels, step.rng)
@@ -89,20 +86,12 @@ class Classification(Learner):
         logits = logits.float()
         truth = F.one_hot(target, logits.shape[1]).float()
         if partner is not None:
-            truth = truth.lerp(truth[partner], 1 - kept)
-            softened, features = (
-                None if part is None else part.lerp(part[partner], 1 - kept) for part in (softened, features)
-            )
-        loss = distillation_loss(
-            logits,
-            truth,
-            softened,
-            label_smoothing=settings.label_smoothing,
-            weight=settings.distill,
-            temperature=settings.distill_temperature,
-        )
-        if mapped is not None and features is not None:
-            loss = loss + settings.distill_features * feature_loss(mapped.float(), features)
+            truth, *targets = (part.lerp(part[partner], 1 - kept) for part in (truth, *targets))
+        softened = targets[0] if targets else None
+        weights = settings.label_smoothing, settings.distill, settings.distill_temperature
+        loss = distillation_loss(logits, truth, softened, *weights)
+        if mapped is not None:
+            loss = loss + settings.distill_features * feature_loss(mapped.float(), targets[1])
         return loss, label_figures(logits.detach(), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:

@@ -45,9 +45,9 @@ def test_mirrored_images_are_trained_with_the_teachers_prediction_for_the_mirror
     seen = []
     real = training.classification.learner.distillation_loss
 
-    def spy(logits, truth, softened, **options):
+    def spy(logits, truth, softened, *weights):
         seen.append(softened.argmax(1))
-        return real(logits, truth, softened, **options)
+        return real(logits, truth, softened, *weights)
 
     monkeypatch.setattr("training.classification.learner.distillation_loss", spy)
     settings = dataclasses.replace(SETTINGS, epochs=1)
@@ -60,9 +60,9 @@ def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours,
     truths = []
     real = training.classification.learner.distillation_loss
 
-    def spy(logits, truth, softened, **options):
+    def spy(logits, truth, softened, *weights):
         truths.append(truth)
-        return real(logits, truth, softened, **options)
+        return real(logits, truth, softened, *weights)
 
     monkeypatch.setattr("training.classification.learner.distillation_loss", spy)
     learning = ClassificationSettings(augment=Augment(translate=1, cutout=0, cutmix=1.0))
