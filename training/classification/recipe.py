@@ -13,12 +13,12 @@ from torch import nn
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
+from service.inference.session import Session
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.cnn import stride_for
 from training.backbones.registry import check_backbone
 from training.classification.distill import Guided, Teaching, teach
-from training.classification.evaluator import INPUT, ClassificationEvaluator
 from training.classification.learner import Classification, ClassificationSettings, predict
 from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, Arch, ClassificationOptions
@@ -26,16 +26,19 @@ from training.classification.report import CURVES, write_report
 from training.data.augment import Augment
 from training.data.images import ImageData, ImageSplit, fingerprint_like, load_images
 from training.data.inspection import missed_classes
+from training.data.lazy import Images
 from training.data.recognise import Recognised, Source, of_labelled_images
-from training.data.splits import selection_of
+from training.data.splits import division_digest, selection_of
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.settings import FitSettings
 from training.engine.weights import best_weights, fingerprint_of
-from training.export.calibration import fit_scaling, fit_temperature
+from training.export.calibration import Floats, Scaling, fit_scaling, fit_temperature
 from training.export.cards import data_card, record_cost, training_card
-from training.export.graph import export, write_golden
+from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
+from training.export.graph import export, renew_golden, write_golden, write_variant_golden
 from training.export.history import EPOCH, INTERPOLATION
+from training.export.layers import Inputs
 from training.export.ood import OodData, ood_data_from_images
 from training.options import override, short_name
 from training.recipe import Draft, Recipe
@@ -47,6 +50,7 @@ from training.run import Run
 ClassificationRun = Run[ClassificationOptions, ImageData]
 
 MAX_BATCH = 64
+INPUT = "images"
 
 
 class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
@@ -132,13 +136,56 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         height, width = manifest.image.height, manifest.image.width
         return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
 
-    def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> ClassificationEvaluator:
+    def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> LabelEvaluator:
         return ClassificationEvaluator(data)
 
     def ood_data(
         self, manifest: ClassifierManifest, folder: Path, data: ImageData, foreign: Mapping[str, str]
     ) -> OodData:
         return ood_data_from_images(data, foreign)
+
+
+class ClassificationEvaluator(LabelEvaluator):
+    """Evaluates graphs of images."""
+
+    data: ImageData
+
+    def __init__(self, data: ImageData) -> None:
+        splits = data.train.images, data.validation.images, data.test.images
+        super().__init__(data, splits, data.validation.take(data.division[0]).images)
+
+    def answers(self, graph: Path, items: Images) -> Floats:
+        return run_in_batches(graph, INPUT, items)[0]
+
+    def calibration(self, count: int) -> list[Inputs]:
+        images = self.train[sample(count, len(self.train))]
+        return [{INPUT: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
+
+    def examples(self, count: int) -> Inputs:
+        return {INPUT: self.selected[:count]}
+
+    def renew(self, folder: Path, manifest: ClassifierManifest, *, fit: bool) -> ClassifierManifest:
+        graph = folder / MODEL
+        if fit:
+            Session(graph, "cpu").check(folder, manifest)  # since its golden file is renewed
+        scaling = self.fit(graph) if fit else Scaling.of(manifest.calibration)
+        if fit:
+            renew_golden(graph, folder, manifest)
+        evaluation = self.evaluate(graph, scaling)
+        division = division_digest(self.data.division[1])
+        described = manifest.data.model_copy(update={"division": division})
+        manifest = manifest.model_copy(update=evaluation.fields | {"data": described})
+        variants = []
+        for variant in manifest.variants:
+            graph = folder / variant.file
+            scaling = self.fit(graph) if fit else Scaling.of(variant.calibration)
+            changes = self.evaluate(graph, scaling).fields
+            if fit:
+                changes["golden"] = write_variant_golden(graph, variant.name, folder, manifest)
+                changes["size"] = graph.stat().st_size
+            variants.append(variant.model_copy(update=changes))
+        write_report(folder, evaluation, self.data)
+        return manifest.model_copy(update={"variants": tuple(variants)})
 
 
 def learning_settings(options: ClassificationOptions, shape: tuple[int, ...]) -> ClassificationSettings:
