@@ -23,7 +23,6 @@ from training.report.plots import (
 from training.report.record import REPORT, update_record
 
 CURVES = Curve("loss", "cross-entropy", training="cross_entropy"), Curve("accuracy", "accuracy")
-_COLUMNS = 6
 
 
 def write_report(folder: Path, evaluation: Evaluation, data: ImageData) -> None:
@@ -32,25 +31,22 @@ def write_report(folder: Path, evaluation: Evaluation, data: ImageData) -> None:
     save_plot(folder, "conformal.png", 9, 3.4, lambda axes: _label_sets(axes, evaluation), 2)
     if len(data.classes) <= 30:  # the matrix of more would be unreadable
         size, title = max(4.0, 2.2 + 0.42 * len(data.classes)), "Test images by true and predicted class"
+        confusion = evaluation.confusion
         save_plot(
-            folder,
-            "confusion.png",
-            size,
-            size,
-            lambda axes: draw_confusion(axes[0], evaluation.confusion, data.classes, title),
+            folder, "confusion.png", size, size, lambda axes: draw_confusion(axes[0], confusion, data.classes, title)
         )
     mistakes = np.flatnonzero(evaluation.probabilities.argmax(1) != evaluation.labels)
     mistakes = mistakes[np.argsort(-evaluation.probabilities[mistakes].max(1))][:24]  # the most confident ones
     (folder / REPORT / "mistakes.png").unlink(missing_ok=True)
     if len(mistakes):
-        rows = -(-len(mistakes) // _COLUMNS)
+        rows = -(-len(mistakes) // 6)
         save_plot(
             folder,
             "mistakes.png",
-            _COLUMNS * 1.65,
+            9.9,
             rows * 1.9,
             lambda axes: _draw_mistakes(axes, mistakes, evaluation, data),
-            _COLUMNS,
+            6,
             rows,
         )
     classes, wrong = data.classes, evaluation.confusion - np.diag(np.diag(evaluation.confusion))
