@@ -256,9 +256,11 @@ def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
         unused |= {"distill", "distill_temperature", "distill_features"}
     if settings.freeze < 0:
         unused |= {"backbone_lr"}
-    stated = run.stated(settings, learning_settings(options, run.data.shape))
-    used = {name: value for name, value in stated.items() if name not in unused}
-    return used | {"teacher": short_name(options.teacher), "mirror": options.test_time_flip}
+    stated = run.stated(settings, learning_settings(options, run.data.shape)).items()
+    return {name: value for name, value in stated if name not in unused} | {
+        "teacher": short_name(options.teacher),
+        "mirror": options.test_time_flip,
+    }
 
 
 def _write_version(
