@@ -20,8 +20,7 @@ HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(registry, "RECIPES", dict(registry.RECIPES))
-    registry.register(toy_recipe.ENTRY)
+    monkeypatch.setitem(registry.RECIPES, toy_recipe.ENTRY.name, toy_recipe.ENTRY)
     draw = random.Random(0)
     lines = []
     for name in sorted(HUES) * 60:

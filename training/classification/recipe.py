@@ -37,7 +37,7 @@ from training.export.calibration import fit_scaling, fit_temperature
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
-from training.export.ood_data import OodData, ood_data_from_images
+from training.export.ood import OodData, ood_data_from_images
 from training.options import override, short_name
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves

@@ -28,12 +28,7 @@ _LABEL_COLUMNS = (
     "label", "labels", "class", "topic", "category", "target", "sentiment", "intent", "라벨", "레이블", "분류", "감정",
     "감성", "카테고리", "주제", "평가",
 )  # fmt: skip
-# The fraction of train that becomes the test split if the source has none.
-_TEST_FRACTION = 0.2
 _SAMPLE = 1_000
-_MOST_CLASSES = 200
-# On average, of what is a text to read rather than a name or a category.
-_WORDS = 3
 # What a training takes at most: 39,192 texts of 648 bytes took about 24 times their size.
 _BYTES_PER_BYTE, _BYTES_PER_TEXT = 30, 500
 
@@ -91,11 +86,8 @@ def load_texts(
             (optionally below `train/`, `test/`).
         text_column: by default the one with a usual name, or the one with the longest texts.
         label_column: by default the one with a usual name, or the one with the fewest values.
-        validation: the fraction of train that becomes the validation split if the source has none.
-        limit: the most texts of each split, for a trial, or for a source whose texts do not fit into memory.
-        bad: what to do with rows without a text or a label.
-        encoding: of text files; found by default.
-        seed: of the splits that are held out from train.
+        validation: the fraction of train that becomes the validation split if the source has none; 0.2 for test.
+        limit: the most texts of each split; those of a larger source are not read into memory.
 
     Raises:
         DataError: a wrong path, a missing column, unusable rows, each of which is named; or more than fits into memory.
@@ -122,7 +114,7 @@ def load_texts(
         parts["test"] = parts.pop("validation")
     held_out = [name for name in ("test", "validation") if name not in parts]
     for name in held_out:
-        (table, labels), fraction = parts["train"], validation if name == "validation" else _TEST_FRACTION
+        (table, labels), fraction = parts["train"], validation if name == "validation" else 0.2
         kept, taken = hold_out(source, name, len(labels), fraction, seed, labels)
         parts[name], parts["train"] = ((table.take(some), labels[some]) for some in (taken, kept))
     splits = {}
@@ -133,7 +125,8 @@ def load_texts(
     empty = [name for index, name in enumerate(names) if not (splits["train"].labels == index).any()]
     if empty:
         raise DataError(f"{source} [train]: no text of the class {', '.join(empty[:10])}.")
-    _describe(inspection, names, splits, held_out)
+    describe_splits(inspection, {name: len(split) for name, split in splits.items()}, held_out, "texts")
+    _describe(inspection, names, splits)
     digest = hashlib.sha256()
     for split in splits.values():
         for text in split.texts:
@@ -164,10 +157,7 @@ def _usable(
     return table.take(np.array(rows, dtype=np.int64)), np.array(labels, dtype=np.int64)
 
 
-def _describe(
-    inspection: Inspection, names: Sequence[str], splits: Mapping[str, TextSplit], held_out: Sequence[str]
-) -> None:
-    describe_splits(inspection, {name: len(split) for name, split in splits.items()}, held_out, "texts")
+def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str, TextSplit]) -> None:
     counts = np.bincount(np.concatenate([split.labels for split in splits.values()]), minlength=len(names))
     describe_classes(inspection, names, counts.tolist(), "texts", remedy=", and try --balance 0.5")
     digests = {name: [hashlib.sha256(text.encode()).digest() for text in split.texts] for name, split in splits.items()}
@@ -193,23 +183,19 @@ def _open(source: str, inspection: Inspection, problems: Problems, encoding: str
     return {name: table for name, table in tables.items() if name in SPLITS}
 
 
+def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None) -> Table:
+    texts = (Path(path).read_text(find_encoding(Path(path), encoding)[0]) for path, _ in files)
+    rows = ((row, (text, files[row][1])) for row, text in enumerate(texts))
+    return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
+
+
 def _text_files(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """The text files in class folders with their classes, by split; none if a split has fewer than two classes."""
-    files = {
-        split: [
-            (path, child.name) for child in children for path in files_below(child) if path.lower().endswith(".txt")
-        ]
-        for split, children in class_folders(folder).items()
-    }
+    files: dict[str, list[tuple[str, str]]] = {}
+    for split, children in class_folders(folder).items():
+        found = ((path, child.name) for child in children for path in files_below(child))
+        files[split] = [(path, label) for path, label in found if path.lower().endswith(".txt")]
     return files if all(len({label for _, label in some}) > 1 for some in files.values()) else {}
-
-
-def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None) -> Table:
-    def read(path: Path) -> str:
-        return path.read_text(find_encoding(path, encoding)[0])
-
-    rows = ((row, (read(Path(path)), label)) for row, (path, label) in enumerate(files))
-    return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
 
 
 def recognise_texts(source: Source) -> Recognised | None:
@@ -224,7 +210,8 @@ def recognise_texts(source: Source) -> Recognised | None:
         return None
     cells = [cell for cell in islice(source.table.values(text), _SAMPLE) if isinstance(cell, str) and cell]
     words = sum(len(cell.split()) for cell in cells)
-    if not cells or words < _WORDS * len(cells) or len(set(cells)) <= len(cells) / 2:
+    # Texts to read have three words on average; names and categories have fewer, or are repeated.
+    if not cells or words < 3 * len(cells) or len(set(cells)) <= len(cells) / 2:
         return None
     columns = {"text_column": text, "label_column": label}
     return Recognised("text", f"texts in {text!r} with labels in {label!r}", columns)
@@ -257,7 +244,7 @@ def find_columns(
         text = max(lengths, key=lambda name: lengths[name], default=None)
     if not label:
         distinct = {name: len(set(cells)) for name, cells in sample.items() if name != text}
-        few = [name for name, count in distinct.items() if 1 < count <= min(_MOST_CLASSES, table.rows // 2)]
+        few = [name for name, count in distinct.items() if 1 < count <= min(200, table.rows // 2)]
         label = few[0] if len(few) == 1 else None
     if not text or not label:
         raise DataError(f"{source}: {known} {'--label-column' if text else '--text-column'}.")

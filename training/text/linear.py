@@ -21,10 +21,7 @@ WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0,
 class LinearClassifier(nn.Module):
     """Decision values of a linear classifier on tf-idf (Joachims 1998).
 
-    Args:
-        idf: inverse document frequency of each word, shape (words,); 0 for what does not count.
-        weights: of the tf-idf of each word for each class, shape (words, classes).
-        bias: shape (classes,).
+    `idf` has the shape (words,), and is 0 for what does not count; `weights` (words, classes); `bias` (classes,).
     """
 
     idf: Tensor

@@ -33,11 +33,8 @@ def _(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tens
 
 def _onnx_gru(x: Any, *weights: Any) -> Any:
     """PyTorch has the gates reset, update, new; ONNX update, reset, hidden. Both reset after the product."""
-    reordered = []
-    for weight in weights:
-        gates = op.Split(weight, num_outputs=3, axis=0)
-        reordered.append(op.Concat(gates[1], gates[0], gates[2], axis=0))
-    w_ih, w_hh, b_ih, b_hh = reordered
+    gates = [op.Split(weight, num_outputs=3, axis=0) for weight in weights]
+    w_ih, w_hh, b_ih, b_hh = (op.Concat(update, reset, new, axis=0) for reset, update, new in gates)
     first = op.Constant(value_ints=[0])
     outputs = op.GRU(
         op.Transpose(x, perm=[1, 0, 2]),
@@ -54,63 +51,48 @@ def _onnx_gru(x: Any, *weights: Any) -> Any:
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.quartet.gru.default: _onnx_gru}
 
 
-class Recurrent(nn.Module):
-    """A bidirectional GRU layer whose states do not depend on the padding at the end of a text.
+class Encoder(nn.Module):
+    """A bidirectional GRU layer, mean and maximum pooling of its states over the words, one linear layer.
 
     PyTorch's own bidirectional layers begin with the padding in one direction. Here a second layer reads the texts
     reversed, each by its own length.
     """
 
-    def __init__(self, features: int, hidden: int) -> None:
-        super().__init__()
-        self.forwards = nn.GRU(features, hidden, batch_first=True)
-        self.backwards = nn.GRU(features, hidden, batch_first=True)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Shape (batch, time, features) and lengths (batch, 1) to (batch, time, 2 * hidden)."""
-        time = torch.arange(x.shape[1], device=x.device)[None]
-
-        def states(layer: nn.GRU, x: Tensor) -> Tensor:
-            if torch.compiler.is_exporting():
-                return gru(x, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
-            return layer(x)[0]
-
-        reversed_ = torch.where(time < lengths, lengths - 1 - time, time)[..., None]
-        ahead = states(self.forwards, x)
-        back = states(self.backwards, x.gather(1, reversed_.expand(-1, -1, x.shape[2])))
-        return torch.cat((ahead, back.gather(1, reversed_.expand(-1, -1, back.shape[2]))), -1)
-
-
-class Encoder(nn.Module):
-    """Recurrent layers, mean and maximum pooling of their states over the words, one linear layer."""
-
     def __init__(self, classes: int, settings: NetworkSettings) -> None:
         super().__init__()
-        widths = [settings.embedding, *[2 * settings.hidden] * settings.layers]
-        self.layers = nn.ModuleList(Recurrent(features, settings.hidden) for features in widths[:-1])
+        self.forwards = nn.GRU(settings.embedding, settings.hidden, batch_first=True)
+        self.backwards = nn.GRU(settings.embedding, settings.hidden, batch_first=True)
         self.dropout = nn.Dropout(settings.dropout)
         self.head = nn.Linear(4 * settings.hidden, classes)
 
+    def states(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Shape (batch, time, features) and lengths (batch, 1) to (batch, time, 2 * hidden)."""
+        time = torch.arange(x.shape[1], device=x.device)[None]
+        reversed_ = torch.where(time < lengths, lengths - 1 - time, time)[..., None]
+        ahead = _states(self.forwards, x)
+        back = _states(self.backwards, x.gather(1, reversed_.expand(-1, -1, x.shape[2])))
+        return torch.cat((ahead, back.gather(1, reversed_.expand(-1, -1, back.shape[2]))), -1)
+
     def forward(self, x: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """Logits, shape (batch, classes), of word vectors (batch, time, features); `mask` is False for padding."""
-        for layer in self.layers:
-            x = layer(self.dropout(x), lengths)
+        x = self.states(self.dropout(x), lengths)
         mean = (x * mask[..., None]).sum(1) / lengths.clamp_min(1)
         # The states are greater than -1.
         maximum = torch.where(mask[..., None], x, -1.0).amax(1)
         return self.head(self.dropout(torch.cat((mean, maximum), 1)))
 
 
+def _states(layer: nn.GRU, x: Tensor) -> Tensor:
+    if torch.compiler.is_exporting():
+        return gru(x, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+    return layer(x)[0]
+
+
 class TextNetwork(nn.Module):
     """Word embeddings, several recurrent encoders that each predict the class, and a bag-of-words layer.
 
     The encoders are an ensemble (Hansen and Salamon 1990) that shares its embeddings; the bag-of-words layer is the
-    wide part of a wide and deep network (Cheng et al. 2016, arXiv:1606.07792).
-
-    Args:
-        words: size of the vocabulary, padding and unknown included.
-        classes: their number.
-        settings: dimensions.
+    wide part of a wide and deep network (Cheng et al. 2016, arXiv:1606.07792). `words` counts padding and unknown.
     """
 
     def __init__(self, words: int, classes: int, settings: NetworkSettings) -> None:

@@ -1,6 +1,6 @@
 """Topics of texts: a recurrent network over words or a pretrained transformer, on any data set of labelled texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from training.export.cards import data_card, training_card
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.graph import export, write_golden
 from training.export.layers import penultimate
-from training.export.ood_data import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
@@ -35,14 +35,13 @@ from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.run import Run
 from training.text.data import Ids, TextData, load_texts, recognise_texts
-from training.text.evaluator import INPUT, TextEvaluator, run_texts
-from training.text.learner import TextClassification, padded, predict
+from training.text.learner import INPUT, TextClassification, TextEvaluator, padded, predict, run_texts
 from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
 from training.text.network import TRANSLATIONS, TextGraph, TextNetwork
 from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOptions, TokenSettings
 from training.text.report import CURVES, write_report
 from training.text.tokenizer import choose_length, to_ids, train_tokenizer, usual_vocabulary
-from training.text.transformer import TransformerNetwork, load_pretrained, short_backbone
+from training.text.transformer import TransformerNetwork, short_backbone
 
 TextRun = Run[TextOptions, TextData]
 
@@ -83,28 +82,23 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return "topics"
 
     def build(self, run: TextRun) -> nn.Module:
-        data, options, tokens = run.data, run.options, run.options.tokens
+        data, options, tokens, texts = run.data, run.options, run.options.tokens, run.data.train.texts
         run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
-        pretrained = load_pretrained(options.backbone) if options.backbone else None
-        if pretrained:
-            if tokens.length > pretrained.most:
-                message = f"--length {tokens.length}: {options.backbone} reads {pretrained.most} tokens at most"
-                raise ValueError(message)
-            tokenizer, unit = pretrained.tokenizer, "tokens"
-            length = tokens.length or choose_length(tokenizer, data.train.texts, most=pretrained.most)
-            tokenizer.enable_truncation(length)
-        else:
-            tokens = replace(tokens, vocabulary=tokens.vocabulary or usual_vocabulary(data.train.texts))
-            path = run.folder / TOKENIZER
-            tokenizer = train_tokenizer(data.train.texts, tokens, path, run.accelerator, options.resume)
-            unit = "words" if tokens.vocabulary == "words" else f"parts of words ({tokens.vocabulary})"
-        texts = self._texts = TextEvaluator(data, tokenizer)
-        self._tokens = tokens
-        run.console.print(f"vocabulary: {texts.words} {unit}; texts are truncated to {texts.length}")
         torch.manual_seed(run.settings.seed)
-        if pretrained:
-            return TransformerNetwork(pretrained, len(data.classes))
-        return TextNetwork(texts.words, len(data.classes), options.network)
+        network: nn.Module | None = None
+        if options.backbone:
+            network = TransformerNetwork(options.backbone, len(data.classes))
+            if tokens.length > network.most:
+                raise ValueError(f"--length {tokens.length}: {options.backbone} reads {network.most} tokens at most")
+            tokenizer, unit = network.tokenizer, "tokens"
+            tokenizer.enable_truncation(tokens.length or choose_length(tokenizer, texts, most=network.most))
+        else:
+            tokens = replace(tokens, vocabulary=tokens.vocabulary or usual_vocabulary(texts))
+            tokenizer = train_tokenizer(texts, tokens, run.folder / TOKENIZER, run.accelerator, options.resume)
+            unit = "words" if tokens.vocabulary == "words" else f"parts of words ({tokens.vocabulary})"
+        self._tokens, self._texts = tokens, TextEvaluator(data, tokenizer)
+        run.console.print(f"vocabulary: {self._texts.words} {unit}; texts are truncated to {self._texts.length}")
+        return network or TextNetwork(self._texts.words, len(data.classes), options.network)
 
     def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
         texts, labels = self._texts, run.data.train.labels
@@ -126,16 +120,15 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             logits = logits + weight * decisions
         graph = TextGraph(network, fit_scaling(logits, texts.labels), linear, weight).eval()
         baseline = float((decide(linear, texts.test).argmax(1) == data.test.labels).mean())
-        return [
-            Draft(
-                name=run.name,
-                write=partial(self._write, run, graph, baseline, state),
-                network=network,
-                ood_data=partial(_ood_data, data, texts.tokenizer, {}),
-                evaluator=texts,
-                example=data.test.texts[0],
-            )
-        ]
+        draft = Draft(
+            name=run.name,
+            write=partial(self._write, run, graph, baseline, state),
+            network=network,
+            ood_data=partial(_ood_data, texts, {}),
+            evaluator=texts,
+            example=data.test.texts[0],
+        )
+        return [draft]
 
     def _write(self, run: TextRun, graph: TextGraph, baseline: float, state: FitState, target: Path) -> TextManifest:
         data, options, tokens, texts = run.data, run.options, self._tokens, self._texts
@@ -144,17 +137,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         mixed = padded(texts.test[:MAX_BATCH]).numpy()
         # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
         longest = np.resize(np.concatenate(texts.test), (MAX_BATCH, texts.length))
-        inputs, outputs, difference = export(
-            graph,
-            mixed,
-            target / MODEL,
-            max_batch=MAX_BATCH,
-            card=card,
-            axes=("batch", "length"),
-            more=[mixed[:, :1], mixed[:, :5], longest, longest[:1]],
-            translations=TRANSLATIONS,
-            **names,
-        )
+        more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
+        given: Any = {"axes": ("batch", "length"), "more": more, "translations": TRANSLATIONS, "card": card, **names}
+        inputs, outputs, difference = export(graph, mixed, target / MODEL, max_batch=MAX_BATCH, **given)
         evaluation = texts.evaluate(target / MODEL, graph.scaling)
         if missed := missed_classes(evaluation.metrics.per_class):
             run.console.print(missed)
@@ -172,12 +157,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
         write_report(target, evaluation, texts, vectors.weight.detach().numpy() if vectors else None)
         write_curves(target, state, *CURVES)
-        update_record(
-            target,
-            onnx_difference=f"{difference.value:.1g}",
-            baseline=baseline,
-            baseline_features="tf-idf of the same tokens",
-        )
+        features = "tf-idf of the same tokens"
+        update_record(target, onnx_difference=f"{difference.value:.1g}", baseline=baseline, baseline_features=features)
         network = _describe_network(options, tokens.vocabulary, graph.weight)
         return TextManifest(
             name=run.name,
@@ -203,7 +184,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return TextEvaluator(data, Tokenizer.from_file(str(folder / TOKENIZER)))
 
     def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> OodData:
-        return _ood_data(data, Tokenizer.from_file(str(folder / TOKENIZER)), foreign)
+        return _ood_data(self.evaluator(manifest, folder, data), foreign)
 
 
 def _load(options: Any, seed: int) -> TextData:
@@ -211,19 +192,18 @@ def _load(options: Any, seed: int) -> TextData:
     return load_texts(options.data, seed=seed, **{name: getattr(options, name) for name in names})
 
 
-def _ood_data(data: TextData, tokenizer: Tokenizer, sources: Mapping[str, str]) -> OodData:
-    def ids(texts: Sequence[str], chosen: Ids) -> list[Ids]:
-        return to_ids(tokenizer, [texts[index] for index in chosen])
-
-    train, (_, calibration) = some_indices(len(data.train), MOST_TRAINING), data.division
-    test = ids(data.test.texts, some_indices(len(data.test), MOST_TEST))
-    others = foreign.made_up_texts(tokenizer.get_vocab_size(), test)
-    others |= {name: to_ids(tokenizer, foreign.read_lines(source)) for name, source in sources.items()}
+def _ood_data(texts: TextEvaluator, sources: Mapping[str, str]) -> OodData:
+    data, (_, calibration) = texts.data, texts.data.division
+    train = some_indices(len(data.train), MOST_TRAINING)
+    held_out = calibration[some_indices(len(calibration), MOST_HELD_OUT)]
+    test = [texts.test[index] for index in some_indices(len(data.test), MOST_TEST)]
+    others = foreign.made_up_texts(texts.words, test)
+    others |= {name: to_ids(texts.tokenizer, foreign.read_lines(source)) for name, source in sources.items()}
     return OodData(
         OOD,
-        ids(data.train.texts, train),
+        [texts.train[index] for index in train],
         data.train.labels[train],
-        ids(data.validation.texts, calibration[some_indices(len(calibration), MOST_HELD_OUT)]),
+        [texts.validation[index] for index in held_out],
         test,
         others,
         run_texts,
@@ -245,12 +225,10 @@ def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids)
 
 
 def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
+    count = options.network.encoders
+    kind = "bidirectional GRU" if count == 1 else f"{count} bidirectional GRUs over shared embeddings"
     if options.backbone:
         kind = f"{short_backbone(options.backbone).removeprefix(TRANSFORMERS)}, fine-tuned"
-    elif options.network.encoders == 1:
-        kind = "bidirectional GRU"
-    else:
-        kind = f"{options.network.encoders} bidirectional GRUs over shared embeddings"
     if vocabulary not in (None, "words"):
         kind += f", on parts of words ({vocabulary})"
     more = ["a bag-of-words layer"] * options.network.wide + ["a linear classifier on tf-idf"] * bool(linear)

@@ -15,7 +15,7 @@ from training.export.calibration import Floats
 from training.export.figures import Evaluation
 from training.report.plots import ACCENT, MEASURED, Curve, draw_confusion, draw_reliability, save_plot
 from training.report.record import update_record
-from training.text.evaluator import TextEvaluator
+from training.text.learner import TextEvaluator
 from training.text.tokenizer import encoded
 
 CURVES = Curve("loss", "cross-entropy", training="cross_entropy"), Curve("accuracy", "accuracy")
@@ -30,13 +30,9 @@ _NEAREST = 0.35
 
 
 def write_report(folder: Path, evaluation: Evaluation, texts: TextEvaluator, vectors: Floats | None) -> None:
-    """Draws and records what was measured on the test split.
+    """Draws and records what was measured on the test split of the graph in `folder`.
 
-    Args:
-        folder: of the version, with its graph.
-        evaluation: on the test split.
-        texts: of the data.
-        vectors: word embeddings, shape (words, embedding dimension); None with a pretrained backbone.
+    `vectors` are word embeddings, shape (words, embedding dimension); None with a pretrained backbone.
     """
     data, length, whole = texts.data, texts.length, Tokenizer.from_str(texts.tokenizer.to_str())
     whole.no_truncation()
