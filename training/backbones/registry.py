@@ -270,7 +270,8 @@ def _describe(
     module: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, size: int = 0
 ) -> Backbone:
     """By a trial: stages are the maps that the network's children, or those of its `features`, return."""
-    parent = module.features if isinstance(getattr(module, "features", None), nn.Sequential) else module
+    features_of: Any = getattr(module, "features", None)
+    parent: nn.Module = features_of if isinstance(features_of, nn.Sequential) else module
     paths = [f"features.{name}" if parent is not module else name for name, _ in parent.named_children()]
     side, was_training = size or 128, module.training
     # Not from the global generator, which initialises the head after this.

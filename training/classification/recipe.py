@@ -25,7 +25,8 @@ from training.classification.learner import Classification
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
-from training.data.images import ImageData, ImageSplit, fingerprint_like, load_images
+from training.data.contents import fingerprint_like
+from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source, of_labelled_images
 from training.data.splits import selection_of

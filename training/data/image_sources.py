@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data import hub
+from training.data.contents import file_key
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
 from training.data.sources import files_below, kinds_of, locate, visible
@@ -41,7 +42,7 @@ class Files:
 
     def key(self, index: int) -> bytes | None:
         """Changes whenever the file may have changed; None if there is no such file."""
-        return _file_key(self.paths[index])
+        return file_key(self.paths[index])
 
 
 class Rows:
@@ -50,7 +51,7 @@ class Rows:
     def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
         self._name, self._column = name, column
         self._rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-        keys = [_file_key(file["filename"]) for file in part.cache_files]
+        keys = [file_key(file["filename"]) for file in part.cache_files]
         self._key = hashlib.sha256(f"{keys} {column}".encode()).digest() if keys else None
 
     def read(self, index: int) -> bytes:
@@ -232,10 +233,3 @@ def _in_rows(
 def _check_train(source: str, splits: Mapping[str, Any]) -> None:
     if "train" not in splits:
         raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
-
-
-def _file_key(path: str) -> bytes | None:
-    if not os.path.exists(path):
-        return None
-    stat = os.stat(path)
-    return os.fsencode(f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}")

@@ -1,9 +1,6 @@
 """Labelled images from a hub id or a local folder, the data of classifiers and autoencoders."""
 
-import contextlib
-import hashlib
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,10 +9,11 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
 from training.data import hub
-from training.data.dataset import DataError, DataSet, Inspection, absent_classes
+from training.data.contents import examine, fingerprint
+from training.data.dataset import DataError, Inspection, absent_classes
 from training.data.image_sources import Files, ImageItems, Rows, open_images
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, decode_all, select
+from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
 from training.data.splits import hold_out, limited, split_validation
 from training.engine.progress import track
@@ -131,20 +129,6 @@ def load_images(
     return ImageData(name_of(source), classes, **parts, fingerprint=identity, held_out=held_out, inspection=inspection)
 
 
-def fingerprint(kind: str, parts: Iterable[bytes]) -> str:
-    """Identifies a data set by labels and, as `kind` says, the hashes of its files or its pixels."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return f"{kind}:{digest.hexdigest()}"
-
-
-def fingerprint_like(data: DataSet, recorded: str | None) -> str:
-    """The fingerprint of the data to compare with a recorded one: of pixels, if that is, which decodes every image."""
-    pixels = getattr(data, "pixel_fingerprint", None)
-    return pixels() if pixels and recorded and recorded.startswith("sha256:") else data.fingerprint
-
-
 def common_background(images: Images) -> float | None:
     """The brightness (0 to 1) of the images' edges if it is nearly the same in all of them, otherwise None."""
     images = images[:: max(1, len(images) // 10_000)] if isinstance(images, LazyImages) else images
@@ -182,13 +166,8 @@ class _Decoder:
     def __call__(self, index: int) -> Pixels:
         return self._decode(self.files.read(index))
 
-    def examine(self, index: int) -> tuple[bytes, Pixels] | str:
-        """The SHA-256 of the file and its pixels, or why it cannot be decoded."""
-        try:
-            data = self.files.read(index)
-            return hashlib.sha256(data).digest(), self._decode(data)
-        except (QuartetError, OSError) as error:
-            return error.detail if isinstance(error, QuartetError) else str(error)
+    def examine(self, data: bytes) -> tuple[int, int, Pixels]:
+        return *self.shape[:2], self._decode(data)
 
     def _decode(self, data: bytes) -> Pixels:
         height, width, channels = self.shape
@@ -200,7 +179,7 @@ def _read(
 ) -> tuple[ImageSplit, list[bytes]]:
     """The images of a split that can be decoded, and their content hashes; the others are added to `problems`."""
     decoder = _Decoder(items.files, shape)
-    contents = _examine_new(decoder, items.indices) if lazy else decode_all(decoder.examine, items.indices)
+    contents = examine(items.files, items.indices, decoder.examine, cached=lazy)
     images = np.empty((0 if lazy else len(items), *shape), dtype=np.uint8)
     kept: list[int] = []
     digests: list[bytes] = []
@@ -209,41 +188,9 @@ def _read(
             problems.add(items.files.where(int(items.indices[row])), content)
             continue
         if not lazy:
-            images[len(kept)] = content[1]
+            images[len(kept)] = content[3]
         kept.append(row)
         digests.append(content[0])
     chosen = items.take(np.array(kept, dtype=np.int64))
     loaded = LazyImages(decoder, chosen.indices, shape) if lazy else images[: len(kept)]
     return ImageSplit(loaded, chosen.labels), digests
-
-
-def _examine_new(decoder: _Decoder, indices: npt.NDArray[np.int64]) -> Iterator[tuple[bytes] | str]:
-    """The SHA-256 of each file, or why it cannot be decoded; files whose hash is cached are not opened."""
-    with contextlib.closing(_open_cache()) as cache:
-        for start in range(0, len(indices), 500):
-            chunk = indices[start : start + 500]
-            keys = [decoder.files.key(int(index)) for index in chunk]
-            marks = ", ".join("?" * len(keys))
-            known = dict(cache.execute(f"SELECT * FROM files WHERE key IN ({marks})", keys))  # noqa: S608
-            missing = [row for row, key in enumerate(keys) if key not in known]
-            found: dict[int, tuple[bytes] | str] = {}
-            for row, content in zip(missing, decode_all(decoder.examine, chunk[missing]), strict=True):
-                found[row] = content if isinstance(content, str) else content[:1]
-            new = [(keys[row], *content) for row, content in found.items() if not isinstance(content, str)]
-            with contextlib.suppress(sqlite3.Error), cache:
-                cache.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", [row for row in new if row[0]])
-            yield from (found[row] if row in found else (known[key],) for row, key in enumerate(keys))
-
-
-def _open_cache() -> sqlite3.Connection:
-    """The cache of hashes by path, size and modification time; an empty one if it cannot be used."""
-    table = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID"
-    path = hub.cache_folder() / "quartet" / "contents.sqlite"
-    with contextlib.suppress(sqlite3.Error, OSError):
-        path.parent.mkdir(exist_ok=True)
-        cache = sqlite3.connect(path, timeout=60)
-        cache.execute(table)
-        return cache
-    cache = sqlite3.connect(":memory:")
-    cache.execute(table)
-    return cache
