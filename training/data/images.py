@@ -164,14 +164,16 @@ class _Decoder:
     shape: tuple[int, int, int]
 
     def __call__(self, index: int) -> Pixels:
-        return self._decode(self.files.read(index))
+        return self.examine(self.files.read(index))[2]
 
     def examine(self, data: bytes) -> tuple[int, int, Pixels]:
-        return *self.shape[:2], self._decode(data)
-
-    def _decode(self, data: bytes) -> Pixels:
+        """Upright height and width of the file, and the resized pixels."""
         height, width, channels = self.shape
-        return fit(EncodedImage.open(data).decode(channels, 2 * height, 2 * width), height, width)
+        image = EncodedImage.open(data)
+        pixels = image.decode(channels, 2 * height, 2 * width)
+        # Of formats other than JPEG only decoding tells the orientation, always at full size.
+        original = image.upright_size if image.pillow is None else pixels.shape[:2]
+        return original[0], original[1], fit(pixels, height, width)
 
 
 def _read(
