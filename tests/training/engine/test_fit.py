@@ -394,6 +394,9 @@ def test_rates_and_decay_differ_by_kind_of_parameter(train_on, tmp_path, optimiz
             self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(432, 8), nn.Linear(8, 8).requires_grad_(False))
             self.head = nn.Linear(8, 3)
 
+        def pretrained(self):
+            return self.backbone.parameters()
+
         def forward(self, pixels):
             return self.head(self.backbone(pixels))
 
