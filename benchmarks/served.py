@@ -130,10 +130,7 @@ def _average_precision(url: str, model: str, source: str) -> tuple[float, float]
     from training.detection.formats import read
 
     data = load_detection(source, bad="drop")
-    contents = [
-        image.image if isinstance(image.image, bytes) else image.image.read_bytes()
-        for image in read(source).splits["test"]
-    ]
+    contents = [image.read() for image in read(source).splits["test"]]
     answers = asyncio.run(_ask(f"{url}/v1/detect?confidence=0&model={model}", contents))
     found = []
     for answer in answers:

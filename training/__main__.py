@@ -4,7 +4,6 @@ Options are read before anything else is imported, so that help and mistakes are
 """
 
 import dataclasses
-import importlib
 import shlex
 import sys
 import traceback
@@ -107,8 +106,9 @@ def _run(name: str, options: Any, console: "Console", again: str) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         gate.print(console)
     else:
-        command = importlib.import_module(f"training.export.{name}")
-        command.run(dataclasses.replace(options, command_line=again), console)
+        from training.export import commands
+
+        getattr(commands, name)(dataclasses.replace(options, command_line=again), console)
 
 
 def _fail(message: str) -> int:

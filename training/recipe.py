@@ -19,7 +19,7 @@ from training.options import Options
 if TYPE_CHECKING:
     from training.data.recognise import Recognised, Source
     from training.export.evaluator import Evaluator
-    from training.export.ood_data import OodData
+    from training.export.ood import OodData
     from training.run import Run
 
 OptionsT = TypeVar("OptionsT", bound=Options)

@@ -25,7 +25,7 @@ from training.engine.settings import FitSettings
 from training.engine.tracking import begin_tracking, tracker
 from training.engine.weights import CHECKPOINT, inner_weights, keep_weights, start_from
 from training.export import history
-from training.export.gate import Gate
+from training.export.gate import Gate, comparable_fingerprint
 from training.export.history import Lineage
 from training.export.ood import with_ood
 from training.export.outcome import describe_published
@@ -176,6 +176,10 @@ class Run(Generic[OptionsT, DataT]):
 
     def _write(self, draft: Draft, folder: Path) -> ManifestBase:
         manifest: Any = draft.write(folder)
+        fingerprint = comparable_fingerprint(self.options.publishing.models / draft.name, self.data)
+        manifest = manifest.model_copy(
+            update={"data": manifest.data.model_copy(update={"fingerprint": fingerprint})},
+        )
         if draft.network is not None and self.options.keep_weights:
             keep_weights(draft.network, folder)
         ood_data = draft.ood_data() if draft.ood_data else None

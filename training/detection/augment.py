@@ -17,8 +17,6 @@ from training.detection.options import AugmentOptions
 # A box is dropped if a crop leaves less than this fraction of it, or a shorter side than this many pixels.
 _VISIBLE, _SMALLEST = 0.3, 3.0
 
-Augmented = tuple[Tensor, list[Tensor], list[Tensor]]
-
 
 def augment(
     settings: AugmentOptions,
@@ -29,46 +27,52 @@ def augment(
     generator: torch.Generator,
     *,
     mosaics: bool,
-) -> Augmented:
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Makes a batch.
 
     Args:
-        settings: what is done.
         images: those that the batch and its mosaics are taken from, uint8, shape (n, height, width, 3).
         boxes: of each image, x_min, y_min, x_max, y_max in its pixels, float32, shape (k, 4).
         labels: of each image, int64, shape (k,).
-        items: int64, shape (batch,): which images.
-        generator: on the CPU.
+        items: of the batch, int64, shape (batch,).
         mosaics: whether this batch may contain any.
 
     Returns:
         Pixels, float32 in 0 to 1, shape (batch, 3, height, width); and the boxes and labels of each image.
     """
     height, width = images.shape[1:3]
-    batch = []
+    canvases, kept, names = [], [], []
     for item in items.tolist():
         coin, x, y = torch.rand(3, generator=generator).tolist()
         sources, regions = [item], [(0, 0, height, width)]
         if mosaics and coin < settings.mosaic:
             sources += torch.randint(len(images), (3,), generator=generator).tolist()
             row, column = round((0.3 + 0.4 * y) * height), round((0.3 + 0.4 * x) * width)
-            regions = [
-                (0, 0, row, column),
-                (0, column, row, width),
-                (row, 0, height, column),
-                (row, column, height, width),
-            ]
+            rows, columns = ((0, row), (row, height)), ((0, column), (column, width))
+            regions = [(top, left, bottom, right) for top, bottom in rows for left, right in columns]
         canvas = torch.empty((3, height, width))
         corners, classes = [], []
         for source, (top, left, bottom, right) in zip(sources, regions, strict=True):
-            view = View.draw(settings, (height, width), (bottom - top, right - left), generator)
+            view = _draw_view(settings, (height, width), (bottom - top, right - left), generator)
             canvas[:, top:bottom, left:right] = view.pixels(torch.as_tensor(images[source]))
             moved, visible = view.boxes(boxes[source])
             corners.append(moved[visible] + torch.tensor([left, top, left, top]))
             classes.append(labels[source][visible])
-        batch.append((canvas, torch.cat(corners), torch.cat(classes)))
-    pixels, kept, names = zip(*batch, strict=True)
-    return _recolour(torch.stack(pixels), settings.colour, generator), list(kept), list(names)
+        canvases.append(canvas)
+        kept.append(torch.cat(corners))
+        names.append(torch.cat(classes))
+    return _recolour(torch.stack(canvases), settings.colour, generator), kept, names
+
+
+def _draw_view(
+    settings: AugmentOptions, size: tuple[int, int], region: tuple[int, int], generator: torch.Generator
+) -> "View":
+    a, b, c, d, e = torch.rand(5, generator=generator).tolist()
+    low, high = settings.scale
+    scale = low * (high / low) ** a
+    # The window may begin anywhere that leaves out neither image nor region needlessly.
+    top, left = (size[0] - region[0] / scale) * b, (size[1] - region[1] / scale) * c
+    return View(size, region, scale, top, left, settings.flip and d < 0.5, settings.flip_vertical and e < 0.5)
 
 
 def _recolour(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -86,14 +90,11 @@ def _recolour(pixels: Tensor, strength: float, generator: torch.Generator) -> Te
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A window of an image, resampled to a region of another size.
+    """A window of an image of (height, width) `size`, resampled to a region of another size.
 
     Attributes:
-        size: height and width of the image.
-        region: height and width of the region.
         scale: pixels of the region per pixel of the image.
         top: of the window, in pixels of the image; negative if it begins outside. The same for `left`.
-        flip: whether it is flipped left to right; `flip_vertical`: upside down.
     """
 
     size: tuple[int, int]
@@ -104,18 +105,6 @@ class View:
     flip: bool
     flip_vertical: bool
 
-    @classmethod
-    def draw(
-        cls, settings: AugmentOptions, size: tuple[int, int], region: tuple[int, int], generator: torch.Generator
-    ) -> "View":
-        """A random view: as much of the image as the scale leaves room for, at a random position."""
-        a, b, c, d, e = torch.rand(5, generator=generator).tolist()
-        low, high = settings.scale
-        scale = low * (high / low) ** a
-        # The window may begin anywhere that leaves out neither image nor region needlessly.
-        top, left = (size[0] - region[0] / scale) * b, (size[1] - region[1] / scale) * c
-        return cls(size, region, scale, top, left, settings.flip and d < 0.5, settings.flip_vertical and e < 0.5)
-
     def pixels(self, image: Tensor) -> Tensor:
         """uint8 (height, width, 3) to float32 in 0 to 1, (3, *region); grey beyond the image's edges."""
         (height, width), (rows, columns) = self.size, self.region
@@ -123,11 +112,8 @@ class View:
         x = (torch.arange(columns) + 0.5) / self.scale + self.left
         y, x = (y.flip(0) if self.flip_vertical else y), (x.flip(0) if self.flip else x)
         grid_y, grid_x = torch.meshgrid(2 * y / height - 1, 2 * x / width - 1, indexing="ij")
-        source = image.permute(2, 0, 1)[None].float() - FILL
-        sampled = F.grid_sample(
-            source, torch.stack((grid_x, grid_y), -1)[None], padding_mode="zeros", align_corners=False
-        )
-        return (sampled[0] + FILL) / 255
+        source, grid = image.permute(2, 0, 1)[None].float() - FILL, torch.stack((grid_x, grid_y), -1)[None]
+        return (F.grid_sample(source, grid, padding_mode="zeros", align_corners=False)[0] + FILL) / 255
 
     def boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes of the image in the region's pixels, clipped to it; and which of them are still visible enough."""

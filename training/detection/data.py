@@ -1,7 +1,7 @@
-"""Detection data in memory: images letterboxed to one size, their boxes checked."""
+"""Images with boxes: letterboxed to one size, their boxes checked."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
+from training.data.contents import examine, file_key, fingerprint
 from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
-from training.data.lazy import IN_MEMORY, Images, LazyImages, decode_all, select
+from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
 from training.data.splits import split_validation
-from training.detection.formats import RawBox, RawData, RawImage, read
+from training.detection.formats import read
+from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.engine.progress import track
 
 # Annotation tools round to whole pixels; what protrudes by less than that is silently clipped.
@@ -39,9 +41,8 @@ class DetectionSplit:
         labels: of each image, int64, shape (k,).
         letterboxes: how each original is placed in its image.
         names: of the files.
-        crowds: of each image, the boxes and labels of regions with many objects that are not annotated one by one, in
-            the form of `boxes` and `labels`; empty if no image has any. They are not trained on, and detections in them
-            are not counted.
+        crowds: of each image, the boxes and labels of regions with many objects that are not annotated one by one;
+            empty if no image has any. They are not trained on, and detections in them are not counted.
     """
 
     images: Images
@@ -71,7 +72,7 @@ class DetectionSplit:
 
 @dataclass(frozen=True, slots=True)
 class DetectionData:
-    """A data set with its three splits and its fingerprint."""
+    """Images with boxes in three splits."""
 
     name: str
     classes: tuple[str, ...]
@@ -87,19 +88,29 @@ class DetectionData:
         return split_validation(np.zeros(len(self.validation), np.int64))
 
     @property
+    def choice(self) -> DetectionSplit:
+        """The selection half of validation."""
+        return self.validation.take(self.division[0])
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of every letterboxed image."""
         height, width = self.train.images.shape[1:3]
         return height, width
 
+    def pixel_fingerprint(self) -> str:
+        """The fingerprint in manifests that are older than content hashes; decodes every image."""
+
+        def parts() -> Iterator[bytes]:
+            for split in (self.train, self.validation, self.test):
+                for canvas, *boxes, crowd in zip(split.images, split.boxes, split.labels, split.crowds, strict=True):
+                    yield from (part.tobytes() for part in (canvas, *boxes, *crowd))
+
+        return fingerprint("sha256", parts())
+
 
 def load_detection(
-    source: str,
-    *,
-    size: tuple[int, int] | None = None,
-    bad: Bad = "refuse",
-    limit: int | None = None,
-    seed: int = 0,
+    source: str, *, size: tuple[int, int] | None = None, bad: Bad = "refuse", limit: int | None = None, seed: int = 0
 ) -> DetectionData:
     """Loads a data set of images with boxes.
 
@@ -122,13 +133,12 @@ def load_detection(
     given = set(raw.splits)
     _hold_out(source, raw, seed)
     images = {name: raw.splits[name][:limit] for name in SPLITS}
-    height, width = size or _common_size(images["train"])
-    lazy = sum(map(len, images.values())) * height * width * 3 > IN_MEMORY
-    digest = hashlib.sha256()
+    size = size or _common_size(images["train"])
+    lazy = sum(map(len, images.values())) * size[0] * size[1] * 3 > IN_MEMORY
     splits: dict[str, DetectionSplit] = {}
     digests: dict[str, list[bytes]] = {}
     for name in SPLITS:
-        splits[name], digests[name] = _load(images[name], raw.classes, (height, width), lazy, digest, raw.problems)
+        splits[name], digests[name] = _load(_Images(images[name], size), raw.classes, lazy, raw.problems)
     raw.problems.settle(source, bad, inspection)
     empty = sum(not len(boxes) for boxes in splits["train"].boxes)
     if empty == len(splits["train"]):
@@ -144,13 +154,18 @@ def load_detection(
         )
     if empty:
         inspection.notes.append(f"{empty:,} training images have no box: all of them is background")
-    return DetectionData(
-        name_of(source), raw.classes, **splits, fingerprint=f"sha256:{digest.hexdigest()}", inspection=inspection
+    annotations = (
+        part.tobytes()
+        for split in splits.values()
+        for boxes, labels, crowd in zip(split.boxes, split.labels, split.crowds, strict=True)
+        for part in (boxes, labels, *crowd)
     )
+    hashes = (b"".join([name.encode(), *digests[name]]) for name in SPLITS)
+    identity = fingerprint("files-sha256", [repr(size).encode(), *hashes, *annotations])
+    return DetectionData(name_of(source), raw.classes, **splits, fingerprint=identity, inspection=inspection)
 
 
 def _hold_out(source: str, raw: RawData, seed: int) -> None:
-    """Holds out the missing splits from the training images."""
     if "test" not in raw.splits and "validation" in raw.splits:
         raw.splits["test"] = raw.splits.pop("validation")
     for name, fraction in (("test", 0.2), ("validation", 0.15)):
@@ -168,71 +183,72 @@ def _common_size(images: Sequence[RawImage], long_side: int = 512) -> tuple[int,
     """A long side of 512 pixels and the median aspect ratio of a sample, in multiples of 32."""
     ratios = []
     for image in images[:: max(1, len(images) // 64)]:
-        try:
-            height, width = _open(image).upright_size
-        except (QuartetError, OSError):  # named when all are read
-            continue
-        ratios.append(height / width)
+        with suppress(QuartetError, OSError):  # named when all are read
+            height, width = EncodedImage.open(image.read()).upright_size
+            ratios.append(height / width)
     ratio = float(np.median(ratios)) if ratios else 1.0
     sides = (long_side * min(ratio, 1.0), long_side * min(1 / ratio, 1.0))
     height, width = (max(32, round(side / 32) * 32) for side in sides)
     return height, width
 
 
-def _open(image: RawImage) -> EncodedImage:
-    return EncodedImage.open(image.image if isinstance(image.image, bytes) else image.image.read_bytes())
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """Encoded images (see `ImageFiles`), decoded into frames of `size`; can be sent to other processes."""
+
+    images: Sequence[RawImage]
+    size: tuple[int, int]
+
+    def read(self, index: int) -> bytes:
+        return self.images[index].read()
+
+    def where(self, index: int) -> str:
+        image = self.images[index]
+        return str(image.image) if isinstance(image.image, Path) else image.name
+
+    def key(self, index: int) -> bytes | None:
+        image = self.images[index]
+        return file_key(str(image.image)) if isinstance(image.image, Path) else image.key
+
+    def decode(self, data: bytes) -> tuple[int, int, Pixels]:
+        canvas, frame = letterbox(EncodedImage.open(data), *self.size)
+        return frame.height, frame.width, canvas
+
+    def __call__(self, index: int) -> Pixels:
+        return self.decode(self.read(index))[2]
 
 
 def _load(
-    images: Sequence[RawImage],
-    classes: tuple[str, ...],
-    size: tuple[int, int],
-    lazy: bool,
-    digest: "hashlib._Hash",
-    problems: Problems,
+    files: _Images, classes: tuple[str, ...], lazy: bool, problems: Problems
 ) -> tuple[DetectionSplit, list[bytes]]:
-    """The images that can be read, with their valid boxes, and a digest of each.
-
-    What is wrong with the others is added to `problems`, and what is kept to `digest`.
-    """
-
-    def decode(index: int) -> tuple[npt.NDArray[np.uint8], Letterbox] | str:
-        try:
-            return letterbox(_open(images[index]), *size)
-        except (QuartetError, OSError) as error:
-            return str(error)
-
+    """The images that can be read, with their valid boxes, and a digest of each; the others are added to `problems`."""
     kept: list[int] = []
     digests: list[bytes] = []
     objects: list[Boxes] = []
     crowds: list[Boxes] = []
     frames: list[Letterbox] = []
-    pixels = np.empty((0 if lazy else len(images), *size, 3), dtype=np.uint8)
-    every = decode_all(decode, range(len(images)))
-    for row, decoded in enumerate(track(every, "Decoding", total=len(images))):
-        image = images[row]
-        if isinstance(decoded, str):
-            problems.add(str(image.image) if isinstance(image.image, Path) else image.name, decoded)
+    count = len(files.images)
+    pixels = np.empty((0 if lazy else count, *files.size, 3), dtype=np.uint8)
+    every = examine(files, np.arange(count), files.decode, cached=lazy)
+    for row, content in enumerate(track(every, "Decoding", total=count)):
+        if isinstance(content, str):
+            problems.add(files.where(row), content)
             continue
-        canvas, frame = decoded
         if not lazy:
-            pixels[len(kept)] = canvas
+            pixels[len(kept)] = content[3]
+        frame = Letterbox.of(content[1], content[2], *files.size)
         for parts, crowd in ((objects, False), (crowds, True)):
-            parts.append(_checked((box for box in image.boxes if box.crowd == crowd), frame, classes, problems))
+            boxes = (box for box in files.images[row].boxes if box.crowd == crowd)
+            parts.append(_checked(boxes, frame, classes, problems))
         kept.append(row)
         frames.append(frame)
-        digests.append(hashlib.blake2b(canvas, digest_size=16).digest())
-        for part in (canvas, *objects[-1], *crowds[-1]):
-            digest.update(part.tobytes())
-    on_demand = LazyImages(
-        lambda index: letterbox(_open(images[index]), *size)[0], np.array(kept, np.int64), (*size, 3)
-    )
+        digests.append(content[0])
     split = DetectionSplit(
-        on_demand if lazy else pixels[: len(kept)],
+        LazyImages(files, np.array(kept, np.int64), (*files.size, 3)) if lazy else pixels[: len(kept)],
         tuple(boxes for boxes, _ in objects),
         tuple(labels for _, labels in objects),
         tuple(frames),
-        tuple(images[row].name for row in kept),
+        tuple(files.images[row].name for row in kept),
         tuple(crowds),
     )
     return split, digests

@@ -6,31 +6,31 @@ nor wrong.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as coco_mask
 
+from service.tasks.detection.letterbox import Letterbox
 from service.tasks.detection.manifest import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
-from training.detection.data import DetectionSplit
-from training.export.intervals import Interval, bootstrap
+from training.detection.data import DetectionSplit, FloatArray, IntArray
+from training.export.figures import Interval, bootstrap
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 THRESHOLDS = np.round(np.linspace(0.0, 1.0, 201), 3)
-# At which average precision is sampled.
-RECALLS = np.linspace(0.0, 1.0, 101)
-# Each of them takes as long as an evaluation.
+# Of the intervals; each takes as long as an evaluation.
 RESAMPLES = 200
+EVALUATION_BATCH = 8
 # Below this overlap a box is not a poor detection of an object but a false one (TIDE, arXiv:2008.08115).
 _NEAR = 0.1
-Mistake = Literal["wrong class", "poor box", "found twice", "nothing there"]
+# In the place of an object that a detection matches.
+_CROWD = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,33 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.classes[keep])
 
 
+def in_originals(frames: Sequence[Letterbox], outputs: Sequence[npt.NDArray[Any]]) -> list[Detections]:
+    """The detections in some images, in pixels of the originals.
+
+    Args:
+        frames: how each original is placed in its image.
+        outputs: of the graph: boxes, scores, classes.
+    """
+    found = []
+    for frame, boxes, scores, classes in zip(frames, *outputs, strict=True):
+        real = scores > 0
+        found.append(Detections(frame.to_original(boxes[real]), scores[real], classes[real]))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class AveragePrecision:
-    """Means over the classes, and the figures of each."""
+    """Means over the classes, and the figures of each.
+
+    `by_recall`, shape (classes, 101), is the best precision at each hundredth of recall or beyond, at an overlap of
+    0.5; 0 if not reached. The mean of a row is the average precision of the class.
+    """
 
     map_50: float
     map_75: float
     map: float
     per_class: tuple[DetectorClassMetrics, ...]
+    by_recall: npt.NDArray[np.float64]
 
 
 def average_precision(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> AveragePrecision:
@@ -74,7 +93,7 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
     )
     counted = [(row.ap_50, row.ap_75, row.ap) for row in rows if row.support]
     ap_50, ap_75, ap = np.mean(counted, 0).tolist() if counted else [math.nan] * 3
-    return AveragePrecision(ap_50, ap_75, ap, rows)
+    return AveragePrecision(ap_50, ap_75, ap, rows, precision[0].T.clip(0))
 
 
 def precision_intervals(
@@ -89,22 +108,10 @@ def precision_intervals(
     return bootstrap(measure, len(split), resamples or RESAMPLES)
 
 
-def precision_by_recall(
-    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]
-) -> npt.NDArray[np.float64]:
-    """The best precision at each of `RECALLS` or beyond, at an overlap of 0.5: shape (classes, 101); 0 if not reached.
-
-    The mean of a class's row is its average precision.
-    """
-    precision = _run(found, split, classes).eval["precision"][0, :, :, 0, -1]  # of the first overlap: recalls, classes
-    return precision.T.clip(0)
-
-
 def threshold_curves(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> ThresholdCurves:
     """Precision, recall and F1 at each confidence threshold, over all classes and of each, at an overlap of 0.5."""
-    evaluation = _run(found, split, classes, overlap=0.5)
-    hits, found = _counted(evaluation, found)
-    scores = _joined([image.scores for image in found], np.float32)
+    matched, found = _outside_crowds(found, split, classes)
+    hits, scores = matched >= 0, _joined([image.scores for image in found], np.float32)
     labels, truth = _joined([image.classes for image in found], np.int64), _joined(split.labels, np.int64)
     return ThresholdCurves(
         confidence=tuple(THRESHOLDS.tolist()),
@@ -136,12 +143,12 @@ class Mistakes:
     Attributes:
         confusion: true classes (rows) by predicted classes (columns), the last of each being background:
             shape (classes + 1, classes + 1).
-        kinds: how many detections are mistakes of each kind.
+        kinds: how many detections are a "wrong class", a "poor box", "found twice" or "nothing there".
         missed: how many objects have no detection of their class.
     """
 
     confusion: IntArray
-    kinds: dict[Mistake, int]
+    kinds: dict[str, int]
     missed: int
 
 
@@ -149,34 +156,27 @@ def mistakes(
     found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], confidence: float
 ) -> Mistakes:
     """The mistakes among the detections with at least this confidence, at an overlap of 0.5."""
-    kept = [image.select(image.scores >= confidence) for image in found]
-    right, kept = _counted(_run(kept, split, classes, overlap=0.5), kept)
-    matched, _ = _pairs(_run(kept, split, classes, overlap=0.5, use_classes=False))
+    matched, kept = _outside_crowds([image.select(image.scores >= confidence) for image in found], split, classes)
     predicted, truth = _joined([image.classes for image in kept], np.int64), _joined(split.labels, np.int64)
 
-    background = len(classes)
-    confusion = np.zeros((background + 1, background + 1), dtype=np.int64)
-    detections, things = list(matched), list(matched.values())
-    np.add.at(confusion, (truth[things], predicted[detections]), 1)
-    confusion[background] += np.bincount(np.delete(predicted, detections), minlength=len(confusion))
-    confusion[:, background] += np.bincount(np.delete(truth, things), minlength=len(confusion))
+    of_any_class = _matched(kept, split, classes, use_classes=False)
+    detections = np.flatnonzero(of_any_class >= 0)
+    objects = of_any_class[detections]
+    confusion = np.zeros((len(classes) + 1, len(classes) + 1), dtype=np.int64)
+    np.add.at(confusion, (truth[objects], predicted[detections]), 1)
+    confusion[-1] += np.bincount(np.delete(predicted, detections), minlength=len(confusion))
+    confusion[:, -1] += np.bincount(np.delete(truth, objects), minlength=len(confusion))
 
-    kinds: dict[Mistake, int] = {"wrong class": 0, "poor box": 0, "found twice": 0, "nothing there": 0}
-    hits = iter(right)
+    reasons: list[str] = []
     for image, boxes, labels in zip(kept, split.boxes, split.labels, strict=True):
-        for overlaps, label in zip(box_iou(image.boxes, boxes), image.classes, strict=True):
-            if not next(hits):
-                kinds[_kind(overlaps, labels == label)] += 1
-    return Mistakes(confusion, kinds, missed=len(truth) - int(right.sum()))
-
-
-def _kind(overlaps: npt.NDArray[np.float64], same: BoolArray) -> Mistake:
-    """Why a detection is wrong, by its overlaps with the objects of its class (`same`) and of others."""
-    if overlaps[same].max(initial=0) >= 0.5:
-        return "found twice"
-    if overlaps[~same].max(initial=0) >= 0.5:
-        return "wrong class"
-    return "poor box" if overlaps[same].max(initial=0) >= _NEAR else "nothing there"
+        overlaps, same = box_iou(image.boxes, boxes), image.classes[:, None] == labels
+        own, other = ((overlaps * part).max(1, initial=0) for part in (same, ~same))
+        reasons += np.select(
+            [own >= 0.5, other >= 0.5, own >= _NEAR], ["found twice", "wrong class", "poor box"], "nothing there"
+        ).tolist()
+    counts = Counter(reason for reason, match in zip(reasons, matched, strict=True) if match < 0)
+    kinds = {kind: counts[kind] for kind in ("wrong class", "poor box", "found twice", "nothing there")}
+    return Mistakes(confusion, kinds, missed=len(truth) - int((matched >= 0).sum()))
 
 
 def box_iou(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.float64]:
@@ -219,16 +219,13 @@ def _run(
         for image, one in enumerate(found)
         for box, score, label in zip(_xywh(one.boxes).tolist(), one.scores.tolist(), one.classes.tolist(), strict=True)
     ]
-    coco = COCO(
-        {
-            "images": [
-                {"id": image, "height": frame.height, "width": frame.width}
-                for image, frame in enumerate(split.letterboxes)
-            ],
-            "categories": [{"id": index, "name": label} for index, label in enumerate(classes)],
-            "annotations": [{"id": number, **annotation} for number, annotation in enumerate(truth, start=1)],
-        }
-    )
+    frames = enumerate(split.letterboxes)
+    document = {
+        "images": [{"id": image, "height": frame.height, "width": frame.width} for image, frame in frames],
+        "categories": [{"id": index, "name": label} for index, label in enumerate(classes)],
+        "annotations": [{"id": number, **annotation} for number, annotation in enumerate(truth, start=1)],
+    }
+    coco = COCO(document)
     evaluation = COCOeval_faster(coco, coco.loadRes(predicted), "bbox", print_function=lambda *_: None, extra_calc=True)
     evaluation.params.imgIds = list(range(len(split)))
     evaluation.params.catIds = list(range(len(classes)))
@@ -242,24 +239,20 @@ def _run(
     return evaluation
 
 
-def _pairs(evaluation: Any) -> tuple[dict[int, int], list[int]]:
-    """The object that each detection was matched with, both counted from 0, and the detections in crowds."""
-    pairs, in_crowds = {}, []
-    for key in evaluation.eval["matched"]:
-        detection, thing = (int(number) for number in key.split("_", 1))
-        if evaluation.cocoGt.anns[thing]["iscrowd"]:
-            in_crowds.append(detection - 1)
-        else:
-            pairs[detection - 1] = thing - 1
-    return pairs, in_crowds
+def _matched(
+    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...], use_classes: bool = True
+) -> IntArray:
+    """The object that each detection matches at an overlap of 0.5, counted from 0; -1 for none."""
+    evaluation = _run(found, split, classes, overlap=0.5, use_classes=use_classes)
+    ids = np.array([one.get("gt_id", 0) for one in evaluation.cocoDt.anns.values()], np.int64)
+    return np.where(ids <= sum(map(len, split.labels)), ids - 1, _CROWD)
 
 
-def _counted(evaluation: Any, found: Sequence[Detections]) -> tuple[BoolArray, list[Detections]]:
-    """Which detections match an object, and the detections themselves, without those that are ignored in crowds."""
-    pairs, in_crowds = _pairs(evaluation)
-    sizes = [len(image.scores) for image in found]
-    hits, counted = np.zeros(sum(sizes), np.bool_), np.ones(sum(sizes), np.bool_)
-    hits[list(pairs)] = True
-    counted[in_crowds] = False
-    masks = np.split(counted, np.cumsum(sizes)[:-1])
-    return hits[counted], [image.select(mask) for image, mask in zip(found, masks, strict=False)]
+def _outside_crowds(
+    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]
+) -> tuple[IntArray, list[Detections]]:
+    """The detections that are not ignored in crowds, and what `_matched` says of each."""
+    matched = _matched(found, split, classes)
+    counted = matched != _CROWD
+    masks = np.split(counted, np.cumsum([len(image.scores) for image in found])[:-1])
+    return matched[counted], [image.select(mask) for image, mask in zip(found, masks, strict=False)]

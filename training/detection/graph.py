@@ -1,22 +1,41 @@
-"""The whole graph of a detector, suppression included: uint8 pixels in, the best detections out."""
+"""The whole graph of a detector, suppression included: uint8 pixels in, the best detections out.
 
-from collections.abc import Callable, Mapping
+What an exported graph keeps of its boxes can be replaced without its network.
+"""
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import onnx
 import onnxscript
 import torch
 import torchvision
+from onnx import compose
+from onnx.utils import Extractor
 from torch import Tensor, nn
 
+from service.inference.manifest import MODEL
+from service.inference.session import Session
 from service.tasks.detection.manifest import Suppression
 from training.data.augment import to_pixels
-from training.detection.network import Detector, boxes_around, grid, moments
+from training.detection.data import DetectionSplit
+from training.detection.evaluation import EVALUATION_BATCH
+from training.detection.network import BINS, Detector, boxes_around, grid, moments
+from training.export.graph import OPSET, without_debug_metadata
+from training.export.layers import answer_with, producers_of, shapes
 
 # Its declared types do not allow a constant as an argument.
 op: Any = onnxscript.opset20
 OUTPUTS = ("boxes", "scores", "classes")
 # Boxes of a class that overlap by more are the same box, whatever else is kept.
 _SAME = 0.9
+# The outputs of the network for an image may take a megabyte.
+_MOST_IMAGES = 300
 
 
 @torch.library.custom_op("quartet::suppress", mutates_args=())
@@ -28,9 +47,7 @@ def suppress(boxes: Tensor, scores: Tensor, iou: float, score_threshold: float, 
 
     Args:
         boxes: x_min, y_min, x_max, y_max, shape (batch, cells, 4).
-        scores: shape (batch, classes, cells).
-        iou: boxes with a higher IoU count as one object.
-        score_threshold: scores of no more than this are dropped.
+        scores: shape (batch, classes, cells); those of no more than `score_threshold` are dropped.
         limit: the most boxes per class.
 
     Returns:
@@ -52,13 +69,11 @@ def _(boxes: Tensor, scores: Tensor, iou: float, score_threshold: float, limit: 
 
 def _onnx_suppress(boxes: Any, scores: Any, iou: float, score_threshold: float, limit: int) -> Any:
     """`suppress` in ONNX, whose operator lists the indices (image, class, cell) of what is kept."""
-    kept = op.NonMaxSuppression(
-        boxes,
-        scores,
+    most, thresholds = (
         op.Constant(value_ints=[limit]),
-        op.Constant(value_floats=[iou]),
-        op.Constant(value_floats=[score_threshold]),
+        [op.Constant(value_floats=[value]) for value in (iou, score_threshold)],
     )
+    kept = op.NonMaxSuppression(boxes, scores, most, *thresholds)
     count = op.Shape(kept, start=0, end=1)
     nothing = op.Expand(op.Constant(value_float=0.0), op.Shape(scores))
     return op.ScatterND(nothing, kept, op.Expand(op.Constant(value_float=1.0), count))
@@ -68,12 +83,7 @@ TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {torch.ops.quart
 
 
 class PostProcess(nn.Module):
-    """The best detections of each image, given the network's outputs.
-
-    Args:
-        size: height and width of the images.
-        suppression: what is kept.
-    """
+    """The best detections of each image, given the network's outputs."""
 
     points: Tensor
     strides: Tensor
@@ -86,7 +96,6 @@ class PostProcess(nn.Module):
         self.register_buffer("strides", strides, persistent=False)
 
     def forward(self, logits: Tensor, box_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`boxes`, `scores` and `classes` of `DetectorGraph`, of the outputs of `Detector`."""
         chosen = self.suppression
         mean, square = moments(box_logits)
         boxes = boxes_around(self.points, mean * self.strides)
@@ -127,14 +136,10 @@ def overlap_with_better(boxes: Tensor, classes: Tensor, iou: float) -> Tensor:
         classes: shape (batch, n).
         iou: smaller overlaps do not count.
     """
-    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-    both = (high - low).clamp_min(0).prod(-1)
-    overlaps = both / (area[:, :, None] + area[:, None] - both).clamp_min(1e-7)
+    overlaps = torchvision.ops.box_iou(boxes, boxes)
     rank = torch.arange(boxes.shape[1], device=boxes.device)
     counts = (rank[:, None] > rank) & (classes[:, :, None] == classes[:, None]) & (overlaps > iou)
-    return (overlaps * counts).amax(2)
+    return torch.where(counts, overlaps, 0.0).amax(2)
 
 
 class DetectorGraph(nn.Module):
@@ -142,10 +147,6 @@ class DetectorGraph(nn.Module):
 
     Boxes are x_min, y_min, x_max, y_max in pixels, float32, shape (batch, limit, 4); scores float32 and classes int64,
     shape (batch, limit), the best first, padded with zeros.
-
-    Args:
-        network: a trained detector.
-        suppression: what is kept.
     """
 
     def __init__(self, network: Detector, suppression: Suppression) -> None:
@@ -156,3 +157,92 @@ class DetectorGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         outputs: tuple[Tensor, Tensor, Tensor] = self.post_process(*self.network(to_pixels(images)))
         return outputs
+
+
+@torch.no_grad()
+def network_outputs(network: Detector, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
+    """The outputs of a network on the CPU for the first images of a split, in batches."""
+    return [network(to_pixels(torch.from_numpy(images))) for images in _batches(split)]
+
+
+def graph_outputs(graph: Path, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
+    """The same of an exported graph."""
+    model = onnx.load(graph)
+    answer_with(model, _network_ends(model))
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx.save(model, Path(scratch) / MODEL)
+        session = Session(Path(scratch) / MODEL, "cpu")
+        batches = [session.run({session.inputs[0]: images}) for images in _batches(split)]
+    return [(torch.from_numpy(logits), torch.from_numpy(box_logits)) for logits, box_logits in batches]
+
+
+def _batches(split: DetectionSplit) -> Iterable[npt.NDArray[np.uint8]]:
+    count = min(len(split), _MOST_IMAGES)
+    return (split.images[start : min(start + EVALUATION_BATCH, count)] for start in range(0, count, EVALUATION_BATCH))
+
+
+def replace_post_process(path: Path, suppression: Suppression) -> None:
+    """Changes what the graph at `path` keeps; the network in it and its out-of-distribution score stay."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    graph, ends = model.graph, _network_ends(model)
+    height, width = (axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim[1:3])
+    classes = shapes(model)[ends[0]][-1]
+    assert isinstance(classes, int)  # noqa: S101 - only the batch is open
+    others = [value.name for value in graph.output if value.name not in OUTPUTS]
+    network = Extractor(model).extract_model([graph.input[0].name], [*ends, *others])
+    post_process = _exported(PostProcess((height, width), suppression), classes)
+    post_process.ir_version = network.ir_version
+    joints = [(end, value.name) for end, value in zip(ends, post_process.graph.input, strict=True)]
+    merged = compose.merge_models(network, post_process, joints)
+    outputs = {value.name: value for value in merged.graph.output}
+    ordered = [copy.deepcopy(outputs[name]) for name in (*OUTPUTS, *others)]
+    del merged.graph.output[:]
+    merged.graph.output.extend(ordered)
+    onnx.checker.check_model(merged, full_check=True)
+    onnx.save(merged, path)
+
+
+def _exported(post_process: PostProcess, classes: int) -> onnx.ModelProto:
+    cells, batch = len(post_process.points), torch.export.Dim("batch", min=1)
+    program = torch.onnx.export(
+        post_process.eval(),
+        (torch.zeros(2, cells, classes), torch.zeros(2, cells, 4 * BINS)),
+        input_names=["logits", "box_logits"],
+        output_names=list(OUTPUTS),
+        dynamic_shapes=({0: batch}, {0: batch}),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        custom_translation_table=dict(TRANSLATIONS),
+    )
+    assert program is not None  # noqa: S101 - the declared type allows it
+    model = without_debug_metadata(program.model_proto)
+    # With names that no network has.
+    return compose.add_prefix(model, "post_process_", rename_outputs=False)
+
+
+def _network_ends(model: onnx.ModelProto) -> tuple[str, str]:
+    """The tensors of a detector's graph that are its network's logits and box logits.
+
+    Raises:
+        ValueError: it is built in another way.
+    """
+    nodes = [node for node in model.graph.node if node.op_type == "NonMaxSuppression"]
+    if len(nodes) != 1:
+        raise ValueError("the graph has no suppression that could be replaced")
+    boxes, scores = nodes[0].input[:2]
+    sigmoid, softmax = _nearest(model, scores, "Sigmoid"), _nearest(model, boxes, "Softmax")
+    # The scales joined: what comes between them and the sigmoid is the penalty of spread edges.
+    logits = _nearest(model, sigmoid.input[0], "Concat").output[0]
+    return logits, _nearest(model, softmax.input[0], "Reshape").input[0]
+
+
+def _nearest(model: onnx.ModelProto, name: str, kind: str) -> onnx.NodeProto:
+    """The first node of this kind that the tensor comes from, in order of their distance."""
+    producers, waiting = producers_of(model), [name]
+    for tensor in waiting:
+        node = producers.get(tensor)
+        if node is not None and node.op_type == kind:
+            return node
+        waiting.extend(node.input if node is not None else ())
+    raise ValueError(f"the graph has no {kind} before {name}: it is built in another way")

@@ -7,11 +7,13 @@ distributions. There are no anchors, and one box per cell.
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from training.backbones.cnn import Normalize
 from training.backbones.registry import Backbone, load_backbone
@@ -22,20 +24,14 @@ STRIDES = (8, 16, 32)
 BINS = 16
 
 
-def conv_norm(channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(channels_out),
-        nn.ReLU(inplace=True),
-    )
+_Conv = partial(Conv2dNormActivation, norm_layer=nn.BatchNorm2d, activation_layer=nn.ReLU)
 
 
 class Separable(nn.Sequential):
     """A depthwise separable convolution (Howard et al. 2017, arXiv:1704.04861)."""
 
-    def __init__(self, channels: int, kernel: int = 5, stride: int = 1) -> None:
-        super().__init__(conv_norm(channels, channels, kernel, stride, groups=channels), conv_norm(channels, channels))
+    def __init__(self, channels: int, stride: int = 1) -> None:
+        super().__init__(_Conv(channels, channels, 5, stride, groups=channels), _Conv(channels, channels, 1))
 
 
 class Pyramid(nn.Module):
@@ -44,7 +40,7 @@ class Pyramid(nn.Module):
     def __init__(self, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
         levels = len(channels)
-        self.lateral = nn.ModuleList(conv_norm(count, width) for count in channels)
+        self.lateral = nn.ModuleList(_Conv(count, width, 1) for count in channels)
         self.down = nn.ModuleList(Separable(width) for _ in range(levels - 1))
         self.shrink = nn.ModuleList(Separable(width, stride=2) for _ in range(levels - 1))
         self.up = nn.ModuleList(Separable(width) for _ in range(levels - 1))
@@ -79,14 +75,12 @@ class Detector(nn.Module):
     Args:
         backbone: its last stages of strides 8, 16 and 32 are used.
         size: height and width of the images, multiples of 32.
-        classes: the number of classes.
         width: channels of the pyramid and of the head.
         depth: separable convolutions in each tower of the head.
         frozen: how many groups of the backbone's layers keep their weights and statistics (stem, then stages). The
-            first ones work at the highest resolution, so they cost most to train, and edges and colours look the same
-            in every data set.
+            first ones work at the highest resolution, so they cost most to train.
         recompute: whether the backward pass computes the activations inside the backbone's blocks again (Chen et al.
-            2016, arXiv:1604.06174): a third less memory, about a third more time, the same weights.
+            2016, arXiv:1604.06174), which takes less memory and more time; the weights are the same.
 
     Raises:
         ValueError: the backbone has no such feature maps, or cannot recompute.
@@ -114,14 +108,13 @@ class Detector(nn.Module):
         self.backbone: Any = backbone.module
         self.frozen = backbone.freeze(frozen)
         backbone.prune(self.backbone, self.stages)
-        self._read = backbone.read
-        self._recompute = recompute
+        self._read, self._recompute = backbone.read, recompute
         if recompute:
             if not hasattr(self.backbone, "set_grad_checkpointing"):
                 raise ValueError("--recompute: the backbone cannot; most of timm's can")
             for norm in self.backbone.modules():
                 if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                    norm.register_forward_pre_hook(_update_once)
+                    norm.register_forward_pre_hook(partial(_update_once, momentum=norm.momentum))
         self.pyramid = Pyramid(tuple(backbone.stages[stage].channels for stage in self.stages), width)
         self.heads = nn.ModuleList(Head(width, classes, depth) for _ in STRIDES)
         points, strides = grid(size)
@@ -129,7 +122,7 @@ class Detector(nn.Module):
         self.register_buffer("strides", strides, persistent=False)
 
     def pretrained(self) -> Iterator[nn.Parameter]:
-        """The parameters that learn at `backbone_lr`."""
+        # They learn at `backbone_lr`.
         return self.backbone.parameters()
 
     def train(self, mode: bool = True) -> "Detector":
@@ -161,9 +154,9 @@ def build(network: NetworkSettings, size: tuple[int, int], classes: int, seed: i
     return Detector(backbone, size, classes, network.width, network.depth, network.freeze, network.recompute)
 
 
-def _update_once(norm: nn.modules.batchnorm._BatchNorm, _: Any) -> None:
-    """Leaves running statistics alone while the backward pass computes activations again."""
-    norm.track_running_stats = torch._C._current_graph_task_id() < 0
+def _update_once(norm: nn.modules.batchnorm._BatchNorm, _: Any, momentum: float | None) -> None:
+    # Not while the backward pass computes activations again.
+    norm.momentum = momentum if torch._C._current_graph_task_id() < 0 else 0.0
 
 
 def grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -183,7 +176,7 @@ def decode(box_logits: Tensor, points: Tensor, strides: Tensor) -> Tensor:
 
 
 def moments(box_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The means and mean squares of the distances to the four edges, in strides, each of shape (batch, cells, 4)."""
+    """Means and mean squares of the distances to the four edges, in strides, each of shape (batch, cells, 4)."""
     probabilities = box_logits.float().unflatten(-1, (4, BINS)).softmax(-1)
     bins = torch.arange(BINS, dtype=probabilities.dtype, device=probabilities.device)
     mean, square = (probabilities @ torch.stack((bins, bins.square()), 1)).unbind(-1)

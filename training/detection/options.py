@@ -11,16 +11,9 @@ from training.options import BackboneFitOptions, Options
 
 # Sized for a few hundred photographs on two cores.
 DEFAULTS = FitSettings(
-    epochs=100,
-    batch_size=8,
-    optimizer="adamw",
-    lr=2e-3,
-    backbone_lr=5e-4,
-    weight_decay=0.05,
-    warmup=0.05,
-    clip=10.0,
+    epochs=100, batch_size=8, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.05, warmup=0.05, clip=10.0,
     ema=0.998,
-)
+)  # fmt: skip
 
 
 def _size(words: list[str]) -> tuple[int, int]:
@@ -55,7 +48,7 @@ class NetworkSettings:
         width: channels of the pyramid and of the head.
         depth: separable convolutions in each tower of the head.
         freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it.
-        recompute: compute activations again in the backward pass; a third less memory, about a third more time.
+        recompute: compute activations again in the backward pass; less memory, more time.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -103,7 +96,6 @@ class DetectionOptions(Options):
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def check(self) -> None:
-        """See `Options.check`."""
         super().check()
         if self.interpolate and not self.init_from:
             raise ValueError("--interpolate moves back towards the weights of --init-from: name them")

@@ -16,16 +16,13 @@ from training.backbones.registry import check_backbone
 from training.data.recognise import Recognised, Source
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import average_precision
-from training.detection.evaluator import DetectionEvaluator
+from training.detection.evaluator import INPUT, DetectionEvaluator, choose, ood_data_from_photographs
 from training.detection.formats import recognise_boxes
-from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph
+from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, network_outputs
 from training.detection.learner import DetectionLearner, DetectionSettings, detect
 from training.detection.network import Detector, build
-from training.detection.ood import ood_data_from_photographs
 from training.detection.options import DEFAULTS, DetectionOptions
-from training.detection.report import CURVES, write_augmented, write_report
-from training.detection.samples import draw_boxes
-from training.detection.tuning import choose, network_outputs
+from training.detection.report import CURVES, draw_boxes, write_augmented, write_report
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.settings import FitSettings
@@ -33,7 +30,7 @@ from training.engine.weights import best_weights
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
-from training.export.ood_data import OodData
+from training.export.ood import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
@@ -43,7 +40,6 @@ from training.run import Run
 DetectionRun = Run[DetectionOptions, DetectionData]
 
 MAX_BATCH = 16
-GOLDEN_ROWS = 4
 # Detections with nearly the same score may swap positions, and a GPU's arithmetic is less exact than a CPU's.
 GOLDEN_LISTS = ListCard(order="scores", above=0.3, tolerances={"boxes": 2.0, "scores": 0.02, "classes": 0.5})
 # On one machine's CPU the exported graph agrees with PyTorch far better than that.
@@ -84,9 +80,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return build(run.options.network, data.size, len(data.classes), run.settings.seed)
 
     def learner(self, run: DetectionRun, network: nn.Module) -> DetectionLearner:
-        data = run.data
-        choice = data.validation.take(data.division[0])
-        return DetectionLearner(data.train, choice, data.classes, _learning(run))
+        return DetectionLearner(run.data.train, run.data.choice, run.data.classes, _learning(run))
 
     def origin(self, run: DetectionRun) -> Mapping[str, Any]:
         return {"network": run.options.network, "learning": _learning(run)}
@@ -97,7 +91,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         assert isinstance(network, Detector)  # noqa: S101 - see `build`
         data, options, interpolated = run.data, run.options, 1.0
         if options.interpolate and options.init_from:
-            choice, suppression = data.validation.take(data.division[0]), _learning(run).suppression
+            choice, suppression = data.choice, _learning(run).suppression
 
             def score(candidate: Any) -> float:
                 return average_precision(detect(candidate, choice, suppression), choice, data.classes).map
@@ -105,17 +99,9 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
             interpolated = interpolate(network, best_weights(options.init_from), score)
             run.console.print(f"{interpolated:.0%} of the way from {options.init_from} to the trained weights is best")
         evaluator = DetectionEvaluator(data)
-        stated = run.stated(options.network, _learning(run)) | {"interpolated": interpolated}
-        write = partial(_write_version, run=run, network=network, evaluator=evaluator, stated=stated, state=state)
-        return [
-            Draft(
-                name=run.name,
-                write=write,
-                network=network,
-                ood_data=partial(ood_data_from_photographs, data),
-                evaluator=evaluator,
-            )
-        ]
+        write = partial(_write_version, run, network, evaluator, interpolated, state)
+        ood_data = partial(ood_data_from_photographs, data)
+        return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
 
     def reload(self, manifest: DetectorManifest, folder: Path, options: Any) -> DetectionData:
         size, seed = (manifest.image.height, manifest.image.width), int(manifest.training.settings["seed"])
@@ -135,29 +121,23 @@ def _learning(run: DetectionRun) -> DetectionSettings:
 
 
 def _write_version(
-    target: Path,
-    run: DetectionRun,
-    network: Detector,
-    evaluator: DetectionEvaluator,
-    stated: dict[str, Any],
-    state: FitState,
+    run: DetectionRun, network: Detector, judge: DetectionEvaluator, interpolated: float, state: FitState, target: Path
 ) -> DetectorManifest:
-    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, images, learning = run.data, run.data.test.images[:MAX_BATCH], _learning(run)
+    stated = run.stated(run.options.network, learning) | {"interpolated": interpolated}
     suppression = choose(network_outputs(network, data.validation), data.validation, data.classes, learning.suppression)
     graph, path = DetectorGraph(network, suppression), target / MODEL
-    names: dict[str, Any] = {"input_name": "images", "output_names": OUTPUTS}
+    names: dict[str, Any] = {"input_name": INPUT, "output_names": OUTPUTS}
     checked = GoldenCard(rows=MAX_BATCH, atol=1e-3, lists=_EXPORT_LISTS)
-    inputs, outputs, difference = export(
-        graph, images, path, max_batch=MAX_BATCH, card=checked, translations=TRANSLATIONS, **names
-    )
-    golden = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=1e-3, lists=GOLDEN_LISTS)
+    more = {"max_batch": MAX_BATCH, "translations": TRANSLATIONS, **names}
+    inputs, outputs, difference = export(graph, images, path, card=checked, **more)
+    golden = GoldenCard(rows=min(4, len(images)), atol=1e-3, lists=GOLDEN_LISTS)
     write_golden(graph, images[: golden.rows], target / GOLDEN, **names)
-    fields, found = evaluator.evaluate(path)
+    fields, found = judge.evaluate(path)
     metrics, (height, width) = fields["metrics"], data.size
     run.console.print(f"test mAP at 0.5 {metrics.map_50:.4f}, at 0.5 to 0.95 {metrics.map:.4f}")
     chosen = (EPOCH, INTERPOLATION) if run.options.interpolate else (EPOCH,)
-    uses = (*evaluator.scored(*chosen), *evaluator.tuned(SUPPRESSION), *evaluator.measured())
+    uses = (*judge.scored(*chosen), *judge.tuned(SUPPRESSION), *judge.measured())
     manifest = DetectorManifest(
         name=run.name,
         description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {run.options.network.backbone}",

@@ -1,10 +1,13 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
+from service.tasks.detection.letterbox import letterbox
 from tests.pictures import encode
 from tests.training.detection.conftest import CLASSES, scene, write_coco, write_parquet, write_voc, write_yolo
+from training.data.contents import fingerprint_like
 from training.data.dataset import DataError
 from training.data.lazy import LazyImages
 from training.detection.data import load_detection
@@ -127,6 +130,36 @@ def test_images_too_many_for_memory_are_decoded_on_demand(source, monkeypatch):
     assert isinstance(data.train.images, LazyImages)
     assert data.fingerprint == expected.fingerprint
     np.testing.assert_array_equal(data.train.images[2:5], expected.train.images[2:5])
+
+
+@pytest.mark.parametrize("write", [write_coco, write_parquet])
+def test_only_the_first_start_decodes_all_images(tmp_path, monkeypatch, data_cache, write):
+    source = write(tmp_path / "data", train=range(12), test=range(100, 104))
+    monkeypatch.setattr("training.detection.data.IN_MEMORY", 0)
+    decoded = []
+
+    def note(image, *size):
+        decoded.append(image)
+        return letterbox(image, *size)
+
+    monkeypatch.setattr("training.detection.data.letterbox", note)
+    first = load_detection(source, size=(32, 64))
+    assert len(decoded) == 16
+    again = load_detection(source, size=(32, 64))
+    assert len(decoded) == 16
+    assert again.fingerprint == first.fingerprint
+    assert again.train.letterboxes == first.train.letterboxes
+    np.testing.assert_array_equal(again.test.images[:], first.test.images[:])
+
+
+def test_the_fingerprint_of_old_manifests_is_of_pixels_and_boxes(tmp_path):
+    data = load_detection(write_coco(tmp_path, train=range(8), valid=[100], test=[200]), size=(64, 96))
+    digest = hashlib.sha256()
+    for seed in (*range(8), 100, 200):
+        for part in (*scene(seed), np.empty((0, 4), np.float32), np.empty(0, np.int64)):
+            digest.update(part.tobytes())
+    assert fingerprint_like(data, "sha256:0") == f"sha256:{digest.hexdigest()}"
+    assert data.fingerprint.startswith("files-sha256:")
 
 
 def test_crowds_are_kept_apart_from_the_objects(tmp_path):

@@ -11,7 +11,6 @@ from training.detection.evaluation import (
     average_precision,
     box_iou,
     mistakes,
-    precision_by_recall,
     precision_intervals,
     threshold_curves,
 )
@@ -115,9 +114,9 @@ def test_average_precision_agrees_with_the_reference(seed):
 
 def test_average_precision_is_the_area_below_the_curve_that_the_report_draws():
     found, split = random_case(3)
-    result, curves = average_precision(found, split, CLASSES), precision_by_recall(found, split, CLASSES)
-    assert curves.shape == (3, 101)
-    np.testing.assert_allclose(curves.mean(1), [row.ap_50 for row in result.per_class], atol=1e-9)
+    result = average_precision(found, split, CLASSES)
+    assert result.by_recall.shape == (3, 101)
+    np.testing.assert_allclose(result.by_recall.mean(1), [row.ap_50 for row in result.per_class], atol=1e-9)
 
 
 def test_the_intervals_hold_the_average_precision_and_vary_with_the_images():

@@ -1,9 +1,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 
-from training.detection.loss import LossWeights, assign, ciou, detection_loss, distribution_focal_loss
+from training.detection.loss import LossWeights, assign, detection_loss, distribution_focal_loss
 from training.detection.network import BINS, decode, grid
 
 SIZE = (64, 96)
@@ -21,25 +20,6 @@ def exact(truth):
     share = distances.clamp(0, BINS - 1.001) - low
     shares = F.one_hot(low.long(), BINS) * (1 - share)[..., None] + F.one_hot(low.long() + 1, BINS) * share[..., None]
     return shares.clamp_min(1e-8).log().flatten(1)
-
-
-def test_iou_agrees_with_torchvision():
-    torch.manual_seed(0)
-    corners = torch.rand(20, 2, 2) * 50
-    boxes = torch.cat((corners[:, 0], corners[:, 0] + corners[:, 1] + 1), 1)
-    iou, similarity = ciou(boxes[:, None], boxes[None])
-    torch.testing.assert_close(iou, torchvision.ops.box_iou(boxes, boxes))
-    torch.testing.assert_close(
-        1 - similarity.diagonal(1), torchvision.ops.complete_box_iou_loss(boxes[:-1], boxes[1:]), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_the_gradient_pulls_disjoint_boxes_together():
-    box = torch.tensor([0.0, 0, 10, 10], requires_grad=True)
-    iou, similarity = ciou(box, torch.tensor([30.0, 0, 40, 10]))
-    assert iou == 0
-    (-similarity).backward()
-    assert box.grad[0] + box.grad[2] < 0  # gradient descent moves it to the right
 
 
 def test_cells_are_assigned_to_objects_that_they_lie_in_with_a_limit_per_object():
@@ -81,7 +61,7 @@ def test_a_cell_inside_two_objects_is_assigned_to_the_one_that_its_box_overlaps_
 
 
 def loss_of(logits, edges):
-    return detection_loss(logits, edges, POINTS, STRIDES, TRUTH, LABELS, REAL, weights=WEIGHTS)
+    return detection_loss(logits, edges, POINTS, STRIDES, (TRUTH, LABELS, REAL), WEIGHTS)
 
 
 def test_the_loss_is_lower_for_right_predictions():
@@ -101,8 +81,8 @@ def test_the_loss_is_lower_for_right_predictions():
 def test_the_loss_of_an_image_without_objects_is_that_of_its_false_detections():
     none = torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool)
     edges = torch.zeros(1, len(POINTS), 4 * BINS, requires_grad=True)
-    quiet, parts = detection_loss(torch.full((1, len(POINTS), 2), -9.0), edges, POINTS, STRIDES, *none, weights=WEIGHTS)
-    loud, _ = detection_loss(torch.zeros(1, len(POINTS), 2), edges, POINTS, STRIDES, *none, weights=WEIGHTS)
+    quiet, parts = detection_loss(torch.full((1, len(POINTS), 2), -9.0), edges, POINTS, STRIDES, none, WEIGHTS)
+    loud, _ = detection_loss(torch.zeros(1, len(POINTS), 2), edges, POINTS, STRIDES, none, WEIGHTS)
     assert quiet < loud
     assert parts["box"] == parts["edges"] == 0
     quiet.backward()

@@ -1,4 +1,3 @@
-import argparse
 import io
 import json
 
@@ -14,9 +13,9 @@ from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet
 from training.detection.options import DetectionOptions
 from training.detection.recipe import DetectionRecipe
-from training.export import evaluate
+from training.export import commands
 from training.parser import parse
-from training.published_options import add_evaluate_options
+from training.published_options import EvaluateOptions
 from training.run import train
 
 TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
@@ -87,12 +86,9 @@ def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(pub
 
 def test_the_version_is_measured_anew_without_training(published, tmp_path):
     folder, _ = published
-    parser, console = argparse.ArgumentParser(), Console(file=io.StringIO(), width=200)
-    add_evaluate_options(parser)
     models = folder.parent.parent
-    evaluate.run(
-        parser.parse_args(["detector", "--data", str(models.parent / "data"), "--models", str(models)]), console
-    )
+    given = ["detector", "--data", str(models.parent / "data"), "--models", str(models)]
+    commands.evaluate(parse(EvaluateOptions, given, "evaluate"), Console(file=io.StringIO(), width=200))
     again, before = folder.parent / "2", read_manifest(folder)
     manifest = read_manifest(again)
     assert (again / MODEL).read_bytes() == (folder / MODEL).read_bytes()

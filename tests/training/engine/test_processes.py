@@ -26,7 +26,7 @@ def in_two_processes(*command):
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=120)[0] for process in started]
+        said = [process.communicate(timeout=300)[0] for process in started]
     finally:
         for process in started:
             process.kill()

@@ -5,8 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from training.data.tables import split_of
-from training.detection.formats.raw import RawBox, RawData
-from training.detection.formats.tree import Tree
+from training.detection.formats.raw import RawBox, RawData, Tree
 
 # Lists of splits. Beside them there is one for each class (cat_train.txt), and one of train and validation together.
 _LISTS = ("train", "val", "valid", "validation", "test")
@@ -19,10 +18,7 @@ def find_voc(tree: Tree) -> list[Path]:
 
 
 def read_voc(tree: Tree, files: list[Path]) -> RawData:
-    """Reads an XML file for each image; the splits are those of the lists in ImageSets, or of the folders.
-
-    See `training.detection.formats.read`.
-    """
+    """Reads an XML file for each image; the splits are those of the lists in ImageSets, or of the folders."""
     data = RawData()
     listed = _listed(tree, {path.stem.lower() for path in files})
     used = set()
@@ -41,7 +37,7 @@ def read_voc(tree: Tree, files: list[Path]) -> RawData:
         used.add(image)
         for split in splits:
             data.add(split, image, name, boxes, path)
-    rest = sum(path not in used for path in tree.images())
+    rest = sum(path not in used for path in tree.images)
     if rest and not listed:
         data.inspection.notes.append(f"{rest:,} images have no XML file: they are not used")
     return data
@@ -73,16 +69,16 @@ def _parsed(path: Path) -> ElementTree.Element:
 def _boxes(root: ElementTree.Element, path: Path, data: RawData) -> list[RawBox]:
     boxes = []
     for element in root.findall("object"):
-        origin = f"{path}:{element.get('line')}"
         values = [element.findtext(tag) for tag in ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax", "name")]
         *corners, label = [(value or "").strip() for value in values]
+        origin, needed = f"{path}:{element.get('line')}", "the object needs a name and a bndbox"
         try:
             x_min, y_min, x_max, y_max = map(float, corners)
         except ValueError as error:
-            data.problems.add(origin, f"the object needs a name and a bndbox ({error})")
+            data.problems.add(origin, f"{needed} ({error})")
             continue
         if label:
             boxes.append(RawBox((x_min - 1, y_min - 1, x_max, y_max), label, origin))
         else:
-            data.problems.add(origin, "the object needs a name and a bndbox")
+            data.problems.add(origin, needed)
     return boxes

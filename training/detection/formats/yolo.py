@@ -7,8 +7,7 @@ import yaml
 
 from training.data.dataset import DataError
 from training.data.tables import split_of
-from training.detection.formats.raw import Corners, RawBox, RawData, around
-from training.detection.formats.tree import Tree
+from training.detection.formats.raw import Corners, RawBox, RawData, Tree, around
 
 _NAMES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "names.txt")
 _DESCRIPTIONS = (".yaml", ".yml")
@@ -27,7 +26,7 @@ def find_yolo(tree: Tree) -> list[Path]:
 
 
 def read_yolo(tree: Tree, files: list[Path]) -> RawData:
-    """Reads what `data.yaml` describes, or the label files alone; see `training.detection.formats.read`."""
+    """Reads what `data.yaml` describes, or the label files alone."""
     if files[0].suffix.lower() in _DESCRIPTIONS:
         return _read_described(tree, files[0])
     data = RawData()
@@ -85,8 +84,7 @@ def _images(tree: Tree, path: Path, document: dict[str, Any], stated: str, entry
     for candidate in (base / name for name in (entry, entry.removeprefix("../")) for base in bases):
         if candidate.is_dir():
             inside = candidate.resolve()
-            below = [image for image in tree.images() if image.resolve().is_relative_to(inside)]
-            return below or sorted(Tree(candidate).images())
+            return [path for path in tree.images if path.resolve().is_relative_to(inside)] or Tree(candidate).images
         if candidate.is_file():
             return [image for line in _lines(candidate) if (image := tree.find(line, candidate))]
     raise DataError(f"{path}: {stated} is no folder below {bases[0]}.")

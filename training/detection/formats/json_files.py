@@ -1,16 +1,19 @@
-"""COCO JSON (https://cocodataset.org/#format-data): one file for a split; boxes are x, y, width, height."""
+"""COCO JSON, one file for a split (https://cocodataset.org/#format-data), and LabelMe JSON, one for each image."""
 
+import base64
 import json
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from training.data.dataset import DataError
-from training.detection.formats.raw import RawBox, RawData, from_sides
-from training.detection.formats.tree import Tree
+from training.detection.formats.raw import Corners, RawBox, RawData, Tree, around, from_sides
 
 # What lies beside the boxes in COCO's own folders.
 _LATER = ("captions", "keypoints", "panoptic", "stuff", "image_info", "unlabeled")
 _EDGE = 4096
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 def find_coco(tree: Tree) -> list[Path]:
@@ -20,7 +23,7 @@ def find_coco(tree: Tree) -> list[Path]:
 
 
 def _has_images(path: Path) -> bool:
-    """Whether a file has the key; what may be large is read as a whole only if its ends do not tell."""
+    # What may be large is read as a whole only if its ends do not tell.
     with path.open("rb") as file:
         head = file.read(_EDGE)
         file.seek(max(0, path.stat().st_size - _EDGE))
@@ -30,7 +33,7 @@ def _has_images(path: Path) -> bool:
 
 
 def read_coco(tree: Tree, files: list[Path]) -> RawData:
-    """Reads the file of each split; see `training.detection.formats.read`."""
+    """Reads the file of each split; boxes are x, y, width, height."""
     data = RawData()
     classes: dict[str, None] = {}
     used: dict[str, Path] = {}
@@ -47,15 +50,15 @@ def read_coco(tree: Tree, files: list[Path]) -> RawData:
                 data.inspection.notes.append(f"{path.name}: not used, since {used[split].name} is the {split} split")
             else:
                 used[split] = path
-                classes |= _read_file(tree, path, split, document, data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+                classes |= _add_images(tree, path, split, document, data)
+        except _MALFORMED as error:
             raise DataError(f"{path}: is no COCO JSON ({type(error).__name__}: {error}).") from error
     data.classes = tuple(classes)
     return data
 
 
-def _read_file(tree: Tree, path: Path, split: str, document: dict[str, Any], data: RawData) -> dict[str, None]:
-    """Adds the images of a file; returns its classes."""
+def _add_images(tree: Tree, path: Path, split: str, document: dict[str, Any], data: RawData) -> dict[str, None]:
+    """Returns the classes of the file."""
     names = {category["id"]: str(category["name"]) for category in document["categories"]}
     files = {image["id"]: str(image["file_name"]) for image in document["images"]}
     boxes: dict[Any, list[RawBox]] = {image: [] for image in files}
@@ -78,3 +81,48 @@ def _read_file(tree: Tree, path: Path, split: str, document: dict[str, Any], dat
     labels = {box.label for group in boxes.values() for box in group}
     parents = {category.get("supercategory") for category in document["categories"]}
     return {name: None for name in names.values() if name in labels or name not in parents}
+
+
+def find_labelme(tree: Tree) -> list[Path]:
+    """The files that may be of this format."""
+    found = []
+    for path in tree.ending(".json"):
+        with path.open("rb") as file:
+            # The image itself may follow, so only the beginning is read; the shapes stand before it.
+            if b'"shapes"' in file.read(_EDGE):
+                found.append(path)
+    return found
+
+
+def read_labelme(tree: Tree, files: list[Path]) -> RawData:
+    """Reads a file for each image; any shape counts as its bounding box."""
+    data = RawData()
+    for path in files:
+        try:
+            document = json.loads(path.read_bytes())
+            shapes, name = document["shapes"], str(document.get("imagePath") or path.stem)
+        except _MALFORMED as error:
+            data.problems.add(str(path), f"cannot be read as LabelMe JSON: {error!r}")
+            continue
+        boxes = []
+        for number, shape in enumerate(shapes):
+            origin = f"{path} shapes[{number}]"
+            try:
+                boxes.append(RawBox(_corners(shape), str(shape["label"]), origin))
+            except _MALFORMED as error:
+                data.problems.add(origin, f"needs a label and points ({error!r})")
+        image: Path | bytes | None = tree.find(name, path) or tree.find(path.stem, path)
+        if image is None:
+            with suppress(TypeError, ValueError):
+                image = base64.b64decode(document.get("imageData") or "", validate=True) or None
+        data.add(tree.split(path) or "train", image, Path(name).name, boxes, path)
+    return data
+
+
+def _corners(shape: dict[str, Any]) -> Corners:
+    points = [(float(x), float(y)) for x, y in shape["points"]]
+    if shape.get("shape_type") == "circle":
+        (x, y), edge = points[0], points[1]
+        radius = math.dist((x, y), edge)
+        return x - radius, y - radius, x + radius, y + radius
+    return around(points)

@@ -7,10 +7,17 @@ from service.inference.cards import GoldenCard, ListCard
 from service.inference.golden import compare
 from service.inference.session import Session
 from service.tasks.detection.manifest import Suppression
-from training.detection.evaluation import average_precision
-from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, PostProcess
-from training.detection.learner import in_originals
-from training.detection.tuning import choose, graph_outputs, network_outputs, replace_post_process
+from training.detection.evaluation import average_precision, in_originals
+from training.detection.evaluator import choose
+from training.detection.graph import (
+    OUTPUTS,
+    TRANSLATIONS,
+    DetectorGraph,
+    PostProcess,
+    graph_outputs,
+    network_outputs,
+    replace_post_process,
+)
 from training.export.graph import export, torch_outputs
 
 HARD = Suppression(iou=0.5, floor=0.01, max_detections=20)
