@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.inference.device import available_cpus
-from training.export.speed import machine
+from training.export.variants import machine
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"

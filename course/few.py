@@ -14,8 +14,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
-from training.autoencoder.density import fit_density
-from training.autoencoder.judge import AUGMENT, make_network
+from training.autoencoder.evaluation import AUGMENT, fit_density, make_network
 from training.autoencoder.learner import Reconstruction, decode, encode, recompute_norms
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.options import LARGEST, NetworkSettings, ReconstructionSettings

@@ -65,8 +65,8 @@ def write_study(folder: Path, *parts: str) -> None:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
+    first, *rest = ("| " + " | ".join(map(str, cells)) + " |" for cells in (header, *rows))
+    return "\n".join([first, "|" + "---|" * len(header), *rest])
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

@@ -60,7 +60,7 @@ def split(line: str) -> list[str]:
 def takes(task: str, arguments: list[str]) -> bool:
     """Whether a recipe takes these options."""
     try:
-        recipe_options(task, "", arguments, "")
+        recipe_options(task, arguments, "", data="")
     except SystemExit:
         return False
     return True

@@ -20,8 +20,7 @@ HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(registry, "RECIPES", dict(registry.RECIPES))
-    registry.register(toy_recipe.ENTRY)
+    monkeypatch.setitem(registry.RECIPES, toy_recipe.ENTRY.name, toy_recipe.ENTRY)
     draw = random.Random(0)
     lines = []
     for name in sorted(HUES) * 60:
@@ -48,7 +47,8 @@ async def test_it_trains_publishes_and_is_served(data: Path, tmp_path: Path):
 
 
 def test_its_options_and_mistakes_are_those_of_every_recipe(data: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["colours", "--data", str(data), "--force"]) != 0
+    with pytest.raises(SystemExit):
+        main(["colours", "--data", str(data), "--force"])
     assert "--force has no effect without --publish" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["colours", "--data", str(data), "--hiden", "3"])

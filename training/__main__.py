@@ -4,7 +4,6 @@ Options are read before anything else is imported, so that help and mistakes are
 """
 
 import dataclasses
-import importlib
 import shlex
 import sys
 import traceback
@@ -17,18 +16,12 @@ from quartet.extras import needs
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from training.published_options import PublishRunOptions
-
 # Libraries whose warnings are of no use to a user.
 _QUIET = r"(torch|torchvision|timm|datasets|huggingface_hub|accelerate|onnxscript|onnx|sklearn|matplotlib)(\.|$)"
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
     """Runs a command; with `prog="quartet"` also `quartet train` and `quartet inspect`.
-
-    Args:
-        arguments: of the command line; None for those of the process.
-        prog: what is typed before them.
 
     Returns:
         0; 1 if the data or a setting cannot be used (one line says why), if the user does not want to go on, or if
@@ -38,6 +31,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     given = list(sys.argv[1:] if arguments is None else arguments)
     with needs("training"):
         from training.command_line import read_command, read_data_command
+        from training.registry import RECIPES
     if prog == "quartet" and given[0] in ("train", "inspect"):
         name, options = given[0], read_data_command(given[0], given[1:])
     else:
@@ -45,14 +39,20 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     with needs("training"):
         from rich.console import Console
 
+        from service.inference.manifest import InvalidModel
+        from service.policy.file import InvalidPolicy, ReadOnly
+        from training.data.dataset import DataError
         from training.data.hub import be_quiet
         from training.engine.memory import keep_freed_memory
         from training.engine.processes import end_processes, is_main_process
+        from training.export.graph import ExportMismatch
         from training.run import Declined, Unfinished
     be_quiet()
     keep_freed_memory()
+    # What a user can mend, and the message says how.
+    mendable = (DataError, InvalidModel, InvalidPolicy, ReadOnly, ExportMismatch, ValueError, FloatingPointError)
     again = f"{prog} {shlex.join(given)}"
-    resumed = again if "--resume" in given or not _trains(name) else f"{again} --resume"
+    resumed = again if "--resume" in given or name not in ("train", *RECIPES) else f"{again} --resume"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_QUIET)
@@ -63,41 +63,31 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         print(f"{str(error) or 'stopped'}; nothing was published. To go on: {resumed}", file=sys.stderr)
         return 130
     except Unfinished as error:
-        cause = error.__cause__
-        if isinstance(cause, _failures()):
-            _fail(str(cause))
+        if isinstance(error.__cause__, mendable):
+            _fail(str(error.__cause__))
         else:
-            traceback.print_exception(cause)
+            traceback.print_exception(error.__cause__)
         print(
             f"The training itself is complete, and {error.checkpoint} keeps its weights. To evaluate and export them: "
             f"{resumed}",
             file=sys.stderr,
         )
         return 1
-    except _failures() as error:
+    except mendable as error:
         return _fail(str(error))
     end_processes()
     return 0
 
 
 def _run(name: str, options: Any, console: "Console", again: str) -> None:
-    """Runs a recipe, or what is done with a published model.
-
-    Args:
-        name: of the command.
-        options: of it.
-        console: where progress goes.
-        again: the command that was given, for the record in the manifest.
-    """
-    from training.command_line import DataCommand
     from training.registry import RECIPES, recipe
     from training.run import inspect, train
 
     ask = False
-    if isinstance(options, DataCommand):
-        from training.guide import asks, options_for
+    if name in ("train", "inspect"):
+        from training.guide import options_for
 
-        ask = asks(options)
+        ask = name == "train" and not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
         task, options = options_for(name, options)
         if name == "inspect":
             inspect(recipe(task), options, console)
@@ -106,39 +96,19 @@ def _run(name: str, options: Any, console: "Console", again: str) -> None:
     if name in RECIPES:
         train(recipe(name), options, console, command=again, ask=ask)
     elif name == "publish":
-        _publish_run(options, console)
+        from training.export.gate import Gate
+        from training.export.outcome import describe_published
+        from training.export.publish import publish_draft
+
+        gate = Gate.of(options)
+        folders = publish_draft(options.run, options.models, gate)
+        for line in describe_published(options.models, folders, candidates=gate.candidates):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        gate.print(console)
     else:
-        command = importlib.import_module(f"training.export.{name}")
-        command.run(dataclasses.replace(options, command_line=again), console)
+        from training.export import commands
 
-
-def _publish_run(options: "PublishRunOptions", console: "Console") -> None:
-    """Publishes what a training left in the folder of its run, and prints how to ask it."""
-    from training.export.gate import Gate
-    from training.export.outcome import describe_published
-    from training.export.publish import publish_draft
-
-    gate = Gate.of(options)
-    folders = publish_draft(options.run, options.models, gate)
-    for line in describe_published(options.models, folders, candidates=gate.candidates):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    gate.print(console)
-
-
-def _trains(name: str) -> bool:
-    from training.registry import RECIPES
-
-    return name == "train" or name in RECIPES
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What a user can mend, and a line says how."""
-    from service.inference.manifest import InvalidModel
-    from service.policy.file import InvalidPolicy, ReadOnly
-    from training.data.dataset import DataError
-    from training.export.graph import ExportMismatch
-
-    return DataError, InvalidModel, InvalidPolicy, ReadOnly, ExportMismatch, ValueError, FloatingPointError
+        getattr(commands, name)(dataclasses.replace(options, command_line=again), console)
 
 
 def _fail(message: str) -> int:

@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 SettingsT = TypeVar("SettingsT")
-
-
-Precision = Literal["float32", "bfloat16", "float16"]
-Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Bad = Literal["refuse", "drop"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How the network is trained; an option that is left out takes the default of the recipe.
+    """How the network is trained; the defaults are those of the recipe.
 
     Attributes:
         epochs: passes over the training data; with --resume, more than before continue from there.
@@ -47,7 +43,7 @@ class FitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneFitOptions(FitOptions):
-    """How a network with a pretrained backbone is trained; an option that is left out takes the default of the recipe.
+    """How a network with a pretrained backbone is trained; the defaults are those of the recipe.
 
     Attributes:
         backbone_lr: the peak learning rate of pretrained parameters.
@@ -65,9 +61,6 @@ class PublishOptions:
         force: make the new version the default although its test figures are worse than those of the version that
             serves; it becomes the candidate otherwise.
         candidate: publish as the candidate, which does not become the default.
-
-    Raises:
-        ValueError: both are asked for.
     """
 
     models: Path = Path("models")
@@ -106,12 +99,12 @@ class Options:
     limit: int | None = None
     bad: Bad = "refuse"
     device: str = "auto"
-    precision: Precision = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     workers: int | None = None
     run_dir: Path | None = None
     init_from: Path | None = None
     resume: bool = False
-    track: Tracker | None = None
+    track: Literal["tensorboard", "mlflow", "wandb"] | None = None
     name: str | None = None
     publish: bool = False
     keep_weights: bool = False
@@ -120,11 +113,7 @@ class Options:
     publishing: PublishOptions = field(default_factory=PublishOptions)
 
     def check(self) -> None:
-        """Refuses options that have no effect together; subclasses add their own checks.
-
-        Raises:
-            ValueError: names the option and what it is for.
-        """
+        """Raises ValueError for options that have no effect together; subclasses add their own checks."""
         publishing = self.publishing
         if (publishing.force or publishing.candidate) and not self.publish:
             option = "--force" if publishing.force else "--candidate"
@@ -133,11 +122,9 @@ class Options:
 
 def override(settings: SettingsT, given: Any) -> SettingsT:
     """`settings` (a dataclass) with every field of the dataclass `given` that is not None."""
-    values = {each.name: getattr(given, each.name) for each in dataclasses.fields(given)}
-    known = {each.name for each in dataclasses.fields(settings)}  # type: ignore[arg-type]
-    return dataclasses.replace(  # type: ignore[type-var]
-        settings, **{name: value for name, value in values.items() if name in known and value is not None}
-    )
+    names = {each.name for each in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    known = {each.name: getattr(given, each.name) for each in dataclasses.fields(given) if each.name in names}
+    return dataclasses.replace(settings, **{name: value for name, value in known.items() if value is not None})  # type: ignore[type-var]
 
 
 def changed(options: Any) -> Mapping[str, Any]:

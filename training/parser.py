@@ -18,6 +18,14 @@ OptionsT = TypeVar("OptionsT")
 
 # Accepted for one version; without a number, --freeze freezes all.
 _RENAMED = {"--mirror": "--test-time-flip", "--from-scratch": "--weights=none", "--start-from": "--init-from"}
+_SHORTER = {
+    r"^Missing from .*?: (\S+).*": r"\1 is missing",
+    # What a dataclass says of its own values names the option itself.
+    r"^Error parsing (?:\S+: (?=--))?": "",
+    r"could not convert string to float: (.*)": r"\1 is not a number",
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is not a whole number",
+}
+_REGISTRY = ConstructorRegistry()
 
 
 def parse(
@@ -32,8 +40,14 @@ def parse(
         description: the first line of the help.
         known: values of fields that are no options here.
     """
-    arguments = current_names(arguments)
-    parsed = _with_known(kind, known) if known else kind
+    hints = typing.get_type_hints(kind)
+    hidden = [
+        (name, Annotated[hints[name], tyro.conf.Suppress], dataclasses.field(default=value))
+        for name, value in known.items()
+    ]
+    parsed: Any = dataclasses.make_dataclass(
+        kind.__name__, hidden, bases=(kind,), namespace={"__doc__": kind.__doc__}, frozen=True, kw_only=True
+    )
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -41,7 +55,7 @@ def parse(
                 parsed,
                 prog=prog,
                 description=description or None,
-                args=list(arguments),
+                args=current_names(arguments),
                 return_unknown_args=True,
                 config=(tyro.conf.OmitArgPrefixes,),
                 registry=_REGISTRY,
@@ -52,8 +66,7 @@ def parse(
         fail(prog, _unboxed(box.getvalue()))
     if unknown:
         fail(prog, f"{unknown[0]} is unknown{did_you_mean(unknown[0], option_names(parsed))}")
-    values = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}  # type: ignore[arg-type]
-    return kind(**values)
+    return kind(**{each.name: getattr(options, each.name) for each in dataclasses.fields(options)})
 
 
 def fail(prog: str, message: str) -> NoReturn:
@@ -63,7 +76,7 @@ def fail(prog: str, message: str) -> NoReturn:
 
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """`, did you mean NAME?` for the name that is most like `given`; empty if none is."""
+    """`: did you mean NAME?` for the name that is most like `given`; empty if none is."""
     near = difflib.get_close_matches(given, sorted(names), n=1, cutoff=0.7)
     return f": did you mean {near[0]}?" if near else ""
 
@@ -72,13 +85,13 @@ def option_names(kind: type) -> set[str]:
     """The options of a dataclass and of those nested in it, with their aliases and the `--no-` form of flags."""
     names = set()
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        parts = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
-        if dataclasses.is_dataclass(parts[0]):
-            names |= option_names(typing.cast(type, parts[0]))
-        elif tyro.conf.Positional not in parts and tyro.conf.Suppress not in parts:
+        inner, *markers = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+        if dataclasses.is_dataclass(inner):
+            names |= option_names(typing.cast(type, inner))
+        elif tyro.conf.Positional not in markers and tyro.conf.Suppress not in markers:
             dashed = name.replace("_", "-")
-            names |= {f"--{dashed}"} | ({f"--no-{dashed}"} if parts[0] is bool else set())
-            names |= {alias for part in parts[1:] for alias in getattr(part, "aliases", None) or ()}
+            names |= {f"--{dashed}"} | ({f"--no-{dashed}"} if inner is bool else set())
+            names |= {alias for marker in markers for alias in getattr(marker, "aliases", None) or ()}
     return names
 
 
@@ -90,71 +103,35 @@ def current_names(arguments: Sequence[str]) -> list[str]:
         if name.startswith("--"):
             name = name.replace("_", "-")
             given[index] = _RENAMED.get(name, name) + equals + value
-        if option == "--freeze" and (index + 1 == len(given) or given[index + 1].startswith("-")):
+        if option == "--freeze" and (index + 1 == len(given) or given[index + 1].startswith("--")):
             given[index] = "--freeze=-1"
     return given
 
 
-def _with_known(kind: type[OptionsT], known: dict[str, object]) -> type[OptionsT]:
-    """A subclass of a dataclass in which some fields are set and are no options."""
-    hints = typing.get_type_hints(kind)
-    fields = [
-        (name, Annotated[hints[name], tyro.conf.Suppress], dataclasses.field(default=value))
-        for name, value in known.items()
-    ]
-    named = dataclasses.make_dataclass(
-        kind.__name__, fields, bases=(kind,), namespace={"__doc__": kind.__doc__}, frozen=True, kw_only=True
-    )
-    return typing.cast("type[OptionsT]", named)
-
-
 def _unboxed(box: str) -> str:
-    """The message in a box of tyro's, which is between its title and the first rule, as one line."""
+    # The message stands between the title of tyro's box and the first rule in it.
     _, message, *_ = re.split(r"(?m)^.*[─-]{5}.*$", box)
-    message = " ".join(message.replace("│", " ").split())
-    if missing := re.match(r"Missing from .*?: (\S+)", message):
-        return f"{missing[1]} is missing"
-    # What a dataclass says of its own values names the option itself.
-    return re.sub(r"^Error parsing (?:\S+: (?=--))?", "", message).rstrip(".")
+    message = " ".join(message.replace("│", " ").split()).rstrip(".")
+    for pattern, replacement in _SHORTER.items():
+        message = re.sub(pattern, replacement, message)
+    return message
 
 
-_REGISTRY = ConstructorRegistry()
-
-
-@_REGISTRY.primitive_rule
-def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    if info.type not in (int, float):
-        return None
-
-    def read(words: list[str]) -> int | float:
-        try:
-            return info.type(words[0])
-        except ValueError:
-            raise ValueError(f"{words[0]!r} is not a {'whole ' if info.type is int else ''}number") from None
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=info.type.__name__.upper(),
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, (int, info.type)),
-        str_from_instance=lambda value: [f"{value:g}" if isinstance(value, float) else str(value)],
-    )
+def _spec_of(kind: Any, info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, info.markers))
+    return spec if isinstance(spec, PrimitiveConstructorSpec) else None
 
 
 @_REGISTRY.primitive_rule
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """`X | None` is parsed as X; None means that the option was not given."""
     kinds = [each for each in typing.get_args(info.type) if each is not type(None)]
-    if info.type_origin not in (Union, UnionType) or len(kinds) != 1:
+    if info.type_origin not in (Union, UnionType) or len(kinds) != 1 or not (spec := _spec_of(kinds[0], info)):
         return None
-    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
-    if not isinstance(spec, PrimitiveConstructorSpec):
-        return None
-    inner = spec
     return dataclasses.replace(
         spec,
-        is_instance=lambda value: value is None or inner.is_instance(value),
-        str_from_instance=lambda value: ["unset"] if value is None else inner.str_from_instance(value),
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: ["unset"] if value is None else spec.str_from_instance(value),
     )
 
 
@@ -165,16 +142,14 @@ def _list(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         return None
     kinds = typing.get_args(info.type)
     length = None if kinds[-1] is Ellipsis else len(kinds)
-    element = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
-    if not isinstance(element, PrimitiveConstructorSpec):
+    if not (spec := _spec_of(kinds[0], info)):
         return None
-    spec = element
 
     def read(words: list[str]) -> tuple[Any, ...]:
-        parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+        parts = [part.strip() for part in ",".join(words).split(",") if part.strip()]
         if spec.choices and (wrong := [part for part in parts if part not in spec.choices]):
             raise ValueError(f"{wrong[0]!r} is none of {', '.join(spec.choices)}")
-        if length is not None and len(parts) != length:
+        if length not in (None, len(parts)):
             raise ValueError(f"{','.join(parts)!r}: takes {length} values")
         return tuple(spec.instance_from_str([part]) for part in parts)
 

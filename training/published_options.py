@@ -12,30 +12,36 @@ from training.options import Bad, PublishOptions
 Method = Literal["int8", "float16"]
 METHODS: tuple[Method, ...] = ("int8", "float16")
 
-Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME[/VERSION]")]
-
 
 @dataclass(frozen=True, kw_only=True)
-class CardOptions:
-    """Renders the card of a published model again, from what its version records.
+class _ModelOptions:
+    """What every command on a published model has.
 
     Attributes:
         model: a published model; its newest version by default.
-        models: the folder of the models.
         command_line: for the record in the manifest.
     """
 
-    model: Model
-    models: Path = Path("models")
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME[/VERSION]")]
     command_line: tyro.conf.Suppress[str] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(PublishOptions):
+class CardOptions(_ModelOptions):
+    """Renders the card of a published model again, from what its version records.
+
+    Attributes:
+        models: the folder of the models.
+    """
+
+    models: Path = Path("models")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(PublishOptions, _ModelOptions):
     """A published model, and the data that it was trained on.
 
     Attributes:
-        model: a published model; its newest version by default.
         data: the data that it was trained on, as its recipe took it.
         limit: as its recipe took it.
         bad: what to do with items that cannot be used; they are named either way.
@@ -43,10 +49,8 @@ class DataOptions(PublishOptions):
         text_column: of texts, as their recipe took it.
         label_column: of texts, as their recipe took it.
         validation: of texts, as their recipe took it.
-        command_line: for the record in the manifest.
     """
 
-    model: Model
     data: str
     limit: int | None = None
     bad: Bad = "refuse"
@@ -54,7 +58,6 @@ class DataOptions(PublishOptions):
     text_column: str | None = None
     label_column: str | None = None
     validation: float = 0.1
-    command_line: tyro.conf.Suppress[str] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +102,6 @@ class PublishRunOptions(PublishOptions):
 
     Attributes:
         run: the folder of the run, such as runs/text-reviews.
-        command_line: for the record in the manifest.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    command_line: tyro.conf.Suppress[str] = ""

@@ -19,7 +19,7 @@ from training.options import Options
 if TYPE_CHECKING:
     from training.data.recognise import Recognised, Source
     from training.export.evaluator import Evaluator
-    from training.export.ood_data import OodData
+    from training.export.ood import OodData
     from training.run import Run
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -31,9 +31,7 @@ class Draft:
     """A version that a recipe makes.
 
     Attributes:
-        name: of the model.
-        write: fills a folder with the graph, the golden file and the record of the report; returns the manifest, its
-            `files` still empty.
+        write: fills a folder with graph, golden file and record of the report; returns the manifest, its `files` empty.
         network: whose weights `--keep-weights` writes beside the graph.
         ood_data: on which the out-of-distribution score is fitted and measured; None for a version without one.
         evaluator: of its variants; None for a version without variants.
@@ -71,11 +69,7 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
 
     @abstractmethod
     def load(self, options: OptionsT) -> DataT:
-        """The data set.
-
-        Raises:
-            DataError: it cannot be used.
-        """
+        """The data set; raises DataError if it cannot be used."""
 
     @abstractmethod
     def draw(self, data: DataT) -> Image:
@@ -83,7 +77,7 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
 
     @abstractmethod
     def describe(self, data: DataT) -> str:
-        """What else is worth saying about the data in its first line, such as `of 32x32x3, 10 classes`."""
+        """What follows the numbers of items in the first line, such as ` of 32x32x3, 10 classes`."""
 
     @abstractmethod
     def settings(self, options: OptionsT, data: DataT) -> FitSettings:
@@ -110,34 +104,18 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
         """Training step and validation step."""
 
     def origin(self, run: "Run[OptionsT, DataT]") -> Mapping[str, Any]:
-        """What determines the outcome beside data and `FitSettings`, by name: dataclasses of settings or plain values.
-
-        A checkpoint is only resumed with the same.
-        """
+        """What else a checkpoint must have been made with to be resumed, by name: dataclasses or plain values."""
         options: Any = run.options
         return {"network": options.network}
 
     @abstractmethod
     def drafts(self, run: "Run[OptionsT, DataT]", network: nn.Module, state: FitState) -> Sequence[Draft]:
-        """The versions to publish: what validation chooses, export, evaluation and report.
-
-        Every process calls it; only what the main process returns is used.
-
-        Args:
-            run: of the training.
-            network: trained, on the CPU, in float32 and in evaluation mode.
-            state: of the finished training.
-        """
+        """The versions to publish, of a network on the CPU in evaluation mode; every process calls this."""
 
     # Of a published version:
 
     def reload(self, manifest: Any, folder: Path, options: Any) -> DataT:
-        """The data that a version was trained on.
-
-        Args:
-            manifest: of the version.
-            folder: of the version.
-            options: of a command on published models (`training.published_options`).
+        """The data that a version was trained on; `options` are of `training.published_options`.
 
         Raises:
             DataError: the data cannot be read.
@@ -146,23 +124,13 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 
     def evaluator(self, manifest: Any, folder: Path, data: DataT) -> "Evaluator":
-        """Measures graphs of a version.
-
-        Raises:
-            ValueError: models of the task have no evaluator.
-        """
+        """Measures graphs of a version; raises ValueError if models of the task have no evaluator."""
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 
     def ood_data(self, manifest: Any, folder: Path, data: DataT, foreign: Mapping[str, str]) -> "OodData":
-        """The data that the out-of-distribution score of a version is fitted and measured on.
+        """What the out-of-distribution score is fitted and measured on; raises ValueError if there is no such score.
 
         Args:
-            manifest: of the version.
-            folder: of the version.
-            data: that it was trained on.
             foreign: other data, by what it is; see `training.data.foreign`.
-
-        Raises:
-            ValueError: models of the task have no such score.
         """
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")

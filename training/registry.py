@@ -11,21 +11,10 @@ if TYPE_CHECKING:
     from training.options import Options
     from training.recipe import Recipe
 
-# Packages add recipes by entry points of this group, each of which names an `Entry`.
-_GROUP = "quartet.recipes"
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A recipe.
-
-    Attributes:
-        name: the command.
-        about: what it trains on, in a few words.
-        options: where its options are, as `package.module:NAME` of a subclass of `training.options.Options` that
-            imports nothing heavy.
-        recipe: where it is, as `package.module:NAME` of a `training.recipe.Recipe`.
-    """
+    """Where a recipe and its options are, as `package.module:NAME`; the module of the options imports nothing heavy."""
 
     name: str
     about: str
@@ -38,11 +27,7 @@ RECIPES: dict[str, Entry] = {}
 
 
 def register(entry: Entry) -> None:
-    """Adds a recipe.
-
-    Raises:
-        ValueError: another one has its name.
-    """
+    """Adds a recipe; raises ValueError if another one has its name."""
     if RECIPES.get(entry.name, entry) != entry:
         raise ValueError(f"two recipes are called {entry.name}")
     RECIPES[entry.name] = entry
@@ -61,11 +46,7 @@ def recipe(name: str) -> "Recipe[Any, Any]":
 
 
 def recipe_of(manifest: "ManifestBase") -> "Recipe[Any, Any]":
-    """The recipe that makes versions with such a manifest.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The recipe that makes versions with such a manifest; raises ValueError if there is none."""
     for name in RECIPES:
         found = recipe(name)
         if isinstance(manifest, found.manifests):
@@ -74,11 +55,7 @@ def recipe_of(manifest: "ManifestBase") -> "Recipe[Any, Any]":
 
 
 def read_manifest(folder: Path) -> "ManifestBase":
-    """The manifest of a version, also of a task that a recipe from outside this package brings along.
-
-    Raises:
-        InvalidModel: the manifest is missing or invalid.
-    """
+    """The manifest of a version, also of a recipe from outside; raises InvalidModel if it is missing or invalid."""
     from service.inference.manifest import read_manifest as read
     from service.tasks.registry import BUILT_IN
 
@@ -103,5 +80,6 @@ for _name, _about, _class in (
     register(
         Entry(_name, _about, f"training.{_name}.options:{_class}Options", f"training.{_name}.recipe:{_class}Recipe")
     )
-for _found in entry_points(group=_GROUP):
+# Other packages add recipes by entry points of this group, each of which names an `Entry`.
+for _found in entry_points(group="quartet.recipes"):
     register(_found.load())

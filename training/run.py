@@ -25,7 +25,7 @@ from training.engine.settings import FitSettings
 from training.engine.tracking import begin_tracking, tracker
 from training.engine.weights import CHECKPOINT, inner_weights, keep_weights, start_from
 from training.export import history
-from training.export.gate import Gate
+from training.export.gate import Gate, comparable_fingerprint
 from training.export.history import Lineage
 from training.export.ood import with_ood
 from training.export.outcome import describe_published
@@ -37,10 +37,7 @@ from training.registry import read_manifest
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
-SAMPLES = "samples.png"
 _PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-# Below this many seconds, the duration is not worth a line.
-_SOON = 5
 
 
 class Declined(Exception):
@@ -60,11 +57,8 @@ class Run(Generic[OptionsT, DataT]):
     """A training that has its data, its folder and its device.
 
     Attributes:
-        options: of the recipe.
-        console: where progress goes.
         name: of the model.
         data: what it is trained on, named as in the report.
-        settings: how the network is trained.
         folder: for checkpoints and drafts.
         accelerator: the device, the precision and the processes.
         lineage: what it starts from.
@@ -87,13 +81,11 @@ class Run(Generic[OptionsT, DataT]):
 
     @property
     def is_main(self) -> bool:
-        """Whether this process evaluates and publishes; of several processes only one does."""
+        """Whether this process evaluates and publishes, which only one does."""
         return self.accelerator.is_main_process
 
     def fit(self, network: nn.Module, learner: Learner, origin: Mapping[str, Any]) -> FitState:
-        """Trains `network`, with `--resume` from its checkpoint: one with the same data, division of validation,
-        `--init-from`, `--precision` and `origin` (see `Recipe.origin`).
-        """
+        """Trains `network`, with `--resume` from a checkpoint of the same data, settings and `Recipe.origin`."""
         options = self.options
         begin_tracking(self.accelerator, options.track, self.folder, self.name, dataclasses.asdict(self.settings))
         state = fit(
@@ -107,7 +99,7 @@ class Run(Generic[OptionsT, DataT]):
             origin={
                 "data": self.data.fingerprint,
                 "division": division_digest(self.data.division[1]),
-                **{name: _plain(part) for name, part in origin.items()},
+                **json.loads(json.dumps(dict(origin), default=dataclasses.asdict)),
                 "start_from": str(options.init_from),
                 "precision": options.precision,
             },
@@ -122,7 +114,7 @@ class Run(Generic[OptionsT, DataT]):
     def estimate(self, seconds: float) -> None:
         """Says how long the training will take, and asks whether to go on; raises Declined if not."""
         seconds *= 1 + self.repeats
-        if not self.is_main or (seconds < _SOON and not self.ask):
+        if not self.is_main or (seconds < 5 and not self.ask):  # not worth a line
             return
         self.console.print(f"The training will take about {duration(seconds)}.", highlight=False)
         if self.ask and self.console.input("Go on? [Y/n] ").strip().lower() not in ("", "y", "yes"):
@@ -141,10 +133,7 @@ class Run(Generic[OptionsT, DataT]):
 
     def stated(self, *parts: Any) -> dict[str, Any]:
         """Every setting of the training in plain JSON types, for its manifest; `parts` are dataclasses."""
-        settings: dict[str, Any] = {
-            "precision": self.options.precision,
-            "start_from": short_name(self.options.init_from),
-        }
+        settings = {"precision": self.options.precision, "start_from": short_name(self.options.init_from)}
         for part in (self.settings, *parts):
             settings |= json.loads(json.dumps(dataclasses.asdict(part)))
         return settings
@@ -187,6 +176,10 @@ class Run(Generic[OptionsT, DataT]):
 
     def _write(self, draft: Draft, folder: Path) -> ManifestBase:
         manifest: Any = draft.write(folder)
+        fingerprint = comparable_fingerprint(self.options.publishing.models / draft.name, self.data)
+        manifest = manifest.model_copy(
+            update={"data": manifest.data.model_copy(update={"fingerprint": fingerprint})},
+        )
         if draft.network is not None and self.options.keep_weights:
             keep_weights(draft.network, folder)
         ood_data = draft.ood_data() if draft.ood_data else None
@@ -200,14 +193,7 @@ class Run(Generic[OptionsT, DataT]):
 def train(
     recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console, *, command: str = "", ask: bool = False
 ) -> None:
-    """Trains, evaluates, and publishes if that is asked for.
-
-    Args:
-        recipe: what is trained.
-        options: of the recipe.
-        console: where progress goes.
-        command: the command line, for the record.
-        ask: whether to ask before a long training.
+    """Trains, evaluates, and publishes if that is asked for; `command` and `ask` are as in `Run`.
 
     Raises:
         DataError: the data set cannot be used.
@@ -235,18 +221,17 @@ def train(
 
 def inspect(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) -> None:
     """Says what is in a data set and draws some of it; raises DataError if it cannot be used."""
-    data = _load(recipe, options)
-    _show(recipe, options, data, console)
+    data, folder = _load(recipe, options)
+    _show(recipe, data, folder, console)
     if data.inspection.dropped:
         console.print("A training refuses what was left out here, unless --bad drop is given.")
 
 
 def start(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) -> Run[OptionsT, DataT]:
-    """Checks what can be checked at once, then loads the data and says what was found in it.
+    """Checks the options, the name and the device, then loads the data and says what was found in it.
 
     Raises:
-        ValueError: options that have no effect, a name that no model may have, or a device or precision that this
-            machine lacks.
+        ValueError: one of them cannot be used.
         DataError: the data set cannot be used.
     """
     options.check()
@@ -254,11 +239,10 @@ def start(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) 
     if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"--name {name!r}: only letters, digits, dots, dashes and underscores are allowed")
     accelerator = make_accelerator(options)
-    data = _load(recipe, options)
-    folder = _folder(recipe, options, data)
+    data, folder = _load(recipe, options)
     lineage = Lineage.of(folder, options.init_from, getattr(options, "teacher", None), resume=options.resume)
     if accelerator.is_main_process:
-        _show(recipe, options, data, console)
+        _show(recipe, data, folder, console)
     if options.publish:
         check_name(options.publishing.models, name, getattr(data, "classes", ()), given=options.name is not None)
         Gate(**dataclasses.asdict(options.publishing)).check(name)
@@ -306,22 +290,14 @@ def as_served(network: NetworkT) -> NetworkT:
     return network.cpu().to(memory_format=torch.contiguous_format).eval()
 
 
-def _load(recipe: Recipe[OptionsT, DataT], options: OptionsT) -> DataT:
+def _load(recipe: Recipe[OptionsT, DataT], options: OptionsT) -> tuple[DataT, Path]:
     data = recipe.load(options)
-    return dataclasses.replace(data, name=options.data_name or data.name)
+    data = dataclasses.replace(data, name=options.data_name or data.name)
+    return data, options.run_dir or Path("runs") / f"{recipe.run_name(options)}-{data.name.replace('/', '-')}"
 
 
-def _folder(recipe: Recipe[OptionsT, DataT], options: OptionsT, data: DataT) -> Path:
-    return options.run_dir or Path("runs") / f"{recipe.run_name(options)}-{data.name.replace('/', '-')}"
-
-
-def _show(recipe: Recipe[OptionsT, DataT], options: OptionsT, data: DataT, console: Console) -> None:
-    folder = _folder(recipe, options, data)
+def _show(recipe: Recipe[OptionsT, DataT], data: DataT, folder: Path, console: Console) -> None:
     data.inspection.print(console)
     folder.mkdir(parents=True, exist_ok=True)
-    recipe.draw(data).save(folder / SAMPLES)
-    console.print(f"samples: {folder / SAMPLES}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(part: Any) -> Any:
-    return dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else part
+    recipe.draw(data).save(folder / "samples.png")
+    console.print(f"samples: {folder / 'samples.png'}", markup=False, highlight=False, soft_wrap=True)

@@ -17,7 +17,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from tests.training.quick import LEARNING, SETTINGS
 from training.backbones.cnn import CNN, Normalize
 from training.classification.graph import ClassifierGraph
-from training.classification.task import Classification
+from training.classification.learner import Classification
 from training.data.augment import to_pixels
 from training.data.images import ImageData, ImageSplit, load_images
 from training.engine.fit import fit

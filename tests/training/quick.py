@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from training.classification.labels import predict
-from training.classification.task import ClassificationSettings
+from training.classification.learner import ClassificationSettings
 from training.data.augment import Augment
 from training.engine.settings import FitSettings
 

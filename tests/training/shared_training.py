@@ -19,9 +19,8 @@ from training.engine.processes import end_processes, in_parts, is_main_process
 from training.engine.settings import FitSettings
 from training.tabular.data import load_table
 from training.tabular.evaluation import NetworkMethod, cross_validate
-from training.tabular.learner import Rows
-from training.tabular.network import build
-from training.tabular.options import NetworkSettings
+from training.tabular.network import Rows, build
+from training.tabular.options import NetworkSettings, TabularOptions
 from training.text.options import TokenSettings
 from training.text.tokenizer import train_tokenizer
 
@@ -105,9 +104,9 @@ def train_with_patience(accelerator, folder):
 
 def train_and_cross_validate(accelerator, folder):
     """As the recipe of tables does it: a training, and then those of the folds."""
-    data = load_table("breast-cancer", None, limit=60)
+    data = load_table(TabularOptions(limit=60))
     network, settings = NetworkSettings(hidden=(4,)), FitSettings(epochs=1, batch_size=15, lr=0.01)
-    model = build(network, data.layout, data.train, len(data.classes), settings.seed)
+    model = build(network, data, data.train, settings.seed)
     rows = Rows(data.train, data.validation, data.kind)
     fit(model, rows, settings, folder, accelerator=accelerator, console=QUIET)
     method = NetworkMethod(network, settings, data, folder / "folds", accelerator)

@@ -7,7 +7,7 @@ import pytest
 
 from quartet.command_line import main
 from tests.server import ROOT
-from training.command_line import PUBLISHED, data_options, read_command, read_data_command, value_of
+from training.command_line import PUBLISHED, data_options, read_command, read_data_command
 from training.registry import RECIPES, options_type
 
 
@@ -84,8 +84,6 @@ def test_the_data_comes_first_and_the_rest_is_the_recipes():
     command = read_data_command("train", ["my data", "--epochs", "3", "--yes", "--task", "text", "--wide"])
     assert (command.data, command.task, command.yes) == ("my data", "text", True)
     assert command.rest == ["--epochs", "3", "--wide"]
-    assert value_of("--target", ["--epochs", "3", "--target=price"]) == "price"
-    assert value_of("--target", ["--epochs", "3"]) is None
 
 
 @pytest.mark.parametrize(

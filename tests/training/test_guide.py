@@ -79,7 +79,7 @@ def test_a_training_from_the_data_to_a_published_model(source, tmp_path, capsys,
 
 
 def test_a_target_makes_a_table_of_what_holds_texts_as_well(reviews, capsys):
-    task, options = options_for("train", DataCommand(str(reviews), None, True, ["--target", "라벨"]))
+    task, options = options_for("train", DataCommand(str(reviews), None, True, ["--epochs", "3", "--target=라벨"]))
     assert (task, options.target) == ("tabular", "라벨")
 
 

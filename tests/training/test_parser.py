@@ -139,8 +139,20 @@ def test_the_names_of_options_are_known_with_their_other_names():
 
 
 def test_options_with_older_names_are_accepted():
-    given = ["--start-from", "x", "--mirror", "--from-scratch", "--freeze", "--keep", "--freeze", "4", "--freeze"]
-    current = "--init-from x --test-time-flip --weights=none --freeze=-1 --keep --freeze 4 --freeze=-1"
+    given = [
+        "--start-from",
+        "x",
+        "--mirror",
+        "--from-scratch",
+        "--freeze",
+        "--keep",
+        "--freeze",
+        "4",
+        "--freeze",
+        "-1",
+        "--freeze",
+    ]
+    current = "--init-from x --test-time-flip --weights=none --freeze=-1 --keep --freeze 4 --freeze -1 --freeze=-1"
     assert current_names(given) == current.split()
     assert read("--start-from=y").init_from == Path("y")
 

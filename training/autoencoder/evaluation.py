@@ -1,50 +1,80 @@
 """How good an autoencoder is: its reconstructions, its generated images, and its latents as features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from rich.console import Console
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import AutoencoderMetrics
-from training.autoencoder.density import fit_density
-from training.autoencoder.judge import Judge
+from training.backbones.cnn import CNN, Normalize, sample
+from training.classification.labels import EVALUATION_BATCH, LabelledImages, predict
+from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images as SplitImages
+from training.engine.fit import fit
+from training.engine.settings import FitSettings
 from training.export.evaluator import run_in_batches
-from training.export.intervals import Interval, bootstrap, wilson
+from training.export.figures import Interval, bootstrap, wilson
+from training.run import as_served
 
-MOST_PIXELS = 100_000_000
+_MOST_PIXELS = 100_000_000
 # Standard deviation of the noise that denoising is measured with, on the 0 to 1 scale.
-NOISE = 0.3
+_NOISE = 0.3
+# Added to the diagonal of every covariance of a density, as a fraction of the mean variance of the latents.
+RIDGE = 1e-3
+# No flip: a mirrored digit is no digit, and that may hold for anything else that is written or drawn.
+AUGMENT = Augment(flip=False, translate=2, cutout=0)
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Denoising:
-    """What reconstruction makes of test images with noise of standard deviation `NOISE`, on the 0 to 1 scale.
+def make_network(data: ImageData, train: ImageSplit, seed: int) -> CNN:
+    """A small CNN, with weights initialised from `seed`."""
+    torch.manual_seed(seed)
+    network = CNN(Normalize.of(train), data.shape, len(data.classes), widths=(32, 64, 64), depth=2)
+    network.init_whiten(to_pixels(torch.from_numpy(sample(train))))
+    return network
 
-    Attributes:
-        noisy_mse: mean squared error of the noisy images.
-        restored_mse: of their reconstructions.
-        judged_clean: accuracy of the judge on the test images; None without one, as are the others.
-        judged_noisy: on the noisy ones.
-        judged_restored: on their reconstructions.
+
+def train_judge(data: ImageData, epochs: int, folder: Path, accelerator: Accelerator, console: Console) -> CNN:
+    """Trains a classifier of real images that says what generated ones show, and how far they are from real ones.
+
+    `folder` keeps its checkpoint; a finished training is not repeated.
     """
+    network = make_network(data, data.train, seed=0)
+    learner = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
+    settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=0)
+    # A folder for each data set, so that only a training on the same data is resumed.
+    run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"
+    origin = {"data": data.fingerprint}
+    fit(network, learner, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
+    return as_served(network)
 
-    noisy_mse: float
-    restored_mse: float
-    judged_clean: float | None
-    judged_noisy: float | None
-    judged_restored: float | None
+
+@torch.no_grad()
+def _features(network: CNN, images: SplitImages) -> Floats:
+    """The input of the last layer, float32, shape (n, features)."""
+    starts = range(0, len(images), EVALUATION_BATCH)
+    parts = (torch.from_numpy(images[start : start + EVALUATION_BATCH]) for start in starts)
+    return torch.cat([network.features(to_pixels(part)) for part in parts]).numpy()
+
+
+def _accuracy(network: CNN, images: SplitImages, labels: Labels) -> float:
+    return float((predict(network, images).argmax(1) == labels).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +82,9 @@ class Findings:
     """Everything measured, and what the report draws.
 
     Attributes:
-        metrics: on the test split.
-        intervals: 95 %, of the main figures.
-        density: of the latents.
-        train_latents: shape (n, latent).
-        test_latents: shape (m, latent).
-        reconstructed: reconstructed test images, uint8.
-        denoising: of test images.
+        train_latents: float32, shape (n, latent), as are `test_latents`.
+        reconstructed: test images, uint8.
+        denoising: of test images with noise: mean squared errors, and accuracies of the judge or None.
     """
 
     metrics: AutoencoderMetrics
@@ -67,100 +93,107 @@ class Findings:
     train_latents: Floats
     test_latents: Floats
     reconstructed: Images
-    denoising: Denoising
-
-
-@dataclass(frozen=True, slots=True)
-class Graphs:
-    """The exported graphs of an autoencoder."""
-
-    whole: Path
-    encoder: Path
-    decoder: Path
-
-    def encode(self, images: SplitImages) -> Floats:
-        """Latents, float32, shape (n, latent)."""
-        return run_in_batches(self.encoder, "images", images)[0]
-
-    def decode(self, latents: Floats) -> Images:
-        """uint8 images, shape (n, height, width, channels)."""
-        return run_in_batches(self.decoder, "latents", latents)[0]
-
-    def errors(self, images: SplitImages) -> Floats:
-        """The mean squared error of each image on the 0 to 1 scale, shape (n,)."""
-        return run_in_batches(self.whole, "images", images)[1]
+    denoising: dict[str, float | None]
 
 
 def evaluate(
-    graphs: Graphs, data: ImageData, judge: Judge | None, components: int, generated: int, seed: int
+    graphs: Sequence[Path], data: ImageData, judge: CNN | None, components: int, generated: int, seed: int
 ) -> Findings:
     """Fits the density to the training images and measures everything on the test split.
 
-    Args:
-        graphs: exported.
-        data: the images.
-        judge: of generated images; None if the images have no labels.
-        components: Gaussians per class of the density.
-        generated: how many images to generate.
-        seed: of the density and of the generated images.
+    `graphs` are the exported autoencoder, encoder and decoder; without labels there is no judge.
     """
+    whole, encoder, decoder = graphs
+
+    def encode(images: SplitImages) -> Floats:
+        return run_in_batches(encoder, "images", images)[0]
+
+    def decode(latents: Floats) -> Images:
+        return run_in_batches(decoder, "latents", latents)[0]
+
     train, test = data.train, data.test
-    train_latents, test_latents = graphs.encode(train.images), graphs.encode(test.images)
+    train_latents, test_latents = encode(train.images), encode(test.images)
     density = fit_density(train_latents, train.labels, len(data.classes), components, seed)
     # PCA, logistic regression and the pictures hold all pixels in memory.
     some, tested = _bounded(train), _bounded(test)
     known, pixels = flat(some.images[:]), flat(tested.images[:])
-    reconstructed = graphs.decode(test_latents[: len(tested)])
-    errors = graphs.errors(test.images)
+    reconstructed = decode(test_latents[: len(tested)])
+    errors, others = (run_in_batches(whole, "images", part.images)[1] for part in (test, data.validation))
     intervals = bootstrap(lambda chosen: {"mse": float(errors[chosen].mean())}, len(errors))
     figures = {
         "mse": float(errors.mean()),
-        "validation_mse": float(graphs.errors(data.validation.images).mean()),
+        "validation_mse": float(others.mean()),
         "pca_mse": pca_error(known, pixels, test_latents.shape[1]),
     }
     if judge:
         latents, labels = density.draw(generated, seed=seed)
-        images = graphs.decode(latents)
-        right = int((judge.classify(images) == labels).sum())
+        images = decode(latents)
+        right = int((predict(judge, images).argmax(1) == labels).sum())
         intervals["judge_agreement"] = wilson(right, generated)
         # The distance depends on the number of images, so it is the same for each kind.
         count = min(generated, len(train), len(reconstructed))
-        real = judge.features(test.images)
-        others = train.images[np.random.default_rng(0).permutation(len(train))[:count]]
+        chosen = np.random.default_rng(0).permutation(len(train))[:count]
+        real = _features(judge, test.images)
         figures |= {
             "linear_latents": linear_accuracy(train_latents, train.labels, test_latents, test.labels),
             "linear_pixels": linear_accuracy(known, some.labels, pixels, tested.labels),
-            "judge_accuracy": judge.accuracy(test.images, test.labels),
+            "judge_accuracy": _accuracy(judge, test.images, test.labels),
             "judge_agreement": right / generated,
-            "frechet_generated": frechet_distance(judge.features(images[:count]), real),
-            "frechet_restored": frechet_distance(judge.features(reconstructed[:count]), real),
-            "frechet_train": frechet_distance(judge.features(others), real),
+            "frechet_generated": frechet_distance(_features(judge, images[:count]), real),
+            "frechet_restored": frechet_distance(_features(judge, reconstructed[:count]), real),
+            "frechet_train": frechet_distance(_features(judge, train.images[chosen]), real),
         }
-    return Findings(
-        AutoencoderMetrics(**figures), intervals, density, train_latents, test_latents, reconstructed,
-        measure_denoising(graphs, tested, judge),
-    )  # fmt: skip
+    clean = tested.images[:]
+    noisy = add_noise(clean)
+    restored = decode(encode(noisy))
+    denoising: dict[str, Any] = {"noise": _NOISE}
+    for name, images in (("noisy", noisy), ("restored", restored)):
+        denoising[f"{name}_mse"] = float(np.square(flat(images) - pixels).mean())
+    for name, images in (("clean", clean), ("noisy", noisy), ("restored", restored)):
+        denoising[f"judged_{name}"] = _accuracy(judge, images, tested.labels) if judge else None
+    metrics = AutoencoderMetrics(**figures)
+    return Findings(metrics, intervals, density, train_latents, test_latents, reconstructed, denoising)
+
+
+def fit_density(latents: Floats, labels: Labels, classes: int, components: int = 10, seed: int = 0) -> Density:
+    """A mixture of Gaussians with full covariances for each class, to sample new latents from.
+
+    Ghosh et al. 2020 (arXiv:1903.12436): the latents of a deterministic autoencoder do not follow a simple prior, but
+    a mixture fitted to them after the training describes them well (ex-post density estimation).
+
+    Args:
+        latents: of the training images, float32, shape (n, latent).
+        labels: int64, shape (n,).
+        classes: the number of classes; each has at least one image.
+        components: Gaussians per class, or fewer where a class has few images.
+        seed: of the fit.
+    """
+    weights, means, factors = [], [], []
+    ridge = RIDGE * float(latents.var(0).mean())
+    for label in range(classes):
+        members = latents[labels == label].astype(np.float64)
+        if len(members) == 1:
+            members = members.repeat(2, axis=0)  # scikit-learn needs two; the ridge is then their variance
+        # A covariance needs more points than dimensions.
+        count = max(1, min(components, len(members) // (2 * latents.shape[1])))
+        mixture = GaussianMixture(count, reg_covar=ridge, random_state=seed).fit(members)
+        padding = (0, components - count)
+        weights.append(np.pad(mixture.weights_, padding))
+        means.append(np.pad(mixture.means_, (padding, (0, 0))))
+        factors.append(np.pad(np.linalg.cholesky(mixture.covariances_), (padding, (0, 0), (0, 0))))
+    fractions = np.bincount(labels, minlength=classes) / len(labels)
+    return Density(*(np.array(part, dtype=np.float32) for part in (fractions, weights, means, factors)))
 
 
 def add_noise(images: Images) -> Images:
-    """The images with noise of standard deviation `NOISE`, the same at every call."""
-    noise = np.random.default_rng(0).normal(0, 255 * NOISE, images.shape)
+    """The images with noise of standard deviation 0.3 on the 0 to 1 scale, the same at every call."""
+    noise = np.random.default_rng(0).normal(0, 255 * _NOISE, images.shape)
     return (images + noise).clip(0, 255).astype(np.uint8)
 
 
-def measure_denoising(graphs: Graphs, split: ImageSplit, judge: Judge | None) -> Denoising:
-    """What a model makes of noisy images."""
-    clean = split.images[:]
-    noisy = add_noise(clean)
-    restored = graphs.decode(graphs.encode(noisy))
-    errors = (float(np.square(flat(images) - flat(clean)).mean()) for images in (noisy, restored))
-    judged = (judge.accuracy(images, split.labels) if judge else None for images in (clean, noisy, restored))
-    return Denoising(*errors, *judged)
-
-
 def _bounded(split: ImageSplit) -> ImageSplit:
-    """Images at regular intervals, of at most `MOST_PIXELS` values."""
-    return split.take(np.arange(0, len(split), 1 + split.images.size // MOST_PIXELS))
+    """Images at regular intervals, of at most `_MOST_PIXELS` values."""
+    return split.take(np.arange(0, len(split), 1 + split.images.size // _MOST_PIXELS))
 
 
 def flat(images: Images) -> Floats:
@@ -196,11 +229,9 @@ def linear_accuracy(train: Floats, train_labels: Labels, test: Floats, test_labe
 def nearest(images: Images, among: SplitImages) -> tuple[Labels, Floats]:
     """For each image the index of the nearest of other images, and the mean squared difference from it.
 
-    Args:
-        images: shape (n, height, width, channels).
-        among: shape (m, height, width, channels); of very many, those at regular intervals.
+    Of very many others, only those at regular intervals are searched.
     """
-    step = 1 + among.size // MOST_PIXELS
+    step = 1 + among.size // _MOST_PIXELS
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(among[::step]))
     distances, indices = search.kneighbors(flat(images))
     return indices[:, 0] * step, np.square(distances[:, 0]) / images[0].size

@@ -1,10 +1,14 @@
-"""A convolutional autoencoder: images to a small latent vector and back."""
+"""A convolutional autoencoder: images to a small latent vector and back; and the three graphs that are exported."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.autoencoder.options import NetworkSettings
+from training.data.augment import to_pixels
+
+
+def _convolution(before: int, after: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.SiLU()]
 
 
 class Residual(nn.Module):
@@ -12,13 +16,7 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
+        self.body = nn.Sequential(*_convolution(channels, channels), *_convolution(channels, channels)[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x + self.body(x))
@@ -35,13 +33,11 @@ class Encoder(nn.Module):
     def __init__(self, shape: tuple[int, int, int], latent: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = shape[2]
-        for width in widths:
-            layers += [nn.Conv2d(before, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.SiLU(), Residual(width)]
-            before = width
+        for before, width in zip((shape[2], *widths), widths, strict=False):
+            layers += [*_convolution(before, width, stride=2), Residual(width)]
         self.body = nn.Sequential(*layers)
         # A convolution over the whole map: like a dense layer, but its result does not depend on the batch size.
-        self.code = nn.Conv2d(before, latent, halvings(shape, len(widths))[-1])
+        self.code = nn.Conv2d(widths[-1], latent, halvings(shape, len(widths))[-1])
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.code(self.body(pixels)).flatten(1)
@@ -52,21 +48,18 @@ class Decoder(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], latent: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.sizes = halvings(shape, len(widths))[-2::-1]
-        self.first = nn.ConvTranspose2d(latent, widths[-1], halvings(shape, len(widths))[-1])
-        outer = (*reversed(widths[:-1]), max(8, widths[0] // 2))
+        *sizes, smallest = halvings(shape, len(widths))
+        self.sizes = sizes[::-1]
+        self.first = nn.ConvTranspose2d(latent, widths[-1], smallest)
         self.start = Residual(widths[-1])
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.SiLU(),
-                # At full resolution another block would cost more than everything else.
-                *([Residual(after)] if index < len(widths) - 1 else []),
-            )
-            for index, (before, after) in enumerate(zip(reversed(widths), outer, strict=True))
-        )
-        self.last = nn.Conv2d(outer[-1], shape[2], 3, padding=1)
+        before, stages = widths[-1], []
+        for after in reversed(widths[:-1]):
+            stages.append(nn.Sequential(*_convolution(before, after), Residual(after)))
+            before = after
+        # At full resolution another block would cost more than everything else.
+        last = max(8, widths[0] // 2)
+        self.stages = nn.ModuleList([*stages, nn.Sequential(*_convolution(before, last))])
+        self.last = nn.Conv2d(last, shape[2], 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
         x = self.start(self.first(latents[:, :, None, None]))
@@ -76,13 +69,7 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """An encoder and its decoder.
-
-    Args:
-        shape: height, width, channels of the images.
-        latent: dimension of the latent space.
-        widths: channels after each halving.
-    """
+    """An encoder and its decoder, for images of `shape` (height, width, channels); see `NetworkSettings`."""
 
     def __init__(self, shape: tuple[int, int, int], latent: int = 32, widths: tuple[int, ...] = (32, 64)) -> None:
         super().__init__()
@@ -98,7 +85,41 @@ class Autoencoder(nn.Module):
         return self.decoder(latents if noise is None else latents + noise), latents
 
 
-def build(network: NetworkSettings, shape: tuple[int, int, int], seed: int) -> Autoencoder:
-    """The network for images of `shape`, with weights initialised from `seed`."""
-    torch.manual_seed(seed)
-    return Autoencoder(shape, network.latent, network.widths)
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Float pixels in 0 to 1 (batch, channels, height, width) to uint8 (batch, height, width, channels)."""
+    return (pixels * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+class AutoencoderGraph(nn.Module):
+    """uint8 images (batch, height, width, channels) to reconstructions and the mean squared error of each (0 to 1)."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = to_pixels(images)
+        reconstructed, _ = self.network(pixels)
+        return to_bytes(reconstructed), (reconstructed - pixels).square().mean((1, 2, 3))
+
+
+class EncoderGraph(nn.Module):
+    """uint8 images (batch, height, width, channels) to latents (batch, latent), float32."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__()
+        self.encoder = network.encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encoder(to_pixels(images))
+
+
+class DecoderGraph(nn.Module):
+    """Latents (batch, latent), float32, to uint8 images (batch, height, width, channels)."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__()
+        self.decoder = network.decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return to_bytes(self.decoder(latents))

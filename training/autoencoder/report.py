@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,75 +11,51 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
-from service.tasks.autoencoder.density import Density
 from service.tasks.palette import class_colour
-from training.autoencoder.evaluation import NOISE, Findings, add_noise, nearest
+from training.autoencoder.evaluation import Findings, add_noise, nearest
 from training.autoencoder.learner import decode, encode
 from training.autoencoder.network import Autoencoder
 from training.data.images import ImageData
-from training.report.plots import TRUE, Curve, save_plot, show_image
+from training.report.plots import TRUE, save_plot, show_image
 from training.report.record import update_record
 
-CURVE = Curve("error", "mean squared error", logarithmic=True)
 Images = npt.NDArray[np.uint8]
 _COLUMNS = 12
-_MOST_CLASSES_DRAWN = 20
-_MAPPED = 2000
-_COMPARED = 500
 
 
 def write_report(folder: Path, model: Autoencoder, data: ImageData, findings: Findings) -> None:
-    """Draws and records what was measured.
-
-    Args:
-        folder: of the version.
-        model: makes the pictures.
-        data: test images for the pictures, and the training images nearest to generated ones.
-        findings: of the evaluation.
-    """
-    test, density = data.test.images, findings.density
+    """Draws and records what was measured of the version in `folder`."""
+    test, known, density = data.test.images, data.train.images, findings.density
+    generate = partial(decode, model)
     first = test[:_COLUMNS]
     _strip(folder, "reconstructed.png", (TRUE, first), ("restored", findings.reconstructed[:_COLUMNS]))
     noisy = add_noise(first)
-    restored = decode(model, encode(model, noisy))
-    _strip(folder, "denoised.png", (TRUE, first), ("with noise", noisy), ("restored", restored))
+    _strip(folder, "denoised.png", (TRUE, first), ("with noise", noisy), ("restored", generate(encode(model, noisy))))
     _strip(folder, "interpolated.png", *_interpolations(model, findings.test_latents, data))
-    shown = range(min(len(data.classes), _MOST_CLASSES_DRAWN))
-    _strip(folder, "generated.png", *((data.classes[label], _generate(model, density, label)) for label in shown))
+    of_classes = (
+        (name, generate(density.draw(_COLUMNS, seed=label, label=label)[0]))
+        for label, name in enumerate(data.classes[:20])
+    )
+    _strip(folder, "generated.png", *of_classes)
     noise = np.random.default_rng(0).normal(0, 1, (2 * _COLUMNS, model.latent)) * findings.train_latents.std(0)
-    single = decode(model, (noise + findings.train_latents.mean(0)).astype(np.float32))
-    sampled = decode(model, density.draw(2 * _COLUMNS, seed=1)[0])
-    names = ("one Gaussian", "one Gaussian", "mixture", "mixture")
-    rows = (*np.split(single, 2), *np.split(sampled, 2))
-    _strip(folder, "single-against-mixture.png", *zip(names, rows, strict=True))
-    indices, _ = nearest(sampled[:_COLUMNS], data.train.images)
-    _strip(folder, "nearest.png", ("generated", sampled[:_COLUMNS]), ("nearest", data.train.images[indices]))
-    save_plot(folder, "map.png", 8, 6.5, lambda axes: _map(axes[0], findings, data))
+    single = generate((noise + findings.train_latents.mean(0)).astype(np.float32))
+    sampled = generate(density.draw(2 * _COLUMNS, seed=1)[0])
+    names, rows = ("one Gaussian", "one Gaussian", "mixture", "mixture"), np.concatenate((single, sampled))
+    _strip(folder, "single-against-mixture.png", *zip(names, np.split(rows, 4), strict=True))
+    indices, _ = nearest(sampled[:_COLUMNS], known)
+    _strip(folder, "nearest.png", ("generated", sampled[:_COLUMNS]), ("nearest", known[indices]))
+    save_plot(folder, "map.png", 8, 6.5, lambda axes: _draw_map(axes[0], findings, data))
     # Reconstructions are as smooth as generated images, but no copies of training images.
-    compared = (
-        decode(model, density.draw(_COMPARED, seed=2)[0]),
-        findings.reconstructed[:_COMPARED],
-        test[:_COMPARED],
-    )
-    update_record(
-        folder,
-        denoising={"noise": NOISE, **asdict(findings.denoising)},
-        distances=[float(nearest(images, data.train.images)[1].mean()) for images in compared],
-    )
-
-
-def _generate(model: Autoencoder, density: Density, label: int) -> Images:
-    latents, _ = density.draw(_COLUMNS, seed=label, label=label)
-    return decode(model, latents)
+    generated = generate(density.draw(500, seed=2)[0])
+    pictures = (generated, findings.reconstructed[:500], test[:500])
+    distances = [float(nearest(images, known)[1].mean()) for images in pictures]
+    update_record(folder, denoising=findings.denoising, distances=distances)
 
 
 def _interpolations(model: Autoencoder, latents: npt.NDArray[np.float32], data: ImageData) -> list[tuple[str, Images]]:
     """From the first test image of a class to the first of the next, for a few; without classes, from any to any."""
     labels, named = data.test.labels, len(data.classes) > 1
-    if named:
-        firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:6]]
-    else:
-        firsts = list(range(min(6, len(labels))))
+    firsts = np.unique(labels, return_index=True)[1][:6] if named else range(min(6, len(labels)))
     fractions = np.linspace(0, 1, _COLUMNS, dtype=np.float32)[:, None]
     return [
         (
@@ -104,8 +80,8 @@ def _strip(folder: Path, name: str, *rows: tuple[str, Images]) -> None:
     save_plot(folder, name, 0.8 * count + 1.2, 0.8 * len(rows), draw, count, len(rows))
 
 
-def _map(axis: Axes, findings: Findings, data: ImageData) -> None:
-    latents, labels = findings.test_latents[:_MAPPED], data.test.labels[:_MAPPED]
+def _draw_map(axis: Axes, findings: Findings, data: ImageData) -> None:
+    latents, labels = findings.test_latents[:2000], data.test.labels[:2000]
     perplexity = min(30.0, max(2.0, len(latents) / 4))
     plane: Any = TSNE(2, random_state=0, init="pca", perplexity=perplexity).fit_transform(latents)
     for label, name in enumerate(data.classes):

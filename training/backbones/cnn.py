@@ -12,24 +12,19 @@ from training.data.images import ImageSplit
 
 
 def stride_for(height: int, width: int) -> int:
-    """How many pixels the network's first convolution moves by: 1 up to 95 pixels, 2 up to 191, and so on."""
+    """The stride of the first convolution: 1 for images up to 95 pixels, 2 up to 191, and so on."""
     return int(2 ** max(0, math.floor(math.log2(min(height, width) / 48))))
 
 
 def sample(split: ImageSplit, pixels: int = 5_000_000) -> npt.NDArray[np.uint8]:
-    """Evenly spaced images of a split with about `pixels` pixels altogether: enough for statistics, at any size."""
+    """Evenly spaced images of a split with about `pixels` pixels altogether, for statistics."""
     height, width = split.images.shape[1:3]
     step = max(1, len(split) * height * width // pixels)
     return split.images[::step]
 
 
 class Normalize(nn.Module):
-    """Shifts and scales each channel; a part of the network, so that no caller can forget it.
-
-    Args:
-        mean: of each channel, on the 0 to 1 scale.
-        std: likewise.
-    """
+    """Shifts and scales each channel by its mean and standard deviation on the 0 to 1 scale."""
 
     mean: Tensor
     std: Tensor
@@ -41,7 +36,7 @@ class Normalize(nn.Module):
 
     @classmethod
     def of(cls, split: ImageSplit) -> "Normalize":
-        """The statistics of a split, from a sample of its images."""
+        """Normalises with the statistics of a sample of the split."""
         pixels = sample(split).reshape(-1, split.images.shape[-1]) / np.float32(255)
         # A constant channel must not divide by zero.
         return cls(torch.from_numpy(pixels.mean(0)), torch.from_numpy(pixels.std(0).clip(min=1e-3)))
@@ -66,31 +61,23 @@ class ConvGroup(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels_out) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = None
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = conv(x)
-            if i == 0:
-                x = F.max_pool2d(x, 2)
-            x = norm(x)
-            if shortcut is not None and i == len(self.convs) - 1:
-                x = x + shortcut
-            x = F.silu(x)
-            if i == 0:
-                shortcut = x
+        x = shortcut = F.silu(self.norms[0](F.max_pool2d(self.convs[0](x), 2)))
+        for i in range(1, len(self.convs)):
+            x = self.norms[i](self.convs[i](x))
+            x = F.silu(x + shortcut if i == len(self.convs) - 1 else x)
         return x
 
 
 class CNN(nn.Module):
     """A residual convolutional network for small images, after airbench (arXiv:2404.00498).
 
-    A frozen 2x2 convolution whitens the patches; then come groups of convolutions, each at half the resolution of
-    the one before and with more filters; global max pooling; one linear layer. In large images the patches are larger
-    and do not overlap (`stride_for`), so that what follows costs no more than for images of 48 to 95 pixels.
+    A frozen 2x2 convolution whitens the patches; then come groups of convolutions, global max pooling and a linear
+    layer. In large images the patches are larger and do not overlap (`stride_for`), which limits the cost.
 
     Args:
         normalize: the input normalisation.
         shape: height, width, channels.
-        classes: the number of classes.
+        classes: how many there are.
         widths: filters of each group; for images over 48 pixels the last one repeats until a few pixels are left.
         depth: convolutions per group.
         dropout: of the last features.
@@ -113,9 +100,9 @@ class CNN(nn.Module):
             widths += widths[-1:] * max(0, math.floor(math.log2(side / 6)) - len(widths) + 1)
         if side < 2 ** (len(widths)) + 1:
             raise ValueError(f"images of {height} x {width} pixels are too small for {len(widths)} groups")
-        self.normalize = normalize
         patch = max(2, stride)
         filters = 2 * channels * patch**2
+        self.normalize = normalize
         self.whiten = nn.Conv2d(channels, filters, patch, stride)
         self.whiten.weight.requires_grad = False
         self.groups = nn.Sequential(
@@ -130,15 +117,14 @@ class CNN(nn.Module):
 
         Args:
             pixels: float32 in 0 to 1, shape (some thousands, channels, height, width).
-            eps: keeps directions without variance from being blown up.
+            eps: limits the gain of directions without variance.
         """
         (stride, _), (patch, _) = self.whiten.stride, self.whiten.kernel_size
         patches = F.unfold(self.normalize(pixels), patch, stride=stride).transpose(1, 2).flatten(0, 1)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / torch.sqrt(values + eps)).T.reshape(-1, *self.whiten.weight.shape[1:])
         self.whiten.weight.copy_(torch.cat((filters, -filters)))
-        if self.whiten.bias is not None:
-            nn.init.zeros_(self.whiten.bias)
+        nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]
 
     def features(self, pixels: Tensor) -> Tensor:
         """The input of the last layer, shape (batch, widths[-1])."""

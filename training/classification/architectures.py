@@ -7,9 +7,9 @@ from torch import nn
 
 from training.backbones.cnn import CNN, Normalize, sample, stride_for
 from training.backbones.registry import load_backbone
+from training.classification.learner import ClassificationSettings
 from training.classification.network import MLP, Transfer
 from training.classification.options import DEFAULTS, Arch, ClassificationOptions, NetworkSettings
-from training.classification.task import ClassificationSettings
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData
 from training.engine.settings import FitSettings

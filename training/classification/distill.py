@@ -24,13 +24,13 @@ from service.inference.cuda import serving_device
 from service.inference.manifest import MODEL, sha256
 from service.inference.session import Session
 from service.tasks.classification.manifest import ClassifierManifest
-from service.tasks.registry import read_manifest
 from training.backbones.cnn import CNN
 from training.data.images import ImageData
 from training.engine.atomic import replacing
 from training.engine.progress import track
 from training.export.distances import Writer, without_ood
 from training.export.layers import answer_with, penultimate
+from training.registry import read_manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from training.data.lazy import Images
 from training.data.splits import division_digest
 from training.export.calibration import Floats, Scaling
 from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
-from training.export.golden import renew_golden, write_variant_golden
+from training.export.graph import renew_golden, write_variant_golden
 from training.export.layers import Inputs
 
 INPUT = "images"

@@ -21,10 +21,10 @@ from training.classification.distill import Guided, Teaching, teach
 from training.classification.evaluator import INPUT, ClassificationEvaluator
 from training.classification.graph import ClassifierGraph
 from training.classification.labels import predict
+from training.classification.learner import Classification
 from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
-from training.classification.task import Classification
 from training.data.contents import fingerprint_like
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
@@ -38,7 +38,7 @@ from training.export.calibration import fit_scaling, fit_temperature
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
-from training.export.ood_data import OodData, ood_data_from_images
+from training.export.ood import OodData, ood_data_from_images
 from training.options import override, short_name
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves

@@ -5,17 +5,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# The side in pixels of the images that the defaults are meant for.
-_SIDE = 32
-
 
 @dataclass(frozen=True, slots=True)
 class Augment:
     """What is done to a training batch.
 
     Attributes:
-        flip: mirror left to right: each image in every other epoch, starting at random, which shows more different
-            views than an independent choice in each epoch (Jordan 2024, arXiv:2404.00498, section 3.6).
+        flip: mirror left to right: each image in every other epoch, starting at random (Jordan 2024,
+            arXiv:2404.00498, section 3.6).
         translate: shift by up to this many pixels, with mirrored borders.
         cutout: blank a square of this side in pixels at a random position (DeVries and Taylor 2017, arXiv:1708.04552).
         cutmix: the fraction of batches whose images get a rectangle of another one; see `cutmix`.
@@ -27,12 +24,8 @@ class Augment:
     cutmix: float = 0.0
 
     def scaled_to(self, shape: tuple[int, ...]) -> "Augment":
-        """The same for images of this shape (height, width, channels).
-
-        Shifts and squares keep their proportion to the shorter side. Their pixels are meant for 32 pixels and are not
-        reduced for smaller images.
-        """
-        factor = max(1.0, min(shape[:2]) / _SIDE)
+        """The same for images of this shape (height, width, channels): pixels are meant for a shorter side of 32."""
+        factor = max(1.0, min(shape[:2]) / 32)
         return replace(self, translate=round(self.translate * factor), cutout=round(self.cutout * factor))
 
     def mirrored(self, indices: Tensor, epoch: int) -> Tensor:
@@ -43,19 +36,12 @@ class Augment:
         return ((indices * 2654435761 >> 16) + epoch) % 2 == 1
 
     def __call__(self, images: Tensor, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        """Augments one batch.
-
-        Args:
-            images: uint8, shape (batch, height, width, channels).
-            indices: int64, shape (batch,): each image's index in the data set, which decides when it is mirrored.
-            epoch: counted from 0.
-            generator: on the device of `images`.
+        """Augments one batch of uint8 images, (batch, height, width, channels), by their indices in the data set.
 
         Returns:
             float32 in 0 to 1, shape (batch, channels, height, width), in channels-last memory order.
         """
-        batch, height, width, _ = images.shape
-        device = images.device
+        (batch, height, width, _), device = images.shape, images.device
 
         def randint(low: int, high: int) -> Tensor:
             return torch.randint(low, high, (batch, 1), generator=generator, device=device)
@@ -68,8 +54,7 @@ class Augment:
         pixels = shifted.permute(0, 3, 1, 2).float().div_(255)
         if self.cutout:
             top, left = randint(1 - self.cutout, height), randint(1 - self.cutout, width)
-            y = torch.arange(height, device=device) - top
-            x = torch.arange(width, device=device) - left
+            y, x = torch.arange(height, device=device) - top, torch.arange(width, device=device) - left
             inside_y, inside_x = (y >= 0) & (y < self.cutout), (x >= 0) & (x < self.cutout)
             pixels.masked_fill_((inside_y[:, None, :, None] & inside_x[:, None, None, :]), 0.5)
         return pixels
@@ -78,16 +63,11 @@ class Augment:
 def cutmix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     """Replaces a rectangle of each image with that of another image of the batch (Yun et al. 2019, arXiv:1905.04899).
 
-    Args:
-        pixels: shape (batch, channels, height, width); is changed.
-        generator: on the device of `pixels`.
-
     Returns:
-        The pixels; for each image the index of the one that its rectangle is from; and the fraction of each image that
-        is left, which is the weight of its own label.
+        The changed pixels, shape (batch, channels, height, width); the index of the image that each rectangle is from;
+        and the fraction of each image that is left.
     """
-    batch, _, height, width = pixels.shape
-    device = pixels.device
+    (batch, _, height, width), device = pixels.shape, pixels.device
     partner = torch.randperm(batch, generator=generator, device=device)
     share, y, x = torch.rand(3, generator=generator, device=device).tolist()
     side = (1 - share) ** 0.5

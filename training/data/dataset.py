@@ -16,20 +16,13 @@ class DataError(Exception):
 
 @dataclass(slots=True)
 class Inspection:
-    """What to know about a data set before it is trained on.
-
-    Attributes:
-        notes: what was found, and how it was read.
-        warnings: what deserves a second look.
-        dropped: the items that were left out, as far as they are named.
-    """
+    """What to know about a data set before training: how it was read, what is suspicious, which items are left out."""
 
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
     def print(self, console: Console) -> None:
-        """Writes a line for each."""
         for note in self.notes:
             console.print(escape(note), highlight=False)
         for warning in self.warnings + self.dropped:
@@ -59,8 +52,7 @@ class DataSet(Protocol):
 
 def absent_classes(classes: Sequence[str], labels: npt.NDArray[Any]) -> list[str]:
     """The classes that no item has; `labels` are class indices of any shape."""
-    present = set(np.unique(labels).tolist())
-    return [name for index, name in enumerate(classes) if index not in present]
+    return [classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)]
 
 
 def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.NDArray[np.int64]:

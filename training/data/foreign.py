@@ -1,11 +1,9 @@
-"""Out-of-distribution data, on which the score of a model is measured: other files, and synthetic data.
+"""Out-of-distribution data, on which the score of a model is measured: other files, and synthetic data."""
 
-No model is trained on them. For the committed models, data of these kinds chose the distances (`Method.chosen_on`), so
-their figures are too good for data of other kinds.
-"""
-
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +16,17 @@ from training.data.dataset import DataError, Inspection
 from training.data.image_sources import open_images
 from training.data.inspection import Problems
 
-# Of each kind.
+Array = npt.NDArray[Any]
 MOST = 1000
-# The side of the images that smooth colours are enlarged from.
-_COARSE = 3
 _CROPS = "crops:"
-_CROPS_PER_IMAGE = 4
-
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 def named(options: Sequence[str]) -> dict[str, str]:
-    """The sources of `NAME=DATA` options by their names.
-
-    Raises:
-        ValueError: one has no name.
-    """
+    """The sources of `NAME=DATA` options by their names; raises ValueError if one has no name."""
     pairs = [option.partition("=") for option in options]
-    for name, sign, source in pairs:
-        if not (name and sign and source):
-            raise ValueError(f"--foreign {name}{sign}{source}: give NAME=DATA")
+    for pair in pairs:
+        if not all(pair):
+            raise ValueError(f"--foreign {''.join(pair)}: give NAME=DATA")
     return {name: source for name, _, source in pairs}
 
 
@@ -47,10 +35,10 @@ def made_up_images(shape: tuple[int, int, int], count: int = MOST) -> dict[str, 
     height, width, channels = shape
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (count, *shape), dtype=np.uint8)
-    coarse = random.integers(0, 256, (count, _COARSE, _COARSE, channels), dtype=np.uint8)
-    smooth = [
-        np.asarray(Image.fromarray(each.squeeze()).resize((width, height), Image.Resampling.BICUBIC)) for each in coarse
+    coarse = [
+        Image.fromarray(each.squeeze()) for each in random.integers(0, 256, (count, 3, 3, channels), dtype=np.uint8)
     ]
+    smooth = [np.asarray(each.resize((width, height), Image.Resampling.BICUBIC)) for each in coarse]
     return {"noise": noise, "smooth colours": np.stack(smooth).reshape(count, *shape)}
 
 
@@ -62,28 +50,20 @@ def read_images(
 ) -> UInt8Array:
     """Readable images of any source as the model's input, uint8, shape (n, height, width, channels).
 
-    Args:
-        source: as `open_images` takes it without labels; after `crops:`, a few squares of a quarter to all of the
-            short side are cut out of each image instead.
-        shape: height, width and channels.
-        most: how many at most.
-        place: brings an image to the height and width.
-
-    Raises:
-        DataError: there is none.
+    After `crops:`, squares of a quarter to all of the short side are cut out of each image. `place` sets the size.
+    Raises DataError if there is no image.
     """
     height, width, channels = shape
     cut = source.startswith(_CROPS)
     random = np.random.default_rng(0)
     images: list[UInt8Array] = []
-    for items in open_images(source.removeprefix(_CROPS), Inspection(), Problems(), labelled=False).splits.values():
+    _, splits = open_images(source.removeprefix(_CROPS), Inspection(), Problems(), labelled=False)
+    for items in splits.values():
         for index in random.permutation(items.indices)[:most]:
-            try:
+            with contextlib.suppress(QuartetError, OSError):
                 image = EncodedImage.open(items.files.read(int(index)))
                 pixels = image.decode(channels) if cut else image.decode(channels, 2 * height, 2 * width)
-            except (QuartetError, OSError):
-                continue
-            images += [place(part, height, width) for part in (_squares(pixels, random) if cut else (pixels,))]
+                images += [place(part, height, width) for part in (_squares(pixels, random) if cut else (pixels,))]
     if not images:
         raise DataError(f"{source}: holds no image that can be read.")
     return np.stack([images[index] for index in random.permutation(len(images))[:most]])
@@ -91,19 +71,14 @@ def read_images(
 
 def _squares(pixels: UInt8Array, random: np.random.Generator) -> Iterator[UInt8Array]:
     short = min(pixels.shape[:2])
-    for _ in range(_CROPS_PER_IMAGE):
+    for _ in range(4):
         side = int(random.integers(short // 4, short + 1))
         top, left = (int(random.integers(0, length - side + 1)) for length in pixels.shape[:2])
         yield pixels[top : top + side, left : left + side]
 
 
-def made_up_texts(words: int, texts: Sequence[Ids]) -> dict[str, list[Ids]]:
-    """Texts as long as others, of random words of the vocabulary and of unknown words alone.
-
-    Args:
-        words: size of the vocabulary, padding and unknown included.
-        texts: token ids of the others.
-    """
+def made_up_texts(words: int, texts: Sequence[Array]) -> dict[str, list[Array]]:
+    """Texts as long as others, of random words among `words` (padding and unknown included) and of unknown words."""
     random = np.random.default_rng(0)
     lengths = [len(ids) for ids in texts[:MOST]]
     return {
@@ -113,33 +88,25 @@ def made_up_texts(words: int, texts: Sequence[Ids]) -> dict[str, list[Ids]]:
 
 
 def read_lines(source: str) -> list[str]:
-    """The lines of a text file that hold something, up to `MOST`.
-
-    Raises:
-        DataError: there is none.
-    """
+    """The lines of a text file that hold something, up to `MOST`; raises DataError if there is none."""
     try:
-        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8").splitlines()]
+        text = Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: cannot be read as text: {error}") from None
-    lines = [line for line in lines if line]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{source}: holds no text.")
     return lines[:MOST]
 
 
-def made_up_rows(rows: Floats, deviations: Mapping[int, float]) -> dict[str, Floats]:
-    """Rows with shifted, mixed and reordered columns, float32, each of the shape of `rows`, (n, columns).
-
-    `deviations` has the standard deviation of each column of numbers, by its index.
-    """
+def made_up_rows(rows: Array, deviations: Mapping[int, float]) -> dict[str, Array]:
+    """Rows with shifted, mixed and reordered columns, as `rows`; `deviations` are standard deviations by column."""
     random = np.random.default_rng(0)
     shifted = rows.copy()
     for column, deviation in deviations.items():
         shifted[:, column] += deviation * random.choice(np.array([-1, 1], np.float32), len(rows))
-    mixed = np.stack([random.permutation(column) for column in rows.T], axis=1)
     return {
         "every number a standard deviation up or down": shifted,
-        "values of different rows mixed": mixed,
+        "values of different rows mixed": np.stack([random.permutation(column) for column in rows.T], axis=1),
         "columns in another order": rows[:, random.permutation(rows.shape[1])],
     }

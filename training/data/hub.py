@@ -1,12 +1,10 @@
-"""What training takes from the `datasets` library beyond its documented data types.
+"""What training takes from the `datasets` library beyond its public interface.
 
-The library's loaders raise whatever their parsers raise, and the conventions of its image-folder loader are not part
-of its public interface. `tests/training/data/test_hub.py` fails if an upgrade changes them.
+`tests/training/data/test_hub.py` fails if an upgrade changes it.
 """
 
 import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,74 +18,30 @@ from datasets.utils.stratify import stratified_shuffle_split_generate_indices
 from training.data.dataset import DataError
 
 SPLITS = ("train", "validation", "test")
+ALIASES = {"valid": "validation", "val": "validation", "dev": "validation"}
 _IMAGE = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
-_VALIDATION_ALIASES = ("valid", "val")
 
 
 def be_quiet() -> None:
-    """Turns off the libraries' own progress bars and hints."""
+    """Turns off the libraries' own progress bars, hints, and reports of every operator that is not optimised."""
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
-    # Reports of every operator what it does not optimise.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
 
 
-def local_path(source: str, hint: str, *, folder: bool = False) -> Path | None:
-    """The file or folder that `source` names; None for the id of a data set on the hub.
-
-    Args:
-        source: a hub id or a path.
-        hint: what to give instead, for the error message.
-        folder: whether only a folder will do.
-
-    Raises:
-        DataError: `source` can only be a path, and nothing of the kind is there.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir() or (path.is_file() and not folder):
-        return path
-    if source.startswith((".", "/", "~")):
-        raise DataError(f"{source}: no such {'folder' if folder else 'file or folder'}. {hint}")
-    return None
-
-
 def load(source: str, loader: str, **options: Any) -> dict[str, datasets.Dataset]:
-    """The splits of a data set, under the names that it gives them.
-
-    Args:
-        source: what the user asked for, for the error message.
-        loader: a hub id, a local folder, or the name of one of the library's own loaders (`csv`, `parquet`).
-        options: as `datasets.load_dataset` takes them.
-
-    Raises:
-        DataError: it cannot be loaded.
-    """
+    """The splits that `datasets.load_dataset` gives, validation under its usual name; raises DataError if it fails."""
     try:
-        return dict(datasets.load_dataset(loader, **options))
+        return {ALIASES.get(name, name): part for name, part in datasets.load_dataset(loader, **options).items()}
     except Exception as error:  # the library raises many kinds, from a network failure to a parser's
         raise DataError(f"{source}: cannot be loaded as a data set: {error}") from error
-
-
-def standard_splits(source: str, loaded: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
-    """The splits with the validation split under its usual name.
-
-    Raises:
-        DataError: there is no train split.
-    """
-    splits = {("validation" if name in _VALIDATION_ALIASES else name): part for name, part in loaded.items()}
-    if "train" not in splits:
-        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
-    return splits
 
 
 def stratified_split(
     labels: npt.NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The indices of the items that stay and of those that are held out, as `Dataset.train_test_split` gives them.
-
-    The method itself reads the labels one at a time: 10 s for 20,000.
-    """
+    """The indices that stay and that are held out, as by `Dataset.train_test_split`, which reads labels one by one."""
     taken = math.ceil(fraction * len(labels))
     random = np.random.default_rng(seed)
     return next(stratified_shuffle_split_generate_indices(labels, len(labels) - taken, taken, random))

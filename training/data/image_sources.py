@@ -1,6 +1,6 @@
 """Where the images of a data set are: files in folders, files that a table names, or rows of parquet."""
 
-import dataclasses
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,30 +13,64 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data import hub
-from training.data.contents import ImageFiles, file_key
+from training.data.contents import file_key
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
-from training.data.sources import files_below, kinds_of, locate, name_of, visible
+from training.data.sources import files_below, kinds_of, locate, visible
 from training.data.tables import DELIMITED, Table, read_file, split_of
 
-_HINT = "Give a hub id, a folder with parquet files or class folders, or an archive of one."
 _IMAGE_COLUMNS = ("image", "imageid", "imagename", "imagepath", "filename", "file", "filepath", "path", "img", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "breed", "species")
 # The class of all images where a task needs no labels.
-UNLABELLED = "image"
+_UNLABELLED = "image"
+
+# The classes, and the path and the class of each image of each split.
+Found = tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Encoded images in files, by index."""
+
+    paths: Sequence[str]
+
+    def read(self, index: int) -> bytes:
+        return Path(self.paths[index]).read_bytes()
+
+    def where(self, index: int) -> str:
+        return self.paths[index]
+
+    def key(self, index: int) -> bytes | None:
+        """Changes whenever the file may have changed; None if there is no such file."""
+        return file_key(self.paths[index])
+
+
+class Rows:
+    """Encoded images in a column of parquet or of a data set of the hub, by index; like `Files`."""
+
+    def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
+        self._name, self._column = name, column
+        self._rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        keys = [file_key(file["filename"]) for file in part.cache_files]
+        self._key = hashlib.sha256(f"{keys} {column}".encode()).digest() if keys else None
+
+    def read(self, index: int) -> bytes:
+        image = self._rows[index][self._column]
+        return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+
+    def where(self, index: int) -> str:
+        path = self._rows[index][self._column]["path"]
+        return f"{self._name} row {index}" + (f" ({path})" if path else "")
+
+    def key(self, index: int) -> bytes | None:
+        return self._key and self._key + str(index).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class ImageItems:
-    """The images of a split, not read yet.
+    """The images of a split, not read yet: their indices in `files` and their labels, int64, shape (n,)."""
 
-    Attributes:
-        files: of the source.
-        indices: of these images in it, int64, shape (n,).
-        labels: int64, shape (n,).
-    """
-
-    files: ImageFiles
+    files: Files | Rows
     indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
 
@@ -44,108 +78,41 @@ class ImageItems:
         return len(self.indices)
 
     def take(self, chosen: npt.NDArray[Any]) -> "ImageItems":
-        """The items at some positions."""
-        return dataclasses.replace(self, indices=self.indices[chosen], labels=self.labels[chosen])
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSource:
-    """The splits of a data set under their usual names, its classes and its name."""
-
-    name: str
-    classes: tuple[str, ...]
-    splits: dict[str, ImageItems]
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Image files; see `training.data.contents.ImageFiles`."""
-
-    paths: Sequence[str]
-
-    def read(self, index: int) -> bytes:
-        """The file."""
-        return Path(self.paths[index]).read_bytes()
-
-    def where(self, index: int) -> str:
-        """Its path."""
-        return self.paths[index]
-
-    def key(self, index: int) -> str | None:
-        """Changes with the file."""
-        return file_key(self.paths[index])
-
-
-class Rows:
-    """Images in a column of parquet or of a data set of the hub; see `training.data.contents.ImageFiles`."""
-
-    def __init__(self, name: str, part: datasets.Dataset, column: str) -> None:
-        self._name, self._column = name, column
-        self._rows = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-        self._keys = [file_key(file["filename"]) for file in part.cache_files]
-
-    def read(self, index: int) -> bytes:
-        """The file in a row."""
-        image = self._rows[index][self._column]
-        return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-
-    def where(self, index: int) -> str:
-        """The row, and its path if it has one."""
-        path = self._rows[index][self._column]["path"]
-        return f"{self._name} row {index}" + (f" ({path})" if path else "")
-
-    def key(self, index: int) -> str | None:
-        """Changes with the files that hold the rows."""
-        return f"{self._keys} {self._column} {index}" if self._keys else None
+        return ImageItems(self.files, self.indices[chosen], self.labels[chosen])
 
 
 def open_images(
     source: str, inspection: Inspection, problems: Problems, *, labelled: bool = True, encoding: str | None = None
-) -> ImageSource:
-    """Finds the images of a source, without reading them.
+) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
+    """Finds the classes and the splits of a source of images, without reading the images.
 
-    Args:
-        source: a hub id, a URL or an archive; or a folder with parquet files, with a folder for each class (optionally
-            below `train/`, `validation/`, `test/`), or with a table of file names and labels.
-        inspection: gets what was found.
-        problems: gets the items that cannot be used.
-        labelled: whether labels are needed; otherwise any folder of images will do.
-        encoding: of a table.
+    The source is a hub id, a URL or an archive; or a folder with parquet files, a folder for each class (optionally
+    below `train/`, `validation/`, `test/`), a table of file names and labels, or, if not `labelled`, any images.
 
     Raises:
         DataError: nothing is there, or nothing of the kind.
     """
-    folder = locate(source, _HINT, folder=True)
+    hint = "Give a hub id, a folder with parquet files or class folders, or an archive of one."
+    folder = locate(source, hint, folder=True)
     if folder is None or any(folder.rglob("*.parquet")):
-        return _of_rows(source, hub.load(source, str(folder or source)), labelled)
+        return _in_rows(source, hub.load(source, str(folder or source)), labelled)
     top = _descend(folder)
     found = _in_class_folders(top, inspection)
     if found is None or len(found[0]) < 2:
         found = _in_a_table(top, inspection, problems, encoding) or found
-    if found is not None and len(found[0]) < 2 and not labelled:
-        found = None  # a folder of images is no class
-    if found is None and not labelled:
+    if not labelled and (found is None or len(found[0]) < 2):  # a folder of images is no class
         found = _without_labels(top)
     if found is None:
         kinds = kinds_of(files_below(folder))
         raise DataError(f"{source}: holds no class folders of images and no parquet files, but {kinds}.")
     classes, splits = found
-    if "train" not in splits:
-        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")
+    _check_train(source, splits)
     index = {name: number for number, name in enumerate(classes)}
-    items = {
-        split: ImageItems(
-            Files([path for path, _ in images]),
-            np.arange(len(images)),
-            np.array([index[label] for _, label in images], dtype=np.int64),
-        )
-        for split, images in splits.items()
-    }
-    return ImageSource(name_of(source), classes, items)
-
-
-# The classes, and the path and the class of each image of each split.
-Found = tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]
+    items = {}
+    for split, images in splits.items():
+        labels = np.array([index[label] for _, label in images], dtype=np.int64)
+        items[split] = ImageItems(Files([path for path, _ in images]), np.arange(len(images)), labels)
+    return classes, items
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
@@ -157,7 +124,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
         if split and any(path.is_dir() for path in visible(child)):
             splits.setdefault(split, child)
     parents = splits if "train" in splits else {"train": folder}
-    found = {name: [path for path in visible(parent) if path.is_dir()] for name, parent in parents.items()}
+    found = {name: list(filter(Path.is_dir, visible(parent))) for name, parent in parents.items()}
     if all(path.name.isalpha() and split_of(path.name) for path in found["train"]):
         return {"train": []}  # folders for each split, but not for each class
     return found
@@ -167,14 +134,13 @@ def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
     folders = class_folders(folder)
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in folders}
     others = 0
-    for split, children in folders.items():
-        for child in children:
-            files = files_below(child)
-            if not files:
-                raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
-            images = [(path, child.name) for path in files if hub.is_image(path)]
-            others += len(files) - len(images)
-            splits[split] += images
+    for split, child in ((split, child) for split, children in folders.items() for child in children):
+        files = files_below(child)
+        if not files:
+            raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
+        images = [(path, child.name) for path in files if hub.is_image(path)]
+        others += len(files) - len(images)
+        splits[split] += images
     if not any(splits.values()):
         return None
     if others:
@@ -183,24 +149,27 @@ def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
 
 
 def _in_a_table(folder: Path, inspection: Inspection, problems: Problems, encoding: str | None) -> Found | None:
-    """Images that a table beside them names and labels, one for each split."""
     tables: dict[str, tuple[Table, str, str]] = {}
     for path in visible(folder):
         if path.suffix.lower() not in (*DELIMITED, ".xlsx", ".jsonl") or not path.is_file():
             continue
         try:
-            columns = _columns(read_file(path, Inspection(), Problems(), encoding=encoding, rows=1))
+            columns = read_file(path, Inspection(), Problems(), encoding=encoding, rows=1).columns
         except DataError:  # a table of something else
             continue
-        if columns and (table := read_file(path, inspection, problems, encoding=encoding)):
-            tables.setdefault(split_of(path.stem) or "train", (table, *columns))
+        names = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in columns}
+        image = next((names[name] for name in _IMAGE_COLUMNS if name in names), None)
+        label = next((names[name] for name in _LABEL_COLUMNS if name in names), None)
+        if image and label:
+            table = read_file(path, inspection, problems, encoding=encoding)
+            tables.setdefault(split_of(path.stem) or "train", (table, image, label))
     if not tables:
         return None
     by_name: dict[str, str] = {}
-    for path_ in filter(hub.is_image, files_below(folder)):
-        relative = Path(os.path.relpath(path_, folder).lower())
+    for file in filter(hub.is_image, files_below(folder)):
+        relative = Path(os.path.relpath(file, folder).lower())
         for key in (relative.as_posix(), relative.name, relative.with_suffix("").as_posix(), relative.stem):
-            by_name.setdefault(key, path_)
+            by_name.setdefault(key, file)
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in tables}
     for split, (table, image, label) in tables.items():
         for row, (name, word) in enumerate(zip(table.values(image), table.values(label), strict=True)):
@@ -216,70 +185,51 @@ def _in_a_table(folder: Path, inspection: Inspection, problems: Problems, encodi
     return tuple(sorted(words)), splits
 
 
-def _columns(table: Table | None) -> tuple[str, str] | None:
-    names = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in (table.columns if table else ())}
-    image = next((names[name] for name in _IMAGE_COLUMNS if name in names), None)
-    label = next((names[name] for name in _LABEL_COLUMNS if name in names), None)
-    return (image, label) if image and label else None
-
-
 def _without_labels(folder: Path) -> Found | None:
-    """All images of a folder, in splits if its folders are named after them."""
     splits: dict[str, list[tuple[str, str]]] = {}
     for path in filter(hub.is_image, files_below(folder)):
         first = Path(os.path.relpath(path, folder)).parts[0]
         split = split_of(first) if first.isalpha() else None
-        splits.setdefault(split or "train", []).append((path, UNLABELLED))
+        splits.setdefault(split or "train", []).append((path, _UNLABELLED))
     if splits and "train" not in splits:
         splits = {"train": [image for images in splits.values() for image in images]}
-    return ((UNLABELLED,), splits) if splits else None
+    return ((_UNLABELLED,), splits) if splits else None
 
 
 def _descend(folder: Path) -> Path:
     """Into a folder that holds nothing but another folder of folders, as archives do."""
-    while True:
-        inside = visible(folder)
-        if len(inside) != 1 or not inside[0].is_dir() or not any(path.is_dir() for path in visible(inside[0])):
-            return folder
-        folder = inside[0]
+    inside = visible(folder)
+    only = len(inside) == 1 and inside[0].is_dir() and any(path.is_dir() for path in visible(inside[0]))
+    return _descend(inside[0]) if only else folder
 
 
-def _of_rows(source: str, loaded: Mapping[str, datasets.Dataset], labelled: bool) -> ImageSource:
-    """Parquet, or a data set of the hub: a column of images and one of class labels."""
-    splits = hub.standard_splits(source, loaded)
-    image, label = hub.image_columns(splits["train"].features)
+def _in_rows(
+    source: str, splits: Mapping[str, datasets.Dataset], labelled: bool
+) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
+    _check_train(source, splits)
+    features = splits["train"].features
+    image, label = hub.image_columns(features)
     if not image or (labelled and not label):
-        raise DataError(
-            f"{source}: needs a column of images and one of class labels; it has "
-            + ", ".join(f"{column} ({type(kind).__name__})" for column, kind in splits["train"].features.items())
-            + "."
-        )
-    classes, labels = _encode_labels(splits, label)
+        columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in features.items())
+        raise DataError(f"{source}: needs a column of images and one of class labels; it has {columns}.")
+    names: Sequence[Any] = [_UNLABELLED]
+    index: dict[Any, int] = {}
+    if label and isinstance(features[label], datasets.ClassLabel):
+        names = features[label].names
+        index = {number: number for number in range(len(names))}
+    elif label:
+        names = sorted({value for part in splits.values() for value in part.unique(label)} - {None})
+        index = {value: number for number, value in enumerate(names)}
     items = {}
     for split, part in splits.items():
-        if len(wrong := np.flatnonzero(labels[split] < 0)):
-            row = int(wrong[0])
-            named = f"{source} [{split}] row {row}: label {part[row][label]}"
-            raise DataError(f"{named} is none of the {len(classes)} classes.")
-        items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels[split])
-    return ImageSource(name_of(source), classes, items)
+        labels = np.array([index.get(value, -1) for value in part[label]] if label else [0] * len(part), dtype=np.int64)
+        if len(wrong := np.flatnonzero(labels < 0)):
+            named = f"{source} [{split}] row {wrong[0]}: label {part[int(wrong[0])][label]}"
+            raise DataError(f"{named} is none of the {len(names)} classes.")
+        items[split] = ImageItems(Rows(f"{source} [{split}]", part, image), np.arange(len(part)), labels)
+    return tuple(map(str, names)), items
 
 
-def _encode_labels(
-    splits: dict[str, datasets.Dataset], column: str | None
-) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
-    """The classes, the same in every split, and the labels as indices of them; -1 where there is none."""
-    if column is None:
-        return (UNLABELLED,), {split: np.zeros(len(part), np.int64) for split, part in splits.items()}
-    kind = splits["train"].features[column]
-    if isinstance(kind, datasets.ClassLabel):
-        index: dict[Any, int] = {number: number for number in range(len(kind.names))}
-        names = kind.names
-    else:
-        names = sorted({value for part in splits.values() for value in part.unique(column)} - {None})
-        index = {value: number for number, value in enumerate(names)}
-    encoded = {
-        name: np.array([index.get(value, -1) for value in part[column]], dtype=np.int64)
-        for name, part in splits.items()
-    }
-    return tuple(map(str, names)), encoded
+def _check_train(source: str, splits: Mapping[str, Any]) -> None:
+    if "train" not in splits:
+        raise DataError(f"{source}: has no train split, only {', '.join(splits)}.")

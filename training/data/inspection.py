@@ -10,12 +10,8 @@ from service.tasks.cards import ClassMetrics
 from training.data.dataset import DataError, Inspection
 from training.options import Bad as Bad
 
-# Problems that are named, and locations with the same one; the others are counted.
+# Problems that are named, each with up to 8 locations; the others are counted.
 SHOWN = 20
-_MOST_LOCATIONS = 8
-# From this fraction of one class on, accuracy says little.
-_DOMINANT = 0.9
-_RARE = 0.02
 
 
 @dataclass(slots=True)
@@ -27,17 +23,15 @@ class Problems:
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, where: str, what: str) -> None:
-        """Names one."""
         self.count += 1
         if what in self._locations or len(self._locations) < SHOWN:
             self._counts[what] += 1
-            locations = self._locations.setdefault(what, [])
-            if len(locations) < _MOST_LOCATIONS:
-                locations.append(where)
+            if self._counts[what] <= 8:
+                self._locations.setdefault(what, []).append(where)
 
     @property
     def shown(self) -> list[str]:
-        """A line for each kind of problem, in the order of their first locations."""
+        """A line for each kind of problem."""
         lines = []
         for what, (first, *others) in self._locations.items():
             more = self._counts[what] - 1 - len(others)
@@ -46,15 +40,10 @@ class Problems:
         return lines
 
     def settle(self, source: str, bad: Bad, inspection: Inspection) -> None:
-        """Refuses the data set if there are any problems, or notes in `inspection` which items are left out.
-
-        Raises:
-            DataError: there are some, and `bad` is `refuse`.
-        """
+        """Notes in `inspection` which items are left out; raises DataError if there are some and `bad` is `refuse`."""
         if not self.count:
             return
-        unnamed = self.count - self._counts.total()
-        more = f"\n  … and {unnamed:,} more" if unnamed else ""
+        more = f"\n  … and {unnamed:,} more" if (unnamed := self.count - self._counts.total()) else ""
         items = "item" if self.count == 1 else "items"
         listed = f"{self.count:,} unusable {items} in {source}:\n  " + "\n  ".join(self.shown) + more
         if bad == "refuse":
@@ -65,30 +54,22 @@ class Problems:
 def describe_classes(
     inspection: Inspection, classes: Sequence[str], counts: Sequence[int], items: str, *, remedy: str = ""
 ) -> None:
-    """Notes how many items (in the plural) each class has, and warns of classes that are rare or that dominate.
-
-    `remedy` says what helps against imbalance, if the recipe has something.
-    """
+    """Notes how many items each class has, and warns of rare and of dominant classes and of a `remedy` against them."""
     total = sum(counts)
     order = sorted(range(len(classes)), key=lambda index: -counts[index])
     listed = ", ".join(f"{classes[index]} {counts[index]:,}" for index in order[:12])
     more = f", and {len(order) - 12} more classes" if len(order) > 12 else ""
     inspection.notes.append(f"{total:,} {items} of {len(classes)} classes: {listed}{more}")
+    warn = inspection.warnings.append
     if single := [classes[index] for index in order if counts[index] == 1]:
-        inspection.warnings.append(
-            f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it"
-        )
+        warn(f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it")
     most = max(counts, default=0)
-    if total and most / total >= _DOMINANT:
-        inspection.warnings.append(
-            f"{most / total:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often, so "
-            f"look at the figures of each class instead of the accuracy{remedy}"
-        )
-    elif rare := [classes[index] for index in order if 1 < counts[index] < min(_RARE * total, most / 10)]:
-        inspection.warnings.append(
-            f"fewer than {_RARE:.0%} of the {items} are of the class {_some(rare)}: look at the figures of each "
-            f"class{remedy}"
-        )
+    look = "look at the figures of each class"
+    if total and most / total >= 0.9:
+        often = f"{most / total:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often"
+        warn(f"{often}, so {look} instead of the accuracy{remedy}")
+    elif rare := [classes[index] for index in order if 1 < counts[index] < min(0.02 * total, most / 10)]:
+        warn(f"fewer than 2% of the {items} are of the class {_some(rare)}: {look}{remedy}")
 
 
 def describe_splits(inspection: Inspection, splits: dict[str, int], held_out: Sequence[str], items: str) -> None:
@@ -99,28 +80,20 @@ def describe_splits(inspection: Inspection, splits: dict[str, int], held_out: Se
 
 def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes]], items: str) -> None:
     """Warns of items that are in several splits, by a digest of each item of `train`, `validation` and `test`."""
-    for name, other, kind in (
-        ("validation", "train", "training"),
-        ("test", "train", "training"),
-        ("test", "validation", "validation"),
-    ):
+    for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
         known = set(splits[other])
         if repeated := sum(digest in known for digest in splits[name]):
-            inspection.warnings.append(
-                f"{repeated:,} of the {len(splits[name]):,} {name} {items} are also {kind} {items}: the figures for "
-                f"{name} will be too good"
-            )
+            also = f"are also {'training' if other == 'train' else other} {items}"
+            some = f"{repeated:,} of the {len(splits[name]):,} {name} {items}"
+            inspection.warnings.append(f"{some} {also}: the figures for {name} will be too good")
 
 
 def missed_classes(per_class: Sequence[ClassMetrics]) -> str:
     """A line about the classes that have test items and a recall of 0, which an accuracy hides; empty if none has."""
     missed = [each for each in per_class if each.support and not each.recall]
-    if not missed:
-        return ""
-    return (
-        f"[yellow]never right on the test split: {escape(_some([each.label for each in missed]))} "
-        f"({sum(each.support for each in missed):,} items); the accuracy hides that, the macro F1 does not"
-    )
+    names, items = escape(_some([each.label for each in missed])), f"{sum(each.support for each in missed):,} items"
+    line = f"never right on the test split: {names} ({items}); the accuracy hides that, the macro F1 does not"
+    return f"[yellow]{line}" if missed else ""
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

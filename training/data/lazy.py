@@ -12,52 +12,38 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 Pixels = npt.NDArray[np.uint8]
-Decode = Callable[[int], Pixels]
 
 # Bytes of one data set, decoded; larger ones stay on disk.
 IN_MEMORY = 2 << 30
-# Images that are decoded before any of them is used.
-_AHEAD = 256
 
 
 class LazyImages:
     """Images that are decoded when they are indexed, with as much of an array's interface as training needs.
 
-    Can be sent to the workers of a DataLoader if `decode` can be pickled.
-
-    Args:
-        decode: returns the image at an index of the source, uint8, `shape[1:]`; called by several threads at once.
-        indices: of these images in the source.
-        shape: of one image.
+    `decode` returns one, uint8, of `shape`; threads call it at once, and it is pickled for the workers of a DataLoader.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, decode: Decode, indices: npt.NDArray[np.int64], shape: tuple[int, ...]) -> None:
-        self._decode = decode
-        self._indices = indices
+    def __init__(self, decode: Callable[[int], Pixels], indices: npt.NDArray[np.int64], shape: tuple[int, ...]) -> None:
+        self.decode, self.indices = decode, indices
         self.shape = (len(indices), *shape)
         self.size = int(np.prod(self.shape, dtype=np.int64))
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, key: Any) -> Pixels:
-        """An image, or those of a slice or of an array of indices, in memory."""
-        chosen = self._indices[key]
+        chosen = self.indices[key]
         if chosen.ndim == 0:
-            return self._decode(int(chosen))
+            return self.decode(int(chosen))
         images = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
-        for row, pixels in enumerate(decode_all(self._decode, chosen)):
+        for row, pixels in enumerate(decode_all(self.decode, chosen)):
             images[row] = pixels
         return images
 
     def __iter__(self) -> Iterator[Pixels]:
-        return decode_all(self._decode, self._indices)
-
-    def select(self, indices: npt.NDArray[np.int64]) -> "LazyImages":
-        """The images at `indices`, still not decoded."""
-        return LazyImages(self._decode, self._indices[indices], self.shape[1:])
+        return decode_all(self.decode, self.indices)
 
 
 Images = Pixels | LazyImages
@@ -65,7 +51,9 @@ Images = Pixels | LazyImages
 
 def select(images: Images, indices: npt.NDArray[np.int64]) -> Images:
     """The images at `indices`, in that order, in memory only if they are already."""
-    return images.select(indices) if isinstance(images, LazyImages) else images[indices]
+    if isinstance(images, LazyImages):
+        return LazyImages(images.decode, images.indices[indices], images.shape[1:])
+    return images[indices]
 
 
 def cycled(items: Any, count: int) -> Any:
@@ -85,5 +73,5 @@ def decode_all(decode: Callable[[int], Any], indices: Sequence[int] | npt.NDArra
         return
     # The pool does not outlive the call, because threads do not survive a fork.
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
-        for start in range(0, len(indices), _AHEAD):
-            yield from pool.map(decode, [int(index) for index in indices[start : start + _AHEAD]])
+        for start in range(0, len(indices), 256):
+            yield from pool.map(decode, [int(index) for index in indices[start : start + 256]])

@@ -15,20 +15,12 @@ from training.data.inspection import Problems
 from training.data.sources import files_below, kinds_of, locate
 from training.data.tables import SUFFIXES, Table, read_tables
 
-_KNOWN = "images (in class folders, with boxes, or alone), texts with labels, or a table"
-# Data sets that a library brings along, with the libraries.
-_EXAMPLES = {"breast-cancer": "scikit-learn"}
-
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """The task that a data set is for.
+    """The recipe that a data set is for, what in the data shows it, and the recipe's options that follow from the data.
 
-    Attributes:
-        task: the name of its recipe.
-        because: what in the data shows it.
-        options: of the recipe that follow from the data, by the names that they have as arguments.
-        sure: whether nothing was guessed: a table does not say which of its columns is to be predicted.
+    `sure` is False if something was guessed: a table does not say which of its columns is to be predicted.
     """
 
     task: str
@@ -38,17 +30,11 @@ class Recognised:
 
 
 class Source:
-    """What recipes look at to recognise data: read once, when the first recipe asks for it.
-
-    Args:
-        name: a hub id, a URL, an archive, a folder or a file, as any recipe takes it.
-        target: the column to predict, if the user has named it.
-        encoding: of text files; found by default.
-    """
+    """What recipes look at to recognise data: read once, when the first recipe asks for it."""
 
     def __init__(self, name: str, *, target: str | None = None, encoding: str | None = None) -> None:
         self.name, self.target, self.encoding = name, target, encoding
-        self.example_of = _EXAMPLES.get(name)
+        self.example_of = {"breast-cancer": "scikit-learn"}.get(name)
         self.path = None if self.example_of else locate(name, "Give a folder, a file, a URL, an archive, or a hub id.")
 
     @cached_property
@@ -58,12 +44,10 @@ class Source:
 
     @cached_property
     def files(self) -> list[str]:
-        """The paths of all files in `folder`."""
         return files_below(self.folder) if self.folder else []
 
     @cached_property
     def has_images(self) -> bool:
-        """Whether there are image files in `folder`."""
         return any(map(hub.is_image, self.files))
 
     @cached_property
@@ -76,43 +60,33 @@ class Source:
     @cached_property
     def table(self) -> Table | None:
         """The training rows of a table; None if there are images, or no table."""
-        if self.example_of or self.has_images or (self.features and hub.image_columns(self.features)[0]):
+        in_column = self.features and hub.image_columns(self.features)[0]
+        no_file = self.folder and not any(Path(path).suffix.lower() in SUFFIXES for path in self.files)
+        if self.example_of or self.has_images or in_column or no_file:
             return None
-        if self.folder and not any(Path(path).suffix.lower() in SUFFIXES for path in self.files):
-            return None
-        hint = "Give a file or a folder."
-        tables = read_tables(self.name, hint, Inspection(), Problems(), encoding=self.encoding)
+        tables = read_tables(self.name, "Give a file or a folder.", Inspection(), Problems(), encoding=self.encoding)
         return tables.get("train") or next(iter(tables.values()))
 
 
 def recognise(source: str, *, target: str | None = None, encoding: str | None = None) -> Recognised:
-    """Finds out which task a data set is for; see `Source` for the arguments.
-
-    Raises:
-        DataError: nothing is there, or nothing that a recipe could learn from.
-    """
+    """Finds out which task a data set is for; raises DataError if no recipe could learn from it."""
     seen = Source(source, target=target, encoding=encoding)
     # Recipes from outside this package first: the others take nearly anything.
     for name in sorted(registry.RECIPES, key=lambda name: registry.RECIPES[name].recipe.startswith("training.")):
         if found := registry.recipe(name).recognise(seen):
             return found
-    raise DataError(f"{source}: holds {kinds_of(seen.files)}, nothing to learn from: {_KNOWN}.")
+    known = "images (in class folders, with boxes, or alone), texts with labels, or a table"
+    raise DataError(f"{source}: holds {kinds_of(seen.files)}, nothing to learn from: {known}.")
 
 
 def of_labelled_images(source: Source) -> Recognised | None:
-    """Images of two or more classes.
-
-    Raises:
-        DataError: there are class folders of images, and one of them cannot be used.
-    """
-    if source.features:
-        image, label = hub.image_columns(source.features)
-        found = f"a column of images and one of labels ({label})"
-        return Recognised("classification", found) if image and label else None
+    """Images of two or more classes; raises DataError if there are class folders, and one of them cannot be used."""
+    if source.features and all(columns := hub.image_columns(source.features)):
+        return Recognised("classification", f"a column of images and one of labels ({columns[1]})")
     if not source.folder or not source.has_images:
         return None
     try:
-        classes = open_images(source.name, Inspection(), Problems(), encoding=source.encoding).classes
+        classes, _ = open_images(source.name, Inspection(), Problems(), encoding=source.encoding)
     except DataError:
         if len(class_folders(source.folder)["train"]) > 1:
             raise
@@ -122,8 +96,6 @@ def of_labelled_images(source: Source) -> Recognised | None:
 
 def of_images(source: Source) -> Recognised | None:
     """Images alone."""
-    if source.has_images:
-        return Recognised("autoencoder", "images without labels")
-    if source.features and hub.image_columns(source.features)[0]:
-        return Recognised("autoencoder", "a column of images without labels")
-    return None
+    in_column = source.features and hub.image_columns(source.features)[0]
+    found = "images" if source.has_images else "a column of images" if in_column else None
+    return Recognised("autoencoder", f"{found} without labels") if found else None

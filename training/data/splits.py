@@ -41,13 +41,10 @@ def limited(name: str, labels: Labels, limit: int, seed: int) -> Indices:
 
 
 def split_validation(labels: Labels, seed: int = 0) -> tuple[Indices, Indices]:
-    """Divides validation into a selection half and a calibration half with about the same fraction of every class.
+    """The sorted indices of the selection half and of the calibration half of validation, stratified by class.
 
     Selection chooses: the epoch, the vocabulary, the temperature, the variants. Calibration fits conformal thresholds
     and p-values, which hold for new items only if it chose nothing. Published versions have the default seed.
-
-    Returns:
-        The indices of both halves, sorted.
     """
     selection = draw_stratified(labels, (len(labels) + 1) // 2, seed)
     return selection, np.setdiff1d(np.arange(len(labels)), selection)
@@ -69,20 +66,9 @@ def selection_of(data: DataT) -> DataT:
 def hold_out(
     source: str, name: str, count: int, fraction: float, seed: int, labels: Labels | None = None
 ) -> tuple[Indices, Indices]:
-    """Divides `count` items into those that stay for training and those that are held out, both in ascending order.
+    """The ascending indices of the items that stay for training, and of those that are held out; DataError if too few.
 
     With labels, about the same fraction of every class is held out, and every class keeps an item for training.
-
-    Args:
-        source: of the data, for the error message.
-        name: of the split that is held out, for the error message.
-        count: how many items there are.
-        fraction: of them that are held out.
-        seed: of the choice.
-        labels: of the items, shape (count,).
-
-    Raises:
-        DataError: there are too few items.
     """
     labels = np.zeros(count, np.int64) if labels is None else labels
     taken = np.zeros(count, dtype=bool)

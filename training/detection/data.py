@@ -12,7 +12,7 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
-from training.data.contents import content_fingerprint, examine, file_key, pixel_fingerprint
+from training.data.contents import examine, file_key, fingerprint
 from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
@@ -111,7 +111,7 @@ class DetectionData:
                 for canvas, annotations in zip(split.images, split.annotations(), strict=True):
                     yield canvas.tobytes() + annotations
 
-        return pixel_fingerprint(parts())
+        return fingerprint("sha256", parts())
 
 
 def load_detection(
@@ -160,8 +160,8 @@ def load_detection(
     if empty:
         inspection.notes.append(f"{empty:,} training images have no box: all of them is background")
     contents = (b"".join([name.encode(), *digests[name], *splits[name].annotations()]) for name in SPLITS)
-    fingerprint = content_fingerprint(size, contents)
-    return DetectionData(name_of(source), raw.classes, **splits, fingerprint=fingerprint, inspection=inspection)
+    identity = fingerprint("files-sha256", [repr(size).encode(), *contents])
+    return DetectionData(name_of(source), raw.classes, **splits, fingerprint=identity, inspection=inspection)
 
 
 def _hold_out(source: str, raw: RawData, seed: int) -> None:
@@ -205,16 +205,16 @@ class _Images:
         image = self.images[index]
         return str(image.image) if isinstance(image.image, Path) else image.name
 
-    def key(self, index: int) -> str | None:
+    def key(self, index: int) -> bytes | None:
         image = self.images[index]
         return file_key(str(image.image)) if isinstance(image.image, Path) else image.key
 
-    def decode(self, data: bytes) -> tuple[Pixels, tuple[int, int]]:
+    def decode(self, data: bytes) -> tuple[int, int, Pixels]:
         canvas, frame = letterbox(EncodedImage.open(data), *self.size)
-        return canvas, (frame.height, frame.width)
+        return frame.height, frame.width, canvas
 
     def __call__(self, index: int) -> Pixels:
-        return self.decode(self.read(index))[0]
+        return self.decode(self.read(index))[2]
 
 
 def _load(
@@ -228,20 +228,20 @@ def _load(
     frames: list[Letterbox] = []
     count = len(files.images)
     pixels = np.empty((0 if lazy else count, *files.size, 3), dtype=np.uint8)
-    every = examine(files, np.arange(count), files.decode, pixels=not lazy)
+    every = examine(files, np.arange(count), files.decode, cached=lazy)
     for row, content in enumerate(track(every, "Decoding", total=count)):
         if isinstance(content, str):
             problems.add(files.where(row), content)
             continue
-        if content.pixels is not None:
-            pixels[len(kept)] = content.pixels
-        frame = Letterbox.of(content.height, content.width, *files.size)
+        if not lazy:
+            pixels[len(kept)] = content[3]
+        frame = Letterbox.of(content[1], content[2], *files.size)
         for parts, crowd in ((objects, False), (crowds, True)):
             boxes = (box for box in files.images[row].boxes if box.crowd == crowd)
             parts.append(_checked(boxes, frame, classes, problems))
         kept.append(row)
         frames.append(frame)
-        digests.append(content.digest)
+        digests.append(content[0])
     split = DetectionSplit(
         LazyImages(files, np.array(kept, np.int64), (*files.size, 3)) if lazy else pixels[: len(kept)],
         tuple(boxes for boxes, _ in objects),

@@ -19,7 +19,7 @@ from faster_coco_eval.core import mask as coco_mask
 from service.tasks.detection.letterbox import Letterbox
 from service.tasks.detection.manifest import DetectorClassMetrics, ThresholdCurve, ThresholdCurves
 from training.detection.data import DetectionSplit, FloatArray, IntArray
-from training.export.intervals import Interval, bootstrap
+from training.export.figures import Interval, bootstrap
 
 BoolArray = npt.NDArray[np.bool_]
 

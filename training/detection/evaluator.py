@@ -29,9 +29,9 @@ from training.detection.network import moments
 from training.detection.report import write_report
 from training.export import history
 from training.export.evaluator import Evaluator, run_in_batches, sample
-from training.export.golden import renew_golden
+from training.export.graph import renew_golden
 from training.export.layers import Inputs
-from training.export.ood_data import MAPS, OodData, ood_uses, some_indices
+from training.export.ood import MAPS, OodData, ood_uses, some_indices
 
 INPUT = "images"
 PENALTIES = (0.0, 4.0, 8.0, 12.0)

@@ -30,7 +30,7 @@ from training.engine.weights import best_weights
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
-from training.export.ood_data import OodData
+from training.export.ood import OodData
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves

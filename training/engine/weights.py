@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from service.inference.manifest import MANIFEST
-from service.tasks.registry import read_manifest
+from training.registry import read_manifest
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"

@@ -1,25 +1,29 @@
-"""Calibrated probabilities: scaling of logits, calibration error, split conformal thresholds."""
+"""Calibrated probabilities: scaling of logits, also in graphs; calibration error, split conformal thresholds."""
 
 import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 import torch.nn.functional as F
+from onnx import helper, numpy_helper
 from scipy.stats import betabinom
 from sklearn.model_selection import KFold
 from torch import Tensor, nn
 
+from training.export.layers import answer_with, producers_of
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_FOLDS = 5
-# With fewer items cross-validation says nothing.
-_FEWEST = 50
-# No probability is so close to 1 that its logarithm has no gradient.
-_CLOSEST = 1e-12
+# Of the nodes of the scaling, before the last softmax of a graph.
+PREFIX = "calibration_"
 
 
 class Scaling(nn.Module):
@@ -30,10 +34,6 @@ class Scaling(nn.Module):
     confidences in the same direction; an exponent above 1 makes the high ones higher and those in the middle lower.
     Both keep the order of the classes, since they map each log-probability by the same increasing function (the
     diagonal intra order-preserving functions of Rahimi et al. 2020, arXiv:2003.06820).
-
-    Args:
-        temperature: positive.
-        exponent: positive.
     """
 
     def __init__(self, temperature: float = 1.0, exponent: float = 1.0) -> None:
@@ -71,17 +71,18 @@ def fit_scaling(logits: Floats, labels: Ints) -> Scaling:
     """The scaling of least negative log-likelihood.
 
     It has an exponent if, in cross-validation, that lowers the negative log-likelihood of held-out items by more than
-    one standard error of the difference.
-
-    Args:
-        logits: of items that did not train the network, shape (n, classes).
-        labels: shape (n,).
+    one standard error of the difference. The items, of shapes (n, classes) and (n,), must not have trained the network.
     """
-    if len(labels) >= _FEWEST:
+
+    def losses(scaling: Scaling, items: Ints) -> npt.NDArray[np.float64]:
+        scaled = scaling(torch.from_numpy(logits[items]).double())
+        return F.cross_entropy(scaled, torch.from_numpy(labels[items]), reduction="none").numpy()
+
+    if len(labels) >= 50:  # with fewer items cross-validation says nothing
         gains = np.concatenate([
-            _losses(Scaling(fit_temperature(logits[rest], labels[rest])), logits[fold], labels[fold])
-            - _losses(_fit_both(logits[rest], labels[rest]), logits[fold], labels[fold])
-            for rest, fold in KFold(_FOLDS, shuffle=True, random_state=0).split(labels)
+            losses(Scaling(fit_temperature(logits[rest], labels[rest])), fold)
+            - losses(_fit_both(logits[rest], labels[rest]), fold)
+            for rest, fold in KFold(5, shuffle=True, random_state=0).split(labels)
         ])  # fmt: skip
         if gains.mean() > gains.std() / np.sqrt(len(gains)):
             return _fit_both(logits, labels)
@@ -93,60 +94,98 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
 
     Labels are smoothed as if there were one more example, equally of every class: without that, a split without a
     misclassification would lead to a temperature of 0.
-
-    Args:
-        logits: of the validation split, shape (n, classes).
-        labels: shape (n,).
     """
-    outputs, target = torch.from_numpy(logits).double(), torch.from_numpy(labels)
-    log_temperature = _minimise(
-        lambda value: F.cross_entropy(outputs / value.exp(), target, label_smoothing=1 / (len(target) + 1)),
-        torch.zeros((), dtype=torch.float64),
-    )
-    return float(log_temperature.exp().clamp(0.05, 20))
+    (temperature,) = _fit(logits, labels, [0.0])
+    return float(temperature.clamp(0.05, 20))
 
 
 def _fit_both(logits: Floats, labels: Ints) -> Scaling:
-    surprise = -torch.log_softmax(torch.from_numpy(logits).double(), dim=1).clamp_max(-_CLOSEST)
-    target = torch.from_numpy(labels)
-    start = torch.tensor([np.log(fit_temperature(logits, labels)), 0.0], dtype=torch.float64)
-
-    def loss(parameters: Tensor) -> Tensor:
-        temperature, exponent = parameters.exp()
-        scaled = -((surprise / temperature) ** exponent)
-        return F.cross_entropy(scaled, target, label_smoothing=1 / (len(target) + 1))
-
-    temperature, exponent = _minimise(loss, start).exp()
+    temperature, exponent = _fit(logits, labels, [np.log(fit_temperature(logits, labels)), 0.0])
     return Scaling(float(temperature.clamp(0.05, 20)), float(exponent.clamp(0.25, 4)))
 
 
-def _minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    parameters = start.clone().requires_grad_()
+def _fit(logits: Floats, labels: Ints, start: list[float]) -> Tensor:
+    # No probability is so close to 1 that its logarithm has no gradient.
+    surprise = -torch.log_softmax(torch.from_numpy(logits).double(), dim=1).clamp_max(-1e-12)
+    target = torch.from_numpy(labels)
+    parameters = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
+    def loss() -> Tensor:
         optimizer.zero_grad()
-        value = loss(parameters)
+        temperature, *exponents = parameters.exp()
+        scaled = surprise / temperature
+        for exponent in exponents:
+            scaled = scaled**exponent
+        value = F.cross_entropy(-scaled, target, label_smoothing=1 / (len(target) + 1))
         value.backward()
         return value
 
-    optimizer.step(closure)
-    return parameters.detach()
+    optimizer.step(loss)
+    return parameters.detach().exp()
 
 
-def _losses(scaling: Scaling, logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
-    scaled = scaling(torch.from_numpy(logits).double())
-    return F.cross_entropy(scaled, torch.from_numpy(labels), reduction="none").numpy()
+@contextmanager
+def logits_alone(path: Path) -> Iterator[Path]:
+    """The graph at `path` with the network's logits, before any scaling, for its only output.
+
+    Raises:
+        ValueError: its first output is not that of a softmax.
+    """
+    model = onnx.load(path)
+    answer_with(model, _remove_scaling(model).input[:1])
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / path.name
+        onnx.save(model, target)
+        yield target
+
+
+def write_scaling(path: Path, scaling: Scaling) -> None:
+    """Replaces the scaling of the graph at `path`.
+
+    Raises:
+        ValueError: its first output is not that of a softmax.
+    """
+    model = onnx.load(path)
+    graph, softmax = model.graph, _remove_scaling(model)
+    steps: list[tuple[str, float | None]] = [("Div", scaling.temperature)]
+    if scaling.exponent != 1:
+        steps = [("LogSoftmax", None), ("Abs", None), *steps, ("Pow", scaling.exponent), ("Neg", None)]
+    for kind, constant in steps:
+        name = f"{PREFIX}{kind.lower()}"
+        inputs = [softmax.input[0]]
+        if constant is not None:
+            inputs.append(f"{name}_by")
+            graph.initializer.append(numpy_helper.from_array(np.array(constant, np.float32), inputs[1]))
+        node = helper.make_node(kind, inputs, [name], name=name)
+        if kind == "LogSoftmax":
+            node.attribute.append(helper.make_attribute("axis", 1))
+        index = list(graph.node).index(softmax)
+        graph.node.insert(index, node)
+        softmax = graph.node[index + 1]
+        softmax.input[0] = name
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _remove_scaling(model: onnx.ModelProto) -> onnx.NodeProto:
+    # Returns the softmax of the probabilities, whose input is then the network's logits.
+    graph, producers = model.graph, producers_of(model)
+    output = graph.output[0].name
+    softmax = producers[output]
+    if softmax.op_type != "Softmax":
+        raise ValueError(f"{output} is the output of a {softmax.op_type}, not of a softmax")
+    while (before := producers.get(softmax.input[0])) is not None and before.name.startswith(PREFIX):
+        softmax.input[0] = before.input[0]
+    for field in (graph.node, graph.initializer, graph.value_info):
+        kept = [item for item in field if not item.name.startswith(PREFIX)]
+        del field[:]
+        field.extend(kept)
+    return next(node for node in graph.node if output in node.output)
 
 
 def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
-    """The mean difference between confidence and accuracy over `bins` equal-width bins, weighted by their size.
-
-    Args:
-        probabilities: shape (n, classes).
-        labels: shape (n,).
-        bins: the number of bins.
-    """
+    """The mean difference between confidence and accuracy over `bins` equal-width bins, weighted by their size."""
     points = reliability(probabilities, labels, bins)
     return float(sum(fraction * abs(confidence - accuracy) for fraction, confidence, accuracy in points))
 
@@ -171,12 +210,8 @@ def conformal_threshold(probabilities: Floats, labels: Ints, coverage: float) ->
     """The lowest probability of a label in the prediction set, by split conformal prediction.
 
     The sets of labels with at least this probability are the smallest on average that contain the true label with
-    probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451).
-
-    Args:
-        probabilities: of the calibration split, shape (n, classes).
-        labels: shape (n,).
-        coverage: between 0 and 1.
+    probability `coverage` (Sadinle et al. 2019, arXiv:1609.00451). The items, of shapes (n, classes) and (n,), are
+    those of the calibration half.
     """
     scores = np.sort(probabilities[np.arange(len(labels)), labels])
     rank = _rank(coverage, len(scores))
@@ -188,11 +223,6 @@ def expected_coverage(coverage: float, calibrated_on: int, tested_on: int) -> tu
 
     It holds if calibration and test items are exchangeable and no two scores are equal: the fraction then has a
     beta-binomial distribution (Vovk 2012, arXiv:1209.2673).
-
-    Args:
-        coverage: that the threshold was fitted for.
-        calibrated_on: how many items the threshold was fitted on.
-        tested_on: how many test items there are.
     """
     rank = _rank(coverage, calibrated_on)
     if rank < 1:
@@ -202,10 +232,7 @@ def expected_coverage(coverage: float, calibrated_on: int, tested_on: int) -> tu
 
 
 def cross_fitting(count: int) -> list[tuple[Ints, Ints]]:
-    """Divides so many items into ten random folds: for each, the indices of the other items and its own.
-
-    There are fewer folds of fewer items, and none of a single one.
-    """
+    """Divides so many items into at most ten random folds: for each, the indices of the other items and its own."""
     if count < 2:
         return []
     return list(KFold(min(10, count), shuffle=True, random_state=0).split(np.arange(count)))

@@ -1,5 +1,6 @@
 """What a manifest says about a model's data and training."""
 
+import contextlib
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -15,8 +16,6 @@ from training.data.splits import division_digest
 from training.engine.fit import FitState
 from training.export.figures import milliseconds_per_image
 from training.report.record import update_record
-
-_LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "datasets")
 
 
 def data_card(data: DataSet) -> DataCard:
@@ -34,14 +33,7 @@ def data_card(data: DataSet) -> DataCard:
 
 
 def training_card(command: str, settings: dict[str, Any], state: FitState, network: nn.Module) -> TrainingCard:
-    """How a model was made.
-
-    Args:
-        command: that trained it.
-        settings: all of its settings.
-        state: of the finished training.
-        network: whose parameters are counted.
-    """
+    """How a model was made; the parameters of the network are counted."""
     return TrainingCard(
         recipe=command,
         settings=settings,
@@ -67,9 +59,7 @@ def count_parameters(network: nn.Module) -> int:
 def library_versions() -> dict[str, str]:
     """The installed versions of what shapes a model."""
     found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
+    for name in ("torch", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "datasets"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found

@@ -9,6 +9,7 @@ below 1 / (n + 1).
 No other node depends on these nodes, whose names begin with `familiarity_`.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from sklearn.covariance import ShrunkCovariance
 
 from service.tasks.familiarity import UNFAMILIAR
 from training.export.calibration import Floats, Ints, cross_fitting
@@ -26,7 +28,6 @@ from training.export.layers import Find, answer_with, shapes
 PREFIX = "familiarity_"
 # With more calibration items a p-value gains nothing, and a request is compared with each of them.
 MOST_HELD_OUT = 2000
-_SHRINKAGE = 0.01
 _TINY = 1e-12
 
 
@@ -71,9 +72,8 @@ class Writer:
             parts.append(part)
         return self.add("Concat", parts, name, axis=1) if len(parts) > 1 else parts[0]
 
-    @property
     def row(self) -> str:
-        """The constant for the axis of an item's features."""
+        """The axis of an item's features."""
         return self.constant("row", np.array([1], np.int64))
 
 
@@ -83,8 +83,7 @@ class Distance:
 
     Attributes:
         layers: tensors of the graph that are concatenated to features.
-        weights: shape (features, k).
-        offset: shape (k,).
+        weights: shape (features, k); `offset` has the shape (k,).
         nearest: whether the features are divided by their Euclidean length and the least of the k values is the
             distance; otherwise it is the sum of their squares.
     """
@@ -96,13 +95,7 @@ class Distance:
 
     @classmethod
     def to_class_means(cls, layers: tuple[str, ...], features: Floats, labels: Ints) -> Self:
-        """To the nearest mean of a class, both of unit length, less 1.
-
-        Args:
-            layers: of the features.
-            features: of training items, shape (n, features).
-            labels: class indices, shape (n,).
-        """
+        """To the nearest mean of a class, both of unit length, less 1; of features of shape (n, features)."""
         unit = _unit(features.astype(np.float64))
         means = np.stack([unit[labels == label].mean(0) for label in np.unique(labels)]).astype(np.float32)
         # |x - m|² = 1 - 2 x·m + |m|²; the 1 is the same for all.
@@ -111,13 +104,11 @@ class Distance:
     @classmethod
     def mahalanobis(cls, layers: tuple[str, ...], features: Floats, labels: Ints) -> Self:  # noqa: ARG003
         """The Mahalanobis distance to the mean of all items, with a shrunk covariance; labels do not matter."""
-        points = features.astype(np.float64)
-        mean = points.mean(0)
-        covariance = (points - mean).T @ (points - mean) / len(points)
-        scale = max(np.trace(covariance) / len(covariance), _TINY)
-        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * scale * np.eye(len(covariance))
+        fitted = ShrunkCovariance(store_precision=False, shrinkage=0.01).fit(features.astype(np.float64))
+        covariance = fitted.covariance_ + _TINY * np.eye(features.shape[1])
         whitening = np.linalg.cholesky(np.linalg.inv(covariance))
-        return cls(layers, whitening.astype(np.float32), -(mean @ whitening).astype(np.float32), nearest=False)
+        offset = -(fitted.location_ @ whitening)
+        return cls(layers, whitening.astype(np.float32), offset.astype(np.float32), nearest=False)
 
     def scaled(self, factor: float) -> Self:
         """The distance times a factor."""
@@ -126,21 +117,19 @@ class Distance:
 
     def measure(self, features: Floats) -> Floats:
         """The distances, shape (n,), of features of shape (n, features)."""
-        if self.nearest:
-            nearest: Floats = (_unit(features) @ self.weights + self.offset).min(1)
-            return nearest
-        squares: Floats = np.square(features @ self.weights + self.offset).sum(1)
-        return squares
+        values = (_unit(features) if self.nearest else features) @ self.weights + self.offset
+        distances: Floats = values.min(1) if self.nearest else np.square(values).sum(1)
+        return distances
 
     def write(self, writer: Writer, features: str, name: str) -> str:
         """Appends `measure`; returns the name of the distances, shape (batch, 1)."""
         if self.nearest:
-            length = writer.add("ReduceL2", (features, writer.row), f"{name}_length", keepdims=1)
+            length = writer.add("ReduceL2", (features, writer.row()), f"{name}_length", keepdims=1)
             length = writer.add("Max", (length, writer.constant("tiny", np.float32(_TINY))), f"{name}_positive")
             features = writer.add("Div", (features, length), f"{name}_unit")
         constants = writer.constant(f"{name}_weights", self.weights), writer.constant(f"{name}_offset", self.offset)
         values = writer.add("Gemm", (features, *constants), f"{name}_values")
-        return writer.add("ReduceMin" if self.nearest else "ReduceSumSquare", (values, writer.row), name, keepdims=1)
+        return writer.add("ReduceMin" if self.nearest else "ReduceSumSquare", (values, writer.row()), name, keepdims=1)
 
 
 Fit = Callable[[tuple[str, ...], Floats, Ints], Distance]
@@ -159,7 +148,6 @@ class Method:
 
     words: str
     distances: tuple[tuple[Fit, Find], ...]
-    # The committed models' cards measure on the same kinds of data.
     chosen_on: str = "the made-up and foreign data that the cards of the committed models measure on"
 
     def layers(self, model: onnx.ModelProto) -> list[tuple[str, ...]]:
@@ -167,15 +155,9 @@ class Method:
         return [find(model) for _, find in self.distances]
 
     def fit(self, layers: Sequence[tuple[str, ...]], features: Sequence[Floats], labels: Ints) -> list[Distance]:
-        """Fits each distance to training items.
-
-        Args:
-            layers: of each distance.
-            features: likewise, each of shape (n, features).
-            labels: class indices, shape (n,); all equal where there are no classes.
-        """
-        fits = [fit for fit, _ in self.distances]
-        fitted = [fit(names, own, labels) for fit, names, own in zip(fits, layers, features, strict=True)]
+        """Fits each distance to training items, given its layers and the features, shape (n, features), from them."""
+        given = zip(self.distances, layers, features, strict=True)
+        fitted = [fit(names, own, labels) for (fit, _), names, own in given]
         if len(fitted) == 1:
             return fitted
         spreads = [float(one.measure(own).std()) for one, own in zip(fitted, features, strict=True)]
@@ -184,17 +166,12 @@ class Method:
 
 def measure(distances: Sequence[Distance], features: Sequence[Floats]) -> Floats:
     """The sum of the distances of items, shape (n,), given their features for each."""
-    total: Floats = np.sum([one.measure(own) for one, own in zip(distances, features, strict=True)], axis=0)
-    return total
+    parts = [one.measure(own) for one, own in zip(distances, features, strict=True)]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def p_values(distances: Floats, held_out: Floats) -> npt.NDArray[np.float64]:
-    """The fraction of held-out items that are at least as far, the item itself included.
-
-    Args:
-        distances: of items, shape (n,).
-        held_out: distances of the held-out items, shape (m,).
-    """
+    """The fraction of held-out items that are at least as far as each item, which counts too."""
     farther = len(held_out) - np.searchsorted(np.sort(held_out), distances)
     return (1 + farther) / (len(held_out) + 1)
 
@@ -209,19 +186,13 @@ def cross_fitted(held_out: Floats) -> npt.NDArray[np.float64]:
 
 def without_ood(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph without the score; the order of everything else is kept."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare = copy.deepcopy(model)
     for field in (bare.graph.node, bare.graph.initializer, bare.graph.output, bare.graph.value_info):
         kept = [item for item in field if not (item.name.startswith(PREFIX) or item.name == UNFAMILIAR)]
         if len(kept) < len(field):
             del field[:]
             field.extend(kept)
     return bare
-
-
-def remove_ood(path: Path, target: Path) -> None:
-    """Writes the graph at `path` to `target` without the score."""
-    onnx.save(without_ood(onnx.load(path)), target)
 
 
 def write_features(path: Path, layers: Sequence[tuple[str, ...]], target: Path) -> None:
@@ -233,12 +204,9 @@ def write_features(path: Path, layers: Sequence[tuple[str, ...]], target: Path) 
 
 
 def append(path: Path, distances: Sequence[Distance], held_out: Floats) -> None:
-    """Appends the p-value to the graph at `path`, in place of an earlier one.
+    """Appends the p-value to the graph at `path`, in place of an earlier one; the order of everything else is kept.
 
-    Args:
-        path: of the graph, which is changed; the order of everything else is kept.
-        distances: that are summed.
-        held_out: the sums for items that neither trained the network nor chose anything, shape (n,).
+    `held_out` are the sums of the distances for items that neither trained the network nor chose anything.
     """
     model = without_ood(onnx.load(path))
     writer = Writer(model)
@@ -251,12 +219,11 @@ def append(path: Path, distances: Sequence[Distance], held_out: Floats) -> None:
     everything = np.sort(np.append(held_out, np.finfo(np.float32).max).astype(np.float32))[None]
     farther = writer.add("LessOrEqual", (total, writer.constant("held_out", everything)), "farther")
     counted = writer.add("Cast", (farther,), "counted", to=TensorProto.FLOAT)
-    output = writer.add("ReduceMean", (counted, writer.row), UNFAMILIAR, keepdims=0)
+    output = writer.add("ReduceMean", (counted, writer.row()), UNFAMILIAR, keepdims=0)
     model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch"]))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
 def _unit(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    unit: npt.NDArray[Any] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), _TINY)
-    return unit
+    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), _TINY))

@@ -10,11 +10,10 @@ import numpy.typing as npt
 from service.inference.cards import Use
 from service.inference.session import Session
 from training.data.lazy import LazyImages
-from training.export.calibration import Floats, Ints, Scaling, fit_scaling
+from training.export.calibration import Floats, Ints, Scaling, fit_scaling, logits_alone, write_scaling
 from training.export.figures import Evaluation, evaluate
 from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
 from training.export.layers import Inputs
-from training.export.scaled_graph import logits_alone, write_scaling
 
 Array = npt.NDArray[Any]
 BATCH = 64
@@ -24,7 +23,6 @@ class Evaluator(ABC):
     """A task's data, and what is measured of graphs on it. Only `finish` and `renew` use the test split.
 
     Attributes:
-        data: has `train`, `division`, `validation` and `test`.
         figure: what `score` returns.
         max_drop: by how much less of it a variant may have than its reference.
         compared: the output whose tolerance limits how far a variant may be from its golden file.
@@ -48,7 +46,7 @@ class Evaluator(ABC):
         """How good a graph is on the selection half of validation; more is better."""
 
     def scored(self, *purposes: str) -> tuple[Use, ...]:
-        """The record of choices by what `score` measures, for these purposes."""
+        """The record of choices by `score`."""
         return halves_used(self.data.division, selection=purposes)
 
     @abstractmethod
@@ -57,20 +55,13 @@ class Evaluator(ABC):
 
     @abstractmethod
     def finish(self, graph: Path) -> dict[str, Any]:
-        """Fits the calibration of a graph anew, changing its file, and measures it on the test split.
-
-        Returns:
-            Fields of a manifest, by name.
-        """
+        """Fits the calibration of a graph anew, changing its file; returns fields of a manifest from the test split."""
 
     def renew(self, folder: Path, manifest: Any, *, fit: bool) -> Any:  # noqa: ARG002
-        """Measures the version in `folder` anew and writes its report; with `fit`, first fits its calibration anew.
+        """Measures the version in `folder` anew, writes its report, and returns the manifest with the new figures.
 
-        Returns:
-            The manifest with the new figures.
-
-        Raises:
-            ValueError: models of the task cannot be measured without their recipe, or have no calibration to fit.
+        With `fit`, its calibration is fitted anew first. Raises ValueError if models of the task have none, or are
+        measured by their recipe alone.
         """
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 
@@ -79,7 +70,7 @@ class LabelEvaluator(Evaluator):
     """Evaluates classifiers whose first output is the softmax of scaled logits.
 
     Args:
-        data: has `classes`, `division`, `validation.labels` and `test.labels`.
+        data: of labelled items.
         splits: the inputs of the training, validation and test split.
         selected: those of the selection half of validation.
     """
@@ -120,9 +111,9 @@ class LabelEvaluator(Evaluator):
 
     def evaluate(self, graph: Path, scaling: Scaling) -> Evaluation:
         """Measures everything of a graph with this scaling."""
-        with logits_alone(graph) as bare:
-            validation, test = (self.answers(bare, items) for items in (self.validation, self.test))
         data = self.data
+        with logits_alone(graph) as bare:
+            validation, test = self.answers(bare, self.validation), self.answers(bare, self.test)
         return evaluate(data.classes, validation, data.validation.labels, test, data.test.labels, scaling)
 
 

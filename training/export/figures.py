@@ -1,32 +1,79 @@
-"""How good a classifier of images or texts is: accuracy, figures per class, calibration, conformal sets, latency."""
+"""How good a classifier is: accuracy, figures per class, calibration, conformal sets, latency; 95 % intervals."""
 
+import math
 import time
-from collections.abc import Sequence
+import timeit
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from service.inference.session import Session
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassMetrics, ConformalPoint
 from training.data.lazy import cycled
 from training.data.splits import split_validation
-from training.export.calibration import (
-    Floats,
-    Ints,
-    Scaling,
-    bin_of,
-    conformal_threshold,
-    cross_fitting,
-    expected_calibration_error,
-    expected_coverage,
-    fit_scaling,
-    softmax,
-)
-from training.export.intervals import Interval, bootstrap, bootstrap_confusion, clopper_pearson, wilson
+from training.export import calibration
+from training.export.calibration import Floats, Ints, Scaling, conformal_threshold, cross_fitting
+
+RESAMPLES = 1000
+
+Interval = tuple[float, float]
+
+
+def wilson(right: int, count: int) -> Interval:
+    """The interval of a fraction of `count` items, of which `right` have a property (Wilson 1927).
+
+    Unlike one standard error around the fraction it does not shrink to nothing at 0 and at 1.
+    """
+    low, high = binomtest(right, count).proportion_ci(0.95, "wilson")
+    return float(low), float(high)
+
+
+def bootstrap(
+    measure: Callable[[npt.NDArray[np.int64]], Mapping[str, float]], count: int, resamples: int = RESAMPLES
+) -> dict[str, Interval]:
+    """The intervals of figures over items: their spread over test splits drawn from the test split (Efron 1979).
+
+    Args:
+        measure: the figures, given the indices of the `count` items, some of which are drawn more than once.
+    """
+    random = np.random.default_rng(0)
+    rows = [measure(random.integers(0, count, count)) for _ in range(resamples)]
+    names = rows[0].keys() if rows else ()
+    return {name: _middle(np.array([row[name] for row in rows])) for name in names}
+
+
+def bootstrap_confusion(
+    measure: Callable[[npt.NDArray[np.int64]], float], confusion: npt.NDArray[np.int64], resamples: int = RESAMPLES
+) -> Interval:
+    """Likewise of a figure that only depends on the confusion matrix, whose cells are drawn."""
+    random = np.random.default_rng(0)
+    count = int(confusion.sum())
+    draws = random.multinomial(count, (confusion / count).ravel(), size=resamples)
+    return _middle(np.array([measure(draw.reshape(confusion.shape)) for draw in draws]))
+
+
+def difference(value: float, interval: Interval, other: float, of_other: Interval) -> Interval:
+    """The interval of `value - other`, two independent figures with intervals of their own.
+
+    The distances to their bounds are added as squares (Zou and Donner 2008); with `wilson` for both this is Newcombe's
+    interval of the difference of two fractions (1998, method 10). It is conservative for figures on the same items.
+    """
+    down = math.hypot(value - interval[0], of_other[1] - other)
+    up = math.hypot(interval[1] - value, other - of_other[0])
+    return value - other - down, value - other + up
+
+
+def _middle(values: npt.NDArray[np.float64]) -> Interval:
+    # A figure that is not a number (average precision without an object) says nothing.
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
 
 COVERAGES = tuple(round(0.80 + 0.01 * step, 2) for step in range(20))
 
@@ -36,9 +83,6 @@ class Evaluation:
     """What was measured on the test split, and what the report draws.
 
     Attributes:
-        metrics: accuracy and figures per class.
-        calibration: the scaling of the logits, and the calibration error before and after it.
-        conformal: the table of label sets.
         intervals: 95 %, of the figures that are stated in one line, by their names.
         confusion: int, shape (classes, classes): rows are true, columns predicted.
         probabilities: calibrated, shape (n, classes), of the test split.
@@ -75,16 +119,13 @@ def evaluate(
 
     Args:
         classes: names, in the order of the logits.
-        validation_logits: shape (n, classes).
-        validation_labels: shape (n,).
-        test_logits: shape (m, classes).
-        test_labels: shape (m,).
+        validation_logits: shape (n, classes), of validation items with labels of shape (n,); likewise those of test.
         scaling: of the logits; None to fit it.
     """
     selection, calibration_half = split_validation(validation_labels)
     if scaling is None:
-        scaling = fit_scaling(validation_logits[selection], validation_labels[selection])
-    uncalibrated, probabilities = softmax(test_logits), scaling.probabilities(test_logits)
+        scaling = calibration.fit_scaling(validation_logits[selection], validation_labels[selection])
+    uncalibrated, probabilities = calibration.softmax(test_logits), scaling.probabilities(test_logits)
     predicted = probabilities.argmax(1)
     indices = np.arange(len(classes))
     confusion = confusion_matrix(test_labels, predicted, labels=indices)
@@ -100,8 +141,8 @@ def evaluate(
         calibration=Calibration(
             temperature=scaling.temperature,
             exponent=scaling.exponent,
-            ece_before=expected_calibration_error(uncalibrated, test_labels),
-            ece_after=expected_calibration_error(probabilities, test_labels),
+            ece_before=calibration.expected_calibration_error(uncalibrated, test_labels),
+            ece_after=calibration.expected_calibration_error(probabilities, test_labels),
         ),
         conformal=tuple(_conformal_point(coverage, *held_out, probabilities, test_labels) for coverage in COVERAGES),
         intervals=_intervals(probabilities, test_labels, confusion),
@@ -113,13 +154,7 @@ def evaluate(
 
 
 def class_metrics(classes: Sequence[str], labels: Ints, predicted: Ints) -> tuple[ClassMetrics, ...]:
-    """Precision, recall, F1 and the number of items of each class.
-
-    Args:
-        classes: names, in the order of the class indices.
-        labels: true class indices, shape (n,).
-        predicted: likewise, predicted.
-    """
+    """Precision, recall, F1 and the number of items of each class, from true and predicted class indices."""
     columns = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(classes)), zero_division=0.0)
     return tuple(
         ClassMetrics(label=name, precision=p, recall=r, f1=f, support=int(n))
@@ -137,7 +172,7 @@ def macro_f1(confusion: Ints) -> float:
 def _intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str, Interval]:
     losses = -np.log(np.maximum(_normalised(probabilities)[np.arange(len(labels)), labels], 1e-12))
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    bins, gaps = bin_of(confidence), confidence - correct
+    bins, gaps = calibration.bin_of(confidence), confidence - correct
     error = float(np.abs(np.bincount(bins, gaps)).sum() / len(labels))
     drawn = bootstrap(
         lambda chosen: {
@@ -165,44 +200,35 @@ def _normalised(probabilities: Floats) -> npt.NDArray[np.float64]:
 def _conformal_point(
     coverage: float, validation: Floats, validation_labels: Ints, test: Floats, test_labels: Ints
 ) -> ConformalPoint:
+    def held_out(threshold_from: Ints, fold: Ints) -> npt.NDArray[np.bool_]:
+        threshold = conformal_threshold(validation[threshold_from], validation_labels[threshold_from], coverage)
+        return _in_set(validation[fold], validation_labels[fold], threshold)
+
     threshold = conformal_threshold(validation, validation_labels, coverage)
     covered = _in_set(test, test_labels, threshold)
+    low, high = binomtest(int(covered.sum()), len(covered)).proportion_ci(0.95, "exact")
+    cross_fitted = [held_out(others, fold) for others, fold in cross_fitting(len(validation))]
     return ConformalPoint(
         coverage=coverage,
         threshold=threshold,
         test_coverage=float(covered.mean()),
-        test_interval=clopper_pearson(int(covered.sum()), len(covered)),
-        expected=expected_coverage(coverage, len(validation), len(test)),
-        cross_fitted=_cross_fitted_coverage(coverage, validation, validation_labels),
+        test_interval=(float(low), float(high)),
+        expected=calibration.expected_coverage(coverage, len(validation), len(test)),
+        cross_fitted=float(np.concatenate(cross_fitted).mean()) if cross_fitted else None,
         # As served: the likeliest label is always in the set.
         mean_set_size=float((test >= threshold).sum(1).clip(min=1).mean()),
     )
 
 
 def _in_set(probabilities: Floats, labels: Ints, threshold: float) -> npt.NDArray[np.bool_]:
-    """Whether the label set of each item holds its label; the likeliest label is always in the set."""
+    # The likeliest label is always in the set.
     reached: npt.NDArray[np.bool_] = probabilities[np.arange(len(labels)), labels] >= threshold
     return reached | (probabilities.argmax(1) == labels)
 
 
-def _cross_fitted_coverage(coverage: float, probabilities: Floats, labels: Ints) -> float | None:
-    covered = [
-        _in_set(probabilities[fold], labels[fold], conformal_threshold(probabilities[others], labels[others], coverage))
-        for others, fold in cross_fitting(len(labels))
-    ]
-    return float(np.concatenate(covered).mean()) if covered else None
-
-
 def milliseconds_per_image(model: Path, images: npt.NDArray[np.uint8], batch: int, repeats: int = 30) -> float:
-    """The median time per image in batches of `batch`, in ONNX Runtime on this machine's CPUs.
-
-    Fewer images are repeated.
-    """
+    """The median time per image in batches of `batch`, in ONNX Runtime on this machine's CPUs."""
     session = Session(model, "cpu")
     inputs = {session.inputs[0]: cycled(images, batch)}
-    times = []
-    for _ in range(repeats + 3):
-        started = time.perf_counter()
-        session.run(inputs)
-        times.append(time.perf_counter() - started)
+    times = timeit.repeat(lambda: session.run(inputs), timer=time.perf_counter, repeat=repeats + 3, number=1)
     return float(np.median(times[3:])) * 1000 / batch

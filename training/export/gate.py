@@ -1,6 +1,6 @@
 """Decides whether a new version becomes the default, and writes that into the serving policy of its model.
 
-A version whose test figures are worse than those of the version that serves only becomes the candidate.
+A version whose main test figure is worse than that of the version that serves only becomes the candidate.
 """
 
 import contextlib
@@ -13,35 +13,67 @@ from typing import Any
 
 from rich.console import Console
 
-from service.inference.cards import ManifestBase
+from service.inference.cards import MainFigure, ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
-from service.policy.changes import promote
+from service.policy.changes import promote, set_alias, trials
 from service.policy.file import Change, PolicyFiles
 from service.policy.policy import LATEST, Policy
-from training.export.comparison import Incomparable, compare
+from training.data.contents import fingerprint_like
+from training.data.dataset import DataSet
+from training.export.figures import Interval, difference, wilson
 from training.registry import read_manifest
 
 CANDIDATE = "candidate"
 
 
+def compare(new: ManifestBase, serving: ManifestBase) -> tuple[bool, str]:
+    """Whether a new version is worse than the serving one by the main test figure, and both figures in words.
+
+    It is worse if the 95 % interval of the difference excludes that it is as good. A figure without an interval counts
+    as exact. A version that cannot be compared is not worse; the words say why.
+    """
+    if new.data.fingerprint != serving.data.fingerprint:
+        return False, "the two cannot be compared: they were measured on different data"
+    figure, other = new.main_figure, serving.main_figure
+    if figure is None or other is None or figure.name != other.name:
+        return False, "the two cannot be compared: they have no main test figure in common"
+    (own, words), (of_other, other_words) = _interval(figure, new), _interval(other, serving)
+    low, high = difference(figure.value, own, other.value, of_other)
+    is_worse = high < 0 if figure.higher_is_better else low > 0
+    return is_worse, f"{figure.name} {figure.value:.4g} ({words}) against {other.value:.4g} ({other_words})"
+
+
+def _interval(figure: MainFigure, manifest: ManifestBase) -> tuple[Interval, str]:
+    interval, items = manifest.intervals.get(figure.name), manifest.data.test
+    if interval is None and figure.is_share and items:
+        interval = wilson(round(figure.value * items), items)
+    if interval is None:
+        return (figure.value, figure.value), "of unknown interval"
+    return interval, f"{interval[0]:.4g} to {interval[1]:.4g}"
+
+
+def comparable_fingerprint(folder: Path, data: DataSet) -> str:
+    """The fingerprint that a published version of the model in `folder` has of the same data; else that of `data`.
+
+    Versions that are older than fingerprints of files ("files-sha256:") have one of pixels ("sha256:").
+    """
+    for version in versions_in(folder) if folder.is_dir() else ():
+        with contextlib.suppress(InvalidModel):
+            recorded = read_manifest(folder / version).data.fingerprint
+            if fingerprint_like(data, recorded) == recorded:
+                return recorded
+    return data.fingerprint
+
+
 @dataclass(slots=True)
 class _Judged:
-    """A model with a new version.
-
-    Attributes:
-        model: its name.
-        serving: the version that serves; None if there is none.
-        comparison: of the two, in words.
-        is_worse: whether the new version is worse.
-        version: the new version; empty until it has a number.
-        is_default: whether the new version became the default.
-    """
+    """A model with a new version, which has no number yet, and the version that serves, if any."""
 
     model: str
     serving: str | None
-    comparison: str = ""
     is_worse: bool = False
+    comparison: str = ""
     version: str = ""
     is_default: bool = True
 
@@ -49,10 +81,7 @@ class _Judged:
 class Gate:
     """Decides on versions that are published together: if one of them is worse, all of them become candidates.
 
-    Args:
-        models: the models folder.
-        force: makes the versions the default, whatever the figures and the policy say.
-        candidate: makes the versions candidates, whatever the figures say.
+    `force` makes them the default, whatever the figures and the policy say; `candidate` makes them candidates.
     """
 
     def __init__(self, models: Path, *, force: bool = False, candidate: bool = False) -> None:
@@ -69,43 +98,23 @@ class Gate:
         return cls(arguments.models, force=arguments.force, candidate=arguments.candidate)
 
     def check(self, model: str) -> None:
-        """Checks a policy before a training rather than after it.
-
-        Raises:
-            InvalidPolicy: it cannot be used.
-        """
+        """Checks a policy before a training rather than after it; raises InvalidPolicy if it cannot be used."""
         self._policies.read(model)
 
     def judge(self, drafts: Mapping[str, ManifestBase], undo: contextlib.ExitStack) -> None:
-        """Compares the versions. If they become candidates, the current defaults are written into the policies.
+        """Compares the versions, given by their models. If they become candidates, the policies keep the defaults.
 
         This must happen before the versions have numbers: a server would make them the default in the meantime.
-
-        Args:
-            drafts: the manifests of the new versions, by the names of the models.
-            undo: gets what restores the policies.
-
-        Raises:
-            InvalidPolicy: a policy cannot be used.
-            ReadOnly: a policy cannot be written.
+        `undo` gets what restores the policies. Raises InvalidPolicy or ReadOnly.
         """
-        self._judged = [self._compare(model, manifest) for model, manifest in drafts.items()]
-        if self._holds:
-            for judged in self._judged:
-                if judged.serving:
-                    change = partial(_keep, serving=judged.serving)
-                    self._edit(judged.model, change, f"keep {judged.serving} as the default", undo)
+        self._judged = [self._judge(model, manifest) for model, manifest in drafts.items()]
+        for judged in self._judged:
+            if self._holds and judged.serving:
+                change = partial(_keep, serving=judged.serving)
+                self._edit(judged.model, change, f"keep {judged.serving} as the default", undo)
 
     def settle(self, folders: Sequence[Path], undo: contextlib.ExitStack) -> None:
-        """Writes into the policies what the versions became.
-
-        Args:
-            folders: of the versions, in the order of the drafts.
-            undo: gets what restores the policies.
-
-        Raises:
-            ReadOnly: a policy cannot be written.
-        """
+        """Writes into the policies what the versions became, given their folders in the order of the drafts."""
         for judged, folder in zip(self._judged, folders, strict=True):
             judged.version = folder.name
             if self._holds:
@@ -123,13 +132,7 @@ class Gate:
 
     def print(self, console: Console) -> None:
         """Prints what was decided and why, and what to do next."""
-        lines = []
-        for judged in self._judged:
-            if judged.serving:
-                lines.append(self._describe(judged))
-            elif self._candidate:
-                label = f"{judged.model}/{judged.version}"
-                lines.append(f"{label} is the only version of {judged.model}, so it is the default.")
+        lines = [self._describe(judged) for judged in self._judged if judged.serving or self._candidate]
         for model, version in self.candidates.items():
             reference = CANDIDATE if self._holds else version
             lines.append(
@@ -143,16 +146,15 @@ class Gate:
     def _holds(self) -> bool:
         return self._candidate or (not self._force and any(judged.is_worse for judged in self._judged))
 
-    def _compare(self, model: str, manifest: ManifestBase) -> _Judged:
-        serving = serving_version(self._models / model, self._policies.read(model))
-        if serving is None:
-            return _Judged(model, None)
-        version, other = serving
-        try:
-            is_worse, comparison = compare(manifest, other)
-        except Incomparable as error:
-            return _Judged(model, version, f"the two cannot be compared: {error}")
-        return _Judged(model, version, comparison, is_worse)
+    def _judge(self, model: str, manifest: ManifestBase) -> _Judged:
+        policy, folder = self._policies.read(model), self._models / model
+        found = set(versions_in(folder)) if folder.is_dir() else set()
+        while version := policy.default_of(found):
+            try:
+                return _Judged(model, version, *compare(manifest, read_manifest(folder / version)))
+            except InvalidModel:  # a server passes over it too
+                found.remove(version)
+        return _Judged(model, None)
 
     def _is_default(self, judged: _Judged) -> bool:
         policy = self._policies.read(judged.model)
@@ -165,6 +167,8 @@ class Gate:
 
     def _describe(self, judged: _Judged) -> str:
         label, serving = f"{judged.model}/{judged.version}", f"{judged.model}/{judged.serving}"
+        if not judged.serving:
+            return f"{label} is the only version of {judged.model}, so it is the default."
         why = judged.comparison
         if judged.is_worse:
             why = f"it is worse beyond the 95 % intervals: {why}"
@@ -177,23 +181,7 @@ class Gate:
         return f"{label} is published as `{CANDIDATE}`, and {serving} stays the default: {why}"
 
 
-def serving_version(folder: Path, policy: Policy) -> tuple[str, ManifestBase] | None:
-    """The version that answers by default, and its manifest; None if no version is valid.
-
-    Args:
-        folder: of the model.
-        policy: likewise.
-    """
-    found = set(versions_in(folder)) if folder.is_dir() else set()
-    while version := policy.default_of(found):
-        with contextlib.suppress(InvalidModel):
-            return version, read_manifest(folder / version)
-        found.remove(version)
-    return None
-
-
 def _keep(policy: Policy, serving: str) -> Policy:
-    """Makes the version that serves stay the default, whichever versions are published."""
     # The alias of the candidate is about to move.
     if policy.default not in (LATEST, CANDIDATE):
         return policy
@@ -202,11 +190,7 @@ def _keep(policy: Policy, serving: str) -> Policy:
 
 
 def _make_candidate(policy: Policy, version: str) -> Policy:
-    """Makes a version the candidate. Trials of the former candidate go on with that version."""
-    former = policy.aliases.get(CANDIDATE)
-    trials = {
-        name: trial.model_copy(update={"version": former})
-        for name, trial in (("canary", policy.canary), ("shadow", policy.shadow))
-        if trial and trial.version == CANDIDATE
-    }
-    return policy.model_copy(update={"aliases": {**policy.aliases, CANDIDATE: version}, **trials})
+    # Trials of the former candidate go on with that version.
+    former = {"version": policy.aliases.get(CANDIDATE)}
+    moved = {name: each.model_copy(update=former) for name, each in trials(policy).items() if each.version == CANDIDATE}
+    return set_alias(policy.model_copy(update=moved), CANDIDATE, version)

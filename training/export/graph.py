@@ -1,5 +1,6 @@
-"""From a trained network to ONNX: the graph, its check against PyTorch, the golden file."""
+"""From a trained network to ONNX: the graph, its check against PyTorch, the golden files."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 import torch
 from torch import nn
 
-from service.inference.cards import GoldenCard, TensorSpec
-from service.inference.golden import Difference, compare
+from service.inference.cards import GoldenCard, ManifestBase, TensorSpec
+from service.inference.golden import Difference, compare, read_golden
 from service.inference.session import Session
 from training.data.lazy import cycled
-from training.export.scaled_graph import PREFIX
+from training.export.calibration import PREFIX
+from training.export.layers import Inputs
 
 OPSET = 20
-CHECKED_BATCHES = (1, 2, 7)
 
 
 class ExportMismatch(Exception):
@@ -39,14 +41,11 @@ def export(
 ) -> tuple[TensorSpec, tuple[TensorSpec, ...], Difference]:
     """Writes `graph` as ONNX with a dynamic batch axis and checks it against PyTorch.
 
-    The nodes of its submodule `scaling` get the prefix by which `training.export.scaled_graph` finds them.
+    The nodes of its submodule `scaling` get the prefix by which `training.export.calibration` finds them.
 
     Args:
         graph: maps one tensor to one or to a tuple; on the CPU, in float32.
         examples: real inputs; they are repeated where a batch is larger.
-        path: of the ONNX file.
-        input_name: of its input.
-        output_names: of its outputs.
         max_batch: the largest batch that is checked, after 1, 2 and 7.
         card: which differences are tolerated.
         axes: names of the input's leading dynamic axes.
@@ -77,13 +76,25 @@ def export(
     # Everything in one file.
     onnx.save(without_debug_metadata(program.model_proto), path)
     onnx.checker.check_model(str(path), full_check=True)
-    batches = [cycled(examples, batch) for batch in (*CHECKED_BATCHES, max_batch)]
-    worst = _check(graph, [*batches, *more], Session(path, "cpu"), output_names, card)
+    batches = [cycled(examples, batch) for batch in (1, 2, 7, max_batch)]
+    session, seen = Session(path, "cpu"), []
+    for inputs in (*batches, *more):
+        want = torch_outputs(graph, inputs, output_names)
+        got = dict(zip(output_names, session.run({input_name: inputs}), strict=True))
+        try:
+            seen.append(compare(want, got, card))
+        except ValueError as error:
+            raise ExportMismatch(f"batch of {len(inputs)}: {error}") from None
+        if not seen[-1].acceptable:
+            raise ExportMismatch(
+                f"batch of {len(inputs)}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
+                f"(at most {seen[-1].accepted:.2g})"
+            )
     want = torch_outputs(graph, examples[:2], output_names)
     return (
         TensorSpec(name=input_name, dtype=str(examples.dtype), shape=(-1,) * len(axes) + examples.shape[len(axes) :]),
         tuple(TensorSpec(name=n, dtype=str(want[n].dtype), shape=(-1, *want[n].shape[1:])) for n in output_names),
-        worst,
+        max(seen, key=lambda difference: difference.ratio),
     )
 
 
@@ -99,29 +110,6 @@ def without_debug_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
         del value.metadata_props[:]
     del model.graph.metadata_props[:], model.metadata_props[:]
     return model
-
-
-def _check(
-    graph: nn.Module,
-    batches: Sequence[npt.NDArray[Any]],
-    session: Session,
-    output_names: Sequence[str],
-    card: GoldenCard,
-) -> Difference:
-    seen: list[Difference] = []
-    for inputs in batches:
-        want = torch_outputs(graph, inputs, output_names)
-        got = dict(zip(output_names, session.run({session.inputs[0]: inputs}), strict=True))
-        try:
-            seen.append(compare(want, got, card))
-        except ValueError as error:
-            raise ExportMismatch(f"batch of {len(inputs)}: {error}") from None
-        if not seen[-1].acceptable:
-            raise ExportMismatch(
-                f"batch of {len(inputs)}: output {seen[-1].output} differs by {seen[-1].value:.2g} "
-                f"(at most {seen[-1].accepted:.2g})"
-            )
-    return max(seen, key=lambda difference: difference.ratio)
 
 
 @torch.no_grad()
@@ -140,3 +128,72 @@ def write_golden(
     """Writes real inputs and PyTorch's outputs for them."""
     contents = {input_name: inputs, **torch_outputs(graph, inputs, output_names)}
     np.savez_compressed(path, allow_pickle=False, **contents)
+
+
+def write_variant_golden(graph: Path, name: str, folder: Path, manifest: ManifestBase) -> GoldenCard:
+    """Writes a variant's golden file: the inputs of the version's, and the answers of the variant's graph.
+
+    The answers are those of the graph as ONNX defines it, node by node without the runtime's fusions, so they hold
+    whatever kernels compute it. The tolerance is four times the deviation of this machine's kernels, since another's
+    may deviate more, and at least that of the reference.
+    """
+    inputs, _ = read_golden(folder, manifest)
+    answers = as_defined(graph, inputs)
+    np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **inputs, **answers)
+    card = manifest.golden
+    factors = {output: max(1.0, 4 * ratio) for output, ratio in kernel_ratios(graph, inputs, answers, card).items()}
+    others = max((factor for output, factor in factors.items() if output not in card.tolerances), default=1.0)
+    # Integers are exact.
+    factors |= {spec.name: 1.0 for spec in manifest.outputs if spec.dtype == "int64"}
+
+    def widen(tolerances: dict[str, float]) -> dict[str, float]:
+        return {output: rounded_up(value * factors.get(output, others)) for output, value in tolerances.items()}
+
+    lists = card.lists and card.lists.model_copy(update={"tolerances": widen(card.lists.tolerances)})
+    atol = rounded_up(card.atol * others)
+    return card.model_copy(
+        update={"file": f"{name}.npz", "atol": atol, "tolerances": widen(card.tolerances), "lists": lists}
+    )
+
+
+def renew_golden(graph: Path, folder: Path, manifest: ManifestBase) -> None:
+    """Writes the answers of the graph as ONNX defines it into a version's golden file, for its inputs."""
+    inputs, _ = read_golden(folder, manifest)
+    np.savez_compressed(folder / manifest.golden.file, allow_pickle=False, **inputs, **as_defined(graph, inputs))
+
+
+def kernel_ratios(graph: Path, inputs: Inputs, want: Inputs, card: GoldenCard) -> dict[str, float]:
+    """The largest deviation of this machine's kernels as a multiple of the card's tolerance, by the name of the output.
+
+    It is the largest with one thread and with several, of each item alone and of all in a batch.
+    """
+    ratios = dict.fromkeys(want, 0.0)
+    count = len(next(iter(inputs.values())))
+    for threads in (1, 0):
+        session = Session(graph, "cpu", threads)
+        for rows in (*(slice(row, row + 1) for row in range(count)), slice(None)):
+            found = session.run({name: array[rows] for name, array in inputs.items()})
+            got = dict(zip(session.outputs, found, strict=True))
+            part = {name: array[rows] for name, array in want.items()}
+            # The outputs of lists are compared together.
+            groups = [part] if card.lists is not None else [{name: array} for name, array in part.items()]
+            for group in groups:
+                ratio = compare(group, got, card).ratio
+                ratios |= {name: max(ratios[name], ratio) for name in group}
+    return ratios
+
+
+def as_defined(path: Path, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
+    """What a graph answers when every node runs by itself, by the name of the output."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def rounded_up(tolerance: float) -> float:
+    """The next number with one digit that is not smaller."""
+    digit = 10 ** math.floor(math.log10(tolerance))
+    return float(f"{math.ceil(tolerance / digit) * digit:.1g}")

@@ -1,12 +1,9 @@
-"""Records how a version was made: a step for each command, with what it used every split for.
-
-Model cards render it (`training.report.history`).
-"""
+"""Records how a version was made: a step for each command, with what it used every split for."""
 
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +16,12 @@ from pydantic import TypeAdapter
 
 from service.inference.cards import ManifestBase, Origin, Step, Use
 from service.inference.manifest import MANIFEST, MODEL, sha256
-from service.tasks.registry import read_manifest
 from training.data.splits import division_digest
 from training.engine.weights import CHECKPOINT, weights_file
-from training.export.speed import machine
+from training.export.variants import machine
 from training.options import short_name
+from training.registry import read_manifest
 
-HISTORY = "history.json"
 TRAIN = "train"
 
 # Purposes. Those of the validation split that need items which chose nothing:
@@ -40,6 +36,7 @@ COMPARISON, DENSITY, JUDGE = "cross-validated comparison", "density of the laten
 FIGURES = "figures"
 
 SELECTION, CALIBRATION = "selection", "calibration"
+_FILE, _STEPS = "history.json", TypeAdapter(tuple[Step, ...])
 
 Indices = npt.NDArray[np.int64]
 ManifestT = TypeVar("ManifestT", bound=ManifestBase)
@@ -51,37 +48,19 @@ def halves_used(
     calibration: Sequence[str] = (),
     most: int | None = None,
 ) -> tuple[Use, ...]:
-    """What the two halves of a validation split were used for.
-
-    Args:
-        division: the indices of the selection half and of the calibration half.
-        selection: the purposes of the first half.
-        calibration: the purposes of the second half.
-        most: how many items of a half were used, at most; None for all.
-    """
+    """What the two halves of a validation split were used for, by purposes: at most `most` items of each half."""
     digest = division_digest(division[1])
-    return tuple(
-        Use(
-            split="validation",
-            purpose=purpose,
-            items=min(len(indices), most or len(indices)),
-            part=part,
-            partition=digest,
-        )
-        for part, indices, purposes in zip((SELECTION, CALIBRATION), division, (selection, calibration), strict=True)
-        for purpose in purposes
-    )
+
+    def uses(part: str, indices: Indices, purposes: Sequence[str]) -> Iterator[Use]:
+        items = min(len(indices), most or len(indices))
+        for purpose in purposes:
+            yield Use(split="validation", purpose=purpose, items=items, part=part, partition=digest)
+
+    return (*uses(SELECTION, division[0], selection), *uses(CALIBRATION, division[1], calibration))
 
 
 def begun(kind: str, command: str | None, data: str, device: str = "cpu") -> Step:
-    """A step that has used nothing yet.
-
-    Args:
-        kind: what the command is called.
-        command: the command line.
-        data: the fingerprint.
-        device: `cpu` or `cuda`.
-    """
+    """A step of a command that has used nothing yet, on data with this fingerprint; the device is `cpu` or `cuda`."""
     return Step(
         kind=kind,
         command=public(command or None),
@@ -95,12 +74,6 @@ def begun(kind: str, command: str | None, data: str, device: str = "cpu") -> Ste
 def ended(step: Step, seconds: float) -> Step:
     """The step with today's date (UTC) and its duration."""
     return step.model_copy(update={"date": datetime.now(UTC).date(), "seconds": round(seconds, 1)})
-
-
-def with_end(manifest: ManifestT, seconds: float) -> ManifestT:
-    """The manifest whose last step ends now, after so many seconds."""
-    *before, last = manifest.history
-    return manifest.model_copy(update={"history": (*before, ended(last, seconds))})
 
 
 def public(command: str | None) -> str | None:
@@ -118,17 +91,16 @@ def steps_of(manifest: ManifestBase) -> tuple[Step, ...]:
     if manifest.history:
         return manifest.history
     training = manifest.training
-    return (
-        Step(
-            kind=TRAIN,
-            settings=training.settings,
-            epochs=training.epochs_run,
-            best_epoch=training.best_epoch,
-            seconds=training.seconds,
-            data=manifest.data.fingerprint,
-            note=f"{training.chosen_on:,} validation items chose its epoch." if training.chosen_on else "",
-        ),
+    step = Step(
+        kind=TRAIN,
+        settings=training.settings,
+        epochs=training.epochs_run,
+        best_epoch=training.best_epoch,
+        seconds=training.seconds,
+        data=manifest.data.fingerprint,
+        note=f"{training.chosen_on:,} validation items chose its epoch." if training.chosen_on else "",
     )
+    return (step,)
 
 
 def chosen_by(manifest: ManifestBase) -> str | None:
@@ -154,13 +126,7 @@ def with_uses(manifest: ManifestT, *uses: Use) -> ManifestT:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a training started from.
-
-    Attributes:
-        before: the steps that made the weights that it started from.
-        initial: the file of these weights.
-        teacher: the graph that it learned from.
-    """
+    """What a training started from: the steps that made its first weights, their file, and its teacher's graph."""
 
     before: tuple[Step, ...] = ()
     initial: Origin | None = None
@@ -168,52 +134,38 @@ class Lineage:
 
     @classmethod
     def of(cls, folder: Path, start: Path | None, teacher: Path | None, *, resume: bool) -> "Lineage":
-        """What a training starts from.
+        """The lineage of a training from the weights of the run or version `start`; ValueError if there are none.
 
-        Args:
-            folder: of the run, whose own steps come first if it is finished and resumed.
-            start: the run or version whose weights it starts from.
-            teacher: the version that it learns from.
-            resume: whether the run is resumed.
-
-        Raises:
-            ValueError: there are no weights to start from.
+        The steps of the run in `folder` itself come first if it is finished and resumed.
         """
+        before = recorded(folder) if resume else None
+        if start and not before:
+            before = recorded(start) or (Step(kind=TRAIN, note=f"The run {short_name(start)} left no record."),)
         return cls(
-            (resume and recorded(folder)) or _steps_of_start(start),
+            before or (),
             _origin(start, weights_file(start)) if start else None,
             _origin(teacher, MODEL) if teacher and (teacher / MODEL).is_file() else None,
         )
-
-
-def _steps_of_start(start: Path | None) -> tuple[Step, ...]:
-    if start is None:
-        return ()
-    return recorded(start) or (Step(kind=TRAIN, note=f"The run {short_name(start)} left no record."),)
 
 
 def _origin(folder: Path, file: str) -> Origin:
     return Origin(name=short_name(folder) or "", file=file, sha256=sha256(folder / file))
 
 
-_Steps = TypeAdapter(tuple[Step, ...])
-
-
 def save(folder: Path, steps: tuple[Step, ...]) -> None:
     """Writes the history of a finished run into its folder, for runs that start from it or resume it."""
     if not steps or not (folder / CHECKPOINT).is_file():
         return
-    content = {"weights": sha256(folder / weights_file(folder)), "steps": _Steps.dump_python(steps, mode="json")}
-    (folder / HISTORY).write_text(json.dumps(content, indent=1) + "\n")
+    content = {"weights": sha256(folder / weights_file(folder)), "steps": _STEPS.dump_python(steps, mode="json")}
+    (folder / _FILE).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def recorded(folder: Path) -> tuple[Step, ...] | None:
     """The history of a published version or of a finished run; None if there is none that fits its weights."""
     if (folder / MANIFEST).is_file():
         return steps_of(read_manifest(folder))
-    if not (folder / HISTORY).is_file():
+    if not (folder / _FILE).is_file():
         return None
-    content = json.loads((folder / HISTORY).read_text())
-    if content["weights"] != sha256(folder / weights_file(folder)):  # the run has gone on since
-        return None
-    return _Steps.validate_python(content["steps"])
+    content = json.loads((folder / _FILE).read_text())
+    is_complete = content["weights"] == sha256(folder / weights_file(folder))  # the run has not gone on since
+    return _STEPS.validate_python(content["steps"]) if is_complete else None

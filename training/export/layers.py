@@ -7,46 +7,34 @@ from onnx import TensorProto, helper
 
 from service.inference.shapes import Array
 
-# The types of the nodes that multiply by weights.
+# Nodes that multiply by weights.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Inputs of a graph, by the name of the tensor.
 Inputs = Mapping[str, Array]
 # Finds the tensors that are concatenated to features.
 Find = Callable[[onnx.ModelProto], tuple[str, ...]]
-# How deep in a network its features tell most about the kind of picture: beyond colours and edges, before classes.
-_DEPTH = 0.4
 
 
 def penultimate(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The tensors that the last layers before the first output multiply by their weights.
-
-    Raises:
-        ValueError: no layer is before it.
-    """
-    producers = producers_of(model)
-    layers = {node.output[0] for node in _layers(model)}
+    """The tensors that the last layers before the first output multiply by their weights, or ValueError."""
+    producers, layers = producers_of(model), {node.output[0]: node.input[0] for node in _layers(model)}
     found: dict[str, None] = {}
     seen: set[str] = set()
     waiting = [model.graph.output[0].name]
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in producers:
-            continue
-        seen.add(name)
         if name in layers:
-            found[producers[name].input[0]] = None
-        else:
+            found[layers[name]] = None
+        elif name in producers and name not in seen:
             waiting.extend(reversed(producers[name].input))
+        seen.add(name)
     if not found:
         raise ValueError(f"no layer leads to {model.graph.output[0].name}")
     return tuple(found)
 
 
 def middle_map(model: onnx.ModelProto) -> tuple[str, ...]:
-    """A map, shape (batch, channels, height, width), from before the middle: the end of a residual connection, if any.
-
-    Of a network without maps the last features.
-    """
+    """A map, of rank 4, from before the middle, after a residual connection if any; without maps the last features."""
     rank = {name: len(shape) for name, shape in shapes(model).items()}
     constants = _weights(model)
     sums = [
@@ -57,18 +45,20 @@ def middle_map(model: onnx.ModelProto) -> tuple[str, ...]:
     maps = sums or [node.input[0] for node in _layers(model) if rank.get(node.input[0]) == 4]
     if not maps:
         return penultimate(model)
-    return (_after_quantisation(model, maps[int(_DEPTH * len(maps))]),)
+    # Here features tell most about the kind of picture: beyond colours and edges, before classes.
+    name = maps[int(0.4 * len(maps))]
+    # After its quantisation, if any: reading it before would keep the runtime from fusing its nodes.
+    for kind in ("QuantizeLinear", "DequantizeLinear"):
+        following = [node for node in model.graph.node if name in node.input]
+        if len(following) != 1 or following[0].op_type != kind:
+            break
+        name = following[0].output[0]
+    return (name,)
 
 
 def first_inputs(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The tensor that the first layer multiplies by its weights: the prepared inputs of the graph.
-
-    Raises:
-        ValueError: it has no layer.
-    """
-    for node in _layers(model):
-        return (node.input[0],)
-    raise ValueError("it has no layer")
+    """The tensor that the first layer multiplies by its weights: the prepared inputs of the graph."""
+    return (_layers(model)[0].input[0],)
 
 
 def after_the_layers(model: onnx.ModelProto) -> list[str]:
@@ -106,7 +96,6 @@ def producers_of(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
 
 def _weights(model: onnx.ModelProto) -> set[str]:
-    """The names of constants, also of dequantised ones."""
     names = {tensor.name for tensor in model.graph.initializer}
     scaled = (node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in names)
     return names | {node.output[0] for node in scaled}
@@ -115,13 +104,3 @@ def _weights(model: onnx.ModelProto) -> set[str]:
 def _layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     weights = _weights(model)
     return [node for node in model.graph.node if node.op_type in LAYERS and weights & {*node.input[1:2]}]
-
-
-def _after_quantisation(model: onnx.ModelProto, name: str) -> str:
-    """The tensor after its quantisation, if any: reading it before would keep the runtime from fusing its nodes."""
-    for kind in ("QuantizeLinear", "DequantizeLinear"):
-        following = [node for node in model.graph.node if name in node.input]
-        if len(following) != 1 or following[0].op_type != kind:
-            return name
-        name = following[0].output[0]
-    return name

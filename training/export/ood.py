@@ -1,6 +1,8 @@
-"""Adds an out-of-distribution score to the graphs of a version; the command does so for a published one."""
+"""The out-of-distribution score of a version: the data that it is fitted and measured on, and its graphs."""
 
 import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,83 +12,120 @@ import onnx
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from service.inference.cards import GoldenCard, ManifestBase, TensorSpec, Use
+from service.inference.cards import GoldenCard, TensorSpec, Use
 from service.inference.manifest import MODEL
 from service.tasks.cards import LEVELS, FamiliarityCard, ForeignFigures
 from service.tasks.familiarity import UNFAMILIAR, FamiliarManifest
-from training.data.foreign import named
+from training.data import foreign
+from training.data.images import ImageData
 from training.export import history
-from training.export.distances import append, cross_fitted, measure, write_features
-from training.export.golden import as_defined, kernel_ratios, rounded_up
-from training.export.ood_data import OodData
-from training.export.published import publish_changed, reload
-from training.registry import recipe_of
+from training.export.distances import MOST_HELD_OUT, Distance, Method, append, cross_fitted, measure, write_features
+from training.export.evaluator import Array, run_in_batches, sample
+from training.export.graph import as_defined, kernel_ratios, rounded_up
+from training.export.layers import middle_map, penultimate
+
+MOST_TRAINING, MOST_TEST = 5000, 2000
+_MIDDLE = (
+    "how far the means of the channels in the middle of the network are from those of training images (Mahalanobis "
+    "distance)"
+)
+
+MAPS = Method(_MIDDLE, ((Distance.mahalanobis, middle_map),))
+IMAGES = Method(
+    f"{_MIDDLE}, and the last layer's features from those of the nearest class",
+    (*MAPS.distances, (Distance.to_class_means, penultimate)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OodData:
+    """Items of a task; only `run` needs to know what they are.
+
+    Attributes:
+        labels: class indices of the training items, shape (n,); all equal where there are no classes.
+        held_out: distinct items that the p-values are calibrated on, from the calibration half of validation.
+        foreign: out-of-distribution items, by the name of their data.
+        run: a graph's outputs for items, in their order.
+        uses: the record of `train` and `held_out`.
+    """
+
+    method: Method
+    train: Any
+    labels: npt.NDArray[np.int64]
+    held_out: Any
+    test: Any
+    foreign: Mapping[str, Any]
+    run: Callable[[Path, Any], list[Array]]
+    uses: tuple[Use, ...]
+
+
+def ood_data_from_images(data: ImageData, sources: Mapping[str, str] | None = None, method: Method = IMAGES) -> OodData:
+    """The data for a model of images; `sources` are other images by name (`training.data.foreign.read_images`)."""
+    # Images of more pixels take long.
+    less = 1 if data.shape[0] * data.shape[1] <= 128 * 128 else 5
+    train = data.train.take(some_indices(len(data.train), MOST_TRAINING // less))
+    _, calibration = data.division
+    others = foreign.made_up_images(data.shape)
+    others |= {name: foreign.read_images(source, data.shape) for name, source in (sources or {}).items()}
+    return OodData(
+        method,
+        train.images,
+        train.labels,
+        data.validation.take(calibration[some_indices(len(calibration), MOST_HELD_OUT // less)]).images,
+        data.test.take(some_indices(len(data.test), MOST_TEST // less)).images,
+        {name: images[: foreign.MOST // less] for name, images in others.items()},
+        lambda graph, images: run_in_batches(graph, "images", images),
+        ood_uses(len(train), data.division, MOST_HELD_OUT // less),
+    )
+
+
+def ood_uses(train: int, division: Any, held_out: int = MOST_HELD_OUT) -> tuple[Use, ...]:
+    """The record of `OodData`: `train` training items, and at most `held_out` of the calibration half."""
+    fitted = Use(split="train", purpose=history.DISTANCES, items=train)
+    return (fitted, *history.halves_used(division, calibration=(history.P_VALUES,), most=held_out))
+
+
+def some_indices(count: int, most: int) -> npt.NDArray[np.int64]:
+    """The indices of up to `most` of so many items, in ascending order; always the same random ones."""
+    return np.sort(sample(most, count))
+
 
 _TRUE_POSITIVE_RATE = 0.95
-_SPEC = TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,))
-# Rounding on another machine may move so many held-out items across a distance.
-_STEPS, _LEAST_TOLERANCE = 2, 0.002
-# A golden file that accepted more would catch nothing; few held-out items make steps that are larger.
-_MOST_TOLERATED = 0.05
 ManifestT = TypeVar("ManifestT", bound=FamiliarManifest)
-
-
-def run(options: Any, console: Console) -> None:
-    """Publishes a version with the score."""
-
-    def add(target: Path, manifest: ManifestBase) -> ManifestBase:
-        if not isinstance(manifest, FamiliarManifest):
-            raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")
-        data = reload(manifest, target, options)
-        ood_data = recipe_of(manifest).ood_data(manifest, target, data, named(options.foreign))
-        return with_ood(target, manifest, ood_data, console)
-
-    publish_changed(options, console, "ood", add)
 
 
 def with_ood(folder: Path, manifest: ManifestT, data: OodData, console: Console) -> ManifestT:
     """Adds the output `unfamiliar` to all graphs of the version in `folder`, in place of an earlier one.
 
-    Args:
-        folder: with graphs and golden files.
-        manifest: of the version; its `files` are not looked at.
-        data: of the model.
-        console: where the figures go.
-
     Returns:
         The manifest of what `folder` holds then.
+
+    Raises:
+        ValueError: kernels differ so much that a golden file would catch nothing.
     """
-    card = add_ood(folder / MODEL, data)
-    outputs = (*manifest.answers, _SPEC)
-    golden = _complete_golden(folder, MODEL, manifest.golden, manifest, card)
-    changes: dict[str, Any] = {"outputs": outputs, "familiarity": card, "golden": golden}
-    if manifest.variants:
-        whole = manifest.model_copy(update={"outputs": outputs})
-        changes["variants"] = tuple(_variant(folder, variant, whole, data) for variant in manifest.variants)
-    for each in card.foreign:
+
+    def add(graph: str, golden: GoldenCard) -> dict[str, Any]:
+        card = add_ood(folder / graph, data)
+        return {"familiarity": card, "golden": _complete_golden(folder, graph, golden, manifest, card)}
+
+    fields = add(MODEL, manifest.golden)
+    variants: list[Any] = []
+    for variant in manifest.variants:
+        own = add(variant.file, variant.golden)
+        variants.append(variant.model_copy(update={**own, "size": (folder / variant.file).stat().st_size}))
+    for each in fields["familiarity"].foreign:
         console.print(
             f"{each.data}: AUROC {each.auroc:.3f} against test items; false-positive rate {each.false_alarms:.1%} at "
             f"a true-positive rate of {_TRUE_POSITIVE_RATE:.0%}",
             highlight=False,
         )
-    measured = Use(split="test", purpose=history.FIGURES, items=len(data.test))
-    return history.with_uses(manifest.model_copy(update=changes), *data.uses, measured)
-
-
-def _variant(folder: Path, variant: Any, manifest: FamiliarManifest, data: OodData) -> Any:
-    card = add_ood(folder / variant.file, data)
-    golden = _complete_golden(folder, variant.file, variant.golden, manifest, card)
-    size = (folder / variant.file).stat().st_size
-    return variant.model_copy(update={"familiarity": card, "golden": golden, "size": size})
+    outputs = (*manifest.answers, TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,)))
+    changed = manifest.model_copy(update={**fields, "outputs": outputs, "variants": tuple(variants)})
+    return history.with_uses(changed, *data.uses, Use(split="test", purpose=history.FIGURES, items=len(data.test)))
 
 
 def add_ood(graph: Path, data: OodData) -> FamiliarityCard:
-    """Adds a score of the graph's own features to it, and measures it.
-
-    Args:
-        graph: which is changed.
-        data: of the model.
-    """
+    """Adds a score of the graph's own features to its file, and measures it."""
     method = data.method
     layers = method.layers(onnx.load(graph))
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,10 +142,8 @@ def add_ood(graph: Path, data: OodData) -> FamiliarityCard:
         test_below=_below(known),
         cross_fitted_below=_below(cross_fitted(held_out)),
     )
-    foreign = tuple(
-        _figures(name, known, data.run(graph, items)[-1], card.level) for name, items in data.foreign.items()
-    )
-    return card.model_copy(update={"foreign": foreign})
+    figures = [_figures(name, known, data.run(graph, items)[-1], card.level) for name, items in data.foreign.items()]
+    return card.model_copy(update={"foreign": tuple(figures)})
 
 
 def _below(values: npt.NDArray[Any]) -> dict[str, float]:
@@ -128,23 +165,20 @@ def _figures(name: str, known: npt.NDArray[Any], foreign: npt.NDArray[Any], leve
 def _complete_golden(
     folder: Path, graph: str, golden: GoldenCard, manifest: FamiliarManifest, card: FamiliarityCard
 ) -> GoldenCard:
-    """Adds the graph's p-values, as ONNX defines them, to a golden file, and their tolerance to its card.
-
-    Raises:
-        ValueError: kernels differ so much that the file would catch nothing.
-    """
+    """Adds the graph's p-values, as ONNX defines them, to a golden file, and their tolerance to its card."""
     path = folder / golden.file
     with np.load(path) as file:
         arrays = dict(file)
     inputs = {spec.name: arrays[spec.name] for spec in manifest.inputs}
     arrays[UNFAMILIAR] = as_defined(folder / graph, inputs)[UNFAMILIAR]
     np.savez_compressed(path, allow_pickle=False, **arrays)
-    least = max(_LEAST_TOLERANCE, _STEPS * card.smallest)
+    # Rounding on another machine may move two held-out items across a distance.
+    least = max(0.002, 2 * card.smallest)
     # As multiples of a tolerance of 1.
-    differences = kernel_ratios(
-        folder / graph, inputs, {UNFAMILIAR: arrays[UNFAMILIAR]}, GoldenCard(rows=golden.rows, atol=1.0)
-    )
-    tolerance, most = max(least, 2 * differences[UNFAMILIAR]), max(_MOST_TOLERATED, least)
+    unit = GoldenCard(rows=golden.rows, atol=1.0)
+    difference = kernel_ratios(folder / graph, inputs, {UNFAMILIAR: arrays[UNFAMILIAR]}, unit)[UNFAMILIAR]
+    # A golden file that accepted more would catch nothing; few held-out items make steps that are larger.
+    tolerance, most = max(least, 2 * difference), max(0.05, least)
     if tolerance > most:
         raise ValueError(
             f"{graph}: its {UNFAMILIAR} may be off by {tolerance:.3g} from one kernel to another, and a golden file "

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from service.inference.cards import ManifestBase
 from service.tasks.base import Images
-from service.tasks.registry import BUILT_IN, read_manifest
+from service.tasks.registry import BUILT_IN
+from training.registry import read_manifest
 from training.report.card import CARD
 
 URL = "http://127.0.0.1:8000"
@@ -18,33 +19,29 @@ _LONGEST = 600
 def describe_published(
     models: Path, folders: Sequence[Path], text: str = "", candidates: Collection[str] = ()
 ) -> Iterator[str]:
-    """The lines.
+    """The lines about the versions in `folders`.
 
-    Args:
-        models: the folder of the models.
-        folders: of the versions that were published.
-        text: the body of the request to a model of texts; by default an English example.
-        candidates: the models whose new version is not the default, so that only its number asks it.
+    `text` is the body of the request to a model of texts, by default an English example; `candidates` are the models
+    whose new version is not the default, so that only its number asks it.
     """
     for folder in folders:
         manifest = read_manifest(folder)
-        figures = ", ".join(_figure(name, value, manifest) for name, value in manifest.headline.items())
+        intervals = manifest.intervals
+        figures = ", ".join(
+            f"{name} {value:.4f}" + ("" if name not in intervals else " ({:.4f} to {:.4f})".format(*intervals[name]))
+            for name, value in manifest.headline.items()
+        )
         yield f"published {folder}" + (f": {figures}" if figures else "")
         name = f"{manifest.name}/{folder.name}" if manifest.name in candidates else manifest.name
-        yield f"ask it:   {ask(manifest, text, name)}"
+        if manifest.task in BUILT_IN.tasks:
+            yield f"ask it:   {ask(manifest, text, name)}"
         yield f"report:   {folder / CARD}"
     where = "" if models == Path("models") else f" --models {shlex.quote(str(models))}"
     yield f"serve it: quartet serve{where}; a running server loads it after kill -USR1, or itself with QUARTET_WATCH=1"
 
 
 def ask(manifest: ManifestBase, text: str = "", name: str = "") -> str:
-    """A command that asks a model.
-
-    Args:
-        manifest: of its version.
-        text: see `describe_published`.
-        name: of the model, perhaps with a version; empty for that in the manifest.
-    """
+    """A command that asks a model, by a name that may have a version."""
     operation = BUILT_IN.tasks[manifest.task].operations[0]
     route = shlex.quote(f"{URL}/v1/{operation.name}?model={name or manifest.name}")
     if isinstance(operation.reads, Images):
@@ -62,8 +59,3 @@ def ask(manifest: ManifestBase, text: str = "", name: str = "") -> str:
     # The answer of the decoder is a picture, which a terminal cannot show.
     saved = " -o answer.png" if operation.facts is not None else ""
     return f"curl -d {shlex.quote(body)} -H 'Content-Type: {kind}' {route}{saved}"
-
-
-def _figure(name: str, value: float, manifest: ManifestBase) -> str:
-    interval = manifest.intervals.get(name)
-    return f"{name} {value:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")

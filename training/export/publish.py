@@ -26,20 +26,9 @@ DRAFT = "export"
 
 
 def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) -> None:
-    """Refuses to publish a model of other classes under a name that it was not given.
-
-    Args:
-        root: the models folder.
-        name: of the model.
-        classes: its labels.
-        given: whether the user chose the name.
-
-    Raises:
-        ValueError: the name is that of a model with other labels.
-    """
-    if given or not (root / name).is_dir():
-        return
-    for version in versions_in(root / name)[:1]:
+    """Raises ValueError if the name is that of a model with other labels, unless the user has given it."""
+    found = versions_in(root / name) if not given and (root / name).is_dir() else []
+    for version in found[:1]:
         with contextlib.suppress(InvalidModel):
             labels = read_manifest(root / name / version).labels
             if set(labels) != set(classes):
@@ -62,20 +51,11 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None
     """Publishes the next version of one or several models, all of them or none.
 
     Every version is written and checked before the first one gets its number. If one of them cannot get a number,
-    those that have one are withdrawn.
-
-    Args:
-        root: the models folder.
-        versions: the name of each model, and what writes its version.
-        gate: decides whether the versions become the default; None leaves the serving policies as they are.
-
-    Returns:
-        The folders of the versions, in the order of `versions`.
+    those that have one are withdrawn. Without a gate the serving policies stay as they are.
 
     Raises:
         InvalidModel: what was written cannot be served.
-        InvalidPolicy: the gate cannot use a serving policy.
-        ReadOnly: the gate cannot write a serving policy.
+        InvalidPolicy: the gate cannot use a serving policy, or ReadOnly: it cannot write one.
     """
     with contextlib.ExitStack() as undo:
         drafts = [_checked_draft(root / name, write, undo) for name, write in versions]
@@ -91,11 +71,6 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None
 def publish_draft(run: Path, models: Path, gate: Gate | None = None) -> list[Path]:
     """Publishes the draft that a finished training left in the folder of its run, or all of several; see `publish`.
 
-    Args:
-        run: the folder of the run.
-        models: the models folder.
-        gate: see `publish`.
-
     Raises:
         ValueError: there is no complete draft, or its name is that of a model with other labels.
         InvalidModel: a file of the draft is missing or has changed since it was exported.
@@ -104,12 +79,13 @@ def publish_draft(run: Path, models: Path, gate: Gate | None = None) -> list[Pat
     drafts = [manifest.parent for manifest in sorted([*export.glob(MANIFEST), *export.glob(f"*/{MANIFEST}")])]
     if not drafts:
         raise ValueError(f"{run}: holds no complete draft; a training without --publish leaves one when it is finished")
-    manifests = [read_manifest(draft) for draft in drafts]
-    for draft, manifest in zip(drafts, manifests, strict=True):
+    versions: list[tuple[str, Write]] = []
+    for draft in drafts:
+        manifest = read_manifest(draft)
         check_files(draft, manifest, manifest.files)
         check_name(models, manifest.name, manifest.labels, given=False)
-    writers = (partial(_copy_draft, draft, manifest) for draft, manifest in zip(drafts, manifests, strict=True))
-    return publish(models, [(each.name, write) for each, write in zip(manifests, writers, strict=True)], gate)
+        versions.append((manifest.name, partial(_copy_draft, draft, manifest)))
+    return publish(models, versions, gate)
 
 
 def _copy_draft(draft: Path, manifest: ManifestBase, target: Path) -> ManifestBase:
@@ -122,10 +98,14 @@ def _copy_draft(draft: Path, manifest: ManifestBase, target: Path) -> ManifestBa
 
 
 def _checked_draft(parent: Path, write: Write, undo: contextlib.ExitStack) -> Path:
-    """A version that can be served, in a folder that no server takes for one."""
     parent.mkdir(parents=True, exist_ok=True)
-    undo.callback(_remove_if_empty, parent)
-    # Beside the versions, so that publishing it is a single rename.
+
+    def remove_if_empty() -> None:
+        with contextlib.suppress(OSError):  # it holds versions
+            parent.rmdir()
+
+    undo.callback(remove_if_empty)
+    # Beside the versions, so that publishing it is a single rename; no server takes it for one.
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
     undo.callback(shutil.rmtree, draft, ignore_errors=True)
     write_draft(draft, write)
@@ -136,13 +116,13 @@ def _checked_draft(parent: Path, write: Write, undo: contextlib.ExitStack) -> Pa
 
 
 def _publish_draft(draft: Path, undo: contextlib.ExitStack) -> Path:
-    """Renames a draft to the next version number; a number that another training took meanwhile is skipped."""
-    number = _highest_number(draft.parent) + 1
+    number = max((int(path.name) for path in draft.parent.iterdir() if path.name.isdecimal()), default=0) + 1
     while True:
         version = draft.parent / str(number)
         try:
             os.rename(draft, version)
         except OSError as error:
+            # Another training may have taken the number meanwhile.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             number += 1
@@ -150,12 +130,3 @@ def _publish_draft(draft: Path, undo: contextlib.ExitStack) -> Path:
             # Withdrawn with a single rename too: a server never sees a version half gone.
             undo.callback(os.rename, version, draft)
             return version
-
-
-def _highest_number(parent: Path) -> int:
-    return max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it holds versions
-        folder.rmdir()

@@ -1,6 +1,7 @@
 """How good a dense network on a table is, compared with a linear model and gradient boosting, and what it relies on."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    mean_absolute_error,
-    r2_score,
-    root_mean_squared_error,
-)
+from sklearn.metrics import accuracy_score, confusion_matrix, mean_absolute_error, r2_score, root_mean_squared_error
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -27,49 +22,46 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from service.tasks.cards import Calibration
 from service.tasks.tabular.columns import ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularMetrics
+from training.data.foreign import made_up_rows
 from training.engine.fit import fit
 from training.engine.progress import track
 from training.engine.settings import FitSettings
 from training.export.calibration import expected_calibration_error, logits_of, softmax
+from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.evaluator import run_in_batches
-from training.export.figures import class_metrics, macro_f1
-from training.export.intervals import bootstrap, bootstrap_confusion, wilson
+from training.export.figures import bootstrap, bootstrap_confusion, class_metrics, macro_f1, wilson
+from training.export.layers import first_inputs
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
+from training.tabular.columns import Floats
 from training.tabular.data import TabularData, TabularSplit
-from training.tabular.encoding import Floats
-from training.tabular.learner import Rows, predict, target_scale
-from training.tabular.network import build
-from training.tabular.options import NetworkSettings
-from training.tabular.profile import Kind
+from training.tabular.network import Rows, build, predict, target_scale
+from training.tabular.options import Kind, NetworkSettings
 
 FOLDS = 5
-# Gradient boosting takes categories with fewer words as categories, and others as numbers.
-_MOST_BINS = 255
 INPUT = "rows"
-BATCH = 1024
 # Trains on a split and predicts the targets of other rows.
-Method = Callable[[TabularSplit, Floats], npt.NDArray[Any]]
+FitAndPredict = Callable[[TabularSplit, Floats], npt.NDArray[Any]]
 
 
-def baselines(kind: Kind, layout: Sequence[ColumnCard]) -> dict[str, Method]:
+def baselines(kind: Kind, layout: Sequence[ColumnCard]) -> dict[str, FitAndPredict]:
     """A linear model and gradient boosting, with their usual settings."""
     categories = [index for index, card in enumerate(layout) if card.kind == "category"]
     numbers = [index for index in range(len(layout)) if index not in categories]
-    small = [index for index in categories if len(layout[index].values) < _MOST_BINS]
+    # Gradient boosting takes categories of at most 254 words; others are numbers for it.
+    small = [index for index in categories if len(layout[index].values) < 255]
     prepared = make_column_transformer(
         (make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()), numbers),
         (OneHotEncoder(handle_unknown="ignore"), categories),
     )
-    models: dict[str, Any]
-    if kind == "classification":
-        models = {
-            "logistic regression": make_pipeline(prepared, LogisticRegression(max_iter=1000)),
-            "gradient boosting": HistGradientBoostingClassifier(random_state=0, categorical_features=small),
-        }
-    else:
-        models = {
-            "ridge regression": make_pipeline(prepared, Ridge()),
-            "gradient boosting": HistGradientBoostingRegressor(random_state=0, categorical_features=small),
-        }
+    name, linear, boosting = (
+        ("logistic regression", LogisticRegression(max_iter=1000), HistGradientBoostingClassifier)
+        if kind == "classification"
+        else ("ridge regression", Ridge(), HistGradientBoostingRegressor)
+    )
+    models = {
+        name: make_pipeline(prepared, linear),
+        "gradient boosting": boosting(random_state=0, categorical_features=small),
+    }
     return {name: partial(_fit_and_predict, model) for name, model in models.items()}
 
 
@@ -81,14 +73,16 @@ def _fit_and_predict(model: Any, split: TabularSplit, rows: Floats) -> npt.NDArr
 
 
 def folds_of(rows: TabularSplit, kind: Kind, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Five folds: the indices of the rows to train on, and of those that are held out."""
+    """Of each of five folds the indices of the rows to train on, and of those that are held out."""
     # A class with fewer rows than folds cannot be in all of them.
     stratified = kind == "classification" and np.unique(rows.targets, return_counts=True)[1].min() >= FOLDS
     maker = StratifiedKFold if stratified else KFold
     return list(maker(FOLDS, shuffle=True, random_state=seed).split(rows.rows, rows.targets))
 
 
-def cross_validate(methods: dict[str, Method], rows: TabularSplit, kind: Kind, seed: int) -> dict[str, CrossValidated]:
+def cross_validate(
+    methods: dict[str, FitAndPredict], rows: TabularSplit, kind: Kind, seed: int
+) -> dict[str, CrossValidated]:
     """Accuracy, or R², over five folds of `rows`, the same for every method."""
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for train, held_out in track(folds_of(rows, kind, seed), "Cross-validation"):
@@ -117,6 +111,7 @@ def permutation_importance(
     return losses
 
 
+@dataclass
 class NetworkMethod:
     """The recipe's own training, as `cross_validate` takes it; a tenth of the rows chooses the epoch.
 
@@ -124,61 +119,50 @@ class NetworkMethod:
         outputs: the network's outputs for the rows of each call.
     """
 
-    def __init__(
-        self, network: NetworkSettings, settings: FitSettings, data: TabularData, folder: Path, accelerator: Accelerator
-    ) -> None:
-        self._network, self._settings, self._data = network, settings, data
-        self._folder, self._accelerator = folder, accelerator
-        self.outputs: list[Floats] = []
+    network: NetworkSettings
+    settings: FitSettings
+    data: TabularData
+    folder: Path
+    accelerator: Accelerator
+    outputs: list[Floats] = field(default_factory=list)
 
     def __call__(self, split: TabularSplit, rows: Floats) -> npt.NDArray[Any]:
-        data, settings = self._data, self._settings
+        kind, settings = self.data.kind, self.settings
         order = np.random.default_rng(settings.seed).permutation(len(split))
         validation, train = split.take(order[: len(order) // 10]), split.take(order[len(order) // 10 :])
-        model = build(self._network, data.layout, train, len(data.classes) or 1, settings.seed)
-        learner = Rows(train, validation, data.kind)
-        fit(model, learner, settings, self._folder, accelerator=self._accelerator, console=Console(quiet=True))
-        outputs = predict(model.cpu(), rows)
-        self.outputs.append(outputs)
-        scale = target_scale(train, data.kind)
-        return outputs.argmax(1) if scale is None else outputs[:, 0].astype(np.float64) * scale[1] + scale[0]
+        model, learner = build(self.network, self.data, train, settings.seed), Rows(train, validation, kind)
+        fit(model, learner, settings, self.folder, accelerator=self.accelerator, console=Console(quiet=True))
+        self.outputs.append(predict(model.cpu(), rows))
+        return _answers(self.outputs[-1], kind, *(target_scale(train, kind) or (0, 1)))
 
 
-def run_graph(graph: Path, rows: Floats) -> Floats:
-    """The outputs of an exported graph: probabilities, shape (n, classes), or numbers, shape (n, 1)."""
-    return run_in_batches(graph, INPUT, rows, BATCH)[0]
+def _answers(outputs: Floats, kind: Kind, mean: float = 0, std: float = 1) -> npt.NDArray[Any]:
+    """Predicted classes, or numbers, shape (n,)."""
+    return outputs.argmax(1) if kind == "classification" else outputs[:, 0].astype(np.float64) * std + mean
+
+
+def run_graph(graph: Path, rows: Floats) -> list[Floats]:
+    """The outputs of an exported graph; the first one are probabilities (n, classes), or numbers (n, 1)."""
+    return run_in_batches(graph, INPUT, rows, 1024)
 
 
 def predict_with(graph: Path, rows: Floats, kind: Kind) -> npt.NDArray[Any]:
     """The classes that an exported graph predicts, or the numbers, shape (n,)."""
-    outputs = run_graph(graph, rows)
-    return outputs.argmax(1) if kind == "classification" else outputs[:, 0].astype(np.float64)
+    return _answers(run_graph(graph, rows)[0], kind)
 
 
 def evaluate(graph: Path, data: TabularData, compared: dict[str, CrossValidated], temperature: float) -> dict[str, Any]:
-    """Measures an exported graph on the test split.
-
-    Args:
-        graph: with the temperature in it.
-        data: the rows.
-        compared: the figures of the folds.
-        temperature: that the graph divides the logits by. It was fitted on the rows that the folds held out, since the
-            validation rows alone are too few: if none of a handful is misclassified, the best temperature makes every
-            answer certain.
+    """Measures an exported graph, which divides its logits by `temperature`, on the test split.
 
     Returns:
         Metrics, calibration (of classes) and 95 % intervals, by the names of the manifest's fields.
     """
-    outputs, targets = run_graph(graph, data.test.rows), data.test.targets
+    outputs, targets = run_graph(graph, data.test.rows)[0], data.test.targets
+    predicted = _answers(outputs, data.kind)
     if data.kind == "regression":
-        numbers = outputs[:, 0].astype(np.float64)
-        everything = np.arange(len(targets))
-        return {
-            "metrics": TabularMetrics(**_errors(targets, numbers, everything), cross_validated=compared),
-            "calibration": None,
-            "intervals": bootstrap(partial(_errors, targets, numbers), len(targets)),
-        }
-    predicted = outputs.argmax(1)
+        errors = partial(_errors, targets, predicted)
+        metrics = TabularMetrics(**errors(np.arange(len(targets))), cross_validated=compared)
+        return {"metrics": metrics, "calibration": None, "intervals": bootstrap(errors, len(targets))}
     confusion = confusion_matrix(targets, predicted, labels=range(len(data.classes)))
     uncalibrated = softmax(logits_of(outputs) * np.float32(temperature))
     return {
@@ -201,8 +185,25 @@ def evaluate(graph: Path, data: TabularData, compared: dict[str, CrossValidated]
 
 
 def _errors(targets: npt.NDArray[Any], predicted: npt.NDArray[Any], chosen: npt.NDArray[np.int64]) -> dict[str, float]:
-    return {
-        "r2": float(r2_score(targets[chosen], predicted[chosen])),
-        "rmse": float(root_mean_squared_error(targets[chosen], predicted[chosen])),
-        "mae": float(mean_absolute_error(targets[chosen], predicted[chosen])),
-    }
+    measures = {"r2": r2_score, "rmse": root_mean_squared_error, "mae": mean_absolute_error}
+    return {name: float(measure(targets[chosen], predicted[chosen])) for name, measure in measures.items()}
+
+
+def ood_data_from_rows(data: TabularData) -> OodData:
+    """The data that the out-of-distribution score is fitted and measured on."""
+    fitted, (_, calibration) = some_indices(len(data.train), MOST_TRAINING), data.division
+    test = data.test.rows[some_indices(len(data.test), MOST_TEST)]
+    deviations = {index: card.std or 0.0 for index, card in enumerate(data.layout) if card.kind == "number"}
+    return OodData(
+        Method(
+            "how far the columns, made ready for the network, are from those of training rows (Mahalanobis distance)",
+            ((Distance.mahalanobis, first_inputs),),
+        ),
+        data.train.rows[fitted],
+        np.zeros(len(fitted), np.int64),
+        data.validation.rows[calibration[some_indices(len(calibration), MOST_HELD_OUT)]],
+        test,
+        made_up_rows(test, deviations),
+        run_graph,
+        ood_uses(len(fitted), data.division),
+    )

@@ -1,18 +1,22 @@
-"""A dense network on the rows of a table, with the preprocessing inside."""
+"""A dense network on the rows of a table, with the preprocessing inside, and what it learns."""
 
 import math
 from collections.abc import Sequence
+from datetime import date
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from service.tasks.tabular.columns import ColumnCard
-from training.tabular.data import TabularSplit
-from training.tabular.encoding import Floats
-from training.tabular.options import NetworkSettings
+from training.engine.learner import Batch, Learner, Step
+from training.engine.processes import in_parts
+from training.tabular.columns import Floats
+from training.tabular.data import TabularData, TabularSplit
+from training.tabular.options import Kind, NetworkSettings
 
-_YEAR = 365.2425
 # The fraction of known words that are replaced by the unknown one in training.
 _WORD_DROPOUT = 0.02
 
@@ -25,12 +29,7 @@ class TabularNetwork(nn.Module):
     becomes an embedding for each word, one for all unknown words and one for a missing word (Guo and Berkhahn 2016,
     arXiv:1604.06737).
 
-    Args:
-        layout: the columns, in the order of the rows.
-        rows: of the training split, float32, shape (n, columns), NaN where a value is missing.
-        outputs: one for each class, or one for a number.
-        hidden: units of each hidden layer.
-        dropout: of the hidden units.
+    `rows` are those of the training split, float32, shape (n, columns), NaN where a value is missing.
     """
 
     mean: Tensor
@@ -42,7 +41,7 @@ class TabularNetwork(nn.Module):
         super().__init__()
         self.categories = [index for index, card in enumerate(layout) if card.kind == "category"]
         self.numbers = [index for index, card in enumerate(layout) if card.kind != "category"]
-        self.dates = {index: _periods(card, rows[:, index]) for index, card in enumerate(layout) if card.kind == "date"}
+        self.dates = {index: _periods(card.origin, rows[:, index]) for index, card in enumerate(layout) if card.origin}
         table = torch.from_numpy(rows[:, self.numbers]).double()
         mean = table.nanmean(0).nan_to_num(0)
         variance = (table - mean).square().nanmean(0).nan_to_num(0)
@@ -51,9 +50,10 @@ class TabularNetwork(nn.Module):
         varies = variance > (mean * 1e-7).square()
         self.register_buffer("std", torch.where(varies, variance.sqrt(), 1.0).float())
         self.words = [len(layout[index].values) for index in self.categories]
-        self.embeddings = nn.ModuleList(nn.Embedding(words + 2, _dimension(words)) for words in self.words)
+        sizes = [min(16, words + 1, round(1.6 * (words + 2) ** 0.56)) for words in self.words]
+        self.embeddings = nn.ModuleList(map(nn.Embedding, [words + 2 for words in self.words], sizes))
         layers: list[nn.Module] = []
-        before = len(self.numbers) + 2 * sum(map(len, self.dates.values())) + sum(map(_dimension, self.words))
+        before = len(self.numbers) + 2 * sum(map(len, self.dates.values())) + sum(sizes)
         for width in hidden:
             layers += [nn.Linear(before, width), nn.SiLU(), nn.Dropout(dropout)]
             before = width
@@ -61,21 +61,18 @@ class TabularNetwork(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Float rows (batch, columns), NaN where a value is missing, to (batch, outputs)."""
-        features = [self._standard(rows)] if self.numbers else []
+        features = []
+        if self.numbers:
+            numbers = rows[:, self.numbers] if self.categories else rows
+            # Far outside of the training range the outputs should at least stay bounded.
+            features.append(_imputed((numbers - self.mean) / self.std).clamp(-10, 10))
         for index, periods in self.dates.items():
             for period, phase in periods:
                 angle = 2 * math.pi * (rows[:, index, None] + phase) / period
-                circle = torch.cat((angle.sin(), angle.cos()), 1)
-                features.append(torch.where(circle.isnan(), torch.zeros_like(circle), circle))
+                features.append(_imputed(torch.cat((angle.sin(), angle.cos()), 1)))
         for index, words, embedding in zip(self.categories, self.words, self.embeddings, strict=True):
             features.append(embedding(self._entries(rows[:, index], words)))
         return self.body(features[0] if len(features) == 1 else torch.cat(features, 1))
-
-    def _standard(self, rows: Tensor) -> Tensor:
-        numbers = rows[:, self.numbers] if self.categories else rows
-        standard = (numbers - self.mean) / self.std
-        # Far outside of the training range the outputs should at least stay bounded.
-        return torch.where(standard.isnan(), torch.zeros_like(standard), standard).clamp(-10, 10)
 
     def _entries(self, codes: Tensor, words: int) -> Tensor:
         """The entries of an embedding: those of its words, then one for unknown words and one for a missing word."""
@@ -84,46 +81,35 @@ class TabularNetwork(nn.Module):
         if self.training:
             # Words that training rows do not repeat may be too few to train the entry for the unknown.
             known &= torch.rand_like(codes) >= _WORD_DROPOUT
-        entries = torch.where(codes.isnan(), missing, torch.where(known, codes, unknown))
-        return entries.long()
+        return torch.where(codes.isnan(), missing, torch.where(known, codes, unknown)).long()
 
 
-def _dimension(words: int) -> int:
-    """Of the vectors of a category with so many words."""
-    return min(16, words + 1, round(1.6 * (words + 2) ** 0.56))
+def _imputed(values: Tensor) -> Tensor:
+    return torch.where(values.isnan(), torch.zeros_like(values), values)
 
 
-def _periods(card: ColumnCard, days: Floats) -> list[tuple[float, float]]:
+def _periods(origin: date, days: Floats) -> list[tuple[float, float]]:
     """The periods that a column of dates covers, in days, each with the phase of its origin: week, year and day."""
-    assert card.origin is not None  # noqa: S101 - the card has seen to it
     known = days[~np.isnan(days)]
-    whole = bool((known == np.floor(known)).all())
-    periods = [(7.0, 0.0), (_YEAR, float(card.origin.timetuple().tm_yday - 1))]
-    return periods if whole else [*periods, (1.0, 0.0)]
+    periods = [(7.0, 0.0), (365.2425, float(origin.timetuple().tm_yday - 1))]
+    return periods if bool((known == np.floor(known)).all()) else [*periods, (1.0, 0.0)]
 
 
-def build(
-    network: NetworkSettings, layout: Sequence[ColumnCard], train: TabularSplit, outputs: int, seed: int
-) -> TabularNetwork:
+def build(network: NetworkSettings, data: TabularData, train: TabularSplit, seed: int) -> TabularNetwork:
     """The network, with weights initialised from `seed` and standardisation from the training rows."""
     torch.manual_seed(seed)
-    return TabularNetwork(layout, train.rows, outputs, network.hidden, network.dropout)
+    return TabularNetwork(data.layout, train.rows, len(data.classes) or 1, network.hidden, network.dropout)
 
 
 class TabularGraph(nn.Module):
     """The whole graph: rows in; calibrated probabilities (batch, classes), or values (batch, 1), out.
 
-    Args:
-        network: see `TabularNetwork`.
-        temperature: of the probabilities.
-        scale: mean and standard deviation of a numeric target; None for classes.
+    `scale` is mean and standard deviation of a numeric target; None for classes.
     """
 
     def __init__(self, network: TabularNetwork, temperature: float, scale: tuple[float, float] | None) -> None:
         super().__init__()
-        self.network = network
-        self.temperature = temperature
-        self.scale = scale
+        self.network, self.temperature, self.scale = network, temperature, scale
 
     def forward(self, rows: Tensor) -> Tensor:
         outputs = self.network(rows)
@@ -131,3 +117,58 @@ class TabularGraph(nn.Module):
             return torch.softmax(outputs / self.temperature, dim=1)
         mean, deviation = self.scale
         return outputs * deviation + mean
+
+
+class Rows(Learner):
+    """Learns from the rows of `train`; numeric targets are standardised by their mean and standard deviation."""
+
+    unit = "rows"
+    score = "score"
+
+    def __init__(self, train: TabularSplit, validation: TabularSplit, kind: Kind) -> None:
+        self._kind = kind
+        mean, std = target_scale(train, kind) or (0, 1)
+        self._rows, self._validation = torch.from_numpy(train.rows), validation.rows
+        self._targets, self._validation_targets = (
+            torch.from_numpy(split.targets if kind == "classification" else (split.targets - mean) / std)
+            for split in (train, validation)
+        )
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:  # noqa: ARG002
+        return {"rows": self._rows[items], "targets": self._targets[items]}
+
+    def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002
+        return self._loss(network(batch["rows"]).float(), batch["targets"]), {}
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        rows, targets = self._validation, self._validation_targets
+        with accelerator.autocast():
+            outputs = in_parts(accelerator, len(rows), lambda indices: list(predict(network, rows[indices])))
+        predicted = torch.from_numpy(np.stack(outputs))
+        loss = self._loss(predicted, targets).item()
+        figures = {"loss": loss, "score": float(np.exp(-loss))}
+        if self._kind == "classification":
+            figures["accuracy"] = (predicted.argmax(1) == targets).double().mean().item()
+        return figures
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self._kind == "classification":
+            return F.cross_entropy(outputs, targets)
+        return F.mse_loss(outputs.squeeze(1), targets)
+
+
+def target_scale(train: TabularSplit, kind: Kind) -> tuple[float, float] | None:
+    """Mean and standard deviation of a numeric target; None for classes."""
+    if kind == "classification":
+        return None
+    return float(train.targets.mean()), max(float(train.targets.std()), 1e-12)
+
+
+@torch.no_grad()
+def predict(network: nn.Module, rows: Floats) -> Floats:
+    """The network's outputs, shape (n, outputs)."""
+    device = next(network.parameters()).device
+    return network.eval()(torch.from_numpy(rows).to(device)).float().cpu().numpy()

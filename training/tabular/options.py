@@ -6,6 +6,8 @@ from typing import Literal
 from training.engine.settings import FitSettings
 from training.options import Options
 
+Kind = Literal["classification", "regression"]
+
 # The data set that comes with scikit-learn.
 BREAST_CANCER = "breast-cancer"
 DEFAULTS = FitSettings(
@@ -44,5 +46,5 @@ class TabularOptions(Options):
     target: str | None = None
     columns: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
-    kind: Literal["classification", "regression"] | None = None
+    kind: Kind | None = None
     network: NetworkSettings = field(default_factory=NetworkSettings)

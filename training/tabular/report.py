@@ -1,53 +1,68 @@
-"""The report of a network for tables: its plots, and what its card reads of the record."""
+"""The report of a network for tables: its plots, what its card reads of the record, and a sheet of rows."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from service.tasks.tabular.columns import ColumnCard
-from training.report.plots import ACCENT, GUIDE, MEASURED, PREDICTED, TRUE, Curve, draw_confusion, save_plot
+from training.report.plots import ACCENT, GUIDE, MEASURED, PREDICTED, TRUE, draw_confusion, save_plot
 from training.report.record import update_record
+from training.report.samples import LINES, table_of
 from training.tabular.data import TabularData
 
 _MOST_DRAWN = 60
 
 
-def curve_of(data: TabularData) -> Curve:
-    """The learning curve of its kind of target."""
-    label = "cross-entropy" if data.kind == "classification" else "squared error (of the standardised target)"
-    return Curve("loss", label)
-
-
 def write_report(
     folder: Path, data: TabularData, predicted: npt.NDArray[np.float64], importance: npt.NDArray[np.float64]
 ) -> None:
-    """Draws and records what was measured on the test rows.
+    """Draws and records what was measured on the test rows of the version in `folder`.
 
-    Args:
-        folder: of the version.
-        data: the test rows.
-        predicted: classes or numbers for the test rows, shape (n,).
-        importance: the drop of the figure, shape (columns, shuffles).
+    `predicted` are classes or numbers, shape (n,); `importance` is as `permutation_importance` returns it.
     """
     order = np.argsort(-importance.mean(1), kind="stable")
-    drawn = order[:_MOST_DRAWN]
-    height = 1 + 0.24 * len(drawn)
-    save_plot(folder, "importance.png", 7, height, lambda axes: _draw_importance(axes[0], data, importance, drawn))
-    save_plot(folder, "predictions.png", 4.6, 4.2, lambda axes: _draw_predictions(axes[0], data, predicted))
+    drawn = order[:_MOST_DRAWN][::-1]
+    target, classes = data.test.targets, data.classes
+
+    def draw_importance(axes: Sequence[Axes]) -> None:
+        means, spreads = importance[drawn].mean(1), importance[drawn].std(1)
+        axes[0].barh(range(len(drawn)), means, xerr=spreads, color=ACCENT, ecolor=MEASURED)
+        axes[0].axvline(0, color=GUIDE, linewidth=1, zorder=0)
+        axes[0].set_yticks(range(len(drawn)), [data.columns[index] for index in drawn])
+        axes[0].set(
+            xlabel=f"drop in {'accuracy' if classes else 'R²'} when the column is shuffled",
+            title="Permutation importance (mean and standard deviation)",
+            ylim=(-0.6, len(drawn) - 0.4),
+        )
+
+    def draw_predictions(axes: Sequence[Axes]) -> None:
+        if classes:
+            matrix = confusion_matrix(target, predicted, labels=range(len(classes)))
+            draw_confusion(axes[0], matrix, classes, f"Test rows by {TRUE} and {PREDICTED} class")
+            return
+        axes[0].scatter(target, predicted, s=12, alpha=0.6, color=ACCENT)
+        ends = float(target.min()), float(target.max())
+        axes[0].plot(ends, ends, color=GUIDE, linewidth=1, zorder=0)
+        axes[0].set(xlabel=f"{data.target}, {TRUE}", ylabel=f"{data.target}, {PREDICTED}", title="Test rows")
+
+    save_plot(folder, "importance.png", 7, 1 + 0.24 * len(drawn), draw_importance)
+    save_plot(folder, "predictions.png", 4.6, 4.2, draw_predictions)
     rows = [
         {
-            "column": card.name,
-            "kind": card.kind,
+            "column": data.layout[index].name,
+            "kind": data.layout[index].kind,
             "drop": float(importance[index].mean()),
-            "values": _summary(card),
-            "missing": card.missing,
+            "values": _summary(data.layout[index]),
+            "missing": data.layout[index].missing,
         }
         for index in order
-        for card in (data.layout[index],)
     ]
     update_record(folder, importance=rows, shuffles=importance.shape[1])
 
@@ -66,27 +81,16 @@ def _summary(card: ColumnCard) -> tuple[str, ...]:
     return tuple(map(written, (card.mean, card.low, card.high)))
 
 
-def _draw_importance(
-    axis: Axes, data: TabularData, importance: npt.NDArray[np.float64], order: npt.NDArray[np.int64]
-) -> None:
-    shown = order[::-1]
-    means, spreads = importance[shown].mean(1), importance[shown].std(1)
-    axis.barh(range(len(shown)), means, xerr=spreads, color=ACCENT, ecolor=MEASURED)
-    axis.axvline(0, color=GUIDE, linewidth=1, zorder=0)
-    axis.set_yticks(range(len(shown)), [data.layout[index].name for index in shown])
-    axis.set(
-        xlabel=f"drop in {'accuracy' if data.kind == 'classification' else 'R²'} when the column is shuffled",
-        title="Permutation importance (mean and standard deviation)",
-        ylim=(-0.6, len(shown) - 0.4),
-    )
+def draw_rows(data: TabularData) -> Image.Image:
+    """Training rows as they are understood, with their targets: numbers, dates and words as the table writes them."""
 
+    def cell(value: Any) -> str:
+        return "–" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
 
-def _draw_predictions(axis: Axes, data: TabularData, predicted: npt.NDArray[np.float64]) -> None:
-    if data.kind == "classification":
-        matrix = confusion_matrix(data.test.targets, predicted, labels=range(len(data.classes)))
-        draw_confusion(axis, matrix, data.classes, f"Test rows by {TRUE} and {PREDICTED} class")
-        return
-    axis.scatter(data.test.targets, predicted, s=12, alpha=0.6, color=ACCENT)
-    low, high = float(data.test.targets.min()), float(data.test.targets.max())
-    axis.plot((low, high), (low, high), color=GUIDE, linewidth=1, zorder=0)
-    axis.set(xlabel=f"{data.target}, {TRUE}", ylabel=f"{data.target}, {PREDICTED}", title="Test rows")
+    def row(index: int) -> list[str]:
+        target = data.train.targets[index]
+        cells = zip(data.layout, data.train.rows[index], strict=True)
+        first = data.classes[int(target)] if data.classes else f"{target:.4g}"
+        return [first, *(cell(card.write(float(value))) for card, value in cells)]
+
+    return table_of((data.target, *data.columns), map(row, range(min(LINES, len(data.train)))))

@@ -6,22 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from training.data.capacity import check_fits
 from training.data.dataset import DataError, Inspection
-from training.data.encodings import find_encoding
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.recognise import Recognised, Source
-from training.data.sources import files_below, locate, name_of
+from training.data.sources import files_below, find_encoding, locate, name_of
 from training.data.splits import hold_out, limited, split_validation
-from training.data.tables import Table, read_tables
-from training.data.tables.table import stored
+from training.data.tables import Table, check_fits, read_tables, stored
 from training.parser import did_you_mean
 
 _TEXT_COLUMNS = (
@@ -32,18 +28,11 @@ _LABEL_COLUMNS = (
     "label", "labels", "class", "topic", "category", "target", "sentiment", "intent", "라벨", "레이블", "분류", "감정",
     "감성", "카테고리", "주제", "평가",
 )  # fmt: skip
-# The fraction of train that becomes the test split if the source has none.
-TEST_FRACTION = 0.2
 _SAMPLE = 1_000
-# Characters of a text that is quoted.
-_SHOWN = 40
-_MOST_CLASSES = 200
-# On average, of what is a text to read rather than a name or a category.
-_WORDS = 3
 # What a training takes at most: 39,192 texts of 648 bytes took about 24 times their size.
 _BYTES_PER_BYTE, _BYTES_PER_TEXT = 30, 500
-# Of a table, which tell how long its texts are.
-_FIRST_PARTS = 20
+
+Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +40,12 @@ class TextSplit:
     """texts: as they were written; labels: int64, shape (n,)."""
 
     texts: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
+    labels: Ids
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: npt.NDArray[np.int64]) -> "TextSplit":
+    def take(self, indices: Ids) -> "TextSplit":
         """The items at `indices`, in that order."""
         return TextSplit(tuple(self.texts[index] for index in indices), self.labels[indices])
 
@@ -74,38 +63,9 @@ class TextData:
     inspection: Inspection = field(default_factory=Inspection)
 
     @property
-    def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def division(self) -> tuple[Ids, Ids]:
         """The indices of the selection half and of the calibration half of validation."""
         return split_validation(self.validation.labels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """Usable rows of a table, whose texts are not in memory yet; `rows` (ascending) and `labels` are int64, (n,)."""
-
-    table: Table
-    rows: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-
-    def take(self, indices: npt.NDArray[np.int64]) -> "_Labelled":
-        return _Labelled(self.table, self.rows[indices], self.labels[indices])
-
-    def read(self, column: str) -> TextSplit:
-        return TextSplit(tuple(self.table.take(self.rows).values(column)), self.labels)
-
-
-def load_with(options: Any, seed: int) -> TextData:
-    """Loads the texts that options name: those of the recipe, or of a command on published models."""
-    return load_texts(
-        options.data,
-        text_column=options.text_column,
-        label_column=options.label_column,
-        validation=options.validation,
-        limit=options.limit,
-        bad=options.bad,
-        encoding=options.encoding,
-        seed=seed,
-    )
 
 
 def load_texts(
@@ -126,11 +86,8 @@ def load_texts(
             (optionally below `train/`, `test/`).
         text_column: by default the one with a usual name, or the one with the longest texts.
         label_column: by default the one with a usual name, or the one with the fewest values.
-        validation: the fraction of train that becomes the validation split if the source has none.
-        limit: the most texts of each split, for a trial, or for a source whose texts do not fit into memory.
-        bad: what to do with rows without a text or a label.
-        encoding: of text files; found by default.
-        seed: of the splits that are held out from train.
+        validation: the fraction of train that becomes the validation split if the source has none; 0.2 for test.
+        limit: the most texts of each split; those of a larger source are not read into memory.
 
     Raises:
         DataError: a wrong path, a missing column, unusable rows, each of which is named; or more than fits into memory.
@@ -140,62 +97,78 @@ def load_texts(
     text_column, label_column = find_columns(source, tables["train"], text_column, label_column, inspection)
     for name in [name for name, table in tables.items() if not {text_column, label_column} <= set(table.columns)]:
         inspection.notes.append(f"{tables.pop(name).name}: has no column {label_column!r}, so it is not used")
-    _check_fits(source, tables, text_column, limit)
-    names = tables["train"].classes.get(label_column) or _names(tables, label_column)
-    parts = {name: _labelled(table, text_column, label_column, names, problems) for name, table in tables.items()}
+    first = list(islice(tables["train"].parts(text_column), 20))  # they tell how long the texts are
+    size = sum(part.nbytes for part in first) / max(1, sum(map(len, first)))
+    used = sum(table.rows if limit is None else min(limit, table.rows) for table in tables.values())
+    check_fits(source, "texts", used, size * _BYTES_PER_BYTE + _BYTES_PER_TEXT)
+    cells = (value for table in tables.values() for value in table.values(label_column) if value is not None)
+    names = tables["train"].classes.get(label_column) or sorted({str(value).strip() for value in cells} - {""})
+    parts = {name: _usable(table, text_column, label_column, names, problems) for name, table in tables.items()}
     problems.settle(source, bad, inspection)
     if len(names) < 2:
         raise DataError(f"{source}: has {len(names)} class; classification needs two or more.")
-    for name, part in parts.items():
-        if not len(part.rows):
+    for name, (_, labels) in parts.items():
+        if not len(labels):
             raise DataError(f"{source} [{name}]: holds no text.")
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
     held_out = [name for name in ("test", "validation") if name not in parts]
     for name in held_out:
-        train, fraction = parts["train"], validation if name == "validation" else TEST_FRACTION
-        kept, taken = hold_out(source, name, len(train.labels), fraction, seed, train.labels)
-        parts[name], parts["train"] = train.take(taken), train.take(kept)
-    if limit is not None:
-        parts = {name: part.take(limited(name, part.labels, limit, seed)) for name, part in parts.items()}
-    empty = [name for index, name in enumerate(names) if not (parts["train"].labels == index).any()]
+        (table, labels), fraction = parts["train"], validation if name == "validation" else 0.2
+        kept, taken = hold_out(source, name, len(labels), fraction, seed, labels)
+        parts[name], parts["train"] = ((table.take(some), labels[some]) for some in (taken, kept))
+    splits = {}
+    for name in SPLITS:
+        table, labels = parts[name]
+        chosen = np.arange(len(labels)) if limit is None else limited(name, labels, limit, seed)
+        splits[name] = TextSplit(tuple(table.take(chosen).values(text_column)), labels[chosen])
+    empty = [name for index, name in enumerate(names) if not (splits["train"].labels == index).any()]
     if empty:
         raise DataError(f"{source} [train]: no text of the class {', '.join(empty[:10])}.")
-    splits = {name: parts[name].read(text_column) for name in SPLITS}
-    _describe(inspection, names, splits, held_out)
+    describe_splits(inspection, {name: len(split) for name, split in splits.items()}, held_out, "texts")
+    _describe(inspection, names, splits)
     digest = hashlib.sha256()
     for split in splits.values():
         for text in split.texts:
             digest.update(text.encode() + b"\0")
         digest.update(split.labels.tobytes())
-    return TextData(
-        name_of(source), tuple(names), **splits, fingerprint=f"sha256:{digest.hexdigest()}", inspection=inspection
-    )
+    fingerprint = f"sha256:{digest.hexdigest()}"
+    return TextData(name_of(source), tuple(names), **splits, fingerprint=fingerprint, inspection=inspection)
 
 
-def _describe(
-    inspection: Inspection, names: Sequence[str], splits: Mapping[str, TextSplit], held_out: Sequence[str]
-) -> None:
-    describe_splits(inspection, {name: len(split) for name, split in splits.items()}, held_out, "texts")
+def _usable(
+    table: Table, text_column: str, label_column: str, names: Sequence[str], problems: Problems
+) -> tuple[Table, Ids]:
+    """The rows that have a text and a label, and their labels; the others are added to `problems`."""
+    lookup = {name: index for index, name in enumerate(names)}
+    rows, labels = array("q"), array("q")
+    pairs = zip(table.values(text_column), table.values(label_column), strict=True)
+    for row, (text, label) in enumerate(pairs):
+        index = label if label_column in table.classes else lookup.get(str(label).strip())
+        if not isinstance(text, str) or not text.strip():
+            problems.add(table.where(row), "the text is missing")
+        elif label is None or label == "":
+            problems.add(table.where(row), "the label is missing")
+        elif index is None or not 0 <= index < len(lookup):
+            problems.add(table.where(row), f"the label {label!r} is none of the classes")
+        else:
+            rows.append(row)
+            labels.append(index)
+    return table.take(np.array(rows, dtype=np.int64)), np.array(labels, dtype=np.int64)
+
+
+def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str, TextSplit]) -> None:
     counts = np.bincount(np.concatenate([split.labels for split in splits.values()]), minlength=len(names))
     describe_classes(inspection, names, counts.tolist(), "texts", remedy=", and try --balance 0.5")
     digests = {name: [hashlib.sha256(text.encode()).digest() for text in split.texts] for name, split in splits.items()}
     describe_repeats(inspection, digests, "texts")
     texts = [text for split in splits.values() for text in split.texts]
     if silent := [text for text in texts if not any(map(str.isalpha, text))]:
-        examples = ", ".join(repr(text[:_SHOWN]) for text in list(dict.fromkeys(silent))[:3])
+        examples = ", ".join(repr(text[:40]) for text in list(dict.fromkeys(silent))[:3])
         inspection.warnings.append(
             f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): the network reads each as one "
             "unknown word, or with --digits as its numbers"
         )
-
-
-def _check_fits(source: str, tables: dict[str, Table], column: str, limit: int | None) -> None:
-    """Refuses more texts than fit into memory, as long as the first ones are."""
-    first = list(islice(tables["train"].parts(column), _FIRST_PARTS))
-    size = sum(part.nbytes for part in first) / max(1, sum(map(len, first)))
-    used = sum(table.rows if limit is None else min(limit, table.rows) for table in tables.values())
-    check_fits(source, "texts", used, size * _BYTES_PER_BYTE + _BYTES_PER_TEXT)
 
 
 def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:
@@ -210,37 +183,24 @@ def _open(source: str, inspection: Inspection, problems: Problems, encoding: str
     return {name: table for name, table in tables.items() if name in SPLITS}
 
 
-def has_text_folders(folder: Path) -> bool:
-    """Whether a folder holds text files in a folder for each class."""
-    return bool(_text_files(folder))
+def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None) -> Table:
+    texts = (Path(path).read_text(find_encoding(Path(path), encoding)[0]) for path, _ in files)
+    rows = ((row, (text, files[row][1])) for row, text in enumerate(texts))
+    return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
 
 
 def _text_files(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """The text files in class folders with their classes, by split; none if a split has fewer than two classes."""
-    files = {
-        split: [
-            (path, child.name) for child in children for path in files_below(child) if path.lower().endswith(".txt")
-        ]
-        for split, children in class_folders(folder).items()
-    }
+    files: dict[str, list[tuple[str, str]]] = {}
+    for split, children in class_folders(folder).items():
+        found = ((path, child.name) for child in children for path in files_below(child))
+        files[split] = [(path, label) for path, label in found if path.lower().endswith(".txt")]
     return files if all(len({label for _, label in some}) > 1 for some in files.values()) else {}
-
-
-def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None) -> Table:
-    rows = ((row, (_read(Path(path), encoding), label)) for row, (path, label) in enumerate(files))
-    return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
-
-
-def _read(path: Path, encoding: str | None) -> str:
-    try:
-        return path.read_text(encoding or "utf-8-sig")
-    except UnicodeDecodeError:
-        return path.read_text(find_encoding(path, encoding)[0])
 
 
 def recognise_texts(source: Source) -> Recognised | None:
     """Whether a source holds texts with labels, in files or in a table whose target the user has not named."""
-    if source.folder and not source.has_images and has_text_folders(source.folder):
+    if source.folder and not source.has_images and _text_files(source.folder):
         return Recognised("text", "text files in a folder for each class")
     if source.target is not None or source.table is None:
         return None
@@ -250,7 +210,8 @@ def recognise_texts(source: Source) -> Recognised | None:
         return None
     cells = [cell for cell in islice(source.table.values(text), _SAMPLE) if isinstance(cell, str) and cell]
     words = sum(len(cell.split()) for cell in cells)
-    if not cells or words < _WORDS * len(cells) or len(set(cells)) <= len(cells) / 2:
+    # Texts to read have three words on average; names and categories have fewer, or are repeated.
+    if not cells or words < 3 * len(cells) or len(set(cells)) <= len(cells) / 2:
         return None
     columns = {"text_column": text, "label_column": label}
     return Recognised("text", f"texts in {text!r} with labels in {label!r}", columns)
@@ -259,14 +220,7 @@ def recognise_texts(source: Source) -> Recognised | None:
 def find_columns(
     source: str, table: Table, text: str | None, label: str | None, inspection: Inspection
 ) -> tuple[str, str]:
-    """The columns of the texts and of the labels.
-
-    Args:
-        source: for messages.
-        table: of the training split.
-        text: the column of texts if the user has named it.
-        label: the column of labels if the user has named it.
-        inspection: gets what was guessed.
+    """The columns of the texts and of the labels, of the training split; `inspection` gets what was guessed.
 
     Raises:
         DataError: there is no such column, or several could hold the texts or the labels.
@@ -290,7 +244,7 @@ def find_columns(
         text = max(lengths, key=lambda name: lengths[name], default=None)
     if not label:
         distinct = {name: len(set(cells)) for name, cells in sample.items() if name != text}
-        few = [name for name, count in distinct.items() if 1 < count <= min(_MOST_CLASSES, table.rows // 2)]
+        few = [name for name, count in distinct.items() if 1 < count <= min(200, table.rows // 2)]
         label = few[0] if len(few) == 1 else None
     if not text or not label:
         raise DataError(f"{source}: {known} {'--label-column' if text else '--text-column'}.")
@@ -299,28 +253,3 @@ def find_columns(
         "it)"
     )
     return text, label
-
-
-def _names(tables: dict[str, Table], column: str) -> tuple[str, ...]:
-    found = {str(value).strip() for table in tables.values() for value in table.values(column) if value is not None}
-    return tuple(sorted(found - {""}))
-
-
-def _labelled(table: Table, text_column: str, label_column: str, names: Sequence[str], problems: Problems) -> _Labelled:
-    """The rows that have a text and a label; the others are added to `problems`."""
-    lookup = {name: index for index, name in enumerate(names)}
-    rows, labels = array("q"), array("q")
-    is_index = label_column in table.classes
-    pairs = zip(table.values(text_column), table.values(label_column), strict=True)
-    for row, (text, label) in enumerate(pairs):
-        index = label if is_index else lookup.get(str(label).strip())
-        if not isinstance(text, str) or not text.strip():
-            problems.add(table.where(row), "the text is missing")
-        elif label is None or label == "":
-            problems.add(table.where(row), "the label is missing")
-        elif index is None or not 0 <= index < len(lookup):
-            problems.add(table.where(row), f"the label {label!r} is none of the classes")
-        else:
-            rows.append(row)
-            labels.append(index)
-    return _Labelled(table, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))

@@ -12,22 +12,16 @@ from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.export.calibration import Floats, cross_fitting, fit_temperature
-from training.text.tokenizer import Ids
+from training.text.data import Ids
 
 # Of a decision value beside a log-probability of the network; 0 leaves the linear classifier out.
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
-# Exponent of the classes' inverse frequency, without which rare classes are hardly ever predicted.
-_BALANCE = 0.5
-_C = 0.5
 
 
 class LinearClassifier(nn.Module):
     """Decision values of a linear classifier on tf-idf (Joachims 1998).
 
-    Args:
-        idf: inverse document frequency of each word, shape (words,); 0 for what does not count.
-        weights: of the tf-idf of each word for each class, shape (words, classes).
-        bias: shape (classes,).
+    `idf` has the shape (words,), and is 0 for what does not count; `weights` (words, classes); `bias` (classes,).
     """
 
     idf: Tensor
@@ -49,23 +43,21 @@ class LinearClassifier(nn.Module):
 
 
 def fit_linear(texts: Sequence[Ids], labels: Ids, words: int, classes: int) -> LinearClassifier:
-    """A support vector machine of the training texts, one class against the rest.
-
-    Args:
-        texts: token ids of each.
-        labels: shape (n,); every class has a text.
-        words: size of the vocabulary.
-        classes: how many.
-    """
+    """A support vector machine of the training texts, one class against the rest; every class must have a text."""
+    rows = np.repeat(np.arange(len(texts)), [len(ids) for ids in texts])
+    columns = np.concatenate(texts)
+    known = (columns != PAD) & (columns != UNKNOWN)
+    # How often each text has each known word: entries for the same position are added up.
+    counts = csr_matrix((known[known].astype(float), (rows[known], columns[known])), (len(texts), words))
     tfidf = TfidfTransformer(sublinear_tf=True)
-    features = tfidf.fit_transform(_counts(texts, words))
+    features = tfidf.fit_transform(counts)
     idf = tfidf.idf_.copy()
     idf[[PAD, UNKNOWN]] = 0
     of_class = np.bincount(labels, minlength=classes)
-    weights = of_class**-_BALANCE
-    # The mean weight of a text is 1, so that C means the same for any number of classes.
+    # Without weights, rare classes are hardly ever predicted. Their mean is 1, so that C means the same for any number.
+    weights = of_class**-0.5
     weights *= len(labels) / (weights * of_class).sum()
-    machine = LinearSVC(C=_C, class_weight=dict(enumerate(weights)), random_state=0).fit(features, labels)
+    machine = LinearSVC(C=0.5, class_weight=dict(enumerate(weights)), random_state=0).fit(features, labels)
     coefficients, bias = machine.coef_, machine.intercept_
     if classes == 2:  # a single machine tells them apart
         coefficients, bias = np.concatenate((-coefficients, coefficients)) / 2, np.concatenate((-bias, bias)) / 2
@@ -82,11 +74,6 @@ def choose_weight(logits: Floats, decisions: Floats, labels: Ids) -> float:
     """The weight of the decision values for which logits plus weighted decisions make the labels most likely.
 
     The temperature of the sum is cross-fitted: the labels of each fold are scored at the temperature of the others.
-
-    Args:
-        logits: of the network, shape (n, classes).
-        decisions: of the linear classifier, shape (n, classes).
-        labels: shape (n,).
     """
 
     def loss(weight: float) -> float:
@@ -97,12 +84,3 @@ def choose_weight(logits: Floats, decisions: Floats, labels: Ids) -> float:
         return F.cross_entropy(torch.from_numpy(both / temperatures), torch.from_numpy(labels)).item()
 
     return min(WEIGHTS, key=loss)
-
-
-def _counts(texts: Sequence[Ids], words: int) -> csr_matrix:
-    """How often each text has each known word, shape (texts, words)."""
-    rows = np.repeat(np.arange(len(texts)), [len(ids) for ids in texts])
-    columns = np.concatenate(texts)
-    known = (columns != PAD) & (columns != UNKNOWN)
-    # Entries for the same position are added up.
-    return csr_matrix((known[known].astype(float), (rows[known], columns[known])), (len(texts), words))

@@ -23,8 +23,7 @@ class NetworkSettings:
 
     Attributes:
         embedding: embedding dimension.
-        hidden: units of each direction of each recurrent layer.
-        layers: recurrent layers of each encoder.
+        hidden: units of each direction of each encoder.
         encoders: recurrent encoders whose predictions are averaged.
         dropout: before each layer and before the last.
         wide: add a bag-of-words layer to the logits of the encoders.
@@ -32,7 +31,6 @@ class NetworkSettings:
 
     embedding: int = 200
     hidden: int = 200
-    layers: int = 1
     encoders: int = 1
     dropout: float = 0.5
     wide: bool = False
@@ -99,7 +97,6 @@ class TextOptions(Options):
     loss: LossSettings = field(default_factory=LossSettings)
 
     def check(self) -> None:
-        """See `Options`."""
         super().check()
         if self.backbone is None:
             if self.fit.backbone_lr is not None:

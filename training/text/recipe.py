@@ -1,11 +1,7 @@
-"""Topics of texts: a recurrent network over words or a pretrained transformer, on any data set of labelled texts.
+"""Topics of texts: a recurrent network over words or a pretrained transformer, on any data set of labelled texts."""
 
-From the data to a published version, top to bottom: load, tokenise, build, fit, evaluate, export, report.
-"""
-
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from torch import nn
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
+from training.data import foreign
 from training.data.dataset import stratified_sample
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
@@ -27,60 +24,31 @@ from training.engine.settings import FitSettings
 from training.export import history
 from training.export.calibration import Floats, fit_scaling
 from training.export.cards import data_card, training_card
+from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.graph import export, write_golden
-from training.export.ood_data import OodData
+from training.export.layers import penultimate
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.options import override
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.run import Run
-from training.text.data import TextData, load_with, recognise_texts
-from training.text.evaluation import explain_mistakes
-from training.text.evaluator import INPUT, TextEvaluator
-from training.text.learner import TextClassification, padded, predict
+from training.text.data import Ids, TextData, load_texts, recognise_texts
+from training.text.learner import INPUT, TextClassification, TextEvaluator, padded, predict, run_texts
 from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
-from training.text.network import TextGraph, TextNetwork
-from training.text.ood import ood_data_from_texts
-from training.text.operators import TRANSLATIONS
-from training.text.options import (
-    DEFAULTS,
-    PRETRAINED,
-    TRANSFORMERS,
-    TextOptions,
-    TokenSettings,
-)
+from training.text.network import TRANSLATIONS, TextGraph, TextNetwork
+from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOptions, TokenSettings
 from training.text.report import CURVES, write_report
-from training.text.tokenizer import Ids, choose_length, to_ids, train_tokenizer, usual_vocabulary
-from training.text.transformer import Pretrained, TransformerNetwork, load_pretrained, short_backbone
+from training.text.tokenizer import choose_length, to_ids, train_tokenizer, usual_vocabulary
+from training.text.transformer import TransformerNetwork, short_backbone
 
 TextRun = Run[TextOptions, TextData]
 
 MAX_BATCH = 64
-GOLDEN_ROWS = 16
-ATOL = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """The tokenizer of a training, its settings, and the token ids of the training, validation and test texts."""
-
-    tokenizer: Tokenizer
-    settings: TokenSettings
-    train: list[Ids]
-    validation: list[Ids]
-    test: list[Ids]
-
-    @property
-    def words(self) -> int:
-        """Size of the vocabulary."""
-        return self.tokenizer.get_vocab_size()
-
-    @property
-    def length(self) -> int:
-        """The number of tokens that texts are truncated to."""
-        truncation: Any = self.tokenizer.truncation
-        return int(truncation["max_length"])
+OOD = Method(
+    "how far the last layer's features are from those of the nearest class", ((Distance.to_class_means, penultimate),)
+)
 
 
 class TextRecipe(Recipe[TextOptions, TextData]):
@@ -89,20 +57,20 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     name = "text"
     items = "texts"
     manifests = (TextManifest,)
-    _tokens: Tokens
+    _texts: TextEvaluator
+    _tokens: TokenSettings
 
     def recognise(self, source: Source) -> Recognised | None:
         return recognise_texts(source)
 
     def load(self, options: TextOptions) -> TextData:
-        return load_with(options, override(DEFAULTS, options.fit).seed)
+        return _load(options, override(DEFAULTS, options.fit).seed)
 
     def draw(self, data: TextData) -> Image:
         labels = data.train.labels
         chosen = stratified_sample(labels, LINES, 0)
         chosen = chosen[np.argsort(labels[chosen], kind="stable")]
-        rows = ((data.classes[labels[index]], data.train.texts[index]) for index in chosen)
-        return table_of(("label", "text"), rows)
+        return table_of(("label", "text"), ((data.classes[labels[i]], data.train.texts[i]) for i in chosen))
 
     def describe(self, data: TextData) -> str:
         return f", {len(data.classes)} classes"
@@ -114,90 +82,136 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return "topics"
 
     def build(self, run: TextRun) -> nn.Module:
-        data, options = run.data, run.options
+        data, options, tokens, texts = run.data, run.options, run.options.tokens, run.data.train.texts
         run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
-        pretrained = load_pretrained(options.backbone) if options.backbone else None
-        tokenizer, settings = _tokenizer(run, pretrained)
-        parts = [to_ids(tokenizer, part.texts) for part in (data.train, data.validation, data.test)]
-        tokens = self._tokens = Tokens(tokenizer, settings, *parts)
-        kind = {"words": "words", None: "tokens"}.get(settings.vocabulary, f"parts of words ({settings.vocabulary})")
-        run.console.print(f"vocabulary: {tokens.words} {kind}; texts are truncated to {tokens.length}")
         torch.manual_seed(run.settings.seed)
-        if pretrained:
-            return TransformerNetwork(pretrained, len(data.classes))
-        return TextNetwork(tokens.words, len(data.classes), options.network)
+        network: nn.Module | None = None
+        if options.backbone:
+            network = TransformerNetwork(options.backbone, len(data.classes))
+            if tokens.length > network.most:
+                raise ValueError(f"--length {tokens.length}: {options.backbone} reads {network.most} tokens at most")
+            tokenizer, unit = network.tokenizer, "tokens"
+            tokenizer.enable_truncation(tokens.length or choose_length(tokenizer, texts, most=network.most))
+        else:
+            tokens = replace(tokens, vocabulary=tokens.vocabulary or usual_vocabulary(texts))
+            tokenizer = train_tokenizer(texts, tokens, run.folder / TOKENIZER, run.accelerator, options.resume)
+            unit = "words" if tokens.vocabulary == "words" else f"parts of words ({tokens.vocabulary})"
+        self._tokens, self._texts = tokens, TextEvaluator(data, tokenizer)
+        run.console.print(f"vocabulary: {self._texts.words} {unit}; texts are truncated to {self._texts.length}")
+        return network or TextNetwork(self._texts.words, len(data.classes), options.network)
 
     def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
-        labels, classes = run.data.train.labels, len(run.data.classes)
-        return TextClassification(self._tokens.train, labels, *self._selection(run.data), classes, run.options.loss)
+        texts, labels = self._texts, run.data.train.labels
+        chosen = texts.selected, texts.labels
+        return TextClassification(texts.train, labels, *chosen, len(run.data.classes), run.options.loss)
 
     def origin(self, run: TextRun) -> Mapping[str, Any]:
-        options = run.options
-        return {
-            "backbone": options.backbone,
-            "network": options.network,
-            "tokens": options.tokens,
-            "loss": options.loss,
-        }
+        return {name: getattr(run.options, name) for name in ("backbone", "network", "tokens", "loss")}
 
     def drafts(self, run: TextRun, network: nn.Module, state: FitState) -> list[Draft]:
         if not run.is_main:
             return []
-        data, tokens = run.data, self._tokens
-        linear = fit_linear(tokens.train, data.train.labels, tokens.words, len(data.classes))
-        texts, labels = self._selection(data)
-        logits, weight = predict(network, texts), 0.0
+        data, texts = run.data, self._texts
+        linear = fit_linear(texts.train, data.train.labels, texts.words, len(data.classes))
+        logits, weight = predict(network, texts.selected), 0.0
         if run.options.linear:
-            decisions = decide(linear, texts)
-            weight = _choose_linear(run, logits, decisions, labels)
+            decisions = decide(linear, texts.selected)
+            weight = _choose_linear(run, logits, decisions, texts.labels)
             logits = logits + weight * decisions
-        graph = TextGraph(network, fit_scaling(logits, labels), linear, weight).eval()
-        evaluator = TextEvaluator(data, tokens.train, tokens.validation, tokens.test)
-        baseline = float((decide(linear, tokens.test).argmax(1) == data.test.labels).mean())
-        write = partial(
-            _write_version, run=run, graph=graph, evaluator=evaluator, tokens=tokens, baseline=baseline, state=state
+        graph = TextGraph(network, fit_scaling(logits, texts.labels), linear, weight).eval()
+        baseline = float((decide(linear, texts.test).argmax(1) == data.test.labels).mean())
+        draft = Draft(
+            name=run.name,
+            write=partial(self._write, run, graph, baseline, state),
+            network=network,
+            ood_data=partial(_ood_data, texts, {}),
+            evaluator=texts,
+            example=data.test.texts[0],
         )
-        return [
-            Draft(
-                name=run.name,
-                write=write,
-                network=network,
-                ood_data=partial(ood_data_from_texts, data, tokens.tokenizer),
-                evaluator=evaluator,
-                example=data.test.texts[0],
-            )
-        ]
+        return [draft]
 
-    def _selection(self, data: TextData) -> tuple[list[Ids], Ids]:
-        """The texts that choose, and their labels."""
-        selection, _ = data.division
-        return [self._tokens.validation[index] for index in selection], data.validation.labels[selection]
+    def _write(self, run: TextRun, graph: TextGraph, baseline: float, state: FitState, target: Path) -> TextManifest:
+        data, options, tokens, texts = run.data, run.options, self._tokens, self._texts
+        names: Any = {"input_name": INPUT, "output_names": ("probabilities",)}
+        card = GoldenCard(rows=min(16, len(texts.test)), atol=1e-4)
+        mixed = padded(texts.test[:MAX_BATCH]).numpy()
+        # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
+        longest = np.resize(np.concatenate(texts.test), (MAX_BATCH, texts.length))
+        more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
+        given: Any = {"axes": ("batch", "length"), "more": more, "translations": TRANSLATIONS, "card": card, **names}
+        inputs, outputs, difference = export(graph, mixed, target / MODEL, max_batch=MAX_BATCH, **given)
+        evaluation = texts.evaluate(target / MODEL, graph.scaling)
+        if missed := missed_classes(evaluation.metrics.per_class):
+            run.console.print(missed)
+        run.console.print(
+            f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {baseline:.4f}), macro F1 "
+            f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
+        )
+        write_golden(graph, padded(texts.test[: card.rows]).numpy(), target / GOLDEN, **names)
+        texts.tokenizer.save(str(target / TOKENIZER))
+        vectors: Any = getattr(graph.network, "vectors", None)  # of words, if the network is recurrent
+        stated = run.stated(*([options.network] if vectors else []), tokens, options.loss) | {
+            "backbone": options.backbone and short_backbone(options.backbone),
+            "linear": graph.weight,
+        }
+        chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
+        write_report(target, evaluation, texts, vectors.weight.detach().numpy() if vectors else None)
+        write_curves(target, state, *CURVES)
+        features = "tf-idf of the same tokens"
+        update_record(target, onnx_difference=f"{difference.value:.1g}", baseline=baseline, baseline_features=features)
+        network = _describe_network(options, tokens.vocabulary, graph.weight)
+        return TextManifest(
+            name=run.name,
+            description=f"{data.name}, {len(data.classes)} topics: {network}",
+            labels=data.classes,
+            inputs=(inputs,),
+            outputs=outputs,
+            max_batch=MAX_BATCH,
+            max_length=texts.length,
+            words=texts.words,
+            data=data_card(data),
+            **evaluation.fields,
+            training=training_card("python -m training text", stated, state, graph),
+            history=run.history(stated, state, *texts.scored(*chosen), *texts.measured()),
+            golden=card,
+            files={},
+        )
 
     def reload(self, manifest: TextManifest, folder: Path, options: Any) -> TextData:
-        return load_with(options, int(manifest.training.settings["seed"]))
+        return _load(options, int(manifest.training.settings["seed"]))
 
     def evaluator(self, manifest: TextManifest, folder: Path, data: TextData) -> TextEvaluator:
-        return TextEvaluator.of(data, Tokenizer.from_file(str(folder / TOKENIZER)))
+        return TextEvaluator(data, Tokenizer.from_file(str(folder / TOKENIZER)))
 
     def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> OodData:
-        return ood_data_from_texts(data, Tokenizer.from_file(str(folder / TOKENIZER)), foreign)
+        return _ood_data(self.evaluator(manifest, folder, data), foreign)
 
 
-def _tokenizer(run: TextRun, pretrained: Pretrained | None) -> tuple[Tokenizer, TokenSettings]:
-    """The tokenizer, which truncates, and its settings."""
-    texts, settings, backbone = run.data.train.texts, run.options.tokens, run.options.backbone
-    if pretrained:
-        if settings.length > pretrained.most:
-            raise ValueError(f"--length {settings.length}: {backbone} reads {pretrained.most} tokens at most")
-        tokenizer = pretrained.tokenizer
-        tokenizer.enable_truncation(settings.length or choose_length(tokenizer, texts, most=pretrained.most))
-        return tokenizer, settings
-    settings = dataclasses.replace(settings, vocabulary=settings.vocabulary or usual_vocabulary(texts))
-    return train_tokenizer(texts, settings, run.folder / TOKENIZER, run.accelerator, run.options.resume), settings
+def _load(options: Any, seed: int) -> TextData:
+    names = ("text_column", "label_column", "validation", "limit", "bad", "encoding")
+    return load_texts(options.data, seed=seed, **{name: getattr(options, name) for name in names})
+
+
+def _ood_data(texts: TextEvaluator, sources: Mapping[str, str]) -> OodData:
+    data, (_, calibration) = texts.data, texts.data.division
+    train = some_indices(len(data.train), MOST_TRAINING)
+    held_out = calibration[some_indices(len(calibration), MOST_HELD_OUT)]
+    test = [texts.test[index] for index in some_indices(len(data.test), MOST_TEST)]
+    others = foreign.made_up_texts(texts.words, test)
+    others |= {name: to_ids(texts.tokenizer, foreign.read_lines(source)) for name, source in sources.items()}
+    return OodData(
+        OOD,
+        [texts.train[index] for index in train],
+        data.train.labels[train],
+        [texts.validation[index] for index in held_out],
+        test,
+        others,
+        run_texts,
+        ood_uses(len(train), data.division),
+    )
 
 
 def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids) -> float:
-    """The weight of the decision values that is best for these labels."""
     weight = choose_weight(logits, decisions, labels)
     alone, both = ((votes.argmax(1) == labels).mean() for votes in (logits, logits + weight * decisions))
     run.console.print(
@@ -211,90 +225,11 @@ def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids)
 
 
 def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
+    count = options.network.encoders
+    kind = "bidirectional GRU" if count == 1 else f"{count} bidirectional GRUs over shared embeddings"
     if options.backbone:
         kind = f"{short_backbone(options.backbone).removeprefix(TRANSFORMERS)}, fine-tuned"
-    elif options.network.encoders == 1:
-        kind = "bidirectional GRU"
-    else:
-        kind = f"{options.network.encoders} bidirectional GRUs over shared embeddings"
     if vocabulary not in (None, "words"):
         kind += f", on parts of words ({vocabulary})"
     more = ["a bag-of-words layer"] * options.network.wide + ["a linear classifier on tf-idf"] * bool(linear)
     return f"{kind}, plus {' and '.join(more)}" if more else kind
-
-
-def _write_version(
-    target: Path,
-    run: TextRun,
-    graph: TextGraph,
-    evaluator: TextEvaluator,
-    tokens: Tokens,
-    baseline: float,
-    state: FitState,
-) -> TextManifest:
-    """Fills `target` with graph, golden file, tokenizer and report; returns the manifest, its `files` still empty."""
-    data, options, length, test = run.data, run.options, tokens.length, tokens.test
-    names: Any = {"input_name": INPUT, "output_names": ("probabilities",)}
-    card = GoldenCard(rows=min(GOLDEN_ROWS, len(test)), atol=ATOL)
-    mixed = padded(test[:MAX_BATCH]).numpy()
-    # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
-    longest = np.resize(np.concatenate(test), (MAX_BATCH, length))
-    inputs, outputs, difference = export(
-        graph,
-        mixed,
-        target / MODEL,
-        max_batch=MAX_BATCH,
-        card=card,
-        axes=("batch", "length"),
-        more=[mixed[:, :1], mixed[:, :5], longest, longest[:1]],
-        translations=TRANSLATIONS,
-        **names,
-    )
-    evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
-    if missed := missed_classes(evaluation.metrics.per_class):
-        run.console.print(missed)
-    run.console.print(
-        f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {baseline:.4f}), macro F1 "
-        f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
-    )
-    write_golden(graph, padded(test[: card.rows]).numpy(), target / GOLDEN, **names)
-    tokens.tokenizer.save(str(target / TOKENIZER))
-    network = graph.network
-    recurrent = isinstance(network, TextNetwork)
-    parts = (*((options.network,) if recurrent else ()), tokens.settings, options.loss)
-    stated = run.stated(*parts) | {
-        "backbone": options.backbone and short_backbone(options.backbone),
-        "linear": graph.weight,
-    }
-    chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
-    manifest = TextManifest(
-        name=run.name,
-        description=f"{data.name}, {len(data.classes)} topics: "
-        f"{_describe_network(options, tokens.settings.vocabulary, graph.weight)}",
-        labels=data.classes,
-        inputs=(inputs,),
-        outputs=outputs,
-        max_batch=MAX_BATCH,
-        max_length=length,
-        words=tokens.words,
-        data=data_card(data),
-        metrics=evaluation.metrics,
-        calibration=evaluation.calibration,
-        conformal=evaluation.conformal,
-        intervals=evaluation.intervals,
-        training=training_card("python -m training text", stated, state, graph),
-        history=run.history(stated, state, *evaluator.scored(*chosen), *evaluator.measured()),
-        golden=card,
-        files={},
-    )
-    vectors = network.vectors.weight.detach().numpy() if isinstance(network, TextNetwork) else None
-    write_report(target, evaluation, data, tokens.tokenizer, length, test, vectors)
-    write_curves(target, state, *CURVES)
-    update_record(
-        target,
-        onnx_difference=f"{difference.value:.1g}",
-        baseline=baseline,
-        baseline_features="tf-idf of the same tokens",
-        mistakes=explain_mistakes(target / MODEL, tokens.tokenizer, length, data, evaluation),
-    )
-    return manifest

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from accelerate import Accelerator
 from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.models import BPE, Unigram, WordLevel
@@ -19,16 +18,10 @@ from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from service.tasks.text.reading import PAD, UNKNOWN
 from training.engine.processes import from_main
+from training.text.data import Ids
 from training.text.options import TokenSettings, Vocabulary
 
-Ids = npt.NDArray[np.int64]
-
 _SPECIAL = {"[PAD]": PAD, "[UNK]": UNKNOWN}
-# Parts of words in a vocabulary, unless another size is asked for.
-_PARTS = 8_000
-_AT_ONCE = 1_000
-# Thai, Lao, Burmese, Khmer, Japanese, Chinese.
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def build_tokenizer(
@@ -39,14 +32,7 @@ def build_tokenizer(
     Words are runs of letters (and combining marks, as in Korean and Hindi) in lower case; everything else separates
     them: punctuation and, unless they are kept, digits. In languages that inflect or join words, parts of words are
     known from texts that never had the word: of byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) or of a
-    unigram language model (Kudo 2018, arXiv:1804.10959).
-
-    Args:
-        texts: of the training split.
-        size: the most words; None for all (of parts: 8,000).
-        length: the number of words or parts that texts are truncated to.
-        digits: whether digits belong to words.
-        vocabulary: `words`, `bpe` or `unigram`.
+    unigram language model (Kudo 2018, arXiv:1804.10959). `size` is the most words; None for all, or 8,000 parts.
     """
     separators = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
     normalizer = Normalizers([NFKC(), Lowercase(), Replace(Regex(separators), " ")])
@@ -58,20 +44,16 @@ def build_tokenizer(
         tokenizer.normalizer = normalizer
         tokenizer.pre_tokenizer = WhitespaceSplit()
     else:
-        tokenizer = Tokenizer(BPE(unk_token="[UNK]") if vocabulary == "bpe" else Unigram())  # noqa: S106
+        options: Any = {"vocab_size": (size or 8_000) + len(_SPECIAL), "special_tokens": list(_SPECIAL)}
+        options["show_progress"] = False
+        model: Any = BPE(unk_token="[UNK]") if vocabulary == "bpe" else Unigram()  # noqa: S106
+        trainer: Any = UnigramTrainer(unk_token="[UNK]", **options)  # noqa: S106
+        if vocabulary == "bpe":
+            trainer = BpeTrainer(min_frequency=2, **options)
+        tokenizer = Tokenizer(model)
         tokenizer.normalizer = normalizer
         # A mark tells the beginning of a word from its middle.
         tokenizer.pre_tokenizer = PreTokenizers([WhitespaceSplit(), Metaspace(prepend_scheme="always")])
-        options: dict[str, Any] = {
-            "vocab_size": (size or _PARTS) + len(_SPECIAL),
-            "special_tokens": list(_SPECIAL),
-            "show_progress": False,
-        }
-        trainer = (
-            BpeTrainer(min_frequency=2, **options)
-            if vocabulary == "bpe"
-            else UnigramTrainer(unk_token="[UNK]", **options)  # noqa: S106
-        )
         tokenizer.train_from_iterator(texts, trainer)
     tokenizer.enable_truncation(length)
     return tokenizer
@@ -79,8 +61,8 @@ def build_tokenizer(
 
 def encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Encoding]:
     """The encoding of each text. One takes dozens of times the memory of its text, so there are never many at once."""
-    for start in range(0, len(texts), _AT_ONCE):
-        yield from tokenizer.encode_batch(list(texts[start : start + _AT_ONCE]))
+    for start in range(0, len(texts), 1_000):
+        yield from tokenizer.encode_batch(list(texts[start : start + 1_000]))
 
 
 def to_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
@@ -97,11 +79,10 @@ def choose_length(tokenizer: Tokenizer, texts: Sequence[str], fraction: float = 
 
 def usual_vocabulary(texts: Iterable[str]) -> Vocabulary:
     """Words, or parts of words if most letters are of scripts that have no spaces between words."""
-    letters = unspaced = 0
-    for text in texts:
-        letters += sum(map(str.isalpha, text))
-        unspaced += len(_UNSPACED.findall(text))
-    return "unigram" if 2 * unspaced > letters else "words"
+    # Thai, Lao, Burmese, Khmer, Japanese, Chinese.
+    unspaced = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+    balance = sum(2 * len(unspaced.findall(text)) - sum(map(str.isalpha, text)) for text in texts)
+    return "unigram" if balance > 0 else "words"
 
 
 def train_tokenizer(
@@ -113,14 +94,13 @@ def train_tokenizer(
     in another order.
     """
     trained = None
-    if accelerator.is_main_process:
-        if resume and path.is_file():
-            trained = Tokenizer.from_file(str(path))
-        else:
-            size, kind = settings.words or None, settings.vocabulary or usual_vocabulary(texts)
-            trained = build_tokenizer(texts, size, 1, digits=settings.digits, vocabulary=kind)
-            trained.enable_truncation(settings.length or choose_length(trained, texts))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            trained.save(str(path))
+    if accelerator.is_main_process and resume and path.is_file():
+        trained = Tokenizer.from_file(str(path))
+    elif accelerator.is_main_process:
+        size, kind = settings.words or None, settings.vocabulary or usual_vocabulary(texts)
+        trained = build_tokenizer(texts, size, 1, digits=settings.digits, vocabulary=kind)
+        trained.enable_truncation(settings.length or choose_length(trained, texts))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trained.save(str(path))
     shared: Any = from_main(accelerator, trained)
     return shared

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from training.autoencoder.density import fit_density
-from training.autoencoder.evaluation import flat, frechet_distance, linear_accuracy, nearest, pca_error
+from training.autoencoder.evaluation import fit_density, flat, frechet_distance, linear_accuracy, nearest, pca_error
 
 
 def test_frechet_distance_of_gaussians_is_the_closed_form():

@@ -4,9 +4,8 @@ import torch
 
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
-from training.autoencoder.graph import AutoencoderGraph, DecoderGraph, EncoderGraph
-from training.autoencoder.learner import decode, encode, reconstruction_errors, to_bytes
-from training.autoencoder.network import Autoencoder, halvings
+from training.autoencoder.learner import decode, encode, reconstruction_errors
+from training.autoencoder.network import Autoencoder, AutoencoderGraph, DecoderGraph, EncoderGraph, halvings, to_bytes
 from training.export.graph import export
 
 

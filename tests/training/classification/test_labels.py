@@ -7,7 +7,7 @@ import torch
 from tests.training.quick import LEARNING, SETTINGS, score
 from tests.training.steps import loss_of
 from training.classification.labels import LabelledImages, predict
-from training.classification.task import Classification
+from training.classification.learner import Classification
 from training.engine.fit import fit
 
 

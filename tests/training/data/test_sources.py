@@ -57,3 +57,15 @@ def test_an_archive_that_is_none(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"PK no")
     with pytest.raises(DataError, match=r"set\.zip: cannot be unpacked"):
         locate(str(tmp_path / "set.zip"), "")
+
+
+def test_a_path_is_not_taken_for_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert locate("uoft-cs/cifar10", "") is None
+    (tmp_path / "file.csv").touch()
+    assert locate("file.csv", "") is not None
+    assert locate("file.csv", "", folder=True) is None
+    with pytest.raises(DataError, match=r"\./none: no such file or folder\. Give one\."):
+        locate("./none", "Give one.")
+    with pytest.raises(DataError, match=r"\./file.csv: no such folder"):
+        locate("./file.csv", "", folder=True)

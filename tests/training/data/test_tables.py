@@ -82,7 +82,7 @@ def test_spreadsheets(tmp_path):
 
 def test_a_table_is_kept_in_a_file_without_a_name(tmp_path, monkeypatch, data_cache):
     (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{row},{-row}\n" for row in range(50)))
-    monkeypatch.setattr("training.data.tables.table._ROWS", 7)
+    monkeypatch.setattr("training.data.tables._ROWS", 7)
     before = set(data_cache.iterdir())
     table, rows, _, _ = read(tmp_path / "x.csv")
     assert rows == [(str(row), str(-row)) for row in range(50)]

@@ -13,7 +13,7 @@ from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet
 from training.detection.options import DetectionOptions
 from training.detection.recipe import DetectionRecipe
-from training.export import evaluate
+from training.export import commands
 from training.parser import parse
 from training.published_options import EvaluateOptions
 from training.run import train
@@ -88,7 +88,7 @@ def test_the_version_is_measured_anew_without_training(published, tmp_path):
     folder, _ = published
     models = folder.parent.parent
     given = ["detector", "--data", str(models.parent / "data"), "--models", str(models)]
-    evaluate.run(parse(EvaluateOptions, given, "evaluate"), Console(file=io.StringIO(), width=200))
+    commands.evaluate(parse(EvaluateOptions, given, "evaluate"), Console(file=io.StringIO(), width=200))
     again, before = folder.parent / "2", read_manifest(folder)
     manifest = read_manifest(again)
     assert (again / MODEL).read_bytes() == (folder / MODEL).read_bytes()

@@ -9,7 +9,6 @@ from training.engine.memory import keep_freed_memory
 
 _KEPT = """
 import numpy as np
-from training.engine.memory import keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -19,9 +19,8 @@ from training.export.distances import (
 )
 from training.export.evaluator import run_in_batches
 from training.export.graph import export
-from training.export.half import write_float16
-from training.export.int8 import write_int8
 from training.export.layers import first_inputs, middle_map, penultimate
+from training.export.quantize import write_float16, write_int8
 
 MEANS = Method("", ((Distance.to_class_means, penultimate),))
 GAUSSIAN = Method("", ((Distance.mahalanobis, middle_map),))
@@ -104,7 +103,7 @@ def test_distances():
 
 def test_a_graph_that_looks_at_mirror_images_too(exported_cnn, colours, tmp_path):
     path = tmp_path / "mirrored.onnx"
-    graph = ClassifierGraph(exported_cnn.graph.network, Scaling(), mirror=True)
+    graph = ClassifierGraph(exported_cnn.graph.network, Scaling(), flip=True)
     card = GoldenCard(rows=4, atol=1e-4)
     export(graph, colours.test.images, path, max_batch=16, card=card, **exported_cnn.names)
     layers = BOTH.layers(onnx.load(path))

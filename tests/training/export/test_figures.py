@@ -6,8 +6,7 @@ import pytest
 from service.inference.session import Session
 from training.data.splits import split_validation
 from training.export.calibration import Scaling, softmax
-from training.export.figures import COVERAGES, evaluate, milliseconds_per_image
-from training.export.intervals import wilson
+from training.export.figures import COVERAGES, evaluate, milliseconds_per_image, wilson
 
 CLASSES = ("a", "b", "c")
 

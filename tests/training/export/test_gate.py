@@ -9,9 +9,10 @@ import pytest
 
 from service.policy.file import InvalidPolicy, read_audit, read_policy
 from service.tasks.registry import read_manifest
+from tests.server import ROOT
 from tests.tiny import write_model
 from tests.tiny_autoencoder import write_autoencoder
-from training.export.gate import Gate
+from training.export.gate import Gate, comparable_fingerprint, compare
 from training.export.publish import publish
 
 
@@ -136,7 +137,7 @@ def test_candidate_keeps_the_default_whatever_the_figures(models):
     assert models.default == "1"
 
 
-def test_the_first_version_is_the_default_even_as_candidate(models, tmp_path):
+def test_the_first_version_is_the_default_even_as_candidate(models, tmp_path, console):
     write_model(tmp_path, "other")
     shutil.move(tmp_path / "other" / "1", tmp_path / "draft")
 
@@ -146,7 +147,8 @@ def test_the_first_version_is_the_default_even_as_candidate(models, tmp_path):
 
     gate = Gate(models.folder, candidate=True)
     publish(models.folder, [("other", write)], gate)
-    assert [*gate.lines] == ["other/1 is the only version of other, so it is the default."]
+    gate.print(console)
+    assert console.file.getvalue() == "other/1 is the only version of other, so it is the default.\n"
     assert models.policy("other").aliases == {"candidate": "1"}
     assert models.policy("other").default == "latest"
 
@@ -243,3 +245,87 @@ def test_policies_may_be_in_a_folder_of_their_own(models, tmp_path, monkeypatch)
     models.publish(0.5)
     assert read_policy(Path(tmp_path / "state" / "classifier" / "serving.toml")).default == "1"
     assert not (models.folder / "classifier" / "serving.toml").exists()
+
+
+class Images:
+    """Data whose manifests had a fingerprint of pixels before they had one of files."""
+
+    fingerprint = "files-sha256:1"
+
+    def pixel_fingerprint(self):
+        return "sha256:1"
+
+
+def test_a_retraining_has_the_fingerprint_by_which_older_versions_know_the_same_data(models):
+    folder = models.folder / "classifier"
+    assert comparable_fingerprint(folder, Images()) == "files-sha256:1"  # version 1 is of other data
+    models.publish(1.0, fingerprint="sha256:1")
+    assert comparable_fingerprint(folder, Images()) == "sha256:1"
+    assert comparable_fingerprint(models.folder / "nothing", Images()) == "files-sha256:1"
+
+
+def committed(name):
+    return read_manifest(ROOT / "models" / name / "1")
+
+
+def changed(manifest, figure, interval=None, **data):
+    """The manifest with another value of one of its figures, and another interval or none."""
+    intervals = {name: each for name, each in manifest.intervals.items() if name != figure}
+    intervals |= {figure: interval[1:]} if interval and len(interval) == 3 else {}
+    value = interval[0] if interval else getattr(manifest.metrics, figure)
+    return manifest.model_copy(
+        update={
+            "metrics": manifest.metrics.model_copy(update={figure: value}),
+            "intervals": intervals,
+            "data": manifest.data.model_copy(update=data),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "figure", "better"),
+    [
+        ("classifier", "accuracy", 1),
+        ("topics", "accuracy", 1),
+        ("tabular", "accuracy", 1),
+        ("detector", "map", 1),
+        ("autoencoder", "mse", -1),
+        ("encoder", "mse", -1),
+        ("decoder", "mse", -1),
+    ],
+)
+def test_every_task_has_a_figure_and_its_direction(model, figure, better):
+    serving = committed(model)
+    assert not compare(serving, serving)[0]
+    value, (low, high) = getattr(serving.metrics, figure), serving.intervals[figure]
+    width = high - low
+    for shift, worse in ((-2, True), (-0.3, False), (0.3, False), (2, False)):
+        by = better * shift * width
+        new = changed(serving, figure, (value + by, low + by, high + by))
+        is_worse, words = compare(new, serving)
+        assert (words.split()[0], is_worse) == (figure, worse), shift
+
+
+def test_the_number_of_test_items_gives_an_interval_to_accuracy():
+    serving = changed(committed("tabular"), "accuracy")  # 110 of 114
+    assert serving.intervals.keys() == {"macro_f1"}
+    few = changed(serving, "accuracy", (104 / 114,))
+    assert not compare(few, serving)[0]
+    assert compare(changed(serving, "accuracy", (95 / 114,)), serving)[0]
+    assert compare(few, serving)[1] == "accuracy 0.9123 (0.846 to 0.9517) against 0.9649 (0.9132 to 0.9863)"
+
+
+def test_a_figure_whose_intervals_are_unknown_counts_as_exact():
+    serving = changed(committed("detector"), "map", (0.61,))
+    assert compare(changed(serving, "map", (0.60,)), serving)[0]
+    assert not compare(changed(serving, "map", (0.61,)), serving)[0]
+    assert "0.6 (of unknown interval) against" in compare(changed(serving, "map", (0.6,)), serving)[1]
+
+
+def test_other_data_and_other_figures_cannot_be_compared():
+    serving = committed("classifier")
+    other = changed(serving, "accuracy", (0.1,), fingerprint="sha256:0")
+    assert compare(other, serving) == (False, "the two cannot be compared: they were measured on different data")
+    regression = changed(committed("tabular"), "accuracy", (None,))
+    is_worse, words = compare(regression, committed("tabular"))
+    assert (is_worse, words) == (False, "the two cannot be compared: they have no main test figure in common")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.export.intervals import bootstrap, bootstrap_confusion, difference, wilson
+from training.export.figures import bootstrap, bootstrap_confusion, difference, wilson
 
 
 def test_interval_of_a_share_without_a_mistake_is_not_a_point():

@@ -11,7 +11,7 @@ from training.classification.evaluator import ClassificationEvaluator
 from training.data.images import load_images
 from training.export import quantize
 from training.export.evaluator import run_in_batches
-from training.export.half import write_float16
+from training.export.quantize import write_float16
 
 
 @pytest.fixture

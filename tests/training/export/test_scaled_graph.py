@@ -5,17 +5,16 @@ import pytest
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
 from training.classification.graph import ClassifierGraph
-from training.export.calibration import Scaling, logits_of
+from training.export.calibration import PREFIX, Scaling, logits_alone, logits_of, write_scaling
 from training.export.graph import export, torch_outputs
-from training.export.scaled_graph import PREFIX, logits_alone, write_scaling
 
 
 @pytest.fixture
 def exported(exported_cnn, colours, tmp_path):
     """Exports a graph with a scaling; gives it and its path."""
 
-    def export_with(scaling, mirror=False):
-        graph = ClassifierGraph(exported_cnn.graph.network, scaling, mirror)
+    def export_with(scaling, flip=False):
+        graph = ClassifierGraph(exported_cnn.graph.network, scaling, flip)
         path = tmp_path / "model.onnx"
         card = GoldenCard(rows=4, atol=1e-4)
         export(graph, colours.test.images, path, max_batch=16, card=card, **exported_cnn.names)
@@ -32,11 +31,11 @@ def marked(path):
     return [node.op_type for node in onnx.load(path).graph.node if node.name.startswith(PREFIX)]
 
 
-@pytest.mark.parametrize("mirror", [False, True], ids=["", "mirrored"])
+@pytest.mark.parametrize("flip", [False, True], ids=["", "fliped"])
 @pytest.mark.parametrize("exponent", [1.0, 1.4])
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
-def test_a_graph_scales_as_pytorch_does_in_place_of_what_it_did(exported, temperature, exponent, mirror, colours):
-    graph, path = exported(Scaling(temperature, exponent), mirror)
+def test_a_graph_scales_as_pytorch_does_in_place_of_what_it_did(exported, temperature, exponent, flip, colours):
+    graph, path = exported(Scaling(temperature, exponent), flip)
     images = colours.test.images
     before = answers(path, images)
     with logits_alone(path) as bare:

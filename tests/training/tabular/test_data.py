@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from training.data.dataset import DataError
+from training.options import FitOptions
 from training.tabular.data import load_table
+from training.tabular.options import TabularOptions
+
+
+def load(source, target=None, seed=None, **options):
+    return load_table(TabularOptions(data=source, target=target, fit=FitOptions(seed=seed), **options))
 
 
 def write(path, lines):
@@ -20,38 +26,38 @@ def people(count=60, seed=0):
 
 
 def test_the_default_is_scikit_learns():
-    data = load_table("breast-cancer", None)
+    data = load("breast-cancer", None)
     assert (len(data.columns), data.classes, data.target) == (30, ("benign", "malignant"), "diagnosis")
     assert len(data.train) + len(data.validation) + len(data.test) == 569
     assert "mean radius" in data.columns
 
 
 def test_a_csv_with_classes(tmp_path):
-    data = load_table(write(tmp_path / "people.csv", people()), "kind")
+    data = load(write(tmp_path / "people.csv", people()), "kind")
     assert (data.name, data.kind, data.columns, data.classes) == (
         "people", "classification", ("height", "weight"), ("small", "tall"),
     )  # fmt: skip
     for part in (data.train, data.validation, data.test):
         np.testing.assert_array_equal(part.targets, part.rows[:, 0] > 170)
-    assert load_table(write(tmp_path / "people.csv", people()), "kind").fingerprint == data.fingerprint
+    assert load(write(tmp_path / "people.csv", people()), "kind").fingerprint == data.fingerprint
     # Other splits of the same rows are other data: what is trained on one is measured on another.
-    assert load_table(str(tmp_path / "people.csv"), "kind", seed=1).fingerprint != data.fingerprint
+    assert load(str(tmp_path / "people.csv"), "kind", seed=1).fingerprint != data.fingerprint
 
 
 def test_numeric_targets_with_many_values_are_regression_unless_a_kind_is_chosen(tmp_path):
     lines = [line.rpartition(",")[0] for line in people()]
-    data = load_table(write(tmp_path / "x.csv", lines), "weight")
+    data = load(write(tmp_path / "x.csv", lines), "weight")
     assert (data.kind, data.classes, data.columns) == ("regression", (), ("height",))
     assert data.train.targets.dtype == np.float32
     few = ["a,b", *(f"{row / 2},{row % 3}" for row in range(40))]
-    assert load_table(write(tmp_path / "y.csv", few), "b").classes == ("0", "1", "2")
-    assert load_table(write(tmp_path / "y.csv", few), "b", kind="regression").kind == "regression"
+    assert load(write(tmp_path / "y.csv", few), "b").classes == ("0", "1", "2")
+    assert load(write(tmp_path / "y.csv", few), "b", kind="regression").kind == "regression"
 
 
 def test_missing_values_are_nan(tmp_path):
     lines = people()
     lines[3] = ",80,tall"
-    data = load_table(write(tmp_path / "x.csv", lines), "kind")
+    data = load(write(tmp_path / "x.csv", lines), "kind")
     assert sum(np.isnan(part.rows).sum() for part in (data.train, data.validation, data.test)) == 1
 
 
@@ -71,7 +77,7 @@ def test_missing_values_are_nan(tmp_path):
 )
 def test_data_that_cannot_be_learned_from_is_refused_with_the_reason(tmp_path, lines, target, message):
     with pytest.raises(DataError, match=message):
-        load_table(write(tmp_path / "x.csv", lines), target)
+        load(write(tmp_path / "x.csv", lines), target)
 
 
 def customers(rows=200, missing="?"):
@@ -92,7 +98,7 @@ def customers(rows=200, missing="?"):
 
 def test_a_messy_table_is_understood(tmp_path):
     (tmp_path / "x.csv").write_text("\n".join(customers()), encoding="cp949")
-    data = load_table(str(tmp_path / "x.csv"), "이탈")
+    data = load(str(tmp_path / "x.csv"), "이탈")
     cards = {card.name: card for card in data.layout}
     assert {name: card.kind for name, card in cards.items()} == {
         "도시": "category", "가입일": "date", "흡연": "boolean", "할인율": "number", "나이": "number",
@@ -113,10 +119,10 @@ def test_a_messy_table_is_understood(tmp_path):
     assert 0 <= np.nanmin(rows[:, 3]) <= np.nanmax(rows[:, 3]) <= 50
     assert np.isnan(rows[:, 4]).sum() == 20
 
-    chosen = load_table(str(tmp_path / "x.csv"), "이탈", columns=("고객번호", "나이"), drop=("나이",))
+    chosen = load(str(tmp_path / "x.csv"), "이탈", columns=("고객번호", "나이"), drop=("나이",))
     assert chosen.columns == ("고객번호",)
     with pytest.raises(DataError, match=r"has no column nothing, 고객번; it has .*\. 고객번: did you mean 고객번호\?"):
-        load_table(str(tmp_path / "x.csv"), "이탈", columns=("nothing",), drop=("고객번",))
+        load(str(tmp_path / "x.csv"), "이탈", columns=("nothing",), drop=("고객번",))
 
 
 def test_unusable_rows_are_named_together_and_can_be_dropped(tmp_path):
@@ -126,14 +132,14 @@ def test_unusable_rows_are_named_together_and_can_be_dropped(tmp_path):
     lines[9] = "170,80"
     source = write(tmp_path / "x.csv", lines)
     with pytest.raises(DataError) as caught:
-        load_table(source, "kind")
+        load(source, "kind")
     said = str(caught.value)
     assert "3 unusable items" in said
     assert "x.csv:3: column 'height': 'tall' is not a number" in said
     assert "x.csv:5: the target 'kind' is missing" in said
     assert "x.csv:10: has 2 cells, not 3" in said
     assert "--bad drop" in said
-    data = load_table(source, "kind", bad="drop")
+    data = load(source, "kind", bad="drop")
     assert len(data.train) + len(data.validation) + len(data.test) == 57
     assert "x.csv:10" in data.inspection.dropped[0]
 
@@ -141,7 +147,7 @@ def test_unusable_rows_are_named_together_and_can_be_dropped(tmp_path):
 def test_a_class_of_one_is_trained_on_and_imbalance_is_pointed_out(tmp_path):
     lines = [line.replace("small", "tall") for line in people()]
     lines[1] = lines[1].replace("tall", "small")
-    data = load_table(write(tmp_path / "x.csv", lines), "kind")
+    data = load(write(tmp_path / "x.csv", lines), "kind")
     assert data.classes == ("small", "tall")
     assert (data.train.targets == 0).sum() == 1
     said = "\n".join(data.inspection.warnings)
@@ -158,28 +164,28 @@ def test_ids_codes_days_and_splits_of_their_own(tmp_path):
 
     write(tmp_path / "train.csv", rows(0, 60))
     write(tmp_path / "test.csv", rows(60, 20))
-    data = load_table(str(tmp_path), "y")
+    data = load(str(tmp_path), "y")
     assert [(card.name, card.kind) for card in data.layout] == [
         ("store_id", "category"), ("day", "date"), ("amount", "number"),
     ]  # fmt: skip
     assert (len(data.test), len(data.train) + len(data.validation)) == (20, 60)
     assert data.test.rows[0, 2] == 1260.5
     write(tmp_path / "test.csv", [line.rpartition(",")[0] for line in rows(60, 20)])
-    assert "has no 'y'" in load_table(str(tmp_path), "y").inspection.notes[0]
+    assert "has no 'y'" in load(str(tmp_path), "y").inspection.notes[0]
 
 
 def test_paths_that_are_wrong(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        load_table(str(tmp_path / "gone.csv"), "a")
+        load(str(tmp_path / "gone.csv"), "a")
     (tmp_path / "x.xls").write_text("")
     with pytest.raises(DataError, match=r"ends in '\.xls'"):
-        load_table(str(tmp_path / "x.xls"), "a")
+        load(str(tmp_path / "x.xls"), "a")
 
 
 def test_spaces_around_names_are_not_part_of_them(tmp_path):
     lines = people()
     lines[0] = "height , weight, kind"
-    assert load_table(write(tmp_path / "x.csv", lines), "kind").columns == ("height", "weight")
+    assert load(write(tmp_path / "x.csv", lines), "kind").columns == ("height", "weight")
     lines[0] = "height,height ,kind"
     with pytest.raises(DataError, match="two columns have the same name"):
-        load_table(write(tmp_path / "y.csv", lines), "kind")
+        load(write(tmp_path / "y.csv", lines), "kind")

@@ -87,7 +87,7 @@ def test_reports_show_what_they_link(models, name):
 
 
 async def test_test_rows_over_http_score_what_the_manifest_states(models, client):
-    data = load_table("breast-cancer", None)
+    data = load_table(TabularOptions())
     rows = [dict(zip(data.columns, row.tolist(), strict=True)) for row in data.test.rows]
     answer = (await client.post("/v1/predict-tabular?top_k=1", json={"rows": rows})).json()
     TabularAnswer.model_validate(answer)
@@ -131,7 +131,7 @@ async def test_the_page_shows_the_real_columns(client):
     content = document["paths"]["/v1/predict-tabular"]["post"]["requestBody"]["content"]
     example = content["application/json"]["example"]
     # Two tabular models are served; the page's example is for the default one.
-    assert set(example["rows"][0]) == set(load_table("breast-cancer", None).columns)
+    assert set(example["rows"][0]) == set(load_table(TabularOptions()).columns)
     assert (await client.post("/v1/predict-tabular", json=example)).status_code == 200
     headers = {"content-type": "text/csv"}
     text = content["text/csv"]["example"]

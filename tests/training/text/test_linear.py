@@ -10,8 +10,7 @@ from training.export.calibration import Scaling
 from training.export.graph import export
 from training.text.learner import padded
 from training.text.linear import WEIGHTS, LinearClassifier, choose_weight, decide, fit_linear
-from training.text.network import TextGraph, TextNetwork
-from training.text.operators import TRANSLATIONS
+from training.text.network import TRANSLATIONS, TextGraph, TextNetwork
 from training.text.options import NetworkSettings
 
 WORDS = 30

@@ -9,8 +9,7 @@ from tests.training.steps import loss_of
 from training.export.calibration import Scaling
 from training.export.graph import export
 from training.text.learner import TextClassification, padded, predict
-from training.text.network import TextGraph, TextNetwork
-from training.text.operators import TRANSLATIONS
+from training.text.network import TRANSLATIONS, TextGraph, TextNetwork
 from training.text.options import LossSettings, NetworkSettings
 
 LENGTHS = (1, 5, 2, 30, 5, 17, 1, 9)
@@ -25,11 +24,11 @@ def make_network(**settings):
     return TextNetwork(40, 3, NetworkSettings(embedding=8, hidden=6, **settings))
 
 
-@pytest.fixture(params=[(1, 1, False), (2, 1, False), (1, 3, True)])
+@pytest.fixture(params=[(1, False), (3, True)])
 def network(request):
-    layers, encoders, wide = request.param
+    encoders, wide = request.param
     torch.manual_seed(0)
-    network = make_network(layers=layers, encoders=encoders, wide=wide).eval()
+    network = make_network(encoders=encoders, wide=wide).eval()
     if wide:
         torch.nn.init.normal_(network.votes.weight[1:])
     return network
@@ -48,7 +47,7 @@ def test_both_ends_are_read(network):
     ids = torch.from_numpy(texts((12,))[0])[None]
     vectors = network.vectors(ids).detach().requires_grad_()
     for position in (0, 11):
-        states = network.encoders[-1].layers[0](vectors, torch.tensor([[12]]))
+        states = network.encoders[-1].states(vectors, torch.tensor([[12]]))
         (gradient,) = torch.autograd.grad(states[0, 11 - position].sum(), vectors)
         assert gradient[0, position].abs().sum() > 0
 

@@ -17,7 +17,7 @@ from tests.training.text.conftest import ENGLISH, make_texts, write_parquet
 from tests.training.text.test_recipe import run
 from training.options import BackboneFitOptions
 from training.text.options import NetworkSettings, TokenSettings
-from training.text.transformer import TransformerNetwork, load_pretrained
+from training.text.transformer import TransformerNetwork
 
 transformers = pytest.importorskip("transformers")
 
@@ -61,15 +61,14 @@ def save_roberta(folder):
 
 @pytest.mark.parametrize("make", [save_bert, lambda folder: save_bert(folder, distilled=True), save_roberta])
 def test_served_ids_give_what_the_pretrained_model_makes_of_its_own(tmp_path, make):
-    pretrained = load_pretrained(f"transformers:{make(tmp_path / 'model')}")
-    assert pretrained.most == 10
-    network = TransformerNetwork(pretrained, 3).eval()
+    network = TransformerNetwork(f"transformers:{make(tmp_path / 'model')}", 3).eval()
+    assert network.most == 10
     text = "oil zebra wheat"
-    ids = pretrained.tokenizer.encode(text).ids
+    ids = network.tokenizer.encode(text).ids
     assert ids.count(UNKNOWN) == 1
     assert PAD not in ids
     own = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")(text, return_tensors="pt")["input_ids"]
-    assert pretrained.own_ids[ids].tolist() == own[0, 1:-1].tolist()
+    assert network.own_ids[ids].tolist() == own[0, 1:-1].tolist()
     assert set(network.parameters()) - set(network.pretrained()) == set(network.head.parameters())
     wanted = torch.log_softmax(network.head(network.backbone(input_ids=own).last_hidden_state.mean(1)), -1)
     torch.testing.assert_close(network(torch.tensor([ids])), wanted)
@@ -105,7 +104,7 @@ async def test_a_backbone_is_fine_tuned_exported_and_served(tmp_path):
 
 def test_what_cannot_be_a_backbone_is_refused(tmp_path):
     with pytest.raises(ValueError, match="--backbone transformers:nowhere/at-all: "):
-        load_pretrained("transformers:nowhere/at-all")
+        TransformerNetwork("transformers:nowhere/at-all", 2)
     source = write_parquet(tmp_path / "data", train=20, test=10)
     backbone = f"transformers:{save_bert(tmp_path / 'tiny')}"
     for options, message in (

@@ -40,7 +40,7 @@ class RawImage:
     image: Path | bytes
     name: str
     boxes: tuple[RawBox, ...] = ()
-    key: str | None = None
+    key: bytes | None = None
 
     def read(self) -> bytes:
         """The file."""

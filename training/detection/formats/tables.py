@@ -33,7 +33,7 @@ def find_boxes_tables(tree: Tree) -> list[Path]:
             table = read_file(path, Inspection(), Problems(), rows=2)
         except DataError:  # a table of something else
             continue
-        if table and _columns(table):
+        if _columns(table):
             found.append(path)
     return found
 
@@ -43,8 +43,8 @@ def read_boxes_tables(tree: Tree, files: list[Path]) -> RawData:
     data = RawData()
     for path in files:
         table = read_file(path, data.inspection, data.problems)
-        columns = _columns(table) if table else None
-        if table is None or columns is None:
+        columns = _columns(table)
+        if columns is None:
             continue
         image, label, to_corners, coordinates = columns
         labels = table.values(label) if label else repeat("object")
@@ -127,7 +127,7 @@ def read_hub(source: str) -> RawData:
             )
             content = file["bytes"] if file["bytes"] is not None else Path(file["path"])
             name = Path(file["path"]).name if file["path"] else f"{split}-{row}"
-            images.append(RawImage(content, name, boxes, f"{files} image {row}" if files else None))
+            images.append(RawImage(content, name, boxes, f"{files} image {row}".encode() if files else None))
     return data
 
 

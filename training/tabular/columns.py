@@ -1,19 +1,26 @@
-"""What each column of a table holds: numbers, yes or no, dates, categories; or nothing that a prediction should use."""
+"""The columns of a table: what each holds, and its values as the numbers that a network takes."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.tasks.tabular.columns import ColumnCard, key_of, parse_date, parse_number
+from service.tasks.tabular.columns import UNKNOWN, ColumnCard, key_of, parse_date, parse_number, reader_of
+from training.data.dataset import DataError, Inspection
+from training.data.splits import Indices
 from training.data.tables import Table
+from training.tabular.options import Kind
 
-Kind = Literal["classification", "regression"]
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 MISSING_WORDS = frozenset(
     ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing", "결측", "해당 없음")
@@ -37,10 +44,9 @@ _ID_NAME = re.compile(
 )
 # If at least this fraction of a column's values fits a kind, the others are mistakes.
 _MOSTLY = 0.9
-_FEWEST_ROWS = 10
-_MOST_DISTINCT = 1_000_000
-_MOST_TRIED = 5_000
-_MOST_CLASSES = 20
+_FEWEST_ROWS, _MOST_TRIED, _MOST_DISTINCT = 10, 5_000, 1_000_000
+# Further words, and words of a single row, count as unknown.
+_MOST_WORDS, _FEWEST_ROWS_PER_WORD = 1_000, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,8 @@ class Profile:
 
     @property
     def kind(self) -> Kind:
-        """What a target of such values is: classes, or numbers if there are many different ones."""
         numeric = self.card is not None and self.card.kind == "number"
-        return "regression" if numeric and self.distinct > _MOST_CLASSES else "classification"
+        return "regression" if numeric and self.distinct > 20 else "classification"
 
 
 def profile(table: Table, name: str) -> Profile:
@@ -73,10 +78,10 @@ def profile(table: Table, name: str) -> Profile:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if name in table.classes or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _of_words(name, _count(table, name, lambda value: class_name(table, name, value)), table)
+        return _of_words(name, _count(table, name, lambda value: _class_name(table, name, value)), table)
     if pa.types.is_boolean(kind):
         return Profile(ColumnCard(name=name, kind="boolean", values=("false", "true"), mean=0.0), distinct=2)
-    if is_numeric(kind):
+    if _is_numeric(kind):
         counts = _count(table, name, lambda value: value)
         return _of_numbers(ColumnCard(name=name, mean=0.0), counts) if counts else Profile(None, "is empty")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -85,12 +90,11 @@ def profile(table: Table, name: str) -> Profile:
     return Profile(None, f"holds values of the type {kind}")
 
 
-def is_numeric(kind: pa.DataType) -> bool:
-    """Whether the values of a typed column are numbers."""
+def _is_numeric(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def class_name(table: Table, column: str, value: Any) -> str:
+def _class_name(table: Table, column: str, value: Any) -> str:
     """A value as text; of class labels that are stored as numbers their names."""
     names = table.classes.get(column, ())
     return names[value] if names and 0 <= value < len(names) else str(value)
@@ -108,7 +112,6 @@ def _count(table: Table, name: str, read: Callable[[Any], Any]) -> Counter[Any]:
 
 
 def _of_words(name: str, counts: Counter[str], table: Table) -> Profile:
-    """What a column of text holds."""
     missing = {word for word in counts if key_of(word) in MISSING_WORDS}
     present: Counter[str] = Counter()
     for word, count in counts.items():
@@ -129,9 +132,8 @@ def _of_words(name: str, counts: Counter[str], table: Table) -> Profile:
             if (number := parse_number(word, found)) is not None:
                 numbers[number] += count
         return _of_numbers(found.model_copy(update={"missing_words": words}), numbers)
-    if dated := _find_dates(name, present, european):
-        card, remark = dated
-        return Profile(card.model_copy(update={"missing_words": words}), remark=remark, distinct=len(present))
+    if dates := _find_dates(name, present, european):
+        return Profile(dates[0].model_copy(update={"missing_words": words}), "", dates[1], len(present))
     reason = ""
     if distinct == 1:
         reason = f"is always {next(iter(present))!r}"
@@ -144,7 +146,6 @@ def _of_words(name: str, counts: Counter[str], table: Table) -> Profile:
 
 
 def _of_numbers(card: ColumnCard, counts: Counter[Any]) -> Profile:
-    """What a column of numbers holds: measurements, dates such as 20240131, or ids."""
     distinct, total = len(counts), counts.total()
     reason = remark = ""
     named = bool(_ID_NAME.search(card.name) or _ID_NAME.search(card.name.lower()))
@@ -205,8 +206,114 @@ def _find_dates(name: str, present: Counter[str], european: bool) -> tuple[Colum
     return _date_card(name, min(moments), form), remark
 
 
-def _date_card(name: str, least: date | None, form: str) -> ColumnCard:
-    day = least.date() if isinstance(least, datetime) else least
-    if day is None:
-        raise ValueError(f"{name}: no date")
+def _date_card(name: str, least: Any, form: str) -> ColumnCard:
+    day: date = least.date() if isinstance(least, datetime) else least
     return ColumnCard(name=name, kind="date", origin=day - timedelta(days=day.weekday()), date_format=form, mean=0.0)
+
+
+def encode(table: Table, card: ColumnCard, exclude: Callable[[Indices, str], None]) -> tuple[Floats, list[str]]:
+    """A column as numbers; `exclude` gets the rows whose values cannot be read, and why.
+
+    Returns:
+        float32, shape (rows,), NaN where a value is missing; and for a category its words, which the numbers index.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    indices: dict[str, int] = {}
+    missing = {"", *map(key_of, card.missing_words)}
+    reader = reader_of(card)
+
+    def read(value: Any, count: int) -> float:
+        if card.kind != "category":
+            # Typed columns may store dates as numbers such as 20240131.
+            return reader(str(int(value)) if card.kind == "date" and isinstance(value, int | float) else value)
+        text = _class_name(table, card.name, value)
+        key = key_of(text)
+        if key in missing:
+            return math.nan
+        spellings.setdefault(key, Counter())[" ".join(text.split())] += count
+        return indices.setdefault(key, len(indices))
+
+    columns, start = [np.empty(0, np.float32)], 0
+    for part in table.parts(card.name):
+        if card.kind == "number" and _is_numeric(part.type):
+            numbers = part.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            columns.append(np.where(np.isfinite(numbers), numbers, np.nan).astype(np.float32))
+        else:
+            coded = part if pa.types.is_dictionary(part.type) else part.dictionary_encode()
+            codes = coded.indices.fill_null(len(coded.dictionary)).to_numpy(zero_copy_only=False)
+            counts = np.bincount(codes, minlength=len(coded.dictionary) + 1)
+            decoded = np.full(len(counts), np.nan, dtype=np.float32)
+            for code, value in enumerate(coded.dictionary.to_pylist()):
+                if value is None or value != value:
+                    continue
+                try:
+                    decoded[code] = read(value.strip() if isinstance(value, str) else value, int(counts[code]))
+                except ValueError as error:
+                    reason = str(error).replace("; null stands for a missing one", "")
+                    exclude(start + np.flatnonzero(codes == code), f"column {card.name!r}: {reason}")
+            columns.append(decoded[codes])
+        start += len(part)
+    return np.concatenate(columns), [spelt.most_common(1)[0][0] for spelt in spellings.values()]
+
+
+def describe_columns(
+    source: str, cards: Sequence[ColumnCard], encoded: Sequence[tuple[Floats, list[str]]], train: Indices,
+    inspection: Inspection,
+) -> tuple[tuple[ColumnCard, ...], Floats]:  # fmt: skip
+    """The cards with statistics of the training rows, and all rows, float32, shape (rows, cards).
+
+    Columns that have no value in the training rows are left out.
+    """
+    layout, columns, empty = [], [], []
+    for card, (values, words) in zip(cards, encoded, strict=True):
+        known = values[train][~np.isnan(values[train])].astype(np.float64)
+        about: dict[str, Any] = {"missing": 1 - len(known) / len(train)}
+        if card.kind == "category":
+            # The words of single rows teach the network what an unknown word means.
+            counts = np.bincount(known.astype(np.int64), minlength=len(words)).tolist()
+            order = sorted(range(len(words)), key=lambda index: (-counts[index], words[index]))
+            kept = [index for index in order if counts[index] >= _FEWEST_ROWS_PER_WORD][:_MOST_WORDS]
+            about["values"] = tuple(words[index] for index in kept)
+            codes = np.nan_to_num(values, nan=len(words)).astype(np.int64)
+            values = np.append(_positions(kept, len(words)).astype(np.float32), np.float32(np.nan))[codes]
+        elif len(known):
+            about |= {"mean": known.mean(), "std": known.std(), "low": known.min(), "high": known.max()}
+        if len(known) and about.get("values", True):
+            layout.append(card.model_copy(update=about))
+            columns.append(values)
+        else:
+            empty.append(card.name)
+    if empty:
+        inspection.notes.append(f"left out, since too few training rows have a value: {', '.join(map(repr, empty))}")
+    if not layout:
+        raise DataError(f"{source}: no column has values in the training rows.")
+    return tuple(layout), np.stack(columns, axis=1)
+
+
+def sort_classes(
+    source: str, classes: list[str], targets: npt.NDArray[np.int64], parts: dict[str, Indices]
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The classes of the training rows in ascending order, and the targets as their indices.
+
+    Raises:
+        DataError: another split has a class that the training rows lack.
+    """
+    used = np.unique(targets[parts["train"]])
+    for name, rows in parts.items():
+        if unknown := sorted(classes[index] for index in np.setdiff1d(targets[rows], used)):
+            raise DataError(f"{source} [{name}]: no training row is of the class {', '.join(unknown)}.")
+
+    def rank(index: int) -> tuple[bool, float, str]:
+        try:
+            return False, float(classes[index]), classes[index]
+        except ValueError:
+            return True, 0.0, classes[index]
+
+    order = sorted(used.tolist(), key=rank)
+    return tuple(classes[index] for index in order), np.append(_positions(order, len(classes)), -1)[targets]
+
+
+def _positions(kept: Sequence[int], count: int) -> npt.NDArray[np.int64]:
+    positions = np.full(count, int(UNKNOWN))
+    positions[list(kept)] = np.arange(len(kept))
+    return positions

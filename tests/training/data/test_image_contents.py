@@ -6,8 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from service.tasks.images import EncodedImage
-from training.data import contents
-from training.data.contents import fingerprint_like
+from training.data.contents import fingerprint, fingerprint_like
 from training.data.images import load_images
 from training.data.lazy import LazyImages, batch_of
 
@@ -94,6 +93,11 @@ def test_versions_with_a_fingerprint_of_pixels_are_compared_by_pixels(source, mo
     whole = load_images(source)
     assert whole.fingerprint == lazy.fingerprint == fingerprint_like(lazy, "files-sha256:0")
     assert whole.pixel_fingerprint() == fingerprint_like(lazy, "sha256:0") == fingerprint_like(whole, "sha256:0")
-    assert whole.pixel_fingerprint() == contents.pixel_fingerprint(
-        part.tobytes() for split in (whole.train, whole.validation, whole.test) for part in (split.images, split.labels)
+    assert whole.pixel_fingerprint() == fingerprint(
+        "sha256",
+        (
+            part.tobytes()
+            for split in (whole.train, whole.validation, whole.test)
+            for part in (split.images, split.labels)
+        ),
     )

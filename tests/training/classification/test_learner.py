@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import training.classification.task
+import training.classification.learner
 from tests.training.quick import LEARNING, SETTINGS, score
 from training.backbones.registry import load_backbone
 from training.classification.distill import Guided, Teaching, feature_loss
 from training.classification.labels import predict
+from training.classification.learner import Classification, ClassificationSettings
 from training.classification.network import Transfer
-from training.classification.task import Classification, ClassificationSettings
 from training.data.augment import Augment, to_pixels
 from training.engine.streams import Stream, generator
 
@@ -43,13 +43,13 @@ def test_mirrored_images_are_trained_with_the_teachers_prediction_for_the_mirror
     views = np.zeros((2, len(colours.train), 3), dtype=np.float32)
     views[0, :, 0] = views[1, :, 1] = 1
     seen = []
-    real = training.classification.task.distillation_loss
+    real = training.classification.learner.distillation_loss
 
     def spy(logits, truth, softened, **options):
         seen.append(softened.argmax(1))
         return real(logits, truth, softened, **options)
 
-    monkeypatch.setattr("training.classification.task.distillation_loss", spy)
+    monkeypatch.setattr("training.classification.learner.distillation_loss", spy)
     settings = dataclasses.replace(SETTINGS, epochs=1)
     train_on(tiny_cnn(), tmp_path, settings, teacher=Teaching(views))
     order = torch.randperm(len(colours.train), generator=generator(Stream.ORDER, settings.seed, 0))
@@ -58,13 +58,13 @@ def test_mirrored_images_are_trained_with_the_teachers_prediction_for_the_mirror
 
 def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours, tmp_path, monkeypatch):
     truths = []
-    real = training.classification.task.distillation_loss
+    real = training.classification.learner.distillation_loss
 
     def spy(logits, truth, softened, **options):
         truths.append(truth)
         return real(logits, truth, softened, **options)
 
-    monkeypatch.setattr("training.classification.task.distillation_loss", spy)
+    monkeypatch.setattr("training.classification.learner.distillation_loss", spy)
     learning = ClassificationSettings(augment=Augment(translate=1, cutout=0, cutmix=1.0))
     model = tiny_cnn()
     train_on(model, tmp_path, dataclasses.replace(SETTINGS, epochs=4), learning)

@@ -1,0 +1,131 @@
+"""What is done with published versions: each command publishes a changed copy, with a step in its history."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from service.inference.cards import ManifestBase
+from service.inference.manifest import MANIFEST
+from service.inference.versions import versions_in
+from service.tasks.familiarity import FamiliarManifest
+from training.data.contents import fingerprint_like
+from training.data.foreign import named
+from training.data.splits import division_digest
+from training.export import history
+from training.export.gate import Gate
+from training.export.ood import with_ood
+from training.export.publish import publish
+from training.export.quantize import with_variants
+from training.published_options import METHODS
+from training.registry import read_manifest, recipe_of
+from training.report.card import CARD, render_card
+
+# Changes a copy of a version, given its folder, its manifest and its data; returns its manifest.
+Change = Callable[[Path, Any, Any], ManifestBase]
+
+
+class NothingKept(Exception):
+    """No variant is worth keeping."""
+
+
+def evaluate(options: Any, console: Console) -> None:
+    """Measures a version anew and writes its report; the weights stay.
+
+    What a detector keeps of its boxes is chosen anew too, and with `--calibrate` how a classifier is calibrated.
+    """
+
+    def renew(target: Path, manifest: Any, data: Any) -> ManifestBase:
+        evaluator = recipe_of(manifest).evaluator(manifest, target, data)
+        renewed = evaluator.renew(target, manifest, fit=options.calibrate)
+        return history.with_uses(renewed, *evaluator.measured(fit=options.calibrate))
+
+    _publish_changed(options, console, "evaluate", renew)
+
+
+def quantize(options: Any, console: Console) -> None:
+    """Tries variants, and publishes a version with those that are kept."""
+
+    def add(target: Path, manifest: Any, data: Any) -> ManifestBase:
+        recipe = recipe_of(manifest)
+        has_ood = getattr(manifest, "familiarity", None) is not None
+        ood_data = recipe.ood_data(manifest, target, data, {}) if has_ood else None
+        methods = [name for name in METHODS if name in options.method]
+        changed = with_variants(target, manifest, recipe.evaluator(manifest, target, data), console, ood_data, methods)
+        if changed is manifest:
+            raise NothingKept
+        return changed
+
+    try:
+        _publish_changed(options, console, "quantize", add)
+    except NothingKept:
+        console.print("nothing is published")
+
+
+def ood(options: Any, console: Console) -> None:
+    """Publishes a version with an out-of-distribution score."""
+
+    def add(target: Path, manifest: Any, data: Any) -> ManifestBase:
+        if not isinstance(manifest, FamiliarManifest):
+            raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")
+        return with_ood(target, manifest, recipe_of(manifest).ood_data(manifest, target, data, foreign), console)
+
+    foreign = named(options.foreign)
+    _publish_changed(options, console, "ood", add)
+
+
+def card(options: Any, console: Console) -> None:
+    """Renders a version's card again, in place, from its manifest and its record."""
+    folder = _find_version(options.models, options.model)
+    render_card(folder, read_manifest(folder))
+    console.print(f"rendered {folder / CARD}", highlight=False, soft_wrap=True)
+
+
+def _find_version(models: Path, model: str) -> Path:
+    name, _, version = model.partition("/")
+    found = versions_in(models / name) if (models / name).is_dir() else []
+    if not found or (version and version not in found):
+        raise ValueError(f"{models / model}: is no published version; give NAME or NAME/VERSION")
+    return models / name / (version or found[0])
+
+
+def _publish_changed(options: Any, console: Console, kind: str, change: Change) -> None:
+    started = time.perf_counter()
+    folder = _find_version(options.models, options.model)
+    manifest = read_manifest(folder)
+    step = history.begun(kind, options.command_line, manifest.data.fingerprint)
+
+    def write(target: Path) -> ManifestBase:
+        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        begun = history.with_step(manifest, step)
+        changed = change(target, begun, _reload(begun, target, options))
+        *before, last = changed.history
+        ended = history.ended(last, time.perf_counter() - started)
+        return changed.model_copy(update={"history": (*before, ended)})
+
+    gate = Gate.of(options)
+    (version,) = publish(options.models, [(manifest.name, write)], gate)
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in read_manifest(version).headline.items())
+    console.print(f"published {version}" + (f": {figures}" if figures else ""))
+    gate.print(console)
+
+
+def _reload(manifest: ManifestBase, folder: Path, options: Any) -> Any:
+    data: Any = recipe_of(manifest).reload(manifest, folder, options)
+    if fingerprint_like(data, manifest.data.fingerprint) != manifest.data.fingerprint:
+        raise ValueError(
+            f"--data {options.data}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split "
+            "in the same way: its figures would say nothing. Give the data and the options that its recipe had."
+        )
+    recorded = manifest.data.division or history.chosen_by(manifest)
+    # Without a recorded division, all of validation chose the epoch, or another half of it than today's.
+    alike = recorded == division_digest(data.division[1]) if recorded else manifest.training.chosen_on is None
+    if not alike:
+        raise ValueError(
+            f"{manifest.name}: its validation split was divided differently when it was trained, so items that chose "
+            "its epoch would calibrate it. Train it again."
+        )
+    return data
