@@ -92,7 +92,8 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
         for label, column, count in zip(classes, values.T, support, strict=True)
     )
     counted = [(row.ap_50, row.ap_75, row.ap) for row in rows if row.support] or [(math.nan,) * 3]
-    return AveragePrecision(*np.mean(counted, 0).tolist(), rows, precision[0].T.clip(0))
+    ap_50, ap_75, ap = np.mean(counted, 0).tolist()
+    return AveragePrecision(ap_50, ap_75, ap, rows, precision[0].T.clip(0))
 
 
 def precision_intervals(
