@@ -23,7 +23,7 @@ from training.engine.learner import Batch, Learner, Step
 from training.engine.loader import batches, worker_count
 from training.engine.optimizer import Average, make_optimizer, schedule
 from training.engine.processes import from_main, synchronise_norms
-from training.engine.progress import ProgressBar, describe_epoch, validation_figures
+from training.engine.progress import describe_epoch, progress_bar, validation_figures
 from training.engine.settings import FitSettings
 from training.engine.streams import Stream, generator, seed_of
 from training.engine.weights import CHECKPOINT
@@ -299,7 +299,7 @@ class _Training:
         self.wrapped.train()
         started = time.perf_counter() - state.step_seconds
         title = f"epoch {state.epoch + 1}/{settings.epochs}"
-        with ProgressBar(self._console, title, self._steps, state.step, accelerator) as advance:
+        with progress_bar(self._console, title, self._steps, state.step, accelerator) as advance:
             for items, batch in read:
                 with interrupts.held():
                     self._step(items, batch)

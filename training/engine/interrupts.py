@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 
@@ -17,25 +17,19 @@ class Interrupts:
 
     A second Ctrl-C inside `held` is an ordinary `KeyboardInterrupt`, for those who cannot wait. Where signals cannot be
     handled (outside of the main thread) or shall not be (`active`), Ctrl-C is always an ordinary one.
-
-    Args:
-        active: whether to handle Ctrl-C.
     """
 
     def __init__(self, active: bool = True) -> None:
         self._active = active and threading.current_thread() is threading.main_thread()
         self._previous: Any = None
-        self._holds = False
-        self._asked = False
+        self._holds = self._asked = False
 
     def __enter__(self) -> "Interrupts":
         if self._active:
             self._previous = signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._active:
             signal.signal(signal.SIGINT, self._previous)
 

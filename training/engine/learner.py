@@ -18,7 +18,6 @@ class Step:
     Attributes:
         items: int64, shape (batch,), on the CPU: the indices of the items that this process has in the step.
         epoch: counted from 0.
-        device: that the network is on.
         rng: a generator on the device, different in every process (see `training.engine.streams`).
         shared_rng: a generator on the CPU, the same in every process.
     """
@@ -55,7 +54,7 @@ class Learner(Protocol):
         return torch.randperm(len(self), generator=generator)
 
     def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
-        """Reads the items of a step. It may run in a worker process, ahead of the training.
+        """Reads the items of a step, perhaps in a worker process ahead of it.
 
         Args:
             items: int64, shape (batch,): indices of training items.
@@ -68,16 +67,7 @@ class Learner(Protocol):
         return {}
 
     def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and figures to log with it; both are means over its items.
-
-        Args:
-            network: in training mode.
-            batch: what `batch` returned, on the device.
-            step: which step it is.
-        """
+        """The loss of what `batch` returned, on the device, and figures to log; both are means over its items."""
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """Figures on the validation split, `score` among them.
-
-        Every process calls it. `training.engine.processes.in_parts` divides the items between them.
-        """
+        """Figures on the validation split, `score` among them; `processes.in_parts` divides it between processes."""

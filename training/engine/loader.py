@@ -2,23 +2,18 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training.engine.learner import Batch, Learner
 from training.engine.streams import Stream, generator
 
-_MOST_WORKERS = 8
-
 
 class _Steps(Dataset[tuple[Tensor, Batch]]):
-    """The batches of one process in an epoch, by step."""
-
     def __init__(self, learner: Learner, items: list[Tensor], seed: int, epoch: int, process: int) -> None:
         self._learner, self._items = learner, items
         self._seed, self._epoch, self._process = seed, epoch, process
@@ -42,7 +37,7 @@ def batches(
 
     Args:
         learner: reads the items.
-        items: of this process, for each step of the epoch.
+        items: indices of those of this process, for each step of the epoch.
         seed: of the training.
         epoch: counted from 0.
         first: the step to begin with.
@@ -59,7 +54,7 @@ def batches(
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     for chosen, batch in loader:
-        yield chosen, moved(batch, accelerator.device)
+        yield chosen, send_to_device(batch, accelerator.device, non_blocking=True)
 
 
 def worker_count(wanted: int | None, learner: Learner) -> int:
@@ -67,15 +62,4 @@ def worker_count(wanted: int | None, learner: Learner) -> int:
     if wanted is not None:
         return wanted
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(processors, _MOST_WORKERS) if learner.decodes else 0
-
-
-def moved(value: Any, device: torch.device) -> Any:
-    """Tensors, and those in lists and mappings, on a device."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {name: moved(each, device) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [moved(each, device) for each in value]
-    return value
+    return min(processors, 8) if learner.decodes else 0

@@ -13,7 +13,7 @@ def make_optimizer(
     """Groups: pretrained or not, with weight decay (matrices and filters) or without (biases, normalisation).
 
     Args:
-        model: whose parameters are trained; its method `pretrained`, if it has one, gives those that are pretrained.
+        model: its method `pretrained`, if it has one, gives the parameters that are pretrained.
         kind: `sgd` or `adamw`.
         lr: the peak learning rate; each group has its own as `peak_lr`.
         backbone_lr: that of pretrained parameters; None for `lr`.
@@ -42,12 +42,7 @@ def schedule(progress: float, warmup: float) -> float:
 
 
 class Average(AveragedModel):
-    """An exponential moving average of a model's weights, with a smaller decay in the first steps.
-
-    Args:
-        model: is copied.
-        decay: per step.
-    """
+    """An exponential moving average of a model's weights, with a smaller decay per step in the first steps."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         super().__init__(model, multi_avg_fn=self._blend, use_buffers=True)

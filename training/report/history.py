@@ -44,15 +44,7 @@ def history_of(manifest: ManifestBase) -> dict[str, Any]:
 
 
 def fitted(manifest: ManifestBase, purpose: str) -> str:
-    """Whether the items that label sets or p-values were last fitted on determined anything that these depend on.
-
-    Args:
-        manifest: of the version.
-        purpose: which of the two.
-
-    Returns:
-        A few sentences; empty if no step is recorded to have fitted them.
-    """
+    """Whether the items that `purpose` (label sets or p-values) was last fitted on determined what it depends on."""
     steps = steps_of(manifest)
     uses, unrecorded = _numbered(steps), [number for number, step in enumerate(steps, 1) if step.uses is None]
     trained = max((number for number, step in enumerate(steps, 1) if step.kind == TRAIN), default=0)
@@ -101,7 +93,6 @@ def numbered(numbers: Sequence[int], noun: str) -> str:
 
 
 def _rows_of_uses(uses: Iterable[tuple[int, Use]], sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """A row for each purpose of each part of a split, in the order of the splits."""
     steps: dict[Use, list[int]] = {}
     for number, use in uses:
         steps.setdefault(use, []).append(number)
@@ -116,19 +107,12 @@ def _rows_of_uses(uses: Iterable[tuple[int, Use]], sizes: Mapping[str, int]) -> 
         return f"{use.part} (division {divisions.index(use.partition) + 1})" if several else use.part
 
     return [
-        (
-            use.split,
-            part(use),
-            f"{use.items:,} of {sizes[use.split]:,}",
-            use.purpose,
-            ", ".join(map(str, steps[use])),
-        )
+        (use.split, part(use), f"{use.items:,} of {sizes[use.split]:,}", use.purpose, ", ".join(map(str, steps[use])))
         for use in sorted(steps, key=place)
     ]
 
 
 def _tested(steps: Sequence[Step], items: str) -> str:
-    """How often the test split was evaluated, and what was determined afterwards."""
     uses, unrecorded = _numbered(steps), [number for number, step in enumerate(steps, 1) if step.uses is None]
     numbers = sorted({number for number, use in uses if use.split == "test"})
     items = f"test split ({items})"
@@ -150,7 +134,6 @@ def _numbered(steps: Sequence[Step]) -> list[tuple[int, Use]]:
 
 
 def _by_purpose(uses: Iterable[tuple[int, Use]]) -> str:
-    """`temperature (step 2) and label sets (steps 2 and 3)`; empty without uses."""
     steps: dict[str, dict[int, None]] = {}
     for number, use in uses:
         steps.setdefault(use.purpose, {})[number] = None

@@ -36,10 +36,7 @@ matplotlib.font_manager.fontManager.addfont(FONTS / EAST_ASIAN)
 matplotlib.rcParams.update(
     {
         "font.size": 10,
-        "font.family": [
-            "DejaVu Sans",
-            matplotlib.font_manager.FontProperties(fname=FONTS / EAST_ASIAN).get_name(),
-        ],
+        "font.family": ["DejaVu Sans", matplotlib.font_manager.FontProperties(fname=FONTS / EAST_ASIAN).get_name()],
         "axes.titlesize": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -126,18 +123,11 @@ def draw_reliability(axes: Sequence[Axes], evaluation: Evaluation) -> None:
         (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
         (axes[1], evaluation.probabilities, "calibrated", evaluation.calibration.ece_after),
     ):
-        bins = reliability(probabilities, evaluation.labels)
+        fraction, confidence, accuracy = np.array(reliability(probabilities, evaluation.labels)).T
         axis.plot((0, 1), (0, 1), color=GUIDE, linewidth=1, zorder=0)
-        axis.scatter(
-            [b[1] for b in bins], [b[2] for b in bins], s=[12 + 200 * b[0] for b in bins], color=MEASURED, alpha=0.7
-        )
-        axis.set(
-            xlabel="confidence (mean of the bin)",
-            ylabel="accuracy on test",
-            title=f"{title}: calibration error {error:.4f}",
-            xlim=(0, 1),
-            ylim=(0, 1.03),
-        )
+        axis.scatter(confidence, accuracy, s=12 + 200 * fraction, color=MEASURED, alpha=0.7)
+        axis.set(xlabel="confidence (mean of the bin)", ylabel="accuracy on test", xlim=(0, 1), ylim=(0, 1.03))
+        axis.set_title(f"{title}: calibration error {error:.4f}")
 
 
 def show_image(axis: Axes, image: npt.NDArray[Any], title: str = "") -> None:
@@ -156,17 +146,7 @@ def save_plot(
     columns: int = 1,
     rows: int = 1,
 ) -> None:
-    """Saves a figure of the report of the version in `folder`.
-
-    Args:
-        folder: of the version.
-        name: of the picture.
-        width: of the figure in inches.
-        height: of the figure in inches.
-        draw: fills its axes.
-        columns: of axes.
-        rows: of axes.
-    """
+    """Saves a figure of the report of the version in `folder`; `draw` fills its axes; lengths are in inches."""
     (folder / REPORT).mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())

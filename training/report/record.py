@@ -16,12 +16,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def update_record(folder: Path, **fields: Any) -> None:
-    """Writes fields into the record of the version in `folder`; others keep their values.
-
-    Args:
-        folder: of the version.
-        fields: values of JSON's types. The templates of the tasks say which ones they read.
-    """
+    """Writes fields of JSON's types into the record of the version in `folder`; others keep their values."""
     (folder / REPORT).mkdir(parents=True, exist_ok=True)
     text = json.dumps(read_record(folder) | fields, indent=1, ensure_ascii=False)
     (folder / REPORT / _RECORD).write_text(text + "\n")

@@ -15,10 +15,8 @@ from training.data.dataset import stratified_sample
 from training.data.images import ImageData
 from training.report.plots import SMALL, save_figure
 
-_COLUMNS, _ROWS = 8, 5
 # Of a table.
 LINES = 24
-_MOST_COLUMNS, _MOST_CHARACTERS = 12, 100
 
 Tile = tuple[npt.NDArray[np.uint8], str]
 
@@ -26,9 +24,9 @@ Tile = tuple[npt.NDArray[np.uint8], str]
 def draw_images(data: ImageData) -> Image.Image:
     """Training images of every class, with their labels."""
     labels = data.train.labels
-    chosen = np.sort(stratified_sample(labels, _COLUMNS * _ROWS, 0))
+    chosen = np.sort(stratified_sample(labels, 8 * 5, 0))
     chosen = chosen[np.argsort(labels[chosen], kind="stable")]
-    return sheet_of([(data.train.images[index], data.classes[labels[index]]) for index in chosen], _COLUMNS, 1.1)
+    return sheet_of([(data.train.images[index], data.classes[labels[index]]) for index in chosen], 8, 1.1)
 
 
 def sheet_of(tiles: Sequence[Tile], columns: int, side: float, legend: Sequence[tuple[str, str]] = ()) -> Image.Image:
@@ -60,13 +58,8 @@ def sheet_of(tiles: Sequence[Tile], columns: int, side: float, legend: Sequence[
 
 
 def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Image.Image:
-    """A table as a picture; only the first columns of a wide one.
-
-    Args:
-        head: the names of the columns.
-        rows: their cells.
-    """
-    cells = [[_shortened(cell, _MOST_CHARACTERS) for cell in islice(row, _MOST_COLUMNS)] for row in (head, *rows)]
+    """A table as a picture; only the first columns of a wide one, and the first characters of a long cell."""
+    cells = [[_shortened(cell, 100) for cell in islice(row, 12)] for row in (head, *rows)]
     figure, axis = _empty(6, 0.22 * len(cells))
     table = axis.table(
         cells[1:], colLabels=cells[0], cellLoc="left", colLoc="left", loc="upper left", edges="horizontal"
