@@ -102,9 +102,10 @@ def images_per_second(case: Case) -> float:
 
 
 def _classifier(arch: Literal["mlp", "cnn", "transfer"]) -> tuple[Any, Any, Any]:
-    from training.classification.architectures import build, learning_settings
     from training.classification.learner import Classification
+    from training.classification.network import build
     from training.classification.options import DEFAULTS, ClassificationOptions, NetworkSettings
+    from training.classification.recipe import learning_settings
     from training.data.images import ImageData, ImageSplit
 
     random = np.random.default_rng(0)

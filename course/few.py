@@ -18,7 +18,7 @@ from training.autoencoder.evaluation import AUGMENT, fit_density, make_network
 from training.autoencoder.learner import Reconstruction, decode, encode, recompute_norms
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.options import LARGEST, NetworkSettings, ReconstructionSettings
-from training.classification.labels import LabelledImages, predict
+from training.classification.learner import Classification, ClassificationSettings, predict
 from training.data.dataset import DataError
 from training.data.images import ImageData, ImageSplit, load_images
 from training.engine.fit import fit
@@ -133,7 +133,8 @@ def _accuracy(
     epochs = max(1, round(steps * 50 / len(train)))
     settings = FitSettings(epochs=epochs, batch_size=50, lr=0.05, ema=0.0, seed=seed)
     network = make_network(data, train, seed)
-    task = LabelledImages(train, train.take(np.arange(min(50, len(train)))), AUGMENT.scaled_to(data.shape))
+    learning = ClassificationSettings(augment=AUGMENT.scaled_to(data.shape))
+    task = Classification(train, train.take(np.arange(min(50, len(train)))), learning)
     fit(network, task, settings, folder, accelerator=accelerator, console=QUIET, keep="last")
     return float((predict(network, data.test.images).argmax(1) == data.test.labels).mean())
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from torch import nn
 
 from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
-from training.classification.architectures import build
-from training.classification.labels import LabelledImages, predict
+from training.classification.learner import Classification, ClassificationSettings, predict
+from training.classification.network import build
 from training.classification.options import DEFAULTS, NetworkSettings
 from training.data.augment import Augment
 from training.data.images import ImageData, ImageSplit, load_images
@@ -31,7 +31,7 @@ from training.export.cards import count_parameters
 from training.report.plots import GUIDE, MEASURED, TRAINING, save_figure
 
 MEASURED_IMAGES = 2000
-PLAIN = Augment(flip=False, translate=0, cutout=0)
+PLAIN = ClassificationSettings(augment=Augment(flip=False, translate=0, cutout=0))
 PLOT = "study.png"
 
 
@@ -103,7 +103,7 @@ def _measure(
     started, figures = time.perf_counter(), []
     for seed in range(options.seed, options.seed + options.seeds):
         model = build(network, data, seed)
-        task = LabelledImages(train, measured.take(np.arange(min(50, len(measured)))), PLAIN)
+        task = Classification(train, measured.take(np.arange(min(50, len(measured)))), PLAIN)
         short = dataclasses.replace(settings, lr=rate, seed=seed)
         quiet = Console(quiet=True)
         fit(model, task, short, options.folder / "training", accelerator=accelerator, console=quiet, keep="last")

@@ -1,8 +1,7 @@
 import json
 
 from course.filters import compare, main, variants
-from training.classification.architectures import build
-from training.classification.network import MLP
+from training.classification.network import MLP, build
 from training.classification.options import NetworkSettings
 
 

@@ -16,8 +16,8 @@ from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from tests.training.quick import LEARNING, SETTINGS
 from training.backbones.cnn import CNN, Normalize
-from training.classification.graph import ClassifierGraph
 from training.classification.learner import Classification
+from training.classification.network import ClassifierGraph
 from training.data.augment import to_pixels
 from training.data.images import ImageData, ImageSplit, load_images
 from training.engine.fit import fit

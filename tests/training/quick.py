@@ -3,8 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from training.classification.labels import predict
-from training.classification.learner import ClassificationSettings
+from training.classification.learner import ClassificationSettings, predict
 from training.data.augment import Augment
 from training.engine.settings import FitSettings
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from training.backbones.cnn import CNN, Normalize
-from training.classification.labels import LabelledImages
+from training.classification.learner import Classification, ClassificationSettings
 from training.data.augment import Augment
 from training.data.images import ImageSplit
 from training.engine.fit import fit
@@ -24,7 +24,7 @@ from training.tabular.options import NetworkSettings, TabularOptions
 from training.text.options import TokenSettings
 from training.text.tokenizer import train_tokenizer
 
-PLAIN = Augment(flip=False, translate=0, cutout=0)
+PLAIN = ClassificationSettings(augment=Augment(flip=False, translate=0, cutout=0))
 QUIET = Console(quiet=True)
 
 
@@ -41,13 +41,13 @@ def train_dense(accelerator, folder, batch_size):
     """One epoch of a network that treats every item alike; returns its weights and the training loss."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Tanh(), nn.Linear(8, 3))
-    task = LabelledImages(images(), images(6), PLAIN)
+    task = Classification(images(), images(6), PLAIN)
     settings = FitSettings(epochs=1, batch_size=batch_size, lr=0.1, clip=1.0, ema=0.0)
     state = fit(model, task, settings, folder, accelerator=accelerator, console=QUIET)
     return weights(model), state.history[0]["train_loss"]
 
 
-class Disagreeing(LabelledImages):
+class Disagreeing(Classification):
     """Validation that stalls in the main process and gets ever better in the other."""
 
     def __init__(self, process):
@@ -63,13 +63,13 @@ def train_with_norms(accelerator, folder):
     """Two epochs of a network with batch normalisation, whose statistics are those of the whole batch."""
     torch.manual_seed(0)
     model = CNN(Normalize.of(images(24)), (8, 8, 3), 3, widths=(4, 4), depth=1)
-    learner = LabelledImages(images(24), images(7), PLAIN)
+    learner = Classification(images(24), images(7), PLAIN)
     settings = FitSettings(epochs=2, batch_size=8, lr=0.05, ema=0.5)
     state = fit(model, learner, settings, folder, accelerator=accelerator, console=QUIET)
     return weights(model), [row["validation_loss"] for row in state.history]
 
 
-class Broken(LabelledImages):
+class Broken(Classification):
     """Fails when the second epoch begins."""
 
     def begin(self, network, epoch, epochs):
@@ -87,7 +87,7 @@ def train_and_resume(accelerator, folder):
         fit(model, learner, settings, folder / name, accelerator=accelerator, console=QUIET, resume=resume)
         return weights(model)
 
-    plain, broken = (kind(images(), images(6), PLAIN) for kind in (LabelledImages, Broken))
+    plain, broken = (kind(images(), images(6), PLAIN) for kind in (Classification, Broken))
     with contextlib.suppress(RuntimeError):
         train(broken, "broken")
     return train(plain, "whole"), train(plain, "broken", resume=True)

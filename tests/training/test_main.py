@@ -13,8 +13,8 @@ from service.inference.session import Session
 from service.inference.variants import graphs
 from service.tasks.registry import read_manifest
 from training.__main__ import main
-from training.classification.evaluator import ClassificationEvaluator
 from training.classification.learner import Classification
+from training.classification.recipe import ClassificationEvaluator
 from training.data.images import load_images
 from training.export import evaluator as evaluation
 from training.export import quantize

@@ -14,7 +14,7 @@ from tests.training.quick import LEARNING, SETTINGS
 from tests.training.text.conftest import write_parquet as write_texts
 from training import run as run_module
 from training.__main__ import main
-from training.classification.labels import LabelledImages
+from training.classification.learner import Classification
 from training.classification.options import ClassificationOptions
 from training.classification.recipe import ClassificationRecipe
 from training.engine.weights import WEIGHTS, best_weights, start_from
@@ -83,7 +83,7 @@ def trained(start, colours, tiny_cnn):
         run.settings = settings
         if run.options.init_from:
             start_from(model, run.options.init_from)
-        learner = LabelledImages(colours.train, colours.validation, LEARNING.augment)
+        learner = Classification(colours.train, colours.validation, LEARNING)
         return run, model, run.fit(model, learner, origin or {})
 
     return train

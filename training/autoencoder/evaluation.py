@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import AutoencoderMetrics
 from training.backbones.cnn import CNN, Normalize, sample
-from training.classification.labels import EVALUATION_BATCH, LabelledImages, predict
+from training.classification.learner import EVALUATION_BATCH, Classification, ClassificationSettings, predict
 from training.data.augment import Augment, to_pixels
 from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images as SplitImages
@@ -56,7 +56,8 @@ def train_judge(data: ImageData, epochs: int, folder: Path, accelerator: Acceler
     `folder` keeps its checkpoint; a finished training is not repeated.
     """
     network = make_network(data, data.train, seed=0)
-    learner = LabelledImages(data.train, data.validation, AUGMENT.scaled_to(data.shape))
+    learning = ClassificationSettings(augment=AUGMENT.scaled_to(data.shape))
+    learner = Classification(data.train, data.validation, learning)
     settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=0)
     # A folder for each data set, so that only a training on the same data is resumed.
     run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"

@@ -1,16 +1,14 @@
-"""Knowledge distillation: what a teacher makes of the training images, and the losses with it.
+"""Knowledge distillation from a teacher's predictions (Hinton et al. 2015, arXiv:1503.02531) and features.
 
-Its predictions (Hinton et al. 2015, arXiv:1503.02531) say how alike the classes are. Its features, if it was pretrained
-on other data, tell much more of each image; a network learns them through a linear map of its own (Romero et al. 2014,
-arXiv:1412.6550; Chen et al. 2022, arXiv:2210.15274), which is only there during the training.
+Features are learned through a linear map that exists only in training (Romero et al. 2014, arXiv:1412.6550; Chen et al.
+2022, arXiv:2210.15274).
 """
 
 import hashlib
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +31,8 @@ from training.export.layers import answer_with, penultimate
 from training.registry import read_manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Teaching:
+class Teaching(NamedTuple):
     """What a teacher makes of every training image, as it is and mirrored.
-
-    Two views instead of every augmented one: to run the teacher at each step would cost more than the training.
 
     Attributes:
         probabilities: float32, shape (2, images, classes): of the images as they are, and mirrored.
@@ -50,17 +45,10 @@ class Teaching:
 
 
 def teach(version: Path, data: ImageData, cache: Path, console: Console, *, features: bool = False) -> Teaching:
-    """Shows a teacher every training image.
-
-    Args:
-        version: the folder of a published classifier of the same classes and image size.
-        data: the images.
-        cache: a folder that keeps the answers for a resumed run.
-        console: is told of a damaged cache.
-        features: whether the teacher's features are wanted too.
+    """Runs a teacher on every training image; `cache` is a folder that keeps the answers for a resumed run.
 
     Raises:
-        ValueError: the model does not fit the data.
+        ValueError: `version` is no published classifier of the same classes and image size.
     """
     manifest = read_manifest(version)
     if not isinstance(manifest, ClassifierManifest):
@@ -80,16 +68,6 @@ def teach(version: Path, data: ImageData, cache: Path, console: Console, *, feat
                 return Teaching(*saved.values())
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             console.print(f"[yellow]{path} is damaged: the teacher is asked again.")
-    answers = _ask(version, manifest, data, features)
-    if features:
-        answers[1] -= answers[1].mean((0, 1), dtype=np.float32).astype(np.float16)
-    with replacing(path) as partial, partial.open("wb") as written:
-        np.savez(written, *answers)
-    return Teaching(*answers)
-
-
-def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features: bool) -> list[npt.NDArray[Any]]:
-    """The probabilities, and the features in half precision if they are wanted, each for both views."""
     model = without_ood(onnx.load(version / MODEL))
     wanted = [model.graph.output[0].name]
     if features:
@@ -106,7 +84,12 @@ def _ask(version: Path, manifest: ClassifierManifest, data: ImageData, features:
         views = [session.run({name: pixels}) for pixels in (images, np.ascontiguousarray(images[:, :, ::-1]))]
         probabilities, *others = (np.stack(both) for both in zip(*views, strict=True))
         parts.append([probabilities, *(array.astype(np.float16) for array in others)])
-    return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
+    answers = [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
+    if features:
+        answers[1] -= answers[1].mean((0, 1), dtype=np.float32).astype(np.float16)
+    with replacing(path) as partial, partial.open("wb") as written:
+        np.savez(written, *answers)
+    return Teaching(*answers)
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
@@ -115,23 +98,12 @@ def soften(probabilities: Tensor, temperature: float) -> Tensor:
 
 
 def distillation_loss(
-    logits: Tensor,
-    truth: Tensor,
-    softened: Tensor | None,
-    *,
-    label_smoothing: float,
-    weight: float,
-    temperature: float,
+    logits: Tensor, truth: Tensor, softened: Tensor | None, label_smoothing: float, weight: float, temperature: float
 ) -> Tensor:
-    """Cross-entropy with the labels and, if there is a teacher, with its predictions.
+    """Cross-entropy with the labels and, if there is a teacher, with its predictions at a temperature.
 
-    Args:
-        logits: shape (batch, classes).
-        truth: the labels, one-hot or mixed by CutMix, shape (batch, classes).
-        softened: the teacher's probabilities at `temperature`, shape (batch, classes), or None without a teacher.
-        label_smoothing: of `truth`.
-        weight: of the teacher's part; the labels have the rest.
-        temperature: of the teacher's part.
+    `truth` (one-hot, or mixed by CutMix) and `softened` have the shape of the logits, (batch, classes). The teacher's
+    part has the weight `weight`, the labels have the rest.
     """
     hard = F.cross_entropy(logits, truth, label_smoothing=label_smoothing)
     if softened is None:
@@ -142,14 +114,10 @@ def distillation_loss(
 
 
 class Guided(nn.Module):
-    """A CNN in training, with a linear map from its features to those of a teacher.
+    """A CNN in training, with a linear map from its features to those of a teacher, of which there are `features`.
 
     In training mode it returns logits, shape (batch, classes), and mapped features, shape (batch, features); in
     evaluation mode the logits alone, as the CNN does.
-
-    Args:
-        network: the CNN.
-        features: how many the teacher has.
     """
 
     def __init__(self, network: CNN, features: int) -> None:

@@ -1,29 +1,32 @@
 """What an image classifier learns: labels, and what a larger network makes of the images if there is one."""
 
+import contextlib
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.classification.distill import Teaching, distillation_loss, feature_loss, soften
-from training.classification.labels import LabelledImages, label_figures
-from training.classification.network import Transfer
-from training.data.augment import Augment, cutmix
+from training.classification.network import Transfer, mirrored
+from training.data.augment import Augment, cutmix, to_pixels
 from training.data.images import ImageSplit
-from training.engine.learner import Batch, Step
+from training.data.lazy import Images, LazyImages, batch_of
+from training.engine.learner import Batch, Learner, Step
+
+EVALUATION_BATCH = 500
+# The most pixels in such a batch, at the size that the network works at: photographs are evaluated a few at a time.
+EVALUATION_PIXELS = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationSettings:
-    """How a classifier learns, in addition to `FitSettings`.
+    """How a classifier learns, in addition to `FitSettings`; see `LossOptions`.
 
-    Attributes:
-        label_smoothing: probability mass that is spread over all classes.
-        distill: the weight of the teacher's prediction in the loss, if there is a teacher; the label has the rest.
-        distill_features: the weight of the loss of the teacher's features, which is added to that of the predictions.
-        distill_temperature: what softens the teacher's prediction and the network's before they are compared.
-        augment: what is done to the training images.
+    `distill_temperature` softens the teacher's prediction and the network's before they are compared.
     """
 
     label_smoothing: float = 0.1
@@ -33,16 +36,14 @@ class ClassificationSettings:
     augment: Augment = field(default_factory=Augment)
 
 
-class Classification(LabelledImages):
-    """See `Learner`.
+class Classification(Learner):
+    """Learns the labels of `train`; the accuracy on `validation` chooses the epoch.
 
-    Args:
-        train: the images to learn from.
-        validation: the images that choose the epoch.
-        settings: of the loss and the augmentation.
-        teacher: what another network makes of the training images; its features are learned by a network that is
-            `training.classification.distill.Guided`.
+    A teacher's features are learned by a network that is `training.classification.distill.Guided`.
     """
+
+    unit = "images"
+    score = "accuracy"
 
     def __init__(
         self,
@@ -51,49 +52,79 @@ class Classification(LabelledImages):
         settings: ClassificationSettings,
         teacher: Teaching | None = None,
     ) -> None:
-        super().__init__(train, validation, settings.augment, settings.label_smoothing)
-        self._settings = settings
-        self._soft = self._features = None
+        self.images = train.images
+        self.decodes = isinstance(train.images, LazyImages)
+        self.labels = torch.from_numpy(train.labels)
+        self.settings = settings
+        self._validation = validation
+        self._teacher: list[Tensor] = []
         if teacher:
-            self._soft = soften(torch.from_numpy(teacher.probabilities), settings.distill_temperature)
+            self._teacher.append(soften(torch.from_numpy(teacher.probabilities), settings.distill_temperature))
         if teacher and teacher.features is not None:
-            self._features = torch.from_numpy(teacher.features)
+            self._teacher.append(torch.from_numpy(teacher.features))
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Enlarges the images of a network that starts with small ones."""
         if isinstance(network, Transfer):
             network.set_progress(epoch / epochs)
 
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        return {"images": batch_of(self.images, items), "items": items, "labels": self.labels[items]}
+
     def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Learner`; the figures are the cross-entropy with the labels as they are, and the accuracy."""
-        settings = self._settings
-        pixels = self.augment(batch["images"], batch["items"], step.epoch, step.rng)
-        target = batch["labels"]
-        view = self.augment.mirrored(step.items, step.epoch).long()
-        softened, features = (
-            None if part is None else part[view, step.items].to(step.device).float()
-            for part in (self._soft, self._features)
-        )
+        settings, augment, target = self.settings, self.settings.augment, batch["labels"]
+        pixels = augment(batch["images"], batch["items"], step.epoch, step.rng)
+        view = augment.mirrored(step.items, step.epoch).long()
+        targets = [part[view, step.items].to(step.device).float() for part in self._teacher]
         partner, kept = None, 1.0
-        if self.augment.cutmix and torch.rand((), generator=step.shared_rng) < self.augment.cutmix:
+        if augment.cutmix and torch.rand((), generator=step.shared_rng) < augment.cutmix:
             pixels, partner, kept = cutmix(pixels, step.rng)
         answer = network(pixels)
         logits, mapped = answer if isinstance(answer, tuple) else (answer, None)
         logits = logits.float()
         truth = F.one_hot(target, logits.shape[1]).float()
         if partner is not None:
-            truth = truth.lerp(truth[partner], 1 - kept)
-            softened, features = (
-                None if part is None else part.lerp(part[partner], 1 - kept) for part in (softened, features)
-            )
-        loss = distillation_loss(
-            logits,
-            truth,
-            softened,
-            label_smoothing=self.label_smoothing,
-            weight=settings.distill,
-            temperature=settings.distill_temperature,
-        )
-        if mapped is not None and features is not None:
-            loss = loss + settings.distill_features * feature_loss(mapped.float(), features)
+            truth, *targets = (part.lerp(part[partner], 1 - kept) for part in (truth, *targets))
+        softened = targets[0] if targets else None
+        weights = settings.label_smoothing, settings.distill, settings.distill_temperature
+        loss = distillation_loss(logits, truth, softened, *weights)
+        if mapped is not None:
+            loss = loss + settings.distill_features * feature_loss(mapped.float(), targets[1])
         return loss, label_figures(logits.detach(), target)
+
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        logits = torch.from_numpy(predict(network, self._validation.images, accelerator))
+        figures = label_figures(logits, torch.from_numpy(self._validation.labels))
+        return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
+
+
+def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy with the labels as they are, whatever else is in the loss, and accuracy."""
+    return {"cross_entropy": F.cross_entropy(logits, target), "accuracy": (logits.argmax(1) == target).float().mean()}
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, images: Images, accelerator: Accelerator | None = None, *, flip: bool = False
+) -> npt.NDArray[np.float32]:
+    """Logits, shape (n, classes), of uint8 images, shape (n, height, width, channels), without augmentation.
+
+    Args:
+        model: a classifier; one that enlarges its images has their side in pixels as its attribute `size`.
+        images: in memory or on disk.
+        accelerator: gives the precision; without one it is that of the model.
+        flip: average over each image and its mirror image.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    side = int(getattr(model, "size", 0))
+    pixels_each = max(images.shape[1] * images.shape[2], side * side) * (2 if flip else 1)
+    batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels_each))
+    logits = []
+    for start in range(0, len(images), batch):
+        pixels = to_pixels(torch.from_numpy(images[start : start + batch]).to(device))
+        with accelerator.autocast() if accelerator else contextlib.nullcontext():
+            logits.append((mirrored(model, pixels) if flip else model(pixels)).float().cpu())
+    return torch.cat(logits).numpy()

@@ -1,4 +1,4 @@
-"""The image classifier's networks besides the CNN. Each takes float pixels in 0 to 1 (NCHW) and returns logits."""
+"""The image classifier's networks. Each takes float pixels in 0 to 1 (NCHW) and returns logits."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.backbones.cnn import Normalize
-from training.backbones.registry import Backbone
+from training.backbones.cnn import CNN, Normalize, sample
+from training.backbones.registry import Backbone, load_backbone
+from training.classification.options import NetworkSettings
+from training.data.augment import to_pixels
+from training.data.images import ImageData
+from training.export.calibration import Scaling
 
 
 class MLP(nn.Sequential):
@@ -29,10 +33,9 @@ class Transfer(nn.Module):
     Args:
         backbone: the network without its head.
         size: the side in pixels that images are enlarged to (0: not at all).
-        classes: the number of classes.
+        classes: how many there are.
         dropout: of the features.
-        frozen: how many groups of the backbone's layers keep their weights and statistics (the stem, then each stage);
-            -1 for all.
+        frozen: how many groups of the backbone's layers keep weights and statistics; see `Backbone.freeze`.
         start_size: the side at which training starts; see `set_progress`.
         freeze_norms: whether the backbone's batch normalisation keeps its statistics in training.
     """
@@ -49,9 +52,8 @@ class Transfer(nn.Module):
     ) -> None:
         super().__init__()
         self.normalize = Normalize(torch.tensor(backbone.mean), torch.tensor(backbone.std))
-        self.size = size
+        self.size = self.training_size = size
         self.start_size = min(start_size or size, size)
-        self.training_size = size
         self.backbone = backbone.module
         self.frozen = backbone.freeze(frozen)
         if freeze_norms:
@@ -67,10 +69,7 @@ class Transfer(nn.Module):
         """Sets the size of training images: it grows from `start_size` to `size` over the first three quarters.
 
         Small images teach the coarse features at a fraction of the cost (progressive learning, Tan and Le 2021,
-        arXiv:2104.00298). Evaluation and export always use `size`.
-
-        Args:
-            progress: the fraction of the training that is done.
+        arXiv:2104.00298). Evaluation and export always use `size`. `progress` is the fraction that is done.
         """
         grown = self.start_size + (self.size - self.start_size) * min(1.0, progress / 0.75)
         self.training_size = round(grown / 8) * 8 if grown < self.size else self.size
@@ -91,3 +90,49 @@ class Transfer(nn.Module):
         if features.ndim == 4:
             features = features.mean((2, 3))
         return self.head(self.dropout(features))
+
+
+class ClassifierGraph(nn.Module):
+    """What is exported: uint8 pixels (batch, height, width, channels) to probabilities (batch, classes).
+
+    With `flip`, the logits are averaged over the image and its mirror image.
+    """
+
+    def __init__(self, network: nn.Module, scaling: Scaling, flip: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.scaling = scaling
+        self.flip = flip
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = to_pixels(images)
+        logits = mirrored(self.network, pixels) if self.flip else self.network(pixels)
+        return torch.softmax(self.scaling(logits), dim=1)
+
+
+def mirrored(network: nn.Module, pixels: Tensor) -> Tensor:
+    """The logits, averaged over the images and their mirror images.
+
+    Both pass through as one batch, so that an exported graph holds the network once.
+    """
+    logits: Tensor = network(torch.cat((pixels, pixels.flip(3))))
+    return logits.unflatten(0, (2, -1)).mean(0)
+
+
+def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
+    """The network, its weights initialised from `seed` and from the training split."""
+    torch.manual_seed(seed)
+    classes = len(data.classes)
+    if network.arch == "mlp":
+        return MLP(Normalize.of(data.train), data.shape, classes, network.dropout)
+    if network.arch == "cnn":
+        cnn = CNN(Normalize.of(data.train), data.shape, classes, network.widths, network.depth, network.dropout)
+        cnn.init_whiten(to_pixels(torch.from_numpy(sample(data.train))))
+        return cnn
+    backbone = load_backbone(network.backbone, network.weights)
+    size, start_size = network.network_size, network.start_size
+    if size <= max(data.shape[:2]):
+        size = 0
+    if backbone.size:
+        size = start_size = backbone.size
+    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size, network.freeze_norms)

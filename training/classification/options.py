@@ -1,6 +1,5 @@
 """The options of the recipe for an image classifier."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,11 +18,9 @@ DEFAULTS: dict[Arch, FitSettings] = {
     ),
 }
 # Options that only one architecture has.
-ONLY: dict[Arch, frozenset[str]] = {
-    "cnn": frozenset({"widths", "depth", "distill_features"}),
-    "transfer": frozenset(
-        {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"}
-    ),
+ONLY: dict[Arch, set[str]] = {
+    "cnn": {"widths", "depth", "distill_features"},
+    "transfer": {"backbone", "weights", "network_size", "start_size", "freeze", "freeze_norms", "backbone_lr"},
 }
 
 
@@ -42,9 +39,6 @@ class NetworkSettings:
         start_size: the smaller side that its training starts with.
         freeze: how many groups of layers of the backbone are frozen (the stem, then the stages); -1 for all.
         freeze_norms: freeze the statistics of the batch normalisation of the backbone.
-
-    Raises:
-        ValueError: a setting is out of range.
     """
 
     arch: Arch = "cnn"
@@ -65,16 +59,6 @@ class NetworkSettings:
             raise ValueError(f"--dropout {self.dropout:g}: must be at least 0 and less than 1")
 
 
-def check_fraction(option: str, value: float) -> None:
-    """Refuses what is no fraction.
-
-    Raises:
-        ValueError: names the option.
-    """
-    if not 0 <= value <= 1:
-        raise ValueError(f"--{option} {value:g}: must be at least 0 and at most 1")
-
-
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
     """Augmentation.
@@ -88,9 +72,6 @@ class AugmentOptions:
     flip: bool = True
     cutout: int | None = None
     cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_fraction("cutmix", self.cutmix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +87,6 @@ class LossOptions:
     label_smoothing: float = 0.1
     distill: float = 0.7
     distill_features: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_fraction("label-smoothing", self.label_smoothing)
-        check_fraction("distill", self.distill)
-        if not 0 <= self.distill_features < math.inf:
-            raise ValueError(f"--distill-features {self.distill_features:g}: must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +113,18 @@ class ClassificationOptions(Options):
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=LossOptions)
 
+    def __post_init__(self) -> None:
+        loss = self.loss
+        for option, value, most in (
+            ("cutmix", self.augment.cutmix, 1),
+            ("label-smoothing", loss.label_smoothing, 1),
+            ("distill", loss.distill, 1),
+            ("distill-features", loss.distill_features, 1e6),
+        ):
+            if not 0 <= value <= most:
+                raise ValueError(f"--{option} {value:g}: must be at least 0 and at most {most:g}")
+
     def check(self) -> None:
-        """See `Options.check`."""
         super().check()
         arch, given = self.network.arch, changed(self)
         for other, names in ONLY.items():

@@ -13,31 +13,32 @@ from torch import nn
 
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
+from service.inference.session import Session
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
+from training.backbones.cnn import stride_for
 from training.backbones.registry import check_backbone
-from training.classification.architectures import build, fit_defaults, learning_settings
 from training.classification.distill import Guided, Teaching, teach
-from training.classification.evaluator import INPUT, ClassificationEvaluator
-from training.classification.graph import ClassifierGraph
-from training.classification.labels import predict
-from training.classification.learner import Classification
-from training.classification.network import Transfer
-from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
+from training.classification.learner import Classification, ClassificationSettings, predict
+from training.classification.network import ClassifierGraph, Transfer, build
+from training.classification.options import DEFAULTS, ONLY, Arch, ClassificationOptions
 from training.classification.report import CURVES, write_report
-from training.data.contents import fingerprint_like
-from training.data.images import ImageData, ImageSplit, load_images
+from training.data.augment import Augment
+from training.data.images import ImageData, ImageSplit, fingerprint_like, load_images
 from training.data.inspection import missed_classes
+from training.data.lazy import Images
 from training.data.recognise import Recognised, Source, of_labelled_images
-from training.data.splits import selection_of
+from training.data.splits import division_digest, selection_of
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
 from training.engine.settings import FitSettings
 from training.engine.weights import best_weights, fingerprint_of
-from training.export.calibration import fit_scaling, fit_temperature
+from training.export.calibration import Floats, Scaling, fit_scaling, fit_temperature
 from training.export.cards import data_card, record_cost, training_card
-from training.export.graph import export, write_golden
+from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
+from training.export.graph import export, renew_golden, write_golden, write_variant_golden
 from training.export.history import EPOCH, INTERPOLATION
+from training.export.layers import Inputs
 from training.export.ood import OodData, ood_data_from_images
 from training.options import override, short_name
 from training.recipe import Draft, Recipe
@@ -49,8 +50,7 @@ from training.run import Run
 ClassificationRun = Run[ClassificationOptions, ImageData]
 
 MAX_BATCH = 64
-GOLDEN_ROWS = 16
-ATOL = 1e-4
+INPUT = "images"
 
 
 class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
@@ -67,14 +67,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         network = options.network
         if network.arch == "transfer":
             check_backbone(network.backbone, network.weights)
-        return load_images(
-            options.data,
-            size=options.image_size,
-            limit=options.limit,
-            bad=options.bad,
-            encoding=options.encoding,
-            seed=override(DEFAULTS[network.arch], options.fit).seed,
-        )
+        return _load(options, options.image_size, override(DEFAULTS[network.arch], options.fit).seed)
 
     def draw(self, data: ImageData) -> Image:
         return draw_images(data)
@@ -99,7 +92,10 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         network = build(options.network, data, run.settings.seed)
         asked = options.network.network_size
         if isinstance(network, Transfer) and network.size != asked and asked != type(options.network)().network_size:
-            run.console.print(f"[yellow]--network-size {asked}: {_describe_size(network, data)}.")
+            because = f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
+            if network.size:
+                because = f"the backbone only takes {network.size} pixels, so images are enlarged to that"
+            run.console.print(f"[yellow]--network-size {asked}: {because}.")
         return network
 
     def training_network(self, run: ClassificationRun, network: nn.Module) -> nn.Module:
@@ -131,29 +127,16 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
             run.console.print(f"{interpolated:.0%} of the way from {options.init_from} to the trained weights is best")
         scaling = fit_scaling(predict(network, choice.images, flip=flip), choice.labels)
         evaluator = ClassificationEvaluator(run.data)
-        write = partial(
-            _write_version,
-            run=run,
-            graph=ClassifierGraph(network, scaling, flip),
-            evaluator=evaluator,
-            stated=_stated(run, network) | {"interpolated": interpolated},
-            state=state,
-        )
+        stated = _stated(run, network) | {"interpolated": interpolated}
+        write = partial(_write_version, run, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
         ood_data = partial(ood_data_from_images, run.data)
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
 
     def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
-        return load_images(
-            options.data,
-            size=height if height == width else None,
-            limit=options.limit,
-            bad=options.bad,
-            encoding=options.encoding,
-            seed=int(manifest.training.settings["seed"]),
-        )
+        return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
 
-    def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> ClassificationEvaluator:
+    def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> LabelEvaluator:
         return ClassificationEvaluator(data)
 
     def ood_data(
@@ -162,30 +145,96 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         return ood_data_from_images(data, foreign)
 
 
-def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False) -> float:
-    """The mean log-likelihood of the labels of a split after temperature scaling.
+class ClassificationEvaluator(LabelEvaluator):
+    """Evaluates graphs of images."""
 
-    Args:
-        network: on the CPU.
-        split: images with their labels.
-        flip: whether it averages over an image and its mirror image.
+    data: ImageData
+
+    def __init__(self, data: ImageData) -> None:
+        splits = data.train.images, data.validation.images, data.test.images
+        super().__init__(data, splits, data.validation.take(data.division[0]).images)
+
+    def answers(self, graph: Path, items: Images) -> Floats:
+        return run_in_batches(graph, INPUT, items)[0]
+
+    def calibration(self, count: int) -> list[Inputs]:
+        images = self.train[sample(count, len(self.train))]
+        return [{INPUT: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
+
+    def examples(self, count: int) -> Inputs:
+        return {INPUT: self.selected[:count]}
+
+    def renew(self, folder: Path, manifest: ClassifierManifest, *, fit: bool) -> ClassifierManifest:
+        graph = folder / MODEL
+        if fit:
+            Session(graph, "cpu").check(folder, manifest)  # since its golden file is renewed
+        scaling = self.fit(graph) if fit else Scaling.of(manifest.calibration)
+        if fit:
+            renew_golden(graph, folder, manifest)
+        evaluation = self.evaluate(graph, scaling)
+        division = division_digest(self.data.division[1])
+        described = manifest.data.model_copy(update={"division": division})
+        manifest = manifest.model_copy(update=evaluation.fields | {"data": described})
+        variants = []
+        for variant in manifest.variants:
+            graph = folder / variant.file
+            scaling = self.fit(graph) if fit else Scaling.of(variant.calibration)
+            changes = self.evaluate(graph, scaling).fields
+            if fit:
+                changes["golden"] = write_variant_golden(graph, variant.name, folder, manifest)
+                changes["size"] = graph.stat().st_size
+            variants.append(variant.model_copy(update=changes))
+        write_report(folder, evaluation, self.data)
+        return manifest.model_copy(update={"variants": tuple(variants)})
+
+
+def learning_settings(options: ClassificationOptions, shape: tuple[int, ...]) -> ClassificationSettings:
+    """Loss and augmentation for images of this shape (height, width, channels)."""
+    default = Augment(cutout=0, translate=2) if options.network.arch == "mlp" else Augment()
+    # An option gives pixels of these very images; the defaults are for small ones.
+    augment = override(default.scaled_to(shape), options.augment)
+    return override(ClassificationSettings(augment=augment), options.loss)
+
+
+def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
+    """The architecture's defaults, with batches of `batch_size`, or smaller ones if images are large or few.
+
+    The learning rate is scaled with the batch size: linearly for SGD (Goyal et al. 2017, arXiv:1706.02677), by the
+    square root for Adam (Malladi et al. 2022, arXiv:2205.10287).
     """
+    settings = DEFAULTS[arch]
+    height, width, _ = data.shape
+    # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
+    side = 48 * stride_for(height, width) ** 0.5 if arch == "cnn" else 128
+    most = min(int(settings.batch_size * side**2) // (height * width), len(data.train) // 20)
+    batch_size = batch_size or max(16, min(settings.batch_size, most))
+    ratio = batch_size / settings.batch_size
+    factor = ratio if settings.optimizer == "sgd" else ratio**0.5
+    backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
+    return dataclasses.replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)
+
+
+def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False) -> float:
+    """The mean log-likelihood of the labels of a split after temperature scaling."""
     logits = predict(network, split.images, flip=flip)
     scaled = torch.from_numpy(logits) / fit_temperature(logits, split.labels)
     return -F.cross_entropy(scaled, torch.from_numpy(split.labels)).item()
 
 
+def _load(options: Any, size: int | None, seed: int) -> ImageData:
+    limit, bad, encoding = options.limit, options.bad, options.encoding
+    return load_images(options.data, size=size, limit=limit, bad=bad, encoding=encoding, seed=seed)
+
+
 def _teaching(run: ClassificationRun) -> Teaching | None:
-    """What the teacher predicts, if there is one; kept in the folder of the run."""
     options = run.options
     if not options.teacher:
         return None
-    with run.accelerator.main_process_first():  # the others read what it keeps
+    with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
         return teach(options.teacher, run.data, run.folder, run.console, features=options.loss.distill_features > 0)
 
 
 def _warn_of_leaks(run: ClassificationRun) -> None:
-    """Warns if another training may have seen images that this one validates or tests on."""
     data = run.data
     for folder in filter(None, (run.options.init_from, run.options.teacher)):
         recorded = fingerprint_of(folder)
@@ -195,12 +244,6 @@ def _warn_of_leaks(run: ClassificationRun) -> None:
                 f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "
                 "the --seed and the images that it had."
             )
-
-
-def _describe_size(network: Transfer, data: ImageData) -> str:
-    if network.size:
-        return f"the backbone only takes {network.size} pixels, so images are enlarged to that"
-    return f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
 
 
 def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
@@ -213,23 +256,24 @@ def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
         unused |= {"distill", "distill_temperature", "distill_features"}
     if settings.freeze < 0:
         unused |= {"backbone_lr"}
-    stated = run.stated(settings, learning_settings(options, run.data.shape))
-    used = {name: value for name, value in stated.items() if name not in unused}
-    return used | {"teacher": short_name(options.teacher), "mirror": options.test_time_flip}
+    stated = run.stated(settings, learning_settings(options, run.data.shape)).items()
+    return {name: value for name, value in stated if name not in unused} | {
+        "teacher": short_name(options.teacher),
+        "mirror": options.test_time_flip,
+    }
 
 
 def _write_version(
-    target: Path,
     run: ClassificationRun,
     graph: ClassifierGraph,
     evaluator: ClassificationEvaluator,
     stated: dict[str, Any],
     state: FitState,
+    target: Path,
 ) -> ClassifierManifest:
-    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, network, images = run.data, run.options.network, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": INPUT, "output_names": ("probabilities",)}
-    card = GoldenCard(rows=min(GOLDEN_ROWS, len(images)), atol=ATOL)
+    card = GoldenCard(rows=min(16, len(images)), atol=1e-4)
     inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     run.console.print(

@@ -23,56 +23,36 @@ from training.report.plots import (
 from training.report.record import REPORT, update_record
 
 CURVES = Curve("loss", "cross-entropy", training="cross_entropy"), Curve("accuracy", "accuracy")
-# The matrix of more classes would be unreadable.
-_MOST_CLASSES_DRAWN = 30
-_MISTAKES, _COLUMNS = 24, 6
 
 
 def write_report(folder: Path, evaluation: Evaluation, data: ImageData) -> None:
-    """Draws and records what was measured on the test split.
-
-    Args:
-        folder: of the version.
-        evaluation: on the test split.
-        data: for the images of mistakes.
-    """
+    """Draws and records what was measured on the test split, in the folder of the version."""
     save_plot(folder, "calibration.png", 9, 4, lambda axes: draw_reliability(axes, evaluation), 2)
     save_plot(folder, "conformal.png", 9, 3.4, lambda axes: _label_sets(axes, evaluation), 2)
-    if len(data.classes) <= _MOST_CLASSES_DRAWN:
+    if len(data.classes) <= 30:  # the matrix of more would be unreadable
         size, title = max(4.0, 2.2 + 0.42 * len(data.classes)), "Test images by true and predicted class"
+        confusion = evaluation.confusion
         save_plot(
-            folder,
-            "confusion.png",
-            size,
-            size,
-            lambda axes: draw_confusion(axes[0], evaluation.confusion, data.classes, title),
+            folder, "confusion.png", size, size, lambda axes: draw_confusion(axes[0], confusion, data.classes, title)
         )
-    mistakes = _confident_mistakes(evaluation)
+    mistakes = np.flatnonzero(evaluation.probabilities.argmax(1) != evaluation.labels)
+    mistakes = mistakes[np.argsort(-evaluation.probabilities[mistakes].max(1))][:24]  # the most confident ones
     (folder / REPORT / "mistakes.png").unlink(missing_ok=True)
     if len(mistakes):
-        rows = -(-len(mistakes) // _COLUMNS)
+        rows = -(-len(mistakes) // 6)
         save_plot(
             folder,
             "mistakes.png",
-            _COLUMNS * 1.65,
+            9.9,
             rows * 1.9,
             lambda axes: _draw_mistakes(axes, mistakes, evaluation, data),
-            _COLUMNS,
+            6,
             rows,
         )
-    update_record(folder, confusions=_confusions(evaluation.confusion, data.classes), mistakes=len(mistakes))
-
-
-def _confusions(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The five most common confusions: true class, predicted class, number of items."""
-    off = confusion - np.diag(np.diag(confusion))
-    pairs = [(classes[true], classes[predicted], int(off[true, predicted])) for true, predicted in np.argwhere(off > 0)]
-    return sorted(pairs, key=lambda pair: -pair[2])[:5]
-
-
-def _confident_mistakes(evaluation: Evaluation) -> npt.NDArray[np.int64]:
-    wrong = np.flatnonzero(evaluation.probabilities.argmax(1) != evaluation.labels)
-    return wrong[np.argsort(-evaluation.probabilities[wrong].max(1))][:_MISTAKES]
+    classes, wrong = data.classes, evaluation.confusion - np.diag(np.diag(evaluation.confusion))
+    confusions = [(classes[true], classes[other], int(wrong[true, other])) for true, other in np.argwhere(wrong > 0)]
+    confusions = sorted(confusions, key=lambda confusion: -confusion[2])[:5]
+    update_record(folder, confusions=confusions, mistakes=len(mistakes))
 
 
 def _draw_mistakes(

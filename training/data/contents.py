@@ -21,13 +21,10 @@ Content = tuple[Any, ...]
 
 
 class ImageFiles(Protocol):
-    """Encoded images, by index."""
+    """Encoded images, by index; a key changes whenever the file may have changed, and is None if that is unknown."""
 
-    def read(self, index: int) -> bytes:
-        """The file."""
-
-    def key(self, index: int) -> bytes | None:
-        """Changes whenever the file may have changed; None if that is unknown."""
+    def read(self, index: int) -> bytes: ...
+    def key(self, index: int) -> bytes | None: ...
 
 
 def examine(
@@ -39,11 +36,8 @@ def examine(
 ) -> Iterator[Content | str]:
     """Decodes images in order; yields what is in each, or why it cannot be decoded.
 
-    Args:
-        files: the images.
-        indices: which of them.
-        decode: returns height, width and pixels of a file; called by several threads at once.
-        cached: leaves out the pixels, and does not open files that were examined before.
+    Several threads call `decode`, which returns the upright height and width of a file and its pixels. `cached` leaves
+    out the pixels, and does not open files that were examined before.
     """
 
     def look(index: int) -> Content | str:

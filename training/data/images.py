@@ -9,9 +9,9 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
 from training.data import hub
-from training.data.contents import examine, fingerprint
 from training.data.dataset import DataError, Inspection, absent_classes
 from training.data.image_sources import Files, ImageItems, Rows, open_images
+from training.data.images import examine, fingerprint
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
@@ -164,14 +164,16 @@ class _Decoder:
     shape: tuple[int, int, int]
 
     def __call__(self, index: int) -> Pixels:
-        return self._decode(self.files.read(index))
+        return self.examine(self.files.read(index))[2]
 
     def examine(self, data: bytes) -> tuple[int, int, Pixels]:
-        return *self.shape[:2], self._decode(data)
-
-    def _decode(self, data: bytes) -> Pixels:
+        """Upright height and width of the file, and the resized pixels."""
         height, width, channels = self.shape
-        return fit(EncodedImage.open(data).decode(channels, 2 * height, 2 * width), height, width)
+        image = EncodedImage.open(data)
+        pixels = image.decode(channels, 2 * height, 2 * width)
+        # Of formats other than JPEG only decoding tells the orientation, always at full size.
+        original = image.upright_size if image.pillow is None else pixels.shape[:2]
+        return original[0], original[1], fit(pixels, height, width)
 
 
 def _read(

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
-from training.data.contents import examine, file_key, fingerprint
 from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
+from training.data.images import examine, file_key, fingerprint
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
@@ -58,6 +58,11 @@ class DetectionSplit:
     def fitted_boxes(self, index: int) -> FloatArray:
         """The boxes of an image in pixels of the letterboxed one."""
         return self.letterboxes[index].to_frame(self.boxes[index])
+
+    def annotations(self) -> Iterator[bytes]:
+        """All boxes and labels of each image, for a fingerprint."""
+        for boxes, labels, crowd in zip(self.boxes, self.labels, self.crowds, strict=True):
+            yield b"".join(part.tobytes() for part in (boxes, labels, *crowd))
 
     def take(self, indices: IntArray) -> "DetectionSplit":
         """The images at `indices`, in that order, with their boxes."""
@@ -103,8 +108,8 @@ class DetectionData:
 
         def parts() -> Iterator[bytes]:
             for split in (self.train, self.validation, self.test):
-                for canvas, *boxes, crowd in zip(split.images, split.boxes, split.labels, split.crowds, strict=True):
-                    yield from (part.tobytes() for part in (canvas, *boxes, *crowd))
+                for canvas, annotations in zip(split.images, split.annotations(), strict=True):
+                    yield canvas.tobytes() + annotations
 
         return fingerprint("sha256", parts())
 
@@ -127,7 +132,7 @@ def load_detection(
     """
     raw = read(source)
     inspection = raw.inspection
-    if len(raw.classes) == 0:
+    if not raw.classes:
         raw.problems.settle(source, "refuse", inspection)
         raise DataError(f"{source}: no box has a class.")
     given = set(raw.splits)
@@ -154,14 +159,8 @@ def load_detection(
         )
     if empty:
         inspection.notes.append(f"{empty:,} training images have no box: all of them is background")
-    annotations = (
-        part.tobytes()
-        for split in splits.values()
-        for boxes, labels, crowd in zip(split.boxes, split.labels, split.crowds, strict=True)
-        for part in (boxes, labels, *crowd)
-    )
-    hashes = (b"".join([name.encode(), *digests[name]]) for name in SPLITS)
-    identity = fingerprint("files-sha256", [repr(size).encode(), *hashes, *annotations])
+    contents = (b"".join([name.encode(), *digests[name], *splits[name].annotations()]) for name in SPLITS)
+    identity = fingerprint("files-sha256", [repr(size).encode(), *contents])
     return DetectionData(name_of(source), raw.classes, **splits, fingerprint=identity, inspection=inspection)
 
 

@@ -71,7 +71,7 @@ class AveragePrecision:
     """Means over the classes, and the figures of each.
 
     `by_recall`, shape (classes, 101), is the best precision at each hundredth of recall or beyond, at an overlap of
-    0.5; 0 if not reached. The mean of a row is the average precision of the class.
+    0.5; 0 if not reached.
     """
 
     map_50: float
@@ -91,8 +91,8 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
         DetectorClassMetrics(label=label, ap_50=column[0], ap_75=column[5], ap=column.mean(), support=int(count))
         for label, column, count in zip(classes, values.T, support, strict=True)
     )
-    counted = [(row.ap_50, row.ap_75, row.ap) for row in rows if row.support]
-    ap_50, ap_75, ap = np.mean(counted, 0).tolist() if counted else [math.nan] * 3
+    counted = [(row.ap_50, row.ap_75, row.ap) for row in rows if row.support] or [(math.nan,) * 3]
+    ap_50, ap_75, ap = np.mean(counted, 0).tolist()
     return AveragePrecision(ap_50, ap_75, ap, rows, precision[0].T.clip(0))
 
 
@@ -124,13 +124,12 @@ def threshold_curves(found: Sequence[Detections], split: DetectionSplit, classes
 
 
 def _curve(scores: FloatArray, hits: BoolArray, objects: int) -> ThresholdCurve:
-    order = np.argsort(-scores, kind="stable")
-    right = np.concatenate([[0], np.cumsum(hits[order])])
-    # How many detections reach each threshold, in the precision that the service compares in.
-    count = np.searchsorted(-scores[order], -THRESHOLDS.astype(np.float32), side="right")
+    # In the precision that the service compares in.
+    reached = scores[:, None] >= THRESHOLDS.astype(np.float32)
+    count, right = reached.sum(0), reached[hits].sum(0)
     # If nothing is found, nothing found is wrong.
-    precision = np.where(count > 0, right[count] / np.maximum(count, 1), 1.0)
-    recall = right[count] / max(objects, 1)
+    precision = np.where(count > 0, right / np.maximum(count, 1), 1.0)
+    recall = right / max(objects, 1)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     rounded = [tuple(np.round(values, 6).tolist()) for values in (precision, recall, f1)]
     return ThresholdCurve(precision=rounded[0], recall=rounded[1], f1=rounded[2])

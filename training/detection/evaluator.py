@@ -1,6 +1,6 @@
 """How graphs of a detector are judged, and what is chosen by it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,6 @@ _LIKELY = 0.3
 # Of the out-of-distribution score: a photograph takes as long as hundreds of small images.
 _MOST_TRAINING, _MOST_OTHERS, _MOST_FOREIGN = 1000, 400, 100
 
-Outputs = Sequence[tuple[Tensor, Tensor]]
-
 
 class DetectionEvaluator(Evaluator):
     """Evaluates detectors."""
@@ -86,7 +84,7 @@ class DetectionEvaluator(Evaluator):
         settings = DetectionSettings.stated(manifest.training.settings)
         graph, split = folder / MODEL, self.data.validation
         base = settings.suppression.model_copy(update={"max_detections": manifest.suppression.max_detections})
-        suppression = choose(graph_outputs(graph, split), split, self.data.classes, base)
+        suppression = choose(*graph_outputs(graph, split), split, self.data.classes, base)
         # Variants have a suppression of their own, which would stay.
         if suppression != manifest.suppression and not manifest.variants:
             replace_post_process(graph, suppression)
@@ -125,29 +123,32 @@ def answers(graph: Path, split: DetectionSplit) -> list[Detections]:
     return in_originals(split.letterboxes, outputs[: len(OUTPUTS)])
 
 
-def choose(outputs: Outputs, split: DetectionSplit, classes: tuple[str, ...], base: Suppression) -> Suppression:
+def choose(
+    logits: Tensor, box_logits: Tensor, split: DetectionSplit, classes: tuple[str, ...], base: Suppression
+) -> Suppression:
     """What to keep of a detector's boxes, chosen by average precision; no weight changes.
 
     The choices are made one after the other, each with what the earlier ones chose.
 
     Args:
-        outputs: of the network for batches of the first images of the split: logits and box logits.
+        logits: of the network for the first images of the split, as `box_logits`.
         base: what would be kept without a choice.
     """
-    count = sum(len(logits) for logits, _ in outputs)
-    chosen = split.without_pixels(np.arange(count))
+    chosen = split.without_pixels(np.arange(len(logits)))
     height, width = split.images.shape[1:3]
+    batches = list(zip(logits.split(EVALUATION_BATCH), box_logits.split(EVALUATION_BATCH), strict=True))
 
     def score(suppression: Suppression) -> float:
-        post_process = PostProcess((height, width), suppression)
-        found: list[Detections] = []
-        for logits, box_logits in outputs:
-            frames = chosen.letterboxes[len(found) :][: len(logits)]
-            found += in_originals(frames, [part.numpy() for part in post_process(logits, box_logits)])
+        parts = zip(*(PostProcess((height, width), suppression)(*batch) for batch in batches), strict=True)
+        found = in_originals(chosen.letterboxes, [torch.cat(part).numpy() for part in parts])
         return average_precision(found, chosen, classes).map
 
+    # Of the boxes of each class that are likely to be right. Small objects have a larger spread, and average precision
+    # does not notice if all scores of a class are lower; a threshold for all classes does.
+    spread = relative_spread(*moments(box_logits))
+    likely = [spread[logits[..., index].sigmoid() > _LIKELY] for index in range(len(classes))]
+    class_spread = tuple(round(float(part.median()), 3) if len(part) else 0.0 for part in likely)
     kept, reached = base, score(base)
-    class_spread = _class_spread(outputs, len(classes))
     for changes in (
         [{"spread_penalty": penalty, "usual_spreads": class_spread if penalty else ()} for penalty in PENALTIES],
         [{"soft": soft, "iou": iou} for soft, iou in OVERLAPS],
@@ -158,18 +159,6 @@ def choose(outputs: Outputs, split: DetectionSplit, classes: tuple[str, ...], ba
             if (value := score(candidate)) > reached + _LEAST_GAIN:
                 kept, reached = candidate, value
     return kept
-
-
-def _class_spread(outputs: Outputs, classes: int) -> tuple[float, ...]:
-    """The median spread of the boxes of each class that are likely to be right.
-
-    Small objects have a larger one, and average precision does not notice if all scores of a class are lower; a
-    threshold for all classes does.
-    """
-    spread = torch.cat([relative_spread(*moments(box_logits)) for _, box_logits in outputs])
-    likely = torch.cat([logits.sigmoid() > _LIKELY for logits, _ in outputs])
-    parts = [spread[likely[..., index]] for index in range(classes)]
-    return tuple(round(float(part.median()), 3) if len(part) else 0.0 for part in parts)
 
 
 def ood_data_from_photographs(data: DetectionData, sources: Mapping[str, str] | None = None) -> OodData:

@@ -5,12 +5,10 @@ What an exported graph keeps of its boxes can be replaced without its network.
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxscript
 import torch
@@ -20,12 +18,12 @@ from onnx.utils import Extractor
 from torch import Tensor, nn
 
 from service.inference.manifest import MODEL
-from service.inference.session import Session
 from service.tasks.detection.manifest import Suppression
 from training.data.augment import to_pixels
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import EVALUATION_BATCH
 from training.detection.network import BINS, Detector, boxes_around, grid, moments
+from training.export.evaluator import run_in_batches
 from training.export.graph import OPSET, without_debug_metadata
 from training.export.layers import answer_with, producers_of, shapes
 
@@ -69,11 +67,8 @@ def _(boxes: Tensor, scores: Tensor, iou: float, score_threshold: float, limit: 
 
 def _onnx_suppress(boxes: Any, scores: Any, iou: float, score_threshold: float, limit: int) -> Any:
     """`suppress` in ONNX, whose operator lists the indices (image, class, cell) of what is kept."""
-    most, thresholds = (
-        op.Constant(value_ints=[limit]),
-        [op.Constant(value_floats=[value]) for value in (iou, score_threshold)],
-    )
-    kept = op.NonMaxSuppression(boxes, scores, most, *thresholds)
+    thresholds = [op.Constant(value_floats=[value]) for value in (iou, score_threshold)]
+    kept = op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[limit]), *thresholds)
     count = op.Shape(kept, start=0, end=1)
     nothing = op.Expand(op.Constant(value_float=0.0), op.Shape(scores))
     return op.ScatterND(nothing, kept, op.Expand(op.Constant(value_float=1.0), count))
@@ -160,25 +155,22 @@ class DetectorGraph(nn.Module):
 
 
 @torch.no_grad()
-def network_outputs(network: Detector, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
-    """The outputs of a network on the CPU for the first images of a split, in batches."""
-    return [network(to_pixels(torch.from_numpy(images))) for images in _batches(split)]
+def network_outputs(network: Detector, split: DetectionSplit) -> tuple[Tensor, Tensor]:
+    """The outputs of a network on the CPU for the first images of a split."""
+    images = torch.from_numpy(split.images[:_MOST_IMAGES])
+    parts = [network(to_pixels(batch)) for batch in images.split(EVALUATION_BATCH)]
+    return torch.cat([logits for logits, _ in parts]), torch.cat([box_logits for _, box_logits in parts])
 
 
-def graph_outputs(graph: Path, split: DetectionSplit) -> list[tuple[Tensor, Tensor]]:
+def graph_outputs(graph: Path, split: DetectionSplit) -> tuple[Tensor, Tensor]:
     """The same of an exported graph."""
     model = onnx.load(graph)
     answer_with(model, _network_ends(model))
     with tempfile.TemporaryDirectory() as scratch:
-        onnx.save(model, Path(scratch) / MODEL)
-        session = Session(Path(scratch) / MODEL, "cpu")
-        batches = [session.run({session.inputs[0]: images}) for images in _batches(split)]
-    return [(torch.from_numpy(logits), torch.from_numpy(box_logits)) for logits, box_logits in batches]
-
-
-def _batches(split: DetectionSplit) -> Iterable[npt.NDArray[np.uint8]]:
-    count = min(len(split), _MOST_IMAGES)
-    return (split.images[start : min(start + EVALUATION_BATCH, count)] for start in range(0, count, EVALUATION_BATCH))
+        bare = Path(scratch) / MODEL
+        onnx.save(model, bare)
+        outputs = run_in_batches(bare, model.graph.input[0].name, split.images[:_MOST_IMAGES], EVALUATION_BATCH)
+    return torch.from_numpy(outputs[0]), torch.from_numpy(outputs[1])
 
 
 def replace_post_process(path: Path, suppression: Suppression) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from training.backbones.cnn import Normalize
-from training.backbones.registry import Backbone, load_backbone
+from training.backbones.registry import load_backbone
 from training.detection.options import NetworkSettings
 
 STRIDES = (8, 16, 32)
@@ -73,14 +73,9 @@ class Detector(nn.Module):
     """The whole detector, from normalised pixels to the predictions of every cell.
 
     Args:
-        backbone: its last stages of strides 8, 16 and 32 are used.
+        settings: its backbone's last stages of strides 8, 16 and 32 are used. The frozen ones work at the highest
+            resolution, so they would cost most to train.
         size: height and width of the images, multiples of 32.
-        width: channels of the pyramid and of the head.
-        depth: separable convolutions in each tower of the head.
-        frozen: how many groups of the backbone's layers keep their weights and statistics (stem, then stages). The
-            first ones work at the highest resolution, so they cost most to train.
-        recompute: whether the backward pass computes the activations inside the backbone's blocks again (Chen et al.
-            2016, arXiv:1604.06174), which takes less memory and more time; the weights are the same.
 
     Raises:
         ValueError: the backbone has no such feature maps, or cannot recompute.
@@ -89,34 +84,26 @@ class Detector(nn.Module):
     points: Tensor
     strides: Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        size: tuple[int, int],
-        classes: int,
-        width: int = 96,
-        depth: int = 2,
-        frozen: int = 0,
-        recompute: bool = False,
-    ) -> None:
+    def __init__(self, settings: NetworkSettings, size: tuple[int, int], classes: int) -> None:
         super().__init__()
         if any(side % STRIDES[-1] for side in size):
             raise ValueError(f"the image size {size[0]}x{size[1]} must be of multiples of {STRIDES[-1]}")
         self.size = size
+        backbone = load_backbone(settings.backbone, settings.weights)
         self.normalize = Normalize(torch.tensor(backbone.mean), torch.tensor(backbone.std))
         self.stages = backbone.stages_of(STRIDES)
         self.backbone: Any = backbone.module
-        self.frozen = backbone.freeze(frozen)
+        self.frozen = backbone.freeze(settings.freeze)
         backbone.prune(self.backbone, self.stages)
-        self._read, self._recompute = backbone.read, recompute
-        if recompute:
+        self._read, self._recompute = backbone.read, settings.recompute
+        if settings.recompute:  # Chen et al. 2016, arXiv:1604.06174
             if not hasattr(self.backbone, "set_grad_checkpointing"):
                 raise ValueError("--recompute: the backbone cannot; most of timm's can")
             for norm in self.backbone.modules():
                 if isinstance(norm, nn.modules.batchnorm._BatchNorm):
                     norm.register_forward_pre_hook(partial(_update_once, momentum=norm.momentum))
-        self.pyramid = Pyramid(tuple(backbone.stages[stage].channels for stage in self.stages), width)
-        self.heads = nn.ModuleList(Head(width, classes, depth) for _ in STRIDES)
+        self.pyramid = Pyramid(tuple(backbone.stages[stage].channels for stage in self.stages), settings.width)
+        self.heads = nn.ModuleList(Head(settings.width, classes, settings.depth) for _ in STRIDES)
         points, strides = grid(size)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
@@ -150,8 +137,7 @@ class Detector(nn.Module):
 def build(network: NetworkSettings, size: tuple[int, int], classes: int, seed: int) -> Detector:
     """The network, with weights initialised from `seed`."""
     torch.manual_seed(seed)
-    backbone = load_backbone(network.backbone, network.weights)
-    return Detector(backbone, size, classes, network.width, network.depth, network.freeze, network.recompute)
+    return Detector(network, size, classes)
 
 
 def _update_once(norm: nn.modules.batchnorm._BatchNorm, _: Any, momentum: float | None) -> None:

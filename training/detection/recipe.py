@@ -125,12 +125,14 @@ def _write_version(
 ) -> DetectorManifest:
     data, images, learning = run.data, run.data.test.images[:MAX_BATCH], _learning(run)
     stated = run.stated(run.options.network, learning) | {"interpolated": interpolated}
-    suppression = choose(network_outputs(network, data.validation), data.validation, data.classes, learning.suppression)
+    suppression = choose(
+        *network_outputs(network, data.validation), data.validation, data.classes, learning.suppression
+    )
     graph, path = DetectorGraph(network, suppression), target / MODEL
     names: dict[str, Any] = {"input_name": INPUT, "output_names": OUTPUTS}
     checked = GoldenCard(rows=MAX_BATCH, atol=1e-3, lists=_EXPORT_LISTS)
     more = {"max_batch": MAX_BATCH, "translations": TRANSLATIONS, **names}
-    inputs, outputs, difference = export(graph, images, path, card=checked, **more)
+    inputs, specs, difference = export(graph, images, path, card=checked, **more)
     golden = GoldenCard(rows=min(4, len(images)), atol=1e-3, lists=GOLDEN_LISTS)
     write_golden(graph, images[: golden.rows], target / GOLDEN, **names)
     fields, found = judge.evaluate(path)
@@ -143,11 +145,11 @@ def _write_version(
         description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {run.options.network.backbone}",
         labels=data.classes,
         inputs=(inputs,),
-        outputs=outputs,
+        outputs=specs,
         max_batch=MAX_BATCH,
         image=LetterboxInput(height=height, width=width),
         # A small frame may have fewer cells than detections are allowed.
-        suppression=suppression.model_copy(update={"max_detections": outputs[1].shape[1]}),
+        suppression=suppression.model_copy(update={"max_detections": specs[1].shape[1]}),
         data=data_card(data),
         **fields,
         training=training_card("python -m training detection", stated, state, network),

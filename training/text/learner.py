@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from service.inference.session import Session
 from service.tasks.text.reading import PAD, UNKNOWN
-from training.classification.labels import label_figures
+from training.classification.learner import label_figures
 from training.engine.learner import Batch, Learner, Step
 from training.engine.processes import in_parts
 from training.export.calibration import Floats

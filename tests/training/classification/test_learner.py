@@ -8,10 +8,10 @@ import training.classification.learner
 from tests.training.quick import LEARNING, SETTINGS, score
 from training.backbones.registry import load_backbone
 from training.classification.distill import Guided, Teaching, feature_loss
-from training.classification.labels import predict
-from training.classification.learner import Classification, ClassificationSettings
+from training.classification.learner import Classification, ClassificationSettings, predict
 from training.classification.network import Transfer
 from training.data.augment import Augment, to_pixels
+from training.engine.fit import fit
 from training.engine.streams import Stream, generator
 
 
@@ -45,9 +45,9 @@ def test_mirrored_images_are_trained_with_the_teachers_prediction_for_the_mirror
     seen = []
     real = training.classification.learner.distillation_loss
 
-    def spy(logits, truth, softened, **options):
+    def spy(logits, truth, softened, *weights):
         seen.append(softened.argmax(1))
-        return real(logits, truth, softened, **options)
+        return real(logits, truth, softened, *weights)
 
     monkeypatch.setattr("training.classification.learner.distillation_loss", spy)
     settings = dataclasses.replace(SETTINGS, epochs=1)
@@ -60,9 +60,9 @@ def test_mixed_images_are_learned_with_mixed_labels(tiny_cnn, train_on, colours,
     truths = []
     real = training.classification.learner.distillation_loss
 
-    def spy(logits, truth, softened, **options):
+    def spy(logits, truth, softened, *weights):
         truths.append(truth)
-        return real(logits, truth, softened, **options)
+        return real(logits, truth, softened, *weights)
 
     monkeypatch.setattr("training.classification.learner.distillation_loss", spy)
     learning = ClassificationSettings(augment=Augment(translate=1, cutout=0, cutmix=1.0))
@@ -90,3 +90,34 @@ def test_features_are_learned_with_their_weight(tiny_cnn, train_on, colours, tmp
         told = torch.from_numpy(colours.test.images.mean((1, 2)) / 255 - seen.mean(0)).float()
         losses[weight] = feature_loss(mapped, told).item()
     assert losses[5.0] < losses[0.0] / 2
+
+
+def test_a_plain_classifier_learns_the_labels(tiny_cnn, colours, accelerator, console, tmp_path):
+    model = tiny_cnn()
+    task = Classification(colours.train, colours.validation, LEARNING)
+    fit(model, task, SETTINGS, tmp_path, accelerator=accelerator, console=console)
+    assert score(model, colours.test)[1] > 0.9
+
+
+def test_images_that_a_network_enlarges_are_predicted_a_few_at_a_time(tiny_cnn, draw, monkeypatch):
+    model, images, seen = tiny_cnn(), draw(3).images, []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    monkeypatch.setattr("training.classification.learner.EVALUATION_PIXELS", 4 * 48 * 48)
+    model.size = 48
+    predict(model, images)
+    assert seen == [4, 4, 1]
+
+
+def test_prediction_goes_over_all_batches_in_order(tiny_cnn, draw, monkeypatch):
+    model, images = tiny_cnn(), draw(9).images
+    whole = predict(model, images)
+    monkeypatch.setattr("training.classification.learner.EVALUATION_BATCH", 4)
+    assert whole.shape == (27, 3)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(predict(model, images), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_mirrored_prediction_is_the_mean_over_both_views(tiny_cnn, draw):
+    model, images = tiny_cnn(), draw(4).images
+    mean = (predict(model, images) + predict(model, images[:, :, ::-1].copy())) / 2
+    np.testing.assert_allclose(predict(model, images, flip=True), mean, rtol=1e-4, atol=1e-5)

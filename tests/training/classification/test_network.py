@@ -3,9 +3,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from service.inference.cards import GoldenCard
+from service.inference.session import Session
 from training.backbones.cnn import CNN, Normalize
 from training.backbones.registry import load_backbone
-from training.classification.network import MLP, Transfer
+from training.classification.learner import predict
+from training.classification.network import MLP, ClassifierGraph, Transfer, build
+from training.classification.options import NetworkSettings
+from training.export.calibration import Scaling, softmax
+from training.export.graph import export, torch_outputs
 
 # The smallest network that timm offers with batch normalisation.
 SMALL = "test_efficientnet"
@@ -126,3 +132,62 @@ def test_transfer_normalises_as_its_backbone_was_trained():
     config = load_backbone(SMALL, "none").module.pretrained_cfg
     np.testing.assert_allclose(network.normalize.mean.flatten(), config["mean"])
     np.testing.assert_allclose(network.normalize.std.flatten(), config["std"])
+
+
+@pytest.mark.parametrize(("arch", "kind"), [("cnn", CNN), ("mlp", MLP), ("transfer", Transfer)])
+def test_build_gives_the_network_of_each_architecture_for_the_data(colours, arch, kind):
+    settings = NetworkSettings(arch=arch, backbone="test_efficientnet", weights="none", network_size=32)
+    network = build(settings, colours, seed=0).eval()
+    assert isinstance(network, kind)
+    assert network(torch.rand(2, 3, 12, 12)).shape == (2, 3)
+
+
+def test_build_follows_the_seed(colours):
+    first, again, other = (build(NetworkSettings(widths=(8, 8)), colours, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.head.weight, again.head.weight)
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_build_whitens_with_the_training_images(colours):
+    first = build(NetworkSettings(widths=(8, 8)), colours, seed=1)
+    other = build(NetworkSettings(widths=(8, 8)), colours, seed=2)
+    assert torch.equal(first.whiten.weight, other.whiten.weight)
+    assert torch.equal(first.whiten.weight[:12], -first.whiten.weight[12:])
+
+
+@pytest.mark.parametrize(("asked", "size"), [(96, 96), (12, 0), (8, 0), (0, 0)])
+def test_images_are_enlarged_for_a_backbone_and_never_shrunk(colours, asked, size):
+    settings = NetworkSettings(arch="transfer", backbone="test_efficientnet", weights="none", network_size=asked)
+    assert build(settings, colours, seed=0).size == size
+
+
+def test_a_backbone_of_one_input_size_gets_that_size(colours):
+    settings = NetworkSettings(arch="transfer", backbone="test_vit", weights="none", network_size=64)
+    network = build(settings, colours, seed=0).train()
+    side = network.backbone.pretrained_cfg["input_size"][-1]
+    assert (network.size, network.start_size) == (side, side)
+    assert network(torch.rand(2, 3, 12, 12)).shape == (2, 3)
+
+
+def test_graph_gives_the_softmax_of_the_scaled_logits(exported_cnn, colours):
+    outputs = torch_outputs(exported_cnn.graph, colours.test.images, ("probabilities",))
+    logits = predict(exported_cnn.graph.network, colours.test.images)
+    np.testing.assert_allclose(outputs["probabilities"], softmax(logits / 1.7), atol=1e-6)
+
+
+def test_graph_of_a_network_without_state_in_training_mode_is_evaluated(tiny_cnn, colours, tmp_path):
+    # Batch normalisation in training mode would make a row depend on its batch.
+    graph = ClassifierGraph(tiny_cnn().train(), Scaling())
+    export(
+        graph,
+        colours.test.images,
+        tmp_path / "m.onnx",
+        input_name="images",
+        output_names=("probabilities",),
+        max_batch=7,
+        card=GoldenCard(rows=1, atol=1e-4),
+    )
+    session = Session(tmp_path / "m.onnx", "cpu")
+    whole = session.run({"images": colours.test.images[:7]})[0]
+    alone = session.run({"images": colours.test.images[3:4]})[0]
+    np.testing.assert_allclose(alone[0], whole[3], atol=1e-5)

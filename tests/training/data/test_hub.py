@@ -6,6 +6,7 @@ import pytest
 
 from training.data import hub
 from training.data.dataset import DataError
+from training.data.images import load_images
 
 HINT = "datasets has changed what training/data/hub.py uses: adapt it or lower the bound in pyproject.toml"
 
@@ -39,3 +40,10 @@ def test_the_validation_split_has_one_name(monkeypatch):
     part = datasets.Dataset.from_dict({"x": [1]})
     monkeypatch.setattr(datasets, "load_dataset", lambda _: {"train": part, "val": part, "test": part})
     assert set(hub.load("s", "s")) == {"train", "validation", "test"}
+
+
+def test_a_train_split_is_needed(monkeypatch):
+    part = datasets.Dataset.from_dict({"x": [1]})
+    monkeypatch.setattr(hub, "load", lambda *_: {"test": part})
+    with pytest.raises(DataError, match="some/set: has no train split, only test"):
+        load_images("some/set")

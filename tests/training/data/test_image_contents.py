@@ -1,4 +1,5 @@
 import os
+import sqlite3
 
 import numpy as np
 import pytest
@@ -6,8 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from service.tasks.images import EncodedImage
-from training.data.contents import fingerprint, fingerprint_like
-from training.data.images import load_images
+from training.data.images import fingerprint, fingerprint_like, load_images
 from training.data.lazy import LazyImages, batch_of
 
 
@@ -53,6 +53,14 @@ def test_only_the_first_start_decodes_all_images(source, opened):
     assert at_first - len(opened) == 36
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.train.images[:], first.train.images[:])
+
+
+def test_the_cache_has_the_size_of_the_files(source, data_cache):
+    size = load_images(source).shape[:2]
+    (data_cache / "quartet" / "contents.sqlite").unlink()
+    load_images(source, size=16)
+    with sqlite3.connect(data_cache / "quartet" / "contents.sqlite") as cache:
+        assert set(cache.execute("SELECT height, width FROM images")) == {size} != {(16, 16)}
 
 
 def test_a_file_that_changed_is_decoded_again(write_class_folders, draw, tmp_path, monkeypatch):

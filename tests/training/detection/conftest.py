@@ -9,9 +9,9 @@ from rich.console import Console
 
 from service.tasks.detection.letterbox import Letterbox
 from tests.pictures import encode
-from training.backbones.registry import load_backbone
 from training.detection.data import DetectionData, DetectionSplit
 from training.detection.network import Detector
+from training.detection.options import NetworkSettings
 
 CLASSES = ("red", "blue")
 SIZE = (64, 96)
@@ -55,11 +55,17 @@ def squares():
     )
 
 
+def tiny(**settings):
+    """A network that takes no time."""
+    small = {"backbone": "test_efficientnet", "weights": "none", "width": 16, "depth": 1, "freeze": 0}
+    return NetworkSettings(**small | settings)
+
+
 @pytest.fixture(scope="session")
 def tiny_detector():
     def build(seed=0, size=SIZE, classes=2, width=16, depth=1):
         torch.manual_seed(seed)
-        return Detector(load_backbone("test_efficientnet", "none"), size, classes, width, depth)
+        return Detector(tiny(width=width, depth=depth), size, classes)
 
     return build
 

@@ -58,11 +58,8 @@ def test_a_graph_is_given_another_choice_and_is_what_that_exports(network, squar
     replace_post_process(paths["hard"], HARD)
     want = torch_outputs(DetectorGraph(network, HARD).eval(), images, OUTPUTS)
     assert compare(want, answers(paths["hard"], images), CARD).acceptable
-    for ours, theirs in zip(
-        network_outputs(network, squares.validation), graph_outputs(paths["soft"], squares.validation), strict=True
-    ):
-        for one, other in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    ours, theirs = network_outputs(network, squares.validation), graph_outputs(paths["soft"], squares.validation)
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
 
 def test_a_graph_without_a_suppression_is_refused(tmp_path):
@@ -79,21 +76,16 @@ def test_what_is_chosen_has_a_better_average_precision_on_validation(network, sq
     poor = HARD.model_copy(update={"iou": 0.0})
 
     def precision(suppression):
-        found = []
-        for logits, box_logits in outputs:
-            best = PostProcess(network.size, suppression)(logits, box_logits)
-            found += in_originals(split.letterboxes[len(found) :][: len(logits)], [part.numpy() for part in best])
+        best = PostProcess(network.size, suppression)(*outputs)
+        found = in_originals(split.letterboxes, [part.numpy() for part in best])
         return average_precision(found, split, squares.classes).map
 
-    chosen = choose(outputs, split, squares.classes, poor)
+    chosen = choose(*outputs, split, squares.classes, poor)
     assert chosen.max_detections == poor.max_detections
     assert chosen == poor or precision(chosen) > precision(poor)
 
 
 def test_of_equal_choices_the_simplest_is_made(network, squares):
     """A network that finds nothing gives no reason for any other."""
-    blind = [
-        (torch.full_like(logits, -30), box_logits)
-        for logits, box_logits in network_outputs(network, squares.validation)
-    ]
-    assert choose(blind, squares.validation, squares.classes, HARD) == HARD
+    logits, box_logits = network_outputs(network, squares.validation)
+    assert choose(torch.full_like(logits, -30), box_logits, squares.validation, squares.classes, HARD) == HARD

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.backbones.registry import load_backbone
+from tests.training.detection.conftest import tiny
 from training.detection.network import BINS, Detector, decode, grid
 
 
@@ -43,9 +43,9 @@ def test_every_cell_depends_on_the_whole_image(tiny_detector):
 
 def test_sizes_and_backbones_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="multiples of 32"):
-        Detector(load_backbone("test_efficientnet", "none"), (60, 96), 2)
+        Detector(tiny(), (60, 96), 2)
     with pytest.raises(ValueError, match=r"strides \[4, 8, 16, 32\]|are needed|prune"):
-        Detector(load_backbone("test_vit", "none"), (64, 96), 2)
+        Detector(tiny(backbone="test_vit"), (64, 96), 2)
 
 
 def test_same_seed_same_weights(tiny_detector):
@@ -54,7 +54,7 @@ def test_same_seed_same_weights(tiny_detector):
 
 
 def test_frozen_groups_keep_weights_and_statistics():
-    network = Detector(load_backbone("test_efficientnet", "none"), (64, 96), 2, 16, 1, frozen=2)
+    network = Detector(tiny(freeze=2), (64, 96), 2)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
     logits, edges = network.train()(torch.rand(2, 3, 64, 96))
@@ -70,7 +70,7 @@ def test_recomputed_activations_give_the_same_gradients_and_statistics():
     pixels, states = torch.rand(2, 3, 64, 96), []
     for recompute in (False, True):
         torch.manual_seed(0)
-        network = Detector(load_backbone("test_efficientnet", "none"), (64, 96), 2, 16, 1, recompute=recompute).train()
+        network = Detector(tiny(recompute=recompute), (64, 96), 2).train()
         logits, box_logits = network(pixels)
         (logits.mean() + box_logits.square().mean()).backward()
         gradients = {f"gradient of {name}": each.grad for name, each in network.named_parameters()}

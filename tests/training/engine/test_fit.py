@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.training.quick import LEARNING, SETTINGS, score
-from training.classification.labels import LabelledImages, predict
+from training.classification.learner import Classification, predict
 from training.data.augment import Augment
 from training.engine.fit import Stopped, fit
 from training.engine.optimizer import schedule
@@ -131,9 +131,9 @@ def test_ctrl_c_in_the_validation_leaves_the_epoch_to_be_validated(tiny_cnn, tra
         validated.append(validate(self, network, accelerator))
         return validated[-1]
 
-    validated, validate = [], LabelledImages.validate
+    validated, validate = [], Classification.validate
     with monkeypatch.context() as patch:
-        patch.setattr(LabelledImages, "validate", interrupt)
+        patch.setattr(Classification, "validate", interrupt)
         with pytest.raises(Stopped, match="epoch 1 of 2, after 12 of its 12 steps"):
             train_on(model, tmp_path)
     assert checkpoint(tmp_path)["best"] == {}
@@ -192,11 +192,11 @@ def test_a_finished_run_goes_on_if_it_is_to_have_more_epochs(tiny_cnn, train_on,
         train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=4, lr=0.3), resume=True)
 
 
-class Plateau(LabelledImages):
+class Plateau(Classification):
     """Validates to the same in all epochs."""
 
     def __init__(self, colours):
-        super().__init__(colours.train, colours.validation, LEARNING.augment)
+        super().__init__(colours.train, colours.validation, LEARNING)
 
     def validate(self, network, accelerator):
         return super().validate(network, accelerator) | {"accuracy": 0.5}
@@ -336,11 +336,11 @@ def test_lower_precision_is_really_used(tiny_cnn, train_on, accelerator_in, tmp_
     assert loss == pytest.approx(reference, rel=0.05)
 
 
-class NotANumber(LabelledImages):
+class NotANumber(Classification):
     """Validates to NaN in all epochs, or in the second alone."""
 
     def __init__(self, colours, always):
-        super().__init__(colours.train, colours.validation, LEARNING.augment)
+        super().__init__(colours.train, colours.validation, LEARNING)
         self.always = always
         self.epoch = -1
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training.classification.likelihood import log_likelihood
 
+from training.classification.recipe import log_likelihood
 from training.data.images import ImageSplit
 from training.engine.interpolate import WEIGHTS, interpolate
 
@@ -33,12 +33,12 @@ def validation():
 @pytest.mark.parametrize(("end", "share"), [(1.0, 1.0), (2.0, 0.5), (5.0, 0.2)])
 def test_interpolation_ends_at_the_lowest_validation_loss(validation, end, share):
     model = Scaled(end).eval()
-    assert interpolate(model, Scaled(0.0).state_dict(), partial(log_likelihood, images=validation)) == share
+    assert interpolate(model, Scaled(0.0).state_dict(), partial(log_likelihood, split=validation)) == share
     assert model.weight.item() == pytest.approx(1.0)
     assert model.steps.item() == 7
 
 
 def test_interpolating_all_the_way_leaves_the_weights_unchanged(validation):
     model = Scaled(0.75).eval()
-    assert interpolate(model, Scaled(0.25).state_dict(), partial(log_likelihood, images=validation)) == WEIGHTS[-1]
+    assert interpolate(model, Scaled(0.25).state_dict(), partial(log_likelihood, split=validation)) == WEIGHTS[-1]
     assert model.weight.item() == 0.75

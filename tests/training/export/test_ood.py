@@ -10,7 +10,7 @@ from service.inference.variants import graphs
 from service.policy.file import read_policy
 from service.tasks.registry import read_manifest
 from training.__main__ import main
-from training.classification.evaluator import ClassificationEvaluator
+from training.classification.recipe import ClassificationEvaluator
 from training.data.dataset import DataError
 from training.data.foreign import made_up_rows, read_images, read_lines
 from training.export import history, ood, quantize

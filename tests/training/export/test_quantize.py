@@ -7,7 +7,7 @@ from service.inference.session import Session
 from service.inference.variants import graphs
 from service.tasks.registry import read_manifest
 from training.__main__ import main
-from training.classification.evaluator import ClassificationEvaluator
+from training.classification.recipe import ClassificationEvaluator
 from training.data.images import load_images
 from training.export import quantize
 from training.export.evaluator import run_in_batches

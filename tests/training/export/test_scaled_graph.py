@@ -4,7 +4,7 @@ import pytest
 
 from service.inference.cards import GoldenCard
 from service.inference.session import Session
-from training.classification.graph import ClassifierGraph
+from training.classification.network import ClassifierGraph
 from training.export.calibration import PREFIX, Scaling, logits_alone, logits_of, write_scaling
 from training.export.graph import export, torch_outputs
 

@@ -35,12 +35,7 @@ class RawBox:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """An image with its boxes.
-
-    Attributes:
-        image: a path, or the bytes of a file.
-        key: changes with the content of `image`, if that is bytes; None if unknown.
-    """
+    """An image, a path or the bytes of a file, with its boxes; `key` changes with the content of the bytes."""
 
     image: Path | bytes
     name: str
@@ -76,7 +71,7 @@ def from_sides(x: float, y: float, width: float, height: float) -> Corners:
 
 
 def around(points: list[tuple[float, float]]) -> Corners:
-    """The corners of the bounding box of points."""
+    """The bounding box of points."""
     xs, ys = zip(*points, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 

@@ -30,8 +30,7 @@ def read_yolo(tree: Tree, files: list[Path]) -> RawData:
     if files[0].suffix.lower() in _DESCRIPTIONS:
         return _read_described(tree, files[0])
     data = RawData()
-    listed = next((path for path in tree.files if path.name.lower() in _NAMES), None)
-    if listed:
+    if listed := next((path for path in tree.files if path.name.lower() in _NAMES), None):
         data.classes = tuple(_lines(listed))
     else:
         data.inspection.warnings.append(
@@ -91,12 +90,12 @@ def _images(tree: Tree, path: Path, document: dict[str, Any], stated: str, entry
 
 
 def _labels_of(image: Path) -> Path:
-    parts = list(image.with_suffix(".txt").parts)
-    for index in reversed(range(len(parts) - 1)):
-        if parts[index].lower() == "images":
-            parts[index] = "labels" if parts[index].islower() else "Labels"
-            break
-    return Path(*parts)
+    # Beside the last folder of the name "images".
+    for folder in image.parents:
+        if folder.name.lower() == "images":
+            labels = folder.with_name("labels" if folder.name.islower() else "Labels")
+            return labels / image.relative_to(folder).with_suffix(".txt")
+    return image.with_suffix(".txt")
 
 
 def _boxes(path: Path, classes: tuple[str, ...], data: RawData) -> list[RawBox]:
