@@ -24,7 +24,8 @@ from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, Arch, ClassificationOptions
 from training.classification.report import CURVES, write_report
 from training.data.augment import Augment
-from training.data.images import ImageData, ImageSplit, fingerprint_like, load_images
+from training.data.contents import fingerprint_like
+from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
 from training.data.lazy import Images
 from training.data.recognise import Recognised, Source, of_labelled_images
