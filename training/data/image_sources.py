@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data import hub
+from training.data.contents import file_key
 from training.data.dataset import DataError, Inspection
-from training.data.images import file_key
 from training.data.inspection import Problems
 from training.data.sources import files_below, kinds_of, locate, visible
 from training.data.tables import DELIMITED, Table, read_file, split_of

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.images import EncodedImage, fit
 from training.data import hub
+from training.data.contents import examine, fingerprint
 from training.data.dataset import DataError, Inspection, absent_classes
 from training.data.image_sources import Files, ImageItems, Rows, open_images
-from training.data.images import examine, fingerprint
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of

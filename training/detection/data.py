@@ -12,9 +12,9 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
+from training.data.contents import examine, file_key, fingerprint
 from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
-from training.data.images import examine, file_key, fingerprint
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of

@@ -12,8 +12,8 @@ from service.inference.cards import ManifestBase
 from service.inference.manifest import MANIFEST
 from service.inference.versions import versions_in
 from service.tasks.familiarity import FamiliarManifest
+from training.data.contents import fingerprint_like
 from training.data.foreign import named
-from training.data.images import fingerprint_like
 from training.data.splits import division_digest
 from training.export import history
 from training.export.gate import Gate

@@ -19,8 +19,8 @@ from service.inference.versions import versions_in
 from service.policy.changes import promote, set_alias, trials
 from service.policy.file import Change, PolicyFiles
 from service.policy.policy import LATEST, Policy
+from training.data.contents import fingerprint_like
 from training.data.dataset import DataSet
-from training.data.images import fingerprint_like
 from training.export.figures import Interval, difference, wilson
 from training.registry import read_manifest
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import datasets
 
+from training.data.contents import file_key
 from training.data.dataset import DataError, Inspection
 from training.data.hub import load
-from training.data.images import file_key
 from training.data.inspection import Problems
 from training.data.tables import DELIMITED, Table, read_file, split_of
 from training.detection.formats.raw import Corners, RawBox, RawData, RawImage, Tree, from_sides
