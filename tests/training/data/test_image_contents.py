@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from service.tasks.images import EncodedImage
-from training.data.images import fingerprint, fingerprint_like, load_images
+from training.data.contents import fingerprint, fingerprint_like
+from training.data.images import load_images
 from training.data.lazy import LazyImages, batch_of
 
 

@@ -7,8 +7,8 @@ import pytest
 from service.tasks.detection.letterbox import letterbox
 from tests.pictures import encode
 from tests.training.detection.conftest import CLASSES, scene, write_coco, write_parquet, write_voc, write_yolo
+from training.data.contents import fingerprint_like
 from training.data.dataset import DataError
-from training.data.images import fingerprint_like
 from training.data.lazy import LazyImages
 from training.detection.data import load_detection
 
