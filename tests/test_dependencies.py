@@ -20,6 +20,7 @@ FOLDERS = {
     "training": "training",
     "course": "training",
     "deploy": "ray",
+    "examples": "training",
     "benchmarks": "test",
     "tests": "test",
 }

@@ -45,7 +45,8 @@ _SAMPLE = 1 << 20
 _ROWS = 10_000
 # Bytes that the libraries and a network take without any data.
 _LIBRARIES = 1_000_000_000
-csv.field_size_limit(100_000_000)
+# Characters of a cell.
+_LONGEST_CELL = 100_000_000
 
 Cells = Iterator[tuple[int, Sequence[str | None]]]
 
@@ -232,12 +233,15 @@ def _read_delimited(
             options: Any = {"delimiter": delimiter, "quoting": quoting}
             reader = csv.reader((line.replace("\0", "") for line in file), **options)
             first_line = 1  # of a row, which may contain line ends between quotes
+            limit = csv.field_size_limit(_LONGEST_CELL)  # of the whole process
             try:
                 for cells in reader:
                     yield first_line, cells
                     first_line = reader.line_num + 1
             except csv.Error as error:
                 raise DataError(f"{path}:{reader.line_num}: cannot be read as a table: {error}") from error
+            finally:
+                csv.field_size_limit(limit)
 
     return _below_header(path, rows(), most, problems, delimiter)
 

@@ -10,6 +10,8 @@ from training.engine.memory import keep_freed_memory
 _KEPT = """
 import numpy as np
 
+from training.engine.memory import keep_freed_memory
+
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
