@@ -1,6 +1,7 @@
 """The effect of each optimisation of training steps: images per second with and without it, and their ratio.
 
-Freed memory is reused (training/engine/memory.py); matrices are multiplied in bfloat16.
+Freed memory is reused (training/engine/memory.py); matrices are multiplied in bfloat16; depthwise convolutions have
+gradients of their own (training/backbones/gradients.py).
 
 Each measurement runs in its own process, because the allocator can be configured only once; rounds are interleaved.
 """
@@ -31,6 +32,7 @@ class Case:
     arch: Literal["mlp", "cnn", "transfer", "detector"]
     keep: bool = True
     precision: Literal["no", "bf16"] = "no"
+    fast: bool = False
 
 
 COMPARISONS = {
@@ -40,6 +42,14 @@ COMPARISONS = {
     "cnn, bfloat16": (Case("cnn"), Case("cnn", precision="bf16")),
     "transfer, bfloat16": (Case("transfer"), Case("transfer", precision="bf16")),
     "detector, bfloat16": (Case("detector"), Case("detector", precision="bf16")),
+    "detector, bfloat16 and gradients": (
+        Case("detector", precision="bf16"),
+        Case("detector", precision="bf16", fast=True),
+    ),
+    "transfer, bfloat16 and gradients": (
+        Case("transfer", precision="bf16"),
+        Case("transfer", precision="bf16", fast=True),
+    ),
 }
 
 
@@ -81,15 +91,18 @@ def images_per_second(case: Case) -> float:
     They are of CIFAR-10's size, and photographs of 384 x 512 pixels with twelve boxes for the detector.
     """
     # Imported here: the parent needs no torch.
+    import torch
     from accelerate import Accelerator
 
+    from training.backbones.gradients import fast_gradients
     from training.engine.fit import fit
     from training.engine.memory import keep_freed_memory
 
     if case.keep:
         keep_freed_memory()
     model, task, settings = _detector() if case.arch == "detector" else _classifier(case.arch)
-    with tempfile.TemporaryDirectory() as folder:
+    gradients = fast_gradients(model, torch.device("cpu"), "bfloat16" if case.fast else "")
+    with tempfile.TemporaryDirectory() as folder, gradients:
         state = fit(
             model,
             task,

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from service.inference.cards import NAME_PATTERN, ManifestBase, Step, Use
+from training.backbones.gradients import fast_gradients
 from training.data.dataset import absent_classes
 from training.data.splits import division_digest
 from training.engine.fit import FitState, fit
@@ -88,24 +89,25 @@ class Run(Generic[OptionsT, DataT]):
         """Trains `network`, with `--resume` from a checkpoint of the same data, settings and `Recipe.origin`."""
         options = self.options
         begin_tracking(self.accelerator, options.track, self.folder, self.name, dataclasses.asdict(self.settings))
-        state = fit(
-            network,
-            learner,
-            self.settings,
-            self.folder,
-            accelerator=self.accelerator,
-            console=self.console,
-            resume=options.resume,
-            origin={
-                "data": self.data.fingerprint,
-                "division": division_digest(self.data.division[1]),
-                **json.loads(json.dumps(dict(origin), default=dataclasses.asdict)),
-                "start_from": str(options.init_from),
-                "precision": options.precision,
-            },
-            watch=self,
-            workers=options.workers,
-        )
+        with fast_gradients(network, self.accelerator.device, options.precision):
+            state = fit(
+                network,
+                learner,
+                self.settings,
+                self.folder,
+                accelerator=self.accelerator,
+                console=self.console,
+                resume=options.resume,
+                origin={
+                    "data": self.data.fingerprint,
+                    "division": division_digest(self.data.division[1]),
+                    **json.loads(json.dumps(dict(origin), default=dataclasses.asdict)),
+                    "start_from": str(options.init_from),
+                    "precision": options.precision,
+                },
+                watch=self,
+                workers=options.workers,
+            )
         # Not `end_training`, which also ends the process group: other trainings may follow.
         for each in self.accelerator.trackers:
             each.finish()
