@@ -127,7 +127,7 @@ def fit(
         raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
     training = _Training(model, learner, settings, accelerator, console, folder / CHECKPOINT, described, watch)
-    training.workers = worker_count(workers, learner)
+    training.workers = worker_count(workers, learner, accelerator.device)
     if resume:
         training.resume()
     try:

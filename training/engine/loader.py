@@ -57,9 +57,15 @@ def batches(
         yield chosen, send_to_device(batch, accelerator.device, non_blocking=True)
 
 
-def worker_count(wanted: int | None, learner: Learner) -> int:
-    """How many worker processes read: those asked for, or as many as help."""
+def worker_count(wanted: int | None, learner: Learner, device: torch.device) -> int:
+    """How many worker processes read: those asked for, or as many as help.
+
+    On a CPU they would compete with the training, which decodes with all threads between its steps: that is 1.4 times as
+    fast (`benchmarks/loading.py`).
+    """
     if wanted is not None:
         return wanted
+    if device.type == "cpu":
+        return 0
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(processors, 8) if learner.decodes else 0
