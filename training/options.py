@@ -83,7 +83,7 @@ class Options:
         bad: what to do with items that cannot be used; they are named either way.
         device: auto, cpu, cuda or cuda:N.
         precision: of the arithmetic in training.
-        workers: processes that read and decode items; by default none on a CPU and for data in memory, up to 8 on a GPU.
+        workers: processes that read and decode items; by default none on a CPU or for data in memory, up to 8 on a GPU.
         run_dir: the folder for checkpoints and history; by default runs/RECIPE-DATA.
         init_from: start from the best weights of another run or version.
         resume: continue from the checkpoint of the run.

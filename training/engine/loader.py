@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor
@@ -60,8 +61,8 @@ def batches(
 def worker_count(wanted: int | None, learner: Learner, device: torch.device) -> int:
     """How many worker processes read: those asked for, or as many as help.
 
-    On a CPU they would compete with the training, which decodes with all threads between its steps: that is 1.4 times as
-    fast (`benchmarks/loading.py`).
+    On a CPU they would compete with the training. Decoding with all threads between the steps is 1.4 times as fast
+    (`benchmarks/loading.py`).
     """
     if wanted is not None:
         return wanted
