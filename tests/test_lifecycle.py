@@ -136,7 +136,7 @@ def test_watched_folders_are_followed_once_they_are_complete(tmp_path: Path):
         assert version(client) == "3"
         (tmp_path / NAME / "serving.toml").write_text("default = 2\nload = [2]")
         wait_for(lambda: version(client) == "2")
-        assert refused(client) == {}
+        wait_for(lambda: not refused(client))
     assert server.stop() == 0
 
 
