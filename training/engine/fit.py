@@ -126,8 +126,8 @@ def fit(
     if smallest < accelerator.num_processes:
         raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
-    training = _Training(model, learner, settings, accelerator, console, folder / CHECKPOINT, described, watch)
-    training.workers = worker_count(workers, learner, accelerator.device)
+    readers, checkpoint = worker_count(workers, learner, accelerator.device), folder / CHECKPOINT
+    training = _Training(model, learner, settings, accelerator, console, checkpoint, described, watch, readers)
     if resume:
         training.resume()
     try:
@@ -154,7 +154,6 @@ class _Training:
         state: how far it is.
         best: the weights of the best epoch so far; empty before the first.
         wrapped: the model with what accelerate adds.
-        workers: processes that read batches.
     """
 
     def __init__(
@@ -167,9 +166,10 @@ class _Training:
         checkpoint: Path,
         described: Mapping[str, Any],
         watch: Watch | None,
+        workers: int,
     ) -> None:
         self._learner, self._settings, self._accelerator, self._console = learner, settings, accelerator, console
-        self._checkpoint, self._described, self._watch = checkpoint, described, watch
+        self._checkpoint, self._described, self._watch, self._workers = checkpoint, described, watch, workers
         model.to(accelerator.device).to(memory_format=torch.channels_last)
         self._model = synchronise_norms(model, accelerator)
         # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
@@ -182,7 +182,7 @@ class _Training:
         self._steps = max(1, len(learner) // settings.batch_size)
         # On the device: reading them would wait for it.
         self._sums: dict[str, Tensor] = {}
-        self.state, self.best, self.workers = FitState(), dict[str, Tensor](), 0
+        self.state, self.best = FitState(), dict[str, Tensor]()
         self._estimated, self._taken, self._since = watch is None, 0, time.perf_counter()
         self._validation_seconds = 0.0
 
@@ -293,7 +293,7 @@ class _Training:
             seed=settings.seed,
             epoch=state.epoch,
             first=state.step,
-            workers=self.workers,
+            workers=self._workers,
             accelerator=accelerator,
         )
         self.wrapped.train()

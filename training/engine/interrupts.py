@@ -16,7 +16,7 @@ class Interrupts:
     """Turns Ctrl-C into `Interrupted`, which is raised at once or, inside `held`, at its end.
 
     A second Ctrl-C inside `held` is an ordinary `KeyboardInterrupt`, for those who cannot wait. Where signals cannot be
-    handled (outside of the main thread) or shall not be (`active`), Ctrl-C is always an ordinary one.
+    handled (outside of the main thread) or must not be (`active`), Ctrl-C is always an ordinary one.
     """
 
     def __init__(self, active: bool = True) -> None:

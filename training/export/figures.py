@@ -51,7 +51,7 @@ def bootstrap(
 def bootstrap_confusion(
     measure: Callable[[npt.NDArray[np.int64]], float], confusion: npt.NDArray[np.int64], resamples: int = RESAMPLES
 ) -> Interval:
-    """Likewise of a figure that only depends on the confusion matrix, whose cells are drawn."""
+    """The interval of a figure that only depends on the confusion matrix, whose cells are drawn."""
     random = np.random.default_rng(0)
     count = int(confusion.sum())
     draws = random.multinomial(count, (confusion / count).ravel(), size=resamples)
@@ -119,7 +119,7 @@ def evaluate(
 
     Args:
         classes: names, in the order of the logits.
-        validation_logits: shape (n, classes), of validation items with labels of shape (n,); likewise those of test.
+        validation_logits: shape (n, classes), of validation items with labels of shape (n,); so are those of test.
         scaling: of the logits; None to fit it.
     """
     selection, calibration_half = split_validation(validation_labels)

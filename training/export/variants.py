@@ -22,7 +22,7 @@ class Trial:
 
     Attributes:
         method: how it was made, in words.
-        size: of its file, in bytes; likewise `reference_size`.
+        size: of its file, in bytes, as is `reference_size`.
         speed: beside the reference; empty where it could not be measured.
         rejection_reason: None if it is kept.
     """
