@@ -71,21 +71,19 @@ def fit_settings(options: ClassificationOptions, data: ImageData) -> FitSettings
 
     It ends early after a third of the epochs without a better score, at least five.
     """
-    arch = options.network.arch
-    assert arch != "auto"
-    settings = override(fit_defaults(arch, data, options.fit.batch_size), options.fit)
+    settings = override(fit_defaults(options.network.arch, data, options.fit.batch_size), options.fit)
     if options.fit.patience is None:
         settings = dataclasses.replace(settings, patience=max(5, settings.epochs // 3))
     return settings
 
 
-def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
+def fit_defaults(arch: str, data: ImageData, batch_size: int | None = None) -> FitSettings:
     """The architecture's defaults, with batches of `batch_size`, or smaller ones if images are large or few.
 
     The learning rate is scaled with the batch size: linearly for SGD (Goyal et al. 2017, arXiv:1706.02677), by the
     square root for Adam (Malladi et al. 2022, arXiv:2205.10287).
     """
-    settings = DEFAULTS[arch]
+    settings: FitSettings = DEFAULTS[arch]  # type: ignore[index] # it was chosen: not auto
     if arch == "transfer" and is_photographs(data):
         least, most_epochs = EPOCHS
         epochs = min(max(round(SEEN / len(data.train)), least), most_epochs)

@@ -36,7 +36,7 @@ class Features(nn.Module):
 
 
 class Linear(NamedTuple):
-    """A linear classifier: weight, shape (classes, features), bias, shape (classes,), and its accuracy on validation."""
+    """Weight, shape (classes, features), and bias, shape (classes,), of a classifier; its accuracy on validation."""
 
     weight: Floats
     bias: Floats
@@ -105,7 +105,7 @@ def fit_linear(
     mean, std = flat.mean(0), flat.std(0).clip(1e-6)
     standard, targets = (flat - mean) / std, np.tile(labels, len(features))
     by_class = dict(enumerate(weights)) if weights else None
-    best, lowest = None, np.inf
+    tried: list[tuple[float, Linear]] = []
     for penalty in PENALTIES:
         model = LogisticRegression(C=penalty, max_iter=200, class_weight=by_class, tol=1e-3)
         model.fit(standard, targets)
@@ -118,11 +118,8 @@ def fit_linear(
         weight[model.classes_] = coefficients / std
         bias[model.classes_] = intercept - weight[model.classes_] @ mean
         logits = validation @ weight.T + bias
-        loss = _loss(logits, truth)
-        if loss < lowest:
-            lowest, best = loss, Linear(weight, bias, float((logits.argmax(1) == truth).mean()))
-    assert best is not None
-    return best
+        tried.append((_loss(logits, truth), Linear(weight, bias, float((logits.argmax(1) == truth).mean()))))
+    return min(tried, key=lambda each: each[0])[1]
 
 
 def _loss(logits: Floats, truth: Ints) -> float:

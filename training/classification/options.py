@@ -67,12 +67,12 @@ class AugmentOptions:
     """Augmentation.
 
     Attributes:
-        augment: small (shifts and blanked squares), crop (random crops and colours) or trivial (crops, and TrivialAugment
-            on top); by default trivial for images over 64 pixels, small for others and for mlp.
+        augment: small (shifts and blanked squares), crop (random crops and colours) or trivial (crops, then
+            TrivialAugment); by default trivial for images over 64 pixels, small for others and for mlp.
         flip: mirror images left to right; not for digits and letters.
         cutout: side in pixels of the square that is blanked; by default 8, more in images over 32 pixels; 0 for mlp.
-        cutmix: fraction of the batches whose images get a rectangle of another one; by default 0, or 0.25 for photographs
-            in 30 epochs or more.
+        cutmix: fraction of the batches whose images get a rectangle of another one; by default 0, or 0.25 for
+            photographs in 30 epochs or more.
         mixup: fraction of the batches whose images are blended with another one; by default as cutmix.
     """
 

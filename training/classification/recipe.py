@@ -233,8 +233,9 @@ def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False)
 
 def _describe(options: ClassificationOptions, because: str) -> str:
     network = options.network
-    words = f"the pretrained {network.backbone} at {network.network_size} pixels" if network.arch == "transfer" else "CNN"
-    return f"network: {network.arch} ({words}), since {because}; --arch overrides this"
+    words = f"{network.backbone}, pretrained, at {network.network_size} pixels"
+    chosen = f"transfer ({words})" if network.arch == "transfer" else "cnn"
+    return f"network: {chosen}, since {because}; --arch overrides this"
 
 
 def _load(options: Any, size: int | None, seed: int) -> ImageData:
