@@ -37,7 +37,7 @@ def fit_baseline(run: Run[Any, ImageData], options: ClassificationOptions, netwo
 
 def views_of(network: NetworkSettings, data: ImageData) -> int:
     """How many views of each image are used: 2 if it is mirrored too, 1 otherwise."""
-    return 2 if network.freeze < 0 or len(data.train) <= MIRRORED else 1
+    return 2 if network.freeze == -1 or len(data.train) <= MIRRORED else 1
 
 
 def features_of(run: Run[Any, ImageData], network: Transfer, part: str, split: ImageSplit, views: int = 1) -> Floats:
@@ -61,9 +61,9 @@ def _of_own_features(run: Run[Any, ImageData], options: ClassificationOptions, n
     return Baseline(
         name=f"logistic regression on frozen features of {options.network.backbone}",
         figure="accuracy",
-        validation=linear.accuracy,
+        validation=linear.accuracy(validation, chosen.labels),
         items=len(train),
-        test=lambda: _accuracy(run, frozen, data.test),
+        test=lambda: linear.accuracy(features_of(run, frozen, "test", data.test)[0], data.test.labels),
         starts=True,
     )
 
@@ -79,9 +79,9 @@ def _of_sample(run: Run[Any, ImageData], options: ClassificationOptions) -> Base
     return Baseline(
         name=f"logistic regression on {of}",
         figure="accuracy",
-        validation=linear.accuracy,
+        validation=linear.accuracy(chosen, validation.labels),
         items=len(train),
-        test=lambda: float((linear.logits(read("test", test)).argmax(1) == test.labels).mean()),
+        test=lambda: linear.accuracy(read("test", test), test.labels),
     )
 
 
@@ -115,9 +115,3 @@ def _sampled(split: ImageSplit, most: int, seed: int) -> tuple[ImageSplit, str]:
 def _set_head(network: Transfer, linear: Linear) -> None:
     network.head.weight.copy_(torch.from_numpy(linear.weight))
     network.head.bias.copy_(torch.from_numpy(linear.bias))
-
-
-def _accuracy(run: Run[Any, ImageData], network: Transfer, split: ImageSplit) -> float:
-    features = features_of(run, network, "test", split)[0]
-    logits = features @ network.head.weight.detach().cpu().numpy().T + network.head.bias.detach().cpu().numpy()
-    return float((logits.argmax(1) == split.labels).mean())

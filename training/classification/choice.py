@@ -18,8 +18,10 @@ SMALL = 64
 FEW = 5000
 # The side of the last crops in training, of the side of the images that are evaluated.
 CROP = 0.75
+# Groups of layers that learn nothing new of photographs; training the others alone takes half the time.
+FROZEN = 3
 # Of photographs: images in a training by default, and the least and the most epochs.
-SEEN, EPOCHS = 12_000, (5, 20)
+SEEN, EPOCHS = 15_000, (5, 15)
 # From so many epochs on, photographs are mixed.
 LONG = 30
 # The classes are unbalanced if the largest has so many times the images of the smallest.
@@ -45,8 +47,14 @@ def choose(options: ClassificationOptions, data: ImageData) -> tuple[Classificat
     if arch == "transfer":
         size = network.network_size if network.network_size is not None else 224 if photographs else 128
         start = network.start_size if network.start_size is not None else 128 if photographs else 64
-        norms = network.freeze_norms or (photographs and network.weights != "none")
-        network = dataclasses.replace(network, network_size=size, start_size=start, freeze_norms=norms)
+        pretrained = photographs and network.weights != "none"
+        network = dataclasses.replace(
+            network,
+            network_size=size,
+            start_size=start,
+            freeze=(FROZEN if pretrained else 0) if network.freeze is None else network.freeze,
+            freeze_norms=network.freeze_norms or pretrained,
+        )
     return dataclasses.replace(options, network=dataclasses.replace(network, arch=arch)), because
 
 
@@ -69,11 +77,11 @@ def _arch_for(network: NetworkSettings, data: ImageData) -> tuple[Arch, str]:
 def fit_settings(options: ClassificationOptions, data: ImageData) -> FitSettings:
     """How the chosen network is trained: its defaults for this data, with what the options say.
 
-    It ends early after a third of the epochs without a better score, at least five.
+    It ends early after half the epochs without a better score, at least five.
     """
     settings = override(fit_defaults(options.network.arch, data, options.fit.batch_size), options.fit)
     if options.fit.patience is None:
-        settings = dataclasses.replace(settings, patience=max(5, settings.epochs // 3))
+        settings = dataclasses.replace(settings, patience=max(5, settings.epochs // 2))
     return settings
 
 

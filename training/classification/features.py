@@ -21,7 +21,9 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 # Inverse strengths of the penalty that are tried, for standardised features.
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+PENALTIES = (1e-3, 1e-2, 1e-1)
+# Fewer validation images do not tell them apart.
+ENOUGH, FOLDS = 100, 5
 
 
 class Features(nn.Module):
@@ -36,14 +38,16 @@ class Features(nn.Module):
 
 
 class Linear(NamedTuple):
-    """Weight, shape (classes, features), and bias, shape (classes,), of a classifier; its accuracy on validation."""
+    """Weight, shape (classes, features), and bias, shape (classes,), of a linear classifier."""
 
     weight: Floats
     bias: Floats
-    accuracy: float
 
     def logits(self, features: Floats) -> Floats:
         return features @ self.weight.T + self.bias
+
+    def accuracy(self, features: Floats, labels: Ints) -> float:
+        return float((self.logits(features).argmax(1) == labels).mean())
 
 
 def extract(
@@ -89,7 +93,7 @@ def extract(
 def fit_linear(
     features: Floats, labels: Ints, validation: Floats, truth: Ints, classes: int, weights: tuple[float, ...] = ()
 ) -> Linear:
-    """Logistic regression, its penalty chosen by the likelihood of validation after temperature scaling.
+    """Logistic regression; the likelihood of validation chooses its penalty, with few images that of cross-validation.
 
     Args:
         features: float32, shape (views, n, features).
@@ -99,27 +103,38 @@ def fit_linear(
         classes: how many there are.
         weights: of each class; all equal by default.
     """
-    from sklearn.linear_model import LogisticRegression  # takes a second
+    from sklearn.model_selection import StratifiedKFold  # takes a second
+
+    def loss(penalty: float) -> float:
+        if len(truth) >= ENOUGH:
+            return _loss(_fit(features, labels, classes, weights, penalty).logits(validation), truth)
+        logits = np.zeros((len(labels), classes), np.float32)
+        for rest, fold in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels):
+            logits[fold] = _fit(features[:, rest], labels[rest], classes, weights, penalty).logits(features[0, fold])
+        return _loss(logits, labels)
+
+    sizes = np.unique(labels, return_counts=True)[1]
+    enough = len(truth) >= ENOUGH or sizes.min() >= FOLDS
+    return _fit(features, labels, classes, weights, min(PENALTIES, key=loss) if enough else PENALTIES[-1])
+
+
+def _fit(features: Floats, labels: Ints, classes: int, weights: tuple[float, ...], penalty: float) -> Linear:
+    from sklearn.linear_model import LogisticRegression
 
     flat = features.reshape(-1, features.shape[2])
     mean, std = flat.mean(0), flat.std(0).clip(1e-6)
-    standard, targets = (flat - mean) / std, np.tile(labels, len(features))
     by_class = dict(enumerate(weights)) if weights else None
-    tried: list[tuple[float, Linear]] = []
-    for penalty in PENALTIES:
-        model = LogisticRegression(C=penalty, max_iter=200, class_weight=by_class, tol=1e-3)
-        model.fit(standard, targets)
-        coefficients, intercept = model.coef_, model.intercept_
-        if len(model.classes_) == 2:
-            coefficients, intercept = (np.concatenate((-part / 2, part / 2)) for part in (coefficients, intercept))
-        # A class that the sample lacks is never predicted.
-        weight = np.zeros((classes, flat.shape[1]), np.float32)
-        bias = np.full(classes, intercept.min() - 20, np.float32)
-        weight[model.classes_] = coefficients / std
-        bias[model.classes_] = intercept - weight[model.classes_] @ mean
-        logits = validation @ weight.T + bias
-        tried.append((_loss(logits, truth), Linear(weight, bias, float((logits.argmax(1) == truth).mean()))))
-    return min(tried, key=lambda each: each[0])[1]
+    model = LogisticRegression(C=penalty, max_iter=200, class_weight=by_class, tol=1e-3)
+    model.fit((flat - mean) / std, np.tile(labels, len(features)))
+    coefficients, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        coefficients, intercept = (np.concatenate((-part / 2, part / 2)) for part in (coefficients, intercept))
+    # A class that the images lack is never predicted.
+    weight = np.zeros((classes, flat.shape[1]), np.float32)
+    bias = np.full(classes, intercept.min() - 20, np.float32)
+    weight[model.classes_] = coefficients / std
+    bias[model.classes_] = intercept - weight[model.classes_] @ mean
+    return Linear(weight, bias)
 
 
 def _loss(logits: Floats, truth: Ints) -> float:

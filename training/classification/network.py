@@ -147,5 +147,5 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
         size = 0
     if backbone.size:
         size = start_size = end_size = backbone.size
-    options = network.dropout, network.freeze, start_size, network.freeze_norms, end_size
+    options = network.dropout, network.freeze or 0, start_size, network.freeze_norms, end_size
     return Transfer(backbone, size, classes, *options)

@@ -1,7 +1,7 @@
 """Image classification: an MLP, a CNN or a pretrained backbone, on any data set of labelled images."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.registry import check_backbone
 from training.baseline import Baseline
-from training.classification.baseline import features_of, fit_baseline
+from training.classification.baseline import SAMPLE, features_of, fit_baseline
 from training.classification.choice import augmentation, choose, class_weights, fit_settings
 from training.classification.distill import Guided, Teaching, teach
 from training.classification.learner import Classification, ClassificationSettings, HeadOnFeatures, predict
@@ -26,6 +26,7 @@ from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
 from training.data.contents import fingerprint_like
+from training.data.foreign import MOST
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
 from training.data.lazy import Images
@@ -41,8 +42,9 @@ from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sam
 from training.export.graph import export, renew_golden, write_golden, write_variant_golden
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.layers import Inputs
-from training.export.ood import OodData, ood_data_from_images
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_data_from_images
 from training.options import override, short_name
+from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
@@ -107,6 +109,20 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
             run.console.print(f"[yellow]--network-size {asked}: {because}.")
         return network
 
+    def fast_precision(self, options: ClassificationOptions, data: ImageData) -> Collection[str]:
+        network = choose(options, data)[0].network
+        frozen = network.arch == "transfer" and network.freeze_norms
+        return ("cpu", "cuda") if frozen else ("cuda",)
+
+    def work(self, run: ClassificationRun) -> list[Work]:
+        data = run.data
+        selection, test = len(data.division[0]), len(data.test)
+        return [
+            Work(name="baseline on test", items=min(test, SAMPLE[2])),
+            Work(name="export and evaluation", items=selection + len(data.validation) + test, seconds=15),
+            Work(name="out-of-distribution score", items=_ood_items(data), seconds=3),
+        ]
+
     def baseline(self, run: ClassificationRun, network: nn.Module) -> Baseline:
         return fit_baseline(run, choose(run.options, run.data)[0], network)
 
@@ -119,7 +135,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def learner(self, run: ClassificationRun, network: nn.Module) -> Classification:
         data, validation, teaching = run.data, selection_of(run.data).validation, self._teaching(run)
         settings = learning_settings(choose(run.options, data)[0], data, run.settings.epochs)
-        if not isinstance(network, Transfer) or run.options.network.freeze >= 0:
+        if not isinstance(network, Transfer) or run.options.network.freeze != -1:
             return Classification(data.train, validation, settings, teaching)
         network.to(run.accelerator.device)
         with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
@@ -238,6 +254,15 @@ def _describe(options: ClassificationOptions, because: str) -> str:
     return f"network: {chosen}, since {because}; --arch overrides this"
 
 
+def _ood_items(data: ImageData) -> int:
+    """How many images the out-of-distribution score is fitted and measured on; see `ood_data_from_images`."""
+    less = 1 if data.shape[0] * data.shape[1] <= 128 * 128 else 5
+    made_up, held_out = 2 * MOST, len(data.division[1])
+    return sum(min(count, most // less) for count, most in (
+        (len(data.train), MOST_TRAINING), (len(data.test), MOST_TEST), (held_out, MOST_TEST), (made_up, made_up)
+    ))  # fmt: skip
+
+
 def _load(options: Any, size: int | None, seed: int) -> ImageData:
     limit, bad, encoding = options.limit, options.bad, options.encoding
     return load_images(options.data, size=size, limit=limit, bad=bad, encoding=encoding, seed=seed)
@@ -263,7 +288,7 @@ def _stated(run: ClassificationRun, options: ClassificationOptions, network: nn.
     unused = {name for arch, names in ONLY.items() if arch != settings.arch for name in names}
     if not options.teacher:
         unused |= {"distill", "distill_temperature", "distill_features"}
-    if settings.freeze < 0:
+    if settings.freeze == -1:
         unused |= {"backbone_lr"}
     stated = run.stated(settings, learning_settings(options, run.data, run.settings.epochs)).items()
     return {name: value for name, value in stated if name not in unused} | {
@@ -297,7 +322,7 @@ def _write_version(
     description = {
         "mlp": "dense network",
         "cnn": "residual convolutional network",
-        "transfer": f"{network.backbone}, {'frozen' if network.freeze < 0 else 'fine-tuned'}",
+        "transfer": f"{network.backbone}, {'frozen' if network.freeze == -1 else 'fine-tuned'}",
     }[network.arch]
     choices = [EPOCH, INTERPOLATION] if run.options.interpolate else [EPOCH]
     manifest = ClassifierManifest(

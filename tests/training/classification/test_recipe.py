@@ -12,8 +12,6 @@ from service.inference.session import Session
 from service.tasks.registry import read_manifest
 from training.classification import recipe
 from training.classification.options import DEFAULTS, ClassificationOptions, NetworkSettings
-from training.classification.recipe import fit_defaults
-from training.data.images import ImageData, ImageSplit
 from training.engine.weights import CHECKPOINT, best_weights
 from training.options import override
 from training.parser import parse
@@ -348,21 +346,3 @@ def test_a_network_by_import_path_trains_and_is_exported(source, tmp_path, draw)
     assert manifest.training.settings["backbone"] == f"{__name__}:Own"
     answers = Session(tmp_path / "run" / "export" / MODEL, "cpu").run({"images": draw(2, seed=4).images})[0]
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
-
-
-def test_batches_shrink_where_images_are_large_or_few_and_the_rate_with_them(draw):
-    def defaults(arch, count, side, batch_size=None):
-        # Strides of 0 give arrays of the size of photographs without using their memory.
-        images = np.broadcast_to(np.zeros(3, np.uint8), (count, side, side, 3))
-        split = ImageSplit(images, np.zeros(count, np.int64))
-        return fit_defaults(arch, ImageData("", ("a", "b"), split, split, split, ""), batch_size)
-
-    assert all(defaults(arch, 45_000, 32) == DEFAULTS[arch] for arch in DEFAULTS)
-    assert defaults("cnn", 45_000, 224).batch_size == 94
-    assert defaults("cnn", 45_000, 224).lr == pytest.approx(DEFAULTS["cnn"].lr * 94 / 512)
-    assert defaults("mlp", 45_000, 224).batch_size == 167
-    few = defaults("transfer", 640, 32)
-    assert few.batch_size == 32
-    assert few.backbone_lr == pytest.approx(DEFAULTS["transfer"].backbone_lr / 2)
-    assert defaults("mlp", 30, 32).batch_size == 16
-    assert defaults("cnn", 45_000, 32, batch_size=256).lr == pytest.approx(DEFAULTS["cnn"].lr / 2)
