@@ -10,7 +10,7 @@ from torch import nn
 
 from training.backbones.registry import check_backbone, load_backbone
 from training.baseline import Baseline
-from training.classification.choice import class_weights, is_photographs
+from training.classification.choice import TINY, class_weights, is_photographs
 from training.classification.features import Floats, Linear, extract, fit_linear
 from training.classification.network import Transfer
 from training.classification.options import ClassificationOptions, NetworkSettings
@@ -23,8 +23,6 @@ from training.run import Run
 MOST, MIRRORED = 3000, 500
 # Of a network that is not pretrained: training, validation and test images, and the side that they are enlarged to.
 SAMPLE, SIDE = (1500, 750, 1500), 96
-# Smaller images have no features that a network of photographs would know.
-PIXELS_BELOW = 24
 
 
 def fit_baseline(run: Run[Any, ImageData], options: ClassificationOptions, network: nn.Module) -> Baseline:
@@ -90,7 +88,7 @@ def _reader(run: Run[Any, ImageData]) -> tuple[Callable[[str, ImageSplit], Float
     settings, data = NetworkSettings(), run.data
     try:
         check_backbone(settings.backbone, settings.weights)
-        suits = min(data.shape[:2]) >= PIXELS_BELOW
+        suits = min(data.shape[:2]) >= TINY
     except ValueError:
         suits = False
     if not suits:

@@ -14,6 +14,8 @@ from training.options import override
 
 # Smaller images are enlarged by less, and augmented as small ones.
 SMALL = 64
+# Still smaller ones show nothing that a network of photographs would know.
+TINY = 24
 # Fewer small colour images than this are not enough for a network of their own.
 FEW = 5000
 # The side of the last crops in training, of the side of the images that are evaluated.
@@ -22,7 +24,7 @@ CROP = 0.75
 FROZEN = 3
 # Of photographs: images in a training by default, and the least and the most epochs.
 SEEN, EPOCHS = 15_000, (5, 15)
-# From so many epochs on, photographs are mixed.
+# From so many epochs on, photographs are augmented more.
 LONG = 30
 # The classes are unbalanced if the largest has so many times the images of the smallest.
 UNBALANCED = 10
@@ -60,7 +62,7 @@ def choose(options: ClassificationOptions, data: ImageData) -> tuple[Classificat
 
 def _arch_for(network: NetworkSettings, data: ImageData) -> tuple[Arch, str]:
     height, width, channels = data.shape
-    few = channels == 3 and len(data.train) < FEW
+    few = channels == 3 and min(height, width) >= TINY and len(data.train) < FEW
     if is_photographs(data):
         because = f"the images have {height} x {width} pixels"
     elif few:
@@ -112,7 +114,9 @@ def augmentation(options: ClassificationOptions, data: ImageData, epochs: int) -
     given, arch = options.augment, options.network.arch
     kind = given.augment
     if kind == "auto":
-        kind = "trivial" if is_photographs(data) and arch != "mlp" and not given.cutout else "small"
+        kind = "small"
+        if is_photographs(data) and arch != "mlp" and not given.cutout:
+            kind = "trivial" if epochs >= LONG else "crop"
     if kind == "small":
         default = Augment(cutout=0, translate=2) if arch == "mlp" else Augment()
         # An option gives pixels of these very images; the defaults are for small ones.

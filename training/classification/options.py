@@ -69,7 +69,8 @@ class AugmentOptions:
 
     Attributes:
         augment: small (shifts and blanked squares), crop (random crops and colours) or trivial (crops, then
-            TrivialAugment); by default trivial for images over 64 pixels, small for others and for mlp.
+            TrivialAugment); by default crop for images over 64 pixels, trivial from 30 epochs on, small for others and
+            for mlp.
         flip: mirror images left to right; not for digits and letters.
         cutout: side in pixels of the square that is blanked; by default 8, more in images over 32 pixels; 0 for mlp.
         cutmix: fraction of the batches whose images get a rectangle of another one; by default 0, or 0.25 for

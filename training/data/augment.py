@@ -77,8 +77,8 @@ class PhotoAugment:
     """
 
     flip: bool = True
-    crop: float = 0.35
-    jitter: float = 0.3
+    crop: float = 0.5
+    jitter: float = 0.2
     trivial: bool = True
     cutmix: float = 0.0
     mixup: float = 0.0
