@@ -33,9 +33,17 @@ def fit_baseline(run: Run[Any, ImageData], options: ClassificationOptions, netwo
     return _of_sample(run, options)
 
 
-def views_of(network: NetworkSettings, data: ImageData) -> int:
+def views_of(options: ClassificationOptions, data: ImageData) -> int:
     """How many views of each image are used: 2 if it is mirrored too, 1 otherwise."""
-    return 2 if network.freeze == -1 or len(data.train) <= MIRRORED else 1
+    return 2 if options.augment.flip and (options.network.freeze == -1 or len(data.train) <= MIRRORED) else 1
+
+
+def fitted_images(options: ClassificationOptions, data: ImageData) -> int:
+    """How many images the baseline looks at before the training."""
+    most, validation, _ = SAMPLE
+    if options.network.arch == "transfer":
+        return min(len(data.train), MOST) * views_of(options, data) + len(data.division[0])
+    return min(len(data.train), most) + min(len(data.division[0]), validation)
 
 
 def features_of(run: Run[Any, ImageData], network: Transfer, part: str, split: ImageSplit, views: int = 1) -> Floats:
@@ -47,7 +55,7 @@ def features_of(run: Run[Any, ImageData], network: Transfer, part: str, split: I
 def _of_own_features(run: Run[Any, ImageData], options: ClassificationOptions, network: Transfer) -> Baseline:
     data, weights = run.data, class_weights(options, run.data)
     network.to(run.accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    views = views_of(options.network, data)
+    views = views_of(options, data)
     train, part = _sampled(data.train, MOST, run.settings.seed)
     features = features_of(run, network, f"train {part}", train, views)
     chosen = selection_of(data).validation

@@ -18,7 +18,7 @@ from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.registry import check_backbone
 from training.baseline import Baseline
-from training.classification.baseline import SAMPLE, features_of, fit_baseline
+from training.classification.baseline import SAMPLE, features_of, fit_baseline, fitted_images
 from training.classification.choice import augmentation, choose, class_weights, fit_settings
 from training.classification.distill import Guided, Teaching, teach
 from training.classification.learner import Classification, ClassificationSettings, HeadOnFeatures, predict
@@ -115,13 +115,18 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         return ("cpu", "cuda") if frozen else ("cuda",)
 
     def work(self, run: ClassificationRun) -> list[Work]:
-        data = run.data
-        selection, test = len(data.division[0]), len(data.test)
-        return [
-            Work(name="baseline on test", items=min(test, SAMPLE[2])),
-            Work(name="export and evaluation", items=selection + len(data.validation) + test, seconds=15),
-            Work(name="out-of-distribution score", items=_ood_items(data), seconds=3),
-        ]
+        data, options = run.data, choose(run.options, run.data)[0]
+        # Features of the images took nearly all the time of the baseline.
+        tested = len(data.test) if options.network.arch == "transfer" else min(len(data.test), SAMPLE[2])
+        pace = fitted_images(options, data) / max(run.phases.seconds.get("baseline", 0.0), 1e-9)
+        measured = Work(name="baseline on test", seconds=tested / pace)
+        parts = {
+            "export and evaluation": (len(data.division[0]) + len(data.validation) + len(data.test), 15),
+            "out-of-distribution score": (_ood_items(data), 3),
+        }
+        if options.network.freeze == -1:  # its validation runs the head alone
+            return [measured, *(Work(name=name, seconds=items / pace + more) for name, (items, more) in parts.items())]
+        return [measured, *(Work(name=name, items=items, seconds=more) for name, (items, more) in parts.items())]
 
     def baseline(self, run: ClassificationRun, network: nn.Module) -> Baseline:
         return fit_baseline(run, choose(run.options, run.data)[0], network)
@@ -139,7 +144,8 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
             return Classification(data.train, validation, settings, teaching)
         network.to(run.accelerator.device)
         with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
-            features = features_of(run, network, "train all", data.train, views=2)
+            views = 2 if run.options.augment.flip else 1
+            features = features_of(run, network, "train all", data.train, views)
             validated = features_of(run, network, "selection", validation)[0]
         return HeadOnFeatures(data.train, validation, settings, teaching, features, validated)
 

@@ -359,7 +359,8 @@ def test_photographs_start_from_the_baseline_and_the_log_says_why(source, tmp_pa
     for module in ("network", "baseline"):
         monkeypatch.setattr(f"training.classification.{module}.load_backbone", untrained)
     said = run(
-        "--data", source, "--image-size", 72, "--epochs", 1, "--batch-size", 10, "--device", "cpu", "--run-dir", tmp_path
+        "--data", source, "--image-size", 72, "--epochs", 1, "--batch-size", 10, "--device", "cpu",
+        "--run-dir", tmp_path,
     )  # fmt: skip
     assert "network: transfer (tf_efficientnet_lite0, pretrained, at 224 pixels), since the images have 72 x 72" in said
     manifest = read_manifest(tmp_path / "export")
