@@ -90,10 +90,14 @@ class Items(Protocol):
         column: of the input, if it is a single one that the user or the training has chosen.
     """
 
-    kind: str
-    splits: Mapping[str, int]
-    columns: Sequence[str] | None
-    column: str | None
+    @property
+    def kind(self) -> str: ...
+    @property
+    def splits(self) -> Mapping[str, int]: ...
+    @property
+    def columns(self) -> Sequence[str] | None: ...
+    @property
+    def column(self) -> str | None: ...
 
     def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
         """Yields the items from an index on, with the columns of an input."""
@@ -252,8 +256,7 @@ class LabelIndex:
         if not word:
             self.problems.add(where, "the label is missing")
         elif word not in self._known:
-            hint = did_you_mean(word, self.labels) or f"; they are {listed(self.labels)}"
-            self.problems.add(where, f"the model has no label {truncate(word)!r}{hint}")
+            self.problems.add(where, no_such_label(word, self.labels))
         return self._known.get(word)
 
 
@@ -304,6 +307,13 @@ def choose_splits(source: str, splits: Mapping[str, PartT], wanted: str | None) 
     if wanted not in splits:
         raise DataError(f"{source}: has no split {wanted!r}; it has {', '.join(splits)}.")
     return {wanted: splits[wanted]}
+
+
+def no_such_label(word: str, labels: Sequence[str]) -> str:
+    """Says that a model does not have a label, and which one may be meant."""
+    alike = [label for label in labels if label.casefold() == word.casefold()]
+    hint = f": did you mean {alike[0]}?" if alike else did_you_mean(word, labels)
+    return f"the model has no label {truncate(word)!r}{hint or f'; it has {listed(labels)}'}"
 
 
 def listed(names: Sequence[str]) -> str:

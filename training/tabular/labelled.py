@@ -11,14 +11,13 @@ import numpy.typing as npt
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from quartet.offline.scoring.sources import Item
-from service.errors import truncate
 from service.tasks.tabular.columns import ColumnCard, key_of
 from service.tasks.tabular.manifest import TabularManifest
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
 from training.data.tables import Table, joined, read_tables
 from training.export.figures import bootstrap
-from training.export.labelled import Findings, Items, Labelled, LabelledClasses, choose_splits, listed
+from training.export.labelled import Findings, Items, Labelled, LabelledClasses, choose_splits, listed, no_such_label
 from training.parser import did_you_mean
 from training.tabular.columns import MISSING_WORDS, encode, profile
 
@@ -160,7 +159,7 @@ def _labels_of(table: Table, target: str, manifest: TabularManifest, problems: P
     """The indices of labels."""
     words = {key_of(label): index for index, label in enumerate(manifest.labels)}
     # A column of whole numbers may be stored as 1 here and as 1.0 there.
-    numbers = {number: index for label, index in words.items() if (number := _as_number(label)) is not None}
+    numbers = {number: index for label, index in words.items() if not math.isnan(number := _as_number(label))}
     read = _cell_of(table, ColumnCard(name=target, kind="category", values=manifest.labels))
     targets = np.full(table.rows, np.nan)
     for row, value in enumerate(map(read, table.values(target))):
@@ -171,8 +170,7 @@ def _labels_of(table: Table, target: str, manifest: TabularManifest, problems: P
         elif not key or key in MISSING_WORDS:
             problems.add(table.where(row), f"the target {target!r} is missing")
         else:
-            hint = did_you_mean(value, manifest.labels) or f"; they are {listed(manifest.labels)}"
-            problems.add(table.where(row), f"the model has no label {truncate(value)!r}{hint}")
+            problems.add(table.where(row), no_such_label(value, manifest.labels))
     return targets
 
 
@@ -197,8 +195,9 @@ def _numbers_of(table: Table, target: str, manifest: TabularManifest, problems: 
     return targets
 
 
-def _as_number(word: str) -> float | None:
+def _as_number(word: str) -> float:
+    """The number that a word is; NaN if it is none."""
     try:
         return float(word)
     except ValueError:
-        return None
+        return math.nan

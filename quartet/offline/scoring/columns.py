@@ -26,10 +26,12 @@ def find_column(kind: str, usual: Sequence[str], found: Sequence[str], sample: S
         UnusableJob: it is not clear which one; names the columns.
     """
     names = (*usual, *(_IMAGE_COLUMNS if kind == "image" else (kind,)))
-    if (known := next((name for name in names if name in found), None)) is not None:
-        return known
-    fits = {"image": _are_images, "text": _are_texts}.get(kind, lambda _: False)
-    fitting = [name for name in found if fits([row[name] for row in sample if row.get(name) not in (None, "")])]
+    if known := [name for name in names if name in found]:
+        return known[0]
+    fits = {"image": _are_images, "text": _are_texts}.get(kind)
+    fitting = [
+        name for name in found if fits and fits([row[name] for row in sample if row.get(name) not in (None, "")])
+    ]
     if len(fitting) == 1:
         return fitting[0]
     if len(found) == 1 and kind == "text":
@@ -64,7 +66,8 @@ def choose_carried(
     """
     chosen = list(dict.fromkeys([name for name in usual if name not in read] if wanted is None else wanted))
     if found is not None and (missing := [name for name in chosen if name not in found]):
-        near = difflib.get_close_matches(missing[0], found, n=1, cutoff=0.7)
+        near = [name for name in found if name.casefold() == missing[0].casefold()]
+        near = near or difflib.get_close_matches(missing[0], found, n=1, cutoff=0.7)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {listed(found)}."
         raise UnusableJob(f"--keep: the input has no column {missing[0]!r}: {hint}")
     names, used = {}, set(taken)

@@ -89,12 +89,14 @@ def format_of(path: Path, operation: Operation, facts: Mapping[str, str], layout
 
 
 def fields_of(operation: Operation, layout: Layout) -> dict[str, Any]:
-    """The fields of a result that a model of this layout can have, with their types."""
+    """The fields of a result that a model of this layout can have, with their types; the name of a file comes first."""
     result = get_args(operation.answer.model_fields["results"].annotation)[0]
     absent = {name for name, option in _OPTIONAL.items() if option not in layout.options}
     if {"labels", "value"} <= result.model_fields.keys():  # of a class or of a number
         absent.add("value" if layout.labels else "labels")
-    return {name: each.annotation for name, each in result.model_fields.items() if name not in absent}
+    # A subclass states its own fields last, and one of them is the name.
+    names = sorted(result.model_fields, key=lambda name: name != "name")
+    return {name: result.model_fields[name].annotation for name in names if name not in absent}
 
 
 def is_failure(row: Mapping[str, Any]) -> bool:

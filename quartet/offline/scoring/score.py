@@ -195,8 +195,7 @@ def make_plan(engine: Engine, job: Job, source: Path, output: Path, listing: Pat
     columns = engine.choose_columns(opened.columns, opened.sample)
     facts = {**engine.signature, "operation": engine.operation.name}
     format_ = format_of(output, engine.operation, facts, Layout(engine.labels, dict(job.options)))
-    read = columns if source.is_file() else opened.columns or ()
-    carried = choose_carried(job.keep, opened.columns, opened.plain, read, format_.names)
+    carried = choose_carried(job.keep, opened.columns, opened.plain, columns, format_.names)
     format_ = format_.carrying({there: opened.types.get(name) for name, there in carried.items()})
     guessed = len(columns) == 1 and not job.column and columns[0] not in ("image", "path", *(engine.takes or ()))
     note = (f"read from the column {columns[0]!r}; --column names another one",) if guessed else ()

@@ -209,14 +209,14 @@ def _carried_type(kind: Any) -> Any:
     return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
 
 
-def _to_records(batch: Any) -> list[dict[str, Any]]:
+def _to_records(batch: Any) -> list[Mapping[str, Any]]:
     import pyarrow as pa
 
     for index, each in enumerate(batch.schema):
         if pa.types.is_timestamp(each.type):
             kind = _carried_type(each.type)
             batch = batch.set_column(index, pa.field(each.name, kind), batch.column(index).cast(kind, safe=False))
-    records: list[dict[str, Any]] = batch.to_pylist()
+    records: list[Mapping[str, Any]] = batch.to_pylist()
     return records
 
 
