@@ -65,8 +65,9 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     progress.close()
     done = summary.rows - summary.resumed
     resumed = f", {summary.resumed} of them earlier" if summary.resumed else ""
+    rows = f"{summary.rows} {'row' if summary.rows == 1 else 'rows'}"
     print(
-        f"{options.output}: {summary.rows} rows{resumed}; {summary.errors} could not be scored; "
+        f"{options.output}: {rows}{resumed}; {summary.errors} could not be scored; "
         f"{done / max(summary.seconds, 1e-9):.0f} rows/s",
         file=sys.stderr,
     )

@@ -30,8 +30,7 @@ def labelled_texts(manifest: TextManifest, options: Any) -> LabelledClasses:
     tables = open_texts(source, inspection, problems, options.encoding, needs_train=False)
     tables = choose_splits(source, tables, options.split)
     first = next(iter(tables.values()))
-    remembered = getattr(manifest, "text_column", None)
-    text = options.text_column or (remembered if remembered in first.columns else None)
+    text = options.text_column or (manifest.text_column if manifest.text_column in first.columns else None)
     text, label = find_columns(source, first, text, options.label_column, inspection)
     known, truth = LabelIndex(manifest.labels, problems), []
     rows = {}

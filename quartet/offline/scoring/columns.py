@@ -25,7 +25,7 @@ def find_column(kind: str, usual: Sequence[str], found: Sequence[str], sample: S
     Raises:
         UnusableJob: it is not clear which one; names the columns.
     """
-    names = (*usual, *(_IMAGE_COLUMNS if kind == "image" else (kind,)))
+    names: tuple[str, ...] = (*usual, *(_IMAGE_COLUMNS if kind == "image" else (kind,)))
     if known := [name for name in names if name in found]:
         return known[0]
     fits = {"image": _are_images, "text": _are_texts}.get(kind)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -232,12 +233,10 @@ def to_text(value: Any) -> str | None:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else _unquoted(value)
-
-
-def _unquoted(value: Any) -> str:
-    text = to_text(value) or ""
-    return text if isinstance(value, str) else text.strip('"')  # JSON has quotation marks around dates
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "" if math.isnan(value) else value
+    # JSON has quotation marks around dates.
+    return value if isinstance(value, str) else (to_text(value) or "").strip('"')
 
 
 def _numbered(number: int) -> tuple[str, ...]:

@@ -198,7 +198,8 @@ def make_plan(engine: Engine, job: Job, source: Path, output: Path, listing: Pat
     carried = choose_carried(job.keep, opened.columns, opened.plain, columns, format_.names)
     format_ = format_.carrying({there: opened.types.get(name) for name, there in carried.items()})
     guessed = len(columns) == 1 and not job.column and columns[0] not in ("image", "path", *(engine.takes or ()))
-    note = (f"read from the column {columns[0]!r}; --column names another one",) if guessed else ()
+    what = "images are" if engine.takes is None else "texts are"
+    note = (f"{what} read from the column {columns[0]!r} (--column names another one)",) if guessed else ()
     return Plan(opened, columns, carried, format_, note)
 
 

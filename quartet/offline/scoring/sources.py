@@ -289,9 +289,11 @@ def _find_delimiter(path: Path) -> str:
         # The sample may end within a character.
         names = codecs.getincrementaldecoder("utf-8-sig")().decode(lines[0])
     except UnicodeDecodeError:
+        is_utf16 = lines[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding, where = ("utf-16", "") if is_utf16 else ("cp949", ", from cp949 for instance")
         raise UnusableInput(
-            f"{path}: is not in UTF-8. Save it as UTF-8, or convert it, from cp949 for instance: "
-            f"iconv -f cp949 -t utf-8 {path.name} > new.csv"
+            f"{path}: is not in UTF-8. Save it as UTF-8, or convert it{where}: "
+            f"iconv -f {encoding} -t utf-8 {path.name} > new{path.suffix}"
         ) from None
     if path.suffix.lower() != ".csv" and "\t" in names:
         return "\t"
