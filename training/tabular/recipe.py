@@ -21,6 +21,7 @@ from training.export import history
 from training.export.calibration import fit_temperature
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
+from training.export.labelled import Labelled
 from training.export.ood import OodData
 from training.options import FitOptions, override
 from training.phases import Work
@@ -31,6 +32,7 @@ from training.run import Run
 from training.tabular import evaluation
 from training.tabular.data import TabularData, TabularSplit, load_table
 from training.tabular.evaluation import FOLDS, NetworkMethod
+from training.tabular.labelled import labelled_rows
 from training.tabular.network import Rows, TabularGraph, TabularNetwork, build, target_scale
 from training.tabular.options import DEFAULTS, TabularOptions
 from training.tabular.report import draw_rows, write_report
@@ -122,6 +124,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
             fit=FitOptions(seed=int(manifest.training.settings["seed"])),
         )
         return load_table(again)
+
+    def labelled(self, manifest: TabularManifest, options: Any) -> Labelled:
+        return labelled_rows(manifest, options)
 
     def ood_data(self, manifest: Any, folder: Path, data: TabularData, foreign: Mapping[str, str]) -> OodData:
         if foreign:

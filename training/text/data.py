@@ -93,7 +93,7 @@ def load_texts(
         DataError: a wrong path, a missing column, unusable rows, each of which is named; or more than fits into memory.
     """
     inspection, problems = Inspection(), Problems()
-    tables = _open(source, inspection, problems, encoding)
+    tables = open_texts(source, inspection, problems, encoding)
     text_column, label_column = find_columns(source, tables["train"], text_column, label_column, inspection)
     for name in [name for name, table in tables.items() if not {text_column, label_column} <= set(table.columns)]:
         inspection.notes.append(f"{tables.pop(name).name}: has no column {label_column!r}, so it is not used")
@@ -171,13 +171,24 @@ def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str,
         )
 
 
-def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:
+def open_texts(
+    source: str, inspection: Inspection, problems: Problems, encoding: str | None, *, needs_train: bool = True
+) -> dict[str, Table]:
+    """The table of texts of each split, from any of the sources of `load_texts`.
+
+    Without `needs_train` any split will do, and all texts may have the same label.
+    """
     hint = "Give a hub id, a folder, a URL, or a table of texts (CSV, TSV, xlsx, JSON lines, parquet)."
     path = locate(source, hint)
-    if path is not None and path.is_dir() and not any(path.rglob("*.parquet")) and (files := _text_files(path)):
+    if (
+        path is not None
+        and path.is_dir()
+        and not any(path.rglob("*.parquet"))
+        and (files := _text_files(path, needs_train=needs_train))
+    ):
         return {split: _table_of(split, some, encoding) for split, some in files.items()}
-    tables = read_tables(source, hint, inspection, problems, encoding=encoding)
-    if "train" not in tables:
+    tables = read_tables(source, hint, inspection, problems, needs_train=needs_train, encoding=encoding)
+    if needs_train and "train" not in tables:
         raise DataError(f"{source}: has no train split, only {', '.join(tables)}.")
     # Some data sets have further splits, of texts without labels.
     return {name: table for name, table in tables.items() if name in SPLITS}
@@ -189,13 +200,17 @@ def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None
     return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
 
 
-def _text_files(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """The text files in class folders with their classes, by split; none if a split has fewer than two classes."""
+def _text_files(folder: Path, *, needs_train: bool = True) -> dict[str, list[tuple[str, str]]]:
+    """The text files in class folders with their classes, by split; none if a split has fewer than two classes.
+
+    Without `needs_train` one class is enough.
+    """
     files: dict[str, list[tuple[str, str]]] = {}
-    for split, children in class_folders(folder).items():
+    for split, children in class_folders(folder, needs_train=needs_train).items():
         found = ((path, child.name) for child in children for path in files_below(child))
         files[split] = [(path, label) for path, label in found if path.lower().endswith(".txt")]
-    return files if all(len({label for _, label in some}) > 1 for some in files.values()) else {}
+    fewest = 2 if needs_train else 1
+    return files if all(len({label for _, label in some}) >= fewest for some in files.values()) else {}
 
 
 def recognise_texts(source: Source) -> Recognised | None:
