@@ -13,6 +13,7 @@ from sklearn.datasets import load_breast_cancer
 from service.tasks.tabular.columns import ColumnCard
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems, describe_classes, describe_repeats, describe_splits
+from training.data.leaks import Clue, warn_of_columns
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, check_fits, joined, read_tables
@@ -24,6 +25,8 @@ from training.tabular.options import BREAST_CANCER, DEFAULTS, Kind, TabularOptio
 
 _ROWS_PER_HASH = 100_000
 _MOST_NAMED = 8
+# The code of a missing word; UNKNOWN is -1.
+_MISSING = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,9 @@ def load_table(options: TabularOptions) -> TabularData:
     }
     if len(set().union(*digests.values())) > usable.sum() / 2:  # rows of a few words are bound to repeat
         describe_repeats(inspection, digests, "rows")
+    seen = np.concatenate((parts["train"], parts["validation"]))
+    clues = {card.name: _clue(card, rows[seen, index]) for index, card in enumerate(layout)}
+    warn_of_columns(inspection, clues, targets[seen], regression=not classes)
     return TabularData(
         name=name_of(source),
         kind=kind,
@@ -151,6 +157,10 @@ def load_table(options: TabularOptions) -> TabularData:
         ignored=tuple(name for name in names if name not in {each.name for each in layout}),
         inspection=inspection,
     )
+
+
+def _clue(card: ColumnCard, values: Floats) -> Clue:
+    return Clue(np.nan_to_num(values, nan=_MISSING).astype(np.int64) if card.kind == "category" else values)
 
 
 def _breast_cancer(target: str) -> Table:

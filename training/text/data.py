@@ -14,6 +14,7 @@ from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.markers import warn_of_markers
 from training.data.recognise import Recognised, Source
 from training.data.sources import files_below, find_encoding, locate, name_of
 from training.data.splits import hold_out, limited, split_validation
@@ -162,6 +163,8 @@ def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str,
     describe_classes(inspection, names, counts.tolist(), "texts", remedy=", and try --balance 0.5")
     digests = {name: [hashlib.sha256(text.encode()).digest() for text in split.texts] for name, split in splits.items()}
     describe_repeats(inspection, digests, "texts")
+    seen = (splits["train"], splits["validation"])
+    warn_of_markers(inspection, *_joined(seen), names)
     texts = [text for split in splits.values() for text in split.texts]
     if silent := [text for text in texts if not any(map(str.isalpha, text))]:
         examples = ", ".join(repr(text[:40]) for text in list(dict.fromkeys(silent))[:3])
@@ -169,6 +172,10 @@ def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str,
             f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): the network reads each as one "
             "unknown word, or with --digits as its numbers"
         )
+
+
+def _joined(splits: Sequence[TextSplit]) -> tuple[list[str], Ids]:
+    return [text for split in splits for text in split.texts], np.concatenate([split.labels for split in splits])
 
 
 def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:
