@@ -134,7 +134,7 @@ def telling(values: Sequence[Any], labels: Labels, classes: Sequence[str]) -> st
             continue
         if others / (count + others) <= (1 - _GAIN) * (1 - sizes[label] / total):
             share, rest = count / sizes[label], others / max(1, total - sizes[label])
-            found.append(f"{known[value]!r} in {share:.0%} of {classes[label]!r} and {rest:.0%} of the others")
+            found.append(f"{str(known[value])!r} in {share:.0%} of {classes[label]!r} and {rest:.0%} of the others")
     if found:
         return "; ".join(found[:3]) + f"; and {len(found) - 3} more classes" * (len(found) > 3)
     score = held_out_scores({"": Clue(codes)}, labels)[""]

@@ -16,7 +16,7 @@ from training.data.image_sources import Files, ImageItems, Rows, open_images
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
-from training.data.splits import hold_out, limited, split_validation
+from training.data.splits import hold_out, limited, split_validation, validation_fraction
 from training.engine.progress import track
 
 
@@ -85,7 +85,8 @@ def load_images(
         source: as `training.data.image_sources.open_images` takes it.
         size: the side of the square that images are resized to; by default they keep their size if all have the same,
             of at most `largest` pixels, and become squares of `largest` otherwise.
-        validation: the fraction of train that becomes the validation split if the source has none.
+        validation: the fraction of train that becomes the validation split if the source has none; more of few images,
+            see `validation_fraction`.
         labelled: whether labels are needed; without labels all images are of one class.
 
     Raises:
@@ -104,6 +105,8 @@ def load_images(
     for name, fraction in (("test", 0.2), ("validation", validation)):
         if name in held_out:
             train = splits["train"]
+            if name == "validation":
+                fraction = validation_fraction(len(train), fraction)
             if np.unique(train.labels, return_counts=True)[1].min() * fraction < 10:
                 kept, taken = hold_out(source, name, len(train), fraction, seed, train.labels)
             else:  # as the committed models were trained; it always rounds the same classes down

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.floating]
 # The score on held-out items from which a clue is reported.
 _ACCURACY, _R2 = 0.975, 0.99
 # Its error must be at most this fraction of the error of the best other clue, and of a constant answer.
-_FARTHEST = 0.2
+_FARTHEST = 0.15
 # Fewer items prove nothing; more items than these in all clues would take more than a few seconds.
 FEWEST, _MOST, _MOST_VALUES = 50, 10_000, 1_000_000
 _FEWEST_PER_CLASS = 5

@@ -22,6 +22,7 @@ from training.parser import did_you_mean
 from training.tabular import columns
 from training.tabular.columns import Floats, Mask, Profile
 from training.tabular.options import BREAST_CANCER, DEFAULTS, Kind, TabularOptions
+from training.tabular.target import check_target, guess_target
 
 _ROWS_PER_HASH = 100_000
 _MOST_NAMED = 8
@@ -94,7 +95,8 @@ def load_table(options: TabularOptions) -> TabularData:
         given = read_tables(source, hint, inspection, problems, encoding=options.encoding)
     given = _usable_splits(source, given, target, inspection)
     names = given["train"].columns
-    target = _check_names(options, names, target)
+    target = target or guess_target(source, given["train"])
+    _check_names(options, names, target)
     if options.limit is not None:
         given = {name: _sample(part, options.limit, seed) for name, part in given.items()}
     table = joined(list(given.values()))
@@ -188,17 +190,14 @@ def _usable_splits(
     return kept
 
 
-def _check_names(options: TabularOptions, known: Sequence[str], target: str | None) -> str:
+def _check_names(options: TabularOptions, known: Sequence[str], target: str) -> None:
     source, listed = options.data, ", ".join(known)
-    if target is None or target not in known:
-        hint = did_you_mean(target or "", known) or "."
-        raise DataError(f"{source}: has the columns {listed}: choose the one to predict with --target{hint}")
+    check_target(source, known, target)
     if wrong := [name for name in (*options.columns, *options.drop) if name not in known]:
         hints = [f" {name}{hint}" for name in wrong if (hint := did_you_mean(name, known))]
         raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {listed}.{''.join(hints)}")
     if target in options.drop:
         raise DataError(f"--drop {target}: is the column to predict.")
-    return target
 
 
 def _choose(

@@ -17,7 +17,7 @@ from training.data.inspection import Bad, Problems, describe_classes, describe_r
 from training.data.markers import warn_of_markers
 from training.data.recognise import Recognised, Source
 from training.data.sources import files_below, find_encoding, locate, name_of
-from training.data.splits import hold_out, limited, split_validation
+from training.data.splits import hold_out, limited, split_validation, validation_fraction
 from training.data.tables import Table, check_fits, read_tables, stored
 from training.parser import did_you_mean
 
@@ -87,7 +87,8 @@ def load_texts(
             (optionally below `train/`, `test/`).
         text_column: by default the one with a usual name, or the one with the longest texts.
         label_column: by default the one with a usual name, or the one with the fewest values.
-        validation: the fraction of train that becomes the validation split if the source has none; 0.2 for test.
+        validation: the fraction of train that becomes the validation split if the source has none, more of few texts
+            (see `validation_fraction`); 0.2 for test.
         limit: the most texts of each split; those of a larger source are not read into memory.
 
     Raises:
@@ -115,7 +116,8 @@ def load_texts(
         parts["test"] = parts.pop("validation")
     held_out = [name for name in ("test", "validation") if name not in parts]
     for name in held_out:
-        (table, labels), fraction = parts["train"], validation if name == "validation" else 0.2
+        table, labels = parts["train"]
+        fraction = validation_fraction(len(labels), validation) if name == "validation" else 0.2
         kept, taken = hold_out(source, name, len(labels), fraction, seed, labels)
         parts[name], parts["train"] = ((table.take(some), labels[some]) for some in (taken, kept))
     splits = {}

@@ -53,20 +53,17 @@ def test_good_columns_and_rare_classes_are_no_leaks(random):
     targets = (random.random(1000) < 0.02).astype(np.int64)
     assert not warnings({"a": random.normal(0, 1, 1000), "b": random.integers(0, 5, 1000)}, targets)
     targets = random.integers(0, 2, 1000)
-    good = {name: targets + random.normal(0, 0.22, 1000) for name in "ab"}  # 0.99 each
+    good = {name: targets + random.normal(0, 0.22, 1000) for name in "ab"}
     assert min(held_out_scores({name: Clue(values) for name, values in good.items()}, targets).values()) > 0.95
-    assert not warnings(good | {"third": targets + random.normal(0, 0.3, 1000)}, targets)
+    assert not warnings(good | {"third": targets + random.normal(0, 0.27, 1000)}, targets)
 
 
-@pytest.mark.parametrize("copy", [lambda y: 2.54 * y + 3, lambda y: np.exp(y)])
-@pytest.mark.parametrize("count", [60, 3000])
-def test_a_number_in_another_unit_is_a_leak(random, copy, count):
+@pytest.mark.parametrize(("count", "copy"), [(60, lambda y: 2.54 * y + 3), (3000, np.log)])
+def test_a_number_in_another_unit_is_a_leak(random, count, copy):
     targets = random.gamma(2, 1, count)
-    if count < 100 and copy(1.0) != 2.54 + 3:
-        pytest.skip("a curve needs more rows")
-    found = warnings({"copy": copy(targets), "rough": targets + random.normal(0, 0.5, count)}, targets, regression=True)
-    assert found
-    assert found[0].endswith("--drop copy")
+    rough = targets + random.normal(0, 0.5, count)
+    (warning,) = warnings({"copy": copy(targets), "rough": rough}, targets, regression=True)
+    assert warning.endswith("--drop copy")
 
 
 def test_too_few_rows_and_too_many_classes_prove_nothing(random):
