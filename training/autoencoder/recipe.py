@@ -93,8 +93,8 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         return (
             # The judge learns from each training image in every epoch, which takes about five times as long as to
             # reconstruct it.
-            Work("judge", items=5 * judged),
-            Work("evaluation", items=2 * images),
+            Work(name="judge", items=5 * judged),
+            Work(name="evaluation", items=2 * images),
         )
 
     def learner(self, run: AutoencoderRun, network: nn.Module) -> Reconstruction:

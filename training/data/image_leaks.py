@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from training.data.dataset import Inspection, stratified_sample
-from training.data.image_sources import ImageItems
+from training.data.image_sources import Files, ImageItems
 from training.data.lazy import Images
 from training.data.leaks import FEWEST, Clue, held_out_scores
 
@@ -62,8 +62,11 @@ def warn_of_image_leaks(
 
 def _facts_of_file(items: ImageItems, row: int) -> dict[str, Any]:
     """Size, format and quality as the header of the file states them."""
-    with contextlib.suppress(Exception):  # whatever Pillow's parsers raise; the file was decoded already
-        image = Image.open(io.BytesIO(items.files.read(int(items.indices[row]))))
+    index, files = int(items.indices[row]), items.files
+    # Of a file, Pillow reads no more than the header.
+    source: Any = files.paths[index] if isinstance(files, Files) else io.BytesIO(files.read(index))
+    # Pillow's parsers raise whatever they meet; the image was decoded already.
+    with contextlib.suppress(Exception), Image.open(source) as image:
         turned = image.format == "JPEG" and image.getexif().get(_ORIENTATION, 1) >= _TURNED
         width, height = image.size[::-1] if turned else image.size
         tables: Any = getattr(image, "quantization", None)
@@ -120,8 +123,10 @@ def _warn(inspection: Inspection, what: str, values: Sequence[Any], labels: Labe
 
 def telling(values: Sequence[Any], labels: Labels, classes: Sequence[str]) -> str:
     """Which classes the values tell, and by which value; empty if they tell none. None stands for no value."""
-    known, codes = np.unique([str(value or "none") for value in values], return_inverse=True)
-    if len(known) < 2:
+    given = [row for row, value in enumerate(values) if value is not None]
+    known, codes = np.unique([str(values[row] or "none") for row in given], return_inverse=True)
+    labels = labels[given]
+    if len(known) < 2 or (np.bincount(labels) >= _FEWEST).sum() < 2:
         return ""
     counts = np.zeros((len(known), len(classes)), np.int64)
     np.add.at(counts, (codes, labels), 1)
@@ -165,12 +170,13 @@ def _warn_of_names(inspection: Inspection, names: Sequence[str], labels: Labels,
 
 
 def _pattern(name: str, label: str) -> str | None:
-    """The letters of a name, without those that stand for its class; None if there are none left."""
+    """The letters of a name; None for one that is named after its class, as `cat.12` and `c_12` are."""
     letters = re.sub(r"[\W\d_]+", " ", name.casefold()).strip()
     words = re.sub(r"[\W\d_]+", " ", label.casefold()).split()
-    if any(word in letters or letters.replace(" ", "") in word for word in (*words, "".join(words)) if word):
+    joined = letters.replace(" ", "")
+    if joined and any(word in joined or joined in word for word in (*words, "".join(words))):
         return None
-    return letters[:20] or None
+    return letters[:20]
 
 
 def _camera_number(name: str) -> int | None:

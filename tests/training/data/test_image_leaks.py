@@ -70,6 +70,15 @@ def test_names_are_a_hint_unless_they_repeat_the_class(write):
     assert warning.startswith("possible leak: the file names tell the class: 'north' in 100% of 'sick' and 0% of")
 
 
+def test_a_class_of_other_names_is_no_hint_beside_one_whose_names_repeat_it(write):
+    assert not write(save=lambda label, number: (f"{('sick', 'img')[label]}_{number}.png", {}))
+
+
+def test_formats_are_reported_once(write):
+    (warning,) = write(save=lambda label, number: (f"{number}.{('png', 'jpg')[label]}", {}))
+    assert "'JPEG' in 100% of 'well' and 0% of the others" in warning
+
+
 def test_names_after_the_class_and_numbers_of_an_author_are_no_hint(write):
     assert not write(save=lambda label, number: (f"{('sick', 'w')[label]}.{1000 * label + number}.png", {}))
 
