@@ -21,6 +21,7 @@ from training.data.tables import DELIMITED, Table, read_file, split_of
 
 _IMAGE_COLUMNS = ("image", "imageid", "imagename", "imagepath", "filename", "file", "filepath", "path", "img", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "breed", "species")
+_BESIDE_A_SPLIT = ("data", "dataset", "set", "images", "folder")
 # The class of all images where a task needs no labels.
 _UNLABELLED = "image"
 
@@ -129,12 +130,12 @@ def class_folders(folder: Path, *, needs_train: bool = True) -> dict[str, list[P
     folder = _descend(folder)
     splits: dict[str, Path] = {}
     for child in filter(Path.is_dir, visible(folder)):
-        split = split_of(child.name) if child.name.isalpha() else None
+        split = _split_of_folder(child.name)
         if split and any(path.is_dir() for path in visible(child)):
             splits.setdefault(split, child)
     parents = splits if "train" in splits or (splits and not needs_train) else {"train": folder}
     found = {name: list(filter(Path.is_dir, visible(parent))) for name, parent in parents.items()}
-    if "train" in found and all(path.name.isalpha() and split_of(path.name) for path in found["train"]):
+    if "train" in found and all(_split_of_folder(path.name) for path in found["train"]):
         return {"train": []}  # folders for each split, but not for each class
     return found
 
@@ -198,11 +199,16 @@ def _without_labels(folder: Path) -> Found | None:
     splits: dict[str, list[tuple[str, str]]] = {}
     for path in filter(hub.is_image, files_below(folder)):
         first = Path(os.path.relpath(path, folder)).parts[0]
-        split = split_of(first) if first.isalpha() else None
-        splits.setdefault(split or "train", []).append((path, _UNLABELLED))
+        splits.setdefault(_split_of_folder(first) or "train", []).append((path, _UNLABELLED))
     if splits and "train" not in splits:
         splits = {"train": [image for images in splits.values() for image in images]}
     return ((_UNLABELLED,), splits) if splits else None
+
+
+def _split_of_folder(name: str) -> str | None:
+    """The split that a folder is named after, as in `training_set` or `Test Data`; `crash test` is a class."""
+    words = re.split(r"[\W_]+", name.lower().strip(" _"))
+    return split_of(name) if sum(word not in _BESIDE_A_SPLIT for word in words) == 1 else None
 
 
 def _descend(folder: Path) -> Path:

@@ -14,9 +14,10 @@ from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.markers import warn_of_markers
 from training.data.recognise import Recognised, Source
 from training.data.sources import files_below, find_encoding, locate, name_of
-from training.data.splits import hold_out, limited, split_validation
+from training.data.splits import hold_out, limited, split_validation, validation_fraction
 from training.data.tables import Table, check_fits, read_tables, stored
 from training.parser import did_you_mean
 
@@ -86,7 +87,8 @@ def load_texts(
             (optionally below `train/`, `test/`).
         text_column: by default the one with a usual name, or the one with the longest texts.
         label_column: by default the one with a usual name, or the one with the fewest values.
-        validation: the fraction of train that becomes the validation split if the source has none; 0.2 for test.
+        validation: the fraction of train that becomes the validation split if the source has none, more of few texts
+            (see `validation_fraction`); 0.2 for test.
         limit: the most texts of each split; those of a larger source are not read into memory.
 
     Raises:
@@ -114,7 +116,8 @@ def load_texts(
         parts["test"] = parts.pop("validation")
     held_out = [name for name in ("test", "validation") if name not in parts]
     for name in held_out:
-        (table, labels), fraction = parts["train"], validation if name == "validation" else 0.2
+        table, labels = parts["train"]
+        fraction = validation_fraction(len(labels), validation) if name == "validation" else 0.2
         kept, taken = hold_out(source, name, len(labels), fraction, seed, labels)
         parts[name], parts["train"] = ((table.take(some), labels[some]) for some in (taken, kept))
     splits = {}
@@ -162,6 +165,8 @@ def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str,
     describe_classes(inspection, names, counts.tolist(), "texts", remedy=", and try --balance 0.5")
     digests = {name: [hashlib.sha256(text.encode()).digest() for text in split.texts] for name, split in splits.items()}
     describe_repeats(inspection, digests, "texts")
+    seen = (splits["train"], splits["validation"])
+    warn_of_markers(inspection, *_joined(seen), names)
     texts = [text for split in splits.values() for text in split.texts]
     if silent := [text for text in texts if not any(map(str.isalpha, text))]:
         examples = ", ".join(repr(text[:40]) for text in list(dict.fromkeys(silent))[:3])
@@ -169,6 +174,10 @@ def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str,
             f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): the network reads each as one "
             "unknown word, or with --digits as its numbers"
         )
+
+
+def _joined(splits: Sequence[TextSplit]) -> tuple[list[str], Ids]:
+    return [text for split in splits for text in split.texts], np.concatenate([split.labels for split in splits])
 
 
 def open_texts(
