@@ -1,4 +1,4 @@
-"""A dense network on the rows of a table, with the preprocessing inside, and what it learns."""
+"""Dense networks on the rows of a table, with the preprocessing inside, what they learn, and the exported graph."""
 
 import math
 from collections.abc import Sequence
@@ -16,18 +16,35 @@ from training.engine.processes import in_parts
 from training.tabular.columns import Floats
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.options import Kind, NetworkSettings
+from training.tabular.trees import Trees
 
 # The fraction of known words that are replaced by the unknown one in training.
 _WORD_DROPOUT = 0.02
+# The smallest probability that has a logarithm.
+_TINY = 1e-30
+
+
+class _Dense(nn.Module):
+    """A linear layer for each member of an ensemble: (members, batch, features) to (members, batch, outputs)."""
+
+    def __init__(self, members: int, features: int, outputs: int) -> None:
+        super().__init__()
+        bound = features**-0.5
+        self.weight = nn.Parameter(torch.empty(members, features, outputs).uniform_(-bound, bound))
+        # Of one dimension, so that it does not decay.
+        self.bias = nn.Parameter(torch.empty(members * outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias.view(len(self.weight), 1, -1), x, self.weight)
 
 
 class TabularNetwork(nn.Module):
-    """Columns as features, then dense layers.
+    """Columns as features, then several dense networks of the same shape, whose answers are averaged.
 
     Numbers are standardised, with missing values imputed by the mean. A date becomes its standardised number of days
     and its position in the week, in the year and, if dates have times, in the day, as points on circles. A category
     becomes an embedding for each word, one for all unknown words and one for a missing word (Guo and Berkhahn 2016,
-    arXiv:1604.06737).
+    arXiv:1604.06737). The members share the embeddings and the batches; their initial weights and dropout differ.
 
     `rows` are those of the training split, float32, shape (n, columns), NaN where a value is missing.
     """
@@ -35,9 +52,7 @@ class TabularNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, layout: Sequence[ColumnCard], rows: Floats, outputs: int, hidden: tuple[int, ...], dropout: float
-    ) -> None:
+    def __init__(self, layout: Sequence[ColumnCard], rows: Floats, outputs: int, settings: NetworkSettings) -> None:
         super().__init__()
         self.categories = [index for index, card in enumerate(layout) if card.kind == "category"]
         self.numbers = [index for index, card in enumerate(layout) if card.kind != "category"]
@@ -52,15 +67,34 @@ class TabularNetwork(nn.Module):
         self.words = [len(layout[index].values) for index in self.categories]
         sizes = [min(16, words + 1, round(1.6 * (words + 2) ** 0.56)) for words in self.words]
         self.embeddings = nn.ModuleList(map(nn.Embedding, [words + 2 for words in self.words], sizes))
+        self.members = settings.members
         layers: list[nn.Module] = []
         before = len(self.numbers) + 2 * sum(map(len, self.dates.values())) + sum(sizes)
-        for width in hidden:
-            layers += [nn.Linear(before, width), nn.SiLU(), nn.Dropout(dropout)]
+        for width in settings.hidden:
+            layers += [_Dense(self.members, before, width), nn.SiLU(), nn.Dropout(settings.dropout)]
             before = width
-        self.body = nn.Sequential(*layers, nn.Linear(before, outputs))
+        self.body = nn.Sequential(*layers, _Dense(self.members, before, outputs))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Float rows (batch, columns), NaN where a value is missing, to (batch, outputs)."""
+        """Float rows (batch, columns), NaN where a value is missing, to the members' outputs or to their answer.
+
+        Returns:
+            In training the outputs, shape (members, batch, outputs); otherwise their mean, or the logarithm of the mean
+            of the members' probabilities, shape (batch, outputs).
+        """
+        return self.answer(self.features(rows))
+
+    def answer(self, features: Tensor) -> Tensor:
+        """What `forward` returns, of features."""
+        outputs: Tensor = self.body(features.expand(self.members, -1, -1))
+        if self.training:
+            return outputs
+        if outputs.shape[2] == 1:
+            return outputs.mean(0)
+        return outputs.float().log_softmax(2).exp().mean(0).clamp_min(_TINY).log()
+
+    def features(self, rows: Tensor) -> Tensor:
+        """The columns made ready, shape (batch, features)."""
         features = []
         if self.numbers:
             numbers = rows[:, self.numbers] if self.categories else rows
@@ -72,7 +106,7 @@ class TabularNetwork(nn.Module):
                 features.append(_imputed(torch.cat((angle.sin(), angle.cos()), 1)))
         for index, words, embedding in zip(self.categories, self.words, self.embeddings, strict=True):
             features.append(embedding(self._entries(rows[:, index], words)))
-        return self.body(features[0] if len(features) == 1 else torch.cat(features, 1))
+        return features[0] if len(features) == 1 else torch.cat(features, 1)
 
     def _entries(self, codes: Tensor, words: int) -> Tensor:
         """The entries of an embedding: those of its words, then one for unknown words and one for a missing word."""
@@ -98,25 +132,70 @@ def _periods(origin: date, days: Floats) -> list[tuple[float, float]]:
 def build(network: NetworkSettings, data: TabularData, train: TabularSplit, seed: int) -> TabularNetwork:
     """The network, with weights initialised from `seed` and standardisation from the training rows."""
     torch.manual_seed(seed)
-    return TabularNetwork(data.layout, train.rows, len(data.classes) or 1, network.hidden, network.dropout)
+    return TabularNetwork(data.layout, train.rows, len(data.classes) or 1, network)
 
 
 class TabularGraph(nn.Module):
     """The whole graph: rows in; calibrated probabilities (batch, classes), or values (batch, 1), out.
 
-    `scale` is mean and standard deviation of a numeric target; None for classes.
+    Args:
+        network: also of a graph without its answers, since the out-of-distribution score measures its features.
+        trees: of gradient boosting; None if the share is 1.
+        share: of the network in the answer; the rest is that of the trees.
+        temperature: of the probabilities.
+        scale: mean and standard deviation of a numeric target; None for classes.
     """
 
-    def __init__(self, network: TabularNetwork, temperature: float, scale: tuple[float, float] | None) -> None:
+    def __init__(
+        self,
+        network: TabularNetwork,
+        trees: Trees | None,
+        share: float,
+        temperature: float,
+        scale: tuple[float, float] | None,
+    ) -> None:
         super().__init__()
-        self.network, self.temperature, self.scale = network, temperature, scale
+        self.network, self.trees, self.share = network, trees, share
+        self.temperature, self.scale = temperature, scale
 
     def forward(self, rows: Tensor) -> Tensor:
-        outputs = self.network(rows)
-        if self.scale is None:
-            return torch.softmax(outputs / self.temperature, dim=1)
-        mean, deviation = self.scale
-        return outputs * deviation + mean
+        return self.answer(rows, self.network.features(rows))
+
+    def answer(self, rows: Tensor, features: Tensor) -> Tensor:
+        """The answers, given the rows and `TabularNetwork.features` of them."""
+        parts = []
+        if self.share:
+            parts.append((self.share, self.network.answer(features)))
+        if self.trees is not None:
+            parts.append((1 - self.share, self.trees(rows)))
+        if self.scale is not None:
+            mean, deviation = self.scale
+            return _weighted(parts) * deviation + mean
+        logits = parts[0][1]
+        if len(parts) > 1:
+            logits = _weighted([(share, outputs.softmax(1)) for share, outputs in parts]).clamp_min(_TINY).log()
+        return torch.softmax(logits / self.temperature, dim=1)
+
+
+class WithFeatures(nn.Module):
+    """The answers of a graph, and the columns made ready, as they are exported."""
+
+    def __init__(self, graph: TabularGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.graph.network.features(rows)
+        return self.graph.answer(rows, features), features
+
+
+def _weighted(parts: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """The weighted sum of outputs."""
+    (first, outputs), *rest = parts
+    total = first * outputs
+    for share, more in rest:
+        total = total + share * more
+    return total
 
 
 class Rows(Learner):
@@ -155,6 +234,8 @@ class Rows(Learner):
         return figures
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.ndim == 3:  # of the members
+            outputs, targets = outputs.flatten(0, 1), targets.repeat(len(outputs))
         if self._kind == "classification":
             return F.cross_entropy(outputs, targets)
         return F.mse_loss(outputs.squeeze(1), targets)

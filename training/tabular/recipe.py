@@ -1,6 +1,7 @@
 """Tables: a multilayer perceptron on the columns of a table, to predict a class or a number."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,54 @@ from torch import nn
 
 from service.inference.cards import GoldenCard, Use
 from service.inference.manifest import GOLDEN, MODEL
-from service.tasks.tabular.columns import UNKNOWN
+from service.tasks.tabular.columns import UNKNOWN, ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
+from training.baseline import Baseline
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
+from training.engine.progress import progress_bar
 from training.engine.settings import FitSettings
 from training.export import history
-from training.export.calibration import fit_temperature
+from training.export.calibration import fit_temperature, logits_of
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
-from training.export.ood import OodData
+from training.export.ood import OodData, some_indices
 from training.options import FitOptions, override
 from training.recipe import Draft, Recipe
 from training.report.plots import Curve, write_curves
 from training.report.record import update_record
-from training.run import Run
+from training.run import Run, Work
 from training.tabular import evaluation
+from training.tabular.boosting import COST_OF_MEAN, Boosting, fit_default, fit_mean
+from training.tabular.comparison import (
+    DEFAULT,
+    Doubles,
+    HeldOut,
+    NetworkMethod,
+    answers_of,
+    cross_validate,
+    decide,
+    hold_out,
+    mix,
+    possible_folds,
+    score,
+)
 from training.tabular.data import TabularData, TabularSplit, load_table
-from training.tabular.evaluation import FOLDS, NetworkMethod
-from training.tabular.network import Rows, TabularGraph, TabularNetwork, build, target_scale
+from training.tabular.network import Rows, TabularGraph, TabularNetwork, WithFeatures, build, target_scale
 from training.tabular.options import DEFAULTS, TabularOptions
 from training.tabular.report import draw_rows, write_report
+from training.tabular.trees import Trees
 
 TabularRun = Run[TabularOptions, TabularData]
 
 MAX_BATCH = 256
+# Rows that the baseline is fitted on at most; it takes seconds.
+_MOST_OF_BASELINE = 50_000
+# Folds of the cross-validation, which is left out of larger tables: half of their validation rows are enough to choose.
+_FOLDS, _MOST_CROSS_VALIDATED = 5, 5000
+# A purpose of rows, as in `training.export.history`.
+_SHARES = "shares of network and gradient boosting"
 # Usual names of the column to predict.
 _TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 
@@ -47,7 +70,10 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     name = "tabular"
     items = "rows"
     manifests = (TabularManifest,)
-    repeats = FOLDS
+
+    # Of `baseline`.
+    _default: Boosting
+    _default_seconds: float
 
     def recognise(self, source: Source) -> Recognised | None:
         if source.example_of:
@@ -82,31 +108,96 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         selection, _ = data.division
         return Rows(data.train, data.validation.take(selection), data.kind)
 
-    def drafts(self, run: TabularRun, network: nn.Module, state: FitState) -> list[Draft]:
-        data, seed = run.data, run.settings.seed
-        this = NetworkMethod(run.options.network, run.settings, data, run.folder / "folds", run.accelerator)
-        rows = TabularSplit(
-            np.concatenate((data.train.rows, data.validation.rows)),
-            np.concatenate((data.train.targets, data.validation.targets)),
+    def baseline(self, run: TabularRun, network: nn.Module) -> Baseline:  # noqa: ARG002
+        data = run.data
+        part = data.train.take(some_indices(len(data.train), _MOST_OF_BASELINE))
+        started = time.perf_counter()
+        model = self._default = fit_default(part, data.layout, len(data.classes))
+        self._default_seconds = time.perf_counter() - started
+
+        def measure(split: TabularSplit) -> float:
+            return score(split.targets, decide(model.answers(split.rows), data.kind), data.kind)
+
+        selection, _ = data.division
+        return Baseline(
+            name=DEFAULT,
+            figure="accuracy" if data.classes else "r2",
+            validation=measure(data.validation.take(selection)),
+            items=len(part),
+            test=partial(measure, data.test),
         )
-        run.console.print("Five-fold cross-validation of this network and of what it is compared with …")
-        methods: dict[str, Any] = {"this network": this, **evaluation.baselines(data.kind, data.layout)}
-        compared = evaluation.cross_validate(methods, rows, data.kind, seed)
+
+    def work(self, run: TabularRun) -> Sequence[Work]:
+        data, folds = run.data, self._folds(run)
+        boosting = COST_OF_MEAN * self._default_seconds
+        if not folds:
+            return (Work(name="comparison", seconds=2 * boosting),)
+        rows = _train_and_validation(data)
+        share = (1 - 1 / folds) * len(rows) / len(data.train)
+        return (
+            Work(name="cross-validation", fits=0.9 * share * folds, seconds=(boosting + 1) * share * folds),
+            Work(name="gradient boosting", seconds=boosting),
+        )
+
+    def _folds(self, run: TabularRun) -> int:
+        """The folds of the cross-validation; 0 for none."""
+        rows, asked = _train_and_validation(run.data), run.options.cross_validate
+        if asked is None:
+            asked = _FOLDS if len(rows) <= _MOST_CROSS_VALIDATED else 0
+        return possible_folds(rows, run.data.kind, asked)
+
+    def drafts(self, run: TabularRun, network: nn.Module, state: FitState) -> list[Draft]:
+        assert isinstance(network, TabularNetwork)  # noqa: S101 - see `build`
+        data, folds = run.data, self._folds(run)
+        with run.phase("cross-validation" if folds else "comparison"):
+            if folds:
+                with progress_bar(
+                    run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator
+                ) as advance:
+                    watch = _Epochs(advance)
+                    folder, settings = run.folder / "folds", run.settings
+                    method = NetworkMethod(run.options.network, settings, data, folder, run.accelerator, watch)
+                    held_out = cross_validate(method, _train_and_validation(data), folds)
+            else:
+                held_out = hold_out(data, network)
         if not run.is_main:
             return []
-        temperature = 1.0
-        if data.classes:
-            # On what the folds held out: if none of a few validation rows is misclassified, the best temperature makes
-            # every answer certain.
-            held_out = np.concatenate([fold for _, fold in evaluation.folds_of(rows, data.kind, seed)])
-            temperature = fit_temperature(np.concatenate(this.outputs), rows.targets[held_out])
-        for method, row in compared.items():
-            run.console.print(f"{method}: {row.mean:.4f} ± {row.std:.4f} over five folds")
-        assert isinstance(network, TabularNetwork)  # noqa: S101 - see `build`
-        graph = TabularGraph(network, temperature, target_scale(data.train, data.kind)).eval()
-        write = partial(_write_version, run=run, graph=graph, state=state, compared=compared)
+        with run.phase("gradient boosting"):
+            share, boosting, answers = self._choose(data, network, held_out)
+        compared = held_out.compared(answers) if folds else {}
+        for method_name, row in compared.items():
+            run.console.print(f"{method_name}: {row.mean:.4f} ± {row.std:.4f} over {folds} folds", highlight=False)
+        run.console.print(f"The answer is {describe_shares(share)}.", highlight=False)
+        # Rows that trained the network would make the best temperature too low.
+        temperature = fit_temperature(logits_of(answers.astype(np.float32)), held_out.targets) if data.classes else 1.0
+        scale = target_scale(data.train, data.kind)
+        trees = Trees(boosting.models, len(data.classes) or 1) if share < 1 else None
+        graph = TabularGraph(network, trees, share, temperature, scale).eval()
+        write = partial(_write_version, run=run, graph=graph, state=state, compared=compared, folds=folds)
         ood_data = partial(evaluation.ood_data_from_rows, data)
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data)]
+
+    def _choose(self, data: TabularData, network: TabularNetwork, held_out: HeldOut) -> tuple[float, Boosting, Doubles]:
+        """The share of the network, the fitted boosting, and their answers for the rows that were held out.
+
+        It is the share with the least loss on held-out rows that does not score worse than the baseline on the
+        selection half of validation; if there is none, the answer is the baseline's.
+        """
+        selection, _ = data.division
+        part, kind = data.validation.take(selection), data.kind
+
+        def measure(answers: Doubles) -> float:
+            return score(part.targets, decide(answers, kind), kind)
+
+        boosting = fit_mean(data.train, data.layout, len(data.classes), held_out.iterations)
+        least = measure(self._default.answers(part.rows))
+        own = answers_of(network, part.rows, target_scale(data.train, kind))
+        trees = boosting.answers(part.rows)
+        for share in held_out.shares:
+            if measure(mix(share, own, trees)) >= least:
+                return share, boosting, held_out.mixed(share)
+        default = held_out.answers.get(DEFAULT)
+        return 0.0, self._default, self._default.answers(part.rows) if default is None else default
 
     def reload(self, manifest: TabularManifest, folder: Path, options: Any) -> TabularData:
         again = TabularOptions(
@@ -126,8 +217,62 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         return evaluation.ood_data_from_rows(data)
 
 
+class _Epochs:
+    """Moves the bar of a cross-validation with every epoch."""
+
+    def __init__(self, advance: Callable[[Callable[[], Mapping[str, float]]], None]) -> None:
+        self._advance = advance
+
+    def estimate(self, seconds: float) -> None:
+        """The estimate of the whole run has it."""
+
+    def epoch(self, number: int, figures: Mapping[str, float]) -> None:  # noqa: ARG002
+        self._advance(dict)
+
+
+def describe_shares(share: float) -> str:
+    """What the answer consists of, given the share of the network."""
+    if share in (0, 1):
+        return "dense networks" if share else "gradient boosting"
+    return f"{share:.0%} dense networks and {1 - share:.0%} gradient boosting"
+
+
+def with_typical(data: TabularData) -> tuple[ColumnCard, ...]:
+    """The columns with the values of a real row: of the training rows the one that is closest to the medians.
+
+    Numbers count in standard deviations; the most frequent word of a category is its median. Rows with a missing value
+    or an unknown word are the last choice.
+    """
+    rows = data.train.rows
+    distances = np.zeros(len(rows))
+    for index, card in enumerate(data.layout):
+        values = rows[:, index].astype(np.float64)
+        if card.kind == "category":
+            distances += np.where(values >= 0, values != 0, np.inf)
+        else:
+            distance = np.abs(values - np.nanmedian(values)) / (card.std or 1)
+            distances += np.where(np.isnan(distance), np.inf, distance)
+    row = rows[int(np.argmin(distances))]
+    return tuple(
+        card.model_copy(update={"typical": None if np.isnan(value) or value == UNKNOWN else float(value)})
+        for card, value in zip(data.layout, row, strict=True)
+    )
+
+
+def _train_and_validation(data: TabularData) -> TabularSplit:
+    return TabularSplit(
+        np.concatenate((data.train.rows, data.validation.rows)),
+        np.concatenate((data.train.targets, data.validation.targets)),
+    )
+
+
 def _write_version(
-    target: Path, run: TabularRun, graph: TabularGraph, state: FitState, compared: dict[str, CrossValidated]
+    target: Path,
+    run: TabularRun,
+    graph: TabularGraph,
+    state: FitState,
+    compared: dict[str, CrossValidated],
+    folds: int,
 ) -> TabularManifest:
     """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
     data, network, scale = run.data, graph.network, graph.scale
@@ -142,7 +287,11 @@ def _write_version(
         if column.kind == "category":
             rows[1::5, index] = UNKNOWN
     card = GoldenCard(rows=16, atol=1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1]))
-    inputs, outputs, difference = export(graph, rows, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
+    given = {**names, "output_names": (*names["output_names"], evaluation.FEATURES), "max_batch": MAX_BATCH}
+    if graph.trees is not None:
+        given["translations"] = graph.trees.translations
+    inputs, outputs, difference = export(WithFeatures(graph), rows, target / MODEL, card=card, **given)
+    evaluation.hide_features(target / MODEL)
     write_golden(graph, rows[: card.rows], target / GOLDEN, **names)
     measured = evaluation.evaluate(target / MODEL, data, compared, graph.temperature)
     metrics = measured["metrics"]
@@ -155,25 +304,29 @@ def _write_version(
     label = "cross-entropy" if data.classes else "squared error (of the standardised target)"
     write_curves(target, state, Curve("loss", label))
     update_record(target, onnx_difference=f"{difference.value:.1g}")
-    stated = run.stated(run.options.network)
+    boosting = {"models": 0, "iterations": 0}
+    if graph.trees is not None:
+        boosting = {"models": graph.trees.models, "iterations": graph.trees.iterations}
+    stated = run.stated(run.options.network) | {"share_of_network": graph.share, "boosting": boosting}
+    chosen = (_SHARES, history.TEMPERATURE) if data.classes else (_SHARES,)
     # The folds of the comparison are of training and validation rows.
-    of_folds = (history.COMPARISON, history.TEMPERATURE) if data.classes else (history.COMPARISON,)
+    of_folds = (history.COMPARISON, *chosen) if folds else ()
     uses = (
-        *history.halves_used(data.division, selection=(history.EPOCH,)),
+        *history.halves_used(data.division, selection=(history.EPOCH, *(() if folds else chosen))),
         *(Use(split="train", purpose=purpose, items=len(data.train)) for purpose in of_folds),
         *(Use(split="validation", purpose=purpose, items=len(data.validation)) for purpose in of_folds),
         Use(split="test", purpose=history.FIGURES, items=len(data.test)),
     )
     return TabularManifest(
         name=run.name,
-        description=f"{data.name}: {data.target} from {len(data.columns)} columns, dense network",
+        description=f"{data.name}: {data.target} from {len(data.columns)} columns, {describe_shares(graph.share)}",
         kind=data.kind,
         target=data.target,
-        columns=data.layout,
+        columns=with_typical(data),
         ignored=data.ignored,
         labels=data.classes,
         inputs=(inputs,),
-        outputs=outputs,
+        outputs=outputs[:1],
         max_batch=MAX_BATCH,
         **measured,
         data=data_card(data),
