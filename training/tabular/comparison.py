@@ -70,9 +70,9 @@ class HeldOut:
         losses = {share: loss(self.mixed(share), self.targets, self.kind) for share in _SHARES}
         return sorted(losses, key=lambda share: losses[share])
 
-    def compared(self, share: float) -> dict[str, CrossValidated]:
-        """Accuracy, or R², by method over the folds."""
-        answers = {"this model": self.mixed(share), **self.answers, BOOSTING: self.stages[self.iterations]}
+    def compared(self, chosen: Doubles) -> dict[str, CrossValidated]:
+        """Accuracy, or R², by method over the folds; `chosen` are the answers of the model that is published."""
+        answers = {"this model": chosen, BOOSTING: self.stages[self.iterations], **self.answers}
         return {name: self._over_folds(values) for name, values in answers.items()}
 
     def _over_folds(self, answers: Doubles) -> CrossValidated:

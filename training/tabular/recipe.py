@@ -26,10 +26,11 @@ from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
 from training.export.ood import OodData, some_indices
 from training.options import FitOptions, override
+from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.report.plots import Curve, write_curves
 from training.report.record import update_record
-from training.run import Run, Work
+from training.run import Run
 from training.tabular import evaluation
 from training.tabular.boosting import COST_OF_MEAN, Boosting, fit_default, fit_mean
 from training.tabular.comparison import (
@@ -60,6 +61,7 @@ _MOST_OF_BASELINE = 50_000
 _FOLDS, _MOST_CROSS_VALIDATED = 5, 5000
 # A purpose of rows, as in `training.export.history`.
 _SHARES = "shares of network and gradient boosting"
+_SECONDS_OF_EXPORT = 6
 # Usual names of the column to predict.
 _TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 
@@ -73,7 +75,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     # Of `baseline`.
     _default: Boosting
-    _default_seconds: float
+    _default_seconds = 0.0
 
     def recognise(self, source: Source) -> Recognised | None:
         if source.example_of:
@@ -118,6 +120,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         def measure(split: TabularSplit) -> float:
             return score(split.targets, decide(model.answers(split.rows), data.kind), data.kind)
 
+        run.work = self.work(run)
         selection, _ = data.division
         return Baseline(
             name=DEFAULT,
@@ -130,18 +133,17 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     def work(self, run: TabularRun) -> Sequence[Work]:
         data, folds = run.data, self._folds(run)
         boosting = COST_OF_MEAN * self._default_seconds
-        if not folds:
-            return (Work(name="comparison", seconds=2 * boosting),)
-        rows = _train_and_validation(data)
-        share = (1 - 1 / folds) * len(rows) / len(data.train)
+        # Of the training rows, in each fold.
+        share = (1 - 1 / folds) * (1 + len(data.validation) / len(data.train)) if folds else 0.0
         return (
             Work(name="cross-validation", fits=0.9 * share * folds, seconds=(boosting + 1) * share * folds),
-            Work(name="gradient boosting", seconds=boosting),
+            Work(name="gradient boosting", seconds=boosting if folds else 2 * boosting),
+            Work(name="evaluation and export", seconds=_SECONDS_OF_EXPORT),
         )
 
     def _folds(self, run: TabularRun) -> int:
         """The folds of the cross-validation; 0 for none."""
-        rows, asked = _train_and_validation(run.data), run.options.cross_validate
+        rows, asked = _train_and_validation(run.data), getattr(run.options, "cross_validate", None)
         if asked is None:
             asked = _FOLDS if len(rows) <= _MOST_CROSS_VALIDATED else 0
         return possible_folds(rows, run.data.kind, asked)
@@ -149,20 +151,21 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     def drafts(self, run: TabularRun, network: nn.Module, state: FitState) -> list[Draft]:
         assert isinstance(network, TabularNetwork)  # noqa: S101 - see `build`
         data, folds = run.data, self._folds(run)
-        with run.phase("cross-validation" if folds else "comparison"):
-            if folds:
-                with progress_bar(
+        if folds:
+            with (
+                run.phase("cross-validation"),
+                progress_bar(
                     run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator
-                ) as advance:
-                    watch = _Epochs(advance)
-                    folder, settings = run.folder / "folds", run.settings
-                    method = NetworkMethod(run.options.network, settings, data, folder, run.accelerator, watch)
-                    held_out = cross_validate(method, _train_and_validation(data), folds)
-            else:
-                held_out = hold_out(data, network)
+                ) as advance,
+            ):
+                folder, watch = run.folder / "folds", _Epochs(advance)
+                method = NetworkMethod(run.options.network, run.settings, data, folder, run.accelerator, watch)
+                held_out = cross_validate(method, _train_and_validation(data), folds)
         if not run.is_main:
             return []
         with run.phase("gradient boosting"):
+            if not folds:
+                held_out = hold_out(data, network)
             share, boosting, answers = self._choose(data, network, held_out)
         compared = held_out.compared(answers) if folds else {}
         for method_name, row in compared.items():
@@ -223,8 +226,8 @@ class _Epochs:
     def __init__(self, advance: Callable[[Callable[[], Mapping[str, float]]], None]) -> None:
         self._advance = advance
 
-    def estimate(self, seconds: float) -> None:
-        """The estimate of the whole run has it."""
+    def estimate(self, seconds: float, validation: float) -> None:
+        """That of the whole run was made before."""
 
     def epoch(self, number: int, figures: Mapping[str, float]) -> None:  # noqa: ARG002
         self._advance(dict)
