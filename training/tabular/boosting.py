@@ -1,5 +1,7 @@
 """Gradient boosting on the rows of a table: scikit-learn's defaults, and the mean of several slower models."""
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,7 +14,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from service.tasks.tabular.columns import ColumnCard
 from training.tabular.columns import Floats
 from training.tabular.data import TabularSplit
-from training.tabular.options import Kind
 
 Estimator = HistGradientBoostingClassifier | HistGradientBoostingRegressor
 Doubles = npt.NDArray[np.float64]
@@ -51,24 +52,29 @@ class Boosting:
         targets = split.targets if classes else (split.targets - scale[0]) / scale[1]
         make: Any = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
         # It takes categories of at most 255 words, unknown ones included; others are numbers for it.
-        categories = [
-            index for index, card in enumerate(layout) if card.kind == "category" and len(card.values) < 255
-        ]
+        categories = [index for index, card in enumerate(layout) if card.kind == "category" and len(card.values) < 255]
         models = (make(random_state=seed, categorical_features=categories, **settings) for seed in range(count))
         return cls(tuple(model.fit(split.rows, targets) for model in models), classes, scale)
 
     def answers(self, rows: Floats) -> Doubles:
         """Probabilities, shape (n, classes), or numbers, shape (n, 1)."""
-        return self._answers(np.mean([model._raw_predict(rows) for model in self.models], axis=0))  # noqa: SLF001
+        return self._answers(np.mean([model._raw_predict(rows) for model in self.models], axis=0))
 
     def stages(self, rows: Floats) -> dict[int, Doubles]:
         """The answers after every `_STAGE` iterations, by the number of iterations."""
         sums: dict[int, Doubles] = {}
         for model in self.models:
-            for number, raw in enumerate(model._staged_raw_predict(rows), 1):  # noqa: SLF001
+            for number, raw in enumerate(model._staged_raw_predict(rows), 1):
                 if number % _STAGE == 0:
                     sums[number] = sums.get(number, 0) + raw
         return {number: self._answers(total / len(self.models)) for number, total in sums.items()}
+
+    def first(self, iterations: int) -> "Boosting":
+        """The models after their first iterations."""
+        models = tuple(copy.copy(model) for model in self.models)
+        for model in models:
+            model._predictors = model._predictors[:iterations]
+        return dataclasses.replace(self, models=models)
 
     def _answers(self, raw: Doubles) -> Doubles:
         if not self.classes:
@@ -85,9 +91,9 @@ def fit_default(split: TabularSplit, layout: Sequence[ColumnCard], classes: int)
     return Boosting.fit(split, layout, classes, max_iter=min(100, max(10, _MOST_TREES // max(1, classes))))
 
 
-def fit_mean(split: TabularSplit, layout: Sequence[ColumnCard], classes: int, iterations: int | None = None) -> Boosting:
+def fit_mean(split: TabularSplit, layout: Sequence[ColumnCard], classes: int) -> Boosting:
     """The mean of several models that learn more slowly; every split looks at half of the columns."""
     trees = MODELS * (classes if classes > 2 else 1)
     most = min(_ITERATIONS, max(_STAGE, _MOST_TREES // trees // _STAGE * _STAGE))
     settings = {"learning_rate": 0.05, "max_features": 0.5, "early_stopping": False}
-    return Boosting.fit(split, layout, classes, MODELS, max_iter=iterations or most, **settings)
+    return Boosting.fit(split, layout, classes, MODELS, max_iter=most, **settings)

@@ -23,7 +23,7 @@ from service.tasks.tabular.manifest import CrossValidated
 from training.engine.fit import Watch, fit
 from training.engine.settings import FitSettings
 from training.export.calibration import fit_temperature, logits_of, softmax
-from training.tabular.boosting import fit_default, fit_mean
+from training.tabular.boosting import Boosting, fit_default, fit_mean
 from training.tabular.columns import Floats
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.network import Rows, TabularNetwork, build, predict, target_scale
@@ -64,11 +64,24 @@ class HeldOut:
         """The answers of which this share is the network's, and the rest that of gradient boosting."""
         return mix(share, self.answers[NETWORK], self.stages[self.iterations])
 
-    @property
-    def shares(self) -> list[float]:
-        """Shares of the network, that with the least loss first."""
-        losses = {share: loss(self.mixed(share), self.targets, self.kind) for share in _SHARES}
-        return sorted(losses, key=lambda share: losses[share])
+    def choose(self) -> tuple[float | None, Doubles]:
+        """The share of the network that validation prefers, and the answers with it.
+
+        It has the least loss among those that do not score worse than gradient boosting with its default settings; it
+        is None if those settings are best.
+        """
+        default = self.answers[DEFAULT]
+        least = loss(default, self.targets, self.kind)
+        best: tuple[float | None, Doubles] = None, default
+        for share in _SHARES:
+            answers = self.mixed(share)
+            found = loss(answers, self.targets, self.kind)
+            if found < least and self._score(answers) >= self._score(default):
+                least, best = found, (share, answers)
+        return best
+
+    def _score(self, answers: Doubles) -> float:
+        return score(self.targets, decide(answers, self.kind), self.kind)
 
     def compared(self, chosen: Doubles) -> dict[str, CrossValidated]:
         """Accuracy, or R², by method over the folds; `chosen` are the answers of the model that is published."""
@@ -149,17 +162,13 @@ def cross_validate(network: "NetworkMethod", rows: TabularSplit, folds: int) -> 
     )
 
 
-def hold_out(data: TabularData, network: TabularNetwork) -> HeldOut:
-    """What the trained network and gradient boosting answer for the selection half of validation."""
+def hold_out(data: TabularData, network: TabularNetwork, default: Boosting, mean: Boosting) -> HeldOut:
+    """What models that were fitted on the training rows answer for the selection half of validation."""
     selection, _ = data.division
     part = data.validation.take(selection)
-    return HeldOut(
-        data.kind,
-        part.targets,
-        [np.arange(len(part))],
-        {NETWORK: answers_of(network, part.rows, target_scale(data.train, data.kind))},
-        fit_mean(data.train, data.layout, len(data.classes)).stages(part.rows),
-    )
+    own = answers_of(network, part.rows, target_scale(data.train, data.kind))
+    answers = {NETWORK: own, DEFAULT: default.answers(part.rows)}
+    return HeldOut(data.kind, part.targets, [np.arange(len(part))], answers, mean.stages(part.rows))
 
 
 def others(data: TabularData) -> dict[str, FitAndAnswer]:

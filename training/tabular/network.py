@@ -1,4 +1,4 @@
-"""Dense networks on the rows of a table, with the preprocessing inside, what they learn, and the exported graph."""
+"""A dense network on the rows of a table, with the preprocessing inside, what it learns, and the exported graph."""
 
 import math
 from collections.abc import Sequence
@@ -24,27 +24,13 @@ _WORD_DROPOUT = 0.02
 _TINY = 1e-30
 
 
-class _Dense(nn.Module):
-    """A linear layer for each member of an ensemble: (members, batch, features) to (members, batch, outputs)."""
-
-    def __init__(self, members: int, features: int, outputs: int) -> None:
-        super().__init__()
-        bound = features**-0.5
-        self.weight = nn.Parameter(torch.empty(members, features, outputs).uniform_(-bound, bound))
-        # Of one dimension, so that it does not decay.
-        self.bias = nn.Parameter(torch.empty(members * outputs).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias.view(len(self.weight), 1, -1), x, self.weight)
-
-
 class TabularNetwork(nn.Module):
-    """Columns as features, then several dense networks of the same shape, whose answers are averaged.
+    """Columns as features, then dense layers.
 
     Numbers are standardised, with missing values imputed by the mean. A date becomes its standardised number of days
     and its position in the week, in the year and, if dates have times, in the day, as points on circles. A category
     becomes an embedding for each word, one for all unknown words and one for a missing word (Guo and Berkhahn 2016,
-    arXiv:1604.06737). The members share the embeddings and the batches; their initial weights and dropout differ.
+    arXiv:1604.06737).
 
     `rows` are those of the training split, float32, shape (n, columns), NaN where a value is missing.
     """
@@ -67,31 +53,17 @@ class TabularNetwork(nn.Module):
         self.words = [len(layout[index].values) for index in self.categories]
         sizes = [min(16, words + 1, round(1.6 * (words + 2) ** 0.56)) for words in self.words]
         self.embeddings = nn.ModuleList(map(nn.Embedding, [words + 2 for words in self.words], sizes))
-        self.members = settings.members
         layers: list[nn.Module] = []
         before = len(self.numbers) + 2 * sum(map(len, self.dates.values())) + sum(sizes)
         for width in settings.hidden:
-            layers += [_Dense(self.members, before, width), nn.SiLU(), nn.Dropout(settings.dropout)]
+            layers += [nn.Linear(before, width), nn.SiLU(), nn.Dropout(settings.dropout)]
             before = width
-        self.body = nn.Sequential(*layers, _Dense(self.members, before, outputs))
+        self.body = nn.Sequential(*layers, nn.Linear(before, outputs))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Float rows (batch, columns), NaN where a value is missing, to the members' outputs or to their answer.
-
-        Returns:
-            In training the outputs, shape (members, batch, outputs); otherwise their mean, or the logarithm of the mean
-            of the members' probabilities, shape (batch, outputs).
-        """
-        return self.answer(self.features(rows))
-
-    def answer(self, features: Tensor) -> Tensor:
-        """What `forward` returns, of features."""
-        outputs: Tensor = self.body(features.expand(self.members, -1, -1))
-        if self.training:
-            return outputs
-        if outputs.shape[2] == 1:
-            return outputs.mean(0)
-        return outputs.float().log_softmax(2).exp().mean(0).clamp_min(_TINY).log()
+        """Float rows (batch, columns), NaN where a value is missing, to (batch, outputs)."""
+        outputs: Tensor = self.body(self.features(rows))
+        return outputs
 
     def features(self, rows: Tensor) -> Tensor:
         """The columns made ready, shape (batch, features)."""
@@ -165,7 +137,7 @@ class TabularGraph(nn.Module):
         """The answers, given the rows and `TabularNetwork.features` of them."""
         parts = []
         if self.share:
-            parts.append((self.share, self.network.answer(features)))
+            parts.append((self.share, self.network.body(features)))
         if self.trees is not None:
             parts.append((1 - self.share, self.trees(rows)))
         if self.scale is not None:
@@ -182,11 +154,11 @@ class WithFeatures(nn.Module):
 
     def __init__(self, graph: TabularGraph) -> None:
         super().__init__()
-        self.graph = graph
+        self.whole = graph
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.graph.network.features(rows)
-        return self.graph.answer(rows, features), features
+        features = self.whole.network.features(rows)
+        return self.whole.answer(rows, features), features
 
 
 def _weighted(parts: Sequence[tuple[float, Tensor]]) -> Tensor:
@@ -234,8 +206,6 @@ class Rows(Learner):
         return figures
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if outputs.ndim == 3:  # of the members
-            outputs, targets = outputs.flatten(0, 1), targets.repeat(len(outputs))
         if self._kind == "classification":
             return F.cross_entropy(outputs, targets)
         return F.mse_loss(outputs.squeeze(1), targets)

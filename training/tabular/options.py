@@ -22,12 +22,10 @@ class NetworkSettings:
     Attributes:
         hidden: units of each hidden layer.
         dropout: of the hidden units.
-        members: dense networks whose answers are averaged.
     """
 
     hidden: tuple[int, ...] = (64, 32)
     dropout: float = 0.2
-    members: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)

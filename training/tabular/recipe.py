@@ -1,5 +1,7 @@
 """Tables: a multilayer perceptron on the columns of a table, to predict a class or a number."""
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -35,14 +37,10 @@ from training.tabular import evaluation
 from training.tabular.boosting import COST_OF_MEAN, Boosting, fit_default, fit_mean
 from training.tabular.comparison import (
     DEFAULT,
-    Doubles,
-    HeldOut,
     NetworkMethod,
-    answers_of,
     cross_validate,
     decide,
     hold_out,
-    mix,
     possible_folds,
     score,
 )
@@ -98,7 +96,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         return f" of {len(data.columns)} columns; {data.target}: {target}"
 
     def settings(self, options: TabularOptions, data: TabularData) -> FitSettings:
-        return override(DEFAULTS, options.fit)
+        # The steps of an epoch are some sixty at least, and a few hundred at most.
+        batch = min(256, max(DEFAULTS.batch_size, 2 ** round(math.log2(len(data.train) / 60))))
+        return override(dataclasses.replace(DEFAULTS, batch_size=batch), options.fit)
 
     def build(self, run: TabularRun) -> TabularNetwork:
         data = run.data
@@ -110,7 +110,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         selection, _ = data.division
         return Rows(data.train, data.validation.take(selection), data.kind)
 
-    def baseline(self, run: TabularRun, network: nn.Module) -> Baseline:  # noqa: ARG002
+    def baseline(self, run: TabularRun, network: nn.Module) -> Baseline:
         data = run.data
         part = data.train.take(some_indices(len(data.train), _MOST_OF_BASELINE))
         started = time.perf_counter()
@@ -137,7 +137,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         share = (1 - 1 / folds) * (1 + len(data.validation) / len(data.train)) if folds else 0.0
         return (
             Work(name="cross-validation", fits=0.9 * share * folds, seconds=(boosting + 1) * share * folds),
-            Work(name="gradient boosting", seconds=boosting if folds else 2 * boosting),
+            Work(name="gradient boosting", seconds=boosting),
             Work(name="evaluation and export", seconds=_SECONDS_OF_EXPORT),
         )
 
@@ -164,9 +164,12 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         if not run.is_main:
             return []
         with run.phase("gradient boosting"):
+            boosting = fit_mean(data.train, data.layout, len(data.classes))
             if not folds:
-                held_out = hold_out(data, network)
-            share, boosting, answers = self._choose(data, network, held_out)
+                held_out = hold_out(data, network, self._default, boosting)
+            share, answers = held_out.choose()
+            boosting = self._default if share is None else boosting.first(held_out.iterations)
+            share = share or 0.0
         compared = held_out.compared(answers) if folds else {}
         for method_name, row in compared.items():
             run.console.print(f"{method_name}: {row.mean:.4f} ± {row.std:.4f} over {folds} folds", highlight=False)
@@ -179,28 +182,6 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         write = partial(_write_version, run=run, graph=graph, state=state, compared=compared, folds=folds)
         ood_data = partial(evaluation.ood_data_from_rows, data)
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data)]
-
-    def _choose(self, data: TabularData, network: TabularNetwork, held_out: HeldOut) -> tuple[float, Boosting, Doubles]:
-        """The share of the network, the fitted boosting, and their answers for the rows that were held out.
-
-        It is the share with the least loss on held-out rows that does not score worse than the baseline on the
-        selection half of validation; if there is none, the answer is the baseline's.
-        """
-        selection, _ = data.division
-        part, kind = data.validation.take(selection), data.kind
-
-        def measure(answers: Doubles) -> float:
-            return score(part.targets, decide(answers, kind), kind)
-
-        boosting = fit_mean(data.train, data.layout, len(data.classes), held_out.iterations)
-        least = measure(self._default.answers(part.rows))
-        own = answers_of(network, part.rows, target_scale(data.train, kind))
-        trees = boosting.answers(part.rows)
-        for share in held_out.shares:
-            if measure(mix(share, own, trees)) >= least:
-                return share, boosting, held_out.mixed(share)
-        default = held_out.answers.get(DEFAULT)
-        return 0.0, self._default, self._default.answers(part.rows) if default is None else default
 
     def reload(self, manifest: TabularManifest, folder: Path, options: Any) -> TabularData:
         again = TabularOptions(
@@ -229,15 +210,15 @@ class _Epochs:
     def estimate(self, seconds: float, validation: float) -> None:
         """That of the whole run was made before."""
 
-    def epoch(self, number: int, figures: Mapping[str, float]) -> None:  # noqa: ARG002
+    def epoch(self, number: int, figures: Mapping[str, float]) -> None:
         self._advance(dict)
 
 
 def describe_shares(share: float) -> str:
     """What the answer consists of, given the share of the network."""
     if share in (0, 1):
-        return "dense networks" if share else "gradient boosting"
-    return f"{share:.0%} dense networks and {1 - share:.0%} gradient boosting"
+        return "dense network" if share else "gradient boosting"
+    return f"{share:.0%} dense network and {1 - share:.0%} gradient boosting"
 
 
 def with_typical(data: TabularData) -> tuple[ColumnCard, ...]:

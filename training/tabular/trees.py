@@ -66,15 +66,15 @@ class Trees(nn.Module):
         self._roots: list[int] = []
         self._leaves: list[tuple[int, float]] = []
         self.outputs, self.models = outputs, len(models)
-        self.iterations = max(len(model._predictors) for model in models)  # noqa: SLF001 - there is no public name
+        self.iterations = max(len(model._predictors) for model in models)
         classes = getattr(models[0], "classes_", np.arange(1))
         bias = np.full(outputs, ABSENT if len(classes) > 1 else 0.0)
         bias[classes] = 0.0
         targets = classes[1:] if len(classes) == 2 else classes
         for model in models:
-            bias[targets] += model._baseline_prediction[0] / len(models)  # noqa: SLF001
+            bias[targets] += model._baseline_prediction[0] / len(models)
             features = _Features.of(model)
-            for iteration in model._predictors:  # noqa: SLF001
+            for iteration in model._predictors:
                 for target, tree in zip(targets, iteration, strict=True):
                     self._add(tree, features, int(target), 1 / len(models))
         self.register_buffer("bias", torch.tensor(bias, dtype=torch.float32))
@@ -123,7 +123,7 @@ class Trees(nn.Module):
                 # Other words and missing ones take the same branch, which must be the one for `false`.
                 members = tuple(word for word, is_left in zip(known, goes_left, strict=True) if is_left != missing)
                 branches = (right, left) if missing else (left, right)
-                self._nodes.append(_Node(feature, np.float32(0), members, False, *branches))  # noqa: FBT003
+                self._nodes.append(_Node(feature, np.float32(0), members, False, *branches))
             else:
                 self._nodes.append(_Node(feature, _floor(node["num_threshold"]), None, missing, left, right))
         self._roots.append(positions[0])
@@ -214,9 +214,9 @@ class _Features:
 
     @classmethod
     def of(cls, model: Any) -> "_Features":
-        if model._preprocessor is None:  # noqa: SLF001
+        if model._preprocessor is None:
             return cls(tuple(range(model.n_features_in_)), {})
-        encoder = model._preprocessor.named_transformers_["encoder"]  # noqa: SLF001
+        encoder = model._preprocessor.named_transformers_["encoder"]
         categories, numbers = np.flatnonzero(model.is_categorical_), np.flatnonzero(~model.is_categorical_)
         words = {
             feature: tuple(int(word) for word in known if not np.isnan(word))

@@ -88,7 +88,7 @@ class ColumnCard(Card):
 
     @property
     def example(self) -> object:
-        """A typical value, as the table writes it; the examples of all columns are from the same row, if it is known."""
+        """A typical value, as the table writes it; those of all columns are from the same row, if one is known."""
         if self.typical is not None:
             return self.write(self.typical)
         if self.mean is None:
