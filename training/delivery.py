@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from service.inference.cards import BaselineCard, ManifestBase
+from service.inference.manifest import MODEL
 from training.baseline import below_baseline
 from training.engine.weights import keep_weights
 from training.export import history
@@ -133,6 +134,9 @@ def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, fo
     manifest: Any = draft.write(folder)
     fingerprint = comparable_fingerprint(run.options.publishing.models / draft.name, run.data)
     data = manifest.data.model_copy(update={"fingerprint": fingerprint})
+    score = draft.validation or (draft.evaluator and draft.evaluator.score)
+    if baseline and score:
+        baseline = baseline.model_copy(update={"model_validation": score(folder / MODEL)})
     manifest = manifest.model_copy(update={"data": data, "baseline": baseline})
     if draft.network is not None and run.options.keep_weights:
         keep_weights(draft.network, folder)

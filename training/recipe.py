@@ -37,6 +37,7 @@ class Draft:
         network: whose weights `--keep-weights` writes beside the graph.
         ood_data: on which the out-of-distribution score is fitted and measured; None for a version without one.
         evaluator: of its variants; None for a version without variants.
+        validation: the main figure of a graph on the selection half of validation; by default the evaluator's.
         example: a text to ask the model about.
     """
 
@@ -45,6 +46,7 @@ class Draft:
     network: nn.Module | None = None
     ood_data: "Callable[[], OodData] | None" = None
     evaluator: "Evaluator | None" = None
+    validation: Callable[[Path], float] | None = None
     example: str = ""
 
 

@@ -82,6 +82,7 @@ class BaselineCard(Card):
     Attributes:
         name: what it is.
         figure: the name of the compared figure.
+        validation: of the baseline, on the selection half of validation; `model_validation` is that of the model.
         items: training items that it was fitted on.
         seconds: that this took.
     """
@@ -90,6 +91,7 @@ class BaselineCard(Card):
     figure: str
     higher_is_better: bool = optional(True)
     validation: float
+    model_validation: float | None = optional(None)
     test: float
     items: int
     seconds: float

@@ -108,3 +108,11 @@ def test_a_run_without_a_draft_is_completed_by_its_command(program, run, draft, 
     ]  # fmt: skip
     deliver(run(), [draft("one")])
     assert completing(options) is None
+
+
+def test_the_card_has_the_figure_of_the_model_on_validation(run, draft, tmp_path):
+    line = Baseline(name="a line", figure="accuracy", validation=0.5, items=7, test=lambda: 0.5)
+    deliver(run(baseline=line), [draft("one", validation=lambda graph: float(graph.stat().st_size > 0))])
+    assert read_manifest(tmp_path / "run" / "export").baseline.model_validation == 1
+    card = (tmp_path / "run" / "export" / "report" / "README.md").read_text()
+    assert "The model reaches 1.0000 on the same half of validation." in card
