@@ -28,7 +28,7 @@ INPUT = "rows"
 # The columns made ready, which the out-of-distribution score measures.
 FEATURES = "features"
 # Rows whose columns are shuffled.
-_MOST_SHUFFLED = 2000
+MOST_SHUFFLED = 2000
 
 
 def permutation_importance(
@@ -39,7 +39,7 @@ def permutation_importance(
     Of a large split a sample is measured.
     """
     random = np.random.default_rng(seed)
-    split = split.take(some_indices(len(split), _MOST_SHUFFLED))
+    split = split.take(some_indices(len(split), MOST_SHUFFLED))
     whole = score(split.targets, estimate(split.rows), kind)
     losses = np.empty((split.rows.shape[1], repeats))
     for column, repeat in np.ndindex(*losses.shape):
@@ -57,6 +57,13 @@ def run_graph(graph: Path, rows: Floats) -> list[Floats]:
 def predict_with(graph: Path, rows: Floats, kind: Kind) -> npt.NDArray[Any]:
     """The classes that an exported graph predicts, or the numbers, shape (n,)."""
     return decide(run_graph(graph, rows)[0], kind)
+
+
+def validation_score(data: TabularData, graph: Path) -> float:
+    """Accuracy, or R², of an exported graph on the selection half of validation."""
+    selection, _ = data.division
+    part = data.validation.take(selection)
+    return score(part.targets, predict_with(graph, part.rows, data.kind), data.kind)
 
 
 def evaluate(graph: Path, data: TabularData, compared: dict[str, CrossValidated], temperature: float) -> dict[str, Any]:

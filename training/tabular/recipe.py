@@ -120,7 +120,6 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         def measure(split: TabularSplit) -> float:
             return score(split.targets, decide(model.answers(split.rows), data.kind), data.kind)
 
-        run.work = self.work(run)
         selection, _ = data.division
         return Baseline(
             name=DEFAULT,
@@ -181,7 +180,8 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         graph = TabularGraph(network, trees, share, temperature, scale).eval()
         write = partial(_write_version, run=run, graph=graph, state=state, compared=compared, folds=folds)
         ood_data = partial(evaluation.ood_data_from_rows, data)
-        return [Draft(name=run.name, write=write, network=network, ood_data=ood_data)]
+        validation = partial(evaluation.validation_score, data)
+        return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, validation=validation)]
 
     def reload(self, manifest: TabularManifest, folder: Path, options: Any) -> TabularData:
         again = TabularOptions(
@@ -282,12 +282,13 @@ def _write_version(
     run.console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
     if missed := missed_classes(metrics.per_class):
         run.console.print(missed)
-    predict = partial(evaluation.predict_with, target / MODEL, kind=data.kind)
-    importance = evaluation.permutation_importance(predict, data.test, data.kind, run.settings.seed)
-    write_report(target, data, predict(data.test.rows).astype(np.float64), importance)
-    label = "cross-entropy" if data.classes else "squared error (of the standardised target)"
-    write_curves(target, state, Curve("loss", label))
     update_record(target, onnx_difference=f"{difference.value:.1g}")
+    with run.optional("report"):
+        predict = partial(evaluation.predict_with, target / MODEL, kind=data.kind)
+        importance = evaluation.permutation_importance(predict, data.test, data.kind, run.settings.seed)
+        write_report(target, data, predict(data.test.rows).astype(np.float64), importance)
+        label = "cross-entropy" if data.classes else "squared error (of the standardised target)"
+        write_curves(target, state, Curve("loss", label))
     boosting = {"models": 0, "iterations": 0}
     if graph.trees is not None:
         boosting = {"models": graph.trees.models, "iterations": graph.trees.iterations}
