@@ -28,11 +28,11 @@ INPUT = "rows"
 # The columns made ready, which the out-of-distribution score measures.
 FEATURES = "features"
 # Rows whose columns are shuffled.
-MOST_SHUFFLED = 2000
+MOST_SHUFFLED = 1000
 
 
 def permutation_importance(
-    estimate: Callable[[Floats], npt.NDArray[Any]], split: TabularSplit, kind: Kind, seed: int, repeats: int = 20
+    estimate: Callable[[Floats], npt.NDArray[Any]], split: TabularSplit, kind: Kind, seed: int, repeats: int
 ) -> npt.NDArray[np.float64]:
     """The loss of score when a column's values are shuffled (Breiman 2001), shape (columns, repeats).
 

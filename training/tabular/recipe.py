@@ -34,7 +34,7 @@ from training.report.plots import Curve, write_curves
 from training.report.record import update_record
 from training.run import Run
 from training.tabular import evaluation
-from training.tabular.boosting import COST_OF_MEAN, Boosting, fit_default, fit_mean
+from training.tabular.boosting import Boosting, cost_of_mean, fit_default, fit_mean
 from training.tabular.comparison import (
     DEFAULT,
     NetworkMethod,
@@ -59,7 +59,8 @@ _MOST_OF_BASELINE = 50_000
 _FOLDS, _MOST_CROSS_VALIDATED = 5, 5000
 # A purpose of rows, as in `training.export.history`.
 _SHARES = "shares of network and gradient boosting"
-_SECONDS_OF_EXPORT = 6
+# How often a column is shuffled; about how long the graph takes for a row.
+_SHUFFLES, _SECONDS_OF_ROW = 10, 5e-5
 # Usual names of the column to predict.
 _TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 
@@ -73,7 +74,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     # Of `baseline`.
     _default: Boosting
-    _default_seconds = 0.0
+    _seconds_of_mean = 0.0
 
     def recognise(self, source: Source) -> Recognised | None:
         if source.example_of:
@@ -115,7 +116,8 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         part = data.train.take(some_indices(len(data.train), _MOST_OF_BASELINE))
         started = time.perf_counter()
         model = self._default = fit_default(part, data.layout, len(data.classes))
-        self._default_seconds = time.perf_counter() - started
+        seconds = (time.perf_counter() - started) * len(data.train) / len(part)
+        self._seconds_of_mean = cost_of_mean(model, seconds)
 
         def measure(split: TabularSplit) -> float:
             return score(split.targets, decide(model.answers(split.rows), data.kind), data.kind)
@@ -131,13 +133,13 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def work(self, run: TabularRun) -> Sequence[Work]:
         data, folds = run.data, self._folds(run)
-        boosting = COST_OF_MEAN * self._default_seconds
-        # Of the training rows, in each fold.
+        # Of the training rows, in each fold; a tenth of them chooses the epoch.
         share = (1 - 1 / folds) * (1 + len(data.validation) / len(data.train)) if folds else 0.0
+        boosting, shuffles = self._seconds_of_mean, _SHUFFLES * min(len(data.test), evaluation.MOST_SHUFFLED)
         return (
             Work(name="cross-validation", fits=0.9 * share * folds, seconds=(boosting + 1) * share * folds),
             Work(name="gradient boosting", seconds=boosting),
-            Work(name="evaluation and export", seconds=_SECONDS_OF_EXPORT),
+            Work(name="evaluation and export", seconds=8 + len(data.columns) * shuffles * _SECONDS_OF_ROW),
         )
 
     def _folds(self, run: TabularRun) -> int:
@@ -285,7 +287,7 @@ def _write_version(
     update_record(target, onnx_difference=f"{difference.value:.1g}")
     with run.optional("report"):
         predict = partial(evaluation.predict_with, target / MODEL, kind=data.kind)
-        importance = evaluation.permutation_importance(predict, data.test, data.kind, run.settings.seed)
+        importance = evaluation.permutation_importance(predict, data.test, data.kind, run.settings.seed, _SHUFFLES)
         write_report(target, data, predict(data.test.rows).astype(np.float64), importance)
         label = "cross-entropy" if data.classes else "squared error (of the standardised target)"
         write_curves(target, state, Curve("loss", label))
