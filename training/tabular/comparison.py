@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from accelerate import Accelerator
 from rich.console import Console
+from scipy.special import log_softmax
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -113,8 +114,8 @@ def loss(answers: Doubles, targets: npt.NDArray[Any], kind: Kind) -> float:
     if kind == "regression":
         return float(np.square(answers[:, 0] - targets).mean())
     logits = logits_of(answers.astype(np.float32))
-    scaled = softmax(logits / np.float32(fit_temperature(logits, targets)))
-    return float(log_loss(targets, scaled.astype(np.float64), labels=range(answers.shape[1])))
+    scaled = log_softmax(logits / fit_temperature(logits, targets), axis=1)
+    return float(-scaled[np.arange(len(targets)), targets].mean())
 
 
 def answers_of(network: TabularNetwork, rows: Floats, scale: tuple[float, float] | None) -> Doubles:
