@@ -1,4 +1,4 @@
-"""Tables: a multilayer perceptron on the columns of a table, to predict a class or a number."""
+"""Tables: a dense network and gradient boosting on the columns, to predict a class or a number."""
 
 import dataclasses
 import math
@@ -66,7 +66,7 @@ _TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "chu
 
 
 class TabularRecipe(Recipe[TabularOptions, TabularData]):
-    """A multilayer perceptron on the columns of a table."""
+    """A dense network and gradient boosting on the columns of a table."""
 
     name = "tabular"
     items = "rows"
