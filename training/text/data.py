@@ -1,6 +1,7 @@
 """Labelled texts, from whatever people keep them in."""
 
 import hashlib
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,16 +23,23 @@ from training.data.tables import Table, check_fits, read_tables, stored
 from training.parser import did_you_mean
 
 _TEXT_COLUMNS = (
-    "text", "content", "sentence", "document", "review", "comment", "body", "message", "title", "내용", "본문", "문장",
-    "텍스트", "리뷰", "댓글", "제목",
+    "text", "content", "sentence", "document", "review", "reviews", "comment", "comments", "tweet", "question",
+    "utterance", "body", "message", "title", "내용", "본문", "문장", "텍스트", "리뷰", "댓글", "제목",
 )  # fmt: skip
 _LABEL_COLUMNS = (
     "label", "labels", "class", "topic", "category", "target", "sentiment", "intent", "라벨", "레이블", "분류", "감정",
     "감성", "카테고리", "주제", "평가",
 )  # fmt: skip
 _SAMPLE = 1_000
+# Texts to read have this many words on average; names and categories have fewer.
+_FEWEST_WORDS = 3
+# Columns of labels beside a text have no more values than this.
+_MOST_LABELS = 20
 # What a training takes at most: 39,192 texts of 648 bytes took about 24 times their size.
 _BYTES_PER_BYTE, _BYTES_PER_TEXT = 30, 500
+
+# Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 Ids = npt.NDArray[np.int64]
 
@@ -53,7 +61,7 @@ class TextSplit:
 
 @dataclass(frozen=True, slots=True)
 class TextData:
-    """A data set with its three splits and its fingerprint."""
+    """A data set with its three splits, its fingerprint, and the column that its texts are from."""
 
     name: str
     classes: tuple[str, ...]
@@ -62,6 +70,7 @@ class TextData:
     test: TextSplit
     fingerprint: str
     inspection: Inspection = field(default_factory=Inspection)
+    text_column: str | None = None
 
     @property
     def division(self) -> tuple[Ids, Ids]:
@@ -136,7 +145,14 @@ def load_texts(
             digest.update(text.encode() + b"\0")
         digest.update(split.labels.tobytes())
     fingerprint = f"sha256:{digest.hexdigest()}"
-    return TextData(name_of(source), tuple(names), **splits, fingerprint=fingerprint, inspection=inspection)
+    return TextData(
+        name_of(source),
+        tuple(names),
+        **splits,
+        fingerprint=fingerprint,
+        inspection=inspection,
+        text_column=text_column,
+    )
 
 
 def _usable(
@@ -171,8 +187,8 @@ def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str,
     if silent := [text for text in texts if not any(map(str.isalpha, text))]:
         examples = ", ".join(repr(text[:40]) for text in list(dict.fromkeys(silent))[:3])
         inspection.warnings.append(
-            f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): the network reads each as one "
-            "unknown word, or with --digits as its numbers"
+            f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): with a vocabulary of words the "
+            "network reads each as one unknown word"
         )
 
 
@@ -231,14 +247,32 @@ def recognise_texts(source: Source) -> Recognised | None:
     try:
         text, label = find_columns(source.name, source.table, None, None, Inspection())
     except DataError:
+        if labels := _label_columns(source.table):
+            listed = ", ".join(labels)
+            raise DataError(
+                f"{source.name}: holds texts. Name the column of labels with --label-column: {listed}."
+            ) from None
         return None
-    cells = [cell for cell in islice(source.table.values(text), _SAMPLE) if isinstance(cell, str) and cell]
-    words = sum(len(cell.split()) for cell in cells)
-    # Texts to read have three words on average; names and categories have fewer, or are repeated.
-    if not cells or words < 3 * len(cells) or len(set(cells)) <= len(cells) / 2:
+    if not _are_texts(source.table, text):
         return None
     columns = {"text_column": text, "label_column": label}
     return Recognised("text", f"texts in {text!r} with labels in {label!r}", columns)
+
+
+def _are_texts(table: Table, column: str) -> bool:
+    """Whether a column holds texts to read, which hardly repeat."""
+    cells = [cell for cell in islice(table.values(column), _SAMPLE) if isinstance(cell, str) and cell]
+    words = sum(max(len(cell.split()), len(_UNSPACED.findall(cell)) // 2) for cell in cells)
+    return bool(cells) and words >= _FEWEST_WORDS * len(cells) and len(set(cells)) > len(cells) / 2
+
+
+def _label_columns(table: Table) -> list[str]:
+    """The columns beside a single one of texts, if all of them could be labels."""
+    texts = [name for name in table.columns if _are_texts(table, name)]
+    others = [name for name in table.columns if name not in texts]
+    values = {name: set(islice(table.values(name), _SAMPLE)) - {None} for name in others}
+    are_labels = all(len(some) <= _MOST_LABELS for some in values.values())
+    return [name for name, some in values.items() if len(some) > 1] if len(texts) == 1 and are_labels else []
 
 
 def find_columns(

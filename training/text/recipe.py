@@ -206,7 +206,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             max_batch=MAX_BATCH,
             max_length=texts.length,
             words=texts.words,
-            text_column=getattr(data, "text_column", None) or options.text_column,
+            text_column=data.text_column,
             data=data_card(data),
             **evaluation.fields,
             training=training_card("python -m training text", stated, state, graph),
