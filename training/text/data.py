@@ -53,7 +53,11 @@ class TextSplit:
 
 @dataclass(frozen=True, slots=True)
 class TextData:
-    """A data set with its three splits and its fingerprint."""
+    """A data set with its three splits and its fingerprint.
+
+    Attributes:
+        text_column: that the texts are from; `text` for files of text.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -62,6 +66,7 @@ class TextData:
     test: TextSplit
     fingerprint: str
     inspection: Inspection = field(default_factory=Inspection)
+    text_column: str | None = None
 
     @property
     def division(self) -> tuple[Ids, Ids]:
@@ -136,7 +141,14 @@ def load_texts(
             digest.update(text.encode() + b"\0")
         digest.update(split.labels.tobytes())
     fingerprint = f"sha256:{digest.hexdigest()}"
-    return TextData(name_of(source), tuple(names), **splits, fingerprint=fingerprint, inspection=inspection)
+    return TextData(
+        name_of(source),
+        tuple(names),
+        **splits,
+        fingerprint=fingerprint,
+        inspection=inspection,
+        text_column=text_column,
+    )
 
 
 def _usable(
