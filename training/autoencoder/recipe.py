@@ -23,6 +23,7 @@ from service.tasks.autoencoder.manifest import (
 from service.tasks.cards import ImageInput
 from training.autoencoder.baseline import fit_components
 from training.autoencoder.evaluation import RIDGE, Findings, evaluate, train_judge
+from training.autoencoder.labelled import RestoredImages
 from training.autoencoder.learner import Reconstruction, encode, recompute_norms
 from training.autoencoder.network import Autoencoder, AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.options import DEFAULTS, LARGEST, AutoencoderOptions
@@ -35,6 +36,7 @@ from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
+from training.export.labelled import Labelled
 from training.export.ood import MAPS, OodData, ood_data_from_images
 from training.options import override
 from training.phases import Work
@@ -147,6 +149,9 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
     def reload(self, manifest: ImageCodeManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
         return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
+
+    def labelled(self, manifest: ImageCodeManifest, options: Any) -> Labelled:
+        return RestoredImages(manifest, options)
 
     def ood_data(self, manifest: Any, folder: Path, data: ImageData, foreign: Mapping[str, str]) -> OodData:
         if isinstance(manifest, DecoderManifest):

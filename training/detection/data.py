@@ -240,7 +240,7 @@ def _load(
         frame = Letterbox.of(content[1], content[2], *files.size)
         for parts, crowd in ((objects, False), (crowds, True)):
             boxes = (box for box in files.images[row].boxes if box.crowd == crowd)
-            parts.append(_checked(boxes, frame, classes, problems))
+            parts.append(checked_boxes(boxes, frame, classes, problems))
         kept.append(row)
         frames.append(frame)
         digests.append(content[0])
@@ -255,7 +255,7 @@ def _load(
     return split, digests
 
 
-def _checked(raw: Iterable[RawBox], frame: Letterbox, classes: tuple[str, ...], problems: Problems) -> Boxes:
+def checked_boxes(raw: Iterable[RawBox], frame: Letterbox, classes: tuple[str, ...], problems: Problems) -> Boxes:
     """The valid boxes, in pixels, and their classes; what is wrong with the others is added to `problems`."""
     limits = np.array([frame.width, frame.height] * 2, dtype=np.float64)
     boxes, labels = [], []

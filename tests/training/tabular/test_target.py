@@ -42,9 +42,7 @@ def test_a_usual_name_that_fits_its_values_is_a_guess(write):
 
 
 def test_a_name_of_ids_and_a_dimension_are_no_target(write):
-    with pytest.raises(
-        DataError, match=r"name the one to predict with --target\. Plausible: 'z' \(a number\), 'x' \("
-    ):
+    with pytest.raises(DataError, match=r"name the one to predict with --target\. Plausible: 'z' \(a number\), 'x' \("):
         recognise_table(write(label=ids, x=number, y=number, z=number))
     assert recognise_table(write(x=number, y=number, price=number)).options == {"target": "price"}
 
