@@ -27,6 +27,7 @@ from training.export.calibration import Floats, fit_scaling
 from training.export.cards import data_card, training_card
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.graph import export, write_golden
+from training.export.labelled import Labelled
 from training.export.layers import penultimate
 from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.options import override
@@ -38,6 +39,7 @@ from training.report.samples import LINES, table_of
 from training.run import Run
 from training.text.baseline import fit_baseline
 from training.text.data import Ids, TextData, load_texts, recognise_texts
+from training.text.labelled import labelled_texts
 from training.text.learner import INPUT, TextClassification, TextEvaluator, padded, predict, run_texts
 from training.text.linear import (
     LINEAR_ALONE,
@@ -204,7 +206,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             max_batch=MAX_BATCH,
             max_length=texts.length,
             words=texts.words,
-            text_column=getattr(data, "text_column", None) or options.text_column,
+            text_column=data.text_column,
             data=data_card(data),
             **evaluation.fields,
             training=training_card("python -m training text", stated, state, graph),
@@ -215,6 +217,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
 
     def reload(self, manifest: TextManifest, folder: Path, options: Any) -> TextData:
         return _load(options, int(manifest.training.settings["seed"]))
+
+    def labelled(self, manifest: TextManifest, options: Any) -> Labelled:
+        return labelled_texts(manifest, options)
 
     def evaluator(self, manifest: TextManifest, folder: Path, data: TextData) -> TextEvaluator:
         return TextEvaluator(data, Tokenizer.from_file(str(folder / TOKENIZER)))
