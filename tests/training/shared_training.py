@@ -17,8 +17,8 @@ from training.data.images import ImageSplit
 from training.engine.fit import fit
 from training.engine.processes import end_processes, in_parts, is_main_process
 from training.engine.settings import FitSettings
-from training.tabular.data import load_table
 from training.tabular.comparison import NETWORK, NetworkMethod, cross_validate
+from training.tabular.data import load_table
 from training.tabular.network import Rows, build
 from training.tabular.options import NetworkSettings, TabularOptions
 from training.text.options import TokenSettings

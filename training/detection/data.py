@@ -18,7 +18,7 @@ from training.data.hub import SPLITS
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
-from training.data.splits import split_validation
+from training.data.splits import split_validation, validation_fraction
 from training.detection.formats import read
 from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.engine.progress import track
@@ -170,6 +170,8 @@ def _hold_out(source: str, raw: RawData, seed: int) -> None:
     for name, fraction in (("test", 0.2), ("validation", 0.15)):
         if not raw.splits.get(name):
             images = raw.splits["train"]
+            if name == "validation":
+                fraction = validation_fraction(len(images), fraction)
             count = round(len(images) * fraction)
             if not 0 < count < len(images):
                 raise DataError(f"{source}: too few training images ({len(images)}) to hold out a {name} split.")
@@ -238,7 +240,7 @@ def _load(
         frame = Letterbox.of(content[1], content[2], *files.size)
         for parts, crowd in ((objects, False), (crowds, True)):
             boxes = (box for box in files.images[row].boxes if box.crowd == crowd)
-            parts.append(_checked(boxes, frame, classes, problems))
+            parts.append(checked_boxes(boxes, frame, classes, problems))
         kept.append(row)
         frames.append(frame)
         digests.append(content[0])
@@ -253,7 +255,7 @@ def _load(
     return split, digests
 
 
-def _checked(raw: Iterable[RawBox], frame: Letterbox, classes: tuple[str, ...], problems: Problems) -> Boxes:
+def checked_boxes(raw: Iterable[RawBox], frame: Letterbox, classes: tuple[str, ...], problems: Problems) -> Boxes:
     """The valid boxes, in pixels, and their classes; what is wrong with the others is added to `problems`."""
     limits = np.array([frame.width, frame.height] * 2, dtype=np.float64)
     boxes, labels = [], []

@@ -26,6 +26,7 @@ from training.export import history
 from training.export.calibration import fit_temperature, logits_of
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
+from training.export.labelled import Labelled
 from training.export.ood import OodData, some_indices
 from training.options import FitOptions, override
 from training.phases import Work
@@ -45,9 +46,11 @@ from training.tabular.comparison import (
     score,
 )
 from training.tabular.data import TabularData, TabularSplit, load_table
+from training.tabular.labelled import labelled_rows
 from training.tabular.network import Rows, TabularGraph, TabularNetwork, WithFeatures, build, target_scale
 from training.tabular.options import DEFAULTS, TabularOptions
 from training.tabular.report import draw_rows, write_report
+from training.tabular.target import recognise_table
 from training.tabular.trees import Trees
 
 TabularRun = Run[TabularOptions, TabularData]
@@ -61,8 +64,6 @@ _FOLDS, _MOST_CROSS_VALIDATED = 5, 5000
 _SHARES = "shares of network and gradient boosting"
 # How often a column is shuffled; about how long the graph takes for a row.
 _SHUFFLES, _SECONDS_OF_ROW = 10, 5e-5
-# Usual names of the column to predict.
-_TARGETS = ("target", "label", "class", "y", "outcome", "species", "price", "churn", "survived", "정답", "타깃", "라벨")
 
 
 class TabularRecipe(Recipe[TabularOptions, TabularData]):
@@ -77,14 +78,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     _seconds_of_mean = 0.0
 
     def recognise(self, source: Source) -> Recognised | None:
-        if source.example_of:
-            return Recognised("tabular", f"it is the example of {source.example_of}")
-        if (table := source.table) is None:
-            return None
-        names = {name.lower(): name for name in table.columns}
-        target = source.target or next((names[name] for name in _TARGETS if name in names), table.columns[-1])
-        reason = f"a table of {len(table.columns)} columns"
-        return Recognised("tabular", reason, {"target": target}, sure=source.target is not None)
+        return recognise_table(source)
 
     def load(self, options: TabularOptions) -> TabularData:
         return load_table(options)
@@ -196,6 +190,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
             fit=FitOptions(seed=int(manifest.training.settings["seed"])),
         )
         return load_table(again)
+
+    def labelled(self, manifest: TabularManifest, options: Any) -> Labelled:
+        return labelled_rows(manifest, options)
 
     def ood_data(self, manifest: Any, folder: Path, data: TabularData, foreign: Mapping[str, str]) -> OodData:
         if foreign:
