@@ -111,7 +111,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         started = time.perf_counter()
         model = self._default = fit_default(part, data.layout, len(data.classes))
         seconds = (time.perf_counter() - started) * len(data.train) / len(part)
-        self._seconds_of_mean = cost_of_mean(model, seconds)
+        self._seconds_of_mean = cost_of_mean(model, seconds, len(data.train))
 
         def measure(split: TabularSplit) -> float:
             return score(split.targets, decide(model.answers(split.rows), data.kind), data.kind)
