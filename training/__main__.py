@@ -43,10 +43,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         from service.policy.file import InvalidPolicy, ReadOnly
         from training.data.dataset import DataError
         from training.data.hub import be_quiet
+        from training.delivery import NotPublished, completing
         from training.engine.memory import keep_freed_memory
         from training.engine.processes import end_processes, is_main_process
         from training.export.graph import ExportMismatch
         from training.run import Declined, Unfinished
+    run = getattr(options, "run", None)
+    if run is not None and (command := completing(options)):
+        print(f"{run} has no draft yet: its training goes on from its checkpoint.")
+        return main(*command)
     be_quiet()
     keep_freed_memory()
     # What a user can mend, and the message says how.
@@ -59,6 +64,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
             _run(name, options, Console(quiet=not is_main_process()), again)
     except Declined:
         return _fail("nothing was trained.")
+    except NotPublished as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt as error:
         print(f"{str(error) or 'stopped'}; nothing was published. To go on: {resumed}", file=sys.stderr)
         return 130
@@ -68,8 +76,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         else:
             traceback.print_exception(error.__cause__)
         print(
-            f"The training itself is complete, and {error.checkpoint} keeps its weights. To evaluate and export them: "
-            f"{resumed}",
+            f"The training itself is complete, and {error.checkpoint} keeps its weights. To evaluate, export and "
+            f"publish them: {prog} publish {shlex.quote(str(error.checkpoint.parent))}",
             file=sys.stderr,
         )
         return 1
@@ -96,19 +104,17 @@ def _run(name: str, options: Any, console: "Console", again: str) -> None:
     if name in RECIPES:
         train(recipe(name), options, console, command=again, ask=ask)
     elif name == "publish":
-        from training.export.gate import Gate
-        from training.export.outcome import describe_published
-        from training.export.publish import publish_draft
-
-        gate = Gate.of(options)
-        folders = publish_draft(options.run, options.models, gate)
-        for line in describe_published(options.models, folders, candidates=gate.candidates):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        gate.print(console)
+        _publish(options, console)
     else:
         from training.export import commands
 
         getattr(commands, name)(dataclasses.replace(options, command_line=again), console)
+
+
+def _publish(options: Any, console: "Console") -> None:
+    from training.delivery import publish_run
+
+    publish_run(options.run, options, console, ask=sys.stdin.isatty() and sys.stdout.isatty())
 
 
 def _fail(message: str) -> int:

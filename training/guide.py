@@ -47,6 +47,8 @@ def options_for(name: str, command: DataCommand) -> tuple[str, Options]:
     recognised_options = [f"--{key.replace('_', '-')}={value}" for key, value in found.options.items()]
     if name == "inspect":
         recognised_options.append("--bad=drop")  # to show the usable items too
+    if command.yes:
+        recognised_options.append("--yes")
     # What is typed comes last, and wins.
     arguments = [*recognised_options, *command.rest]
     return task, recipe_options(task, arguments, f"quartet {name} DATA", data=command.data)

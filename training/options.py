@@ -61,11 +61,13 @@ class PublishOptions:
         force: make the new version the default although its test figures are worse than those of the version that
             serves; it becomes the candidate otherwise.
         candidate: publish as the candidate, which does not become the default.
+        yes: do not ask: train however long it takes, and publish a model that is worse than its baseline.
     """
 
     models: Path = Path("models")
     force: bool = False
     candidate: bool = False
+    yes: bool = False
 
     def __post_init__(self) -> None:
         if self.force and self.candidate:

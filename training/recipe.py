@@ -17,9 +17,11 @@ from training.engine.settings import FitSettings
 from training.options import Options
 
 if TYPE_CHECKING:
+    from training.baseline import Baseline
     from training.data.recognise import Recognised, Source
     from training.export.evaluator import Evaluator
     from training.export.ood import OodData
+    from training.phases import Work
     from training.run import Run
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -35,6 +37,7 @@ class Draft:
         network: whose weights `--keep-weights` writes beside the graph.
         ood_data: on which the out-of-distribution score is fitted and measured; None for a version without one.
         evaluator: of its variants; None for a version without variants.
+        validation: the main figure of a graph on the selection half of validation; by default the evaluator's.
         example: a text to ask the model about.
     """
 
@@ -43,6 +46,7 @@ class Draft:
     network: nn.Module | None = None
     ood_data: "Callable[[], OodData] | None" = None
     evaluator: "Evaluator | None" = None
+    validation: Callable[[Path], float] | None = None
     example: str = ""
 
 
@@ -55,13 +59,11 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
         name: the command.
         items: what the data consists of, in the plural.
         manifests: of the versions that the recipe makes.
-        repeats: how many trainings of the same length follow the first, for a comparison.
     """
 
     name: ClassVar[str]
     items: ClassVar[str]
     manifests: ClassVar[tuple[type[ManifestBase], ...]]
-    repeats: ClassVar[int] = 0
 
     def recognise(self, source: "Source") -> "Recognised | None":
         """Says why a source is data for this recipe, and what it tells of the options; None if it is not."""
@@ -94,6 +96,17 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
     @abstractmethod
     def build(self, run: "Run[OptionsT, DataT]") -> nn.Module:
         """The network, its weights initialised from the seed."""
+
+    def baseline(self, run: "Run[OptionsT, DataT]", network: nn.Module) -> "Baseline | None":
+        """Fits the cheap model that the training has to beat; may set the weights that `network` starts from.
+
+        Called in the main process alone, also with `--resume`, and has to come out the same each time.
+        """
+        return None
+
+    def work(self, run: "Run[OptionsT, DataT]") -> "Sequence[Work]":
+        """What follows the training, for the estimate."""
+        return ()
 
     def training_network(self, run: "Run[OptionsT, DataT]", network: nn.Module) -> nn.Module:
         """What is trained, if it is more than the network: a module that holds the network as `inner`."""

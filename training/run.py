@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,29 +16,31 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from service.inference.cards import NAME_PATTERN, ManifestBase, Step, Use
+from service.inference.cards import NAME_PATTERN, Step, Use
 from training.backbones.gradients import fast_gradients
+from training.baseline import Baseline
 from training.data.dataset import absent_classes
 from training.data.splits import division_digest
+from training.delivery import NotPublished, deliver, remember_command
 from training.engine.fit import FitState, fit
 from training.engine.learner import Learner
+from training.engine.processes import from_main
 from training.engine.progress import duration
 from training.engine.settings import FitSettings
 from training.engine.tracking import begin_tracking, tracker
-from training.engine.weights import CHECKPOINT, inner_weights, keep_weights, start_from
+from training.engine.weights import CHECKPOINT, inner_weights, start_from
 from training.export import history
-from training.export.gate import Gate, comparable_fingerprint
+from training.export.gate import Gate
 from training.export.history import Lineage
-from training.export.ood import with_ood
-from training.export.outcome import describe_published
-from training.export.publish import check_name, publish, write_draft
-from training.export.quantize import with_variants
+from training.export.publish import check_name
 from training.options import Options, short_name
-from training.recipe import DataT, Draft, OptionsT, Recipe
-from training.registry import read_manifest
+from training.phases import Phases, Work, estimate
+from training.recipe import DataT, OptionsT, Recipe
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
+# Not worth a line, in seconds.
+_SHORT = 5
 _PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -64,8 +67,13 @@ class Run(Generic[OptionsT, DataT]):
         accelerator: the device, the precision and the processes.
         lineage: what it starts from.
         command: the command line, for the record.
-        ask: whether to ask before a long training.
-        repeats: how many trainings of the same length follow, for a comparison.
+        ask: whether to ask before a long training, and before a model is published that is worse than its baseline.
+        phases: what happens around the epochs.
+        work: what follows the training, for the estimate.
+        baseline: the cheap model that the training has to beat; None in all processes but the main one.
+        from_baseline: whether the network starts from it.
+        estimated: seconds of the whole command, as estimated after the first steps.
+        started: when the command began, by `time.perf_counter`.
     """
 
     options: OptionsT
@@ -78,12 +86,28 @@ class Run(Generic[OptionsT, DataT]):
     lineage: Lineage
     command: str = ""
     ask: bool = False
-    repeats: int = 0
+    phases: Phases = field(init=False)
+    work: Sequence[Work] = ()
+    baseline: Baseline | None = None
+    from_baseline: bool = False
+    estimated: float | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.phases = Phases(self.console, self.folder)
 
     @property
     def is_main(self) -> bool:
         """Whether this process evaluates and publishes, which only one does."""
         return self.accelerator.is_main_process
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """See `Phases.phase`."""
+        return self.phases.phase(name)
+
+    def optional(self, name: str) -> AbstractContextManager[None]:
+        """See `Phases.optional`."""
+        return self.phases.optional(name)
 
     def fit(self, network: nn.Module, learner: Learner, origin: Mapping[str, Any]) -> FitState:
         """Trains `network`, with `--resume` from a checkpoint of the same data, settings and `Recipe.origin`."""
@@ -105,6 +129,7 @@ class Run(Generic[OptionsT, DataT]):
                     "start_from": str(options.init_from),
                     "precision": options.precision,
                 },
+                from_initial=self.from_baseline,
                 watch=self,
                 workers=options.workers,
             )
@@ -113,12 +138,16 @@ class Run(Generic[OptionsT, DataT]):
             each.finish()
         return state
 
-    def estimate(self, seconds: float) -> None:
-        """Says how long the training will take, and asks whether to go on; raises Declined if not."""
-        seconds *= 1 + self.repeats
-        if not self.is_main or (seconds < 5 and not self.ask):  # not worth a line
+    def estimate(self, seconds: float, validation: float) -> None:
+        """Says how long the command will take from here, and asks whether to go on; raises Declined if not."""
+        pace = len(self.data.division[0]) / max(validation, 1e-9)
+        left, parts = estimate(seconds, pace, self.work)
+        self.estimated = time.perf_counter() - self.started + left
+        if not self.is_main or (left < _SHORT and not self.ask):
             return
-        self.console.print(f"The training will take about {duration(seconds)}.", highlight=False)
+        least = "at most " if self.settings.patience else "about "
+        parts = f": {parts}" if parts else ""
+        self.console.print(f"This will take {least}{duration(left)}{parts}.", highlight=False)
         if self.ask and self.console.input("Go on? [Y/n] ").strip().lower() not in ("", "y", "yes"):
             raise Declined
 
@@ -157,40 +186,6 @@ class Run(Generic[OptionsT, DataT]):
         )
         return (*self.lineage.before, step)
 
-    def deliver(self, drafts: Sequence[Draft]) -> None:
-        """Publishes the versions with `--publish`, all or none; otherwise leaves drafts in the folder of the run."""
-        models, versions = self.options.publishing.models, [(each.name, partial(self._write, each)) for each in drafts]
-        if self.options.publish:
-            gate = Gate(**dataclasses.asdict(self.options.publishing))
-            folders = publish(models, versions, gate)
-            history.save(self.folder, read_manifest(folders[0]).history)
-            text = next((each.example for each in drafts), "")
-            for line in describe_published(models, folders, text, gate.candidates):
-                self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-            gate.print(self.console)
-            return
-        for name, write in versions:
-            folder = self.folder / "export" if len(versions) == 1 else self.folder / "export" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            write_draft(folder, write)
-            history.save(self.folder, read_manifest(folder).history)
-            self.console.print(f"exported to {folder}; `quartet publish {self.folder}` publishes it")
-
-    def _write(self, draft: Draft, folder: Path) -> ManifestBase:
-        manifest: Any = draft.write(folder)
-        fingerprint = comparable_fingerprint(self.options.publishing.models / draft.name, self.data)
-        manifest = manifest.model_copy(
-            update={"data": manifest.data.model_copy(update={"fingerprint": fingerprint})},
-        )
-        if draft.network is not None and self.options.keep_weights:
-            keep_weights(draft.network, folder)
-        ood_data = draft.ood_data() if draft.ood_data else None
-        if ood_data:
-            manifest = with_ood(folder, manifest, ood_data, self.console)
-        if draft.evaluator is not None and self.options.quantize:
-            manifest = with_variants(folder, manifest, draft.evaluator, self.console, ood_data)
-        return manifest
-
 
 def train(
     recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console, *, command: str = "", ask: bool = False
@@ -200,25 +195,48 @@ def train(
     Raises:
         DataError: the data set cannot be used.
         Declined: the user does not want to go on.
+        NotPublished: the model is worse than its baseline, and nobody confirmed that it is to be published.
         Stopped: Ctrl-C.
         Unfinished: something failed after the training.
         ValueError: an option cannot be used here.
     """
     run = start(recipe, options, console)
-    run.command, run.ask = command, ask
+    run.command, run.ask, run.work = command, ask, recipe.work(run)
+    remember_command(run.folder, command)
     network = recipe.build(run)
     if options.init_from:
         start_from(network, options.init_from)
+    _fit_baseline(recipe, run, network)
     trained = recipe.training_network(run, network)
     state = run.fit(trained, recipe.learner(run, trained), recipe.origin(run))
+    if run.baseline and run.from_baseline and not state.best_epoch:
+        console.print(f"No epoch is better than the baseline, {run.baseline.name}: the model is that.", highlight=False)
     try:
         if trained is not network:
             network.load_state_dict(inner_weights(trained.state_dict()))
         drafts = recipe.drafts(run, as_served(network), state)
         if run.is_main:
-            run.deliver(drafts)
+            deliver(run, drafts)
+    except NotPublished:
+        raise
     except Exception as error:
         raise Unfinished(run.folder / CHECKPOINT) from error
+
+
+def _fit_baseline(recipe: Recipe[OptionsT, DataT], run: Run[OptionsT, DataT], network: nn.Module) -> None:
+    """Fits the baseline in the main process; the others wait, and get the weights that it set."""
+    if run.is_main:
+        with run.phase("baseline"):
+            found = run.baseline = recipe.baseline(run, network)
+        if found:
+            seconds = run.phases.seconds["baseline"]
+            run.console.print(
+                f"baseline, {found.name}: validation {found.figure} {found.validation:.4f} ({duration(seconds)}, "
+                f"{found.items:,} training {recipe.items})",
+                highlight=False,
+            )
+    run.from_baseline = from_main(run.accelerator, run.baseline is not None and run.baseline.starts)
+    network.load_state_dict(from_main(run.accelerator, network.state_dict()))
 
 
 def inspect(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) -> None:
@@ -236,6 +254,7 @@ def start(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) 
         ValueError: one of them cannot be used.
         DataError: the data set cannot be used.
     """
+    started = time.perf_counter()
     options.check()
     name = options.name or recipe.model_name(options)
     if not re.fullmatch(NAME_PATTERN, name):
@@ -247,7 +266,7 @@ def start(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) 
         _show(recipe, data, folder, console)
     if options.publish:
         check_name(options.publishing.models, name, getattr(data, "classes", ()), given=options.name is not None)
-        Gate(**dataclasses.asdict(options.publishing)).check(name)
+        Gate.of(options.publishing).check(name)
     console.print(
         f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
         f"{recipe.items}{recipe.describe(data)}; on {accelerator.device}"
@@ -261,7 +280,7 @@ def start(recipe: Recipe[OptionsT, DataT], options: OptionsT, console: Console) 
         folder=folder,
         accelerator=accelerator,
         lineage=lineage,
-        repeats=recipe.repeats,
+        started=started,
     )
 
 

@@ -76,6 +76,27 @@ class TrainingCard(Card):
     versions: dict[str, str]
 
 
+class BaselineCard(Card):
+    """The cheap model that a training was compared with, on the same splits.
+
+    Attributes:
+        name: what it is.
+        figure: the name of the compared figure.
+        validation: of the baseline, on the selection half of validation; `model_validation` is that of the model.
+        items: training items that it was fitted on.
+        seconds: that this took.
+    """
+
+    name: str
+    figure: str
+    higher_is_better: bool = optional(True)
+    validation: float
+    model_validation: float | None = optional(None)
+    test: float
+    items: int
+    seconds: float
+
+
 class Origin(Card):
     """A file of the model `NAME/VERSION`, or of a run, that a step read: initial weights, or a teacher."""
 
@@ -253,6 +274,7 @@ class ManifestBase(Card):
     intervals: dict[str, tuple[float, float]] = optional(
         {}, description="95 % intervals of test figures, by their names"
     )
+    baseline: BaselineCard | None = optional(None)
     files: dict[str, str] = Field(description="sha256 of every file beside this one that serving reads")
     variants: tuple[VariantCard, ...] = optional(())
 

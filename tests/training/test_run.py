@@ -1,14 +1,10 @@
 import dataclasses
-import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from service.inference.manifest import GOLDEN, MODEL
-from service.tasks.registry import read_manifest
 from tests.training.detection.conftest import write_parquet as write_boxes
 from tests.training.quick import LEARNING, SETTINGS
 from tests.training.text.conftest import write_parquet as write_texts
@@ -18,9 +14,7 @@ from training.classification.learner import Classification
 from training.classification.options import ClassificationOptions
 from training.classification.recipe import ClassificationRecipe
 from training.engine.weights import WEIGHTS, best_weights, start_from
-from training.export.graph import write_golden
 from training.options import PublishOptions, short_name
-from training.recipe import Draft
 from training.run import as_served
 
 
@@ -126,24 +120,6 @@ def test_the_settings_are_stated_in_plain_types(start, tmp_path):
     assert stated["precision"] == "float32"
     assert stated["start_from"] == "classifier/3"
     assert (stated["epochs"], stated["label_smoothing"], stated["augment"]["cutout"]) == (2, 0.1, 3)
-
-
-def test_drafts_lie_in_the_run_and_versions_below_models(start, exported_cnn, colours, make_manifest, tmp_path):
-    def write(folder: Path):
-        shutil.copy(exported_cnn.path, folder / MODEL)
-        write_golden(exported_cnn.graph, colours.test.images[:4], folder / GOLDEN, **exported_cnn.names)
-        return make_manifest()
-
-    one, two, three = (Draft(name=name, write=write) for name in ("one", "two", "three"))
-    start().deliver([one])
-    start().deliver([two, three])
-    assert not (tmp_path / "models").exists()
-    for draft in ("export", "export/two", "export/three"):
-        assert read_manifest(tmp_path / "run" / draft).files.keys() == {MODEL, GOLDEN}
-    start(publish=True).deliver([two, three])
-    assert sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "models").glob("*/*")) == [
-        "models/three/1", "models/two/1",
-    ]  # fmt: skip
 
 
 def test_a_served_model_is_in_plain_memory_order_and_evaluation_mode(tiny_cnn):

@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from training.engine.atomic import replacing
-from training.engine.interrupts import Interrupted, Interrupts
+from training.engine.interrupts import Interrupted, Interrupts, Stopped
 from training.engine.learner import Batch, Learner, Step
 from training.engine.loader import batches, worker_count
 from training.engine.optimizer import Average, make_optimizer, schedule
@@ -38,7 +38,7 @@ class FitState:
 
     Attributes:
         epoch: the epochs done.
-        best_epoch: the one whose weights are kept; 0 before the first.
+        best_epoch: the one whose weights are kept; 0 before the first, or if the initial weights are kept.
         improved_epoch: the last one whose score was better than all before; the best one may be a later equal.
         best_score: of it, on the validation split; minus infinity if that was not a number.
         history: a row of figures for each epoch.
@@ -68,15 +68,16 @@ class FitState:
 class Watch(Protocol):
     """An observer of a training."""
 
-    def estimate(self, seconds: float) -> None:
-        """Called once, after the first steps, with what the rest of the training will take; may raise to end it."""
+    def estimate(self, seconds: float, validation: float) -> None:
+        """Called once, after the first steps; may raise to end the training.
+
+        Args:
+            seconds: that the rest of the training will take.
+            validation: seconds that a pass over the validation items takes.
+        """
 
     def epoch(self, number: int, figures: Mapping[str, float]) -> None:
         """Called after every epoch, counted from 1, with its figures."""
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C ended a training; the message says where. Its checkpoint holds everything up to there."""
 
 
 def fit(
@@ -90,6 +91,7 @@ def fit(
     resume: bool = False,
     origin: Mapping[str, Any] | None = None,
     keep: Literal["best", "last"] = "best",
+    from_initial: bool = False,
     watch: Watch | None = None,
     workers: int | None = None,
 ) -> FitState:
@@ -113,6 +115,7 @@ def fit(
         origin: what else determines the outcome (data, network, teacher), in plain JSON types; a checkpoint of
             another origin is not resumed.
         keep: which weights; `last` if there is no validation split to choose by.
+        from_initial: whether the initial weights count as epoch 0, and are kept unless an epoch is better.
         watch: the observer.
         workers: processes that read batches ahead; by default as many as help.
 
@@ -133,7 +136,7 @@ def fit(
     try:
         with Interrupts(active=accelerator.num_processes == 1) as interrupts:
             try:
-                training.run(interrupts, keep)
+                training.run(interrupts, keep, from_initial=from_initial)
             except Interrupted:
                 with interrupts.held():
                     training.save()
@@ -194,11 +197,14 @@ class _Training:
             return f"stopped after the last of {epochs} epochs"
         return f"stopped in epoch {state.epoch + 1} of {epochs}, after {state.step} of its {self._steps} steps"
 
-    def run(self, interrupts: Interrupts, keep: Literal["best", "last"]) -> None:
+    def run(self, interrupts: Interrupts, keep: Literal["best", "last"], *, from_initial: bool) -> None:
         """Trains to the end; Ctrl-C waits for the end of a step, and for the checkpoint."""
         state, settings = self.state, self._settings
         if not state.initial and not state.epoch:
             state.initial = self._validate()
+            score = state.initial[self._learner.score]
+            if from_initial and math.isfinite(score):
+                self._keep(score)
         while state.epoch < settings.epochs and not 0 < settings.patience <= state.epoch - state.improved_epoch:
             record = self._epoch(interrupts)
             started = time.perf_counter()
@@ -362,7 +368,7 @@ class _Training:
             return 0.0
         self._estimated = True
         began = time.perf_counter()
-        self._watch.estimate(self._seconds_left)
+        self._watch.estimate(self._seconds_left, self._validation_seconds)
         return time.perf_counter() - began
 
     def _status(self) -> dict[str, float]:
@@ -390,9 +396,13 @@ class _Training:
         if score > state.best_score or state.epoch == 1:
             state.improved_epoch = state.epoch
         if keep == "last" or score >= state.best_score:
-            state.best_score, state.best_epoch = score, state.epoch
-            self.best = {name: value.clone() for name, value in self._evaluated.state_dict().items()}
+            self._keep(score)
         line = describe_epoch(state.epoch, self._settings.epochs, record, learner.score, learner.unit)
         self._console.print(line, highlight=False)
         if self._watch:
             self._watch.epoch(state.epoch, record)
+
+    def _keep(self, score: float) -> None:
+        """Keeps the weights that were just evaluated as the best so far."""
+        self.state.best_score, self.state.best_epoch = score, self.state.epoch
+        self.best = {name: value.clone() for name, value in self._evaluated.state_dict().items()}

@@ -12,6 +12,21 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C was pressed, and nothing is half done."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C ended a training; the message says where. Its checkpoint holds everything up to there.
+
+    Attributes:
+        phase: of the command; empty for the training itself.
+    """
+
+    def __init__(self, where: str, phase: str = "") -> None:
+        super().__init__(where)
+        self.phase = phase
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}, in the {self.phase}" if self.phase else str(self.args[0])
+
+
 class Interrupts:
     """Turns Ctrl-C into `Interrupted`, which is raised at once or, inside `held`, at its end.
 

@@ -21,7 +21,7 @@ from training.report.card import render_card
 
 # Fills a folder with everything but the manifest, which it returns with its `files` still empty.
 Write = Callable[[Path], ManifestBase]
-# Where a training without --publish leaves its version, below the folder of its run.
+# Where a training leaves its version, below the folder of its run.
 DRAFT = "export"
 
 
@@ -68,22 +68,27 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None
     return published
 
 
-def publish_draft(run: Path, models: Path, gate: Gate | None = None) -> list[Path]:
+def drafts_of(run: Path) -> list[Path]:
+    """The folders of the complete drafts of a run."""
+    export = run / DRAFT
+    return [manifest.parent for manifest in sorted([*export.glob(MANIFEST), *export.glob(f"*/{MANIFEST}")])]
+
+
+def publish_draft(run: Path, models: Path, gate: Gate | None = None, *, any_name: bool = False) -> list[Path]:
     """Publishes the draft that a finished training left in the folder of its run, or all of several; see `publish`.
 
     Raises:
-        ValueError: there is no complete draft, or its name is that of a model with other labels.
+        ValueError: there is no complete draft, or, without `any_name`, its name is that of a model with other labels.
         InvalidModel: a file of the draft is missing or has changed since it was exported.
     """
-    export = run / DRAFT
-    drafts = [manifest.parent for manifest in sorted([*export.glob(MANIFEST), *export.glob(f"*/{MANIFEST}")])]
+    drafts = drafts_of(run)
     if not drafts:
-        raise ValueError(f"{run}: holds no complete draft; a training without --publish leaves one when it is finished")
+        raise ValueError(f"{run}: holds no complete draft; a training leaves one when it is finished")
     versions: list[tuple[str, Write]] = []
     for draft in drafts:
         manifest = read_manifest(draft)
         check_files(draft, manifest, manifest.files)
-        check_name(models, manifest.name, manifest.labels, given=False)
+        check_name(models, manifest.name, manifest.labels, given=any_name)
         versions.append((manifest.name, partial(_copy_draft, draft, manifest)))
     return publish(models, versions, gate)
 

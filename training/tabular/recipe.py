@@ -1,6 +1,6 @@
 """Tables: a multilayer perceptron on the columns of a table, to predict a class or a number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
 from training.export.ood import OodData
 from training.options import FitOptions, override
+from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.report.plots import Curve, write_curves
 from training.report.record import update_record
@@ -47,7 +48,6 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
     name = "tabular"
     items = "rows"
     manifests = (TabularManifest,)
-    repeats = FOLDS
 
     def recognise(self, source: Source) -> Recognised | None:
         if source.example_of:
@@ -76,6 +76,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         data = run.data
         run.warn_of_absent(data.classes, {"validation": data.validation.targets, "test": data.test.targets})
         return build(run.options.network, data, data.train, run.settings.seed)
+
+    def work(self, run: TabularRun) -> Sequence[Work]:
+        return [Work(name="cross-validation", fits=FOLDS), Work(name="evaluation and export", seconds=5)]
 
     def learner(self, run: TabularRun, network: nn.Module) -> Rows:
         data = run.data

@@ -208,7 +208,7 @@ class Watch:
     def __init__(self):
         self.estimates, self.epochs = [], []
 
-    def estimate(self, seconds):
+    def estimate(self, seconds, validation):
         self.estimates.append(seconds)
 
     def epoch(self, number, figures):

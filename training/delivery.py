@@ -1,0 +1,173 @@
+"""What follows a training: drafts in the folder of its run first, then, with --publish, versions."""
+
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from service.inference.cards import BaselineCard, ManifestBase
+from service.inference.manifest import MODEL
+from training.baseline import below_baseline
+from training.engine.weights import keep_weights
+from training.export import history
+from training.export.gate import Gate, comparable_fingerprint
+from training.export.ood import with_ood
+from training.export.outcome import describe_published
+from training.export.publish import DRAFT, drafts_of, publish_draft, write_draft
+from training.export.quantize import with_variants
+from training.options import PublishOptions
+from training.recipe import Draft
+from training.registry import read_manifest
+from training.report.record import update_record
+
+if TYPE_CHECKING:
+    from training.run import Run
+
+# The command of a run, in its folder.
+_COMMAND = "command.json"
+
+
+class NotPublished(Exception):
+    """A model is worse than its baseline, and nobody confirmed that it is to be published; the message says so."""
+
+
+def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
+    """Writes the drafts into the folder of the run, and publishes them with --publish, all or none.
+
+    Raises:
+        NotPublished: one is worse than its baseline, and nobody confirmed that it is to be published.
+    """
+    options, export = run.options, run.folder / DRAFT
+    shutil.rmtree(export, ignore_errors=True)
+    card = None
+    if run.baseline:
+        with run.phase("baseline on test"):
+            card = run.baseline.card(run.phases.seconds["baseline"])
+    for draft in drafts:
+        folder = export if len(drafts) == 1 else export / draft.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with run.phase("export and evaluation"):
+            write_draft(folder, partial(_write, run, draft, card))
+    history.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
+    if options.publish:
+        example = next((each.example for each in drafts), "")
+        publish_run(
+            run.folder, options.publishing, run.console, example=example, ask=run.ask, any_name=bool(options.name)
+        )
+    else:
+        for each in drafts_of(run.folder):
+            _warn_below(run.console, read_manifest(each))
+        run.console.print(
+            f"exported to {export}; `quartet publish {run.folder}` publishes it", highlight=False, soft_wrap=True
+        )
+
+
+def publish_run(
+    folder: Path,
+    options: PublishOptions,
+    console: Console,
+    *,
+    example: str = "",
+    ask: bool = False,
+    any_name: bool = False,
+) -> None:
+    """Publishes the drafts of a run; `any_name` if they may have the name of a model with other labels.
+
+    Raises:
+        NotPublished: one is worse than its baseline, and nobody confirmed that it is to be published.
+        ValueError: there is no complete draft.
+    """
+    below = [line for draft in drafts_of(folder) if (line := _warn_below(console, read_manifest(draft)))]
+    if below and not options.yes:
+        if not ask:
+            raise NotPublished(f"It is not published. `quartet publish {folder} --yes` publishes it nevertheless.")
+        if console.input("Publish it nevertheless? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise NotPublished(f"It is not published, and stays in {folder / DRAFT}.")
+    gate = Gate.of(options)
+    folders = publish_draft(folder, options.models, gate, any_name=any_name)
+    for line in describe_published(options.models, folders, example, gate.candidates):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    gate.print(console)
+
+
+def remember_command(folder: Path, command: str) -> None:
+    """Writes the command line of a run into its folder, from which `quartet publish` completes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _COMMAND).write_text(json.dumps(command) + "\n")
+
+
+def completing(options: Any) -> tuple[list[str], str] | None:
+    """The arguments and the program that complete a run without a draft; None if it has one, or no recorded command.
+
+    Args:
+        options: of `quartet publish`.
+    """
+    path = options.run / _COMMAND
+    if drafts_of(options.run) or not path.is_file():
+        return None
+    words = shlex.split(json.loads(path.read_text()))
+    program, given = (words[:1], words[1:]) if words[0] == "quartet" else (words[:3], words[3:])
+    more = [option for option in ("--resume", "--publish") if option not in given]
+    more += [f"--{name}" for name in ("force", "candidate", "yes") if getattr(options, name)]
+    if options.models != PublishOptions().models:
+        more += ["--models", str(options.models)]
+    return [*given, *more], " ".join(program)
+
+
+def _warn_below(console: Console, manifest: ManifestBase) -> str:
+    if line := below_baseline(manifest):
+        console.print(
+            f"[yellow]{line}. Try more --epochs, another --seed, or more data.", highlight=False, soft_wrap=True
+        )
+    return line
+
+
+def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, folder: Path) -> Any:
+    manifest: Any = draft.write(folder)
+    fingerprint = comparable_fingerprint(run.options.publishing.models / draft.name, run.data)
+    data = manifest.data.model_copy(update={"fingerprint": fingerprint})
+    score = draft.validation or (draft.evaluator and draft.evaluator.score)
+    if baseline and score:
+        baseline = baseline.model_copy(update={"model_validation": score(folder / MODEL)})
+    manifest = manifest.model_copy(update={"data": data, "baseline": baseline})
+    if draft.network is not None and run.options.keep_weights:
+        keep_weights(draft.network, folder)
+    ood_data = None
+    if draft.ood_data:
+        with run.optional("out-of-distribution score"), _restored(folder):
+            ood_data = draft.ood_data()
+            manifest = with_ood(folder, manifest, ood_data, run.console)
+    if draft.evaluator is not None and run.options.quantize:
+        with run.optional("variants"), _restored(folder):
+            manifest = with_variants(folder, manifest, draft.evaluator, run.console, ood_data)
+    durations = {name: round(seconds, 1) for name, seconds in run.phases.seconds.items()}
+    update_record(
+        folder,
+        durations=durations,
+        estimated=run.estimated and round(run.estimated, 1),
+        elapsed=round(time.perf_counter() - run.started, 1),
+        failed=run.phases.failed,
+    )
+    return manifest
+
+
+@contextmanager
+def _restored(folder: Path) -> Iterator[None]:
+    """Puts the files of a draft back as they were if what happens to them fails."""
+    with TemporaryDirectory() as scratch:
+        kept = Path(scratch) / "kept"
+        shutil.copytree(folder, kept)
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(folder)
+            shutil.copytree(kept, folder)
+            raise
