@@ -236,7 +236,7 @@ def train(
         ValueError: an option cannot be used here.
     """
     run = start(recipe, options, console, ask=ask)
-    run.command, run.ask, run.work, run.advice = command, ask, recipe.work(run), recipe.advice(run)
+    run.command, run.ask = command, ask
     remember_command(run.folder, command)
     network, state = _train(recipe, run)
     if run.baseline and run.from_baseline and not state.best_epoch:
@@ -260,6 +260,7 @@ def _train(recipe: Recipe[OptionsT, DataT], run: Run[OptionsT, DataT]) -> tuple[
     if run.options.init_from:
         start_from(network, run.options.init_from)
     _fit_baseline(recipe, run, network)
+    run.work, run.advice = recipe.work(run), recipe.advice(run)
     trained = recipe.training_network(run, network)
     state = run.fit(trained, recipe.learner(run, trained), recipe.origin(run))
     if trained is not network:
