@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_QUIET)
-            _run(name, options, Console(quiet=not is_main_process()), again)
+            # Lines are wrapped for terminals, and not for files.
+            console = Console(quiet=not is_main_process(), soft_wrap=not sys.stdout.isatty())
+            _run(name, options, console, again)
     except Declined:
         return _fail("nothing was trained.")
     except NotPublished as error:

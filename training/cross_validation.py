@@ -78,7 +78,7 @@ def cross_validate(run: "Run[Any, Any]", make: "Make", training: float) -> dict[
             own = _run_of(run, folder, index, part)
             try:
                 measured = _measure(own, make)
-            except Stopped:
+            except KeyboardInterrupt:
                 raise Stopped(f"stopped in part {index + 1} of {parts}", PHASE) from None
         seconds, words = time.perf_counter() - started, ""
         for name, figures in measured.items():
@@ -127,7 +127,9 @@ def _measure(run: "Run[Any, Any]", make: "Make") -> dict[str, dict[str, float]]:
     for draft in make(run):
         folder = run.folder / draft.name
         folder.mkdir()
-        found[draft.name] = draft.write(folder).headline
+        figures = found[draft.name] = dict(draft.write(folder).headline)
+        if run.baseline and run.baseline.figure in figures:
+            figures[f"{run.baseline.figure} of the baseline"] = run.baseline.test()
     return found
 
 
@@ -141,7 +143,8 @@ def _study(run: "Run[Any, Any]", folds: Sequence[Fold]) -> dict[str, Any]:
         "title": "Cross-validation",
         "method": f"The training and validation items were divided into {parts} parts, stratified by class where an "
         "item has one. For each part another network was trained on the others, with the settings of this one. Its "
-        "epoch was chosen on some of their items, and its graph was measured on the part. The test split was not used.",
+        "epoch was chosen on some of their items, and its graph was measured on the part, as was its baseline if there is "
+        "one. The test split was not used.",
         "header": ["part", "items", *names, "seconds"],
         "rows": [
             [str(number), str(each.items), *(f"{each.figures[name]:.4f}" for name in names), f"{each.seconds:.0f}"]

@@ -27,9 +27,10 @@ from training.data.splits import division_digest
 from training.delivery import NotPublished, deliver, remember_command
 from training.engine.earlier import recorded_settings, unfinished
 from training.engine.fit import FitState, fit
+from training.engine.interrupts import Stopped
 from training.engine.learner import Learner
 from training.engine.precision import choose_precision
-from training.engine.processes import from_main, is_main_process
+from training.engine.processes import from_main, is_main_process, process_count
 from training.engine.progress import duration
 from training.engine.rate import find_rate
 from training.engine.settings import FitSettings
@@ -248,8 +249,10 @@ def train(
             run.cross_validate = partial(cross_validation.cross_validate, run, make, state.seconds)
         if run.is_main:
             deliver(run, drafts)
-    except NotPublished:
+    except (NotPublished, Stopped):
         raise
+    except KeyboardInterrupt:
+        raise Stopped("stopped", "evaluation") from None
     except Exception as error:
         raise Unfinished(run.folder / CHECKPOINT) from error
 
@@ -322,10 +325,10 @@ def start(
         console.print(line, highlight=False)
     data, folder = _load(recipe, options)
     lineage = Lineage.of(folder, options.init_from, getattr(options, "teacher", None), resume=options.resume)
-    if is_main_process():
-        _show(recipe, data, folder, console)
     if not options.resume:
         _check_earlier(folder, console, ask=ask, yes=options.publishing.yes)
+    if is_main_process():
+        _show(recipe, data, folder, console)
     if options.publish:
         check_name(options.publishing.models, name, getattr(data, "classes", ()), given=options.name is not None)
         Gate.of(options.publishing).check(name)
@@ -358,7 +361,7 @@ def _check_earlier(folder: Path, console: Console, *, ask: bool, yes: bool) -> N
     earlier = unfinished(folder, max(drafts, default=None))
     if not earlier or yes:
         return
-    if not ask:
+    if not ask or process_count() > 1:
         raise ValueError(
             f"{folder} holds a training that {earlier}. Continue it with --resume, choose another --run-dir, or "
             "replace it with --yes."

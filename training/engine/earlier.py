@@ -1,18 +1,18 @@
 """What an earlier training left in the folder of a run."""
 
+import contextlib
+import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from training.engine.weights import CHECKPOINT
 
 
-def recorded_settings(folder: Path) -> dict[str, object]:
+def recorded_settings(folder: Path) -> dict[str, Any]:
     """The settings of the checkpoint in the folder of a run, origin and precision included; empty without one."""
-    if not (folder / CHECKPOINT).is_file():
-        return {}
-    saved: dict[str, dict[str, object]] = _read(folder)
-    return saved["settings"]
+    return _read(folder).get("settings", {})
 
 
 def unfinished(folder: Path, delivered: float | None) -> str:
@@ -23,9 +23,8 @@ def unfinished(folder: Path, delivered: float | None) -> str:
         delivered: when its drafts were written, in seconds since the epoch; None if it has none.
     """
     path = folder / CHECKPOINT
-    if not path.is_file():
+    if not (saved := _read(folder)):
         return ""
-    saved = _read(folder)
     state, settings = saved["state"], saved["settings"]
     epochs, patience = settings["epochs"], settings.get("patience", 0)
     if state["epoch"] < epochs and not 0 < patience <= state["epoch"] - state.get("improved_epoch", state["epoch"]):
@@ -35,6 +34,9 @@ def unfinished(folder: Path, delivered: float | None) -> str:
     return ""
 
 
-def _read(folder: Path) -> dict[str, dict]:
-    found: dict[str, dict] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The checkpoint; empty if there is none, or if it cannot be read."""
+    found: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(OSError, RuntimeError, pickle.UnpicklingError):
+        found = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
     return found

@@ -22,6 +22,11 @@ def test_a_folder_without_a_checkpoint_may_be_used(tmp_path):
     assert recorded_settings(tmp_path) == {}
 
 
+def test_a_checkpoint_that_cannot_be_read_may_be_replaced(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"half of it")
+    assert unfinished(tmp_path, None) == ""
+
+
 def test_a_training_that_was_stopped_is_not_done(stopped):
     assert unfinished(stopped(3), 1e12) == "was stopped in epoch 4 of 5"
     assert recorded_settings(stopped(3))["precision"] == "bfloat16"
