@@ -143,8 +143,8 @@ def _study(run: "Run[Any, Any]", folds: Sequence[Fold]) -> dict[str, Any]:
         "title": "Cross-validation",
         "method": f"The training and validation items were divided into {parts} parts, stratified by class where an "
         "item has one. For each part another network was trained on the others, with the settings of this one. Its "
-        "epoch was chosen on some of their items, and its graph was measured on the part, as was its baseline if there is "
-        "one. The test split was not used.",
+        "epoch was chosen on some of their items, and its graph and its baseline were measured on the part. The test "
+        "split was not used.",
         "header": ["part", "items", *names, "seconds"],
         "rows": [
             [str(number), str(each.items), *(f"{each.figures[name]:.4f}" for name in names), f"{each.seconds:.0f}"]
