@@ -47,6 +47,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     name = "tabular"
     items = "rows"
+    cross_validates = True
     manifests = (TabularManifest,)
 
     def recognise(self, source: Source) -> Recognised | None:
