@@ -71,6 +71,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     name = "tabular"
     items = "rows"
+    cross_validates = True
     manifests = (TabularManifest,)
 
     # Of `baseline`.
