@@ -36,6 +36,7 @@ from training.export.ood import MAPS, OodData, ood_uses, some_indices
 INPUT = "images"
 PENALTIES = (0.0, 4.0, 8.0, 12.0)
 OVERLAPS = tuple((soft, iou) for soft in (False, True) for iou in (0.5, 0.6, 0.7))
+CLASS_AGNOSTIC = (False, True)
 # Scores that are lowered fall below a threshold that was made for higher ones.
 SCORE_THRESHOLDS = (0.01, 0.002)
 # A more complicated choice has to be better by more than what rounding may change.
@@ -151,7 +152,11 @@ def choose(
     kept, reached = base, score(base)
     for changes in (
         [{"spread_penalty": penalty, "usual_spreads": class_spread if penalty else ()} for penalty in PENALTIES],
-        [{"soft": soft, "iou": iou} for soft, iou in OVERLAPS],
+        [
+            {"class_agnostic": agnostic, "soft": soft, "iou": iou}
+            for agnostic in (CLASS_AGNOSTIC if len(classes) > 1 else (False,))
+            for soft, iou in OVERLAPS
+        ],
         [{"floor": floor} for floor in SCORE_THRESHOLDS],
     ):
         for candidate in [kept.model_copy(update=change) for change in changes]:

@@ -120,6 +120,11 @@ class Detector(nn.Module):
             self.backbone.set_grad_checkpointing(mode)
         return self
 
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """The feature maps of the backbone, of strides 8, 16 and 32; `pixels` as in `forward`."""
+        maps: list[Tensor] = self._read(self.backbone, self.normalize(pixels), self.stages)
+        return maps
+
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and box logits of every cell.
 
@@ -129,8 +134,7 @@ class Detector(nn.Module):
         Returns:
             shape (batch, cells, classes), and (batch, cells, 4 * BINS): distances to left, top, right, bottom.
         """
-        features = self._read(self.backbone, self.normalize(pixels), self.stages)
-        outputs = [head(x) for head, x in zip(self.heads, self.pyramid(features), strict=True)]
+        outputs = [head(x) for head, x in zip(self.heads, self.pyramid(self.features(pixels)), strict=True)]
         return torch.cat([logits for logits, _ in outputs], 1), torch.cat([box_logits for _, box_logits in outputs], 1)
 
 
