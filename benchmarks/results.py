@@ -35,6 +35,7 @@ COMMANDS: dict[str, list[str]] = {
     "lifecycle": [],
     "live": [],
     "training": [],
+    "baselines": [],
     "workers": [],
     "on_ray": [],
     "asleep": [],
