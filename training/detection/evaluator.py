@@ -43,7 +43,7 @@ SCORE_THRESHOLDS = (0.01, 0.002)
 _LEAST_GAIN = 5e-4
 _LIKELY = 0.3
 # Of the out-of-distribution score: a photograph takes as long as hundreds of small images.
-_MOST_TRAINING, _MOST_OTHERS, _MOST_FOREIGN = 1000, 400, 100
+MOST_TRAINING, _MOST_OTHERS, _MOST_FOREIGN = 1000, 400, 100
 
 
 class DetectionEvaluator(Evaluator):
@@ -179,7 +179,7 @@ def ood_data_from_photographs(data: DetectionData, sources: Mapping[str, str] | 
         return place(pixels, Letterbox.of(pixels.shape[0], pixels.shape[1], height, width), height, width)
 
     shape = (*data.size, 3)
-    train, (_, calibration) = some_indices(len(data.train), _MOST_TRAINING), data.division
+    train, (_, calibration) = some_indices(len(data.train), MOST_TRAINING), data.division
     others = foreign.made_up_images(shape, _MOST_FOREIGN)
     others |= {
         name: foreign.read_images(source, shape, _MOST_FOREIGN, framed) for name, source in (sources or {}).items()

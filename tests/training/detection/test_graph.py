@@ -106,10 +106,10 @@ def test_class_agnostic_suppression_answers_with_one_class_for_each_place(graph,
     apart = HARD.model_copy(update={"soft": soft, "max_detections": 200})
     with torch.no_grad():
         outputs = graph.network(torch.from_numpy(squares.test.images[:2]).permute(0, 3, 1, 2) / 255)
-        each, _, of_each = PostProcess(graph.network.size, apart)(*outputs)
-        boxes, scores, classes = PostProcess(
-            graph.network.size, apart.model_copy(update={"class_agnostic": True})
-        )(*outputs)
+        each, counted, of_each = PostProcess(graph.network.size, apart)(*outputs)
+        boxes, scores, classes = PostProcess(graph.network.size, apart.model_copy(update={"class_agnostic": True}))(
+            *outputs
+        )
     best, index = outputs[0].sigmoid().amax(2).max(1)
     for image in range(2):
         some, names = (values[image, counted[image] > 0] for values in (each, of_each))
