@@ -201,12 +201,13 @@ def train(
         ValueError: an option cannot be used here.
     """
     run = start(recipe, options, console)
-    run.command, run.ask, run.work = command, ask, recipe.work(run)
+    run.command, run.ask = command, ask
     remember_command(run.folder, command)
     network = recipe.build(run)
     if options.init_from:
         start_from(network, options.init_from)
     _fit_baseline(recipe, run, network)
+    run.work = recipe.work(run)
     trained = recipe.training_network(run, network)
     state = run.fit(trained, recipe.learner(run, trained), recipe.origin(run))
     if run.baseline and run.from_baseline and not state.best_epoch:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD
 from training.export.calibration import Scaling
+from training.text.linear import NETWORK_ALONE, Votes
 from training.text.options import NetworkSettings
 
 # Its declared types do not allow a constant as an argument.
@@ -125,20 +126,21 @@ class TextNetwork(nn.Module):
 class TextGraph(nn.Module):
     """int64 token ids (batch, length; 0 is padding at the end) to probabilities (batch, classes).
 
-    `linear` returns decision values, which are added to the logits of `network` with a weight, unless that is 0.
+    `linear` returns decision values, which are added to the logits of `network` as `votes` says.
     """
 
     def __init__(
-        self, network: nn.Module, scaling: Scaling, linear: nn.Module | None = None, weight: float = 0.0
+        self, network: nn.Module, scaling: Scaling, linear: nn.Module | None = None, votes: Votes = NETWORK_ALONE
     ) -> None:
         super().__init__()
         self.network = network
         self.scaling = scaling
-        self.linear = linear if weight else None
-        self.weight = weight
+        self.linear = linear if votes.linear else None
+        self.votes = votes
 
     def forward(self, ids: Tensor) -> Tensor:
         logits = self.network(ids)
         if self.linear is not None:
-            logits = logits + self.weight * self.linear(ids)
+            # Even with a weight of 0 the network remains: the out-of-distribution score reads its features.
+            logits = self.votes.network * logits + self.votes.linear * self.linear(ids)
         return torch.softmax(self.scaling(logits), dim=1)

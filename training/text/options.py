@@ -14,7 +14,14 @@ Vocabulary = Literal["words", "bpe", "unigram"]
 DEFAULTS = FitSettings(
     epochs=16, batch_size=32, optimizer="adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0, ema=0.995
 )
+# With more texts than this, fewer epochs are enough, down to the fewest.
+_SOME_THOUSAND, _FEWEST_EPOCHS = 6_000, 4
 PRETRAINED = dataclasses.replace(DEFAULTS, epochs=4, lr=1e-3, backbone_lr=5e-5, ema=0.0)
+
+
+def usual_epochs(texts: int) -> int:
+    """The default number of epochs of a recurrent network on so many training texts."""
+    return max(_FEWEST_EPOCHS, min(DEFAULTS.epochs, round(DEFAULTS.epochs * (_SOME_THOUSAND / texts) ** 0.5)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +48,11 @@ class TokenSettings:
     """The tokenizer.
 
     Attributes:
-        vocabulary: words, or parts of words by byte-pair encoding or a unigram language model; by default words, and
-            unigram for scripts without spaces between words.
+        vocabulary: words, or parts of words by byte-pair encoding or a unigram language model; by default words, or
+            1,000 or 4,000 parts by byte-pair encoding, as suits a linear classifier of the training texts best.
         words: the most words, or parts, in the vocabulary; 0 for all words, or 8,000 parts.
         length: the number of tokens that texts are truncated to; 0 for one that 98 % of the texts do not exceed.
-        digits: digits belong to words.
+        digits: digits belong to words; they always belong to parts of words.
     """
 
     vocabulary: Vocabulary | None = None
@@ -81,8 +88,8 @@ class TextOptions(Options):
         validation: fraction of train to hold out if there is no validation split.
         backbone: transformers:MODEL, a hub id or a folder, to fine-tune a pretrained transformer instead of training a
             recurrent network.
-        linear: after the training, add the decision values of a linear support vector machine on tf-idf, with the
-            weight that validation chooses.
+        linear: add the decision values of a linear support vector machine on tf-idf of runs of tokens, with the weight
+            that validation chooses.
     """
 
     encoding: str | None = None
@@ -90,7 +97,7 @@ class TextOptions(Options):
     label_column: str | None = None
     validation: float = 0.1
     backbone: str | None = None
-    linear: bool = False
+    linear: bool = True
     fit: BackboneFitOptions = field(default_factory=BackboneFitOptions)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)

@@ -1,6 +1,6 @@
 """Topics of texts: a recurrent network over words or a pretrained transformer, on any data set of labelled texts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import nn
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
+from training.baseline import Baseline
 from training.data import foreign
 from training.data.dataset import stratified_sample
 from training.data.inspection import missed_classes
@@ -29,19 +30,31 @@ from training.export.graph import export, write_golden
 from training.export.layers import penultimate
 from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.options import override
+from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.run import Run
+from training.text.baseline import fit_baseline
 from training.text.data import Ids, TextData, load_texts, recognise_texts
 from training.text.learner import INPUT, TextClassification, TextEvaluator, padded, predict, run_texts
-from training.text.linear import WEIGHTS, choose_weight, decide, fit_linear
+from training.text.linear import (
+    LINEAR_ALONE,
+    NETWORK_ALONE,
+    WEIGHTS,
+    LinearClassifier,
+    Votes,
+    choose_votes,
+    decide,
+    fit_linear,
+)
 from training.text.network import TRANSLATIONS, TextGraph, TextNetwork
-from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOptions, TokenSettings
+from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOptions, TokenSettings, usual_epochs
 from training.text.report import CURVES, write_report
-from training.text.tokenizer import choose_length, to_ids, train_tokenizer, usual_vocabulary
+from training.text.tokenizer import choose_length, to_ids, train_tokenizer
 from training.text.transformer import TransformerNetwork, short_backbone
+from training.text.vocabulary import choose_vocabulary, describe_vocabulary, vocabulary_of
 
 TextRun = Run[TextOptions, TextData]
 
@@ -59,6 +72,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     manifests = (TextManifest,)
     _texts: TextEvaluator
     _tokens: TokenSettings
+    _linear: LinearClassifier | None = None
 
     def recognise(self, source: Source) -> Recognised | None:
         return recognise_texts(source)
@@ -76,7 +90,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return f", {len(data.classes)} classes"
 
     def settings(self, options: TextOptions, data: TextData) -> FitSettings:
-        return override(PRETRAINED if options.backbone else DEFAULTS, options.fit)
+        defaults = PRETRAINED if options.backbone else replace(DEFAULTS, epochs=usual_epochs(len(data.train)))
+        return override(defaults, options.fit)
 
     def model_name(self, options: TextOptions) -> str:
         return "topics"
@@ -93,15 +108,35 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             tokenizer, unit = network.tokenizer, "tokens"
             tokenizer.enable_truncation(tokens.length or choose_length(tokenizer, texts, most=network.most))
         else:
-            tokens = replace(tokens, vocabulary=tokens.vocabulary or usual_vocabulary(texts))
+            if (
+                run.is_main
+                and tokens.vocabulary is None
+                and not (options.resume and (run.folder / TOKENIZER).is_file())
+            ):
+                tokens = _choose_vocabulary(run)
             tokenizer = train_tokenizer(texts, tokens, run.folder / TOKENIZER, run.accelerator, options.resume)
-            unit = "words" if tokens.vocabulary == "words" else f"parts of words ({tokens.vocabulary})"
+            tokens = replace(tokens, vocabulary=vocabulary_of(tokenizer))
+            unit = describe_vocabulary(replace(tokens, words=0))
         self._tokens, self._texts = tokens, TextEvaluator(data, tokenizer)
         run.console.print(f"vocabulary: {self._texts.words} {unit}; texts are truncated to {self._texts.length}")
         return network or TextNetwork(self._texts.words, len(data.classes), options.network)
 
+    def baseline(self, run: TextRun, network: nn.Module) -> Baseline:
+        return fit_baseline(run.data)
+
+    def work(self, run: TextRun) -> Sequence[Work]:
+        # The graph reads validation and test once, and some texts of each split for the out-of-distribution score.
+        data = run.data
+        scored = min(len(data.train), MOST_TRAINING) + min(len(data.validation), MOST_HELD_OUT) + 2 * foreign.MOST
+        return [
+            Work(name="evaluation and export", items=len(data.validation) + len(data.test), seconds=15),
+            Work(name="out-of-distribution score", items=scored + min(len(data.test), MOST_TEST)),
+        ]
+
     def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
         texts, labels = self._texts, run.data.train.labels
+        if run.is_main and run.options.linear:
+            self._linear = _fit_linear(run, texts)
         chosen = texts.selected, texts.labels
         return TextClassification(texts.train, labels, *chosen, len(run.data.classes), run.options.loss)
 
@@ -112,17 +147,16 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         if not run.is_main:
             return []
         data, texts = run.data, self._texts
-        linear = fit_linear(texts.train, data.train.labels, texts.words, len(data.classes))
-        logits, weight = predict(network, texts.selected), 0.0
-        if run.options.linear:
-            decisions = decide(linear, texts.selected)
-            weight = _choose_linear(run, logits, decisions, texts.labels)
-            logits = logits + weight * decisions
-        graph = TextGraph(network, fit_scaling(logits, texts.labels), linear, weight).eval()
-        baseline = float((decide(linear, texts.test).argmax(1) == data.test.labels).mean())
+        with run.phase("calibration"):
+            logits, votes = predict(network, texts.selected), NETWORK_ALONE
+            if self._linear is not None:
+                decisions = decide(self._linear, texts.selected)
+                votes = _choose_votes(run, logits, decisions, texts.labels)
+                logits = votes(logits, decisions)
+            graph = TextGraph(network, fit_scaling(logits, texts.labels), self._linear, votes).eval()
         draft = Draft(
             name=run.name,
-            write=partial(self._write, run, graph, baseline, state),
+            write=partial(self._write, run, graph, state),
             network=network,
             ood_data=partial(_ood_data, texts, {}),
             evaluator=texts,
@@ -130,7 +164,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         )
         return [draft]
 
-    def _write(self, run: TextRun, graph: TextGraph, baseline: float, state: FitState, target: Path) -> TextManifest:
+    def _write(self, run: TextRun, graph: TextGraph, state: FitState, target: Path) -> TextManifest:
         data, options, tokens, texts = run.data, run.options, self._tokens, self._texts
         names: Any = {"input_name": INPUT, "output_names": ("probabilities",)}
         card = GoldenCard(rows=min(16, len(texts.test)), atol=1e-4)
@@ -144,22 +178,23 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         if missed := missed_classes(evaluation.metrics.per_class):
             run.console.print(missed)
         run.console.print(
-            f"test accuracy {evaluation.metrics.accuracy:.4f} (linear baseline {baseline:.4f}), macro F1 "
-            f"{evaluation.metrics.macro_f1:.4f}, calibration error {evaluation.calibration.ece_after:.4f}"
+            f"test accuracy {evaluation.metrics.accuracy:.4f}, macro F1 {evaluation.metrics.macro_f1:.4f}, "
+            f"calibration error {evaluation.calibration.ece_after:.4f}"
         )
         write_golden(graph, padded(texts.test[: card.rows]).numpy(), target / GOLDEN, **names)
         texts.tokenizer.save(str(target / TOKENIZER))
         vectors: Any = getattr(graph.network, "vectors", None)  # of words, if the network is recurrent
         stated = run.stated(*([options.network] if vectors else []), tokens, options.loss) | {
             "backbone": options.backbone and short_backbone(options.backbone),
-            "linear": graph.weight,
+            "linear": graph.votes.linear,
+            "linear_alone": graph.votes == LINEAR_ALONE,
         }
         chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
-        write_report(target, evaluation, texts, vectors.weight.detach().numpy() if vectors else None)
-        write_curves(target, state, *CURVES)
-        features = "tf-idf of the same tokens"
-        update_record(target, onnx_difference=f"{difference.value:.1g}", baseline=baseline, baseline_features=features)
-        network = _describe_network(options, tokens.vocabulary, graph.weight)
+        update_record(target, onnx_difference=f"{difference.value:.1g}")
+        with run.optional("report"):
+            write_curves(target, state, *CURVES)
+            write_report(target, evaluation, texts, vectors.weight.detach().numpy() if vectors else None)
+        network = _describe_network(options, tokens.vocabulary, graph.votes)
         return TextManifest(
             name=run.name,
             description=f"{data.name}, {len(data.classes)} topics: {network}",
@@ -169,6 +204,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             max_batch=MAX_BATCH,
             max_length=texts.length,
             words=texts.words,
+            text_column=getattr(data, "text_column", None) or options.text_column,
             data=data_card(data),
             **evaluation.fields,
             training=training_card("python -m training text", stated, state, graph),
@@ -211,25 +247,47 @@ def _ood_data(texts: TextEvaluator, sources: Mapping[str, str]) -> OodData:
     )
 
 
-def _choose_linear(run: TextRun, logits: Floats, decisions: Floats, labels: Ids) -> float:
-    weight = choose_weight(logits, decisions, labels)
-    alone, both = ((votes.argmax(1) == labels).mean() for votes in (logits, logits + weight * decisions))
+def _choose_vocabulary(run: TextRun) -> TokenSettings:
+    data = run.data
+    with run.phase("choice of the vocabulary"):
+        tokens, accuracies = choose_vocabulary(
+            data.train.texts, data.train.labels, len(data.classes), run.options.tokens
+        )
+    compared = ", ".join(f"{name} {accuracy:.4f}" for name, accuracy in accuracies.items())
+    run.console.print(f"cross-validated accuracy of a linear classifier: {compared}", highlight=False)
+    return tokens
+
+
+def _fit_linear(run: TextRun, texts: TextEvaluator) -> LinearClassifier:
+    with run.phase("linear classifier"):
+        linear = fit_linear(texts.train, run.data.train.labels, texts.words, len(run.data.classes))
+        right = decide(linear, texts.selected).argmax(1) == texts.labels
+    run.console.print(f"linear classifier on runs of tokens: validation accuracy {right.mean():.4f}", highlight=False)
+    return linear
+
+
+def _choose_votes(run: TextRun, logits: Floats, decisions: Floats, labels: Ids) -> Votes:
+    votes = choose_votes(logits, decisions, labels)
+    alone, linear, both = ((v.argmax(1) == labels).mean() for v in (logits, decisions, votes(logits, decisions)))
+    chosen = "it answers alone" if votes == LINEAR_ALONE else f"its decision values count {votes.linear:g} times"
     run.console.print(
-        f"linear classifier: its decision values count {weight:g} times; validation accuracy {both:.4f}, of the "
-        f"network alone {alone:.4f}",
+        f"linear classifier: {chosen}; validation accuracy {both:.4f}, of the network alone {alone:.4f}, of the linear "
+        f"classifier alone {linear:.4f}",
         highlight=False,
     )
-    if weight == WEIGHTS[-1]:
-        run.console.print(f"[yellow]{weight:g} is the largest weight that was tried: a larger one may be better")
-    return weight
+    if votes == Votes(linear=WEIGHTS[-1]):
+        run.console.print(f"[yellow]{WEIGHTS[-1]:g} is the largest weight that was tried: a larger one may be better")
+    return votes
 
 
-def _describe_network(options: TextOptions, vocabulary: str | None, linear: float) -> str:
+def _describe_network(options: TextOptions, vocabulary: str | None, votes: Votes) -> str:
+    parts = "" if vocabulary in (None, "words") else f", on parts of words ({vocabulary})"
+    if votes == LINEAR_ALONE:
+        return f"a linear classifier on tf-idf{parts}"
     count = options.network.encoders
     kind = "bidirectional GRU" if count == 1 else f"{count} bidirectional GRUs over shared embeddings"
     if options.backbone:
         kind = f"{short_backbone(options.backbone).removeprefix(TRANSFORMERS)}, fine-tuned"
-    if vocabulary not in (None, "words"):
-        kind += f", on parts of words ({vocabulary})"
-    more = ["a bag-of-words layer"] * options.network.wide + ["a linear classifier on tf-idf"] * bool(linear)
+    kind += parts
+    more = ["a bag-of-words layer"] * options.network.wide + ["a linear classifier on tf-idf"] * bool(votes.linear)
     return f"{kind}, plus {' and '.join(more)}" if more else kind

@@ -1,6 +1,5 @@
 """From text to token ids: a pipeline that is saved beside the model, so that the service tokenises as training did."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,11 +31,12 @@ def build_tokenizer(
     Words are runs of letters (and combining marks, as in Korean and Hindi) in lower case; everything else separates
     them: punctuation and, unless they are kept, digits. In languages that inflect or join words, parts of words are
     known from texts that never had the word: of byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) or of a
-    unigram language model (Kudo 2018, arXiv:1804.10959). `size` is the most words; None for all, or 8,000 parts.
+    unigram language model (Kudo 2018, arXiv:1804.10959). Parts include digits and punctuation. `size` is the most
+    words; None for all, or 8,000 parts.
     """
-    separators = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
-    normalizer = Normalizers([NFKC(), Lowercase(), Replace(Regex(separators), " ")])
     if vocabulary == "words":
+        separators = r"[^\p{L}\p{M}\p{N}]+" if digits else r"[^\p{L}\p{M}]+"
+        normalizer = Normalizers([NFKC(), Lowercase(), Replace(Regex(separators), " ")])
         counts = Counter(word for text in texts for word in normalizer.normalize_str(text).split())
         # Words of the same frequency in alphabetical order, so that the same texts give the same vocabulary.
         words = sorted(counts, key=lambda word: (-counts[word], word))[:size]
@@ -51,7 +51,7 @@ def build_tokenizer(
         if vocabulary == "bpe":
             trainer = BpeTrainer(min_frequency=2, **options)
         tokenizer = Tokenizer(model)
-        tokenizer.normalizer = normalizer
+        tokenizer.normalizer = Normalizers([NFKC(), Lowercase()])
         # A mark tells the beginning of a word from its middle.
         tokenizer.pre_tokenizer = PreTokenizers([WhitespaceSplit(), Metaspace(prepend_scheme="always")])
         tokenizer.train_from_iterator(texts, trainer)
@@ -77,14 +77,6 @@ def choose_length(tokenizer: Tokenizer, texts: Sequence[str], fraction: float = 
     return int(min(most, max(1, np.quantile(lengths, fraction))))
 
 
-def usual_vocabulary(texts: Iterable[str]) -> Vocabulary:
-    """Words, or parts of words if most letters are of scripts that have no spaces between words."""
-    # Thai, Lao, Burmese, Khmer, Japanese, Chinese.
-    unspaced = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
-    balance = sum(2 * len(unspaced.findall(text)) - sum(map(str.isalpha, text)) for text in texts)
-    return "unigram" if balance > 0 else "words"
-
-
 def train_tokenizer(
     texts: Sequence[str], settings: TokenSettings, path: Path, accelerator: Accelerator, resume: bool = False
 ) -> Tokenizer:
@@ -97,7 +89,7 @@ def train_tokenizer(
     if accelerator.is_main_process and resume and path.is_file():
         trained = Tokenizer.from_file(str(path))
     elif accelerator.is_main_process:
-        size, kind = settings.words or None, settings.vocabulary or usual_vocabulary(texts)
+        size, kind = settings.words or None, settings.vocabulary or "words"
         trained = build_tokenizer(texts, size, 1, digits=settings.digits, vocabulary=kind)
         trained.enable_truncation(settings.length or choose_length(trained, texts))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from service.inference.cards import optional
 from service.tasks.labels import LabelManifest
 
 # The tokenizer, a file beside the graph.
@@ -16,11 +17,13 @@ class TextManifest(LabelManifest):
     Attributes:
         max_length: the most words of a text that are read.
         words: size of the vocabulary, padding and unknown included.
+        text_column: the column of the texts in the table that the model was trained on; None if there was none.
     """
 
     task: Literal["text"] = "text"
     max_length: int = Field(gt=0)
     words: int = Field(gt=2)
+    text_column: str | None = optional(None)
 
     @property
     def headline(self) -> dict[str, float]:

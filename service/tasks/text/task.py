@@ -71,8 +71,9 @@ TextCall = Call[TextManifest, ClassifyTextOptions]
 async def classify_text(call: TextCall) -> Results:
     """Classifies one or many texts by topic, in the order sent.
 
-    Send JSON with `texts` or `text`, or one text as `text/plain`. Text is read as the training read its own: capitals,
-    digits and punctuation do not matter. The answer says how much of each text was read and understood.
+    Send JSON with `texts` or `text`, or one text as `text/plain`. Text is read as the training read its own: capitals
+    do not matter, nor do digits and punctuation to a model of words. The answer says how much of each text was read and
+    understood.
     """
     options, texts = call.options, call.inputs
     if options.explain and len(texts) > _MOST_EXPLAINED:

@@ -17,8 +17,8 @@ from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_pa
 from training.options import BackboneFitOptions, PublishOptions
 from training.run import train
 from training.text import recipe
-from training.text.linear import WEIGHTS
-from training.text.options import NetworkSettings, TextOptions
+from training.text.linear import WEIGHTS, Votes
+from training.text.options import NetworkSettings, TextOptions, TokenSettings
 from training.text.recipe import TextRecipe
 
 FIT = BackboneFitOptions(epochs=6, batch_size=16, lr=0.02, ema=0.8)
@@ -39,7 +39,7 @@ def published(tmp_path_factory):
     """A version trained on the English texts, and the console output."""
     folder = tmp_path_factory.mktemp("topics")
     source = write_parquet(folder / "data", train=160, test=60)
-    said = run(source, folder, publish=True, linear=True)
+    said = run(source, folder, publish=True)
     return folder / "models" / "topics" / "1", said
 
 
@@ -51,8 +51,11 @@ def test_the_version_can_be_served_and_learned_something(published):
     assert manifest.metrics.accuracy > 0.9
     assert "tokenizer.json" in manifest.files
     Session(folder / MODEL, "cpu").check(folder, manifest)
-    assert "linear classifier: its decision values count" in said
-    assert f"test accuracy {manifest.metrics.accuracy:.4f} (linear baseline" in said
+    assert "cross-validated accuracy of a linear classifier: words" in said
+    assert "validation accuracy" in said.partition("linear classifier: ")[2]
+    assert f"test accuracy {manifest.metrics.accuracy:.4f}, macro F1" in said
+    assert manifest.baseline.name.startswith("logistic regression on tf-idf")
+    assert "linear" in manifest.training.settings
 
 
 def test_the_report_shows_what_it_links(published):
@@ -89,24 +92,37 @@ async def test_a_korean_set_in_a_csv_trains_exports_and_serves(tmp_path):
 
 def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
     source = write_parquet(tmp_path / "data", train=60, test=20)
-    run(source, tmp_path)
+    said = run(source, tmp_path, linear=False, tokens=TokenSettings(vocabulary="words"))
     draft = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())
     assert draft["description"].endswith("bidirectional GRU")
+    assert "linear classifier" not in said
     assert not (tmp_path / "models").exists()
 
 
-def test_training_texts_without_letters_do_not_lose_the_training(tmp_path):
+@pytest.mark.parametrize("vocabulary", ["words", "bpe", "unigram", None])
+def test_texts_without_letters_do_not_lose_the_training(tmp_path, vocabulary):
     path = tmp_path / "x.csv"
     write_csv(path, count=100)
-    path.write_text(path.read_text() + "!!!,crude\n8.5,grain\n" * 8)
-    run(path, tmp_path, fit=replace(FIT, epochs=1))
+    path.write_text(path.read_text() + "!!!,crude\n8.5,grain\n\u2026,grain\n\u2603,crude\n" * 8)
+    run(path, tmp_path, fit=replace(FIT, epochs=1), tokens=TokenSettings(vocabulary=vocabulary), quantize=True)
     assert (tmp_path / "run" / "export" / "report" / "README.md").exists()
+    assert not (tmp_path / "run" / "failures.txt").exists()
+
+
+def test_a_resumed_run_keeps_its_vocabulary(tmp_path):
+    source = write_parquet(tmp_path / "data", train=60, test=20)
+    run(source, tmp_path, fit=replace(FIT, epochs=1))
+    tokenizer = (tmp_path / "run" / "tokenizer.json").read_text()
+    said = run(source, tmp_path, fit=replace(FIT, epochs=2), resume=True)
+    assert "cross-validated accuracy" not in said
+    assert (tmp_path / "run" / "tokenizer.json").read_text() == tokenizer
 
 
 def test_a_weight_at_the_end_of_the_grid_is_pointed_out(monkeypatch):
     votes = np.eye(2, dtype=np.float32)
     for weight, said in ((WEIGHTS[-1], True), (WEIGHTS[-2], False)):
-        monkeypatch.setattr(recipe, "choose_weight", lambda *_, weight=weight: weight)
+        chosen = Votes(linear=weight)
+        monkeypatch.setattr(recipe, "choose_votes", lambda *_, chosen=chosen: chosen)
         console = Console(file=io.StringIO(), width=200)
-        assert recipe._choose_linear(SimpleNamespace(console=console), votes, votes, np.arange(2)) == weight
+        assert recipe._choose_votes(SimpleNamespace(console=console), votes, votes, np.arange(2)) == chosen
         assert ("is the largest weight that was tried" in console.file.getvalue()) == said

@@ -3,7 +3,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from service.tasks.text.reading import PAD, UNKNOWN, influence, read_text, without_each
-from training.text.tokenizer import build_tokenizer, choose_length, to_ids, usual_vocabulary
+from training.text.tokenizer import build_tokenizer, choose_length, to_ids
 
 TEXTS = ["oil prices rose", "oil prices fell", "wheat prices rose", "oil oil"]
 
@@ -80,7 +80,7 @@ def test_parts_of_words_are_known_in_words_that_no_text_had(vocabulary):
     tokenizer = build_tokenizer(texts, 60, 20, vocabulary=vocabulary)
     assert (tokenizer.token_to_id("[PAD]"), tokenizer.token_to_id("[UNK]")) == (PAD, UNKNOWN)
     text = "영화에서 재미있는"
-    ids = to_ids(tokenizer, [text, "!!!"])
+    ids = to_ids(tokenizer, [text, " "])
     assert ids[0][0] == tokenizer.token_to_id("\u2581영화")
     assert ids[1].tolist() == [UNKNOWN]
     (words,) = to_ids(build_tokenizer(texts, None, 20), [text])
@@ -90,9 +90,10 @@ def test_parts_of_words_are_known_in_words_that_no_text_had(vocabulary):
     assert next(text[start:end] for start, end in reading.offsets) == "영화"
 
 
-def test_scripts_without_spaces_are_divided_into_parts_of_words():
-    assert usual_vocabulary(TEXTS) == usual_vocabulary(["정말 재미있다"]) == usual_vocabulary(["3.5"]) == "words"
-    assert (
-        usual_vocabulary(["映画はとても面白かったです。", "great"]) == usual_vocabulary(["电影很好看。"]) == "unigram"
-    )
-    assert usual_vocabulary(["หนังสนุกมาก"]) == "unigram"
+@pytest.mark.parametrize("vocabulary", ["bpe", "unigram"])
+def test_parts_include_digits_and_punctuation(vocabulary):
+    texts = ["3.5 :-) oil", "call 08001 !!!", "wheat :-) 3.5"] * 5
+    tokenizer = build_tokenizer(texts, 60, 20, vocabulary=vocabulary)
+    ids = to_ids(tokenizer, ["!!!", "8.5", ":-)", "\u2603"])
+    assert all(UNKNOWN not in one for one in ids[:3])
+    assert UNKNOWN in ids[3]
