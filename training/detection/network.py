@@ -93,7 +93,7 @@ class Detector(nn.Module):
         self.normalize = Normalize(torch.tensor(backbone.mean), torch.tensor(backbone.std))
         self.stages = backbone.stages_of(STRIDES)
         self.backbone: Any = backbone.module
-        self.frozen = backbone.freeze(settings.freeze)
+        self.frozen = backbone.freeze(settings.freeze or 0)
         backbone.prune(self.backbone, self.stages)
         self._read, self._recompute = backbone.read, settings.recompute
         if settings.recompute:  # Chen et al. 2016, arXiv:1604.06174

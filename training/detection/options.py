@@ -9,6 +9,7 @@ import tyro
 from training.engine.settings import FitSettings
 from training.options import BackboneFitOptions, Options
 
+_BACKBONE = "tf_efficientnet_lite0"
 DEFAULTS = FitSettings(
     epochs=15, batch_size=8, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.05, warmup=0.05, clip=10.0,
     ema=0.998, patience=10,
@@ -55,16 +56,23 @@ class NetworkSettings:
         weights: where its pretrained weights come from: hub, package, none or a file.
         width: channels of the pyramid and of the head.
         depth: separable convolutions in each tower of the head.
-        freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it.
+        freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it; 2 by default,
+            and 4 of the default backbone for few images.
         recompute: compute activations again in the backward pass; less memory, more time.
     """
 
-    backbone: str = "tf_efficientnet_lite0"
+    backbone: str = _BACKBONE
     weights: str = "package"
     width: int = 96
     depth: int = 2
-    freeze: int = 2
+    freeze: int | None = None
     recompute: bool = False
+
+    def for_images(self, images: int) -> "NetworkSettings":
+        """These settings with `freeze` for a number of training images, unless it is given."""
+        if self.freeze is not None:
+            return self
+        return replace(self, freeze=4 if images < _FEW and self.backbone == _BACKBONE else 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from training.detection.formats import recognise_boxes
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, network_outputs
 from training.detection.learner import DetectionLearner, DetectionSettings, detect
 from training.detection.network import Detector, build
-from training.detection.options import DEFAULTS, DetectionOptions, defaults
+from training.detection.options import DEFAULTS, DetectionOptions, NetworkSettings, defaults
 from training.detection.report import CURVES, draw_boxes, write_augmented, write_report
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
@@ -82,7 +82,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         data = run.data
         labels = {"validation": np.concatenate(data.validation.labels), "test": np.concatenate(data.test.labels)}
         run.warn_of_absent(data.classes, labels)
-        return build(run.options.network, data.size, len(data.classes), run.settings.seed)
+        return build(_network(run), data.size, len(data.classes), run.settings.seed)
 
     def baseline(self, run: DetectionRun, network: nn.Module) -> Baseline:
         assert isinstance(network, Detector)  # noqa: S101 - see `build`
@@ -102,7 +102,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return DetectionLearner(run.data.train, run.data.choice, run.data.classes, _learning(run))
 
     def origin(self, run: DetectionRun) -> Mapping[str, Any]:
-        return {"network": run.options.network, "learning": _learning(run)}
+        return {"network": _network(run), "learning": _learning(run)}
 
     def drafts(self, run: DetectionRun, network: nn.Module, state: FitState) -> Sequence[Draft]:
         if not run.is_main:
@@ -135,6 +135,10 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return ood_data_from_photographs(data, foreign)
 
 
+def _network(run: DetectionRun) -> NetworkSettings:
+    return run.options.network.for_images(len(run.data.train))
+
+
 def _learning(run: DetectionRun) -> DetectionSettings:
     return DetectionSettings(augment=run.options.augment)
 
@@ -143,7 +147,7 @@ def _write_version(
     run: DetectionRun, network: Detector, judge: DetectionEvaluator, interpolated: float, state: FitState, target: Path
 ) -> DetectorManifest:
     data, images, learning = run.data, run.data.test.images[:MAX_BATCH], _learning(run)
-    stated = run.stated(run.options.network, learning) | {"interpolated": interpolated}
+    stated = run.stated(_network(run), learning) | {"interpolated": interpolated}
     with run.phase("choice of the suppression"):
         outputs = network_outputs(network, data.validation)
         suppression = choose(*outputs, data.validation, data.classes, learning.suppression)

@@ -113,7 +113,7 @@ def test_class_agnostic_suppression_answers_with_one_class_for_each_place(graph,
     best, index = outputs[0].sigmoid().amax(2).max(1)
     for image in range(2):
         some, names = (values[image, counted[image] > 0] for values in (each, of_each))
-        assert (torchvision.ops.box_iou(some, some) * (names[:, None] != names)).max() > 0.9
+        assert (torchvision.ops.box_iou(some, some) * (names[:, None] != names)).max() > 0.7
         kept = boxes[image, scores[image] > 0]
         assert torchvision.ops.box_iou(kept, kept).fill_diagonal_(0).max() <= (0.9 if soft else 0.5)
         assert scores[image, 0] == best[image]
