@@ -17,7 +17,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from training.backbones.cnn import Normalize
 from training.backbones.registry import load_backbone
-from training.detection.options import NetworkSettings
+from training.detection.options import FROZEN, NetworkSettings
 
 STRIDES = (8, 16, 32)
 # An edge may lie up to 15 strides away from the centre of its cell: with the largest stride, 480 pixels.
@@ -93,7 +93,7 @@ class Detector(nn.Module):
         self.normalize = Normalize(torch.tensor(backbone.mean), torch.tensor(backbone.std))
         self.stages = backbone.stages_of(STRIDES)
         self.backbone: Any = backbone.module
-        self.frozen = backbone.freeze(settings.freeze or 0)
+        self.frozen = backbone.freeze(FROZEN if settings.freeze is None else settings.freeze)
         backbone.prune(self.backbone, self.stages)
         self._read, self._recompute = backbone.read, settings.recompute
         if settings.recompute:  # Chen et al. 2016, arXiv:1604.06174

@@ -10,6 +10,7 @@ from training.engine.settings import FitSettings
 from training.options import BackboneFitOptions, Options
 
 _BACKBONE = "tf_efficientnet_lite0"
+FROZEN = 2
 DEFAULTS = FitSettings(
     epochs=15, batch_size=8, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.05, warmup=0.05, clip=10.0,
     ema=0.998, patience=10,
@@ -72,7 +73,7 @@ class NetworkSettings:
         """These settings with `freeze` for a number of training images, unless it is given."""
         if self.freeze is not None:
             return self
-        return replace(self, freeze=4 if images < _FEW and self.backbone == _BACKBONE else 2)
+        return replace(self, freeze=4 if images < _FEW and self.backbone == _BACKBONE else FROZEN)
 
 
 @dataclass(frozen=True, kw_only=True)

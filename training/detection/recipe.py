@@ -70,7 +70,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return draw_boxes(data)
 
     def describe(self, data: DetectionData) -> str:
-        return f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes"
+        return f" in frames of {data.size[0]}x{data.size[1]}, {_count(data.classes)}"
 
     def settings(self, options: DetectionOptions, data: DetectionData) -> FitSettings:
         return override(defaults(len(data.train)), options.fit)
@@ -139,6 +139,10 @@ def _network(run: DetectionRun) -> NetworkSettings:
     return run.options.network.for_images(len(run.data.train))
 
 
+def _count(classes: Sequence[str]) -> str:
+    return "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+
+
 def _learning(run: DetectionRun) -> DetectionSettings:
     return DetectionSettings(augment=run.options.augment)
 
@@ -165,7 +169,7 @@ def _write_version(
     uses = (*judge.scored(*chosen), *judge.tuned(SUPPRESSION), *judge.measured())
     manifest = DetectorManifest(
         name=run.name,
-        description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {run.options.network.backbone}",
+        description=f"{data.name}, {_count(data.classes)}: one-stage detector on {run.options.network.backbone}",
         labels=data.classes,
         inputs=(inputs,),
         outputs=specs,
