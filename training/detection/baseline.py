@@ -1,10 +1,12 @@
 """The baseline of a detector: linear models of single cells of the frozen feature maps of its backbone."""
 
 import copy
+import warnings
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from training.data.augment import to_pixels
 from training.detection.data import DetectionData, DetectionSplit, FloatArray, IntArray
 from training.detection.evaluation import EVALUATION_BATCH, average_precision
 from training.detection.learner import detect
-from training.detection.network import BINS, STRIDES, Detector
+from training.detection.network import BINS, STRIDES, CellNetwork, Detector
 
 # Enough for linear models, in seconds.
 _MOST_IMAGES, _MOST_CELLS, _ITERATIONS = 160, 8_000, 100
@@ -30,7 +32,8 @@ _ABSENT = -20.0
 
 def fit_baseline(network: Detector, data: DetectionData, suppression: Suppression, backbone: str) -> Baseline:
     """Fits a `CellModel` on some of the training images; `network` stays as it is."""
-    chosen = np.random.default_rng(0).permutation(len(data.train))[:_MOST_IMAGES]
+    with_objects = np.flatnonzero([len(labels) for labels in data.train.labels])
+    chosen = np.random.default_rng(0).permutation(with_objects)[:_MOST_IMAGES]
     model = CellModel(network, len(data.classes)).fit(data.train, chosen)
 
     def measure(split: DetectionSplit) -> float:
@@ -45,7 +48,7 @@ def fit_baseline(network: Detector, data: DetectionData, suppression: Suppressio
     )
 
 
-class CellModel(nn.Module):
+class CellModel(CellNetwork):
     """Finds objects with linear models of single cells, with the outputs of a `Detector`.
 
     Logistic regression gives the class, and ridge regression the logarithms of the distances to the edges. A cell is
@@ -83,15 +86,17 @@ class CellModel(nn.Module):
         weight = np.zeros((self._classes + 1, features.shape[1]))
         bias = np.full(self._classes + 1, _ABSENT)
         if len(known := np.unique(labels)) > 1:
-            model = LogisticRegression(C=_C, max_iter=_ITERATIONS).fit(features, labels)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # close enough
+                model = LogisticRegression(C=_C, max_iter=_ITERATIONS).fit(features, labels)
             # Of two classes it has the weights of the second alone.
             both = len(known) == 2
             weight[known] = np.concatenate((0 * model.coef_, model.coef_)) if both else model.coef_
             bias[known] = np.concatenate((0 * model.intercept_, model.intercept_)) if both else model.intercept_
         else:
             bias[known] = 0
-        objects = labels < self._classes
-        edges = Ridge(_ALPHA).fit(features[objects], np.log(distances[objects]))
+        found = labels < self._classes
+        edges = Ridge(_ALPHA).fit(features[found], np.log(distances[found]))
         for layer, weights, biases in ((self._class, weight, bias), (self._edges, edges.coef_, edges.intercept_)):
             layer.weight.copy_(torch.from_numpy(weights / std))
             layer.bias.copy_(torch.from_numpy(biases - weights / std @ mean))
@@ -107,7 +112,7 @@ class CellModel(nn.Module):
         maps = self._network.features(pixels)
         cells = []
         for level in maps:
-            size = level.shape[2:]
+            size = (level.shape[2], level.shape[3])
             resized = [
                 F.adaptive_avg_pool2d(each, size) if each.shape[2] > size[0] else F.interpolate(each, size)
                 for each in maps

@@ -69,7 +69,17 @@ class Head(nn.Module):
         return self.classes(x).flatten(2).transpose(1, 2), self.edges(x).flatten(2).transpose(1, 2)
 
 
-class Detector(nn.Module):
+class CellNetwork(nn.Module):
+    """Predicts class logits and box logits of every cell; see `Detector.forward`.
+
+    Attributes:
+        size: height and width of the images.
+    """
+
+    size: tuple[int, int]
+
+
+class Detector(CellNetwork):
     """The whole detector, from normalised pixels to the predictions of every cell.
 
     Args:
