@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from training.baseline import Baseline
     from training.data.recognise import Recognised, Source
     from training.export.evaluator import Evaluator
+    from training.export.labelled import Labelled
     from training.export.ood import OodData
     from training.phases import Work
     from training.run import Run
@@ -133,6 +134,15 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
         Raises:
             DataError: the data cannot be read.
             ValueError: there is no way back from the manifest to the data.
+        """
+        raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
+
+    def labelled(self, manifest: Any, options: Any) -> "Labelled":
+        """The labelled items of any data, to measure a version on; `options` are `EvaluateOptions`.
+
+        Raises:
+            DataError: the data cannot be used.
+            ValueError: models of the task cannot be measured on other data.
         """
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} are measured by their recipe alone")
 

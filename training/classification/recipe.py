@@ -19,6 +19,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.cnn import stride_for
 from training.backbones.registry import check_backbone
 from training.classification.distill import Guided, Teaching, teach
+from training.classification.labelled import labelled_images
 from training.classification.learner import Classification, ClassificationSettings, predict
 from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, Arch, ClassificationOptions
@@ -39,6 +40,7 @@ from training.export.cards import data_card, record_cost, training_card
 from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
 from training.export.graph import export, renew_golden, write_golden, write_variant_golden
 from training.export.history import EPOCH, INTERPOLATION
+from training.export.labelled import Labelled
 from training.export.layers import Inputs
 from training.export.ood import OodData, ood_data_from_images
 from training.options import override, short_name
@@ -136,6 +138,9 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
         return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
+
+    def labelled(self, manifest: ClassifierManifest, options: Any) -> Labelled:
+        return labelled_images(manifest, options)
 
     def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> LabelEvaluator:
         return ClassificationEvaluator(data)

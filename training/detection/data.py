@@ -18,7 +18,7 @@ from training.data.hub import SPLITS
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
-from training.data.splits import split_validation
+from training.data.splits import split_validation, validation_fraction
 from training.detection.formats import read
 from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.engine.progress import track
@@ -174,6 +174,8 @@ def _hold_out(source: str, raw: RawData, seed: int) -> None:
     for name, fraction in (("test", 0.2), ("validation", 0.15)):
         if not raw.splits.get(name):
             images = raw.splits["train"]
+            if name == "validation":
+                fraction = validation_fraction(len(images), fraction)
             count = round(len(images) * fraction)
             if not 0 < count < len(images):
                 raise DataError(f"{source}: too few training images ({len(images)}) to hold out a {name} split.")
@@ -196,15 +198,20 @@ def _common_size(images: Sequence[RawImage]) -> tuple[tuple[int, int], str]:
                 scale = np.array((width, height) if box.relative else (1, 1)) / max(height, width)
                 sides.append(float(np.prod(np.subtract(box.corners[2:], box.corners[:2]) * scale).clip(0) ** 0.5))
     small = float(np.nanpercentile(sides, _SMALL_PERCENTILE)) if sides else 0.0
-    long_side = _SMALL_FRAME if small * _SMALL_FRAME >= _SMALLEST_SIDE else _LARGE_FRAME
     ratio = float(np.median(ratios)) if ratios else 1.0
-    height, width = (max(32, round(long_side * min(each, 1.0) / 32) * 32) for each in (ratio, 1 / ratio))
-    others = f"--image-size {_LARGE_FRAME} takes longer and may be more accurate"
-    if long_side == _LARGE_FRAME:
-        others = f"--image-size {_SMALL_FRAME} is faster and loses small ones"
-    return (height, width), (
-        f"frames of {height}x{width}: {100 - _SMALL_PERCENTILE}% of the objects are at least {small * long_side:.0f} "
-        f"pixels wide and high there; {others}"
+
+    def frame(long_side: int) -> tuple[int, int]:
+        height, width = (max(32, round(long_side * min(each, 1.0) / 32) * 32) for each in (ratio, 1 / ratio))
+        return height, width
+
+    is_small = small * _SMALL_FRAME >= _SMALLEST_SIDE
+    long_side, other = (_SMALL_FRAME, _LARGE_FRAME) if is_small else (_LARGE_FRAME, _SMALL_FRAME)
+    chosen, option = frame(long_side), "--image-size {}x{}".format(*frame(other))
+    change = "takes longer, and may be more accurate" if is_small else "is faster, and misses more small objects"
+    return chosen, (
+        "frames of {}x{}, in which {}% of the objects are at least {:.0f} pixels across; {} {}".format(
+            *chosen, 100 - _SMALL_PERCENTILE, small * long_side, option, change
+        )
     )
 
 
@@ -255,7 +262,7 @@ def _load(
         frame = Letterbox.of(content[1], content[2], *files.size)
         for parts, crowd in ((objects, False), (crowds, True)):
             boxes = (box for box in files.images[row].boxes if box.crowd == crowd)
-            parts.append(_checked(boxes, frame, classes, problems))
+            parts.append(checked_boxes(boxes, frame, classes, problems))
         kept.append(row)
         frames.append(frame)
         digests.append(content[0])
@@ -270,7 +277,7 @@ def _load(
     return split, digests
 
 
-def _checked(raw: Iterable[RawBox], frame: Letterbox, classes: tuple[str, ...], problems: Problems) -> Boxes:
+def checked_boxes(raw: Iterable[RawBox], frame: Letterbox, classes: tuple[str, ...], problems: Problems) -> Boxes:
     """The valid boxes, in pixels, and their classes; what is wrong with the others is added to `problems`."""
     limits = np.array([frame.width, frame.height] * 2, dtype=np.float64)
     boxes, labels = [], []

@@ -21,6 +21,7 @@ from training.detection.evaluation import average_precision
 from training.detection.evaluator import INPUT, MOST_TRAINING, DetectionEvaluator, choose, ood_data_from_photographs
 from training.detection.formats import recognise_boxes
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, network_outputs
+from training.detection.labelled import BoxedImages
 from training.detection.learner import DetectionLearner, DetectionSettings, detect
 from training.detection.network import Detector, build
 from training.detection.options import DEFAULTS, DetectionOptions, NetworkSettings, defaults
@@ -32,6 +33,7 @@ from training.engine.weights import best_weights
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
+from training.export.labelled import Labelled
 from training.export.ood import OodData
 from training.options import override
 from training.phases import Work
@@ -125,6 +127,9 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
     def reload(self, manifest: DetectorManifest, folder: Path, options: Any) -> DetectionData:
         size, seed = (manifest.image.height, manifest.image.width), int(manifest.training.settings["seed"])
         return load_detection(options.data, size=size, bad=options.bad, limit=options.limit, seed=seed)
+
+    def labelled(self, manifest: DetectorManifest, options: Any) -> Labelled:
+        return BoxedImages(manifest, options)
 
     def evaluator(self, manifest: DetectorManifest, folder: Path, data: DetectionData) -> DetectionEvaluator:
         return DetectionEvaluator(data)

@@ -88,7 +88,7 @@ def test_the_report_shows_what_it_links_and_the_trade_off_in_its_own_numbers(pub
 def test_the_version_is_measured_anew_without_training(published, tmp_path):
     folder, _ = published
     models = folder.parent.parent
-    given = ["detector", "--data", str(models.parent / "data"), "--models", str(models)]
+    given = ["detector", "--data", str(models.parent / "data"), "--models", str(models), "--renew"]
     commands.evaluate(parse(EvaluateOptions, given, "evaluate"), Console(file=io.StringIO(), width=200))
     again, before = folder.parent / "2", read_manifest(folder)
     manifest = read_manifest(again)
