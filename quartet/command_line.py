@@ -24,7 +24,7 @@ COMMANDS = {
     "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),
     "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),
     "publish": (_TRAINING, "publish the draft of a finished training"),
-    "evaluate": (_TRAINING, "measure a published model again, and write its report"),
+    "evaluate": (_TRAINING, "measure a published model on any labelled data"),
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),
     "ood": (_TRAINING, "add an out-of-distribution score to a published model, and measure it"),
     "card": (_TRAINING, "render the card of a published model again"),

@@ -9,6 +9,9 @@ from training.data.recognise import Recognised, recognise
 from training.options import Options
 from training.registry import RECIPES
 
+# Options that only texts have, and that their data may need to be recognised.
+TEXT_COLUMNS = ("--text-column", "--label-column")
+
 
 def options_for(name: str, command: DataCommand) -> tuple[str, Options]:
     """The recipe for a data set and its options; prints which recipe that is, and why.
@@ -26,6 +29,9 @@ def options_for(name: str, command: DataCommand) -> tuple[str, Options]:
     parser.add_argument("--encoding")
     columns, _ = parser.parse_known_args(command.rest)
     found = Recognised(command.task, "so you say") if command.task else None
+    named = [option for option in TEXT_COLUMNS if option in options_in(command.rest)]
+    if found is None and named:
+        found = Recognised("text", f"texts, as {named[0]} says")
     if found is None or (found.task == "tabular" and columns.target is None):
         recognised = recognise(command.data, target=columns.target, encoding=columns.encoding)
         if found is None or recognised.task == found.task:

@@ -62,14 +62,39 @@ class DataOptions(PublishOptions, _ModelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(DataOptions):
-    """Measures a published model anew, and writes its report.
+    """Measures a published model on any labelled data, and compares the figures with those of its card.
+
+    With --renew it publishes a version with a new report instead, measured on the data that the model was trained on.
 
     Attributes:
-        calibrate: of a classifier: fit the calibration anew, that of every variant too; graphs stay as they are by
-            default.
+        data: labelled data in any form that its recipe takes; with --renew, the data that the model was trained on.
+        split: measure on this split alone; by default on all that the data has.
+        limit: use at most this many items of each split.
+        text_column: of texts; by default the one that the training found.
+        label_column: of the labels of texts or the target of a table; by default as in training.
+        output: also write the figures, the classes and the worst items into this file, as JSON.
+        renew: measure the model anew on the data that it was trained on, and publish a version with a new report.
+        calibrate: with a new report, also fit the calibration of a classifier and its variants anew; implies --renew.
+        validation: with --renew, of texts: as their recipe took it.
     """
 
+    data: str
+    split: Literal["train", "validation", "test"] | None = None
+    limit: int | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    output: Path | None = None
+    renew: bool = False
     calibrate: bool = False
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        renews = self.renew or self.calibrate
+        new, old = {"split": None, "output": None}, {"force": False, "candidate": False, "validation": 0.1}
+        for name, default in (new if renews else old).items():
+            if getattr(self, name) != default:
+                raise ValueError(f"--{name} has no effect {'with' if renews else 'without'} --renew: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

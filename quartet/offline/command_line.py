@@ -1,6 +1,7 @@
 """The command line of the offline commands; parsing it imports nothing heavy."""
 
 import argparse
+import csv
 import importlib
 import sys
 from collections.abc import Sequence
@@ -117,10 +118,20 @@ def _add_score(commands: _Commands) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION")
     parser.add_argument(
-        "input", metavar="INPUT", type=Path, help="a folder of images, or a .parquet, .csv or .jsonl file"
+        "input",
+        metavar="INPUT",
+        type=Path,
+        help="a folder of images or .txt files, or a .csv, .tsv, .jsonl or .parquet file",
     )
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="a .parquet or .jsonl file, in the input's order")
+    parser.add_argument(
+        "output", metavar="OUTPUT", type=Path, help="a .csv, .tsv, .jsonl or .parquet file, in the input's order"
+    )
     _add_operation_options(parser)
+    parser.add_argument(
+        "--keep", metavar="COLUMNS", type=_names,
+        help="columns of the input to carry over into the output, with commas between; '' for none (default: all that "
+        "the model does not read)",
+    )  # fmt: skip
     parser.add_argument(
         "--ray", metavar="ADDRESS", nargs="?", const="local",
         help="score on a Ray cluster, by default on this machine; all files must be on storage that its nodes share",
@@ -134,7 +145,8 @@ def _add_operation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--column",
         metavar="NAME",
-        help="the column of the images, their paths, or the texts (default: image, path, text)",
+        help="the column of the images, their paths, or the texts (default: the one that the training found; image, "
+        "path or text; or the only one that fits)",
     )
     parser.add_argument(
         "-o", "--option", metavar="NAME=VALUE", type=_option, action="append", default=[],
@@ -160,6 +172,11 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 3600:  # also refuses NaN
         raise argparse.ArgumentTypeError("must be between 0 and 3600")
     return seconds
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between; one with a comma is written in quotation marks."""
+    return tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []))
 
 
 def _option(text: str) -> tuple[str, str]:

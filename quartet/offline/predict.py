@@ -5,20 +5,22 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quartet.console import fail
-from quartet.offline.scoring.engine import Engine, Job, UnusableJob
+from quartet.offline.scoring.engine import Engine, Job
 from quartet.offline.scoring.score import rows_of
 from quartet.offline.scoring.sources import (
+    NOTHING,
     TABLE_SUFFIXES,
     Item,
     Source,
     UnusableInput,
+    UnusableJob,
     chunks,
     images_below,
     open_source,
@@ -86,9 +88,9 @@ async def _answer_all(engine: Engine, parts: Iterable["_Part"]) -> AsyncIterator
             for row in await engine.answer(part.path.read_bytes(), _JSON):
                 yield {"file": str(part.path), **row}
             continue
-        columns = engine.choose_columns(part.source.columns)
+        columns = engine.choose_columns(part.source.columns, part.source.sample)
         items = chunks(part.source.items(0, columns), engine.chunk)
-        async with aclosing(rows_of(engine, items, part.source)) as answers:
+        async with aclosing(rows_of(engine, items, part.source.base)) as answers:
             async for rows in answers:
                 for row in rows:
                     yield part.name(row)
@@ -109,7 +111,7 @@ async def _draw_all(engine: Engine, parts: Iterable["_Part"], folder: Path) -> A
     for part in parts:
         if part.source is None:
             raise UnusableInput(f"{part.path}: pictures are drawn of images.")
-        columns = engine.choose_columns(part.source.columns)
+        columns = engine.choose_columns(part.source.columns, part.source.sample)
         for item in part.source.items(0, columns):
             row = part.name({"row": item.row})
             try:
@@ -158,8 +160,11 @@ class _Files:
         texts: whether they are texts; otherwise images.
 
     Attributes:
-        total, columns, base: as `Source` has them.
+        total, columns, plain, types, base: as `Source` has them.
     """
+
+    plain: Sequence[str] = ()
+    types: Mapping[str, Any] = NOTHING
 
     def __init__(self, paths: Sequence[Path], *, texts: bool) -> None:
         self.paths = paths
@@ -168,7 +173,15 @@ class _Files:
         self.base = Path()
         self._texts = texts
 
-    def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
+    def sample(self) -> list[Mapping[str, Any]]:
+        return []
+
+    def items(
+        self,
+        start: int,
+        columns: Sequence[str],
+        carried: Mapping[str, str] = NOTHING,  # noqa: ARG002 - nothing is carried over
+    ) -> Iterator[Item]:
         (column,) = columns
         for row, path in enumerate(self.paths[start:], start):
             try:

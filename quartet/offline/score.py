@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from quartet.console import fail
 from quartet.extras import needs
-from quartet.offline.scoring.engine import Job, UnusableJob
+from quartet.offline.scoring.engine import Job
 from quartet.offline.scoring.score import Summary, score
-from quartet.offline.scoring.sources import UnusableInput
+from quartet.offline.scoring.sources import UnusableInput, UnusableJob
 from service.errors import QuartetError
 from service.inference.device import DeviceUnavailable
 from service.inference.repository import NothingToServe
@@ -34,13 +34,13 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     Args:
         registry: the tasks of the models.
         settings: of the service.
-        options: `model`, `input`, `output`, `operation`, `column`, `option` and `ray`.
+        options: `model`, `input`, `output`, `operation`, `column`, `keep`, `option` and `ray`.
 
     Returns:
         0 when all items are scored (the output's column `error` names bad ones), 1 on failure, 2 for an unusable
         option, 130 and 143 after SIGINT and SIGTERM.
     """
-    job = Job(options.model, options.operation, tuple(options.option), options.column)
+    job = Job(options.model, options.operation, tuple(options.option), options.column, options.keep)
     csv.field_size_limit(_LONGEST_CELL)
     # As in the server: a thread that runs batches needs the GIL after each one.
     sys.setswitchinterval(0.0005)
@@ -65,12 +65,17 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     progress.close()
     done = summary.rows - summary.resumed
     resumed = f", {summary.resumed} of them earlier" if summary.resumed else ""
+    rows = f"{summary.rows} {'row' if summary.rows == 1 else 'rows'}"
     print(
-        f"{options.output}: {summary.rows} rows{resumed}; {summary.errors} could not be scored; "
+        f"{options.output}: {rows}{resumed}; {summary.errors} could not be scored; "
         f"{done / max(summary.seconds, 1e-9):.0f} rows/s",
         file=sys.stderr,
     )
     return 0
+
+
+def _say(note: str) -> None:
+    print(note, file=sys.stderr)
 
 
 class _Progress:
@@ -107,7 +112,7 @@ async def _score(
 ) -> Summary:
     """Scores until it is done or a signal arrives; finished parts are kept."""
     loop = asyncio.get_running_loop()
-    task = loop.create_task(score(job, source, output, settings, registry=registry, progress=progress))
+    task = loop.create_task(score(job, source, output, settings, registry=registry, progress=progress, say=_say))
     received: list[int] = []
 
     def end(number: int) -> None:

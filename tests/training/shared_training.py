@@ -17,8 +17,8 @@ from training.data.images import ImageSplit
 from training.engine.fit import fit
 from training.engine.processes import end_processes, in_parts, is_main_process
 from training.engine.settings import FitSettings
+from training.tabular.comparison import NETWORK, NetworkMethod, cross_validate
 from training.tabular.data import load_table
-from training.tabular.evaluation import NetworkMethod, cross_validate
 from training.tabular.network import Rows, build
 from training.tabular.options import NetworkSettings, TabularOptions
 from training.text.options import TokenSettings
@@ -110,7 +110,7 @@ def train_and_cross_validate(accelerator, folder):
     rows = Rows(data.train, data.validation, data.kind)
     fit(model, rows, settings, folder, accelerator=accelerator, console=QUIET)
     method = NetworkMethod(network, settings, data, folder / "folds", accelerator)
-    return cross_validate({"network": method}, data.train, data.kind, settings.seed)["network"].mean
+    return cross_validate(method, data.train, 5).answers[NETWORK].tolist()
 
 
 def learn_vocabulary(accelerator, folder):

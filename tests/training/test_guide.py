@@ -47,12 +47,12 @@ def test_texts_are_recognised_with_their_columns_and_options_are_the_recipes(rev
 
 
 def test_a_guessed_target_is_said_and_not_trained_on_unless_that_is_accepted(tmp_path, capsys):
-    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{number},{number % 3}\n" for number in range(30)))
+    (tmp_path / "t.csv").write_text("a,class\n" + "".join(f"{number},{number % 3}\n" for number in range(30)))
     data = str(tmp_path / "t.csv")
-    with pytest.raises(DataError, match="--target, or accept 'b' with --yes"):
+    with pytest.raises(DataError, match="--target, or accept 'class' with --yes"):
         options_for("train", DataCommand(data, None, False, []))
-    assert "'b' is a guess" in capsys.readouterr().out
-    assert options_for("train", DataCommand(data, None, True, []))[1].target == "b"
+    assert "'class' is a guess" in capsys.readouterr().out
+    assert options_for("train", DataCommand(data, None, True, []))[1].target == "class"
     assert options_for("train", DataCommand(data, None, False, ["--target", "a"]))[1].target == "a"
 
 
@@ -98,5 +98,22 @@ def test_inspecting_shows_what_there_is_beside_unusable_items(reviews, tmp_path,
     assert main(["inspect", str(reviews)]) == 0
     said = capsys.readouterr().out
     assert "60 texts of 2 classes: 0 30, 1 30" in said
-    assert "reviews.csv:62: the text is missing; likewise reviews.csv:63" in said
+    assert "reviews.csv:62: the text is missing; also reviews.csv:63" in said
     assert said.endswith("A training refuses what was left out here, unless --bad drop is given.\n")
+
+
+def test_texts_with_several_columns_of_labels_need_one_to_be_named(tmp_path, capsys):
+    comments = "".join(f"ein langer Kommentar mit der Nummer {n}\t{n % 2}\t{'abc'[n % 3]}\n" for n in range(60))
+    (tmp_path / "t.tsv").write_text(f"posts\tbiased\ttone\n{comments}")
+    data = str(tmp_path / "t.tsv")
+    with pytest.raises(DataError, match=r"holds texts. Name the column of labels with --label-column: biased, tone"):
+        options_for("train", DataCommand(data, None, False, []))
+    task, options = options_for("train", DataCommand(data, None, False, ["--label-column", "tone"]))
+    assert (task, options.label_column) == ("text", "tone")
+
+
+def test_texts_of_a_script_without_spaces_are_recognised(tmp_path):
+    lines = "".join(f"{n % 2},房间很干净服务员也非常热情第{n}次入住\n" for n in range(60))
+    (tmp_path / "t.csv").write_text(f"label,review\n{lines}")
+    task, options = options_for("train", DataCommand(str(tmp_path / "t.csv"), None, False, []))
+    assert (task, options.text_column, options.label_column) == ("text", "review", "label")

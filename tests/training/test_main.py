@@ -104,7 +104,7 @@ def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, sou
 
 def test_a_published_version_is_measured_anew_without_training(first_run, source, folder, capsys):
     models = ["--models", str(folder / "models")]
-    assert main(["evaluate", "classifier/1", "--data", source, *models]) == 0
+    assert main(["evaluate", "classifier/1", "--data", source, *models, "--renew"]) == 0
     version = max(first_run.parent.iterdir(), key=lambda path: int(path.name))
     assert "published " in capsys.readouterr().out
     first, again = read_manifest(first_run), read_manifest(version)
@@ -154,7 +154,7 @@ def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     card = (tmp_path / "classifier" / "3" / "report" / "README.md").read_text()
     assert "to the power 1.600, which makes high confidences higher" in card
     assert "`int8` has a calibration of its own" in card
-    assert main(["evaluate", "classifier", *options]) == 0
+    assert main(["evaluate", "classifier", *options, "--renew"]) == 0
     again = read_manifest(tmp_path / "classifier" / "4")
     assert [step.kind for step in again.history] == ["train", "quantize", "evaluate", "evaluate"]
     assert again.history[
@@ -186,7 +186,9 @@ def test_the_draft_of_a_finished_run_is_published_later(source, folder, tmp_path
 def test_other_data_than_a_version_was_trained_on_are_refused(first_run, draw, write_class_folders, tmp_path, capsys):
     other = draw(20, seed=99)
     source = write_class_folders(tmp_path / "other", _=(other.images, other.labels))
-    assert main(["evaluate", "classifier/1", "--data", source, "--models", str(first_run.parent.parent)]) == 1
+    assert (
+        main(["evaluate", "classifier/1", "--data", source, "--models", str(first_run.parent.parent), "--renew"]) == 1
+    )
     assert_one_line(capsys.readouterr().err, "is not what classifier was trained on")
     assert main(["evaluate", "nothing", "--data", source, "--models", str(first_run.parent.parent)]) == 1
     assert_one_line(capsys.readouterr().err, "is no published version")

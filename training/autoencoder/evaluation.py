@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
@@ -98,11 +97,19 @@ class Findings:
 
 
 def evaluate(
-    graphs: Sequence[Path], data: ImageData, judge: CNN | None, components: int, generated: int, seed: int
+    graphs: Sequence[Path],
+    data: ImageData,
+    judge: CNN | None,
+    *,
+    pca_error: float,
+    components: int,
+    generated: int,
+    seed: int,
 ) -> Findings:
     """Fits the density to the training images and measures everything on the test split.
 
-    `graphs` are the exported autoencoder, encoder and decoder; without labels there is no judge.
+    `graphs` are the exported autoencoder, encoder and decoder; `pca_error` is the test error of the baseline; without
+    labels there is no judge.
     """
     whole, encoder, decoder = graphs
 
@@ -115,8 +122,8 @@ def evaluate(
     train, test = data.train, data.test
     train_latents, test_latents = encode(train.images), encode(test.images)
     density = fit_density(train_latents, train.labels, len(data.classes), components, seed)
-    # PCA, logistic regression and the pictures hold all pixels in memory.
-    some, tested = _bounded(train), _bounded(test)
+    # Logistic regression and the pictures hold all pixels in memory.
+    some, tested = bounded(train), bounded(test)
     known, pixels = flat(some.images[:]), flat(tested.images[:])
     reconstructed = decode(test_latents[: len(tested)])
     errors, others = (run_in_batches(whole, "images", part.images)[1] for part in (test, data.validation))
@@ -124,7 +131,7 @@ def evaluate(
     figures = {
         "mse": float(errors.mean()),
         "validation_mse": float(others.mean()),
-        "pca_mse": pca_error(known, pixels, test_latents.shape[1]),
+        "pca_mse": pca_error,
     }
     if judge:
         latents, labels = density.draw(generated, seed=seed)
@@ -192,7 +199,7 @@ def add_noise(images: Images) -> Images:
     return (images + noise).clip(0, 255).astype(np.uint8)
 
 
-def _bounded(split: ImageSplit) -> ImageSplit:
+def bounded(split: ImageSplit) -> ImageSplit:
     """Images at regular intervals, of at most `_MOST_PIXELS` values."""
     return split.take(np.arange(0, len(split), 1 + split.images.size // _MOST_PIXELS))
 
@@ -200,12 +207,6 @@ def _bounded(split: ImageSplit) -> ImageSplit:
 def flat(images: Images) -> Floats:
     """Pixels in 0 to 1, float32, shape (n, height * width * channels)."""
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
-
-
-def pca_error(train: Floats, test: Floats, components: int) -> float:
-    """Mean squared error of the reconstruction from principal components, of pixels as `flat` gives them."""
-    pca = PCA(min(components, *train.shape), random_state=0).fit(train)
-    return float(np.square(pca.inverse_transform(pca.transform(test)) - test).mean())
 
 
 def frechet_distance(one: Floats, other: Floats) -> float:

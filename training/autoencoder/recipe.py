@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +21,14 @@ from service.tasks.autoencoder.manifest import (
     ImageCodeManifest,
 )
 from service.tasks.cards import ImageInput
+from training.autoencoder.baseline import fit_components
 from training.autoencoder.evaluation import RIDGE, Findings, evaluate, train_judge
+from training.autoencoder.labelled import RestoredImages
 from training.autoencoder.learner import Reconstruction, encode, recompute_norms
 from training.autoencoder.network import Autoencoder, AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.options import DEFAULTS, LARGEST, AutoencoderOptions
 from training.autoencoder.report import write_report
+from training.baseline import Baseline
 from training.data.images import ImageData, common_background, load_images
 from training.data.recognise import Recognised, Source, of_images
 from training.engine.fit import FitState
@@ -33,8 +36,10 @@ from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
+from training.export.labelled import Labelled
 from training.export.ood import MAPS, OodData, ood_data_from_images
 from training.options import override
+from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.report.plots import Curve, write_curves
 from training.report.record import update_record
@@ -63,7 +68,8 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         return draw_images(data)
 
     def describe(self, data: ImageData) -> str:
-        return f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes"
+        classes = f", {len(data.classes)} classes" if len(data.classes) > 1 else ""
+        return f" of {'x'.join(map(str, data.shape))}{classes}"
 
     def settings(self, options: AutoencoderOptions, data: ImageData) -> FitSettings:
         height, width, _ = data.shape
@@ -79,6 +85,20 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         torch.manual_seed(run.settings.seed)
         return Autoencoder(data.shape, network.latent, network.widths)
 
+    def baseline(self, run: AutoencoderRun, network: nn.Module) -> Baseline:
+        return fit_components(run.data, run.options.network.latent)
+
+    def work(self, run: AutoencoderRun) -> Sequence[Work]:
+        data, options = run.data, run.options
+        images = len(data.train) + len(data.validation) + len(data.test)
+        judged = options.judge_epochs * len(data.train) + options.generated if len(data.classes) > 1 else 0
+        return (
+            # The judge learns from each training image in every epoch, which takes about five times as long as to
+            # reconstruct it.
+            Work(name="judge", items=5 * judged),
+            Work(name="evaluation", items=2 * images),
+        )
+
     def learner(self, run: AutoencoderRun, network: nn.Module) -> Reconstruction:
         selection, _ = run.data.division
         return Reconstruction(run.data.train.images, run.data.validation.take(selection).images, run.options.learning)
@@ -90,14 +110,24 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         data, options, console = run.data, run.options, run.console
         judge = None
         if len(data.classes) > 1:
-            judge = train_judge(data, options.judge_epochs, run.folder / "judge", run.accelerator, console)
+            with run.phase("judge"):
+                judge = train_judge(data, options.judge_epochs, run.folder / "judge", run.accelerator, console)
         if not run.is_main:
             return []
         assert isinstance(network, Autoencoder)  # noqa: S101 - see `build`
+        assert run.baseline is not None  # noqa: S101 - the main process has fitted it
         recompute_norms(network, data.train.images, options.learning.denoise)
-        parts = _export(run, network)
-        graphs = [part.folder / MODEL for part in parts]
-        findings = evaluate(graphs, data, judge, options.components, options.generated, run.settings.seed)
+        with run.phase("evaluation"):
+            parts = _export(run, network)
+            findings = evaluate(
+                [part.folder / MODEL for part in parts],
+                data,
+                judge,
+                pca_error=run.baseline.test(),
+                components=options.components,
+                generated=options.generated,
+                seed=run.settings.seed,
+            )
         metrics = findings.metrics
         console.print(f"test error {metrics.mse:.5f} (PCA {metrics.pca_mse:.5f})")
         if judge:
@@ -119,6 +149,9 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
     def reload(self, manifest: ImageCodeManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
         return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
+
+    def labelled(self, manifest: ImageCodeManifest, options: Any) -> Labelled:
+        return RestoredImages(manifest, options)
 
     def ood_data(self, manifest: Any, folder: Path, data: ImageData, foreign: Mapping[str, str]) -> OodData:
         if isinstance(manifest, DecoderManifest):
@@ -199,8 +232,9 @@ def _write_version(
     if part.kind is DecoderManifest:
         findings.density.save(target / DENSITY)
     if part.kind is AutoencoderManifest:
-        write_report(target, network, data, findings)
-        write_curves(target, state, Curve("error", "mean squared error", logarithmic=True))
+        with run.optional("report"):
+            write_report(target, network, data, findings)
+            write_curves(target, state, Curve("error", "mean squared error", logarithmic=True))
     else:
         update_record(target, whole=run.name)
     return part.kind(

@@ -21,6 +21,7 @@ from training.baseline import Baseline
 from training.classification.baseline import SAMPLE, features_of, fit_baseline, fitted_images
 from training.classification.choice import augmentation, choose, class_weights, fit_settings
 from training.classification.distill import Guided, Teaching, teach
+from training.classification.labelled import labelled_images
 from training.classification.learner import Classification, ClassificationSettings, HeadOnFeatures, predict
 from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
@@ -41,6 +42,7 @@ from training.export.cards import data_card, record_cost, training_card
 from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
 from training.export.graph import export, renew_golden, write_golden, write_variant_golden
 from training.export.history import EPOCH, INTERPOLATION
+from training.export.labelled import Labelled
 from training.export.layers import Inputs
 from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_data_from_images
 from training.options import override, short_name
@@ -185,6 +187,9 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
         return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
+
+    def labelled(self, manifest: ClassifierManifest, options: Any) -> Labelled:
+        return labelled_images(manifest, options)
 
     def evaluator(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> LabelEvaluator:
         return ClassificationEvaluator(data)

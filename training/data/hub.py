@@ -18,7 +18,14 @@ from datasets.utils.stratify import stratified_shuffle_split_generate_indices
 from training.data.dataset import DataError
 
 SPLITS = ("train", "validation", "test")
-ALIASES = {"valid": "validation", "val": "validation", "dev": "validation"}
+ALIASES = {
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "validate": "validation",
+    "training": "train",
+    "testing": "test",
+}
 _IMAGE = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 
 

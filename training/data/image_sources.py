@@ -21,6 +21,7 @@ from training.data.tables import DELIMITED, Table, read_file, split_of
 
 _IMAGE_COLUMNS = ("image", "imageid", "imagename", "imagepath", "filename", "file", "filepath", "path", "img", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "breed", "species")
+_BESIDE_A_SPLIT = ("data", "dataset", "set", "images", "folder")
 # The class of all images where a task needs no labels.
 _UNLABELLED = "image"
 
@@ -82,9 +83,17 @@ class ImageItems:
 
 
 def open_images(
-    source: str, inspection: Inspection, problems: Problems, *, labelled: bool = True, encoding: str | None = None
+    source: str,
+    inspection: Inspection,
+    problems: Problems,
+    *,
+    labelled: bool = True,
+    needs_train: bool = True,
+    encoding: str | None = None,
 ) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
     """Finds the classes and the splits of a source of images, without reading the images.
+
+    Without `needs_train` any split will do, and class folders may be empty.
 
     The source is a hub id, a URL or an archive; or a folder with parquet files, a folder for each class (optionally
     below `train/`, `validation/`, `test/`), a table of file names and labels, or, if not `labelled`, any images.
@@ -95,9 +104,9 @@ def open_images(
     hint = "Give a hub id, a folder with parquet files or class folders, or an archive of one."
     folder = locate(source, hint, folder=True)
     if folder is None or any(folder.rglob("*.parquet")):
-        return _in_rows(source, hub.load(source, str(folder or source)), labelled)
+        return _in_rows(source, hub.load(source, str(folder or source)), labelled, needs_train)
     top = _descend(folder)
-    found = _in_class_folders(top, inspection)
+    found = _in_class_folders(top, inspection, needs_train)
     if found is None or len(found[0]) < 2:
         found = _in_a_table(top, inspection, problems, encoding) or found
     if not labelled and (found is None or len(found[0]) < 2):  # a folder of images is no class
@@ -106,7 +115,8 @@ def open_images(
         kinds = kinds_of(files_below(folder))
         raise DataError(f"{source}: holds no class folders of images and no parquet files, but {kinds}.")
     classes, splits = found
-    _check_train(source, splits)
+    if needs_train:
+        _check_train(source, splits)
     index = {name: number for number, name in enumerate(classes)}
     items = {}
     for split, images in splits.items():
@@ -115,28 +125,28 @@ def open_images(
     return classes, items
 
 
-def class_folders(folder: Path) -> dict[str, list[Path]]:
+def class_folders(folder: Path, *, needs_train: bool = True) -> dict[str, list[Path]]:
     """The class folders of each split: `train` alone, perhaps without any, if no folders are named after splits."""
     folder = _descend(folder)
     splits: dict[str, Path] = {}
     for child in filter(Path.is_dir, visible(folder)):
-        split = split_of(child.name) if child.name.isalpha() else None
+        split = _split_of_folder(child.name)
         if split and any(path.is_dir() for path in visible(child)):
             splits.setdefault(split, child)
-    parents = splits if "train" in splits else {"train": folder}
+    parents = splits if "train" in splits or (splits and not needs_train) else {"train": folder}
     found = {name: list(filter(Path.is_dir, visible(parent))) for name, parent in parents.items()}
-    if all(path.name.isalpha() and split_of(path.name) for path in found["train"]):
+    if "train" in found and all(_split_of_folder(path.name) for path in found["train"]):
         return {"train": []}  # folders for each split, but not for each class
     return found
 
 
-def _in_class_folders(folder: Path, inspection: Inspection) -> Found | None:
-    folders = class_folders(folder)
+def _in_class_folders(folder: Path, inspection: Inspection, needs_train: bool) -> Found | None:
+    folders = class_folders(folder, needs_train=needs_train)
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in folders}
     others = 0
     for split, child in ((split, child) for split, children in folders.items() for child in children):
         files = files_below(child)
-        if not files:
+        if not files and needs_train:
             raise DataError(f"{child}: the class folder holds no file. Add images or remove the folder.")
         images = [(path, child.name) for path in files if hub.is_image(path)]
         others += len(files) - len(images)
@@ -189,11 +199,16 @@ def _without_labels(folder: Path) -> Found | None:
     splits: dict[str, list[tuple[str, str]]] = {}
     for path in filter(hub.is_image, files_below(folder)):
         first = Path(os.path.relpath(path, folder)).parts[0]
-        split = split_of(first) if first.isalpha() else None
-        splits.setdefault(split or "train", []).append((path, _UNLABELLED))
+        splits.setdefault(_split_of_folder(first) or "train", []).append((path, _UNLABELLED))
     if splits and "train" not in splits:
         splits = {"train": [image for images in splits.values() for image in images]}
     return ((_UNLABELLED,), splits) if splits else None
+
+
+def _split_of_folder(name: str) -> str | None:
+    """The split that a folder is named after, as in `training_set` or `Test Data`; `crash test` is a class."""
+    words = re.split(r"[\W_]+", name.lower().strip(" _"))
+    return split_of(name) if sum(word not in _BESIDE_A_SPLIT for word in words) == 1 else None
 
 
 def _descend(folder: Path) -> Path:
@@ -204,10 +219,11 @@ def _descend(folder: Path) -> Path:
 
 
 def _in_rows(
-    source: str, splits: Mapping[str, datasets.Dataset], labelled: bool
+    source: str, splits: Mapping[str, datasets.Dataset], labelled: bool, needs_train: bool
 ) -> tuple[tuple[str, ...], dict[str, ImageItems]]:
-    _check_train(source, splits)
-    features = splits["train"].features
+    if needs_train:
+        _check_train(source, splits)
+    features = next(iter(splits.values())).features
     image, label = hub.image_columns(features)
     if not image or (labelled and not label):
         columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in features.items())

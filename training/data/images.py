@@ -11,11 +11,12 @@ from service.tasks.images import EncodedImage, fit
 from training.data import hub
 from training.data.contents import examine, fingerprint
 from training.data.dataset import DataError, Inspection, absent_classes
+from training.data.image_leaks import warn_of_image_leaks
 from training.data.image_sources import Files, ImageItems, Rows, open_images
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
 from training.data.lazy import IN_MEMORY, Images, LazyImages, Pixels, select
 from training.data.sources import name_of
-from training.data.splits import hold_out, limited, split_validation
+from training.data.splits import hold_out, limited, split_validation, validation_fraction
 from training.engine.progress import track
 
 
@@ -84,7 +85,8 @@ def load_images(
         source: as `training.data.image_sources.open_images` takes it.
         size: the side of the square that images are resized to; by default they keep their size if all have the same,
             of at most `largest` pixels, and become squares of `largest` otherwise.
-        validation: the fraction of train that becomes the validation split if the source has none.
+        validation: the fraction of train that becomes the validation split if the source has none; more of few images,
+            see `validation_fraction`.
         labelled: whether labels are needed; without labels all images are of one class.
 
     Raises:
@@ -103,6 +105,8 @@ def load_images(
     for name, fraction in (("test", 0.2), ("validation", validation)):
         if name in held_out:
             train = splits["train"]
+            if name == "validation":
+                fraction = validation_fraction(len(train), fraction)
             if np.unique(train.labels, return_counts=True)[1].min() * fraction < 10:
                 kept, taken = hold_out(source, name, len(train), fraction, seed, train.labels)
             else:  # as the committed models were trained; it always rounds the same classes down
@@ -115,8 +119,9 @@ def load_images(
     shape = _shape(source, splits["train"], size, largest)
     lazy = sum(map(len, splits.values())) * int(np.prod(shape)) > IN_MEMORY
     read = {name: _read(f"Decoding {source} [{name}]", splits[name], shape, lazy, problems) for name in hub.SPLITS}
-    parts = {name: part for name, (part, _) in read.items()}
-    digests = {name: hashes for name, (_, hashes) in read.items()}
+    parts = {name: part for name, (part, _, _) in read.items()}
+    digests = {name: hashes for name, (_, hashes, _) in read.items()}
+    items = {name: kept for name, (_, _, kept) in read.items()}
     problems.settle(source, bad, inspection)
 
     describe_splits(inspection, {name: len(part) for name, part in parts.items()}, sorted(held_out), "images")
@@ -124,6 +129,9 @@ def load_images(
         labels = np.concatenate([part.labels for part in parts.values()])
         describe_classes(inspection, classes, np.bincount(labels, minlength=len(classes)).tolist(), "images")
     describe_repeats(inspection, digests, "images")
+    if labelled and len(classes) > 1:
+        seen = ("train", "validation")
+        warn_of_image_leaks(inspection, [(items[name], parts[name].images) for name in seen], classes)
     contents = [b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in hub.SPLITS]
     identity = fingerprint("files-sha256", [repr(shape).encode(), *contents])
     return ImageData(name_of(source), classes, **parts, fingerprint=identity, held_out=held_out, inspection=inspection)
@@ -178,8 +186,8 @@ class _Decoder:
 
 def _read(
     title: str, items: ImageItems, shape: tuple[int, int, int], lazy: bool, problems: Problems
-) -> tuple[ImageSplit, list[bytes]]:
-    """The images of a split that can be decoded, and their content hashes; the others are added to `problems`."""
+) -> tuple[ImageSplit, list[bytes], ImageItems]:
+    """The images of a split that can be decoded, their content hashes and files; the others are added to `problems`."""
     decoder = _Decoder(items.files, shape)
     contents = examine(items.files, items.indices, decoder.examine, cached=lazy)
     images = np.empty((0 if lazy else len(items), *shape), dtype=np.uint8)
@@ -195,4 +203,4 @@ def _read(
         digests.append(content[0])
     chosen = items.take(np.array(kept, dtype=np.int64))
     loaded = LazyImages(decoder, chosen.indices, shape) if lazy else images[: len(kept)]
-    return ImageSplit(loaded, chosen.labels), digests
+    return ImageSplit(loaded, chosen.labels), digests, chosen

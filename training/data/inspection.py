@@ -35,7 +35,7 @@ class Problems:
         lines = []
         for what, (first, *others) in self._locations.items():
             more = self._counts[what] - 1 - len(others)
-            also = f"; likewise {', '.join(others)}" + (f" and {more:,} more" if more else "") if others else ""
+            also = f"; also {', '.join(others)}" + (f" and {more:,} more" if more else "") if others else ""
             lines.append(f"{first}: {what}{also}")
         return lines
 
@@ -59,15 +59,16 @@ def describe_classes(
     order = sorted(range(len(classes)), key=lambda index: -counts[index])
     listed = ", ".join(f"{classes[index]} {counts[index]:,}" for index in order[:12])
     more = f", and {len(order) - 12} more classes" if len(order) > 12 else ""
-    inspection.notes.append(f"{total:,} {items} of {len(classes)} classes: {listed}{more}")
+    kinds = f"{len(classes)} classes" if len(classes) > 1 else "one class"
+    inspection.notes.append(f"{total:,} {items} of {kinds}: {listed}{more}")
     warn = inspection.warnings.append
     if single := [classes[index] for index in order if counts[index] == 1]:
         warn(f"only one of the {items} is of the class {_some(single)}: it is trained on, and nothing measures it")
     most = max(counts, default=0)
     look = "look at the figures of each class"
-    if total and most / total >= 0.9:
-        often = f"{most / total:.0%} of the {items} are {classes[order[0]]!r}: answering that always is right so often"
-        warn(f"{often}, so {look} instead of the accuracy{remedy}")
+    if len(classes) > 1 and total and most / total >= 0.9:
+        often = f"{most / total:.0%} of the {items} are {classes[order[0]]!r}, and so accurate is that answer alone"
+        warn(f"{often}: {look} instead of the accuracy{remedy}")
     elif rare := [classes[index] for index in order if 1 < counts[index] < min(0.02 * total, most / 10)]:
         warn(f"fewer than 2% of the {items} are of the class {_some(rare)}: {look}{remedy}")
 

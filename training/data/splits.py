@@ -14,6 +14,8 @@ Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]
 DataT = TypeVar("DataT", bound=DataSet)
 
+_FEWEST_VALIDATION = 50
+
 
 def draw_stratified(labels: Labels, count: int, seed: int) -> Indices:
     """The indices of `count` random items in ascending order, with about the same fraction of every class.
@@ -61,6 +63,14 @@ def selection_of(data: DataT) -> DataT:
     validation: Any = data.validation
     fingerprint = f"{data.fingerprint}, selection half of {division_digest(calibration)}"
     return replace(data, validation=validation.take(selection), fingerprint=fingerprint)
+
+
+def validation_fraction(count: int, fraction: float) -> float:
+    """The fraction of `count` training items to validate on: `fraction`, but 50 items if they are at most a quarter.
+
+    The epoch is chosen on half of them, and few items choose by chance.
+    """
+    return max(fraction, min(_FEWEST_VALIDATION, count // 4) / max(1, count))
 
 
 def hold_out(

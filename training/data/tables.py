@@ -110,12 +110,19 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def read_tables(
-    source: str, hint: str, inspection: Inspection, problems: Problems, *, encoding: str | None = None
+    source: str,
+    hint: str,
+    inspection: Inspection,
+    problems: Problems,
+    *,
+    needs_train: bool = True,
+    encoding: str | None = None,
 ) -> dict[str, Table]:
     """Reads a table, or one for each split, and notes how, and which rows do not fit their header.
 
     The source is a hub id, a URL, an archive, a file, or a folder with one file or one for each split (with `train`,
-    `validation` or `test` in its name). The encoding of text files is found by default.
+    `validation` or `test` in its name; one of them is for training if `needs_train`). The encoding of text files is
+    found by default.
 
     Raises:
         DataError: nothing is there, a file cannot be parsed, or it is not clear which one is meant.
@@ -129,7 +136,7 @@ def read_tables(
         found = [file for file in visible(path) if file.suffix.lower() in SUFFIXES and file.is_file()]
         named = [(split, file) for file in found if (split := split_of(file.stem))]
         files = {"train": found[0]} if len(found) == 1 else dict(named)
-        if "train" not in files or (len(found) > 1 and len(files) < len(named)):
+        if not files or (needs_train and "train" not in files) or (len(found) > 1 and len(files) < len(named)):
             listed = ", ".join(file.name for file in found[:10]) or "none"
             what = f"{source}: it is not clear which file is meant (tables: {listed})"
             raise DataError(f"{what}. Give one of them, or name them train, validation and test.")

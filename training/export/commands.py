@@ -17,6 +17,7 @@ from training.data.foreign import named
 from training.data.splits import division_digest
 from training.export import history
 from training.export.gate import Gate
+from training.export.measure import measure
 from training.export.ood import with_ood
 from training.export.publish import publish
 from training.export.quantize import with_variants
@@ -33,10 +34,14 @@ class NothingKept(Exception):
 
 
 def evaluate(options: Any, console: Console) -> None:
-    """Measures a version anew and writes its report; the weights stay.
+    """Measures a version on labelled data, or with `--renew` on its own data, and publishes that with a new report.
 
-    What a detector keeps of its boxes is chosen anew too, and with `--calibrate` how a classifier is calibrated.
+    The weights stay. With `--renew`, what a detector keeps of its boxes is chosen anew too, and with `--calibrate` how
+    a classifier is calibrated.
     """
+    if not (options.renew or options.calibrate):
+        measure(_find_version(options.models, options.model), options, console)
+        return
 
     def renew(target: Path, manifest: Any, data: Any) -> ManifestBase:
         evaluator = recipe_of(manifest).evaluator(manifest, target, data)

@@ -145,7 +145,7 @@ def evaluate(
             ece_after=calibration.expected_calibration_error(probabilities, test_labels),
         ),
         conformal=tuple(_conformal_point(coverage, *held_out, probabilities, test_labels) for coverage in COVERAGES),
-        intervals=_intervals(probabilities, test_labels, confusion),
+        intervals=label_intervals(probabilities, test_labels, confusion),
         confusion=confusion,
         probabilities=probabilities,
         uncalibrated=uncalibrated,
@@ -169,7 +169,13 @@ def macro_f1(confusion: Ints) -> float:
     return float(f1[true > 0].mean())
 
 
-def _intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str, Interval]:
+def label_intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dict[str, Interval]:
+    """The intervals of a classifier's figures.
+
+    Args:
+        probabilities: calibrated, shape (n, classes), of items with labels of shape (n,).
+        confusion: shape (classes, classes): rows are true, columns predicted.
+    """
     losses = -np.log(np.maximum(_normalised(probabilities)[np.arange(len(labels)), labels], 1e-12))
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     bins, gaps = calibration.bin_of(confidence), confidence - correct

@@ -113,11 +113,14 @@ def with_ood(folder: Path, manifest: ManifestT, data: OodData, console: Console)
     for variant in manifest.variants:
         own = add(variant.file, variant.golden)
         variants.append(variant.model_copy(update={**own, "size": (folder / variant.file).stat().st_size}))
-    for each in fields["familiarity"].foreign:
+    card = fields["familiarity"]
+    if card.foreign:
+        caught = ", ".join(f"{each.caught:.0%} of {each.data}" for each in card.foreign)
         console.print(
-            f"{each.data}: AUROC {each.auroc:.3f} against test items; false-positive rate {each.false_alarms:.1%} at "
-            f"a true-positive rate of {_TRUE_POSITIVE_RATE:.0%}",
+            f"inputs of another kind: `{UNFAMILIAR}` is below {card.level:g} for {caught}, and for "
+            f"{card.test_below[f'{card.level:g}']:.0%} of the test items",
             highlight=False,
+            soft_wrap=True,
         )
     outputs = (*manifest.answers, TensorSpec(name=UNFAMILIAR, dtype="float32", shape=(-1,)))
     changed = manifest.model_copy(update={**fields, "outputs": outputs, "variants": tuple(variants)})

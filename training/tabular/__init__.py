@@ -1,1 +1,1 @@
-"""Rows of numbers, offline: data, the dense network, its evaluation."""
+"""Rows of numbers, offline: data, the dense network, gradient boosting, their evaluation."""

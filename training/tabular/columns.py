@@ -249,11 +249,25 @@ def encode(table: Table, card: ColumnCard, exclude: Callable[[Indices, str], Non
                 try:
                     decoded[code] = read(value.strip() if isinstance(value, str) else value, int(counts[code]))
                 except ValueError as error:
-                    reason = str(error).replace("; null stands for a missing one", "")
-                    exclude(start + np.flatnonzero(codes == code), f"column {card.name!r}: {reason}")
+                    reason = f"column {card.name!r}: {_reason(error, value, card)}"
+                    exclude(start + np.flatnonzero(codes == code), reason)
             columns.append(decoded[codes])
         start += len(part)
     return np.concatenate(columns), [spelt.most_common(1)[0][0] for spelt in spellings.values()]
+
+
+def _reason(error: ValueError, value: Any, card: ColumnCard) -> str:
+    """Why a value is not used, and for a number how the others of its column are written."""
+    reason = str(error).replace("; null stands for a missing one", "")
+    if card.kind != "number" or "not a number" not in reason:
+        return reason
+    written = f"write it like {card.write(1234.5)}, or leave the cell empty"
+    other = "," if card.decimal == "." else "."
+    swapped = card.model_copy(update={"decimal": other, "group": ""})
+    if other in str(value) and parse_number(str(value).strip(), swapped) is not None:
+        names = {",": "decimal comma", ".": "decimal point"}
+        reason += f": it has a {names[other]}, and most values of this column have a {names[card.decimal]}"
+    return f"{reason}; {written}"
 
 
 def describe_columns(

@@ -13,6 +13,7 @@ from sklearn.datasets import load_breast_cancer
 from service.tasks.tabular.columns import ColumnCard
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems, describe_classes, describe_repeats, describe_splits
+from training.data.leaks import Clue, warn_of_columns
 from training.data.sources import name_of
 from training.data.splits import Indices, hold_out, split_validation
 from training.data.tables import Table, check_fits, joined, read_tables
@@ -21,9 +22,12 @@ from training.parser import did_you_mean
 from training.tabular import columns
 from training.tabular.columns import Floats, Mask, Profile
 from training.tabular.options import BREAST_CANCER, DEFAULTS, Kind, TabularOptions
+from training.tabular.target import check_target, guess_target
 
 _ROWS_PER_HASH = 100_000
 _MOST_NAMED = 8
+# The code of a missing word; UNKNOWN is -1.
+_MISSING = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ def load_table(options: TabularOptions) -> TabularData:
         given = read_tables(source, hint, inspection, problems, encoding=options.encoding)
     given = _usable_splits(source, given, target, inspection)
     names = given["train"].columns
-    target = _check_names(options, names, target)
+    target = target or guess_target(source, given["train"])
+    _check_names(options, names, target)
     if options.limit is not None:
         given = {name: _sample(part, options.limit, seed) for name, part in given.items()}
     table = joined(list(given.values()))
@@ -140,6 +145,9 @@ def load_table(options: TabularOptions) -> TabularData:
     }
     if len(set().union(*digests.values())) > usable.sum() / 2:  # rows of a few words are bound to repeat
         describe_repeats(inspection, digests, "rows")
+    seen = np.concatenate((parts["train"], parts["validation"]))
+    clues = {card.name: _clue(card, rows[seen, index]) for index, card in enumerate(layout)}
+    warn_of_columns(inspection, clues, targets[seen], regression=not classes)
     return TabularData(
         name=name_of(source),
         kind=kind,
@@ -151,6 +159,10 @@ def load_table(options: TabularOptions) -> TabularData:
         ignored=tuple(name for name in names if name not in {each.name for each in layout}),
         inspection=inspection,
     )
+
+
+def _clue(card: ColumnCard, values: Floats) -> Clue:
+    return Clue(np.nan_to_num(values, nan=_MISSING).astype(np.int64) if card.kind == "category" else values)
 
 
 def _breast_cancer(target: str) -> Table:
@@ -178,17 +190,14 @@ def _usable_splits(
     return kept
 
 
-def _check_names(options: TabularOptions, known: Sequence[str], target: str | None) -> str:
+def _check_names(options: TabularOptions, known: Sequence[str], target: str) -> None:
     source, listed = options.data, ", ".join(known)
-    if target is None or target not in known:
-        hint = did_you_mean(target or "", known) or "."
-        raise DataError(f"{source}: has the columns {listed}: choose the one to predict with --target{hint}")
+    check_target(source, known, target)
     if wrong := [name for name in (*options.columns, *options.drop) if name not in known]:
         hints = [f" {name}{hint}" for name in wrong if (hint := did_you_mean(name, known))]
         raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {listed}.{''.join(hints)}")
     if target in options.drop:
         raise DataError(f"--drop {target}: is the column to predict.")
-    return target
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""A dense network on the rows of a table, with the preprocessing inside, and what it learns."""
+"""A dense network on the rows of a table, with the preprocessing inside, what it learns, and the exported graph."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,12 @@ from training.engine.processes import in_parts
 from training.tabular.columns import Floats
 from training.tabular.data import TabularData, TabularSplit
 from training.tabular.options import Kind, NetworkSettings
+from training.tabular.trees import Trees
 
 # The fraction of known words that are replaced by the unknown one in training.
 _WORD_DROPOUT = 0.02
+# The smallest probability that has a logarithm.
+_TINY = 1e-30
 
 
 class TabularNetwork(nn.Module):
@@ -35,9 +38,7 @@ class TabularNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, layout: Sequence[ColumnCard], rows: Floats, outputs: int, hidden: tuple[int, ...], dropout: float
-    ) -> None:
+    def __init__(self, layout: Sequence[ColumnCard], rows: Floats, outputs: int, settings: NetworkSettings) -> None:
         super().__init__()
         self.categories = [index for index, card in enumerate(layout) if card.kind == "category"]
         self.numbers = [index for index, card in enumerate(layout) if card.kind != "category"]
@@ -54,13 +55,18 @@ class TabularNetwork(nn.Module):
         self.embeddings = nn.ModuleList(map(nn.Embedding, [words + 2 for words in self.words], sizes))
         layers: list[nn.Module] = []
         before = len(self.numbers) + 2 * sum(map(len, self.dates.values())) + sum(sizes)
-        for width in hidden:
-            layers += [nn.Linear(before, width), nn.SiLU(), nn.Dropout(dropout)]
+        for width in settings.hidden:
+            layers += [nn.Linear(before, width), nn.SiLU(), nn.Dropout(settings.dropout)]
             before = width
         self.body = nn.Sequential(*layers, nn.Linear(before, outputs))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Float rows (batch, columns), NaN where a value is missing, to (batch, outputs)."""
+        outputs: Tensor = self.body(self.features(rows))
+        return outputs
+
+    def features(self, rows: Tensor) -> Tensor:
+        """The columns made ready, shape (batch, features)."""
         features = []
         if self.numbers:
             numbers = rows[:, self.numbers] if self.categories else rows
@@ -72,7 +78,7 @@ class TabularNetwork(nn.Module):
                 features.append(_imputed(torch.cat((angle.sin(), angle.cos()), 1)))
         for index, words, embedding in zip(self.categories, self.words, self.embeddings, strict=True):
             features.append(embedding(self._entries(rows[:, index], words)))
-        return self.body(features[0] if len(features) == 1 else torch.cat(features, 1))
+        return features[0] if len(features) == 1 else torch.cat(features, 1)
 
     def _entries(self, codes: Tensor, words: int) -> Tensor:
         """The entries of an embedding: those of its words, then one for unknown words and one for a missing word."""
@@ -98,25 +104,70 @@ def _periods(origin: date, days: Floats) -> list[tuple[float, float]]:
 def build(network: NetworkSettings, data: TabularData, train: TabularSplit, seed: int) -> TabularNetwork:
     """The network, with weights initialised from `seed` and standardisation from the training rows."""
     torch.manual_seed(seed)
-    return TabularNetwork(data.layout, train.rows, len(data.classes) or 1, network.hidden, network.dropout)
+    return TabularNetwork(data.layout, train.rows, len(data.classes) or 1, network)
 
 
 class TabularGraph(nn.Module):
     """The whole graph: rows in; calibrated probabilities (batch, classes), or values (batch, 1), out.
 
-    `scale` is mean and standard deviation of a numeric target; None for classes.
+    Args:
+        network: also of a graph without its answers, since the out-of-distribution score measures its features.
+        trees: of gradient boosting; None if the share is 1.
+        share: of the network in the answer; the rest is that of the trees.
+        temperature: of the probabilities.
+        scale: mean and standard deviation of a numeric target; None for classes.
     """
 
-    def __init__(self, network: TabularNetwork, temperature: float, scale: tuple[float, float] | None) -> None:
+    def __init__(
+        self,
+        network: TabularNetwork,
+        trees: Trees | None,
+        share: float,
+        temperature: float,
+        scale: tuple[float, float] | None,
+    ) -> None:
         super().__init__()
-        self.network, self.temperature, self.scale = network, temperature, scale
+        self.network, self.trees, self.share = network, trees, share
+        self.temperature, self.scale = temperature, scale
 
     def forward(self, rows: Tensor) -> Tensor:
-        outputs = self.network(rows)
-        if self.scale is None:
-            return torch.softmax(outputs / self.temperature, dim=1)
-        mean, deviation = self.scale
-        return outputs * deviation + mean
+        return self.answer(rows, self.network.features(rows))
+
+    def answer(self, rows: Tensor, features: Tensor) -> Tensor:
+        """The answers, given the rows and `TabularNetwork.features` of them."""
+        parts = []
+        if self.share:
+            parts.append((self.share, self.network.body(features)))
+        if self.trees is not None:
+            parts.append((1 - self.share, self.trees(rows)))
+        if self.scale is not None:
+            mean, deviation = self.scale
+            return _weighted(parts) * deviation + mean
+        logits = parts[0][1]
+        if len(parts) > 1:
+            logits = _weighted([(share, outputs.softmax(1)) for share, outputs in parts]).clamp_min(_TINY).log()
+        return torch.softmax(logits / self.temperature, dim=1)
+
+
+class WithFeatures(nn.Module):
+    """The answers of a graph, and the columns made ready, as they are exported."""
+
+    def __init__(self, graph: TabularGraph) -> None:
+        super().__init__()
+        self.whole = graph
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.whole.network.features(rows)
+        return self.whole.answer(rows, features), features
+
+
+def _weighted(parts: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """The weighted sum of outputs."""
+    (first, outputs), *rest = parts
+    total = first * outputs
+    for share, more in rest:
+        total = total + share * more
+    return total
 
 
 class Rows(Learner):

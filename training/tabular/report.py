@@ -16,6 +16,7 @@ from training.report.plots import ACCENT, GUIDE, MEASURED, PREDICTED, TRUE, draw
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.tabular.data import TabularData
+from training.tabular.evaluation import MOST_SHUFFLED
 
 _MOST_DRAWN = 60
 
@@ -64,7 +65,7 @@ def write_report(
         }
         for index in order
     ]
-    update_record(folder, importance=rows, shuffles=importance.shape[1])
+    update_record(folder, importance=rows, shuffles=importance.shape[1], shuffled=min(len(data.test), MOST_SHUFFLED))
 
 
 def _summary(card: ColumnCard) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Labelled texts, from whatever people keep them in."""
 
 import hashlib
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,23 +15,31 @@ from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
 from training.data.inspection import Bad, Problems, describe_classes, describe_repeats, describe_splits
+from training.data.markers import warn_of_markers
 from training.data.recognise import Recognised, Source
 from training.data.sources import files_below, find_encoding, locate, name_of
-from training.data.splits import hold_out, limited, split_validation
+from training.data.splits import hold_out, limited, split_validation, validation_fraction
 from training.data.tables import Table, check_fits, read_tables, stored
 from training.parser import did_you_mean
 
 _TEXT_COLUMNS = (
-    "text", "content", "sentence", "document", "review", "comment", "body", "message", "title", "내용", "본문", "문장",
-    "텍스트", "리뷰", "댓글", "제목",
+    "text", "content", "sentence", "document", "review", "reviews", "comment", "comments", "tweet", "question",
+    "utterance", "body", "message", "title", "내용", "본문", "문장", "텍스트", "리뷰", "댓글", "제목",
 )  # fmt: skip
 _LABEL_COLUMNS = (
     "label", "labels", "class", "topic", "category", "target", "sentiment", "intent", "라벨", "레이블", "분류", "감정",
     "감성", "카테고리", "주제", "평가",
 )  # fmt: skip
 _SAMPLE = 1_000
+# Texts to read have this many words on average; names and categories have fewer.
+_FEWEST_WORDS = 3
+# Columns of labels beside a text have no more values than this.
+_MOST_LABELS = 20
 # What a training takes at most: 39,192 texts of 648 bytes took about 24 times their size.
 _BYTES_PER_BYTE, _BYTES_PER_TEXT = 30, 500
+
+# Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 Ids = npt.NDArray[np.int64]
 
@@ -52,7 +61,7 @@ class TextSplit:
 
 @dataclass(frozen=True, slots=True)
 class TextData:
-    """A data set with its three splits and its fingerprint."""
+    """A data set with its three splits, its fingerprint, and the column that its texts are from."""
 
     name: str
     classes: tuple[str, ...]
@@ -61,6 +70,7 @@ class TextData:
     test: TextSplit
     fingerprint: str
     inspection: Inspection = field(default_factory=Inspection)
+    text_column: str | None = None
 
     @property
     def division(self) -> tuple[Ids, Ids]:
@@ -86,14 +96,15 @@ def load_texts(
             (optionally below `train/`, `test/`).
         text_column: by default the one with a usual name, or the one with the longest texts.
         label_column: by default the one with a usual name, or the one with the fewest values.
-        validation: the fraction of train that becomes the validation split if the source has none; 0.2 for test.
+        validation: the fraction of train that becomes the validation split if the source has none, more of few texts
+            (see `validation_fraction`); 0.2 for test.
         limit: the most texts of each split; those of a larger source are not read into memory.
 
     Raises:
         DataError: a wrong path, a missing column, unusable rows, each of which is named; or more than fits into memory.
     """
     inspection, problems = Inspection(), Problems()
-    tables = _open(source, inspection, problems, encoding)
+    tables = open_texts(source, inspection, problems, encoding)
     text_column, label_column = find_columns(source, tables["train"], text_column, label_column, inspection)
     for name in [name for name, table in tables.items() if not {text_column, label_column} <= set(table.columns)]:
         inspection.notes.append(f"{tables.pop(name).name}: has no column {label_column!r}, so it is not used")
@@ -114,7 +125,8 @@ def load_texts(
         parts["test"] = parts.pop("validation")
     held_out = [name for name in ("test", "validation") if name not in parts]
     for name in held_out:
-        (table, labels), fraction = parts["train"], validation if name == "validation" else 0.2
+        table, labels = parts["train"]
+        fraction = validation_fraction(len(labels), validation) if name == "validation" else 0.2
         kept, taken = hold_out(source, name, len(labels), fraction, seed, labels)
         parts[name], parts["train"] = ((table.take(some), labels[some]) for some in (taken, kept))
     splits = {}
@@ -133,7 +145,14 @@ def load_texts(
             digest.update(text.encode() + b"\0")
         digest.update(split.labels.tobytes())
     fingerprint = f"sha256:{digest.hexdigest()}"
-    return TextData(name_of(source), tuple(names), **splits, fingerprint=fingerprint, inspection=inspection)
+    return TextData(
+        name_of(source),
+        tuple(names),
+        **splits,
+        fingerprint=fingerprint,
+        inspection=inspection,
+        text_column=text_column,
+    )
 
 
 def _usable(
@@ -162,22 +181,39 @@ def _describe(inspection: Inspection, names: Sequence[str], splits: Mapping[str,
     describe_classes(inspection, names, counts.tolist(), "texts", remedy=", and try --balance 0.5")
     digests = {name: [hashlib.sha256(text.encode()).digest() for text in split.texts] for name, split in splits.items()}
     describe_repeats(inspection, digests, "texts")
+    seen = (splits["train"], splits["validation"])
+    warn_of_markers(inspection, *_joined(seen), names)
     texts = [text for split in splits.values() for text in split.texts]
     if silent := [text for text in texts if not any(map(str.isalpha, text))]:
         examples = ", ".join(repr(text[:40]) for text in list(dict.fromkeys(silent))[:3])
         inspection.warnings.append(
-            f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): the network reads each as one "
-            "unknown word, or with --digits as its numbers"
+            f"{len(silent):,} of the {len(texts):,} texts have no letters ({examples}): with a vocabulary of words the "
+            "network reads each as one unknown word"
         )
 
 
-def _open(source: str, inspection: Inspection, problems: Problems, encoding: str | None) -> dict[str, Table]:
+def _joined(splits: Sequence[TextSplit]) -> tuple[list[str], Ids]:
+    return [text for split in splits for text in split.texts], np.concatenate([split.labels for split in splits])
+
+
+def open_texts(
+    source: str, inspection: Inspection, problems: Problems, encoding: str | None, *, needs_train: bool = True
+) -> dict[str, Table]:
+    """The table of texts of each split, from any of the sources of `load_texts`.
+
+    Without `needs_train` any split will do, and all texts may have the same label.
+    """
     hint = "Give a hub id, a folder, a URL, or a table of texts (CSV, TSV, xlsx, JSON lines, parquet)."
     path = locate(source, hint)
-    if path is not None and path.is_dir() and not any(path.rglob("*.parquet")) and (files := _text_files(path)):
+    if (
+        path is not None
+        and path.is_dir()
+        and not any(path.rglob("*.parquet"))
+        and (files := _text_files(path, needs_train=needs_train))
+    ):
         return {split: _table_of(split, some, encoding) for split, some in files.items()}
-    tables = read_tables(source, hint, inspection, problems, encoding=encoding)
-    if "train" not in tables:
+    tables = read_tables(source, hint, inspection, problems, needs_train=needs_train, encoding=encoding)
+    if needs_train and "train" not in tables:
         raise DataError(f"{source}: has no train split, only {', '.join(tables)}.")
     # Some data sets have further splits, of texts without labels.
     return {name: table for name, table in tables.items() if name in SPLITS}
@@ -189,13 +225,17 @@ def _table_of(split: str, files: Sequence[tuple[str, str]], encoding: str | None
     return replace(stored(split, ("text", "label"), rows), locate=lambda row: files[row][0])
 
 
-def _text_files(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """The text files in class folders with their classes, by split; none if a split has fewer than two classes."""
+def _text_files(folder: Path, *, needs_train: bool = True) -> dict[str, list[tuple[str, str]]]:
+    """The text files in class folders with their classes, by split; none if a split has fewer than two classes.
+
+    Without `needs_train` one class is enough.
+    """
     files: dict[str, list[tuple[str, str]]] = {}
-    for split, children in class_folders(folder).items():
+    for split, children in class_folders(folder, needs_train=needs_train).items():
         found = ((path, child.name) for child in children for path in files_below(child))
         files[split] = [(path, label) for path, label in found if path.lower().endswith(".txt")]
-    return files if all(len({label for _, label in some}) > 1 for some in files.values()) else {}
+    fewest = 2 if needs_train else 1
+    return files if all(len({label for _, label in some}) >= fewest for some in files.values()) else {}
 
 
 def recognise_texts(source: Source) -> Recognised | None:
@@ -207,14 +247,32 @@ def recognise_texts(source: Source) -> Recognised | None:
     try:
         text, label = find_columns(source.name, source.table, None, None, Inspection())
     except DataError:
+        if labels := _label_columns(source.table):
+            listed = ", ".join(labels)
+            raise DataError(
+                f"{source.name}: holds texts. Name the column of labels with --label-column: {listed}."
+            ) from None
         return None
-    cells = [cell for cell in islice(source.table.values(text), _SAMPLE) if isinstance(cell, str) and cell]
-    words = sum(len(cell.split()) for cell in cells)
-    # Texts to read have three words on average; names and categories have fewer, or are repeated.
-    if not cells or words < 3 * len(cells) or len(set(cells)) <= len(cells) / 2:
+    if not _are_texts(source.table, text):
         return None
     columns = {"text_column": text, "label_column": label}
     return Recognised("text", f"texts in {text!r} with labels in {label!r}", columns)
+
+
+def _are_texts(table: Table, column: str) -> bool:
+    """Whether a column holds texts to read, which hardly repeat."""
+    cells = [cell for cell in islice(table.values(column), _SAMPLE) if isinstance(cell, str) and cell]
+    words = sum(max(len(cell.split()), len(_UNSPACED.findall(cell)) // 2) for cell in cells)
+    return bool(cells) and words >= _FEWEST_WORDS * len(cells) and len(set(cells)) > len(cells) / 2
+
+
+def _label_columns(table: Table) -> list[str]:
+    """The columns beside a single one of texts, if all of them could be labels."""
+    texts = [name for name in table.columns if _are_texts(table, name)]
+    others = [name for name in table.columns if name not in texts]
+    values = {name: set(islice(table.values(name), _SAMPLE)) - {None} for name in others}
+    are_labels = all(len(some) <= _MOST_LABELS for some in values.values())
+    return [name for name, some in values.items() if len(some) > 1] if len(texts) == 1 and are_labels else []
 
 
 def find_columns(

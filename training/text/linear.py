@@ -18,17 +18,19 @@ from training.export.calibration import Floats, cross_fitting, fit_temperature
 from training.text.data import Ids
 from training.text.learner import compute_texts
 
-# Tokens, pairs and triples of them.
-ORDERS = 3
+# Up to which length runs of tokens vote. Triples help with parts of words, and hurt with few texts of a class.
+ORDERS = (2, 3)
 # N-grams share so many buckets for each order (feature hashing, Weinberger et al. 2009); both numbers are prime.
-_BUCKETS, _FACTOR = 2**19 - 1, 40_503_001
+_BUCKETS, _FACTOR = 2**19 - 1, 40_503_007
 # An n-gram of several tokens in fewer texts does not vote; neither do the rarest beyond so many votes, which are stored
 # in half precision.
 _FEWEST_TEXTS, _MOST_VOTES = 2, 2**22
+# The graph compares every two tokens of a text. Longer texts would take gigabytes.
+MOST_TOKENS = 1_024
 # Of a decision value beside a log-probability of the network; 0 leaves the linear classifier out.
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
-# The most training texts that compare vocabularies, and how many held-out ones are enough.
-_MOST_COMPARED, _ENOUGH = 10_000, 1_000
+# So many held-out texts tell which of two vocabularies is better.
+_ENOUGH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,11 @@ class LinearClassifier(nn.Module):
     votes: Tensor
     bias: Tensor
 
-    def __init__(self, words: int, rows: npt.NDArray[np.int32], idf: Floats, weights: Floats, bias: Floats) -> None:
+    def __init__(
+        self, words: int, orders: int, rows: npt.NDArray[np.int32], idf: Floats, weights: Floats, bias: Floats
+    ) -> None:
         super().__init__()
-        self.words = words
+        self.words, self.orders = words, orders
         self.register_buffer("rows", torch.from_numpy(rows))
         self.register_buffer("idf", torch.from_numpy(idf))
         self.register_buffer("votes", torch.from_numpy(idf[:, None] * weights).half())
@@ -71,7 +75,7 @@ class LinearClassifier(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Shape (batch, classes), for token ids, int64, shape (batch, time), padded with 0 at the end."""
         sums, squares = [], []
-        for keys, counted in n_grams(ids, self.words):
+        for keys, counted in n_grams(ids, self.words, self.orders):
             row = torch.where(counted, self.rows[keys], 0).long()
             # Sublinear term frequency: what a text has n times counts 1 + ln n times, divided among its n positions.
             count = (row[:, :, None] == row[:, None, :]).float().sum(-1)
@@ -82,29 +86,30 @@ class LinearClassifier(nn.Module):
         return torch.stack(sums).sum(0) / length.clamp_min(1e-6) + self.bias
 
 
-def n_grams(ids: Tensor, words: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each order the n-gram that starts at each token, as a key, and whether it counts: it has only known words.
+def n_grams(ids: Tensor, words: int, orders: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each order the n-gram that starts at each token, as a key, and whether it counts: it has only known tokens.
 
     Both have the shape of `ids`, (…, time). A single token is its own key; longer n-grams have `words` and more.
     """
     keys, counted = ids, ids > UNKNOWN
     yield keys, counted
-    for order in range(2, ORDERS + 1):
+    for order in range(2, orders + 1):
         following = F.pad(ids, (0, order - 1), value=PAD)[..., order - 1 :]
         counted = counted & (following > UNKNOWN)
         keys = (keys * _FACTOR + following) % _BUCKETS
         yield words + (order - 2) * _BUCKETS + keys, counted
 
 
-def count_n_grams(texts: Sequence[Ids], words: int) -> csr_matrix:
+def count_n_grams(texts: Sequence[Ids], words: int, orders: int) -> csr_matrix:
     """How often each text has each key of `n_grams`, shape (texts, keys)."""
-    apart = np.full(ORDERS - 1, PAD)
+    apart = np.full(orders - 1, PAD)
     flat = np.concatenate([part for ids in texts for part in (ids, apart)])
     text = np.repeat(np.arange(len(texts)), [len(ids) + len(apart) for ids in texts])
-    found = [(keys[counted].numpy(), text[counted.numpy()]) for keys, counted in n_grams(torch.from_numpy(flat), words)]
+    grams = n_grams(torch.from_numpy(flat), words, orders)
+    found = [(keys[counted].numpy(), text[counted.numpy()]) for keys, counted in grams]
     columns, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
     # Entries for the same position are added up.
-    return csr_matrix((np.ones(len(rows)), (rows, columns)), (len(texts), words + (ORDERS - 1) * _BUCKETS))
+    return csr_matrix((np.ones(len(rows)), (rows, columns)), (len(texts), words + (orders - 1) * _BUCKETS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class _Machine:
         texts = np.bincount(counts.indices, minlength=counts.shape[1])
         often = np.flatnonzero((texts >= _FEWEST_TEXTS) | ((texts > 0) & (np.arange(len(texts)) < words)))
         often = often[np.argsort(-texts[often], kind="stable")][: _MOST_VOTES // classes]
-        keys = np.sort(often)
+        keys = np.sort(often) if len(often) else np.array([UNKNOWN])  # which no text has
         tfidf = TfidfTransformer(sublinear_tf=True)
         features = tfidf.fit_transform(counts[:, keys])
         present, of_class = np.unique(labels, return_counts=True)
@@ -136,9 +141,9 @@ class _Machine:
         return predicted
 
 
-def fit_linear(texts: Sequence[Ids], labels: Ids, words: int, classes: int) -> LinearClassifier:
+def fit_linear(texts: Sequence[Ids], labels: Ids, words: int, classes: int, orders: int) -> LinearClassifier:
     """A support vector machine of the training texts, one class against the rest; every class must have a text."""
-    fitted = _Machine.fit(counts := count_n_grams(texts, words), labels, words, classes)
+    fitted = _Machine.fit(counts := count_n_grams(texts, words, orders), labels, words, classes)
     coefficients, bias = fitted.machine.coef_, fitted.machine.intercept_
     if classes == 2:  # a single machine tells them apart
         coefficients, bias = np.concatenate((-coefficients, coefficients)) / 2, np.concatenate((-bias, bias)) / 2
@@ -146,21 +151,20 @@ def fit_linear(texts: Sequence[Ids], labels: Ids, words: int, classes: int) -> L
     rows[fitted.keys] = np.arange(1, len(fitted.keys) + 1)
     idf = np.append(0, fitted.tfidf.idf_)
     weights = np.concatenate((np.zeros((1, classes)), coefficients.T))
-    return LinearClassifier(words, rows, *(array.astype(np.float32) for array in (idf, weights, bias)))
+    return LinearClassifier(words, orders, rows, *(array.astype(np.float32) for array in (idf, weights, bias)))
 
 
-def held_out_accuracy(texts: Sequence[Ids], labels: Ids, words: int, classes: int) -> float:
-    """The cross-validated accuracy of the support vector machine on training texts: how well a vocabulary does.
+def held_out_accuracy(texts: Sequence[Ids], labels: Ids, words: int, classes: int, orders: int) -> float:
+    """The accuracy of the support vector machine on held-out training texts.
 
-    At most `_MOST_COMPARED` texts are used, and at most so many of their five folds that hold `_ENOUGH` texts.
+    Of five folds, so many are held out in turn that there are at least `_ENOUGH` texts.
     """
-    used = np.random.default_rng(0).permutation(len(labels))[:_MOST_COMPARED]
-    counts, labels = count_n_grams([texts[index] for index in used], words), labels[used]
-    folds = np.array_split(np.arange(len(used)), 5)
-    folds = folds[: max(1, math.ceil(_ENOUGH / len(folds[0])))]
+    counts = count_n_grams(texts, words, orders)
+    folds = np.array_split(np.random.default_rng(0).permutation(len(labels)), 5)
+    folds = folds[: math.ceil(_ENOUGH / max(1, len(folds[0])))]
     right = []
     for fold in folds:
-        rest = np.setdiff1d(np.arange(len(used)), fold)
+        rest = np.setdiff1d(np.arange(len(labels)), fold)
         if len(np.unique(labels[rest])) > 1:
             machine = _Machine.fit(counts[rest], labels[rest], words, classes)
             right.append(machine.predict(counts[fold]) == labels[fold])

@@ -14,14 +14,14 @@ Vocabulary = Literal["words", "bpe", "unigram"]
 DEFAULTS = FitSettings(
     epochs=16, batch_size=32, optimizer="adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0, ema=0.995
 )
-# With more texts than this, fewer epochs are enough, down to the fewest.
+# With more training texts than this, fewer epochs are enough, down to the fewest.
 _SOME_THOUSAND, _FEWEST_EPOCHS = 6_000, 4
 PRETRAINED = dataclasses.replace(DEFAULTS, epochs=4, lr=1e-3, backbone_lr=5e-5, ema=0.0)
 
 
 def usual_epochs(texts: int) -> int:
     """The default number of epochs of a recurrent network on so many training texts."""
-    return max(_FEWEST_EPOCHS, min(DEFAULTS.epochs, round(DEFAULTS.epochs * (_SOME_THOUSAND / texts) ** 0.5)))
+    return max(_FEWEST_EPOCHS, min(DEFAULTS.epochs, round(DEFAULTS.epochs * _SOME_THOUSAND / texts)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from training.export.calibration import Floats, fit_scaling
 from training.export.cards import data_card, training_card
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.graph import export, write_golden
+from training.export.labelled import Labelled
 from training.export.layers import penultimate
 from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
 from training.options import override
@@ -38,9 +39,11 @@ from training.report.samples import LINES, table_of
 from training.run import Run
 from training.text.baseline import fit_baseline
 from training.text.data import Ids, TextData, load_texts, recognise_texts
+from training.text.labelled import labelled_texts
 from training.text.learner import INPUT, TextClassification, TextEvaluator, padded, predict, run_texts
 from training.text.linear import (
     LINEAR_ALONE,
+    MOST_TOKENS,
     NETWORK_ALONE,
     WEIGHTS,
     LinearClassifier,
@@ -54,7 +57,7 @@ from training.text.options import DEFAULTS, PRETRAINED, TRANSFORMERS, TextOption
 from training.text.report import CURVES, write_report
 from training.text.tokenizer import choose_length, to_ids, train_tokenizer
 from training.text.transformer import TransformerNetwork, short_backbone
-from training.text.vocabulary import choose_vocabulary, describe_vocabulary, vocabulary_of
+from training.text.vocabulary import choose_orders, describe_vocabulary, try_vocabularies, vocabulary_of
 
 TextRun = Run[TextOptions, TextData]
 
@@ -108,11 +111,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             tokenizer, unit = network.tokenizer, "tokens"
             tokenizer.enable_truncation(tokens.length or choose_length(tokenizer, texts, most=network.most))
         else:
-            if (
-                run.is_main
-                and tokens.vocabulary is None
-                and not (options.resume and (run.folder / TOKENIZER).is_file())
-            ):
+            resumed = options.resume and (run.folder / TOKENIZER).is_file()
+            if run.is_main and tokens.vocabulary is None and not resumed:
                 tokens = _choose_vocabulary(run)
             tokenizer = train_tokenizer(texts, tokens, run.folder / TOKENIZER, run.accelerator, options.resume)
             tokens = replace(tokens, vocabulary=vocabulary_of(tokenizer))
@@ -135,7 +135,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
 
     def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
         texts, labels = self._texts, run.data.train.labels
-        if run.is_main and run.options.linear:
+        if run.is_main and run.options.linear and self._texts.length > MOST_TOKENS:
+            run.console.print(f"texts are longer than {MOST_TOKENS} tokens: without the linear classifier")
+        elif run.is_main and run.options.linear:
             self._linear = _fit_linear(run, texts)
         chosen = texts.selected, texts.labels
         return TextClassification(texts.train, labels, *chosen, len(run.data.classes), run.options.loss)
@@ -189,7 +191,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             "linear": graph.votes.linear,
             "linear_alone": graph.votes == LINEAR_ALONE,
         }
-        chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
+        chosen = [history.EPOCH, *[history.LINEAR] * (self._linear is not None)]
         update_record(target, onnx_difference=f"{difference.value:.1g}")
         with run.optional("report"):
             write_curves(target, state, *CURVES)
@@ -204,7 +206,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             max_batch=MAX_BATCH,
             max_length=texts.length,
             words=texts.words,
-            text_column=getattr(data, "text_column", None) or options.text_column,
+            text_column=data.text_column,
             data=data_card(data),
             **evaluation.fields,
             training=training_card("python -m training text", stated, state, graph),
@@ -215,6 +217,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
 
     def reload(self, manifest: TextManifest, folder: Path, options: Any) -> TextData:
         return _load(options, int(manifest.training.settings["seed"]))
+
+    def labelled(self, manifest: TextManifest, options: Any) -> Labelled:
+        return labelled_texts(manifest, options)
 
     def evaluator(self, manifest: TextManifest, folder: Path, data: TextData) -> TextEvaluator:
         return TextEvaluator(data, Tokenizer.from_file(str(folder / TOKENIZER)))
@@ -248,21 +253,23 @@ def _ood_data(texts: TextEvaluator, sources: Mapping[str, str]) -> OodData:
 
 
 def _choose_vocabulary(run: TextRun) -> TokenSettings:
-    data = run.data
+    train, classes = run.data.train, len(run.data.classes)
     with run.phase("choice of the vocabulary"):
-        tokens, accuracies = choose_vocabulary(
-            data.train.texts, data.train.labels, len(data.classes), run.options.tokens
-        )
-    compared = ", ".join(f"{name} {accuracy:.4f}" for name, accuracy in accuracies.items())
-    run.console.print(f"cross-validated accuracy of a linear classifier: {compared}", highlight=False)
-    return tokens
+        trials = try_vocabularies(train.texts, train.labels, classes, run.options.tokens)
+    compared = ", ".join(map(str, trials))
+    run.console.print(f"accuracy of a linear classifier on training texts held out: {compared}", highlight=False)
+    return trials[0].tokens
 
 
 def _fit_linear(run: TextRun, texts: TextEvaluator) -> LinearClassifier:
+    labels, classes = run.data.train.labels, len(run.data.classes)
     with run.phase("linear classifier"):
-        linear = fit_linear(texts.train, run.data.train.labels, texts.words, len(run.data.classes))
+        orders = choose_orders(texts.train, labels, texts.words, classes)
+        linear = fit_linear(texts.train, labels, texts.words, classes, orders)
         right = decide(linear, texts.selected).argmax(1) == texts.labels
-    run.console.print(f"linear classifier on runs of tokens: validation accuracy {right.mean():.4f}", highlight=False)
+    run.console.print(
+        f"linear classifier on runs of 1 to {orders} tokens: validation accuracy {right.mean():.4f}", highlight=False
+    )
     return linear
 
 

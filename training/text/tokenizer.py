@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from tokenizers import Encoding, Regex, Tokenizer
+from tokenizers import Encoding, Regex, Tokenizer, decoders
 from tokenizers.models import BPE, Unigram, WordLevel
 from tokenizers.normalizers import NFKC, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
@@ -54,6 +54,7 @@ def build_tokenizer(
         tokenizer.normalizer = Normalizers([NFKC(), Lowercase()])
         # A mark tells the beginning of a word from its middle.
         tokenizer.pre_tokenizer = PreTokenizers([WhitespaceSplit(), Metaspace(prepend_scheme="always")])
+        tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
         tokenizer.train_from_iterator(texts, trainer)
     tokenizer.enable_truncation(length)
     return tokenizer

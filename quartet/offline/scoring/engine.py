@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from quartet.offline.scoring.sources import Item
+from quartet.offline.scoring.columns import find_column, listed
+from quartet.offline.scoring.sources import NOTHING, Item, UnusableJob
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
 from service.inference.device import available_cpus
 from service.inference.leases import Lease
@@ -27,12 +28,6 @@ from service.tasks.threads import Threads
 
 # Items per call. Images may be large and are held as files until they are decoded.
 _IMAGES, _RECORDS = 16, 512
-# Default columns of an image or its path.
-_IMAGE_COLUMNS = ("image", "path")
-
-
-class UnusableJob(Exception):
-    """The model does not support the job; the message says what it supports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +38,15 @@ class Job:
         model: `NAME` or `NAME/VERSION`.
         operation: its name; None for the task's first operation that answers items with results.
         options: of the operation, as a query would have them.
-        column: of the input, if it is a single one; None for the operation's default.
+        column: of the input, if it is a single one; None to find it.
+        keep: columns of the input that are carried over into the output; None for all that are not read.
     """
 
     model: str
     operation: str | None = None
     options: tuple[tuple[str, str], ...] = ()
     column: str | None = None
+    keep: tuple[str, ...] | None = None
 
 
 class Engine:
@@ -125,26 +122,44 @@ class Engine:
         """Parses a cell of a CSV file."""
         return self._records.cell if self._records else str
 
-    def choose_columns(self, found: Sequence[str] | None) -> tuple[str, ...]:
+    def choose_columns(
+        self, found: Sequence[str] | None, sample: Callable[[], Sequence[Mapping[str, Any]]] = tuple
+    ) -> tuple[str, ...]:
         """Chooses the columns that items are read from.
 
         Args:
             found: the columns of the input; None if they are unknown.
+            sample: gives the first rows of the input, to find the column of images or texts in.
 
         Raises:
             UnusableJob: a required column is missing.
         """
-        names = self.takes or tuple(name for name in _IMAGE_COLUMNS if found and name in found)[:1] or ("image",)
+        names = self.takes or ("image",)
         if self._column and len(names) > 1:
             raise UnusableJob(f"{self.operation.name} reads several columns, of which none can be called otherwise.")
         wanted = (self._column,) if self._column else names
+        if not self._column and len(names) == 1:
+            remembered = getattr(self._lease.version.manifest, "text_column", None)
+            usual = [remembered] if self.takes == ("text",) and remembered else []
+            if found is None or not {*usual, *names} & {*found}:
+                rows = sample()
+                found = found or list(dict.fromkeys(name for row in rows for name in row)) or None
+            else:
+                rows = ()
+            if found is not None:
+                wanted = (find_column(names[0], usual, found, rows),)
         if found is not None and (missing := [name for name in wanted if name not in found]):
-            raise UnusableJob(f"The input lacks the column {', '.join(missing)}; it has {', '.join(found[:10])}.")
+            raise UnusableJob(f"The input lacks the column {', '.join(missing)}; it has {listed(found)}.")
         self._names = dict(zip(names, wanted, strict=True))
         return wanted
 
+    @property
+    def labels(self) -> int:
+        """How many labels the answers choose from; 0 if they hold none."""
+        return len(self._lease.version.manifest.labels)
+
     async def score(self, items: Sequence[Item], base: Path) -> list[dict[str, Any]]:
-        """A row for each item, in order: its index, and the answer or the error.
+        """A row for each item, in order: its index, what is carried over, and the answer or the error.
 
         Args:
             items: at most `chunk`.
@@ -154,11 +169,22 @@ class Engine:
             QuartetError: a failure that is no item's fault, so no other item could be scored either.
         """
         outcomes: list[Any] = await self._threads.run(self._read, items, base)
+        names = [self._name_of(item) for item in items]
         good = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, QuartetError)]
         if good:
             for index, result in zip(good, await self._answer([outcomes[index] for index in good]), strict=True):
                 outcomes[index] = result
-        return [_row(item.row, outcome) for item, outcome in zip(items, outcomes, strict=True)]
+        return [
+            _row(item.row, outcome, {**item.carried, **name})
+            for item, outcome, name in zip(items, outcomes, names, strict=True)
+        ]
+
+    def _name_of(self, item: Item) -> dict[str, str | None]:
+        """The file of an image, as the field of its result; empty for other items."""
+        if self._records is not None or isinstance(item.record, QuartetError):
+            return {}
+        (column,) = self._names.values()
+        return {"name": _path_of(item.record[column])}
 
     async def answer(self, document: bytes, media_type: str) -> list[dict[str, Any]]:
         """A row for each input of a request body, as `score` returns them.
@@ -285,10 +311,11 @@ def _read_records(records: Records, rows: list[Any], manifest: Any) -> list[Any]
 
 def _read_image(value: Any, base: Path) -> Any:
     """Reads an image from bytes, a path, or a mapping with either, as data sets store it."""
+    name = _path_of(value)
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
-        return Upload(None, value)
+        return Upload(name, value)
     if not isinstance(value, str):
         return InvalidRequest("The row holds neither the bytes of an image nor the path of one.")
     try:
@@ -297,7 +324,13 @@ def _read_image(value: Any, base: Path) -> Any:
         return InvalidRequest(f"{value}: cannot be read: {error.strerror}.")
 
 
-def _row(row: int, outcome: Any) -> dict[str, Any]:
+def _path_of(value: Any) -> str | None:
+    """The path of an image; None if it has none."""
+    path = value.get("path") if isinstance(value, dict) else value
+    return path if isinstance(path, str) else None
+
+
+def _row(row: int, outcome: Any, more: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
     if isinstance(outcome, QuartetError):
-        return {"row": row, "error": f"{outcome.title()}: {outcome.detail}"}
-    return {"row": row, **outcome}
+        return {"row": row, **more, "error": f"{outcome.title()}: {outcome.detail}"}
+    return {"row": row, **more, **outcome}

@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import ray
 import ray.data
 
 from quartet.offline.scoring.engine import Engine, Job
-from quartet.offline.scoring.outputs import Format, format_of
+from quartet.offline.scoring.outputs import Format, is_failure
 from quartet.offline.scoring.parts import Parts
-from quartet.offline.scoring.score import PART_ROWS, Summary, describe, rows_of
-from quartet.offline.scoring.sources import Source, chunks, open_source
+from quartet.offline.scoring.score import PART_ROWS, Plan, Summary, describe, make_plan, rows_of
+from quartet.offline.scoring.sources import chunks
 from service.settings import Settings
 from service.tasks.registry import BUILT_IN
 
@@ -33,7 +34,7 @@ class _Scorer:
     def __init__(self, job: Job, source: str, output: str, settings: Mapping[str, Any]) -> None:
         self._loop = asyncio.new_event_loop()
         self._parts = Parts(Path(output))
-        self._engine, self._source, self._columns, self._format = self._loop.run_until_complete(
+        self._engine, self._plan = self._loop.run_until_complete(
             _open(job, Path(source), self._parts, Path(output), Settings(**settings))
         )
 
@@ -42,26 +43,22 @@ class _Scorer:
         return self._loop.run_until_complete(self._score(int(row["first"]), int(row["end"])))
 
     async def _score(self, first: int, end: int) -> dict[str, Any]:
-        wanted = itertools.islice(self._source.items(first, self._columns), end - first)
+        plan, format_ = self._plan, self._plan.format
+        wanted = itertools.islice(plan.source.items(first, plan.columns, plan.carried), end - first)
         encoded, rows, errors = [], 0, 0
-        async with aclosing(rows_of(self._engine, chunks(wanted, self._engine.chunk), self._source)) as answers:
+        async with aclosing(rows_of(self._engine, chunks(wanted, self._engine.chunk), plan.source.base)) as answers:
             async for answered in answers:
-                encoded.append(self._format.encode(answered))
+                encoded.append(format_.encode(answered))
                 rows += len(answered)
-                errors += sum("error" in row for row in answered)
+                errors += sum(map(is_failure, answered))
         if rows:
-            self._parts.add(self._format, first, first + rows, encoded)
+            self._parts.add(format_, first, first + rows, encoded)
         return {"rows": rows, "errors": errors}
 
 
-async def _open(
-    job: Job, source: Path, parts: Parts, output: Path, settings: Settings
-) -> tuple[Engine, Source, tuple[str, ...], Format]:
+async def _open(job: Job, source: Path, parts: Parts, output: Path, settings: Settings) -> tuple[Engine, Plan]:
     engine = await Engine.open(job, settings, BUILT_IN)
-    opened = open_source(source, parts.listing, engine.cell)
-    columns = engine.choose_columns(opened.columns)
-    facts = {**engine.signature, "operation": engine.operation.name}
-    return engine, opened, columns, format_of(output, engine.operation, facts)
+    return engine, make_plan(engine, job, source, output, parts.listing)
 
 
 def score_on_ray(
@@ -101,9 +98,9 @@ def score_on_ray(
     with Parts(output) as parts:
         before = parts.job
         if before and before["model"].partition("/")[0] == job.model:
-            job = Job(before["model"], job.operation, job.options, job.column)
+            job = replace(job, model=before["model"])
         total, version, format_ = asyncio.run(_prepare(job, source, output, settings, parts))
-        job = Job(version, job.operation, job.options, job.column)
+        job = replace(job, model=version)
         ranges = parts.missing(format_, total, PART_ROWS)
         resumed = total - sum(end - first for first, end in ranges)
         progress(resumed, total)
@@ -127,9 +124,9 @@ def score_on_ray(
 
 async def _prepare(job: Job, source: Path, output: Path, settings: Settings, parts: Parts) -> tuple[int, str, Format]:
     """Records the job; returns the number of rows, the version that answers, and the output format."""
-    engine, opened, _, format_ = await _open(job, source, parts, output, settings)
+    engine, plan = await _open(job, source, parts, output, settings)
     try:
-        parts.begin(describe(job, engine, source, settings))
-        return opened.total, engine.version, format_
+        parts.begin(describe(job, engine, plan, source, settings))
+        return plan.source.total, engine.version, plan.format
     finally:
         await engine.close()

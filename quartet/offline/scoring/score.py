@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from quartet.offline.scoring.columns import choose_carried
 from quartet.offline.scoring.engine import Engine, Job
-from quartet.offline.scoring.outputs import Format, format_of
+from quartet.offline.scoring.outputs import Format, Layout, format_of, is_failure
 from quartet.offline.scoring.parts import Parts
 from quartet.offline.scoring.sources import Item, Source, chunks, open_source
 from service.settings import Settings
@@ -49,19 +50,21 @@ async def score(
     *,
     registry: Registry = BUILT_IN,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    say: Callable[[str], None] = lambda _note: None,
 ) -> Summary:
     """Scores all items of a source into a file, in the order of the source.
 
-    What has been scored is kept in `<output>.parts` until all is there. If the work is cut short, however, the same
-    call goes on after the last row that was written there, with the same version of the model.
+    Finished rows are kept in `<output>.parts` until all are there. After an interruption the same call goes on behind
+    the last of them, with the same version of the model.
 
     Args:
         job: what to do with each item.
-        source: a folder of images, or a .parquet, .csv or .jsonl file.
-        output: a .parquet or .jsonl file, which must not exist.
+        source: a folder of images or of texts, or a .parquet, .csv, .tsv or .jsonl file.
+        output: a .parquet, .csv, .tsv or .jsonl file, which must not exist.
         settings: of the service.
         registry: the tasks of the models.
         progress: called with the number of finished rows and the total.
+        say: called with what was guessed about the input.
 
     Raises:
         UnusableInput: the source or the output cannot be used.
@@ -74,20 +77,21 @@ async def score(
             job = replace(job, model=before["model"])
         engine = await Engine.open(job, settings, registry)
         try:
-            opened = open_source(source, parts.listing, engine.cell)
-            columns = engine.choose_columns(opened.columns)
-            format_ = format_of(output, engine.operation, {**engine.signature, "operation": engine.operation.name})
-            parts.begin(describe(job, engine, source, settings))
+            plan = make_plan(engine, job, source, output, parts.listing)
+            parts.begin(describe(job, engine, plan, source, settings))
+            for note in plan.notes:
+                say(note)
+            opened, format_ = plan.source, plan.format
             resumed = parts.done(format_)
             progress(resumed, opened.total)
             started = time.monotonic()
             errors = 0
             writer = _Writer(parts, format_, resumed)
-            items = chunks(opened.items(resumed, columns), engine.chunk)
+            items = chunks(opened.items(resumed, plan.columns, plan.carried), engine.chunk)
             try:
-                async with aclosing(rows_of(engine, items, opened)) as answers:
+                async with aclosing(rows_of(engine, items, opened.base)) as answers:
                     async for rows in answers:
-                        errors += sum("error" in row for row in rows)
+                        errors += sum(map(is_failure, rows))
                         await writer.add(rows)
                         progress(writer.end, opened.total)
             finally:
@@ -101,9 +105,15 @@ async def score(
 
 
 async def rows_of(
-    engine: Engine, items: Iterator[list[Item]], source: Source
+    engine: Engine, items: Iterator[list[Item]], base: Path
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Yields the rows of all items in order, in chunks, with enough calls in flight to keep the device busy."""
+    """Yields the rows of all items in order, in chunks, with enough calls in flight to keep the device busy.
+
+    Args:
+        engine: the model.
+        items: in chunks of at most `engine.chunk`.
+        base: the folder that image paths are relative to.
+    """
     pending: deque[asyncio.Task[list[dict[str, Any]]]] = deque()
     loop = asyncio.get_running_loop()
     more = True
@@ -114,7 +124,7 @@ async def rows_of(
                 if chunk is None:
                     more = False
                 else:
-                    pending.append(loop.create_task(engine.score(chunk, source.base)))
+                    pending.append(loop.create_task(engine.score(chunk, base)))
             if pending:
                 yield await pending.popleft()
     finally:
@@ -157,7 +167,43 @@ class _Writer:
             self._since = time.monotonic()
 
 
-def describe(job: Job, engine: Engine, source: Path, settings: Settings) -> Mapping[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an input becomes an output.
+
+    Attributes:
+        columns: that the model reads.
+        carried: columns of the output, by those of the input.
+        notes: what was guessed about the input.
+    """
+
+    source: Source
+    columns: tuple[str, ...]
+    carried: Mapping[str, str]
+    format: Format
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(engine: Engine, job: Job, source: Path, output: Path, listing: Path) -> Plan:
+    """Opens the source and chooses columns and format.
+
+    Raises:
+        UnusableInput: the source or the output cannot be used.
+        UnusableJob: a column is missing.
+    """
+    opened = open_source(source, listing, engine.cell, texts=engine.takes == ("text",))
+    columns = engine.choose_columns(opened.columns, opened.sample)
+    facts = {**engine.signature, "operation": engine.operation.name}
+    format_ = format_of(output, engine.operation, facts, Layout(engine.labels, dict(job.options)))
+    carried = choose_carried(job.keep, opened.columns, opened.plain, columns, format_.names)
+    format_ = format_.carrying({there: opened.types.get(name) for name, there in carried.items()})
+    guessed = len(columns) == 1 and not job.column and columns[0] not in ("image", "path", *(engine.takes or ()))
+    what = "images are" if engine.takes is None else "texts are"
+    note = (f"{what} read from the column {columns[0]!r} (--column names another one)",) if guessed else ()
+    return Plan(opened, columns, carried, format_, note)
+
+
+def describe(job: Job, engine: Engine, plan: Plan, source: Path, settings: Settings) -> Mapping[str, Any]:
     """What must be equal for two parts to belong to the same output."""
     stat = source.stat()
     manifest = settings.models / engine.version / "manifest.json"
@@ -166,7 +212,8 @@ def describe(job: Job, engine: Engine, source: Path, settings: Settings) -> Mapp
         "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),
         "operation": engine.operation.name,
         "options": [list(option) for option in job.options],
-        "column": job.column,
+        "columns": plan.columns,
+        "carried": plan.carried,
         "source": str(source.resolve()),
         # The files of a folder are listed when the first run starts.
         "size": stat.st_size if source.is_file() else None,

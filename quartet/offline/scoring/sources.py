@@ -1,13 +1,15 @@
-"""The inputs of scoring: a folder of images, or the rows of a Parquet, CSV or JSON Lines file."""
+"""The inputs of scoring: a folder of images, or the rows of a Parquet, CSV, TSV or JSON Lines file."""
 
 import codecs
 import csv
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pydantic_core
@@ -17,13 +19,23 @@ from service.errors import InvalidRequest
 
 # Suffixes of images in a folder.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-# Suffixes of files whose rows are items.
+_DELIMITED = (".csv", ".tsv", ".tab")
 _DELIMITERS = (",", ";", "\t", "|")
 # Bytes of a line that tell the separator; fewer than the longest cell that is read.
 _LONGEST_LINE = 1 << 16
-TABLE_SUFFIXES = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
+# Suffixes of files whose rows are items.
+TABLE_SUFFIXES = (".parquet", ".pq", *_DELIMITED, ".jsonl", ".ndjson")
+# Rows that tell what a column holds.
+_SAMPLE = 100
 # Bytes of a file in which its lines are counted at once.
 _SLICE = 1 << 20
+
+
+class UnusableJob(Exception):
+    """The model does not support the job; the message says what it supports."""
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class UnusableInput(Exception):
@@ -37,10 +49,12 @@ class Item:
     Attributes:
         row: its index in the input.
         record: a mapping by column, or the error that prevented reading it.
+        carried: values for the output, by its columns.
     """
 
     row: int
     record: Any
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -49,46 +63,62 @@ class Source(Protocol):
     Attributes:
         total: number of items; for a CSV file an upper bound, its number of lines.
         columns: names of the columns; None if each row has its own.
+        plain: the columns of numbers, words or dates, which are carried over into the output by default.
+        types: the Arrow types of columns that are not text.
         base: the folder that image paths are relative to.
     """
 
     total: int
     columns: Sequence[str] | None
+    plain: Sequence[str]
+    types: Mapping[str, Any]
     base: Path
 
-    def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
-        """Yields the items from an index on, with some of the columns."""
+    def sample(self) -> list[Mapping[str, Any]]:
+        """The first rows, with all columns."""
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = ...) -> Iterator[Item]:
+        """Yields the items from an index on.
+
+        Args:
+            start: the index.
+            columns: of the records.
+            carried: names in `Item.carried`, by the column.
+        """
 
 
-def open_source(path: Path, listing: Path, cell: Callable[[str], Any]) -> Source:
+def open_source(path: Path, listing: Path, cell: Callable[[str], Any], *, texts: bool = False) -> Source:
     """Opens the source at a path.
 
     Args:
-        path: a folder, or a file whose name ends with .parquet, .csv, .jsonl or .ndjson.
+        path: a folder, or a file whose name ends with .parquet, .csv, .tsv, .jsonl or .ndjson.
         listing: a file that records the files of a folder, so that a resumed run reads the same ones.
         cell: parses a cell of a CSV file.
+        texts: whether the files of a folder are texts; otherwise images.
 
     Raises:
         UnusableInput: there is nothing there that can be read.
     """
     if path.is_dir():
-        return _Folder(path, listing)
+        return _Texts(path, listing) if texts else _Images(path, listing)
     if not path.is_file():
         raise UnusableInput(f"{path} does not exist.")
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
         return _Parquet(path)
-    if suffix == ".csv":
+    if suffix in _DELIMITED:
         return _Csv(path, cell)
     if suffix in (".jsonl", ".ndjson"):
         return _JsonLines(path)
-    raise UnusableInput(f"{path}: is neither a folder nor a .parquet, .csv, .jsonl or .ndjson file.")
+    hint = " If it is a table, call it .csv or .tsv." if suffix == ".txt" else ""
+    raise UnusableInput(f"{path}: is neither a folder nor a .parquet, .csv, .tsv, .jsonl or .ndjson file.{hint}")
 
 
-class _Folder:
-    """The images below a folder, by path; the column is `path`."""
+class _Files:
+    """The files below a folder that end with one of `suffixes`."""
 
-    columns: Sequence[str] | None = ("path",)
+    suffixes: tuple[str, ...]
+    types: Mapping[str, Any] = NOTHING
 
     def __init__(self, path: Path, listing: Path) -> None:
         self.base = path
@@ -96,17 +126,53 @@ class _Folder:
         if not listing.exists():
             draft = listing.with_suffix(".draft")
             with draft.open("w") as file:
-                for found in images_below(path):
+                for found in files_below(path, self.suffixes):
                     file.write(json.dumps(str(found.relative_to(path))) + "\n")
             draft.rename(listing)
         self.total = _count_lines(listing)
         if not self.total:
-            raise UnusableInput(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+            raise UnusableInput(f"{path} holds no files that end with {', '.join(self.suffixes)}.")
 
-    def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:  # noqa: ARG002 - there is but one
+    def sample(self) -> list[Mapping[str, Any]]:
+        return []
+
+    def _names(self, start: int) -> Iterator[tuple[int, str]]:
+        """The index and the path of each file, relative to the folder."""
         with self._listing.open() as file:
             for row, line in enumerate(itertools.islice(file, start, None), start):
-                yield Item(row, {"path": json.loads(line)})
+                yield row, json.loads(line)
+
+
+class _Images(_Files):
+    """The images below a folder, by path; the column is `path`."""
+
+    suffixes = IMAGE_SUFFIXES
+    columns: Sequence[str] | None = ("path",)
+    plain: Sequence[str] = ()
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:  # noqa: ARG002
+        for row, name in self._names(start):
+            yield Item(row, {"path": name})
+
+
+class _Texts(_Files):
+    """The text files below a folder; `name` is the path."""
+
+    suffixes = (".txt",)
+    columns: Sequence[str] | None = ("text", "name")
+    plain: Sequence[str] = ("name",)
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:  # noqa: ARG002
+        for row, name in self._names(start):
+            cells: dict[str, Any] = {"name": name}
+            record: Any = cells
+            try:
+                cells["text"] = (self.base / name).read_text("utf-8-sig")
+            except OSError as error:
+                record = InvalidRequest(f"It cannot be read: {error.strerror}.")
+            except UnicodeDecodeError:
+                record = InvalidRequest("It is not in UTF-8.")
+            yield Item(row, record, {there: cells.get(column) for column, there in carried.items()})
 
 
 class _Parquet:
@@ -121,10 +187,19 @@ class _Parquet:
             with pq.ParquetFile(path) as file:
                 self.total: int = file.metadata.num_rows
                 self.columns: Sequence[str] | None = file.schema_arrow.names
+                self.types: Mapping[str, Any] = {each.name: _carried_type(each.type) for each in file.schema_arrow}
+                self.plain: Sequence[str] = [each.name for each in file.schema_arrow if _is_plain(each.type)]
         except Exception as error:  # the library's own and the system's
             raise UnusableInput(f"{path}: is no parquet file that can be read ({error}).") from None
 
-    def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
+    def sample(self) -> list[Mapping[str, Any]]:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self._path) as file:
+            batch = next(file.iter_batches(_SAMPLE), None)
+            return [] if batch is None else _to_records(batch)
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self._path) as file:
@@ -137,15 +212,51 @@ class _Parquet:
                 else:
                     groups.append(index)
             row = before
-            for batch in file.iter_batches(1024, row_groups=groups, columns=list(columns)):
-                for record in batch.to_pylist():
+            wanted = list(dict.fromkeys([*columns, *carried]))
+            for batch in file.iter_batches(1024, row_groups=groups, columns=wanted):
+                for record in _to_records(batch):
                     if row >= start:
-                        yield Item(row, record)
+                        yield Item(row, record, {there: record[name] for name, there in carried.items()})
                     row += 1
 
 
+def _is_plain(kind: Any) -> bool:
+    """Whether values of an Arrow type are numbers, words or dates."""
+    import pyarrow.types as types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    tests = (
+        types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_string,
+        types.is_large_string, types.is_date, types.is_timestamp,
+    )  # fmt: skip
+    return any(test(kind) for test in tests)
+
+
+def _carried_type(kind: Any) -> Any:
+    """The Arrow type in which a column of this type is carried over."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    # Python's datetime has no nanoseconds.
+    return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
+
+
+def _to_records(batch: Any) -> list[Mapping[str, Any]]:
+    import pyarrow as pa
+
+    for index, each in enumerate(batch.schema):
+        if pa.types.is_timestamp(each.type):
+            kind = _carried_type(each.type)
+            batch = batch.set_column(index, pa.field(each.name, kind), batch.column(index).cast(kind, safe=False))
+    records: list[Mapping[str, Any]] = batch.to_pylist()
+    return records
+
+
 class _Csv:
-    """The rows of a CSV file under a line of column names (RFC 4180, UTF-8; other separators are found)."""
+    """The rows of a CSV or TSV file under a line of column names (RFC 4180, UTF-8; other separators are found)."""
+
+    types: Mapping[str, Any] = NOTHING
 
     def __init__(self, path: Path, cell: Callable[[str], Any]) -> None:
         self.base = path.parent
@@ -153,14 +264,18 @@ class _Csv:
         self._cell = cell
         self.total = max(0, _count_lines(path) - 1)
         self._delimiter = _find_delimiter(path)
-        self._header = next(self._lines(), None)
-        if not isinstance(self._header, list):
-            raise UnusableInput(f"{path}: has no line of column names ({self._header or 'it is empty'}).")
-        self.columns: Sequence[str] | None = [name.strip() for name in self._header]
+        self._quoting = _find_quoting(path, self._delimiter)
+        header = next(self._lines(), None)
+        if not isinstance(header, list):
+            raise UnusableInput(f"{path}: has no line of column names ({header or 'it is empty'}).")
+        self.plain: Sequence[str] = [name.strip() or f"unnamed {number}" for number, name in enumerate(header, 1)]
+        self.columns: Sequence[str] | None = self.plain
+        if twice := [name for name, count in Counter(self.plain).items() if count > 1]:
+            raise UnusableInput(f"{path}: two columns are called {twice[0]!r}.")
 
     def _lines(self) -> Iterator[list[str] | csv.Error]:
         with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            lines = csv.reader(file, delimiter=self._delimiter)
+            lines = csv.reader(file, delimiter=self._delimiter, quoting=self._quoting)
             while True:
                 try:
                     line = next(lines, None)
@@ -172,16 +287,27 @@ class _Csv:
                 if line:
                     yield line
 
-    def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
-        header = list(self.columns or ())
+    def sample(self) -> list[Mapping[str, Any]]:
+        lines = itertools.islice(self._lines(), 1, 1 + _SAMPLE)
+        width = len(self.plain)
+        return [
+            dict(zip(self.plain, line, strict=True))
+            for line in lines
+            if not isinstance(line, csv.Error) and len(line) == width
+        ]
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:
+        header = list(self.plain)
         indices = [(name, header.index(name)) for name in columns]
+        carried_indices = [(there, header.index(name)) for name, there in carried.items()]
         for row, line in enumerate(itertools.islice(self._lines(), 1 + start, None), start):
             if isinstance(line, csv.Error):
                 yield Item(row, InvalidRequest(f"The row cannot be read ({line})."))
             elif len(line) != len(header):
                 yield Item(row, InvalidRequest(f"The row has {len(line)} cells, not {len(header)}."))
             else:
-                yield Item(row, {name: self._cell(line[index]) for name, index in indices})
+                record = {name: self._cell(line[index]) for name, index in indices}
+                yield Item(row, record, {there: line[index] for there, index in carried_indices})
 
 
 def _find_delimiter(path: Path) -> str:
@@ -196,10 +322,14 @@ def _find_delimiter(path: Path) -> str:
         # The sample may end within a character.
         names = codecs.getincrementaldecoder("utf-8-sig")().decode(lines[0])
     except UnicodeDecodeError:
+        is_utf16 = lines[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding, where = ("utf-16", "") if is_utf16 else ("cp949", ", from cp949 for instance")
         raise UnusableInput(
-            f"{path}: is not in UTF-8. Save it as UTF-8, or convert it, from cp949 for instance: "
-            f"iconv -f cp949 -t utf-8 {path.name} > new.csv"
+            f"{path}: is not in UTF-8. Save it as UTF-8, or convert it{where}: "
+            f"iconv -f {encoding} -t utf-8 {path.name} > new{path.suffix}"
         ) from None
+    if path.suffix.lower() != ".csv" and "\t" in names:
+        return "\t"
     widths = {}
     for delimiter in _DELIMITERS:
         head, first = (
@@ -210,41 +340,72 @@ def _find_delimiter(path: Path) -> str:
     return max(widths, key=widths.__getitem__, default=",")
 
 
+def _find_quoting(path: Path, delimiter: str) -> Any:
+    """Whether quotation marks enclose cells; texts between tabs may contain single ones."""
+    if delimiter != "\t":
+        return csv.QUOTE_MINIMAL
+    with path.open("rb") as file:
+        sample = file.read(_SLICE)
+    *whole, last = sample.decode(errors="replace").split("\n")
+    lines = [line for line in (whole or [last]) if line]
+    unbalanced = any(line.count('"') % 2 for line in lines) and len({line.count("\t") for line in lines}) == 1
+    return csv.QUOTE_NONE if unbalanced else csv.QUOTE_MINIMAL
+
+
 class _JsonLines:
-    """The rows of a JSON Lines file."""
+    """The rows of a JSON Lines file; the first of them tell which columns there are to be carried over."""
 
     columns: Sequence[str] | None = None
+    types: Mapping[str, Any] = NOTHING
 
     def __init__(self, path: Path) -> None:
         self.base = path.parent
         self._path = path
         self.total = _count_lines(path)
+        plain = {
+            name: None for row in self.sample() for name, value in row.items() if not isinstance(value, dict | list)
+        }
+        self.plain: Sequence[str] = tuple(plain)
 
-    def items(self, start: int, columns: Sequence[str]) -> Iterator[Item]:
+    def sample(self) -> list[Mapping[str, Any]]:
+        with self._path.open("rb") as file:
+            records = [_record(line) for line in itertools.islice(file, _SAMPLE)]
+        return [record for record in records if isinstance(record, dict)]
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:
         with self._path.open("rb") as file:
             for row, line in enumerate(itertools.islice(file, start, None), start):
-                yield Item(row, _record(line, columns))
+                record = _record(line)
+                if isinstance(record, InvalidRequest):
+                    yield Item(row, record)
+                    continue
+                values = {there: record.get(name) for name, there in carried.items()}
+                missing = [name for name in columns if name not in record]
+                lacks = InvalidRequest(f"The line lacks {', '.join(missing)}.") if missing else None
+                yield Item(row, lacks or {name: record[name] for name in columns}, values)
 
 
-def _record(line: bytes, columns: Sequence[str]) -> Any:
+def _record(line: bytes) -> dict[str, Any] | InvalidRequest:
+    """The object on a line, or what is wrong with it."""
     try:
         record = pydantic_core.from_json(line, cache_strings="none")
     except ValueError as error:
         return InvalidRequest(f"The line is not valid JSON ({error}).")
-    if not isinstance(record, dict):
-        return InvalidRequest("The line is no JSON object.")
-    if missing := [name for name in columns if name not in record]:
-        return InvalidRequest(f"The line lacks {', '.join(missing)}.")
-    return {name: record[name] for name in columns}
+    return record if isinstance(record, dict) else InvalidRequest("The line is no JSON object.")
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The images below a folder, one folder after the other, in the order of names."""
+    """The images below a folder; see `files_below`."""
+    return files_below(folder, IMAGE_SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """The files below a folder with one of the suffixes, one folder after the other, in the order of names."""
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_dir():
-            yield from images_below(Path(entry.path))
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            yield from files_below(Path(entry.path), suffixes)
+        elif entry.name.lower().endswith(suffixes):
             yield Path(entry.path)
 
 

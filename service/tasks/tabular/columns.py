@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from service.errors import truncate
-from service.inference.cards import Card, Probability
+from service.inference.cards import Card, Probability, optional
 
 # The largest float32.
 LARGEST = float(np.finfo(np.float32).max)
@@ -61,6 +61,7 @@ class ColumnCard(Card):
     group: str = ""
     origin: date | None = None
     date_format: str = ""
+    typical: float | None = optional(None, description="its number in a training row close to the medians")
 
     @model_validator(mode="after")
     def _is_complete(self) -> "ColumnCard":
@@ -87,7 +88,9 @@ class ColumnCard(Card):
 
     @property
     def example(self) -> object:
-        """A typical value, as the table writes it."""
+        """A typical value, as the table writes it; those of all columns are from the same row, if one is known."""
+        if self.typical is not None:
+            return self.write(self.typical)
         if self.mean is None:
             return self.values[0]
         return self.write(float(f"{self.mean:.4g}") if self.kind == "number" else round(self.mean))

@@ -1,4 +1,4 @@
-"""The manifest of a network on the rows of a table."""
+"""The manifest of a model of the rows of a table."""
 
 from functools import cached_property
 from typing import Literal
@@ -13,7 +13,7 @@ from service.tasks.tabular.rows import Columns
 
 
 class CrossValidated(Card):
-    """A figure over five folds of the training rows: accuracy, or the coefficient of determination (R²)."""
+    """A figure over the folds of a cross-validation: accuracy, or the coefficient of determination (R²)."""
 
     mean: float
     std: float = Field(ge=0)
@@ -24,7 +24,7 @@ class TabularMetrics(Card):
 
     Attributes:
         rmse: root mean squared error in the target's unit; `mae` is the mean absolute error.
-        cross_validated: by method: this network, a linear one, gradient boosting.
+        cross_validated: by method: this model, its parts, the baseline, a linear model; empty without folds.
     """
 
     accuracy: Probability | None = None

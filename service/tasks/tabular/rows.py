@@ -11,6 +11,8 @@ from service.errors import BodyTooLarge, InvalidRequest, truncate
 from service.tasks.tabular.columns import LARGEST, UNKNOWN, ColumnCard, reader_of
 
 Floats = npt.NDArray[np.float32]
+# Missing columns that an error names.
+_NAMED = 30
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -128,8 +130,9 @@ def _wrong_columns(row: int | None, found: Iterable[str], columns: Columns) -> I
     missing = [name for name in columns.names if name not in names]
     unknown = [name for name in names if name not in columns.known and name not in columns.ignored]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        said = f"{where} lacks the column {missing[0]!r}{more}"
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        plural = "s" if len(missing) > 1 else ""
+        said = f"{where} lacks the column{plural} {', '.join(map(repr, missing[:_NAMED]))}{more}"
     elif unknown:
         said = f"{where} has the unknown column {truncate(unknown[0])!r}"
     else:

@@ -135,7 +135,7 @@ def _column_schema(column: ColumnCard) -> dict[str, Any]:
 
 
 def _usual_row(manifest: TabularManifest | None) -> dict[str, Any]:
-    """The columns' means or most frequent words."""
+    """A typical row."""
     return {column.name: column.example for column in manifest.columns} if manifest else {"column": 1.0}
 
 

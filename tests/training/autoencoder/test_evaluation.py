@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.autoencoder.evaluation import fit_density, flat, frechet_distance, linear_accuracy, nearest, pca_error
+from training.autoencoder.evaluation import fit_density, frechet_distance, linear_accuracy, nearest
 
 
 def test_frechet_distance_of_gaussians_is_the_closed_form():
@@ -16,15 +16,6 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
 def test_frechet_distance_of_features_that_never_vary_is_finite():
     flat = np.zeros((50, 4), np.float32)
     assert frechet_distance(flat, flat + 1) == pytest.approx(4)
-
-
-def test_pca_reconstructs_points_in_a_plane_but_no_others():
-    random = np.random.default_rng(0)
-    plane = random.random((100, 2)) @ random.random((2, 36)) * 100
-    images = plane.reshape(100, 6, 6, 1).astype(np.uint8)
-    assert pca_error(flat(images[:80]), flat(images[80:]), 2) < 1e-5
-    noise = random.integers(0, 256, (100, 6, 6, 1), dtype=np.uint8)
-    assert pca_error(flat(noise[:80]), flat(noise[80:]), 2) > 0.05
 
 
 def test_linear_accuracy_learns_linearly_separable_classes():
@@ -66,8 +57,3 @@ def test_a_class_of_one_image_has_a_density_about_it():
     density = fit_density(latents, np.repeat([0, 1], [50, 1]), 2)
     drawn, _ = density.draw(50, seed=0, label=1)
     np.testing.assert_allclose(drawn, 9, atol=1)
-
-
-def test_the_number_of_principal_components_is_limited_by_the_data():
-    images = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
-    assert pca_error(flat(images), flat(images), 32) < 1e-6

@@ -148,7 +148,7 @@ def test_given_test_split_is_kept_and_validation_held_out_from_train(write_parqu
     data = load_images(write_parquet(tmp_path / "set", train=parts(train), test=parts(test)))
     np.testing.assert_array_equal(data.test.images, test.images)
     assert rows(data.train, data.validation) == rows(train)
-    assert len(data.validation) == 4
+    assert len(data.validation) == 9
 
 
 def test_a_missing_string_label_is_named_with_its_row(png, draw, tmp_path):
@@ -433,7 +433,7 @@ def test_pictures_alone_need_no_labels_where_the_task_needs_none(write_class_fol
         load_images(str(tmp_path / "set"))
     data = load_images(str(tmp_path / "set"), labelled=False)
     assert data.classes == ("image",)
-    assert (len(data.train), len(data.validation), len(data.test)) == (21, 3, 6)
+    assert (len(data.train), len(data.validation), len(data.test)) == (18, 6, 6)
 
 
 def test_what_was_found_is_described(write_class_folders, draw, tmp_path):
@@ -442,7 +442,7 @@ def test_what_was_found_is_described(write_class_folders, draw, tmp_path):
     again = uneven.take(np.arange(4))
     data = load_images(write_class_folders(tmp_path / "set", train=parts(uneven), test=parts(again)))
     assert data.inspection.notes == [
-        "images: train 38, validation 5 (held out), test 4",
+        "images: train 33, validation 10 (held out), test 4",
         "47 images of 3 classes: blue 44, red 2, green 1",
     ]
     said = "\n".join(data.inspection.warnings)

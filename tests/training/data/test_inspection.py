@@ -10,7 +10,7 @@ def test_each_kind_of_problem_is_named_once_with_its_locations():
         problems.add(f"x.csv:{line}", "the target is missing")
     problems.add("x.csv:99", "'k. A.' is no number")
     first, second = problems.shown
-    assert first.startswith("x.csv:2: the target is missing; likewise x.csv:3, x.csv:4, ")
+    assert first.startswith("x.csv:2: the target is missing; also x.csv:3, x.csv:4, ")
     assert first.endswith(" and 50 more")
     assert second == "x.csv:99: 'k. A.' is no number"
     with pytest.raises(DataError, match=r"59 unusable items in x\.csv:\n.*\n.*\nCorrect them, or leave them out with"):

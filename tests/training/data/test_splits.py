@@ -3,7 +3,14 @@ import pytest
 from scipy.stats import binomtest
 
 from training.data.dataset import DataError, stratified_sample
-from training.data.splits import draw_stratified, hold_out, limited, selection_of, split_validation
+from training.data.splits import (
+    draw_stratified,
+    hold_out,
+    limited,
+    selection_of,
+    split_validation,
+    validation_fraction,
+)
 from training.export.calibration import conformal_threshold
 
 # As in 327 validation texts of Reuters R52: two classes hold most of them, and many have a single one.
@@ -102,3 +109,10 @@ def test_a_limit_keeps_every_class_in_training_alone():
     assert len(drawn) == 60
     assert (LONG_TAIL[drawn] < 2).sum() == pytest.approx(60 * 223 / len(LONG_TAIL), abs=2)
     assert len(limited("test", LONG_TAIL, 1000, 0)) == len(LONG_TAIL)
+
+
+@pytest.mark.parametrize(
+    ("count", "items"), [(8, 2), (100, 25), (199, 49), (220, 50), (400, 50), (500, 50), (1484, 148.4), (45_000, 4500)]
+)
+def test_a_tenth_is_held_out_for_validation_or_50_items_or_a_quarter(count, items):
+    assert count * validation_fraction(count, 0.1) == pytest.approx(items)

@@ -29,13 +29,17 @@ def test_images_are_letterboxed_and_boxes_stay_in_the_originals_pixels(source):
     assert data.train.images[0, y, x].argmax() == (0, 2)[labels[0]]
 
 
-def test_the_size_follows_the_images(source):
+def test_the_size_follows_the_images_and_their_smallest_objects(source, monkeypatch):
+    large = load_detection(source)
+    assert large.size == (224, 320)
+    assert any("frames of 224x320, in which 95% of the objects are at least" in note for note in large.inspection.notes)
+    monkeypatch.setattr("training.detection.data._SMALLEST_SIDE", 64)
     assert load_detection(source).size == (352, 512)
 
 
 def test_missing_splits_are_held_out_and_disjoint(tmp_path):
     data = load_detection(write_parquet(tmp_path / "data", train=range(40)), size=(32, 32))
-    assert (len(data.train), len(data.validation), len(data.test)) == (27, 5, 8)
+    assert (len(data.train), len(data.validation), len(data.test)) == (24, 8, 8)
     seen = [image.tobytes() for part in (data.train, data.validation, data.test) for image in part.images]
     assert len(set(seen)) == 40
     again = load_detection(write_parquet(tmp_path / "again", train=range(40)), size=(32, 32))
@@ -116,7 +120,7 @@ def test_what_was_found_is_described(tmp_path):
     data = load_detection(write_coco(tmp_path, train=range(12), test=[0, 100]))
     said = "\n".join(data.inspection.notes)
     assert said.startswith("COCO JSON in 2 files; 14 .png, 2 .json")
-    assert "images: train 10, validation 2 (held out), test 2" in said
+    assert "images: train 9, validation 3 (held out), test 2" in said
     assert "boxes of 2 classes: " in said
     assert data.inspection.warnings == [
         "1 of the 2 test images are also training images: the figures for test will be too good"

@@ -64,9 +64,9 @@ def test_missing_values_are_nan(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "target", "message"),
     [
-        (people(), None, r"has the columns height, weight, kind: choose the one to predict with --target"),
-        (people(), "age", r"choose the one to predict with --target\.$"),
-        (people(), "wieght", r"choose the one to predict with --target: did you mean weight\?"),
+        (people(), None, r"3 columns; name the one to predict with --target\. Plausible: "),
+        (people(), "age", r"has no column 'age'\. It has the columns height, weight, kind\.$"),
+        (people(), "wieght", r"has no column 'wieght': did you mean weight\?"),
         (["a,b", "1,u", "2,", "3,v"], "b", r"x.csv:3: the target 'b' is missing"),
         (["a,b", "1,u", "2,u"], "b", "has 1 value"),
         (["a,b", "1,u", "2,v"], "b", "too few items"),

@@ -16,7 +16,6 @@ from training.text.learner import padded
 from training.text.linear import (
     LINEAR_ALONE,
     NETWORK_ALONE,
-    ORDERS,
     WEIGHTS,
     Votes,
     choose_votes,
@@ -43,10 +42,10 @@ def make_texts(classes, count=120, seed=0):
 
 
 def runs(ids):
-    """The runs of up to ORDERS known tokens, as words of a text that scikit-learn divides at spaces."""
+    """The runs of up to three known tokens, as words of a text that scikit-learn divides at spaces."""
     return [
         "_".join(map(str, ids[start : start + order]))
-        for order in range(1, ORDERS + 1)
+        for order in range(1, 4)
         for start in range(len(ids) - order + 1)
         if min(ids[start : start + order]) > UNKNOWN
     ]
@@ -64,7 +63,7 @@ def test_texts_get_the_decisions_of_scikit_learn(classes):
     weights = of_class**-0.5 * len(labels) / (of_class**0.5).sum()
     machine = LinearSVC(C=0.5, class_weight=dict(enumerate(weights)), random_state=0).fit(features, labels)
     wanted = machine.decision_function(features)
-    found = decide(fit_linear(texts, labels, WORDS, classes), texts)
+    found = decide(fit_linear(texts, labels, WORDS, classes, 3), texts)
     assert found.shape == (len(texts), classes)
     # Votes are stored in half precision.
     np.testing.assert_allclose(found if classes > 2 else found[:, 1] - found[:, 0], wanted, atol=2e-3)
@@ -73,14 +72,14 @@ def test_texts_get_the_decisions_of_scikit_learn(classes):
 
 def test_padding_and_unknown_words_do_not_count():
     texts, labels = make_texts(3)
-    linear = fit_linear(texts, labels, WORDS, 3)
+    linear = fit_linear(texts, labels, WORDS, 3, 3)
     plain, more = linear(torch.tensor([[5, 12, 12], [5, 12, 12]])), linear(torch.tensor([[1, 5, 12, 12, 1, 0, 0]]))
     torch.testing.assert_close(more[0], plain[0])
     torch.testing.assert_close(linear(torch.tensor([[1, 0]]))[0], linear.bias)
 
 
 def test_a_run_of_tokens_has_the_same_key_wherever_it_stands_and_none_across_texts():
-    counts = count_n_grams([np.array([5, 6, 7]), np.array([9, 5, 6, 7]), np.array([5]), np.array([6, 1, 7])], WORDS)
+    counts = count_n_grams([np.array([5, 6, 7]), np.array([9, 5, 6, 7]), np.array([5]), np.array([6, 1, 7])], WORDS, 3)
     assert counts.sum(1).A1.tolist() == [6, 9, 1, 2]
     present = (counts > 0).toarray()
     assert (present[0] & ~present[1]).sum() == 0
@@ -91,15 +90,22 @@ def test_the_order_of_words_tells_classes_apart():
     random = np.random.default_rng(0)
     labels = random.integers(2, size=200)
     texts = [np.append(random.permutation(np.arange(4, 9)), (2, 3) if label else (3, 2)) for label in labels]
-    assert held_out_accuracy(texts, labels, WORDS, 2) > 0.95
+    assert held_out_accuracy(texts, labels, WORDS, 2, 2) > 0.95
 
 
 def test_the_rarest_runs_do_not_vote_beyond_the_most(monkeypatch):
     texts, labels = make_texts(3)
     monkeypatch.setattr(linear_module, "_MOST_VOTES", 12)
-    linear = fit_linear(texts, labels, WORDS, 3)
+    linear = fit_linear(texts, labels, WORDS, 3, 3)
     assert linear.votes.shape == (1 + 4, 3)
     assert decide(linear, texts).shape == (len(texts), 3)
+
+
+def test_texts_without_known_tokens_are_decided_by_the_bias():
+    texts, labels = [np.array([UNKNOWN])] * 20, np.arange(20) % 3
+    decisions = decide(fit_linear(texts, labels, WORDS, 3, 2), texts)
+    assert np.isfinite(decisions).all()
+    assert held_out_accuracy(texts, labels, WORDS, 3, 2) < 0.5
 
 
 def test_the_weight_is_the_one_that_makes_the_labels_likeliest():
@@ -128,7 +134,7 @@ def test_the_exported_graph_adds_the_votes(tmp_path, votes):
     torch.manual_seed(0)
     network, linear = (
         TextNetwork(WORDS, 3, NetworkSettings(embedding=8, hidden=6)).eval(),
-        fit_linear(texts, labels, WORDS, 3),
+        fit_linear(texts, labels, WORDS, 3, 3),
     )
     batch = padded(texts[:16]).numpy()
     path = tmp_path / "topics.onnx"
@@ -144,5 +150,5 @@ def test_the_exported_graph_adds_the_votes(tmp_path, votes):
 
 
 def test_a_weight_of_0_leaves_the_classifier_out_of_the_graph():
-    linear = fit_linear(*make_texts(3), WORDS, 3)
+    linear = fit_linear(*make_texts(3), WORDS, 3, 2)
     assert TextGraph(TextNetwork(WORDS, 3, NetworkSettings()), Scaling(), linear, NETWORK_ALONE).linear is None

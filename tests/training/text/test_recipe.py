@@ -51,7 +51,7 @@ def test_the_version_can_be_served_and_learned_something(published):
     assert manifest.metrics.accuracy > 0.9
     assert "tokenizer.json" in manifest.files
     Session(folder / MODEL, "cpu").check(folder, manifest)
-    assert "cross-validated accuracy of a linear classifier: words" in said
+    assert "accuracy of a linear classifier on training texts held out: " in said
     assert "validation accuracy" in said.partition("linear classifier: ")[2]
     assert f"test accuracy {manifest.metrics.accuracy:.4f}, macro F1" in said
     assert manifest.baseline.name.startswith("logistic regression on tf-idf")
@@ -114,7 +114,7 @@ def test_a_resumed_run_keeps_its_vocabulary(tmp_path):
     run(source, tmp_path, fit=replace(FIT, epochs=1))
     tokenizer = (tmp_path / "run" / "tokenizer.json").read_text()
     said = run(source, tmp_path, fit=replace(FIT, epochs=2), resume=True)
-    assert "cross-validated accuracy" not in said
+    assert "training texts held out" not in said
     assert (tmp_path / "run" / "tokenizer.json").read_text() == tokenizer
 
 

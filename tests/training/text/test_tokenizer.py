@@ -96,4 +96,5 @@ def test_parts_include_digits_and_punctuation(vocabulary):
     tokenizer = build_tokenizer(texts, 60, 20, vocabulary=vocabulary)
     ids = to_ids(tokenizer, ["!!!", "8.5", ":-)", "\u2603"])
     assert all(UNKNOWN not in one for one in ids[:3])
+    assert tokenizer.decode(to_ids(tokenizer, ["Oil 3.5 :-)"])[0]) == "oil 3.5 :-)"
     assert UNKNOWN in ids[3]

@@ -3,7 +3,7 @@ import pytest
 
 from training.text.options import TokenSettings
 from training.text.tokenizer import build_tokenizer
-from training.text.vocabulary import choose_vocabulary, describe_vocabulary, vocabulary_of
+from training.text.vocabulary import choose_orders, try_vocabularies, vocabulary_of
 
 
 def make_texts(count, word):
@@ -21,23 +21,34 @@ def test_parts_are_chosen_where_words_are_never_repeated():
     def inflected(random, label):
         return "".join(random.choice(list("abcdefg"), 4)) + ("oil" if label else "wheat")
 
-    texts, labels = make_texts(300, inflected)
-    chosen, accuracies = choose_vocabulary(texts, labels, 2, TokenSettings())
-    assert chosen.vocabulary == "bpe"
-    assert accuracies[describe_vocabulary(chosen)] == max(accuracies.values()) > accuracies["words"]
-    assert len(accuracies) == 3
+    trials = try_vocabularies(*make_texts(300, inflected), 2, TokenSettings())
+    assert len(trials) == 3
+    assert trials[0].tokens.vocabulary == "bpe"
+    assert trials[0].accuracy > 0.9 > trials[-1].accuracy
+    assert trials[-1].tokens.vocabulary == "words"
 
 
 def test_words_are_chosen_where_parts_tell_no_more():
     texts, labels = make_texts(300, lambda _random, label: "oil" if label else "wheat")
-    chosen, accuracies = choose_vocabulary(texts, labels, 2, TokenSettings(words=50, digits=True))
-    assert chosen == TokenSettings(words=50, digits=True, vocabulary="words")
-    assert [*accuracies] == ["50 words", "50 parts of words (bpe)"]
+    trials = try_vocabularies(texts, labels, 2, TokenSettings(words=50, digits=True))
+    assert trials[0].tokens == TokenSettings(words=50, digits=True, vocabulary="words")
+    assert [str(trial) for trial in trials] == ["50 words 1.0000", "50 parts of words (bpe) 1.0000"]
+
+
+def test_triples_vote_where_pairs_do_not_tell():
+    random = np.random.default_rng(0)
+    labels = random.integers(2, size=400)
+    texts = []
+    for label in labels:
+        first, second = random.integers(2, size=2)
+        texts.append(np.array([first, second, first ^ second ^ label]) + 2)
+    assert choose_orders(texts, labels, 10, 2) == 3
+    assert choose_orders([np.append(random.permutation(4) + 2, 6 + label) for label in labels], labels, 10, 2) == 2
 
 
 def test_texts_without_letters_have_a_vocabulary():
-    chosen, _ = choose_vocabulary(["!!!", "8.5", "?!", "9 9"] * 10, np.array([0, 1] * 20), 2, TokenSettings())
-    assert chosen.vocabulary in ("words", "bpe")
+    trials = try_vocabularies(["!!!", "8.5", "?!", "9 9"] * 10, np.array([0, 1] * 20), 2, TokenSettings())
+    assert trials[0].accuracy > trials[-1].accuracy
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe", "unigram"])

@@ -37,13 +37,14 @@ def recognise_boxes(source: Source) -> Recognised | None:
     return Recognised("detection", f"boxes: {name} in {len(files):,} files") if name else None
 
 
-def read(source: str) -> RawData:
+def read(source: str, *, needs_train: bool = True) -> RawData:
     """Reads a source in any of the formats.
 
     Args:
         source: a hub id, a URL or an archive, or a folder with parquet files; or with images and COCO JSON, Pascal VOC
             XML, LabelMe JSON, YOLO labels or a table of boxes, in the usual folders or beside them. Names of files
             are found whatever their case. Folders and files named after splits hold these splits.
+        needs_train: whether one of them has to be for training.
 
     Returns:
         What was found; unusable images and boxes are its `problems`.
@@ -64,9 +65,9 @@ def read(source: str) -> RawData:
         )
     data = _FORMATS[name][1](tree, files)
     data.inspection.notes.insert(0, f"{name} in {len(files):,} files; {tree.summary}")
-    if not data.splits.get("train"):
+    if not (data.splits.get("train") if needs_train else any(data.splits.values())):
         found = f"{source}: has no training images (splits: {', '.join(data.splits) or 'none'})."
         raise DataError("\n  ".join([found, *data.problems.shown]))
     if not data.classes:
-        data.classes = tuple(sorted({box.label for image in data.splits["train"] for box in image.boxes}))
+        data.classes = tuple(sorted({box.label for image in data.splits.get("train", ()) for box in image.boxes}))
     return data

@@ -1,7 +1,10 @@
 """Scoring gives what the service answers, row for row; what is bad is said in its row; what is cut short goes on."""
 
 import asyncio
+import csv
+import datetime
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from quartet.offline.scoring import score as module
-from quartet.offline.scoring.engine import Job, UnusableJob
+from quartet.offline.scoring.engine import Job
+from quartet.offline.scoring.outputs import Layout
 from quartet.offline.scoring.parquet import Parquet
 from quartet.offline.scoring.score import Summary, score
+from quartet.offline.scoring.sources import UnusableJob
 from service.app import create_app
 from service.settings import Settings
 from service.tasks.base import Images
@@ -96,6 +101,96 @@ async def test_images_of_a_table(settings: Settings, tmp_path: Path):
     assert "neither the bytes of an image nor the path" in rows[2]["error"]
 
 
+async def test_a_csv_file_of_texts_becomes_one_with_ids_and_labels(settings: Settings, tmp_path: Path):
+    """The column of the texts is the only one that fits; a column with a name of the output's is renamed."""
+    source = tmp_path / "in.tsv"
+    source.write_text(
+        "id\tlabel\treview\n7\tplants\tthe oak and a fern\n7\tanimals\ta cat or some dog\n9\tplants\n\tplants\t"
+        '"a ""fern""\nby the oak"\n'
+    )
+    said: list[str] = []
+    summary = await score(Job("topics"), source, tmp_path / "out.csv", settings, say=said.append)
+    assert (summary.rows, summary.errors) == (4, 1)
+    assert said == ["texts are read from the column 'review' (--column names another one)"]
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:5] == ["row", "id", "input_label", "label", "probability"]
+    assert [row["row"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["id"] for row in rows] == ["7", "7", "", ""]
+    assert [row["label"] for row in rows] == ["plants", "animals", "", "plants"]
+    assert [row["input_label"] for row in rows] == ["plants", "animals", "", "plants"]
+    assert rows[2]["error"] == "Invalid request: The row has 2 cells, not 3."
+    await score(Job("topics", keep=("review",)), source, tmp_path / "kept.jsonl", settings)
+    kept = rows_of(tmp_path / "kept.jsonl")
+    assert kept[3]["review"] == 'a "fern"\nby the oak'
+    assert "id" not in kept[3]
+
+
+async def test_the_column_that_the_training_read(models: Path, settings: Settings, tmp_path: Path):
+    path = models / "reviews" / "1" / "manifest.json"
+    shutil.copytree(models / "topics" / "1", path.parent)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": "reviews", "text_column": "body"}))
+    (tmp_path / "in.csv").write_text("text,body\noak,cat\n")
+    await score(Job("reviews"), tmp_path / "in.csv", tmp_path / "out.jsonl", settings)
+    (row,) = rows_of(tmp_path / "out.jsonl")
+    assert (row["text"], row["label"]) == ("oak", "animals")
+
+
+async def test_a_table_of_paths_names_each_file(settings: Settings, tmp_path: Path):
+    (tmp_path / "red.png").write_bytes(encode(solid("red")))
+    (tmp_path / "bad.png").write_bytes(b"damaged")
+    (tmp_path / "in.csv").write_text("patient;file\na;red.png\nb;bad.png\nc;no.png\n")
+    await score(Job("classifier"), tmp_path / "in.csv", tmp_path / "out.jsonl", settings)
+    rows = rows_of(tmp_path / "out.jsonl")
+    assert [(row["patient"], row["name"]) for row in rows] == [("a", "red.png"), ("b", "bad.png"), ("c", "no.png")]
+    assert [bool(row["error"]) for row in rows] == [False, True, True]
+
+
+async def test_parquet_keeps_the_types_of_what_it_carries(settings: Settings, tmp_path: Path):
+    moment = datetime.datetime(2026, 11, 30, 12, 0, 0)
+    table = pa.table(
+        {
+            "text": ["oak", "cat"],
+            "id": pa.array([1, None], pa.int32()),
+            "when": pa.array([moment, moment], pa.timestamp("ns")),
+            "kind": pa.array(["a", "b"]).dictionary_encode(),
+            "vector": [[1.0], [2.0]],
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    await score(Job("topics"), tmp_path / "in.parquet", tmp_path / "out.parquet", settings)
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.schema.field("id").type == pa.int32()
+    assert found.column("id").to_pylist() == [1, None]
+    assert found.column("when").to_pylist() == [moment, moment]
+    assert found.column("kind").to_pylist() == ["a", "b"]
+    assert "vector" not in found.schema.names
+    assert found.column("label").to_pylist() == ["plants", "animals"]
+
+
+async def test_text_files_of_a_folder(settings: Settings, tmp_path: Path):
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    (tmp_path / "in" / "a.txt").write_text("the oak")
+    (tmp_path / "in" / "more" / "b.TXT").write_bytes(b"caf\xe9")
+    (tmp_path / "in" / "more" / "c.png").touch()
+    await score(Job("topics"), tmp_path / "in", tmp_path / "out.csv", settings)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        good, bad = csv.DictReader(file)
+    assert (good["name"], good["label"], bad["name"]) == ("a.txt", "plants", "more/b.TXT")
+    assert bad["error"] == "Invalid request: It is not in UTF-8."
+
+
+async def test_an_input_without_rows(settings: Settings, tmp_path: Path):
+    (tmp_path / "in.csv").write_text("id,text\n")
+    (tmp_path / "in.jsonl").write_text("")
+    for source in ("in.csv", "in.jsonl"):
+        for suffix in (".csv", ".tsv", ".jsonl", ".parquet"):
+            output = tmp_path / f"{source}{suffix}"
+            assert (await score(Job("topics"), tmp_path / source, output, settings)).rows == 0
+            assert output.exists()
+    assert (tmp_path / "in.csv.csv").read_text().startswith("row,id,label,probability,")
+
+
 async def test_texts(settings: Settings, tmp_path: Path):
     texts = ["oil prices rose", "", "grain", " ", "oil"]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": 1, "text": text}) + "\n" for text in texts))
@@ -131,7 +226,7 @@ async def test_rows_and_latents(settings: Settings, tmp_path: Path):
 def test_every_result_has_a_place_in_a_table():
     for _, operation in BUILT_IN.operations():
         if isinstance(operation.reads, Images) or operation.reads.records:
-            assert "row" in Parquet(operation, {}).schema.names
+            assert "row" in Parquet(operation, {}, Layout(2)).schema.names
 
 
 async def test_what_cannot_be_done_is_said_before_anything_is(settings: Settings, tmp_path: Path):
@@ -172,6 +267,12 @@ async def test_what_was_cut_short_goes_on(settings: Settings, tmp_path: Path, mo
 
     whole, output = tmp_path / "whole.parquet", tmp_path / "out.parquet"
     await run(whole, 10_000)
+    lines = tmp_path / "out.csv"
+    with pytest.raises(asyncio.CancelledError):
+        await run(lines, 1000)
+    assert (await run(lines, 10_000)).resumed
+    with lines.open(newline="") as file:
+        assert [row["row"] for row in csv.DictReader(file)] == list(map(str, range(5000)))
     for stop_after in (512, 2000):
         with pytest.raises(asyncio.CancelledError):
             await run(output, stop_after)

@@ -45,6 +45,42 @@ def test_the_separator_of_a_csv_file_is_found(tmp_path: Path, separator: str):
     assert [item.record for item in source.items(0, ("이름",))] == [{"이름": "1,5"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "columns", "values"),
+    [
+        ("a.tsv", 'id\ttext\n1\t"quoted\ttab"\n2\tplain\n', ["id", "text"], ["quoted\ttab", "plain"]),
+        ("b.tsv", 'id\ttext\n1\the said "no\n2\t"never\n', ["id", "text"], ['he said "no', '"never']),
+        ("c.tsv", "id,text\n1,no tabs\n", ["id", "text"], ["no tabs"]),
+        ("d.csv", "id\ttext\n1\ta, b\n", ["id", "text"], ["a, b"]),
+        ("e.csv", "id,,text\n1,x,y\n", ["id", "unnamed 2", "text"], ["y"]),
+    ],
+)
+def test_dialects(tmp_path: Path, name: str, text: str, columns: list[str], values: list[str]):
+    (tmp_path / name).write_text(text)
+    source = open_source(tmp_path / name, tmp_path / "listing", str)
+    assert source.columns == columns
+    items = list(source.items(0, ("text",), {"id": "key"}))
+    assert [item.record["text"] for item in items] == values
+    assert [item.carried["key"] for item in items] == [str(number) for number in range(1, len(values) + 1)]
+    assert source.sample()[0]["text"] == values[0]
+
+
+def test_columns_of_the_same_name_are_refused(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("a,b, a\n1,2,3\n")
+    with pytest.raises(UnusableInput, match="two columns are called 'a'"):
+        open_source(tmp_path / "a.csv", tmp_path / "listing", str)
+
+
+def test_json_lines_carry_over_what_the_first_of_them_have(tmp_path: Path):
+    lines = [{"text": "a", "id": 1, "more": {"x": 1}}, {"text": "b"}, {"id": 3}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    source = open_source(tmp_path / "a.jsonl", tmp_path / "listing", str)
+    assert source.plain == ("text", "id")
+    items = list(source.items(0, ("text",), {"id": "key"}))
+    assert [item.carried for item in items] == [{"key": 1}, {"key": None}, {"key": 3}]
+    assert isinstance(items[2].record, InvalidRequest)
+
+
 def test_a_csv_file_in_another_encoding_is_refused_with_the_command_that_converts_it(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("이름,값\n하나,1\n".encode("cp949"))
     with pytest.raises(UnusableInput, match=r"a\.csv: is not in UTF-8\. .* iconv -f cp949 -t utf-8 a\.csv > new\.csv"):
@@ -95,7 +131,7 @@ def test_what_cannot_be_read(tmp_path: Path):
         ("a.txt", "neither a folder nor"),
         ("empty.csv", "no line of column names"),
         ("a.parquet", "no parquet file"),
-        ("folder", "holds no images"),
+        ("folder", "holds no files that end with .jpg"),
     ):
         with pytest.raises(UnusableInput, match=why):
             open_source(tmp_path / name, tmp_path / f"{name}.listing", str)

@@ -37,7 +37,7 @@ def test_csv_gives_the_same_rows():
         (None, 'must be {"rows"', None),
         ([], 'must be {"rows"', None),
         ([record(), 5], "Row 1 must be an object", 1),
-        ([{"area": 1.0}], "Row 0 lacks the column 'mean radius' and 1 more; the columns are mean radius,", 0),
+        ([{"area": 1.0}], "Row 0 lacks the columns 'mean radius', 'mean texture'; the columns are mean radius,", 0),
         ([record() | {"colour": 1}], "Row 0 has the unknown column 'colour'", 0),
         ([record(), record(texture="rough")], "Row 1, column 'mean texture': 'rough' is not a number", 1),
         ([record(area=True)], "Row 0, column 'area': True is not a number", 0),
