@@ -6,7 +6,9 @@ from training.classification.options import NetworkSettings
 
 
 def test_each_variant_differs_in_one_thing(colours):
-    networks = {name: build(each, colours, 0) for name, each in variants(NetworkSettings(arch="cnn", widths=(8, 16))).items()}
+    networks = {
+        name: build(each, colours, 0) for name, each in variants(NetworkSettings(arch="cnn", widths=(8, 16))).items()
+    }
     weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
     assert len(weights) == 8
     assert isinstance(networks["dense layers"], MLP)
