@@ -19,7 +19,7 @@ TINY = 24
 # Fewer small colour images than this are not enough for a network of their own.
 FEW = 5000
 # The side of the last crops in training, of the side of the images that are evaluated.
-CROP = 0.75
+CROP = 6 / 7
 # Groups of layers that learn nothing new of photographs; training the others alone takes half the time.
 FROZEN = 3
 # Of photographs: images in a training by default, and the least and the most epochs.
@@ -48,7 +48,7 @@ def choose(options: ClassificationOptions, data: ImageData) -> tuple[Classificat
     photographs = is_photographs(data)
     if arch == "transfer":
         size = network.network_size if network.network_size is not None else 224 if photographs else 128
-        start = network.start_size if network.start_size is not None else 128 if photographs else 64
+        start = network.start_size if network.start_size is not None else 160 if photographs else 64
         pretrained = photographs and network.weights != "none"
         network = dataclasses.replace(
             network,

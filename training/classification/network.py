@@ -141,7 +141,7 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
     size, start_size, end_size = network.network_size or 0, network.start_size, None
     largest = max(data.shape[:2])
     if is_photographs(data):
-        # Crops show things larger than evaluation does (Touvron et al. 2019, arXiv:1906.06423), at half the cost.
+        # Crops show things larger than evaluation does (Touvron et al. 2019, arXiv:1906.06423), and takes longer.
         end_size = round(max(size, largest) * CROP / 8) * 8
     if size <= largest:
         size = 0

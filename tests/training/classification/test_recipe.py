@@ -19,7 +19,10 @@ from training.options import override
 from training.parser import parse
 from training.run import Unfinished, train
 
-TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu"]
+# After an epoch it is worse than logistic regression, hence --yes.
+TINY = [
+    "--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu", "--yes",
+]  # fmt: skip
 
 
 def untrained(name, weights):
@@ -379,7 +382,8 @@ def test_a_frozen_network_sees_each_image_once(source, tmp_path, monkeypatch):
     seen = []
     real = Transfer.features
     monkeypatch.setattr(Transfer, "features", lambda self, pixels: seen.append(len(pixels)) or real(self, pixels))
-    monkeypatch.setattr(recipe.ClassificationRecipe, "drafts", lambda *_: seen.append("trained") or [])
+    monkeypatch.setattr(recipe.ClassificationRecipe, "drafts", lambda *_: seen.append("trained"))
+    monkeypatch.setattr("training.run.deliver", lambda *_: None)
     options = ["--freeze", "--network-size", 32, "--epochs", 3, "--batch-size", 10, "--device", "cpu"]
     run(*options, "--data", source, "--run-dir", tmp_path)
     # 30 training images, also mirrored, and the selection half of as many for validation; one to try the network.
