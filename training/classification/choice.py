@@ -23,14 +23,14 @@ CROP = 6 / 7
 # Groups of layers that learn nothing new of photographs; training the others alone takes half the time.
 FROZEN = 3
 # Of photographs: images in a training by default, and the least and the most epochs.
-SEEN, EPOCHS = 15_000, (5, 15)
+SEEN, EPOCHS = 10_000, (4, 15)
 # From so many epochs on, photographs are augmented more.
 LONG = 30
 # The classes are unbalanced if the largest has so many times the images of the smallest.
 UNBALANCED = 10
 
 PHOTOGRAPHS = FitSettings(
-    epochs=10, batch_size=128, optimizer="adamw", lr=1e-3, backbone_lr=3e-4, weight_decay=0.02, ema=0.99, warmup=0.1
+    epochs=10, batch_size=128, optimizer="adamw", lr=1e-3, backbone_lr=1e-3, weight_decay=0.02, ema=0.99, warmup=0.1
 )
 
 
@@ -48,7 +48,7 @@ def choose(options: ClassificationOptions, data: ImageData) -> tuple[Classificat
     photographs = is_photographs(data)
     if arch == "transfer":
         size = network.network_size if network.network_size is not None else 224 if photographs else 128
-        start = network.start_size if network.start_size is not None else 160 if photographs else 64
+        start = network.start_size if network.start_size is not None else 176 if photographs else 64
         pretrained = photographs and network.weights != "none"
         network = dataclasses.replace(
             network,

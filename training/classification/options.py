@@ -38,7 +38,7 @@ class NetworkSettings:
         weights: where its pretrained weights come from: hub, package, none or a path.
         network_size: the side in pixels that transfer enlarges images to; 0 to leave them as they are; by default 224,
             or 128 for images of up to 64 pixels.
-        start_size: the smaller side that its training starts with; by default 160, or 64 for images of up to 64 pixels.
+        start_size: the smaller side that its training starts with; by default 176, or 64 for images of up to 64 pixels.
         freeze: how many groups of layers of the backbone are frozen (the stem, then the stages); -1 for all; by default
             none, or 3 for photographs with pretrained weights.
         freeze_norms: freeze the statistics of the batch normalisation of the backbone; always done for photographs

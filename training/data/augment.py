@@ -77,7 +77,7 @@ class PhotoAugment:
     """
 
     flip: bool = True
-    crop: float = 0.5
+    crop: float = 0.6
     jitter: float = 0.2
     trivial: bool = True
     cutmix: float = 0.0

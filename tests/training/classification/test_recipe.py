@@ -21,7 +21,8 @@ from training.run import Unfinished, train
 
 # After an epoch it is worse than logistic regression, hence --yes.
 TINY = [
-    "--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu", "--yes",
+    "--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu",
+    "--yes",
 ]  # fmt: skip
 
 

@@ -171,8 +171,8 @@ def test_a_crop_of_a_ramp_keeps_at_least_its_fraction_and_its_direction():
     rows = cropped(CROP, ramp, size=(16, 16))[:, 0, :, 0].float()
     widths = (rows[:, -1] - rows[:, 0]) / 15 * 16
     assert (rows.diff(dim=1) >= 0).all()
-    # An area of a half has a width of at least its root, but for the aspect.
-    assert widths.min() > 64 * (0.5 * 0.75) ** 0.5 - 4
+    # An area of 0.6 has a width of at least its root, but for the aspect.
+    assert widths.min() > 64 * (0.6 * 0.75) ** 0.5 - 4
     assert widths.max() > 60
 
 
