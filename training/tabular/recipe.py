@@ -150,11 +150,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         if folds:
             with (
                 run.phase("cross-validation"),
-                progress_bar(
-                    run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator
-                ) as advance,
+                progress_bar(run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator) as bar,
             ):
-                folder, watch = run.folder / "folds", _Epochs(advance)
+                folder, watch = run.folder / "folds", _Epochs(bar.advance)
                 method = NetworkMethod(run.options.network, run.settings, data, folder, run.accelerator, watch)
                 held_out = cross_validate(method, _train_and_validation(data), folds)
         if not run.is_main:
