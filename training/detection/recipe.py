@@ -1,6 +1,6 @@
 """Object detection: a light one-stage detector on a pretrained backbone, on any data set of boxes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,9 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
 
     def model_name(self, options: DetectionOptions) -> str:
         return "detector"
+
+    def fast_precision(self, options: DetectionOptions, data: DetectionData) -> Collection[str]:
+        return {"cpu", "cuda"}
 
     def build(self, run: DetectionRun) -> Detector:
         data = run.data

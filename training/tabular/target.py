@@ -10,7 +10,7 @@ from training.tabular.columns import Profile, profile
 
 # Names that say it, and names that may be of any column; one of these counts if no other one fits.
 _NAMES = ("target", "label", "정답", "타깃", "라벨")
-_USUAL_NAMES = ("class", "outcome", "diagnosis", "species", "income", "price", "churn", "survived", "y")
+_USUAL_NAMES = ("class", "outcome", "diagnosis", "species", "income", "price", "churn", "survived", "이탈", "가격", "y")
 _DIMENSIONS = frozenset(("x", "z"))
 _MOST_CLASSES, _FEWEST_ROWS_PER_CLASS = 50, 5
 _LISTED = 12

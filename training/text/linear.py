@@ -21,10 +21,12 @@ from training.text.learner import compute_texts
 # Up to which length runs of tokens vote. Triples help with parts of words, and hurt with few texts of a class.
 ORDERS = (2, 3)
 # N-grams share so many buckets for each order (feature hashing, Weinberger et al. 2009); both numbers are prime.
-_BUCKETS, _FACTOR = 2**19 - 1, 40_503_001
+_BUCKETS, _FACTOR = 2**19 - 1, 40_503_007
 # An n-gram of several tokens in fewer texts does not vote; neither do the rarest beyond so many votes, which are stored
 # in half precision.
 _FEWEST_TEXTS, _MOST_VOTES = 2, 2**22
+# The graph compares every two tokens of a text. Longer texts would take gigabytes.
+MOST_TOKENS = 1_024
 # Of a decision value beside a log-probability of the network; 0 leaves the linear classifier out.
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 # So many held-out texts tell which of two vocabularies is better.

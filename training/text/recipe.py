@@ -43,6 +43,7 @@ from training.text.labelled import labelled_texts
 from training.text.learner import INPUT, TextClassification, TextEvaluator, padded, predict, run_texts
 from training.text.linear import (
     LINEAR_ALONE,
+    MOST_TOKENS,
     NETWORK_ALONE,
     WEIGHTS,
     LinearClassifier,
@@ -110,11 +111,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             tokenizer, unit = network.tokenizer, "tokens"
             tokenizer.enable_truncation(tokens.length or choose_length(tokenizer, texts, most=network.most))
         else:
-            if (
-                run.is_main
-                and tokens.vocabulary is None
-                and not (options.resume and (run.folder / TOKENIZER).is_file())
-            ):
+            resumed = options.resume and (run.folder / TOKENIZER).is_file()
+            if run.is_main and tokens.vocabulary is None and not resumed:
                 tokens = _choose_vocabulary(run)
             tokenizer = train_tokenizer(texts, tokens, run.folder / TOKENIZER, run.accelerator, options.resume)
             tokens = replace(tokens, vocabulary=vocabulary_of(tokenizer))
@@ -137,7 +135,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
 
     def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
         texts, labels = self._texts, run.data.train.labels
-        if run.is_main and run.options.linear:
+        if run.is_main and run.options.linear and self._texts.length > MOST_TOKENS:
+            run.console.print(f"texts are longer than {MOST_TOKENS} tokens: without the linear classifier")
+        elif run.is_main and run.options.linear:
             self._linear = _fit_linear(run, texts)
         chosen = texts.selected, texts.labels
         return TextClassification(texts.train, labels, *chosen, len(run.data.classes), run.options.loss)
@@ -191,7 +191,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             "linear": graph.votes.linear,
             "linear_alone": graph.votes == LINEAR_ALONE,
         }
-        chosen = [history.EPOCH, *[history.LINEAR] * options.linear]
+        chosen = [history.EPOCH, *[history.LINEAR] * (self._linear is not None)]
         update_record(target, onnx_difference=f"{difference.value:.1g}")
         with run.optional("report"):
             write_curves(target, state, *CURVES)
