@@ -139,7 +139,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def _folds(self, run: TabularRun) -> int:
         """The folds of the cross-validation; 0 for none."""
-        rows, asked = _train_and_validation(run.data), getattr(run.options, "cross_validate", None)
+        rows, asked = _train_and_validation(run.data), run.options.cross_validate
         if asked is None:
             asked = _FOLDS if len(rows) <= _MOST_CROSS_VALIDATED else 0
         return possible_folds(rows, run.data.kind, asked)
