@@ -69,7 +69,7 @@ def _steps_per_second(network: str, threads: int) -> float:
 
     def step() -> None:
         loss = F.cross_entropy(logits(model(inputs)), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 
