@@ -152,7 +152,7 @@ def cross_validate(network: "NetworkMethod", rows: TabularSplit, folds: int) -> 
         part, rest = rows.take(train), rows.rows[held_out]
         fold: dict[str | int, Doubles] = {name: method(part, rest) for name, method in methods.items()}
         stages = fit_mean(part, data.layout, len(data.classes)).stages(rest)
-        fold |= {number: values for number, values in stages.items()}
+        fold |= dict[str | int, Doubles](stages.items())
         for name, values in fold.items():
             found.setdefault(name, np.empty((len(rows), values.shape[1])))[held_out] = values
     return HeldOut(
