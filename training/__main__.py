@@ -4,6 +4,7 @@ Options are read before anything else is imported, so that help and mistakes are
 """
 
 import dataclasses
+import os
 import shlex
 import sys
 import traceback
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from quartet.console import as_typed
 from quartet.extras import needs
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         publishes nothing. A mistake on the command line exits with 2.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # The threads of PyTorch sleep while they wait for the slowest of them. By default they spin, which takes the CPU
+    # from that very thread if other processes are busy: `python -m benchmarks.threads`.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with needs("training"):
         from training.command_line import read_command, read_data_command
         from training.registry import RECIPES
@@ -57,11 +62,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     # What a user can mend, and the message says how.
     mendable = (DataError, InvalidModel, InvalidPolicy, ReadOnly, ExportMismatch, ValueError, FloatingPointError)
     again = f"{prog} {shlex.join(given)}"
-    resumed = again if "--resume" in given or name not in ("train", *RECIPES) else f"{again} --resume"
+    typed = f"{as_typed(prog)} {shlex.join(given)}"
+    resumed = typed if "--resume" in given or name not in ("train", *RECIPES) else f"{typed} --resume"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_QUIET)
-            _run(name, options, Console(quiet=not is_main_process()), again)
+            # Lines are wrapped for terminals, and not for files.
+            console = Console(quiet=not is_main_process(), soft_wrap=not sys.stdout.isatty())
+            _run(name, options, console, again)
     except Declined:
         return _fail("nothing was trained.")
     except NotPublished as error:
@@ -77,7 +85,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
             traceback.print_exception(error.__cause__)
         print(
             f"The training itself is complete, and {error.checkpoint} keeps its weights. To evaluate, export and "
-            f"publish them: {prog} publish {shlex.quote(str(error.checkpoint.parent))}",
+            f"publish them: {as_typed(prog)} publish {shlex.quote(str(error.checkpoint.parent))}",
             file=sys.stderr,
         )
         return 1

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from quartet.console import as_typed
 from service.inference.cards import BaselineCard, ManifestBase
 from service.inference.manifest import MODEL
 from training.baseline import below_baseline
+from training.cross_validation import PHASE
 from training.engine.weights import keep_weights
 from training.export import history
 from training.export.gate import Gate, comparable_fingerprint
@@ -26,7 +28,8 @@ from training.export.quantize import with_variants
 from training.options import PublishOptions
 from training.recipe import Draft
 from training.registry import read_manifest
-from training.report.record import update_record
+from training.report.card import render_card
+from training.report.record import read_record, update_record
 
 if TYPE_CHECKING:
     from training.run import Run
@@ -56,6 +59,8 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with run.phase("export and evaluation"):
             write_draft(folder, partial(_write, run, draft, card))
+    if run.cross_validate:
+        _cross_validate(run)
     history.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
     if options.publish:
         example = next((each.example for each in drafts), "")
@@ -66,8 +71,19 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
         for each in drafts_of(run.folder):
             _warn_below(run.console, read_manifest(each))
         run.console.print(
-            f"exported to {export}; `quartet publish {run.folder}` publishes it", highlight=False, soft_wrap=True
+            f"exported to {export}; `{as_typed()} publish {run.folder}` publishes it", highlight=False, soft_wrap=True
         )
+
+
+def _cross_validate(run: "Run[Any, Any]") -> None:
+    """Adds the study to the cards of the drafts, which are complete without it."""
+    with run.optional(PHASE):
+        studies = run.cross_validate() if run.cross_validate else {}
+        for folder in drafts_of(run.folder):
+            manifest = read_manifest(folder)
+            if study := studies.get(manifest.name):
+                update_record(folder, studies=[*read_record(folder).get("studies", []), study])
+                render_card(folder, manifest)
 
 
 def publish_run(
@@ -88,7 +104,7 @@ def publish_run(
     below = [line for draft in drafts_of(folder) if (line := _warn_below(console, read_manifest(draft)))]
     if below and not options.yes:
         if not ask:
-            raise NotPublished(f"It is not published. `quartet publish {folder} --yes` publishes it nevertheless.")
+            raise NotPublished(f"It is not published. `{as_typed()} publish {folder} --yes` publishes it nevertheless.")
         if console.input("Publish it nevertheless? [y/N] ").strip().lower() not in ("y", "yes"):
             raise NotPublished(f"It is not published, and stays in {folder / DRAFT}.")
     gate = Gate.of(options)

@@ -22,7 +22,7 @@ class FitOptions:
         epochs: passes over the training data; with --resume, more than before continue from there.
         patience: end after this many epochs without a better validation score; 0 for never.
         batch_size: items per step, over all processes together.
-        lr: the peak learning rate.
+        lr: the peak learning rate, or find for a range test before the training.
         optimizer: sgd (Nesterov momentum 0.9) or adamw.
         weight_decay: of every parameter of two or more dimensions.
         warmup: the fraction of the steps in which the learning rate rises.
@@ -33,7 +33,7 @@ class FitOptions:
     epochs: int | None = None
     patience: int | None = None
     batch_size: int | None = None
-    lr: float | None = None
+    lr: float | Literal["find"] | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
     weight_decay: float | None = None
     warmup: float | None = None
@@ -61,7 +61,8 @@ class PublishOptions:
         force: make the new version the default although its test figures are worse than those of the version that
             serves; it becomes the candidate otherwise.
         candidate: publish as the candidate, which does not become the default.
-        yes: do not ask: train however long it takes, and publish a model that is worse than its baseline.
+        yes: do not ask: replace a training that was stopped, train however long it takes, and publish a model that is
+            worse than its baseline.
     """
 
     models: Path = Path("models")
@@ -84,7 +85,8 @@ class Options:
         limit: use at most this many items of each split, for a trial.
         bad: what to do with items that cannot be used; they are named either way.
         device: auto, cpu, cuda or cuda:N.
-        precision: of the arithmetic in training.
+        precision: of the arithmetic in training; auto takes bfloat16 where it is faster and as good.
+        threads: that compute on a CPU; by default one for each CPU that may be used.
         workers: processes that read and decode items; by default none on a CPU or for data in memory, up to 8 on a GPU.
         run_dir: the folder for checkpoints and history; by default runs/RECIPE-DATA.
         init_from: start from the best weights of another run or version.
@@ -94,6 +96,8 @@ class Options:
         publish: publish the next version below --models.
         keep_weights: also write the weights beside the graph, for another --init-from.
         quantize: also try smaller and faster variants, and keep those that are good enough.
+        cross_validate: afterwards train and measure this many networks, each on another part of the training and
+            validation items; ends early after ten minutes, or twice the time of the training.
     """
 
     data: str
@@ -101,7 +105,8 @@ class Options:
     limit: int | None = None
     bad: Bad = "refuse"
     device: str = "auto"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int | None = None
     workers: int | None = None
     run_dir: Path | None = None
     init_from: Path | None = None
@@ -111,6 +116,7 @@ class Options:
     publish: bool = False
     keep_weights: bool = False
     quantize: bool = False
+    cross_validate: int | None = None
     fit: FitOptions = field(default_factory=FitOptions)
     publishing: PublishOptions = field(default_factory=PublishOptions)
 
@@ -120,6 +126,14 @@ class Options:
         if (publishing.force or publishing.candidate) and not self.publish:
             option = "--force" if publishing.force else "--candidate"
             raise ValueError(f"{option} has no effect without --publish: add --publish, or leave it out")
+        if self.cross_validate and not 2 <= self.cross_validate <= 100:
+            raise ValueError(f"--cross-validate {self.cross_validate}: must be from 2 to 100, or 0 for none")
+        for option in ("init_from", "teacher"):
+            if self.cross_validate and getattr(self, option, None):
+                raise ValueError(
+                    f"--cross-validate trains from scratch, since --{option.replace('_', '-')} may have seen the items "
+                    "that are held out: leave one of them out"
+                )
 
 
 def override(settings: SettingsT, given: Any) -> SettingsT:

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import difflib
+import functools
 import io
+import operator
 import re
 import sys
 import typing
@@ -22,8 +24,54 @@ _SHORTER = {
     r"^Missing from .*?: (\S+).*": r"\1 is missing",
     # What a dataclass says of its own values names the option itself.
     r"^Error parsing (?:\S+: (?=--))?": "",
+    r"no type matching FLOAT\|\{(\w+)\} could be instantiated from \[('.*?')\]\..*": r"\2 is neither a number nor \1",
     r"could not convert string to float: (.*)": r"\1 is not a number",
     r"invalid literal for int\(\) with base 10: (.*)": r"\1 is not a whole number",
+}
+# What other tools call an option, or what people try.
+_ALIASES = {
+    "augmentation": "augment",
+    "bs": "batch-size",
+    "batch": "batch-size",
+    "checkpoint": "init-from",
+    "class-weight": "class-weights",
+    "cv": "cross-validate",
+    "dataset": "data",
+    "dtype": "precision",
+    "early-stopping": "patience",
+    "exist-ok": "yes",
+    "folds": "cross-validate",
+    "fp16": "precision",
+    "gpu": "device",
+    "half": "precision",
+    "img": "image-size",
+    "img-size": "image-size",
+    "imgsz": "image-size",
+    "input-size": "image-size",
+    "jobs": "threads",
+    "kfold": "cross-validate",
+    "learning-rate": "lr",
+    "lr0": "lr",
+    "max-epochs": "epochs",
+    "max-length": "length",
+    "n-jobs": "threads",
+    "num-epochs": "epochs",
+    "num-threads": "threads",
+    "num-train-epochs": "epochs",
+    "num-workers": "workers",
+    "nthreads": "threads",
+    "opt": "optimizer",
+    "output": "run-dir",
+    "output-dir": "run-dir",
+    "overwrite": "yes",
+    "per-device-train-batch-size": "batch-size",
+    "pretrained": "weights",
+    "project": "run-dir",
+    "random-state": "seed",
+    "size": "image-size",
+    "warmup-epochs": "warmup",
+    "warmup-ratio": "warmup",
+    "wd": "weight-decay",
 }
 _REGISTRY = ConstructorRegistry()
 
@@ -77,7 +125,9 @@ def fail(prog: str, message: str) -> NoReturn:
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
     """`: did you mean NAME?` for the name that is most like `given`; empty if none is."""
-    near = difflib.get_close_matches(given, sorted(names), n=1, cutoff=0.7)
+    known = sorted(names)
+    alias = f"--{_ALIASES.get(given.removeprefix('--'), '')}" if given.startswith("--") else ""
+    near = [alias] if alias in known else difflib.get_close_matches(given, known, n=1, cutoff=0.7)
     return f": did you mean {near[0]}?" if near else ""
 
 
@@ -126,7 +176,10 @@ def _spec_of(kind: Any, info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """`X | None` is parsed as X; None means that the option was not given."""
     kinds = [each for each in typing.get_args(info.type) if each is not type(None)]
-    if info.type_origin not in (Union, UnionType) or len(kinds) != 1 or not (spec := _spec_of(kinds[0], info)):
+    if info.type_origin not in (Union, UnionType) or len(kinds) == len(typing.get_args(info.type)):
+        return None
+    spec = _spec_of(functools.reduce(operator.or_, kinds), info)
+    if spec is None:
         return None
     return dataclasses.replace(
         spec,

@@ -1,7 +1,7 @@
 """What a recipe is: one kind of data, from a data set to published versions. The engine knows no other."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -60,11 +60,13 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
         name: the command.
         items: what the data consists of, in the plural.
         manifests: of the versions that the recipe makes.
+        cross_validates: whether the recipe reads `options.cross_validate` itself.
     """
 
     name: ClassVar[str]
     items: ClassVar[str]
     manifests: ClassVar[tuple[type[ManifestBase], ...]]
+    cross_validates: ClassVar[bool] = False
 
     def recognise(self, source: "Source") -> "Recognised | None":
         """Says why a source is data for this recipe, and what it tells of the options; None if it is not."""
@@ -85,6 +87,10 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
     @abstractmethod
     def settings(self, options: OptionsT, data: DataT) -> FitSettings:
         """How the network is trained: the defaults for this data, with what the options say."""
+
+    def fast_precision(self, options: OptionsT, data: DataT) -> Collection[str]:
+        """The devices (of `cpu` and `cuda`) on which bfloat16 is faster for the network and as good as float32."""
+        return ()
 
     def model_name(self, options: OptionsT) -> str:
         """The name of the model if `--name` gives none."""
@@ -108,6 +114,13 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
     def work(self, run: "Run[OptionsT, DataT]") -> "Sequence[Work]":
         """What follows the training, for the estimate."""
         return ()
+
+    def advice(self, run: "Run[OptionsT, DataT]") -> Sequence[str]:
+        """What would be faster, such as `a smaller --image-size`; printed if the estimate is over ten minutes."""
+        found = [f"--epochs {run.settings.epochs // 2}"] if run.settings.epochs > 1 else []
+        if getattr(run.options, "image_size", run) is not run:
+            found.append("a smaller --image-size")
+        return [*found, "--limit 1000, for a trial"] if len(run.data.train) > 1000 else found
 
     def training_network(self, run: "Run[OptionsT, DataT]", network: nn.Module) -> nn.Module:
         """What is trained, if it is more than the network: a module that holds the network as `inner`."""

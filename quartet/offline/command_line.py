@@ -118,7 +118,10 @@ def _add_score(commands: _Commands) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION")
     parser.add_argument(
-        "input", metavar="INPUT", type=Path, help="a folder of images, or a .csv, .tsv, .jsonl or .parquet file"
+        "input",
+        metavar="INPUT",
+        type=Path,
+        help="a folder of images or .txt files, or a .csv, .tsv, .jsonl or .parquet file",
     )
     parser.add_argument(
         "output", metavar="OUTPUT", type=Path, help="a .csv, .tsv, .jsonl or .parquet file, in the input's order"

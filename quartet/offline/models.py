@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quartet.console import fail
-from quartet.offline.tables import format_table, to_cell
+from quartet.offline.tables import format_table, terminal_width, to_cell
 from service.inference.cards import ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
@@ -45,7 +45,8 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     if options.json:
         print("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
     else:
-        print("\n".join(format_table([{name: to_cell(name, value) for name, value in row.items()} for row in rows])))
+        cells = [{name: to_cell(name, value) for name, value in row.items()} for row in rows]
+        print("\n".join(format_table(cells, terminal_width(), below="description")))
     return 1 if any("problem" in row for row in rows) else 0
 
 

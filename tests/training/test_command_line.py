@@ -1,5 +1,6 @@
 """The command lines of trainings: what they accept, what they say of it, and how early they refuse."""
 
+import os
 import subprocess
 import sys
 
@@ -144,3 +145,15 @@ def test_the_overview_lists_every_command(capsys):
 
 def test_the_help_of_a_data_command_does_not_show_the_data_again(capsys):
     assert "--data " not in said_by_help(capsys, "train", "--task", "text")
+
+
+def test_threads_are_told_to_sleep_before_pytorch_is_imported():
+    code = (
+        "import os, sys\n"
+        "from training.__main__ import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit:\n    print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.stdout.splitlines()[-1] == "False PASSIVE"

@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from tests.server import ROOT
-from training.parser import current_names, option_names, parse
+from training.parser import current_names, did_you_mean, option_names, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Options(Base):
 
     Attributes:
         flip: mirror images left to right.
-        lr: the learning rate.
+        lr: the learning rate, or find.
         scale: the range of sizes.
         method: what to try.
         drop: columns to leave out.
@@ -61,7 +61,7 @@ class Options(Base):
     """
 
     flip: bool = True
-    lr: float | None = None
+    lr: float | Literal["find"] | None = None
     scale: tuple[float, float] = (0.7, 1.4)
     method: tuple[Literal["int8", "float16"], ...] = ("int8",)
     drop: tuple[str, ...] = ()
@@ -98,7 +98,8 @@ def test_options_are_of_the_dataclass_and_of_those_in_it():
     [
         (["--epoch", "3"], "--epoch is unknown"),
         (["--width", "8"], "--width is unknown: did you mean --widths?"),
-        (["--lr", "fast"], "--lr: 'fast' is not a number"),
+        (["--scale", "1,x"], "--scale: 'x' is not a number"),
+        (["--lr", "fast"], "--lr: 'fast' is neither a number nor find"),
         (["--seed", "1.5"], "--seed: '1.5' is not a whole number"),
         (["--seed", "-1"], "--seed -1: must be at least 0"),
         (["--optimizer", "adam"], "invalid choice 'adam' for argument '--optimizer'. Expected one of ('sgd', 'adamw')"),
@@ -124,7 +125,7 @@ def test_help_is_made_of_the_docstrings_and_the_defaults(capsys):
     for words in (
         "--widths INT,… filters of each group. (default: 64,256)",
         "--flip, --no-flip mirror images left to right. (default: True)",
-        "--lr FLOAT the learning rate. (default: unset)",
+        "--lr FLOAT|{find} the learning rate, or find. (default: unset)",
         "--run-dir PATH the folder of the run. (default: unset)",
         "--scale FLOAT,FLOAT the range of sizes. (default: 0.7,1.4)",
         "--drop STR,… columns to leave out. (default: none)",
@@ -161,3 +162,17 @@ def test_parsing_imports_no_library_that_trains():
     code = "import sys, training.parser; print({'torch', 'numpy', 'rich', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_value_or_a_word():
+    assert [read(*words).lr for words in ([], ["--lr", "1e-3"], ["--lr", "find"])] == [None, 1e-3, "find"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [("--imgsz", "--image-size"), ("--lr0", "--lr"), ("--batch", "--batch-size"), ("--n-jobs", "--threads")],
+)
+def test_what_other_tools_call_an_option_is_understood(typed, known):
+    names = {"--image-size", "--lr", "--batch-size", "--threads", "--epochs"}
+    assert did_you_mean(typed, names) == f": did you mean {known}?"
+    assert did_you_mean(typed, names - {known}) != f": did you mean {known}?"

@@ -14,8 +14,8 @@ from training.classification.learner import Classification
 from training.classification.options import ClassificationOptions
 from training.classification.recipe import ClassificationRecipe
 from training.engine.weights import WEIGHTS, best_weights, start_from
-from training.options import PublishOptions, short_name
-from training.run import as_served
+from training.options import BackboneFitOptions, PublishOptions, short_name
+from training.run import Declined, as_served
 
 
 @pytest.fixture
@@ -26,10 +26,13 @@ def start(colours, console, tmp_path):
         def load(self, options):
             return colours
 
-    def start_with(run_dir=tmp_path / "run", **options):
-        publishing = PublishOptions(models=tmp_path / "models")
+        def fast_precision(self, options, data):
+            return self.safe
+
+    def start_with(run_dir=tmp_path / "run", ask=False, yes=False, safe=(), **options):
+        publishing, Recipe.safe = PublishOptions(models=tmp_path / "models", yes=yes), safe
         chosen = ClassificationOptions(data="colours", device="cpu", run_dir=run_dir, publishing=publishing, **options)
-        return run_module.start(Recipe(), chosen, console)
+        return run_module.start(Recipe(), chosen, console, ask=ask)
 
     return start_with
 
@@ -106,7 +109,7 @@ def test_a_run_starts_from_another(trained, tmp_path):
     trained()
     first = best_weights(tmp_path / "run")
     settings = dataclasses.replace(SETTINGS, lr=0, ema=0)
-    _, model, _ = trained(settings=settings, seed=5, init_from=tmp_path / "run")
+    _, model, _ = trained(settings=settings, seed=5, init_from=tmp_path / "run", yes=True)
     assert all(torch.equal(value, first[name]) for name, value in model.named_parameters())
 
 
@@ -167,3 +170,51 @@ def test_an_epoch_is_chosen_by_the_selection_half_alone(task, colours_source, tm
     if task in ("classification", "detection"):
         np.testing.assert_array_equal(validation.images, data.validation.images[selection])
     assert len(calibration) == len(data.validation) // 2
+
+
+def test_a_training_that_was_stopped_is_not_replaced_without_a_word(start, trained, console, monkeypatch, tmp_path):
+    trained()  # complete, but nothing is exported
+    with pytest.raises(ValueError, match=r"run holds a training that is complete .* --resume.* --run-dir.* --yes"):
+        start()
+    monkeypatch.setattr(console, "input", lambda _: "n")
+    with pytest.raises(Declined):
+        start(ask=True)
+    assert "is complete after 2 epochs, but was not exported; --resume continues it" in console.file.getvalue()
+    monkeypatch.setattr(console, "input", lambda _: "y")
+    start(ask=True)
+    start(yes=True)
+    start(resume=True)
+    (tmp_path / "run" / "export").mkdir()
+    (tmp_path / "run" / "export" / "manifest.json").touch()
+    start()
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_bfloat16_is_chosen_where_it_is_fast_and_safe(start, console, monkeypatch, forget_accelerator, tmp_path, safe):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    run = start(safe={"cpu"} if safe else ())
+    precision = "bfloat16" if safe else "float32"
+    assert (run.options.precision, run.accelerator.mixed_precision) == (precision, "bf16" if safe else "no")
+    said = "precision: bfloat16, since this CPU has AMX; --precision float32 overrides this"
+    assert (said in console.file.getvalue()) == safe
+    (tmp_path / "other").mkdir()
+    torch.save({"settings": {"precision": "bfloat16"}}, tmp_path / "other" / "checkpoint.pt")
+    forget_accelerator()
+    assert start(run_dir=tmp_path / "other", resume=True).options.precision == "bfloat16"  # that of the checkpoint
+
+
+def test_a_rate_that_was_found_is_kept_when_the_training_continues(trained, forget_accelerator, console):
+    run, *_ = trained(fit=BackboneFitOptions(lr="find"))
+    assert f"learning rate: {run.settings.lr:g} (the default is 0.2)" in console.file.getvalue()
+    assert run.stated()["lr"] == run.settings.lr != SETTINGS.lr
+    again, _, state = trained(fit=BackboneFitOptions(lr="find"), resume=True)
+    assert (again.settings, state.epoch) == (run.settings, 2)
+
+
+def test_a_long_training_gets_advice(start, console):
+    run = start()
+    run.advice = ["--epochs 10", "a smaller --image-size"]
+    run.estimate(500, 1)
+    assert "Faster" not in console.file.getvalue()
+    run.estimate(700, 1)
+    assert "Faster: --epochs 10; a smaller --image-size." in console.file.getvalue()

@@ -23,6 +23,8 @@ from training.detection.formats import read
 from training.detection.formats.raw import RawBox, RawData, RawImage
 from training.engine.progress import track
 
+# The long side of images: the small one if nearly all objects have at least this many pixels per side in it.
+_SMALL_FRAME, _LARGE_FRAME, _SMALLEST_SIDE, _SMALL_PERCENTILE = 320, 512, 32, 5
 # Annotation tools round to whole pixels; what protrudes by less than that is silently clipped.
 _TOLERANCE = 1.0
 
@@ -121,8 +123,8 @@ def load_detection(
 
     Args:
         source: as `training.detection.formats.read` takes it.
-        size: height and width, multiples of 32, that images are letterboxed to; by default the long side is 512 and
-            the aspect ratio the median of a sample.
+        size: height and width, multiples of 32, that images are letterboxed to; by default the aspect ratio is the
+            median of a sample, and the long side 320, or 512 if objects would be too small.
         bad: whether images that cannot be read and invalid boxes are an error or left out; either way they are named.
         limit: the most images of each split, for a trial.
         seed: of the splits that are held out from train.
@@ -138,7 +140,9 @@ def load_detection(
     given = set(raw.splits)
     _hold_out(source, raw, seed)
     images = {name: raw.splits[name][:limit] for name in SPLITS}
-    size = size or _common_size(images["train"])
+    if not size:
+        size, reason = _common_size(images["train"])
+        inspection.notes.append(reason)
     lazy = sum(map(len, images.values())) * size[0] * size[1] * 3 > IN_MEMORY
     splits: dict[str, DetectionSplit] = {}
     digests: dict[str, list[bytes]] = {}
@@ -180,17 +184,34 @@ def _hold_out(source: str, raw: RawData, seed: int) -> None:
             raw.splits["train"] = [images[i] for i in sorted(order[count:])]
 
 
-def _common_size(images: Sequence[RawImage], long_side: int = 512) -> tuple[int, int]:
-    """A long side of 512 pixels and the median aspect ratio of a sample, in multiples of 32."""
-    ratios = []
+def _common_size(images: Sequence[RawImage]) -> tuple[tuple[int, int], str]:
+    """The smaller frame if even small objects keep enough pixels in it, and why; sides are multiples of 32.
+
+    The aspect ratio is the median of a sample of the images.
+    """
+    ratios, sides = [], []
     for image in images[:: max(1, len(images) // 64)]:
         with suppress(QuartetError, OSError):  # named when all are read
             height, width = EncodedImage.open(image.read()).upright_size
             ratios.append(height / width)
+            for box in image.boxes:
+                scale = np.array((width, height) if box.relative else (1, 1)) / max(height, width)
+                sides.append(float(np.prod(np.subtract(box.corners[2:], box.corners[:2]) * scale).clip(0) ** 0.5))
+    small = float(np.nanpercentile(sides, _SMALL_PERCENTILE)) if sides else 0.0
     ratio = float(np.median(ratios)) if ratios else 1.0
-    sides = (long_side * min(ratio, 1.0), long_side * min(1 / ratio, 1.0))
-    height, width = (max(32, round(side / 32) * 32) for side in sides)
-    return height, width
+
+    def frame(long_side: int) -> tuple[int, int]:
+        height, width = (max(32, round(long_side * min(each, 1.0) / 32) * 32) for each in (ratio, 1 / ratio))
+        return height, width
+
+    is_small = small * _SMALL_FRAME >= _SMALLEST_SIDE
+    long_side, other = (_SMALL_FRAME, _LARGE_FRAME) if is_small else (_LARGE_FRAME, _SMALL_FRAME)
+    (height, width), (other_height, other_width) = frame(long_side), frame(other)
+    change = "takes longer, and may be more accurate" if is_small else "is faster, and misses more small objects"
+    return (height, width), (
+        f"frames of {height}x{width}, in which {100 - _SMALL_PERCENTILE}% of the objects are at least "
+        f"{small * long_side:.0f} pixels across; --image-size {other_height}x{other_width} {change}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

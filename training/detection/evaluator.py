@@ -36,13 +36,14 @@ from training.export.ood import MAPS, OodData, ood_uses, some_indices
 INPUT = "images"
 PENALTIES = (0.0, 4.0, 8.0, 12.0)
 OVERLAPS = tuple((soft, iou) for soft in (False, True) for iou in (0.5, 0.6, 0.7))
+CLASS_AGNOSTIC = (False, True)
 # Scores that are lowered fall below a threshold that was made for higher ones.
 SCORE_THRESHOLDS = (0.01, 0.002)
 # A more complicated choice has to be better by more than what rounding may change.
 _LEAST_GAIN = 5e-4
 _LIKELY = 0.3
 # Of the out-of-distribution score: a photograph takes as long as hundreds of small images.
-_MOST_TRAINING, _MOST_OTHERS, _MOST_FOREIGN = 1000, 400, 100
+MOST_TRAINING, _MOST_OTHERS, _MOST_FOREIGN = 1000, 400, 100
 
 
 class DetectionEvaluator(Evaluator):
@@ -151,7 +152,11 @@ def choose(
     kept, reached = base, score(base)
     for changes in (
         [{"spread_penalty": penalty, "usual_spreads": class_spread if penalty else ()} for penalty in PENALTIES],
-        [{"soft": soft, "iou": iou} for soft, iou in OVERLAPS],
+        [
+            {"class_agnostic": agnostic, "soft": soft, "iou": iou}
+            for agnostic in (CLASS_AGNOSTIC if len(classes) > 1 else (False,))
+            for soft, iou in OVERLAPS
+        ],
         [{"floor": floor} for floor in SCORE_THRESHOLDS],
     ):
         for candidate in [kept.model_copy(update=change) for change in changes]:
@@ -174,7 +179,7 @@ def ood_data_from_photographs(data: DetectionData, sources: Mapping[str, str] | 
         return place(pixels, Letterbox.of(pixels.shape[0], pixels.shape[1], height, width), height, width)
 
     shape = (*data.size, 3)
-    train, (_, calibration) = some_indices(len(data.train), _MOST_TRAINING), data.division
+    train, (_, calibration) = some_indices(len(data.train), MOST_TRAINING), data.division
     others = foreign.made_up_images(shape, _MOST_FOREIGN)
     others |= {
         name: foreign.read_images(source, shape, _MOST_FOREIGN, framed) for name, source in (sources or {}).items()

@@ -30,7 +30,7 @@ from training.export.layers import answer_with, producers_of, shapes
 # Its declared types do not allow a constant as an argument.
 op: Any = onnxscript.opset20
 OUTPUTS = ("boxes", "scores", "classes")
-# Boxes of a class that overlap by more are the same box, whatever else is kept.
+# Boxes that overlap by more are the same box, whatever else is kept.
 _SAME = 0.9
 # The outputs of the network for an image may take a megabyte.
 _MOST_IMAGES = 300
@@ -100,13 +100,19 @@ class PostProcess(nn.Module):
             logits = logits - chosen.spread_penalty * (relative_spread(mean, square)[..., None] - class_spread)
         scores = logits.sigmoid().transpose(1, 2).contiguous()
         iou = max(_SAME, chosen.iou) if chosen.soft else chosen.iou
-        scores = scores * suppress(boxes, scores, iou, chosen.floor, chosen.max_detections)
+        if chosen.class_agnostic:
+            of_cell = scores.amax(1, keepdim=True)
+            kept = suppress(boxes, of_cell, iou, chosen.floor, chosen.max_detections)
+            scores = torch.where(scores == of_cell, scores * kept, 0.0)
+        else:
+            scores = scores * suppress(boxes, scores, iou, chosen.floor, chosen.max_detections)
         cells = boxes.shape[1]
         best, index = scores.flatten(1).topk(min(chosen.max_detections, scores.shape[1] * cells), dim=1)
         corners = boxes.gather(1, (index % cells)[..., None].expand(-1, -1, 4))
         classes = index // cells
         if chosen.soft:
-            best = best * (1 - overlap_with_better(corners, classes, chosen.iou))
+            groups = torch.zeros_like(classes) if chosen.class_agnostic else classes
+            best = best * (1 - overlap_with_better(corners, groups, chosen.iou))
             best = torch.where(best > chosen.floor, best, 0.0)
             best, order = best.topk(best.shape[1], dim=1)
             corners, classes = corners.gather(1, order[..., None].expand(-1, -1, 4)), classes.gather(1, order)
@@ -123,17 +129,17 @@ def relative_spread(mean: Tensor, square: Tensor) -> Tensor:
     return spread / area.sqrt().clamp_min(0.1)
 
 
-def overlap_with_better(boxes: Tensor, classes: Tensor, iou: float) -> Tensor:
-    """The largest overlap of each box with a better one of its class, shape (batch, n); 0 up to `iou`.
+def overlap_with_better(boxes: Tensor, groups: Tensor, iou: float) -> Tensor:
+    """The largest overlap of each box with a better one of its group, shape (batch, n); 0 up to `iou`.
 
     Args:
         boxes: the best first, shape (batch, n, 4).
-        classes: shape (batch, n).
+        groups: of boxes that suppress each other, such as their classes, shape (batch, n).
         iou: smaller overlaps do not count.
     """
     overlaps = torchvision.ops.box_iou(boxes, boxes)
     rank = torch.arange(boxes.shape[1], device=boxes.device)
-    counts = (rank[:, None] > rank) & (classes[:, :, None] == classes[:, None]) & (overlaps > iou)
+    counts = (rank[:, None] > rank) & (groups[:, :, None] == groups[:, None]) & (overlaps > iou)
     return torch.where(counts, overlaps, 0.0).amax(2)
 
 

@@ -19,7 +19,7 @@ from training.detection.data import DetectionSplit, IntArray
 from training.detection.evaluation import EVALUATION_BATCH, Detections, average_precision, in_originals
 from training.detection.graph import PostProcess
 from training.detection.loss import LossWeights, detection_loss
-from training.detection.network import Detector
+from training.detection.network import CellNetwork, Detector
 from training.detection.options import AugmentOptions
 from training.engine.learner import Batch, Learner, Step
 from training.engine.processes import in_parts
@@ -130,7 +130,7 @@ def padded(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, T
 
 @torch.no_grad()
 def detect(
-    network: Detector,
+    network: CellNetwork,
     split: DetectionSplit,
     suppression: Suppression,
     accelerator: Accelerator | None = None,

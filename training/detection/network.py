@@ -17,7 +17,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from training.backbones.cnn import Normalize
 from training.backbones.registry import load_backbone
-from training.detection.options import NetworkSettings
+from training.detection.options import FROZEN, NetworkSettings
 
 STRIDES = (8, 16, 32)
 # An edge may lie up to 15 strides away from the centre of its cell: with the largest stride, 480 pixels.
@@ -69,7 +69,17 @@ class Head(nn.Module):
         return self.classes(x).flatten(2).transpose(1, 2), self.edges(x).flatten(2).transpose(1, 2)
 
 
-class Detector(nn.Module):
+class CellNetwork(nn.Module):
+    """Predicts class logits and box logits of every cell; see `Detector.forward`.
+
+    Attributes:
+        size: height and width of the images.
+    """
+
+    size: tuple[int, int]
+
+
+class Detector(CellNetwork):
     """The whole detector, from normalised pixels to the predictions of every cell.
 
     Args:
@@ -93,7 +103,7 @@ class Detector(nn.Module):
         self.normalize = Normalize(torch.tensor(backbone.mean), torch.tensor(backbone.std))
         self.stages = backbone.stages_of(STRIDES)
         self.backbone: Any = backbone.module
-        self.frozen = backbone.freeze(settings.freeze)
+        self.frozen = backbone.freeze(FROZEN if settings.freeze is None else settings.freeze)
         backbone.prune(self.backbone, self.stages)
         self._read, self._recompute = backbone.read, settings.recompute
         if settings.recompute:  # Chen et al. 2016, arXiv:1604.06174
@@ -120,6 +130,11 @@ class Detector(nn.Module):
             self.backbone.set_grad_checkpointing(mode)
         return self
 
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """The feature maps of the backbone, of strides 8, 16 and 32; `pixels` as in `forward`."""
+        maps: list[Tensor] = self._read(self.backbone, self.normalize(pixels), self.stages)
+        return maps
+
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and box logits of every cell.
 
@@ -129,8 +144,7 @@ class Detector(nn.Module):
         Returns:
             shape (batch, cells, classes), and (batch, cells, 4 * BINS): distances to left, top, right, bottom.
         """
-        features = self._read(self.backbone, self.normalize(pixels), self.stages)
-        outputs = [head(x) for head, x in zip(self.heads, self.pyramid(features), strict=True)]
+        outputs = [head(x) for head, x in zip(self.heads, self.pyramid(self.features(pixels)), strict=True)]
         return torch.cat([logits for logits, _ in outputs], 1), torch.cat([box_logits for _, box_logits in outputs], 1)
 
 

@@ -1,7 +1,7 @@
 """The options of the recipe for a detector."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -9,11 +9,21 @@ import tyro
 from training.engine.settings import FitSettings
 from training.options import BackboneFitOptions, Options
 
-# Sized for a few hundred photographs on two cores.
+_BACKBONE = "tf_efficientnet_lite0"
+FROZEN = 2
 DEFAULTS = FitSettings(
-    epochs=100, batch_size=8, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.05, warmup=0.05, clip=10.0,
-    ema=0.998,
+    epochs=15, batch_size=8, optimizer="adamw", lr=2e-3, backbone_lr=5e-4, weight_decay=0.05, warmup=0.05, clip=10.0,
+    ema=0.998, patience=10,
 )  # fmt: skip
+# Few images are seen more often, this many in all, but each at most so often; and in smaller batches, for more steps.
+_SEEN, _MOST_EPOCHS, _FEW, _SMALL_BATCH = 8000, 40, 600, 4
+
+
+def defaults(images: int) -> FitSettings:
+    """The settings for a number of training images."""
+    epochs = min(_MOST_EPOCHS, max(DEFAULTS.epochs, round(_SEEN / max(1, images))))
+    batch_size = _SMALL_BATCH if images < _FEW else DEFAULTS.batch_size
+    return replace(DEFAULTS, epochs=epochs, batch_size=batch_size, patience=max(DEFAULTS.patience, epochs // 3))
 
 
 def _size(words: list[str]) -> tuple[int, int]:
@@ -47,16 +57,23 @@ class NetworkSettings:
         weights: where its pretrained weights come from: hub, package, none or a file.
         width: channels of the pyramid and of the head.
         depth: separable convolutions in each tower of the head.
-        freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it.
+        freeze: how many groups of layers of the backbone are frozen: the stem, then the stages after it; 2 by default,
+            and 4 of the default backbone for few images.
         recompute: compute activations again in the backward pass; less memory, more time.
     """
 
-    backbone: str = "tf_efficientnet_lite0"
+    backbone: str = _BACKBONE
     weights: str = "package"
     width: int = 96
     depth: int = 2
-    freeze: int = 2
+    freeze: int | None = None
     recompute: bool = False
+
+    def for_images(self, images: int) -> "NetworkSettings":
+        """These settings with `freeze` for a number of training images, unless it is given."""
+        if self.freeze is not None:
+            return self
+        return replace(self, freeze=4 if images < _FEW and self.backbone == _BACKBONE else FROZEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +101,7 @@ class DetectionOptions(Options):
 
     Attributes:
         data: a hub id, or a folder of annotated images.
-        image_size: of the input of the network; by default a long side of 512.
+        image_size: of the input of the network; by default the long side is 320, or 512 for small objects.
         interpolate: move the weights back towards --init-from if validation gains.
     """
 

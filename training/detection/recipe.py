@@ -1,6 +1,6 @@
 """Object detection: a light one-stage detector on a pretrained backbone, on any data set of boxes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,18 @@ from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
 from training.backbones.registry import check_backbone
+from training.baseline import Baseline
 from training.data.recognise import Recognised, Source
+from training.detection.baseline import fit_baseline
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import average_precision
-from training.detection.evaluator import INPUT, DetectionEvaluator, choose, ood_data_from_photographs
+from training.detection.evaluator import INPUT, MOST_TRAINING, DetectionEvaluator, choose, ood_data_from_photographs
 from training.detection.formats import recognise_boxes
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, network_outputs
 from training.detection.labelled import BoxedImages
 from training.detection.learner import DetectionLearner, DetectionSettings, detect
 from training.detection.network import Detector, build
-from training.detection.options import DEFAULTS, DetectionOptions
+from training.detection.options import DEFAULTS, DetectionOptions, NetworkSettings, defaults
 from training.detection.report import CURVES, draw_boxes, write_augmented, write_report
 from training.engine.fit import FitState
 from training.engine.interpolate import interpolate
@@ -34,6 +36,7 @@ from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
 from training.export.labelled import Labelled
 from training.export.ood import OodData
 from training.options import override
+from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
@@ -42,6 +45,8 @@ from training.run import Run
 DetectionRun = Run[DetectionOptions, DetectionData]
 
 MAX_BATCH = 16
+# What the export and the plots take, whatever the data.
+_EXPORT_SECONDS = 40
 # Detections with nearly the same score may swap positions, and a GPU's arithmetic is less exact than a CPU's.
 GOLDEN_LISTS = ListCard(order="scores", above=0.3, tolerances={"boxes": 2.0, "scores": 0.02, "classes": 0.5})
 # On one machine's CPU the exported graph agrees with PyTorch far better than that.
@@ -67,25 +72,42 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return draw_boxes(data)
 
     def describe(self, data: DetectionData) -> str:
-        return f" in frames of {data.size[0]}x{data.size[1]}, {len(data.classes)} classes"
+        return f" in frames of {data.size[0]}x{data.size[1]}, {_count(data.classes)}"
 
     def settings(self, options: DetectionOptions, data: DetectionData) -> FitSettings:
-        return override(DEFAULTS, options.fit)
+        return override(defaults(len(data.train)), options.fit)
 
     def model_name(self, options: DetectionOptions) -> str:
         return "detector"
+
+    def fast_precision(self, options: DetectionOptions, data: DetectionData) -> Collection[str]:
+        return {"cpu", "cuda"}
 
     def build(self, run: DetectionRun) -> Detector:
         data = run.data
         labels = {"validation": np.concatenate(data.validation.labels), "test": np.concatenate(data.test.labels)}
         run.warn_of_absent(data.classes, labels)
-        return build(run.options.network, data.size, len(data.classes), run.settings.seed)
+        return build(_network(run), data.size, len(data.classes), run.settings.seed)
+
+    def baseline(self, run: DetectionRun, network: nn.Module) -> Baseline:
+        assert isinstance(network, Detector)  # noqa: S101 - see `build`
+        return fit_baseline(network, run.data, _learning(run).suppression, run.options.network.backbone)
+
+    def work(self, run: DetectionRun) -> Sequence[Work]:
+        train, validation, test = (len(split) for split in (run.data.train, run.data.validation, run.data.test))
+        # The suppression is chosen on validation; everything is measured on validation and test, and the
+        # out-of-distribution score on training images too.
+        passes = 3 * validation + 2 * test + min(train, MOST_TRAINING)
+        return (
+            Work(name="baseline on test", items=test),
+            Work(name="export and evaluation", items=passes, seconds=_EXPORT_SECONDS),
+        )
 
     def learner(self, run: DetectionRun, network: nn.Module) -> DetectionLearner:
         return DetectionLearner(run.data.train, run.data.choice, run.data.classes, _learning(run))
 
     def origin(self, run: DetectionRun) -> Mapping[str, Any]:
-        return {"network": run.options.network, "learning": _learning(run)}
+        return {"network": _network(run), "learning": _learning(run)}
 
     def drafts(self, run: DetectionRun, network: nn.Module, state: FitState) -> Sequence[Draft]:
         if not run.is_main:
@@ -121,6 +143,14 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return ood_data_from_photographs(data, foreign)
 
 
+def _network(run: DetectionRun) -> NetworkSettings:
+    return run.options.network.for_images(len(run.data.train))
+
+
+def _count(classes: Sequence[str]) -> str:
+    return "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+
+
 def _learning(run: DetectionRun) -> DetectionSettings:
     return DetectionSettings(augment=run.options.augment)
 
@@ -129,10 +159,10 @@ def _write_version(
     run: DetectionRun, network: Detector, judge: DetectionEvaluator, interpolated: float, state: FitState, target: Path
 ) -> DetectorManifest:
     data, images, learning = run.data, run.data.test.images[:MAX_BATCH], _learning(run)
-    stated = run.stated(run.options.network, learning) | {"interpolated": interpolated}
-    suppression = choose(
-        *network_outputs(network, data.validation), data.validation, data.classes, learning.suppression
-    )
+    stated = run.stated(_network(run), learning) | {"interpolated": interpolated}
+    with run.phase("choice of the suppression"):
+        outputs = network_outputs(network, data.validation)
+        suppression = choose(*outputs, data.validation, data.classes, learning.suppression)
     graph, path = DetectorGraph(network, suppression), target / MODEL
     names: dict[str, Any] = {"input_name": INPUT, "output_names": OUTPUTS}
     checked = GoldenCard(rows=MAX_BATCH, atol=1e-3, lists=_EXPORT_LISTS)
@@ -147,7 +177,7 @@ def _write_version(
     uses = (*judge.scored(*chosen), *judge.tuned(SUPPRESSION), *judge.measured())
     manifest = DetectorManifest(
         name=run.name,
-        description=f"{data.name}, {len(data.classes)} classes: one-stage detector on {run.options.network.backbone}",
+        description=f"{data.name}, {_count(data.classes)}: one-stage detector on {run.options.network.backbone}",
         labels=data.classes,
         inputs=(inputs,),
         outputs=specs,
@@ -162,9 +192,10 @@ def _write_version(
         golden=golden,
         files={},
     )
-    write_report(target, manifest, found, data)
-    write_augmented(target, data, learning.augment)
-    write_curves(target, state, *CURVES)
-    record_cost(target, images, MAX_BATCH)
+    with run.optional("report"):
+        write_report(target, manifest, found, data)
+        write_augmented(target, data, learning.augment)
+        write_curves(target, state, *CURVES)
+        record_cost(target, images, MAX_BATCH)
     update_record(target, onnx_difference=f"{difference.value:.1g} ({difference.output})")
     return manifest

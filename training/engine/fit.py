@@ -23,7 +23,7 @@ from training.engine.learner import Batch, Learner, Step
 from training.engine.loader import batches, worker_count
 from training.engine.optimizer import Average, make_optimizer, schedule
 from training.engine.processes import from_main, synchronise_norms
-from training.engine.progress import describe_epoch, progress_bar, validation_figures
+from training.engine.progress import Bar, describe_epoch, progress_bar, validation_figures
 from training.engine.settings import FitSettings
 from training.engine.streams import Stream, generator, seed_of
 from training.engine.weights import CHECKPOINT
@@ -94,6 +94,7 @@ def fit(
     from_initial: bool = False,
     watch: Watch | None = None,
     workers: int | None = None,
+    title: str = "",
 ) -> FitState:
     """Trains `model` and leaves it in evaluation mode, with the weights of the best epoch on the validation split.
 
@@ -118,6 +119,7 @@ def fit(
         from_initial: whether the initial weights count as epoch 0, and are kept unless an epoch is better.
         watch: the observer.
         workers: processes that read batches ahead; by default as many as help.
+        title: of one training of several; their epochs have a bar at a terminal, but no lines.
 
     Raises:
         ValueError: the checkpoint has other settings or another origin; or a batch has fewer items than there are
@@ -130,7 +132,7 @@ def fit(
         raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
     readers, checkpoint = worker_count(workers, learner, accelerator.device), folder / CHECKPOINT
-    training = _Training(model, learner, settings, accelerator, console, checkpoint, described, watch, readers)
+    training = _Training(model, learner, settings, accelerator, console, checkpoint, described, watch, readers, title)
     if resume:
         training.resume()
     try:
@@ -170,9 +172,11 @@ class _Training:
         described: Mapping[str, Any],
         watch: Watch | None,
         workers: int,
+        title: str,
     ) -> None:
         self._learner, self._settings, self._accelerator, self._console = learner, settings, accelerator, console
         self._checkpoint, self._described, self._watch, self._workers = checkpoint, described, watch, workers
+        self._title = title
         model.to(accelerator.device).to(memory_format=torch.channels_last)
         self._model = synchronise_norms(model, accelerator)
         # Copied before `prepare`, which ties the forward pass of mixed precision to this very object.
@@ -213,7 +217,7 @@ class _Training:
                 state.seconds += state.step_seconds + time.perf_counter() - started
                 self._end_epoch(record, figures, keep)
                 self.save()
-        if state.epoch < settings.epochs:
+        if state.epoch < settings.epochs and not self._title:
             self._console.print(
                 f"No better {self._learner.score} in {settings.patience} epochs: the training ends here, with the "
                 f"weights of epoch {state.best_epoch}."
@@ -304,15 +308,15 @@ class _Training:
         )
         self.wrapped.train()
         started = time.perf_counter() - state.step_seconds
-        title = f"epoch {state.epoch + 1}/{settings.epochs}"
-        with progress_bar(self._console, title, self._steps, state.step, accelerator) as advance:
+        title = f"{self._title}  epoch {state.epoch + 1}/{settings.epochs}".strip()
+        with progress_bar(self._console, title, self._steps, state.step, accelerator) as bar:
             for items, batch in read:
                 with interrupts.held():
                     self._step(items, batch)
                     state.step_seconds = time.perf_counter() - started
                 # The time in which the user thinks about the estimate is not counted.
-                started += self._estimate()
-                advance(self._status)
+                started += self._estimate(bar)
+                bar.advance(self._status)
         sums: dict[str, Tensor] = accelerator.reduce(self._sums, "mean")
         means = {f"train_{name}": value.item() / state.items for name, value in sums.items()}
         if not math.isfinite(means["train_loss"]):
@@ -360,7 +364,7 @@ class _Training:
         steps = (epochs - state.epoch) * self._steps - state.step
         return steps * state.step_seconds / max(state.step, 1) + (epochs - state.epoch) * self._validation_seconds
 
-    def _estimate(self) -> float:
+    def _estimate(self, bar: Bar) -> float:
         """Reports once, after a few steps, how long the training will take; returns the seconds that this took."""
         self._taken += 1
         early = self._taken < _FIRST_STEPS and time.perf_counter() - self._since < _FIRST_SECONDS
@@ -368,7 +372,8 @@ class _Training:
             return 0.0
         self._estimated = True
         began = time.perf_counter()
-        self._watch.estimate(self._seconds_left, self._validation_seconds)
+        with bar.hidden():
+            self._watch.estimate(self._seconds_left, self._validation_seconds)
         return time.perf_counter() - began
 
     def _status(self) -> dict[str, float]:
@@ -397,8 +402,10 @@ class _Training:
             state.improved_epoch = state.epoch
         if keep == "last" or score >= state.best_score:
             self._keep(score)
-        line = describe_epoch(state.epoch, self._settings.epochs, record, learner.score, learner.unit)
-        self._console.print(line, highlight=False)
+        if not self._title:
+            epochs, width = self._settings.epochs, self._console.width
+            line = describe_epoch(state.epoch, epochs, record, learner.score, learner.unit, width)
+            self._console.print(line, highlight=False)
         if self._watch:
             self._watch.epoch(state.epoch, record)
 

@@ -20,6 +20,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def process_count() -> int:
+    """The number of processes, by what launchers set; before there is an `Accelerator`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def end_processes() -> None:
     """Leaves the process group, if there is one."""
     if dist.is_initialized():

@@ -1,4 +1,4 @@
-"""How a training goes, in lines of at most 80 columns."""
+"""How a training goes, in lines that fit the terminal."""
 
 import contextlib
 import sys
@@ -8,40 +8,52 @@ from typing import TypeVar
 
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.progress import track as track_always
 
 Item = TypeVar("Item")
 
-_WIDTH = 80
 # Names of figures as people say them.
 _WORDS = {"map": "mAP", "map_50": "mAP50", "mse": "error", "linear": "linear probe"}
 
 
-@contextlib.contextmanager
-def progress_bar(
-    console: Console, title: str, steps: int, done: int, accelerator: Accelerator
-) -> Iterator[Callable[[Callable[[], Mapping[str, float]]], None]]:
-    """A progress bar at a terminal; nothing in logs, which get a line per epoch.
+class Bar:
+    """The progress bar of an epoch."""
 
-    Yields:
-        What is to be called after every step, with what gives the figures: a rate, the seconds `left`. They are only
-        read twice a second, since each of them waits for the device.
-    """
-    drawn, read = console.is_terminal and accelerator.is_main_process, 0.0
+    def __init__(self, bar: Progress, task: TaskID, room: int, drawn: bool) -> None:
+        self._bar, self._task, self._room, self._drawn, self._read = bar, task, room, drawn, 0.0
+
+    def advance(self, status: Callable[[], Mapping[str, float]]) -> None:
+        """Counts a step.
+
+        Args:
+            status: gives the figures: a rate, the seconds `left`. It is only called twice a second, since it waits for
+                the device.
+        """
+        if self._drawn:
+            self._bar.advance(self._task)
+        if self._drawn and time.monotonic() - self._read > 0.5:
+            self._bar.update(self._task, status=describe_status(status())[: self._room])
+            self._read = time.monotonic()
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Takes the bar off the terminal meanwhile, for a question."""
+        if self._drawn:
+            self._bar.stop()
+        yield
+        if self._drawn:
+            self._bar.start()
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, title: str, steps: int, done: int, accelerator: Accelerator) -> Iterator[Bar]:
+    """A progress bar at a terminal; nothing in logs, which get a line per epoch."""
+    drawn = console.is_terminal and accelerator.is_main_process
     columns = (TextColumn(title), BarColumn(bar_width=10), TextColumn("{task.fields[status]}", markup=False))
     with Progress(*columns, console=console, transient=True, disable=not drawn) as bar:
         task = bar.add_task("", total=steps, completed=done, status="")
-
-        def advance(status: Callable[[], Mapping[str, float]]) -> None:
-            nonlocal read
-            if drawn:
-                bar.advance(task)
-            if drawn and time.monotonic() - read > 0.5:
-                bar.update(task, status=describe_status(status())[: _WIDTH - len(title) - 12])
-                read = time.monotonic()
-
-        yield advance
+        yield Bar(bar, task, console.width - len(title) - 12, drawn)
 
 
 def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
@@ -62,7 +74,7 @@ def describe_status(figures: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-def describe_epoch(epoch: int, epochs: int, record: Mapping[str, float], score: str, unit: str) -> str:
+def describe_epoch(epoch: int, epochs: int, record: Mapping[str, float], score: str, unit: str, width: int = 80) -> str:
     """The line of an epoch that is done: the losses, the validation figures, and the pace.
 
     Args:
@@ -71,12 +83,13 @@ def describe_epoch(epoch: int, epochs: int, record: Mapping[str, float], score: 
         record: its figures; those of the validation are called `validation_…`, the training loss `train_loss`.
         score: the validation figure that chooses the epoch, which comes first.
         unit: what the items are.
+        width: of the line; the last figures are left out where it is too narrow.
     """
     line = f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {record['train_loss']:.4g}  validation"
     rate = f"  {record[f'{unit}_per_second']:,.0f} {unit}/s"
     for number, (name, value) in enumerate(validation_figures(record, score).items()):
         more = f" {_WORDS.get(name, name)} {value:.4g}"
-        if len(line + more + rate) > _WIDTH and number:
+        if len(line + more + rate) > width and number:
             break
         line += more
     return line + rate

@@ -76,9 +76,10 @@ def measure(folder: Path, options: Any, console: Console) -> None:
 def _warn_of_training_data(labelled: Labelled, console: Console) -> None:
     card = labelled.manifest.data
     if "train" in labelled.splits and labelled.total == card.train + card.validation + card.test:
+        alone = "--split test measures on the test split alone" if "test" in labelled.splits else "see its card"
         console.print(
             f"[yellow]{labelled.name} has exactly as many {labelled.kind} as the data that the model was trained on. "
-            "If they are the same, the figures are too good: --split test measures on the test split alone.",
+            f"If they are the same, the figures are too good: {alone}.",
             highlight=False,
         )
 
@@ -91,7 +92,7 @@ def _answer(version: str, labelled: Labelled, options: Any) -> list[float]:
         rows = _results(Job(version, options=labelled.options, column=labelled.found.column), labelled, settings)
         for row in track(rows, f"Measuring {version}", total=labelled.total):
             if isinstance(error := row.get("error"), str):
-                labelled.problems.add(labelled.found.where(row["row"]), error)
+                labelled.problems.add(labelled.found.where(row["row"]), error.removeprefix("Invalid request: "))
                 continue
             labelled.take(row["row"], row)
             labelled.answered.append(row["row"])
@@ -142,10 +143,13 @@ def _unusual(manifest: ManifestBase, p_values: Sequence[float]) -> Unusual | Non
 
 
 def _described(version: str, labelled: Labelled, findings: Findings, unusual: Unusual | None) -> Iterator[str]:
-    splits = ", ".join(f"{name} {count:,}" for name, count in labelled.splits.items())
-    left_out = labelled.total - len(labelled.answered)
-    more = f", {left_out:,} of them left out" if left_out else ""
-    yield f"{version} on {labelled.total:,} {labelled.kind} of {labelled.name} ({splits}{more})"
+    parts = [f"{name} {count:,}" for name, count in labelled.splits.items()]
+    # Without splits of its own, all data is called train.
+    parts = [] if labelled.splits.keys() == {"train"} else parts
+    if left_out := labelled.total - len(labelled.answered):
+        parts.append(f"{left_out:,} of them left out")
+    more = f" ({', '.join(parts)})" if parts else ""
+    yield f"{version} on {labelled.total:,} {labelled.kind} of {labelled.name}{more}"
     yield from findings.notes
     yield ""
     yield from format_table([_cells(figure) for figure in findings.figures])

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from quartet.console import as_typed
 from service.inference.cards import ManifestBase
 from service.tasks.base import Images
 from service.tasks.registry import BUILT_IN
@@ -37,7 +38,8 @@ def describe_published(
             yield f"ask it:   {ask(manifest, text, name)}"
         yield f"report:   {folder / CARD}"
     where = "" if models == Path("models") else f" --models {shlex.quote(str(models))}"
-    yield f"serve it: quartet serve{where}; a running server loads it after kill -USR1, or itself with QUARTET_WATCH=1"
+    serve = f"{as_typed()} serve{where}"
+    yield f"serve it: {serve}; a running server loads it after kill -USR1, or itself with QUARTET_WATCH=1"
 
 
 def ask(manifest: ManifestBase, text: str = "", name: str = "") -> str:

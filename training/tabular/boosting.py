@@ -4,7 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,16 @@ from service.tasks.tabular.columns import ColumnCard
 from training.tabular.columns import Floats
 from training.tabular.data import TabularSplit
 
-Estimator = HistGradientBoostingClassifier | HistGradientBoostingRegressor
+# HistGradientBoostingClassifier or HistGradientBoostingRegressor, which have no types.
+Estimator: TypeAlias = Any
 Doubles = npt.NDArray[np.float64]
 
 # The logit of a class that no row had.
 ABSENT = float(np.log(1e-6))
-# Models of the mean, their most iterations, and after how many iterations validation measures them again.
-MODELS, _ITERATIONS, _STAGE = 4, 200, 10
+# Models of the mean, their most iterations for a small and for a large table, and after how many iterations validation
+# measures them again.
+MODELS, _ITERATIONS, _ITERATIONS_OF_LARGE, _STAGE = 4, 200, 400, 10
+_LARGE = 4000  # rows
 # Every iteration fits a tree for each of more than two classes.
 _MOST_TREES = 4000
 
@@ -77,7 +80,7 @@ class Boosting:
     def _answers(self, raw: Doubles) -> Doubles:
         if not self.classes:
             return raw * self.scale[1] + self.scale[0]
-        present: npt.NDArray[np.int64] = self.models[0].classes_  # type: ignore[union-attr]
+        present: npt.NDArray[np.int64] = self.models[0].classes_
         logits = np.full((len(raw), self.classes), ABSENT)
         logits[:, present] = np.concatenate((np.zeros_like(raw), raw), 1) if len(present) == 2 else raw
         probabilities: Doubles = np.exp(log_softmax(logits, axis=1))
@@ -95,16 +98,18 @@ def fit_default(split: TabularSplit, layout: Sequence[ColumnCard], classes: int)
 def fit_mean(split: TabularSplit, layout: Sequence[ColumnCard], classes: int) -> Boosting:
     """The mean of several models that learn more slowly; every split looks at half of the columns."""
     settings = {"learning_rate": 0.05, "max_features": 0.5, "early_stopping": False}
-    return Boosting.fit(split, layout, classes, MODELS, max_iter=iterations_of_mean(classes), **settings)
+    most = iterations_of_mean(len(split), classes)
+    return Boosting.fit(split, layout, classes, MODELS, max_iter=most, **settings)
 
 
-def iterations_of_mean(classes: int) -> int:
+def iterations_of_mean(rows: int, classes: int) -> int:
     """The most iterations of `fit_mean`."""
     trees = MODELS * (classes if classes > 2 else 1)
-    return min(_ITERATIONS, max(_STAGE, _MOST_TREES // trees // _STAGE * _STAGE))
+    most = _ITERATIONS_OF_LARGE if rows > _LARGE else _ITERATIONS
+    return min(most, max(_STAGE, _MOST_TREES // trees // _STAGE * _STAGE))
 
 
-def cost_of_mean(default: Boosting, seconds: float) -> float:
-    """The seconds of `fit_mean`, given those of `fit_default` on the same rows."""
+def cost_of_mean(default: Boosting, seconds: float, rows: int) -> float:
+    """The seconds of `fit_mean` on so many rows, given those of `fit_default`."""
     iterations = max(1, default.models[0].n_iter_)
-    return 0.9 * seconds / iterations * MODELS * iterations_of_mean(default.classes)
+    return 0.9 * seconds / iterations * MODELS * iterations_of_mean(rows, default.classes)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from training.baseline import Baseline
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
-from training.engine.progress import progress_bar
+from training.engine.progress import Bar, progress_bar
 from training.engine.settings import FitSettings
 from training.export import history
 from training.export.calibration import fit_temperature, logits_of
@@ -71,6 +71,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     name = "tabular"
     items = "rows"
+    cross_validates = True
     manifests = (TabularManifest,)
 
     # Of `baseline`.
@@ -111,7 +112,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         started = time.perf_counter()
         model = self._default = fit_default(part, data.layout, len(data.classes))
         seconds = (time.perf_counter() - started) * len(data.train) / len(part)
-        self._seconds_of_mean = cost_of_mean(model, seconds)
+        self._seconds_of_mean = cost_of_mean(model, seconds, len(data.train))
 
         def measure(split: TabularSplit) -> float:
             return score(split.targets, decide(model.answers(split.rows), data.kind), data.kind)
@@ -138,7 +139,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def _folds(self, run: TabularRun) -> int:
         """The folds of the cross-validation; 0 for none."""
-        rows, asked = _train_and_validation(run.data), getattr(run.options, "cross_validate", None)
+        rows, asked = _train_and_validation(run.data), run.options.cross_validate
         if asked is None:
             asked = _FOLDS if len(rows) <= _MOST_CROSS_VALIDATED else 0
         return possible_folds(rows, run.data.kind, asked)
@@ -149,11 +150,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         if folds:
             with (
                 run.phase("cross-validation"),
-                progress_bar(
-                    run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator
-                ) as advance,
+                progress_bar(run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator) as bar,
             ):
-                folder, watch = run.folder / "folds", _Epochs(advance)
+                folder, watch = run.folder / "folds", _Epochs(bar)
                 method = NetworkMethod(run.options.network, run.settings, data, folder, run.accelerator, watch)
                 held_out = cross_validate(method, _train_and_validation(data), folds)
         if not run.is_main:
@@ -174,7 +173,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         scale = target_scale(data.train, data.kind)
         trees = Trees(boosting.models, len(data.classes) or 1) if share < 1 else None
         graph = TabularGraph(network, trees, share, temperature, scale).eval()
-        write = partial(_write_version, run=run, graph=graph, state=state, compared=compared, folds=folds)
+        write = partial(_write_version, run=run, graph=graph, state=state, compared=compared)
         ood_data = partial(evaluation.ood_data_from_rows, data)
         validation = partial(evaluation.validation_score, data)
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, validation=validation)]
@@ -203,14 +202,14 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 class _Epochs:
     """Moves the bar of a cross-validation with every epoch."""
 
-    def __init__(self, advance: Callable[[Callable[[], Mapping[str, float]]], None]) -> None:
-        self._advance = advance
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
 
     def estimate(self, seconds: float, validation: float) -> None:
         """That of the whole run was made before."""
 
     def epoch(self, number: int, figures: Mapping[str, float]) -> None:
-        self._advance(dict)
+        self._bar.advance(dict)
 
 
 def describe_shares(share: float) -> str:
@@ -255,9 +254,11 @@ def _write_version(
     graph: TabularGraph,
     state: FitState,
     compared: dict[str, CrossValidated],
-    folds: int,
 ) -> TabularManifest:
-    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty."""
+    """Fills `target` with graph, golden file and report; returns the manifest, its `files` still empty.
+
+    `compared` is empty without a cross-validation.
+    """
     data, network, scale = run.data, graph.network, graph.scale
     names: dict[str, Any] = {
         "input_name": evaluation.INPUT,
@@ -288,15 +289,14 @@ def _write_version(
         write_report(target, data, predict(data.test.rows).astype(np.float64), importance)
         label = "cross-entropy" if data.classes else "squared error (of the standardised target)"
         write_curves(target, state, Curve("loss", label))
-    boosting = {"models": 0, "iterations": 0}
+    stated = run.stated(run.options.network) | {"share_of_network": graph.share}
     if graph.trees is not None:
-        boosting = {"models": graph.trees.models, "iterations": graph.trees.iterations}
-    stated = run.stated(run.options.network) | {"share_of_network": graph.share, "boosting": boosting}
+        stated |= {"boosting_models": graph.trees.models, "boosting_iterations": graph.trees.iterations}
     chosen = (_SHARES, history.TEMPERATURE) if data.classes else (_SHARES,)
     # The folds of the comparison are of training and validation rows.
-    of_folds = (history.COMPARISON, *chosen) if folds else ()
+    of_folds = (history.COMPARISON, *chosen) if compared else ()
     uses = (
-        *history.halves_used(data.division, selection=(history.EPOCH, *(() if folds else chosen))),
+        *history.halves_used(data.division, selection=(history.EPOCH, *(() if compared else chosen))),
         *(Use(split="train", purpose=purpose, items=len(data.train)) for purpose in of_folds),
         *(Use(split="validation", purpose=purpose, items=len(data.validation)) for purpose in of_folds),
         Use(split="test", purpose=history.FIGURES, items=len(data.test)),

@@ -59,7 +59,7 @@ async def score(
 
     Args:
         job: what to do with each item.
-        source: a folder of images, or a .parquet, .csv, .tsv or .jsonl file.
+        source: a folder of images or of texts, or a .parquet, .csv, .tsv or .jsonl file.
         output: a .parquet, .csv, .tsv or .jsonl file, which must not exist.
         settings: of the service.
         registry: the tasks of the models.
@@ -191,7 +191,7 @@ def make_plan(engine: Engine, job: Job, source: Path, output: Path, listing: Pat
         UnusableInput: the source or the output cannot be used.
         UnusableJob: a column is missing.
     """
-    opened = open_source(source, listing, engine.cell)
+    opened = open_source(source, listing, engine.cell, texts=engine.takes == ("text",))
     columns = engine.choose_columns(opened.columns, opened.sample)
     facts = {**engine.signature, "operation": engine.operation.name}
     format_ = format_of(output, engine.operation, facts, Layout(engine.labels, dict(job.options)))

@@ -87,19 +87,20 @@ class Source(Protocol):
         """
 
 
-def open_source(path: Path, listing: Path, cell: Callable[[str], Any]) -> Source:
+def open_source(path: Path, listing: Path, cell: Callable[[str], Any], *, texts: bool = False) -> Source:
     """Opens the source at a path.
 
     Args:
         path: a folder, or a file whose name ends with .parquet, .csv, .tsv, .jsonl or .ndjson.
         listing: a file that records the files of a folder, so that a resumed run reads the same ones.
         cell: parses a cell of a CSV file.
+        texts: whether the files of a folder are texts; otherwise images.
 
     Raises:
         UnusableInput: there is nothing there that can be read.
     """
     if path.is_dir():
-        return _Folder(path, listing)
+        return _Texts(path, listing) if texts else _Images(path, listing)
     if not path.is_file():
         raise UnusableInput(f"{path} does not exist.")
     suffix = path.suffix.lower()
@@ -113,11 +114,10 @@ def open_source(path: Path, listing: Path, cell: Callable[[str], Any]) -> Source
     raise UnusableInput(f"{path}: is neither a folder nor a .parquet, .csv, .tsv, .jsonl or .ndjson file.{hint}")
 
 
-class _Folder:
-    """The images below a folder, by path; the column is `path`."""
+class _Files:
+    """The files below a folder that end with one of `suffixes`."""
 
-    columns: Sequence[str] | None = ("path",)
-    plain: Sequence[str] = ()
+    suffixes: tuple[str, ...]
     types: Mapping[str, Any] = NOTHING
 
     def __init__(self, path: Path, listing: Path) -> None:
@@ -126,20 +126,53 @@ class _Folder:
         if not listing.exists():
             draft = listing.with_suffix(".draft")
             with draft.open("w") as file:
-                for found in images_below(path):
+                for found in files_below(path, self.suffixes):
                     file.write(json.dumps(str(found.relative_to(path))) + "\n")
             draft.rename(listing)
         self.total = _count_lines(listing)
         if not self.total:
-            raise UnusableInput(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+            raise UnusableInput(f"{path} holds no files that end with {', '.join(self.suffixes)}.")
 
     def sample(self) -> list[Mapping[str, Any]]:
         return []
 
-    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:  # noqa: ARG002
+    def _names(self, start: int) -> Iterator[tuple[int, str]]:
+        """The index and the path of each file, relative to the folder."""
         with self._listing.open() as file:
             for row, line in enumerate(itertools.islice(file, start, None), start):
-                yield Item(row, {"path": json.loads(line)})
+                yield row, json.loads(line)
+
+
+class _Images(_Files):
+    """The images below a folder, by path; the column is `path`."""
+
+    suffixes = IMAGE_SUFFIXES
+    columns: Sequence[str] | None = ("path",)
+    plain: Sequence[str] = ()
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:  # noqa: ARG002
+        for row, name in self._names(start):
+            yield Item(row, {"path": name})
+
+
+class _Texts(_Files):
+    """The text files below a folder; `name` is the path."""
+
+    suffixes = (".txt",)
+    columns: Sequence[str] | None = ("text", "name")
+    plain: Sequence[str] = ("name",)
+
+    def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:  # noqa: ARG002
+        for row, name in self._names(start):
+            cells: dict[str, Any] = {"name": name}
+            record: Any = cells
+            try:
+                cells["text"] = (self.base / name).read_text("utf-8-sig")
+            except OSError as error:
+                record = InvalidRequest(f"It cannot be read: {error.strerror}.")
+            except UnicodeDecodeError:
+                record = InvalidRequest("It is not in UTF-8.")
+            yield Item(row, record, {there: cells.get(column) for column, there in carried.items()})
 
 
 class _Parquet:
@@ -362,12 +395,17 @@ def _record(line: bytes) -> dict[str, Any] | InvalidRequest:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The images below a folder, one folder after the other, in the order of names."""
+    """The images below a folder; see `files_below`."""
+    return files_below(folder, IMAGE_SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """The files below a folder with one of the suffixes, one folder after the other, in the order of names."""
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_dir():
-            yield from images_below(Path(entry.path))
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            yield from files_below(Path(entry.path), suffixes)
+        elif entry.name.lower().endswith(suffixes):
             yield Path(entry.path)
 
 

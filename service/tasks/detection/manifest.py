@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, MainFigure, Probability, VariantCard
+from service.inference.cards import Card, MainFigure, Probability, VariantCard, optional
 from service.tasks.cards import FamiliarityCard, ImageSize
 from service.tasks.familiarity import FamiliarManifest
 
@@ -68,6 +68,7 @@ class Suppression(Card):
 
     Attributes:
         iou: boxes of a class that overlap by more than this count as one object: only the best is kept.
+        class_agnostic: boxes of all classes that overlap count as one object, and a cell has its best class alone.
         floor: boxes with a score of at most this are dropped.
         max_detections: the most boxes of an image.
         soft: keep overlapping boxes with their score times 1 - IoU with the best, unless they overlap by more than
@@ -80,6 +81,7 @@ class Suppression(Card):
     iou: Probability
     floor: Probability
     max_detections: int = Field(gt=0)
+    class_agnostic: bool = optional(False)
     soft: bool = False
     spread_penalty: float = Field(0.0, ge=0)
     usual_spreads: tuple[float, ...] = ()

@@ -29,7 +29,11 @@ def test_images_are_letterboxed_and_boxes_stay_in_the_originals_pixels(source):
     assert data.train.images[0, y, x].argmax() == (0, 2)[labels[0]]
 
 
-def test_the_size_follows_the_images(source):
+def test_the_size_follows_the_images_and_their_smallest_objects(source, monkeypatch):
+    large = load_detection(source)
+    assert large.size == (224, 320)
+    assert any("frames of 224x320, in which 95% of the objects are at least" in note for note in large.inspection.notes)
+    monkeypatch.setattr("training.detection.data._SMALLEST_SIDE", 64)
     assert load_detection(source).size == (352, 512)
 
 

@@ -22,6 +22,7 @@ from training.export.graph import export, torch_outputs
 
 HARD = Suppression(iou=0.5, floor=0.01, max_detections=20)
 SOFT = Suppression(iou=0.5, floor=0.002, max_detections=20, soft=True, spread_penalty=4, usual_spreads=(0.1, 0.2))
+AGNOSTIC = SOFT.model_copy(update={"class_agnostic": True})
 CARD = GoldenCard(
     rows=1,
     atol=1e-3,
@@ -45,21 +46,24 @@ def answers(path, images):
 
 def test_a_graph_is_given_another_choice_and_is_what_that_exports(network, squares, tmp_path):
     images, paths = squares.validation.images[:3], {}
-    for name, suppression in (("hard", HARD), ("soft", SOFT)):
+    for name, suppression in (("hard", HARD), ("soft", SOFT), ("agnostic", AGNOSTIC)):
         paths[name] = tmp_path / f"{name}.onnx"
         export(
             DetectorGraph(network, suppression), images, paths[name], input_name="images", output_names=OUTPUTS,
             max_batch=2, card=CARD, translations=TRANSLATIONS,
         )  # fmt: skip
-    replace_post_process(paths["hard"], SOFT)
-    want, got = (answers(path, images) for path in (paths["soft"], paths["hard"]))
-    assert compare(want, got, CARD).acceptable
+    for name, suppression in (("soft", SOFT), ("agnostic", AGNOSTIC)):
+        replace_post_process(paths["hard"], suppression)
+        want, got = (answers(path, images) for path in (paths[name], paths["hard"]))
+        assert compare(want, got, CARD).acceptable
     # And back, from a graph that was changed before.
     replace_post_process(paths["hard"], HARD)
     want = torch_outputs(DetectorGraph(network, HARD).eval(), images, OUTPUTS)
     assert compare(want, answers(paths["hard"], images), CARD).acceptable
-    ours, theirs = network_outputs(network, squares.validation), graph_outputs(paths["soft"], squares.validation)
-    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+    ours = network_outputs(network, squares.validation)
+    for name in ("soft", "agnostic"):
+        theirs = graph_outputs(paths[name], squares.validation)
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
 
 def test_a_graph_without_a_suppression_is_refused(tmp_path):

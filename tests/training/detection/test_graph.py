@@ -101,6 +101,25 @@ def test_soft_suppression_keeps_all_but_the_same_boxes_with_lower_scores(graph, 
         assert scores[image, 0] <= hard_scores[image, 0]
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_class_agnostic_suppression_answers_with_one_class_for_each_place(graph, squares, soft):
+    apart = HARD.model_copy(update={"soft": soft, "max_detections": 200})
+    with torch.no_grad():
+        outputs = graph.network(torch.from_numpy(squares.test.images[:2]).permute(0, 3, 1, 2) / 255)
+        each, counted, of_each = PostProcess(graph.network.size, apart)(*outputs)
+        boxes, scores, classes = PostProcess(graph.network.size, apart.model_copy(update={"class_agnostic": True}))(
+            *outputs
+        )
+    best, index = outputs[0].sigmoid().amax(2).max(1)
+    for image in range(2):
+        some, names = (values[image, counted[image] > 0] for values in (each, of_each))
+        assert (torchvision.ops.box_iou(some, some) * (names[:, None] != names)).max() > 0.7
+        kept = boxes[image, scores[image] > 0]
+        assert torchvision.ops.box_iou(kept, kept).fill_diagonal_(0).max() <= (0.9 if soft else 0.5)
+        assert scores[image, 0] == best[image]
+        assert classes[image, 0] == outputs[0][image, index[image]].argmax()
+
+
 def test_the_exported_graph_agrees_at_every_batch_and_each_image_alone(graph, squares, tmp_path):
     path = tmp_path / "detector.onnx"
     inputs, outputs, worst = export(

@@ -1,6 +1,7 @@
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from training.engine.progress import describe_epoch, describe_status, duration, progress_bar
@@ -34,11 +35,26 @@ def test_a_score_that_is_a_loss_turned_round_is_not_shown():
     assert "validation accuracy 0.75 loss 0.5  9 rows/s" in line
 
 
-def test_the_bar_fits_a_terminal_too(accelerator):
-    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+@pytest.mark.parametrize(("width", "shown"), [(80, "loss 0.1235  accuracy 0.9877"), (120, "images/s  100:00 h left")])
+def test_the_bar_fits_the_terminal(accelerator, width, shown):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
     figures = {"loss": 0.123456, "accuracy": 0.987654, "images/s": 1234567.8, "left": 360_000}
-    with progress_bar(console, "epoch 100/100", 10, 5, accelerator) as advance:
-        advance(lambda: figures)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
-    assert "loss 0.1235  accuracy 0.9877" in text
-    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    with progress_bar(console, "epoch 100/100", 10, 5, accelerator) as bar:
+        bar.advance(lambda: figures)
+    text = plain(console)
+    assert shown in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_a_question_has_a_line_of_its_own(accelerator):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with progress_bar(console, "epoch 1/1", 10, 0, accelerator) as bar:
+        bar.advance(lambda: {"loss": 1})
+        with bar.hidden():
+            before = console.file.tell()
+            console.print("Go on?")
+            assert console.file.getvalue()[before:] == "Go on?\n"
+
+
+def plain(console):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())

@@ -77,7 +77,7 @@ def test_images_of_some_of_the_classes(evaluate, tmp_path):
     assert worst["item"].endswith("red/6.png")
     assert (worst["label"], worst["answer"]) == ("red", "blue")
     assert "no images of the labels green: nothing is measured of them" in said
-    assert "classifier/1 on 10 images of new (train 10)" in said
+    assert "classifier/1 on 10 images of new\n" in said
 
 
 def test_a_figure_that_fell_is_called_worse(evaluate, models, tmp_path):

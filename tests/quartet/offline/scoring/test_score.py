@@ -168,6 +168,18 @@ async def test_parquet_keeps_the_types_of_what_it_carries(settings: Settings, tm
     assert found.column("label").to_pylist() == ["plants", "animals"]
 
 
+async def test_text_files_of_a_folder(settings: Settings, tmp_path: Path):
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    (tmp_path / "in" / "a.txt").write_text("the oak")
+    (tmp_path / "in" / "more" / "b.TXT").write_bytes(b"caf\xe9")
+    (tmp_path / "in" / "more" / "c.png").touch()
+    await score(Job("topics"), tmp_path / "in", tmp_path / "out.csv", settings)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        good, bad = csv.DictReader(file)
+    assert (good["name"], good["label"], bad["name"]) == ("a.txt", "plants", "more/b.TXT")
+    assert bad["error"] == "Invalid request: It is not in UTF-8."
+
+
 async def test_an_input_without_rows(settings: Settings, tmp_path: Path):
     (tmp_path / "in.csv").write_text("id,text\n")
     (tmp_path / "in.jsonl").write_text("")

@@ -131,7 +131,7 @@ def test_what_cannot_be_read(tmp_path: Path):
         ("a.txt", "neither a folder nor"),
         ("empty.csv", "no line of column names"),
         ("a.parquet", "no parquet file"),
-        ("folder", "holds no images"),
+        ("folder", "holds no files that end with .jpg"),
     ):
         with pytest.raises(UnusableInput, match=why):
             open_source(tmp_path / name, tmp_path / f"{name}.listing", str)
