@@ -82,8 +82,8 @@ def _images_per_second(data: str, workers: int) -> float:
     keep_freed_memory()
     vars(images)["IN_MEMORY"] = 0
     loaded = images.load_images(data, size=128)
-    options = ClassificationOptions(data=data, network=NetworkSettings(widths=(16, 32), depth=1))
-    learner = Classification(loaded.train, loaded.validation, learning_settings(options, loaded.shape))
+    options = ClassificationOptions(data=data, network=NetworkSettings(arch="cnn", widths=(16, 32), depth=1))
+    learner = Classification(loaded.train, loaded.validation, learning_settings(options, loaded, 1))
     with tempfile.TemporaryDirectory() as folder:
         state = fit(
             build(options.network, loaded, 0),

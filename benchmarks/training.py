@@ -115,6 +115,7 @@ def images_per_second(case: Case) -> float:
 
 
 def _classifier(arch: Literal["mlp", "cnn", "transfer"]) -> tuple[Any, Any, Any]:
+    from training.classification.choice import choose
     from training.classification.learner import Classification
     from training.classification.network import build
     from training.classification.options import DEFAULTS, ClassificationOptions, NetworkSettings
@@ -127,9 +128,9 @@ def _classifier(arch: Literal["mlp", "cnn", "transfer"]) -> tuple[Any, Any, Any]
     few = ImageSplit(train.images[:64], train.labels[:64])
     data = ImageData("random", tuple("abcdefghij"), train, few, few, "")
     # At the image size of its last epochs.
-    options = ClassificationOptions(network=NetworkSettings(arch=arch, start_size=0))
+    options, _ = choose(ClassificationOptions(network=NetworkSettings(arch=arch, start_size=0)), data)
     model = build(options.network, data, 0)
-    task = Classification(train, few, learning_settings(options, data.shape))
+    task = Classification(train, few, learning_settings(options, data, 1))
     return model, task, DEFAULTS[arch]
 
 

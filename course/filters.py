@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split.take(np.random.default_rng(options.seed).permutation(len(split))[:count])
         for split, count in ((data.train, options.images), (data.validation, MEASURED_IMAGES))
     )
-    base = NetworkSettings(widths=tuple(map(int, options.widths.split(","))), depth=options.depth)
+    base = NetworkSettings(arch="cnn", widths=tuple(map(int, options.widths.split(","))), depth=options.depth)
     # So few images make too few steps with batches of the usual size.
     settings = FitSettings(epochs=options.epochs, batch_size=64, ema=0.0)
     measures = {

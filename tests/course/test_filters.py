@@ -6,7 +6,9 @@ from training.classification.options import NetworkSettings
 
 
 def test_each_variant_differs_in_one_thing(colours):
-    networks = {name: build(each, colours, 0) for name, each in variants(NetworkSettings(widths=(8, 16))).items()}
+    networks = {
+        name: build(each, colours, 0) for name, each in variants(NetworkSettings(arch="cnn", widths=(8, 16))).items()
+    }
     weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
     assert len(weights) == 8
     assert isinstance(networks["dense layers"], MLP)
@@ -15,7 +17,7 @@ def test_each_variant_differs_in_one_thing(colours):
     assert weights["2 convolutions per group"] < base < weights["4 convolutions per group"]
     assert weights["dropout 0.2"] == weights["dropout 0.5"] == base
     assert [networks[f"dropout {rate}"].dropout.p for rate in (0.2, 0.5)] == [0.2, 0.5]
-    assert not any("0 convolutions" in name for name in variants(NetworkSettings(depth=1)))
+    assert not any("0 convolutions" in name for name in variants(NetworkSettings(arch="cnn", depth=1)))
 
 
 def test_a_difference_is_clear_if_all_seeds_agree():

@@ -60,7 +60,21 @@ def test_a_training_from_the_data_to_a_published_model(source, tmp_path, capsys,
     """The one training from end to end: asked for, tracked as nothing, published under a name of its own."""
     forget_accelerator()
     monkeypatch.chdir(tmp_path)
-    tiny = ["--epochs", "1", "--batch-size", "10", "--widths", "8,8", "--depth", "2", "--lr", "0.2", "--device", "cpu"]
+    tiny = [
+        "--epochs",
+        "1",
+        "--batch-size",
+        "10",
+        "--widths",
+        "8,8",
+        "--depth",
+        "2",
+        "--lr",
+        "0.2",
+        "--device",
+        "cpu",
+        "--yes",
+    ]
     assert main(["train", source, *tiny, "--publish", "--name", "colours"]) == 0
     *_, published, command, report, served = capsys.readouterr().out.splitlines()
     assert published.startswith("published models/colours/1: accuracy ")

@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 def command(arch, source, folder, *more):
     return [
         "classification", "--arch", arch, *ARCHITECTURES[arch], "--data", source, "--epochs", "3", "--batch-size", "10",
-        "--device", "cpu", "--run-dir", str(folder / arch), "--models", str(folder / "models"), *more,
+        "--device", "cpu", "--run-dir", str(folder / arch), "--models", str(folder / "models"), "--yes", *more,
     ]  # fmt: skip
 
 

@@ -98,14 +98,21 @@ def soften(probabilities: Tensor, temperature: float) -> Tensor:
 
 
 def distillation_loss(
-    logits: Tensor, truth: Tensor, softened: Tensor | None, label_smoothing: float, weight: float, temperature: float
+    logits: Tensor,
+    truth: Tensor,
+    softened: Tensor | None,
+    label_smoothing: float,
+    weight: float,
+    temperature: float,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy with the labels and, if there is a teacher, with its predictions at a temperature.
 
     `truth` (one-hot, or mixed by CutMix) and `softened` have the shape of the logits, (batch, classes). The teacher's
-    part has the weight `weight`, the labels have the rest.
+    part has the weight `weight`, the labels have the rest, each item times the weight of its classes if there are
+    `class_weights`, shape (classes,).
     """
-    hard = F.cross_entropy(logits, truth, label_smoothing=label_smoothing)
+    hard = F.cross_entropy(logits, truth, class_weights, label_smoothing=label_smoothing)
     if softened is None:
         return hard
     # The gradient of softened predictions shrinks with the square of the temperature.

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from training.classification.distill import Teaching, distillation_loss, feature_loss, soften
 from training.classification.network import Transfer, mirrored
-from training.data.augment import Augment, cutmix, to_pixels
+from training.data.augment import Augment, PhotoAugment, cutmix, mixup, to_pixels
 from training.data.images import ImageSplit
 from training.data.lazy import Images, LazyImages, batch_of
 from training.engine.learner import Batch, Learner, Step
+from training.engine.progress import track
+from training.export.calibration import fit_temperature
 
 EVALUATION_BATCH = 500
 # The most pixels in such a batch, at the size that the network works at: photographs are evaluated a few at a time.
@@ -26,24 +28,26 @@ EVALUATION_PIXELS = 1 << 21
 class ClassificationSettings:
     """How a classifier learns, in addition to `FitSettings`; see `LossOptions`.
 
-    `distill_temperature` softens the teacher's prediction and the network's before they are compared.
+    `distill_temperature` softens the teacher's prediction and the network's before they are compared. `class_weights`
+    are those of `training.classification.choice.class_weights`.
     """
 
     label_smoothing: float = 0.1
     distill: float = 0.7
     distill_features: float = 0.0
     distill_temperature: float = 2.0
-    augment: Augment = field(default_factory=Augment)
+    class_weights: tuple[float, ...] = ()
+    augment: Augment | PhotoAugment = field(default_factory=Augment)
 
 
 class Classification(Learner):
-    """Learns the labels of `train`; the accuracy on `validation` chooses the epoch.
+    """Learns the labels of `train`; the accuracy on `validation` chooses the epoch, of equal ones the likelihood.
 
     A teacher's features are learned by a network that is `training.classification.distill.Guided`.
     """
 
     unit = "images"
-    score = "accuracy"
+    score = "score"
 
     def __init__(
         self,
@@ -57,6 +61,8 @@ class Classification(Learner):
         self.labels = torch.from_numpy(train.labels)
         self.settings = settings
         self._validation = validation
+        self._side = 0
+        self._class_weights = torch.tensor(settings.class_weights) if settings.class_weights else None
         self._teacher: list[Tensor] = []
         if teacher:
             self._teacher.append(soften(torch.from_numpy(teacher.probabilities), settings.distill_temperature))
@@ -69,18 +75,35 @@ class Classification(Learner):
     def begin(self, network: nn.Module, epoch: int, epochs: int) -> None:
         if isinstance(network, Transfer):
             network.set_progress(epoch / epochs)
+            self._side = network.training_size
 
     def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
-        return {"images": batch_of(self.images, items), "items": items, "labels": self.labels[items]}
+        images, augment = batch_of(self.images, items), self.settings.augment
+        if isinstance(augment, PhotoAugment):
+            height, width = images.shape[1:3]
+            size = (self._side, self._side) if self._side else (height, width)
+            images = augment(images, items, epoch, size, rng)
+        return {"images": images, "items": items, "labels": self.labels[items]}
+
+    def pixels(self, batch: Batch, step: Step) -> Tensor:
+        """What the network gets of a batch, augmented."""
+        augment = self.settings.augment
+        if isinstance(augment, PhotoAugment):
+            return to_pixels(batch["images"])
+        return augment(batch["images"], batch["items"], step.epoch, step.rng)
 
     def loss(self, network: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         settings, augment, target = self.settings, self.settings.augment, batch["labels"]
-        pixels = augment(batch["images"], batch["items"], step.epoch, step.rng)
+        pixels = self.pixels(batch, step)
         view = augment.mirrored(step.items, step.epoch).long()
         targets = [part[view, step.items].to(step.device).float() for part in self._teacher]
         partner, kept = None, 1.0
-        if augment.cutmix and torch.rand((), generator=step.shared_rng) < augment.cutmix:
-            pixels, partner, kept = cutmix(pixels, step.rng)
+        if pixels.ndim == 4 and augment.cutmix + augment.mixup:
+            drawn = torch.rand((), generator=step.shared_rng)
+            if drawn < augment.cutmix:
+                pixels, partner, kept = cutmix(pixels, step.rng)
+            elif drawn < augment.cutmix + augment.mixup:
+                pixels, partner, kept = mixup(pixels, step.rng)
         answer = network(pixels)
         logits, mapped = answer if isinstance(answer, tuple) else (answer, None)
         logits = logits.float()
@@ -89,15 +112,64 @@ class Classification(Learner):
             truth, *targets = (part.lerp(part[partner], 1 - kept) for part in (truth, *targets))
         softened = targets[0] if targets else None
         weights = settings.label_smoothing, settings.distill, settings.distill_temperature
-        loss = distillation_loss(logits, truth, softened, *weights)
+        by_class = self._class_weights.to(step.device) if self._class_weights is not None else None
+        loss = distillation_loss(logits, truth, softened, *weights, by_class)
         if mapped is not None:
             loss = loss + settings.distill_features * feature_loss(mapped.float(), targets[1])
         return loss, label_figures(logits.detach(), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        logits = torch.from_numpy(predict(network, self._validation.images, accelerator))
-        figures = label_figures(logits, torch.from_numpy(self._validation.labels))
-        return {"loss": figures["cross_entropy"].item(), "accuracy": figures["accuracy"].item()}
+        return validation_figures(predict(network, self._validation.images, accelerator), self._validation.labels)
+
+
+class HeadOnFeatures(Classification):
+    """Learns the head of a network whose backbone is frozen, on features that were computed once.
+
+    Args (beside those of `Classification`):
+        features: of the training images, as they are and mirrored, float32, shape (2, n, features).
+        validated: of the validation images, shape (m, features).
+    """
+
+    def __init__(
+        self,
+        train: ImageSplit,
+        validation: ImageSplit,
+        settings: ClassificationSettings,
+        teacher: Teaching | None,
+        features: npt.NDArray[np.float32],
+        validated: npt.NDArray[np.float32],
+    ) -> None:
+        super().__init__(train, validation, settings, teacher)
+        self.decodes = False
+        self._features, self._validated = torch.from_numpy(features), torch.from_numpy(validated)
+
+    def batch(self, items: Tensor, epoch: int, rng: torch.Generator) -> Batch:
+        view = self.settings.augment.mirrored(items, epoch).long()
+        return {"features": self._features[view, items], "items": items, "labels": self.labels[items]}
+
+    def pixels(self, batch: Batch, step: Step) -> Tensor:
+        features: Tensor = batch["features"]
+        return features
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        network.eval()
+        logits = network(self._validated.to(next(network.parameters()).device)).float().cpu().numpy()
+        return validation_figures(logits, self._validation.labels)
+
+
+def validation_figures(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Cross-entropy, accuracy, and the score: accuracy, and between equal ones the likelihood at the best temperature.
+
+    Few validation images give the same accuracy to many epochs.
+    """
+    figures = label_figures(torch.from_numpy(logits), torch.from_numpy(labels))
+    scaled = torch.from_numpy(logits) / fit_temperature(logits, labels)
+    likelihood = torch.exp(-F.cross_entropy(scaled, torch.from_numpy(labels))).item()
+    accuracy = figures["accuracy"].item()
+    # Less than the accuracy of one more image.
+    score = accuracy + 0.5 * likelihood / len(labels)
+    return {"loss": figures["cross_entropy"].item(), "accuracy": accuracy, "score": score}
 
 
 def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -107,7 +179,7 @@ def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: Images, accelerator: Accelerator | None = None, *, flip: bool = False
+    model: nn.Module, images: Images, accelerator: Accelerator | None = None, *, flip: bool = False, title: str = ""
 ) -> npt.NDArray[np.float32]:
     """Logits, shape (n, classes), of uint8 images, shape (n, height, width, channels), without augmentation.
 
@@ -116,6 +188,7 @@ def predict(
         images: in memory or on disk.
         accelerator: gives the precision; without one it is that of the model.
         flip: average over each image and its mirror image.
+        title: of a progress bar; none without it.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -123,7 +196,8 @@ def predict(
     pixels_each = max(images.shape[1] * images.shape[2], side * side) * (2 if flip else 1)
     batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels_each))
     logits = []
-    for start in range(0, len(images), batch):
+    starts = range(0, len(images), batch)
+    for start in track(starts, title) if title else starts:
         pixels = to_pixels(torch.from_numpy(images[start : start + batch]).to(device))
         with accelerator.autocast() if accelerator else contextlib.nullcontext():
             logits.append((mirrored(model, pixels) if flip else model(pixels)).float().cpu())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from training.backbones.cnn import CNN, Normalize, sample
 from training.backbones.registry import Backbone, load_backbone
+from training.classification.choice import CROP, is_photographs
 from training.classification.options import NetworkSettings
 from training.data.augment import to_pixels
 from training.data.images import ImageData
@@ -37,6 +38,7 @@ class Transfer(nn.Module):
         dropout: of the features.
         frozen: how many groups of the backbone's layers keep weights and statistics; see `Backbone.freeze`.
         start_size: the side at which training starts; see `set_progress`.
+        end_size: the side at which training ends, `size` by default.
         freeze_norms: whether the backbone's batch normalisation keeps its statistics in training.
     """
 
@@ -49,11 +51,13 @@ class Transfer(nn.Module):
         frozen: int = 0,
         start_size: int | None = None,
         freeze_norms: bool = False,
+        end_size: int | None = None,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(torch.tensor(backbone.mean), torch.tensor(backbone.std))
-        self.size = self.training_size = size
-        self.start_size = min(start_size or size, size)
+        self.size = size
+        self.end_size = self.training_size = size if end_size is None else end_size
+        self.start_size = min(start_size or self.end_size, self.end_size)
         self.backbone = backbone.module
         self.frozen = backbone.freeze(frozen)
         if freeze_norms:
@@ -66,13 +70,13 @@ class Transfer(nn.Module):
         return self.backbone.parameters()
 
     def set_progress(self, progress: float) -> None:
-        """Sets the size of training images: it grows from `start_size` to `size` over the first three quarters.
+        """Sets the size of training images: it grows from `start_size` to `end_size` over the first three quarters.
 
         Small images teach the coarse features at a fraction of the cost (progressive learning, Tan and Le 2021,
         arXiv:2104.00298). Evaluation and export always use `size`. `progress` is the fraction that is done.
         """
-        grown = self.start_size + (self.size - self.start_size) * min(1.0, progress / 0.75)
-        self.training_size = round(grown / 8) * 8 if grown < self.size else self.size
+        grown = self.start_size + (self.end_size - self.start_size) * min(1.0, progress / 0.75)
+        self.training_size = round(grown / 8) * 8 if grown < self.end_size else self.end_size
 
     def train(self, mode: bool = True) -> "Transfer":
         super().train(mode)
@@ -80,15 +84,19 @@ class Transfer(nn.Module):
             module.eval()
         return self
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Tensor) -> Tensor:
+        """The input of the head, shape (batch, features)."""
         if pixels.shape[1] == 1:
             pixels = pixels.expand(-1, 3, -1, -1)
         size = self.training_size if self.training else self.size
-        if size:
+        if size and pixels.shape[2:] != (size, size):
             pixels = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)
-        features = self.backbone(self.normalize(pixels))
-        if features.ndim == 4:
-            features = features.mean((2, 3))
+        features: Tensor = self.backbone(self.normalize(pixels))
+        return features.mean((2, 3)) if features.ndim == 4 else features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits, of pixels or of what `features` gave for them."""
+        features = self.features(pixels) if pixels.ndim == 4 else pixels
         return self.head(self.dropout(features))
 
 
@@ -120,7 +128,7 @@ def mirrored(network: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
-    """The network, its weights initialised from `seed` and from the training split."""
+    """The network, chosen already, its weights initialised from `seed` and from the training split."""
     torch.manual_seed(seed)
     classes = len(data.classes)
     if network.arch == "mlp":
@@ -130,9 +138,14 @@ def build(network: NetworkSettings, data: ImageData, seed: int) -> nn.Module:
         cnn.init_whiten(to_pixels(torch.from_numpy(sample(data.train))))
         return cnn
     backbone = load_backbone(network.backbone, network.weights)
-    size, start_size = network.network_size, network.start_size
-    if size <= max(data.shape[:2]):
+    size, start_size, end_size = network.network_size or 0, network.start_size, None
+    largest = max(data.shape[:2])
+    if is_photographs(data):
+        # Crops show things larger than evaluation does (Touvron et al. 2019, arXiv:1906.06423), and takes longer.
+        end_size = round(max(size, largest) * CROP / 8) * 8
+    if size <= largest:
         size = 0
     if backbone.size:
-        size = start_size = backbone.size
-    return Transfer(backbone, size, classes, network.dropout, network.freeze, start_size, network.freeze_norms)
+        size = start_size = end_size = backbone.size
+    options = network.dropout, network.freeze or 0, start_size, network.freeze_norms, end_size
+    return Transfer(backbone, size, classes, *options)

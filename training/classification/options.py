@@ -9,7 +9,8 @@ from training.options import BackboneFitOptions, Options, changed
 
 Arch = Literal["mlp", "cnn", "transfer"]
 
-# Defaults for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16).
+# Defaults for each architecture, sized for CIFAR-10 on two cores (the CNN takes 45 minutes in bfloat16); for
+# photographs see `training.classification.choice`.
 DEFAULTS: dict[Arch, FitSettings] = {
     "mlp": FitSettings(epochs=20, lr=0.1),
     "cnn": FitSettings(epochs=20),
@@ -29,27 +30,30 @@ class NetworkSettings:
     """The network.
 
     Attributes:
-        arch: mlp, cnn or transfer (a pretrained backbone).
+        arch: mlp, cnn or transfer (a pretrained backbone); auto chooses by the size and number of the images.
         widths: filters of each group of the CNN.
         depth: convolutions in each group of the CNN.
         dropout: of the last features (of every hidden layer of the MLP).
         backbone: of transfer: a timm model, torchvision:NAME, quartet:cnn, or package.module:NAME of any network.
         weights: where its pretrained weights come from: hub, package, none or a path.
-        network_size: the side in pixels that transfer enlarges images to; 0 to leave them as they are.
-        start_size: the smaller side that its training starts with.
-        freeze: how many groups of layers of the backbone are frozen (the stem, then the stages); -1 for all.
-        freeze_norms: freeze the statistics of the batch normalisation of the backbone.
+        network_size: the side in pixels that transfer enlarges images to; 0 to leave them as they are; by default 224,
+            or 128 for images of up to 64 pixels.
+        start_size: the smaller side that its training starts with; by default 176, or 64 for images of up to 64 pixels.
+        freeze: how many groups of layers of the backbone are frozen (the stem, then the stages); -1 for all; by default
+            none, or 3 for photographs with pretrained weights.
+        freeze_norms: freeze the statistics of the batch normalisation of the backbone; always done for photographs
+            with pretrained weights.
     """
 
-    arch: Arch = "cnn"
+    arch: Literal["auto", Arch] = "auto"
     widths: tuple[int, ...] = (64, 256, 256)
     depth: int = 3
     dropout: float = 0.0
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "package"
-    network_size: int = 128
-    start_size: int = 64
-    freeze: int = 0
+    network_size: int | None = None
+    start_size: int | None = None
+    freeze: int | None = None
     freeze_norms: bool = False
 
     def __post_init__(self) -> None:
@@ -64,14 +68,21 @@ class AugmentOptions:
     """Augmentation.
 
     Attributes:
+        augment: small (shifts and blanked squares), crop (random crops and colours) or trivial (crops, then
+            TrivialAugment); by default crop for images over 64 pixels, trivial from 30 epochs on, small for others and
+            for mlp.
         flip: mirror images left to right; not for digits and letters.
         cutout: side in pixels of the square that is blanked; by default 8, more in images over 32 pixels; 0 for mlp.
-        cutmix: fraction of the batches whose images get a rectangle of another one.
+        cutmix: fraction of the batches whose images get a rectangle of another one; by default 0, or 0.25 for
+            photographs in 30 epochs or more.
+        mixup: fraction of the batches whose images are blended with another one; by default as cutmix.
     """
 
+    augment: Literal["auto", "small", "crop", "trivial"] = "auto"
     flip: bool = True
     cutout: int | None = None
-    cutmix: float = 0.0
+    cutmix: float | None = None
+    mixup: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +90,14 @@ class LossOptions:
     """The loss.
 
     Attributes:
+        class_weights: balanced gives rare classes more weight in the loss; by default only if a class has ten times the
+            images of another one.
         label_smoothing: probability mass that is spread over all classes.
         distill: weight of the prediction of the teacher in the loss; the label has the rest.
         distill_features: cnn: weight of the loss of the features of the teacher.
     """
 
+    class_weights: Literal["auto", "balanced", "none"] = "auto"
     label_smoothing: float = 0.1
     distill: float = 0.7
     distill_features: float = 0.0
@@ -116,7 +130,8 @@ class ClassificationOptions(Options):
     def __post_init__(self) -> None:
         loss = self.loss
         for option, value, most in (
-            ("cutmix", self.augment.cutmix, 1),
+            ("cutmix", self.augment.cutmix or 0, 1),
+            ("mixup", self.augment.mixup or 0, 1),
             ("label-smoothing", loss.label_smoothing, 1),
             ("distill", loss.distill, 1),
             ("distill-features", loss.distill_features, 1e6),
@@ -124,12 +139,19 @@ class ClassificationOptions(Options):
             if not 0 <= value <= most:
                 raise ValueError(f"--{option} {value:g}: must be at least 0 and at most {most:g}")
 
+    def implied_arch(self) -> Arch | None:
+        """The architecture that was asked for, or the only one that has the options given; None for any."""
+        if self.network.arch != "auto":
+            return self.network.arch
+        given = changed(self)
+        return next((arch for arch, names in ONLY.items() if names & given.keys()), None)
+
     def check(self) -> None:
         super().check()
-        arch, given = self.network.arch, changed(self)
+        arch, given = self.implied_arch(), changed(self)
         for other, names in ONLY.items():
             for name in sorted(names & given.keys()):
-                if other != arch:
+                if arch and other != arch:
                     raise ValueError(f"--{name.replace('_', '-')} is for --arch {other}, not {arch}")
         for name, part in (("distill", "predictions"), ("distill_features", "features")):
             if name in given and not self.teacher:
@@ -138,8 +160,11 @@ class ClassificationOptions(Options):
             raise ValueError("--interpolate moves back towards the weights of --init-from: name them")
         if self.fit.backbone_lr is not None and self.network.freeze == -1:
             raise ValueError("--backbone-lr has no effect while the backbone is frozen: leave out --freeze -1")
-        default = DEFAULTS[arch].optimizer
-        if self.fit.lr is None and self.fit.optimizer not in (None, default):
-            raise ValueError(f"--optimizer {self.fit.optimizer} needs its own --lr: the default is for {default}")
+        defaults = sorted({DEFAULTS[each].optimizer for each in ([arch] if arch else DEFAULTS)})
+        if self.fit.lr is None and self.fit.optimizer and [self.fit.optimizer] != defaults:
+            needs = f"the default is for {' or '.join(defaults)}"
+            raise ValueError(f"--optimizer {self.fit.optimizer} needs its own --lr: {needs}")
+        if self.augment.augment in ("crop", "trivial") and self.augment.cutout:
+            raise ValueError(f"--cutout is for --augment small, not {self.augment.augment}")
         if self.test_time_flip and not self.augment.flip:
             raise ValueError("--test-time-flip predicts mirror images, which --no-flip excludes from training")

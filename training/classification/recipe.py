@@ -1,7 +1,7 @@
 """Image classification: an MLP, a CNN or a pretrained backbone, on any data set of labelled images."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.inference.session import Session
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
-from training.backbones.cnn import stride_for
 from training.backbones.registry import check_backbone
+from training.baseline import Baseline
+from training.classification.baseline import SAMPLE, features_of, fit_baseline, fitted_images
+from training.classification.choice import augmentation, choose, class_weights, fit_settings
 from training.classification.distill import Guided, Teaching, teach
 from training.classification.labelled import labelled_images
-from training.classification.learner import Classification, ClassificationSettings, predict
+from training.classification.learner import Classification, ClassificationSettings, HeadOnFeatures, predict
 from training.classification.network import ClassifierGraph, Transfer, build
-from training.classification.options import DEFAULTS, ONLY, Arch, ClassificationOptions
+from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
-from training.data.augment import Augment
 from training.data.contents import fingerprint_like
+from training.data.foreign import MOST
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
 from training.data.lazy import Images
@@ -42,8 +44,9 @@ from training.export.graph import export, renew_golden, write_golden, write_vari
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.labelled import Labelled
 from training.export.layers import Inputs
-from training.export.ood import OodData, ood_data_from_images
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_data_from_images
 from training.options import override, short_name
+from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.report.plots import write_curves
 from training.report.record import update_record
@@ -63,14 +66,17 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     items = "images"
     manifests = (ClassifierManifest,)
 
+    def __init__(self) -> None:
+        self._taught: Teaching | None = None
+
     def recognise(self, source: Source) -> Recognised | None:
         return of_labelled_images(source)
 
     def load(self, options: ClassificationOptions) -> ImageData:
         network = options.network
-        if network.arch == "transfer":
+        if options.implied_arch() == "transfer":
             check_backbone(network.backbone, network.weights)
-        return _load(options, options.image_size, override(DEFAULTS[network.arch], options.fit).seed)
+        return _load(options, options.image_size, override(DEFAULTS["cnn"], options.fit).seed)
 
     def draw(self, data: ImageData) -> Image:
         return draw_images(data)
@@ -79,50 +85,99 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         return f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes"
 
     def settings(self, options: ClassificationOptions, data: ImageData) -> FitSettings:
-        return override(fit_defaults(options.network.arch, data, options.fit.batch_size), options.fit)
+        return fit_settings(choose(options, data)[0], data)
 
     def model_name(self, options: ClassificationOptions) -> str:
         arch = options.network.arch
-        return "classifier" if arch == "cnn" else f"classifier-{arch}"
+        return "classifier" if arch in ("auto", "cnn") else f"classifier-{arch}"
 
     def run_name(self, options: ClassificationOptions) -> str:
-        return f"classification-{options.network.arch}"
+        arch = options.network.arch
+        return "classification" if arch == "auto" else f"classification-{arch}"
 
     def build(self, run: ClassificationRun) -> nn.Module:
-        data, options = run.data, run.options
+        data = run.data
+        options, because = choose(run.options, data)
+        if because:
+            run.console.print(_describe(options, because), highlight=False, soft_wrap=True)
         run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
         _warn_of_leaks(run)
         network = build(options.network, data, run.settings.seed)
-        asked = options.network.network_size
-        if isinstance(network, Transfer) and network.size != asked and asked != type(options.network)().network_size:
+        asked = run.options.network.network_size
+        if isinstance(network, Transfer) and asked is not None and network.size != asked:
             because = f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
             if network.size:
                 because = f"the backbone only takes {network.size} pixels, so images are enlarged to that"
             run.console.print(f"[yellow]--network-size {asked}: {because}.")
         return network
 
+    def fast_precision(self, options: ClassificationOptions, data: ImageData) -> Collection[str]:
+        network = choose(options, data)[0].network
+        # Batch normalisation after a depthwise convolution is slow in bfloat16 on a CPU while it learns.
+        slow = network.arch == "mlp" or (network.arch == "transfer" and not network.freeze_norms)
+        return ("cuda",) if slow else ("cpu", "cuda")
+
+    def advice(self, run: ClassificationRun) -> Sequence[str]:
+        network = choose(run.options, run.data)[0].network
+        frozen = network.arch != "transfer" or network.freeze == -1
+        return super().advice(run) if frozen else ["--freeze, which trains the head alone", *super().advice(run)]
+
+    def work(self, run: ClassificationRun) -> list[Work]:
+        data, options = run.data, choose(run.options, run.data)[0]
+        # Features of the images took nearly all the time of the baseline.
+        tested = len(data.test) if options.network.arch == "transfer" else min(len(data.test), SAMPLE[2])
+        pace = fitted_images(options, data) / max(run.phases.seconds.get("baseline", 0.0), 1e-9)
+        measured = Work(name="baseline on test", seconds=tested / pace)
+        parts = {
+            "export and evaluation": (len(data.division[0]) + len(data.validation) + len(data.test), 15),
+            "out-of-distribution score": (_ood_items(data), 3),
+        }
+        if options.network.freeze == -1:  # its validation runs the head alone
+            return [measured, *(Work(name=name, seconds=items / pace + more) for name, (items, more) in parts.items())]
+        return [measured, *(Work(name=name, items=items, seconds=more) for name, (items, more) in parts.items())]
+
+    def baseline(self, run: ClassificationRun, network: nn.Module) -> Baseline:
+        return fit_baseline(run, choose(run.options, run.data)[0], network)
+
     def training_network(self, run: ClassificationRun, network: nn.Module) -> nn.Module:
-        teaching = _teaching(run)
+        teaching = self._teaching(run)
         if teaching and teaching.features is not None:
             return Guided(network, teaching.features.shape[2])  # type: ignore[arg-type] # --distill-features is for the CNN
         return network
 
     def learner(self, run: ClassificationRun, network: nn.Module) -> Classification:
-        settings = learning_settings(run.options, run.data.shape)
-        return Classification(run.data.train, selection_of(run.data).validation, settings, _teaching(run))
+        data, validation, teaching = run.data, selection_of(run.data).validation, self._teaching(run)
+        settings = learning_settings(choose(run.options, data)[0], data, run.settings.epochs)
+        if not isinstance(network, Transfer) or run.options.network.freeze != -1:
+            return Classification(data.train, validation, settings, teaching)
+        network.to(run.accelerator.device)
+        with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
+            views = 2 if run.options.augment.flip else 1
+            features = features_of(run, network, "train all", data.train, views)
+            validated = features_of(run, network, "selection", validation)[0]
+        return HeadOnFeatures(data.train, validation, settings, teaching, features, validated)
+
+    def _teaching(self, run: ClassificationRun) -> Teaching | None:
+        """What the teacher says of the training images, read once."""
+        options = run.options
+        if options.teacher and self._taught is None:
+            with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
+                features = options.loss.distill_features > 0
+                self._taught = teach(options.teacher, run.data, run.folder, run.console, features=features)
+        return self._taught
 
     def origin(self, run: ClassificationRun) -> Mapping[str, Any]:
-        options, teacher = run.options, run.options.teacher
+        options, teacher = choose(run.options, run.data)[0], run.options.teacher
         return {
             "network": options.network,
-            "learning": learning_settings(options, run.data.shape),
+            "learning": learning_settings(options, run.data, run.settings.epochs),
             "teacher": teacher and f"{short_name(teacher)}, {sha256(teacher / MODEL)}",
         }
 
     def drafts(self, run: ClassificationRun, network: nn.Module, state: FitState) -> list[Draft]:
         if not run.is_main:
             return []
-        options, choice = run.options, selection_of(run.data).validation
+        options, choice = choose(run.options, run.data)[0], selection_of(run.data).validation
         flip, interpolated = options.test_time_flip, 1.0
         if options.interpolate and options.init_from:
             score = partial(log_likelihood, split=choice, flip=flip)
@@ -130,8 +185,8 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
             run.console.print(f"{interpolated:.0%} of the way from {options.init_from} to the trained weights is best")
         scaling = fit_scaling(predict(network, choice.images, flip=flip), choice.labels)
         evaluator = ClassificationEvaluator(run.data)
-        stated = _stated(run, network) | {"interpolated": interpolated}
-        write = partial(_write_version, run, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
+        stated = _stated(run, options, network) | {"interpolated": interpolated}
+        write = partial(_write_version, run, options, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
         ood_data = partial(ood_data_from_images, run.data)
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
 
@@ -194,30 +249,12 @@ class ClassificationEvaluator(LabelEvaluator):
         return manifest.model_copy(update={"variants": tuple(variants)})
 
 
-def learning_settings(options: ClassificationOptions, shape: tuple[int, ...]) -> ClassificationSettings:
-    """Loss and augmentation for images of this shape (height, width, channels)."""
-    default = Augment(cutout=0, translate=2) if options.network.arch == "mlp" else Augment()
-    # An option gives pixels of these very images; the defaults are for small ones.
-    augment = override(default.scaled_to(shape), options.augment)
-    return override(ClassificationSettings(augment=augment), options.loss)
-
-
-def fit_defaults(arch: Arch, data: ImageData, batch_size: int | None = None) -> FitSettings:
-    """The architecture's defaults, with batches of `batch_size`, or smaller ones if images are large or few.
-
-    The learning rate is scaled with the batch size: linearly for SGD (Goyal et al. 2017, arXiv:1706.02677), by the
-    square root for Adam (Malladi et al. 2022, arXiv:2205.10287).
-    """
-    settings = DEFAULTS[arch]
-    height, width, _ = data.shape
-    # No more memory than batches of the usual size take at this side in pixels; at least twenty steps per epoch.
-    side = 48 * stride_for(height, width) ** 0.5 if arch == "cnn" else 128
-    most = min(int(settings.batch_size * side**2) // (height * width), len(data.train) // 20)
-    batch_size = batch_size or max(16, min(settings.batch_size, most))
-    ratio = batch_size / settings.batch_size
-    factor = ratio if settings.optimizer == "sgd" else ratio**0.5
-    backbone_lr = settings.backbone_lr and settings.backbone_lr * factor
-    return dataclasses.replace(settings, batch_size=batch_size, lr=settings.lr * factor, backbone_lr=backbone_lr)
+def learning_settings(options: ClassificationOptions, data: ImageData, epochs: int) -> ClassificationSettings:
+    """Loss and augmentation for the chosen network, these images, and so many epochs."""
+    settings = ClassificationSettings(augment=augmentation(options, data, epochs))
+    given = {"label_smoothing", "distill", "distill_features"}
+    settings = dataclasses.replace(settings, **{name: getattr(options.loss, name) for name in given})
+    return dataclasses.replace(settings, class_weights=class_weights(options, data))
 
 
 def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False) -> float:
@@ -227,17 +264,25 @@ def log_likelihood(network: nn.Module, split: ImageSplit, *, flip: bool = False)
     return -F.cross_entropy(scaled, torch.from_numpy(split.labels)).item()
 
 
+def _describe(options: ClassificationOptions, because: str) -> str:
+    network = options.network
+    words = f"{network.backbone}, pretrained, at {network.network_size} pixels"
+    chosen = f"transfer ({words})" if network.arch == "transfer" else "cnn"
+    return f"network: {chosen}, since {because}; --arch overrides this"
+
+
+def _ood_items(data: ImageData) -> int:
+    """How many images the out-of-distribution score is fitted and measured on; see `ood_data_from_images`."""
+    less = 1 if data.shape[0] * data.shape[1] <= 128 * 128 else 5
+    made_up, held_out = 2 * MOST, len(data.division[1])
+    return sum(min(count, most // less) for count, most in (
+        (len(data.train), MOST_TRAINING), (len(data.test), MOST_TEST), (held_out, MOST_TEST), (made_up, made_up)
+    ))  # fmt: skip
+
+
 def _load(options: Any, size: int | None, seed: int) -> ImageData:
     limit, bad, encoding = options.limit, options.bad, options.encoding
     return load_images(options.data, size=size, limit=limit, bad=bad, encoding=encoding, seed=seed)
-
-
-def _teaching(run: ClassificationRun) -> Teaching | None:
-    options = run.options
-    if not options.teacher:
-        return None
-    with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
-        return teach(options.teacher, run.data, run.folder, run.console, features=options.loss.distill_features > 0)
 
 
 def _warn_of_leaks(run: ClassificationRun) -> None:
@@ -252,17 +297,17 @@ def _warn_of_leaks(run: ClassificationRun) -> None:
             )
 
 
-def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
+def _stated(run: ClassificationRun, options: ClassificationOptions, network: nn.Module) -> dict[str, Any]:
     """The settings that had an effect on the training."""
-    options, settings = run.options, run.options.network
+    settings = options.network
     if isinstance(network, Transfer):  # the sizes that were in fact used for these images
         settings = dataclasses.replace(settings, network_size=network.size, start_size=network.start_size)
     unused = {name for arch, names in ONLY.items() if arch != settings.arch for name in names}
     if not options.teacher:
         unused |= {"distill", "distill_temperature", "distill_features"}
-    if settings.freeze < 0:
+    if settings.freeze == -1:
         unused |= {"backbone_lr"}
-    stated = run.stated(settings, learning_settings(options, run.data.shape)).items()
+    stated = run.stated(settings, learning_settings(options, run.data, run.settings.epochs)).items()
     return {name: value for name, value in stated if name not in unused} | {
         "teacher": short_name(options.teacher),
         "mirror": options.test_time_flip,
@@ -271,13 +316,14 @@ def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
 
 def _write_version(
     run: ClassificationRun,
+    options: ClassificationOptions,
     graph: ClassifierGraph,
     evaluator: ClassificationEvaluator,
     stated: dict[str, Any],
     state: FitState,
     target: Path,
 ) -> ClassifierManifest:
-    data, network, images = run.data, run.options.network, run.data.test.images[:MAX_BATCH]
+    data, network, images = run.data, options.network, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": INPUT, "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(16, len(images)), atol=1e-4)
     inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
@@ -293,7 +339,7 @@ def _write_version(
     description = {
         "mlp": "dense network",
         "cnn": "residual convolutional network",
-        "transfer": f"{network.backbone}, {'frozen' if network.freeze < 0 else 'fine-tuned'}",
+        "transfer": f"{network.backbone}, {'frozen' if network.freeze == -1 else 'fine-tuned'}",
     }[network.arch]
     choices = [EPOCH, INTERPOLATION] if run.options.interpolate else [EPOCH]
     manifest = ClassifierManifest(

@@ -1,5 +1,7 @@
-"""Augmentation as batched tensor code: a whole batch at once, on the device that trains."""
+"""Augmentation: of small images a whole batch at once, on the device that trains; of photographs one by one."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,12 +18,14 @@ class Augment:
         translate: shift by up to this many pixels, with mirrored borders.
         cutout: blank a square of this side in pixels at a random position (DeVries and Taylor 2017, arXiv:1708.04552).
         cutmix: the fraction of batches whose images get a rectangle of another one; see `cutmix`.
+        mixup: the fraction of batches whose images are blended with another one; see `mixup`.
     """
 
     flip: bool = True
     translate: int = 4
     cutout: int = 8
     cutmix: float = 0.0
+    mixup: float = 0.0
 
     def scaled_to(self, shape: tuple[int, ...]) -> "Augment":
         """The same for images of this shape (height, width, channels): pixels are meant for a shorter side of 32."""
@@ -30,10 +34,7 @@ class Augment:
 
     def mirrored(self, indices: Tensor, epoch: int) -> Tensor:
         """Which images are mirrored in an epoch: bool, shape of `indices`."""
-        if not self.flip:
-            return torch.zeros_like(indices, dtype=torch.bool)
-        # A fixed, evenly mixed bit per image (Knuth's multiplicative hash), flipped in every epoch.
-        return ((indices * 2654435761 >> 16) + epoch) % 2 == 1
+        return _alternating(indices, epoch) if self.flip else torch.zeros_like(indices, dtype=torch.bool)
 
     def __call__(self, images: Tensor, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """Augments one batch of uint8 images, (batch, height, width, channels), by their indices in the data set.
@@ -58,6 +59,84 @@ class Augment:
             inside_y, inside_x = (y >= 0) & (y < self.cutout), (x >= 0) & (x < self.cutout)
             pixels.masked_fill_((inside_y[:, None, :, None] & inside_x[:, None, None, :]), 0.5)
         return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoAugment:
+    """What is done to a training batch of photographs, in proportion to their size.
+
+    Attributes:
+        flip: as in `Augment`.
+        crop: the smallest fraction of the area that a random crop keeps; crops are resized (Szegedy et al. 2015,
+            arXiv:1409.4842).
+        jitter: brightness, contrast and saturation change by up to this fraction.
+        trivial: one random operation of random strength follows (TrivialAugment, Müller and Hutter 2021,
+            arXiv:2103.10158).
+        cutmix: the fraction of batches whose images get a rectangle of another one; see `cutmix`.
+        mixup: the fraction of batches whose images are blended with another one; see `mixup`.
+    """
+
+    flip: bool = True
+    crop: float = 0.6
+    jitter: float = 0.2
+    trivial: bool = True
+    cutmix: float = 0.0
+    mixup: float = 0.0
+
+    def mirrored(self, indices: Tensor, epoch: int) -> Tensor:
+        """As `Augment.mirrored`."""
+        return _alternating(indices, epoch) if self.flip else torch.zeros_like(indices, dtype=torch.bool)
+
+    def __call__(
+        self, images: Tensor, indices: Tensor, epoch: int, size: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
+        """Crops and changes a batch of uint8 images, (batch, height, width, channels), on the CPU.
+
+        Returns:
+            uint8, shape (batch, *size, channels).
+        """
+        (batch, height, width, channels), turned = images.shape, self.mirrored(indices, epoch)
+        # The crop's shape is near that of the image, whatever it is resized to.
+        change = _transforms(size, width / height, self.crop, self.jitter, self.trivial)
+        changed = torch.empty(batch, channels, *size, dtype=torch.uint8)
+        # The transforms draw from the global generator.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            for row, image in enumerate(images.permute(0, 3, 1, 2)):
+                changed[row] = change(image.flip(2) if turned[row] else image)
+        return changed.permute(0, 2, 3, 1)
+
+
+@functools.cache
+def _transforms(
+    size: tuple[int, int], aspect: float, crop: float, jitter: float, trivial: bool
+) -> Callable[[Tensor], Tensor]:
+    from torchvision.transforms import v2  # takes a second
+
+    steps: list[v2.Transform] = [
+        v2.RandomResizedCrop(size, scale=(crop, 1.0), ratio=(aspect * 3 / 4, aspect * 4 / 3), antialias=True)
+    ]
+    if jitter:
+        steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
+    if trivial:
+        steps.append(v2.TrivialAugmentWide())
+    return v2.Compose(steps)
+
+
+def _alternating(indices: Tensor, epoch: int) -> Tensor:
+    # A fixed, evenly mixed bit per image (Knuth's multiplicative hash), flipped in every epoch.
+    return ((indices * 2654435761 >> 16) + epoch) % 2 == 1
+
+
+def mixup(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Blends each image with another image of the batch (Zhang et al. 2018, arXiv:1710.09412).
+
+    Returns:
+        The blended pixels; the index of the other image; and the weight of the image itself, at least a half.
+    """
+    partner = torch.randperm(len(pixels), generator=generator, device=pixels.device)
+    kept = 1 - torch.rand((), generator=generator, device=pixels.device).item() / 2
+    return pixels.lerp(pixels[partner], 1 - kept), partner, kept
 
 
 def cutmix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:

@@ -6,11 +6,18 @@ import torch
 
 import training.classification.learner
 from tests.training.quick import LEARNING, SETTINGS, score
+from tests.training.steps import loss_of
 from training.backbones.registry import load_backbone
 from training.classification.distill import Guided, Teaching, feature_loss
-from training.classification.learner import Classification, ClassificationSettings, predict
+from training.classification.learner import (
+    Classification,
+    ClassificationSettings,
+    HeadOnFeatures,
+    predict,
+    validation_figures,
+)
 from training.classification.network import Transfer
-from training.data.augment import Augment, to_pixels
+from training.data.augment import Augment, PhotoAugment, to_pixels
 from training.engine.fit import fit
 from training.engine.streams import Stream, generator
 
@@ -121,3 +128,51 @@ def test_mirrored_prediction_is_the_mean_over_both_views(tiny_cnn, draw):
     model, images = tiny_cnn(), draw(4).images
     mean = (predict(model, images) + predict(model, images[:, :, ::-1].copy())) / 2
     np.testing.assert_allclose(predict(model, images, flip=True), mean, rtol=1e-4, atol=1e-5)
+
+
+def test_between_epochs_of_one_accuracy_the_likelihood_decides_and_never_against_it():
+    labels = np.array([0, 1, 0, 1])
+    good, better = (np.eye(2, dtype=np.float32)[labels] * scale for scale in (1, 1))
+    good = good + np.array([[0, 0.9], [0, 0], [0, 0], [0, 0]], np.float32)
+    worse = better * 100
+    worse[0] = [-0.1, 0]
+    by_accuracy = [validation_figures(logits, labels) for logits in (worse, good, better)]
+    assert [each["accuracy"] for each in by_accuracy] == [0.75, 1, 1]
+    scores = [each["score"] for each in by_accuracy]
+    assert scores == sorted(scores)
+    assert scores[1] < scores[2]
+
+
+def test_photographs_are_cropped_to_the_size_of_the_epoch(draw):
+    network = Transfer(load_backbone("test_efficientnet", "none"), 0, 3, start_size=32, end_size=96)
+    learning = ClassificationSettings(augment=PhotoAugment())
+    task = Classification(draw(4, size=100), draw(4, size=100), learning)
+    for epoch, side in enumerate((32, 56, 72, 96)):
+        task.begin(network, epoch, 4)
+        batch = task.batch(torch.arange(5), epoch, torch.Generator().manual_seed(0))
+        assert batch["images"].shape == (5, side, side, 3)
+        assert torch.isfinite(loss_of(task, network, torch.arange(5), epoch)[0])
+
+
+def test_a_weighted_class_is_predicted_more_often(tiny_cnn, train_on, colours, tmp_path):
+    counts = {}
+    for weights in ((), (0.01, 0.01, 10.0)):
+        model = tiny_cnn()
+        learning = dataclasses.replace(LEARNING, class_weights=weights)
+        train_on(model, tmp_path / str(len(weights)), dataclasses.replace(SETTINGS, epochs=1, ema=0), learning)
+        counts[weights] = (predict(model, colours.test.images).argmax(1) == 2).sum()
+    assert counts[0.01, 0.01, 10.0] > counts[()]
+
+
+def test_a_head_learns_on_features_that_were_computed_once(accelerator, console, draw, tmp_path):
+    torch.manual_seed(0)
+    network = Transfer(load_backbone("test_efficientnet", "none"), 32, 3, frozen=-1).eval()
+    train, validation = draw(20, seed=1), draw(10, seed=2)
+    # The mean colours in place of features: linear.
+    features, validated = np.zeros((2, 60, network.head.in_features)), np.zeros((30, network.head.in_features))
+    features[:, :, :3], validated[:, :3] = train.images.mean((1, 2)) / 255, validation.images.mean((1, 2)) / 255
+    task = HeadOnFeatures(train, validation, LEARNING, None, features.astype(np.float32), validated.astype(np.float32))
+    network.backbone.register_forward_pre_hook(lambda *_: pytest.fail("the backbone was run"))
+    settings = dataclasses.replace(SETTINGS, epochs=4, lr=1.0)
+    state = fit(network, task, settings, tmp_path, accelerator=accelerator, console=console)
+    assert state.history[-1]["validation_accuracy"] > 0.9

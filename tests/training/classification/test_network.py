@@ -143,14 +143,14 @@ def test_build_gives_the_network_of_each_architecture_for_the_data(colours, arch
 
 
 def test_build_follows_the_seed(colours):
-    first, again, other = (build(NetworkSettings(widths=(8, 8)), colours, seed) for seed in (1, 1, 2))
+    first, again, other = (build(NetworkSettings(arch="cnn", widths=(8, 8)), colours, seed) for seed in (1, 1, 2))
     assert torch.equal(first.head.weight, again.head.weight)
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
 def test_build_whitens_with_the_training_images(colours):
-    first = build(NetworkSettings(widths=(8, 8)), colours, seed=1)
-    other = build(NetworkSettings(widths=(8, 8)), colours, seed=2)
+    first = build(NetworkSettings(arch="cnn", widths=(8, 8)), colours, seed=1)
+    other = build(NetworkSettings(arch="cnn", widths=(8, 8)), colours, seed=2)
     assert torch.equal(first.whiten.weight, other.whiten.weight)
     assert torch.equal(first.whiten.weight[:12], -first.whiten.weight[12:])
 

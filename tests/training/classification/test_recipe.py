@@ -10,16 +10,24 @@ from rich.console import Console
 from service.inference.manifest import MODEL, InvalidModel, sha256
 from service.inference.session import Session
 from service.tasks.registry import read_manifest
+from training.backbones.registry import load_backbone
 from training.classification import recipe
+from training.classification.network import Transfer
 from training.classification.options import DEFAULTS, ClassificationOptions, NetworkSettings
-from training.classification.recipe import fit_defaults
-from training.data.images import ImageData, ImageSplit
 from training.engine.weights import CHECKPOINT, best_weights
 from training.options import override
 from training.parser import parse
 from training.run import Unfinished, train
 
-TINY = ["--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu"]
+# After an epoch it is worse than logistic regression, hence --yes.
+TINY = [
+    "--arch", "cnn", "--widths", "8,8", "--depth", "2", "--epochs", "1", "--batch-size", "10", "--device", "cpu",
+    "--yes",
+]  # fmt: skip
+
+
+def untrained(name, weights):
+    return load_backbone("test_efficientnet", "none")
 
 
 def parse_options(*options):
@@ -350,19 +358,40 @@ def test_a_network_by_import_path_trains_and_is_exported(source, tmp_path, draw)
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
 
 
-def test_batches_shrink_where_images_are_large_or_few_and_the_rate_with_them(draw):
-    def defaults(arch, count, side, batch_size=None):
-        # Strides of 0 give arrays of the size of photographs without using their memory.
-        images = np.broadcast_to(np.zeros(3, np.uint8), (count, side, side, 3))
-        split = ImageSplit(images, np.zeros(count, np.int64))
-        return fit_defaults(arch, ImageData("", ("a", "b"), split, split, split, ""), batch_size)
+def test_photographs_start_from_the_baseline_and_the_log_says_why(source, tmp_path, monkeypatch):
+    """A network of random weights in place of the pretrained one."""
+    for module in ("network", "baseline"):
+        monkeypatch.setattr(f"training.classification.{module}.load_backbone", untrained)
+    said = run(
+        "--data", source, "--image-size", 72, "--epochs", 1, "--batch-size", 10, "--device", "cpu",
+        "--run-dir", tmp_path,
+    )  # fmt: skip
+    assert "network: transfer (tf_efficientnet_lite0, pretrained, at 224 pixels), since the images have 72 x 72" in said
+    manifest = read_manifest(tmp_path / "export")
+    settings, baseline = manifest.training.settings, manifest.baseline
+    assert (settings["arch"], settings["freeze"], settings["freeze_norms"]) == ("transfer", 3, True)
+    assert baseline.name == "logistic regression on frozen features of tf_efficientnet_lite0"
+    assert (baseline.figure, baseline.items) == ("accuracy", 30)
+    initial = torch.load(tmp_path / CHECKPOINT)["state"]["initial"]
+    assert initial["accuracy"] == pytest.approx(baseline.validation)
+    assert list(tmp_path.glob("features-*.npz"))
 
-    assert all(defaults(arch, 45_000, 32) == DEFAULTS[arch] for arch in DEFAULTS)
-    assert defaults("cnn", 45_000, 224).batch_size == 94
-    assert defaults("cnn", 45_000, 224).lr == pytest.approx(DEFAULTS["cnn"].lr * 94 / 512)
-    assert defaults("mlp", 45_000, 224).batch_size == 167
-    few = defaults("transfer", 640, 32)
-    assert few.batch_size == 32
-    assert few.backbone_lr == pytest.approx(DEFAULTS["transfer"].backbone_lr / 2)
-    assert defaults("mlp", 30, 32).batch_size == 16
-    assert defaults("cnn", 45_000, 32, batch_size=256).lr == pytest.approx(DEFAULTS["cnn"].lr / 2)
+
+def test_a_frozen_network_sees_each_image_once(source, tmp_path, monkeypatch):
+    for module in ("network", "baseline"):
+        monkeypatch.setattr(f"training.classification.{module}.load_backbone", untrained)
+    seen = []
+    real = Transfer.features
+    monkeypatch.setattr(Transfer, "features", lambda self, pixels: seen.append(len(pixels)) or real(self, pixels))
+    monkeypatch.setattr(recipe.ClassificationRecipe, "drafts", lambda *_: seen.append("trained"))
+    monkeypatch.setattr("training.run.deliver", lambda *_: None)
+    options = ["--freeze", "--network-size", 32, "--epochs", 3, "--batch-size", 10, "--device", "cpu"]
+    run(*options, "--data", source, "--run-dir", tmp_path)
+    # 30 training images, also mirrored, and the selection half of as many for validation; one to try the network.
+    assert sum(seen[: seen.index("trained")]) == 2 * 30 + 15
+
+
+def test_small_images_have_a_baseline_of_pixels(first):
+    baseline = read_manifest(first[0] / "export").baseline
+    assert baseline.name == "logistic regression on pixels"
+    assert baseline.test > 0.9

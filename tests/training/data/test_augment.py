@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.augment import Augment, cutmix, to_pixels
+from training.data.augment import Augment, PhotoAugment, cutmix, mixup, to_pixels
 
 IDENTITY = Augment(flip=False, translate=0, cutout=0)
 
@@ -139,3 +139,57 @@ def test_cutmix_pastes_one_rectangle_of_the_partner_into_each_image_and_returns_
 def test_shifts_and_squares_keep_their_proportion_in_larger_images(shape, translate, cutout):
     scaled = Augment(flip=False, cutmix=0.5).scaled_to(shape)
     assert scaled == Augment(flip=False, translate=translate, cutout=cutout, cutmix=0.5)
+
+
+def cropped(augment, batch, size=(10, 10), epoch=0, seed=0):
+    indices, rng = torch.arange(len(batch)), torch.Generator().manual_seed(seed)
+    return augment(batch, indices, epoch, size, rng)
+
+
+CROP = PhotoAugment(flip=False, jitter=0, trivial=False)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_photographs_become_bytes_of_the_size_that_is_asked_for(channels):
+    pixels = cropped(PhotoAugment(), images(4, 30, 40, channels), size=(12, 16))
+    assert (pixels.shape, pixels.dtype) == ((4, 12, 16, channels), torch.uint8)
+
+
+def test_crops_follow_from_the_generator_and_leave_the_global_one_alone():
+    batch = images(6, 30, 30)
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first = cropped(PhotoAugment(), batch, seed=4)
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(cropped(PhotoAugment(), batch, seed=4), first)
+    assert not torch.equal(cropped(PhotoAugment(), batch, seed=5), first)
+
+
+def test_a_crop_of_a_ramp_keeps_at_least_its_fraction_and_its_direction():
+    ramp = torch.arange(64, dtype=torch.uint8).view(1, 1, 64, 1).expand(200, 64, 64, 3)
+    rows = cropped(CROP, ramp, size=(16, 16))[:, 0, :, 0].float()
+    widths = (rows[:, -1] - rows[:, 0]) / 15 * 16
+    assert (rows.diff(dim=1) >= 0).all()
+    # An area of 0.6 has a width of at least its root, but for the aspect.
+    assert widths.min() > 64 * (0.6 * 0.75) ** 0.5 - 4
+    assert widths.max() > 60
+
+
+def test_whole_photographs_are_merely_resized_and_mirrored_in_every_other_epoch():
+    batch = images(40, 20, 20)
+    whole = PhotoAugment(crop=1.0, jitter=0, trivial=False)
+    by_epoch = [
+        (cropped(whole, batch, (20, 20), epoch).float() - batch.flip(2)).abs().flatten(1).mean(1) for epoch in (0, 1)
+    ]
+    mirrored = whole.mirrored(torch.arange(40), 0)
+    assert (by_epoch[0][mirrored] < by_epoch[1][mirrored]).all()
+    assert (by_epoch[0][~mirrored] > by_epoch[1][~mirrored]).all()
+
+
+def test_mixup_blends_with_one_partner():
+    pixels = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 4, 4)
+    mixed, partner, kept = mixup(pixels, torch.Generator().manual_seed(1))
+    assert 0.5 <= kept <= 1
+    assert sorted(partner.tolist()) == list(range(8))
+    torch.testing.assert_close(mixed, pixels * kept + pixels[partner] * (1 - kept))
