@@ -98,7 +98,7 @@ def _measure(
     accelerator: Accelerator,
 ) -> Row:
     """Accuracy on the images trained on and on others, for each seed."""
-    default = DEFAULTS[network.arch]
+    default = DEFAULTS["mlp" if network.arch == "mlp" else "cnn"]
     rate = default.lr * settings.batch_size / default.batch_size
     started, figures = time.perf_counter(), []
     for seed in range(options.seed, options.seed + options.seeds):

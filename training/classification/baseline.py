@@ -54,7 +54,7 @@ def features_of(run: Run[Any, ImageData], network: Transfer, part: str, split: I
 
 def _of_own_features(run: Run[Any, ImageData], options: ClassificationOptions, network: Transfer) -> Baseline:
     data, weights = run.data, class_weights(options, run.data)
-    network.to(run.accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(run.accelerator.device).to(memory_format=torch.channels_last)
     views = views_of(options, data)
     train, part = _sampled(data.train, MOST, run.settings.seed)
     features = features_of(run, network, f"train {part}", train, views)
@@ -103,7 +103,7 @@ def _reader(run: Run[Any, ImageData]) -> tuple[Callable[[str, ImageSplit], Float
         return lambda _, split: split.images[:].reshape(len(split), -1) / np.float32(255), "pixels"
     side = 128 if is_photographs(data) else SIDE
     network = Transfer(load_backbone(settings.backbone, settings.weights), side, 1)
-    network.to(run.accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(run.accelerator.device).to(memory_format=torch.channels_last)
     return (
         lambda part, split: features_of(run, network, f"{part} {len(split)}", split)[0],
         f"features of {settings.backbone} at {side} pixels",
