@@ -57,11 +57,11 @@ SETS = (
     Set("boxes", "playing cards", "EdjeElectronics/TensorFlow-Object-Detection-API-Tutorial-Train-Multiple-Objects-"
         "Windows-10", "boxes/cards/images"),
     Set("boxes", "raccoons", "datitran/raccoon_dataset", "boxes/raccoon"),
-    Set("boxes", "kangaroos", "experiencor/kangaroo", "boxes/kangaroo"),
+    Set("boxes", "kangaroos", "experiencor/kangaroo", "boxes/kangaroo", "--bad drop"),
     Set("boxes", "fruit", "chanjianliu/fruit_recognition", "boxes/fruit"),
     Set("texts", "film reviews (Korean)", "e9t/nsmc", "texts/nsmc20k"),
     Set("texts", "bank questions", "PolyAI-LDN/task-specific-datasets", "texts/banking77"),
-    Set("texts", "hotel reviews (Chinese)", "SophonPlus/ChineseNlpCorpus", "texts/chinese_hotel"),
+    Set("texts", "hotel reviews (Chinese)", "SophonPlus/ChineseNlpCorpus", "texts/chinese_hotel", "--bad drop"),
     Set("texts", "emotions of tweets", "cardiffnlp/tweeteval", "texts/tweet_eval/emotion/made"),
     Set("texts", "offensive tweets", "cardiffnlp/tweeteval", "texts/tweet_eval/offensive/made"),
     Set("tables", "Titanic", "mwaskom/seaborn-data", "tables/titanic/titanic.csv", "--target survived --drop alive"),

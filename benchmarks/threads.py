@@ -68,7 +68,8 @@ def _steps_per_second(network: str, threads: int) -> float:
     optimizer, labels = torch.optim.AdamW(model.parameters()), torch.zeros(len(inputs), dtype=torch.int64)
 
     def step() -> None:
-        F.cross_entropy(logits(model(inputs)), labels).backward()
+        loss = F.cross_entropy(logits(model(inputs)), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 

@@ -21,7 +21,7 @@ def as_typed(program: str = "quartet") -> str:
         interpreter, *rest = sys.orig_argv
         return " ".join([interpreter, *program.split()[1:]]) if rest[:2] == program.split()[1:] else program
     called = Path(sys.argv[0])
-    if sys.orig_argv[1:2] == ["-m"]:  # installed beside the interpreter
+    if sys.orig_argv[1:3] == ["-m", "training"]:  # quartet is installed beside the interpreter
         called = Path(sys.orig_argv[0]).with_name(program)
     found = shutil.which(program)
     if called.name != program or not called.is_file() or (found and Path(found).samefile(called)):

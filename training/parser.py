@@ -24,7 +24,7 @@ _SHORTER = {
     r"^Missing from .*?: (\S+).*": r"\1 is missing",
     # What a dataclass says of its own values names the option itself.
     r"^Error parsing (?:\S+: (?=--))?": "",
-    r"no type matching (\S+) could be instantiated from \[('.*?')\]\..*": r"\2 is not \1",
+    r"no type matching FLOAT\|\{(\w+)\} could be instantiated from \[('.*?')\]\..*": r"\2 is neither a number nor \1",
     r"could not convert string to float: (.*)": r"\1 is not a number",
     r"invalid literal for int\(\) with base 10: (.*)": r"\1 is not a whole number",
 }

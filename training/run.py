@@ -163,8 +163,8 @@ class Run(Generic[OptionsT, DataT]):
         """Chooses the learning rate, or takes that of the checkpoint which the training continues from."""
         earlier = recorded_settings(self.folder) if self.options.resume else {}
         if earlier:
-            rates = {name: earlier.get(name) for name in ("lr", "backbone_lr")}
-            self.settings = dataclasses.replace(self.settings, **rates)
+            lr, backbone_lr = earlier["lr"], earlier["backbone_lr"]
+            self.settings = dataclasses.replace(self.settings, lr=lr, backbone_lr=backbone_lr)
             return
         before = self.settings.lr
         with self.phase("learning-rate test"):
@@ -174,7 +174,7 @@ class Run(Generic[OptionsT, DataT]):
     def estimate(self, seconds: float, validation: float) -> None:
         """Says how long the command will take from here, and asks whether to go on; raises Declined if not."""
         pace = len(self.data.division[0]) / max(validation, 1e-9)
-        folds = [cross_validation.work(self.options.cross_validate, seconds)] if self.folds else []
+        folds = [cross_validation.work(self.options.cross_validate or 0, seconds)] if self.folds else []
         left, parts = estimate(seconds, pace, [*self.work, *folds])
         self.estimated = time.perf_counter() - self.started + left
         if not self.is_main or (left < _SHORT and not self.ask):

@@ -48,8 +48,8 @@ def format_table(
         for line in zip_longest(*wrapped, fillvalue=""):
             padded = (part + " " * (limit - _width(part)) for part, limit in zip(line, widths, strict=True))
             yield (" " * _GAP).join(padded).rstrip()
-        for line in _wrap(note, (width or 0) - 2 * _GAP) if note else ():
-            yield " " * 2 * _GAP + line
+        for text in _wrap(note, (width or 0) - 2 * _GAP) if note else ():
+            yield " " * 2 * _GAP + text
 
 
 def to_cell(name: str, value: Any) -> str:

@@ -30,7 +30,7 @@ def run(console, tmp_path, colours):
         return SimpleNamespace(
             options=Options(data="colours", publishing=publishing, **options), console=console, folder=folder,
             data=colours, phases=phases, phase=phases.phase, optional=phases.optional, ask=False, estimated=10.0,
-            started=0.0, baseline=baseline,
+            started=0.0, baseline=baseline, cross_validate=None,
         )  # fmt: skip
 
     return make

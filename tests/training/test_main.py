@@ -60,7 +60,7 @@ def test_published_manifest_loads_and_the_session_replays_its_golden_file(publis
     assert manifest.name == published.parent.name
     assert Session(published / MODEL, "cpu").check(published, manifest) <= manifest.golden.atol
     assert manifest.training.epochs_run == 3
-    assert (manifest.data.train, manifest.data.validation, manifest.data.test) == (108, 12, 36)
+    assert (manifest.data.train, manifest.data.validation, manifest.data.test) == (90, 30, 36)
 
 
 def test_published_graph_answers_as_well_as_the_manifest_says(published, source):
@@ -212,7 +212,7 @@ def test_ctrl_c_publishes_nothing_and_says_how_to_go_on(source, tmp_path, capsys
         arguments = [*command("mlp", source, tmp_path, "--publish"), "--data-name", "a name"]
         assert main(arguments) == 130
     said = capsys.readouterr().err
-    assert "stopped in epoch 2 of 3, after 3 of its 10 steps; nothing was published" in said
+    assert "stopped in epoch 2 of 3, after 4 of its 9 steps; nothing was published" in said
     assert not (tmp_path / "models").exists()
     again = shlex.split(said.partition("python -m training ")[2])
     assert again == [*arguments, "--resume"]

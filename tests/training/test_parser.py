@@ -98,7 +98,8 @@ def test_options_are_of_the_dataclass_and_of_those_in_it():
     [
         (["--epoch", "3"], "--epoch is unknown"),
         (["--width", "8"], "--width is unknown: did you mean --widths?"),
-        (["--lr", "fast"], "--lr: 'fast' is not a number"),
+        (["--scale", "1,x"], "--scale: 'x' is not a number"),
+        (["--lr", "fast"], "--lr: 'fast' is neither a number nor find"),
         (["--seed", "1.5"], "--seed: '1.5' is not a whole number"),
         (["--seed", "-1"], "--seed -1: must be at least 0"),
         (["--optimizer", "adam"], "invalid choice 'adam' for argument '--optimizer'. Expected one of ('sgd', 'adamw')"),
@@ -124,7 +125,7 @@ def test_help_is_made_of_the_docstrings_and_the_defaults(capsys):
     for words in (
         "--widths INT,… filters of each group. (default: 64,256)",
         "--flip, --no-flip mirror images left to right. (default: True)",
-        "--lr FLOAT the learning rate. (default: unset)",
+        "--lr FLOAT|{find} the learning rate, or find. (default: unset)",
         "--run-dir PATH the folder of the run. (default: unset)",
         "--scale FLOAT,FLOAT the range of sizes. (default: 0.7,1.4)",
         "--drop STR,… columns to leave out. (default: none)",

@@ -109,7 +109,7 @@ def test_a_run_starts_from_another(trained, tmp_path):
     trained()
     first = best_weights(tmp_path / "run")
     settings = dataclasses.replace(SETTINGS, lr=0, ema=0)
-    _, model, _ = trained(settings=settings, seed=5, init_from=tmp_path / "run")
+    _, model, _ = trained(settings=settings, seed=5, init_from=tmp_path / "run", yes=True)
     assert all(torch.equal(value, first[name]) for name, value in model.named_parameters())
 
 

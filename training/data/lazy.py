@@ -1,6 +1,5 @@
 """Images of a split: an array in memory, or decoded when a batch asks for them."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -67,11 +66,11 @@ def batch_of(images: Images, items: Tensor) -> Tensor:
 
 
 def decode_all(decode: Callable[[int], Any], indices: Sequence[int] | npt.NDArray[np.int64]) -> Iterator[Any]:
-    """The results of `decode` in order, computed a little ahead by as many threads as there are cores."""
+    """The results of `decode` in order, computed a little ahead by as many threads as PyTorch has."""
     if get_worker_info() is not None:  # one of several processes that decode
         yield from (decode(int(index)) for index in indices)
         return
     # The pool does not outlive the call, because threads do not survive a fork.
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode") as pool:
         for start in range(0, len(indices), 256):
             yield from pool.map(decode, [int(index) for index in indices[start : start + 256]])

@@ -36,7 +36,7 @@ def warn_of_markers(
             "not, unless they are labelled already. Remove it from the texts"
         )
     elif found:
-        by_class = {}
+        by_class: dict[int, str] = {}
         for label, token in found:
             by_class.setdefault(label, token)
         shown = ", ".join(f"{token!r} is in most texts of {classes[label]!r}" for label, token in by_class.items())

@@ -206,12 +206,11 @@ def _common_size(images: Sequence[RawImage]) -> tuple[tuple[int, int], str]:
 
     is_small = small * _SMALL_FRAME >= _SMALLEST_SIDE
     long_side, other = (_SMALL_FRAME, _LARGE_FRAME) if is_small else (_LARGE_FRAME, _SMALL_FRAME)
-    chosen, option = frame(long_side), "--image-size {}x{}".format(*frame(other))
+    (height, width), (other_height, other_width) = frame(long_side), frame(other)
     change = "takes longer, and may be more accurate" if is_small else "is faster, and misses more small objects"
-    return chosen, (
-        "frames of {}x{}, in which {}% of the objects are at least {:.0f} pixels across; {} {}".format(
-            *chosen, 100 - _SMALL_PERCENTILE, small * long_side, option, change
-        )
+    return (height, width), (
+        f"frames of {height}x{width}, in which {100 - _SMALL_PERCENTILE}% of the objects are at least "
+        f"{small * long_side:.0f} pixels across; --image-size {other_height}x{other_width} {change}"
     )
 
 

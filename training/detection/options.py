@@ -16,7 +16,7 @@ DEFAULTS = FitSettings(
     ema=0.998, patience=10,
 )  # fmt: skip
 # Few images are seen more often, this many in all, but each at most so often; and in smaller batches, for more steps.
-_SEEN, _MOST_EPOCHS, _FEW, _SMALL_BATCH = 8000, 60, 600, 4
+_SEEN, _MOST_EPOCHS, _FEW, _SMALL_BATCH = 8000, 40, 600, 4
 
 
 def defaults(images: int) -> FitSettings:

@@ -1,11 +1,12 @@
 """The precision of the arithmetic of a training, where the user leaves the choice to the program."""
 
 from collections.abc import Collection
+from typing import Literal
 
 import torch
 
 
-def choose_precision(device: str, safe: Collection[str]) -> tuple[str, str]:
+def choose_precision(device: str, safe: Collection[str]) -> tuple[Literal["float32", "bfloat16"], str]:
     """What `--precision auto` means here.
 
     Args:

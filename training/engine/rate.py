@@ -86,7 +86,7 @@ def _test(
         step = Step(items, 0, device, rng, generator(Stream.SHARED, settings.seed, 0, number))
         with accelerator.autocast():
             loss, _ = learner.loss(network, batch, step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if settings.clip:
             nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
         optimizer.step()

@@ -208,6 +208,10 @@ def write_float16(reference: Path, path: Path) -> None:
         node_block_list=after_the_layers(model),
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Softmax"],
     )
+    # The converter casts a tensor once for each node that reads it, by the same name.
+    once = {node.name or f"unnamed {index}": node for index, node in enumerate(halved.graph.node)}
+    del halved.graph.node[:]
+    halved.graph.node.extend(once.values())
     ordered = OnnxModel(halved)  # the converter appends its casts at the end
     ordered.topological_sort()
     del ordered.model.graph.value_info[:]  # and leaves the types of before

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from service.tasks.tabular.columns import ColumnCard
 from training.tabular.columns import Floats
 from training.tabular.data import TabularSplit
 
-Estimator = HistGradientBoostingClassifier | HistGradientBoostingRegressor
+# HistGradientBoostingClassifier or HistGradientBoostingRegressor, which have no types.
+Estimator: TypeAlias = Any
 Doubles = npt.NDArray[np.float64]
 
 # The logit of a class that no row had.
@@ -79,7 +80,7 @@ class Boosting:
     def _answers(self, raw: Doubles) -> Doubles:
         if not self.classes:
             return raw * self.scale[1] + self.scale[0]
-        present: npt.NDArray[np.int64] = self.models[0].classes_  # type: ignore[union-attr]
+        present: npt.NDArray[np.int64] = self.models[0].classes_
         logits = np.full((len(raw), self.classes), ABSENT)
         logits[:, present] = np.concatenate((np.zeros_like(raw), raw), 1) if len(present) == 2 else raw
         probabilities: Doubles = np.exp(log_softmax(logits, axis=1))

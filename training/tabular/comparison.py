@@ -150,8 +150,9 @@ def cross_validate(network: "NetworkMethod", rows: TabularSplit, folds: int) -> 
     found: dict[str | int, Doubles] = {}
     for train, held_out in parts:
         part, rest = rows.take(train), rows.rows[held_out]
+        fold: dict[str | int, Doubles] = {name: method(part, rest) for name, method in methods.items()}
         stages = fit_mean(part, data.layout, len(data.classes)).stages(rest)
-        fold: dict[str | int, Doubles] = {**stages, **{name: method(part, rest) for name, method in methods.items()}}
+        fold |= dict[str | int, Doubles](stages.items())
         for name, values in fold.items():
             found.setdefault(name, np.empty((len(rows), values.shape[1])))[held_out] = values
     return HeldOut(

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from training.baseline import Baseline
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
 from training.engine.fit import FitState
-from training.engine.progress import progress_bar
+from training.engine.progress import Bar, progress_bar
 from training.engine.settings import FitSettings
 from training.export import history
 from training.export.calibration import fit_temperature, logits_of
@@ -139,7 +139,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def _folds(self, run: TabularRun) -> int:
         """The folds of the cross-validation; 0 for none."""
-        rows, asked = _train_and_validation(run.data), getattr(run.options, "cross_validate", None)
+        rows, asked = _train_and_validation(run.data), run.options.cross_validate
         if asked is None:
             asked = _FOLDS if len(rows) <= _MOST_CROSS_VALIDATED else 0
         return possible_folds(rows, run.data.kind, asked)
@@ -150,11 +150,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         if folds:
             with (
                 run.phase("cross-validation"),
-                progress_bar(
-                    run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator
-                ) as advance,
+                progress_bar(run.console, "cross-validation", folds * run.settings.epochs, 0, run.accelerator) as bar,
             ):
-                folder, watch = run.folder / "folds", _Epochs(advance)
+                folder, watch = run.folder / "folds", _Epochs(bar)
                 method = NetworkMethod(run.options.network, run.settings, data, folder, run.accelerator, watch)
                 held_out = cross_validate(method, _train_and_validation(data), folds)
         if not run.is_main:
@@ -204,14 +202,14 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 class _Epochs:
     """Moves the bar of a cross-validation with every epoch."""
 
-    def __init__(self, advance: Callable[[Callable[[], Mapping[str, float]]], None]) -> None:
-        self._advance = advance
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
 
     def estimate(self, seconds: float, validation: float) -> None:
         """That of the whole run was made before."""
 
     def epoch(self, number: int, figures: Mapping[str, float]) -> None:
-        self._advance(dict)
+        self._bar.advance(dict)
 
 
 def describe_shares(share: float) -> str:

@@ -104,7 +104,9 @@ class Trees(nn.Module):
         nodes = tree.nodes
         if nodes[0]["is_leaf"]:  # nothing was worth a split, and the operator has no tree without one
             return
-        positions, leaves = {}, {}
+        # By the index in the tree.
+        positions: dict[int, int] = {}
+        leaves: dict[int, int] = {}
         for index, node in enumerate(nodes):
             if node["is_leaf"]:
                 leaves[index] = -1 - len(self._leaves)

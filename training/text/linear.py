@@ -74,16 +74,14 @@ class LinearClassifier(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Shape (batch, classes), for token ids, int64, shape (batch, time), padded with 0 at the end."""
-        sums, squares = [], []
-        for keys, counted in n_grams(ids, self.words, self.orders):
-            row = torch.where(counted, self.rows[keys], 0).long()
-            # Sublinear term frequency: what a text has n times counts 1 + ln n times, divided among its n positions.
-            count = (row[:, :, None] == row[:, None, :]).float().sum(-1)
-            frequency = (1 + count.log()) / count
-            squares.append(((frequency * self.idf[row]).square() * count).sum(1, keepdim=True))
-            sums.append((self.votes[row].float() * frequency[..., None]).sum(1))
-        length = torch.stack(squares).sum(0).sqrt()
-        return torch.stack(sums).sum(0) / length.clamp_min(1e-6) + self.bias
+        each = [(self.rows[keys] * counted).long() for keys, counted in n_grams(ids, self.words, self.orders)]
+        count = torch.stack([(row[:, :, None] == row[:, None, :]).float().sum(-1) for row in each])
+        rows = torch.stack(each)  # (orders, batch, time)
+        # Sublinear term frequency: what a text has n times counts 1 + ln n times, divided among its n positions.
+        frequency = (1 + count.log()) / count
+        length = ((frequency * self.idf[rows]).square() * count).sum((0, 2)).sqrt()
+        votes = (self.votes[rows].float() * frequency[..., None]).sum((0, 2))
+        return votes / length.clamp_min(1e-6)[:, None] + self.bias
 
 
 def n_grams(ids: Tensor, words: int, orders: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -85,7 +85,8 @@ class TextOptions(Options):
         encoding: of text files, such as cp949; detected by default.
         text_column: the column of texts; by default the one with a usual name, such as text.
         label_column: the column of labels; by default the one with a usual name, such as label.
-        validation: fraction of train to hold out if there is no validation split.
+        validation: fraction of train to hold out if there is no validation split; at least 50 texts, or a quarter of
+            train.
         backbone: transformers:MODEL, a hub id or a folder, to fine-tune a pretrained transformer instead of training a
             recurrent network.
         linear: add the decision values of a linear support vector machine on tf-idf of runs of tokens, with the weight

@@ -12,7 +12,7 @@ from training.engine.rate import find_rate, steepest
 def test_the_rate_of_the_steepest_fall_is_taken():
     factors = np.geomspace(1e-3, 1e2, 50)
     losses = 2 - 1 / (1 + (0.1 / factors) ** 2) + (factors / 10) ** 2  # falls around 0.1, rises from 10 on
-    assert steepest(factors, losses) == pytest.approx(0.06, rel=0.5)
+    assert 0.05 < steepest(factors, losses) < 0.2
     assert steepest(factors, factors) == factors[0]
 
 

@@ -11,6 +11,7 @@ from service.tasks.text.reading import UNKNOWN
 from training.export.calibration import Scaling
 from training.export.graph import export
 from training.export.layers import penultimate
+from training.export.quantize import write_float16
 from training.text import linear as linear_module
 from training.text.learner import padded
 from training.text.linear import (
@@ -147,6 +148,9 @@ def test_the_exported_graph_adds_the_votes(tmp_path, votes):
     np.testing.assert_allclose(found, torch.softmax(logits / 1.5, 1).numpy(), atol=1e-5)
     # The out-of-distribution score reads the network's features also where the linear classifier answers alone.
     assert len(penultimate(onnx.load(path))) == 1
+    write_float16(path, tmp_path / "half.onnx")
+    (halved,) = Session(tmp_path / "half.onnx", "cpu").run({"ids": batch})
+    np.testing.assert_allclose(halved, found, atol=0.01)
 
 
 def test_a_weight_of_0_leaves_the_classifier_out_of_the_graph():

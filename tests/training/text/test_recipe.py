@@ -18,7 +18,7 @@ from training.options import BackboneFitOptions, PublishOptions
 from training.run import train
 from training.text import recipe
 from training.text.linear import WEIGHTS, Votes
-from training.text.options import NetworkSettings, TextOptions, TokenSettings
+from training.text.options import NetworkSettings, TextOptions, TokenSettings, usual_epochs
 from training.text.recipe import TextRecipe
 
 FIT = BackboneFitOptions(epochs=6, batch_size=16, lr=0.02, ema=0.8)
@@ -116,6 +116,23 @@ def test_a_resumed_run_keeps_its_vocabulary(tmp_path):
     said = run(source, tmp_path, fit=replace(FIT, epochs=2), resume=True)
     assert "training texts held out" not in said
     assert (tmp_path / "run" / "tokenizer.json").read_text() == tokenizer
+
+
+def test_very_long_texts_have_no_linear_classifier(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "MOST_TOKENS", 2)
+    source = write_parquet(tmp_path / "data", train=60, test=20)
+    said = run(source, tmp_path, fit=replace(FIT, epochs=1), tokens=TokenSettings(vocabulary="words"))
+    assert "texts are longer than 2 tokens: without the linear classifier" in said
+    uses = json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["history"][0]["uses"]
+    assert "weight of the linear classifier" not in {use["purpose"] for use in uses}
+
+
+def test_the_column_of_the_texts_is_remembered(published):
+    assert read_manifest(published[0]).text_column == "text"
+
+
+def test_larger_sets_need_fewer_epochs():
+    assert [usual_epochs(texts) for texts in (100, 6_000, 12_000, 1_000_000)] == [16, 16, 8, 4]
 
 
 def test_a_weight_at_the_end_of_the_grid_is_pointed_out(monkeypatch):
