@@ -41,13 +41,20 @@ class ClassificationSettings:
 
 
 class Classification(Learner):
-    """Learns the labels of `train`; the accuracy on `validation` chooses the epoch, of equal ones the likelihood.
+    """Learns the labels of `train`; the accuracy on `validation` chooses the epoch.
 
     A teacher's features are learned by a network that is `training.classification.distill.Guided`.
+
+    Args:
+        train: the training images.
+        validation: those that choose.
+        settings: how they are learned.
+        teacher: its predictions.
+        break_ties: whether the likelihood decides between equal accuracies, which are common with few images.
     """
 
     unit = "images"
-    score = "score"
+    score = "accuracy"
 
     def __init__(
         self,
@@ -55,7 +62,11 @@ class Classification(Learner):
         validation: ImageSplit,
         settings: ClassificationSettings,
         teacher: Teaching | None = None,
+        *,
+        break_ties: bool = False,
     ) -> None:
+        if break_ties:
+            self.score = "score"
         self.images = train.images
         self.decodes = isinstance(train.images, LazyImages)
         self.labels = torch.from_numpy(train.labels)
@@ -119,7 +130,19 @@ class Classification(Learner):
         return loss, label_figures(logits.detach(), target)
 
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        return validation_figures(predict(network, self._validation.images, accelerator), self._validation.labels)
+        return self.figures(predict(network, self._validation.images, accelerator))
+
+    def figures(self, logits: npt.NDArray[np.float32]) -> dict[str, float]:
+        """Those of validation: cross-entropy, accuracy, and the score if ties are broken."""
+        labels = torch.from_numpy(self._validation.labels)
+        found = label_figures(torch.from_numpy(logits), labels)
+        figures = {"loss": found["cross_entropy"].item(), "accuracy": found["accuracy"].item()}
+        if self.score == "score":
+            scaled = torch.from_numpy(logits) / fit_temperature(logits, self._validation.labels)
+            likelihood = torch.exp(-F.cross_entropy(scaled, labels)).item()
+            # Less than the accuracy of one more image.
+            figures["score"] = figures["accuracy"] + 0.5 * likelihood / len(labels)
+        return figures
 
 
 class HeadOnFeatures(Classification):
@@ -139,7 +162,7 @@ class HeadOnFeatures(Classification):
         features: npt.NDArray[np.float32],
         validated: npt.NDArray[np.float32],
     ) -> None:
-        super().__init__(train, validation, settings, teacher)
+        super().__init__(train, validation, settings, teacher, break_ties=True)
         self.decodes = False
         self._features, self._validated = torch.from_numpy(features), torch.from_numpy(validated)
 
@@ -154,22 +177,7 @@ class HeadOnFeatures(Classification):
     @torch.no_grad()
     def validate(self, network: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         network.eval()
-        logits = network(self._validated.to(next(network.parameters()).device)).float().cpu().numpy()
-        return validation_figures(logits, self._validation.labels)
-
-
-def validation_figures(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Cross-entropy, accuracy, and the score: accuracy, and between equal ones the likelihood at the best temperature.
-
-    Few validation images give the same accuracy to many epochs.
-    """
-    figures = label_figures(torch.from_numpy(logits), torch.from_numpy(labels))
-    scaled = torch.from_numpy(logits) / fit_temperature(logits, labels)
-    likelihood = torch.exp(-F.cross_entropy(scaled, torch.from_numpy(labels))).item()
-    accuracy = figures["accuracy"].item()
-    # Less than the accuracy of one more image.
-    score = accuracy + 0.5 * likelihood / len(labels)
-    return {"loss": figures["cross_entropy"].item(), "accuracy": accuracy, "score": score}
+        return self.figures(network(self._validated.to(next(network.parameters()).device)).float().cpu().numpy())
 
 
 def label_figures(logits: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -149,7 +149,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         data, validation, teaching = run.data, selection_of(run.data).validation, self._teaching(run)
         settings = learning_settings(choose(run.options, data)[0], data, run.settings.epochs)
         if not isinstance(network, Transfer) or run.options.network.freeze != -1:
-            return Classification(data.train, validation, settings, teaching)
+            return Classification(data.train, validation, settings, teaching, break_ties=True)
         network.to(run.accelerator.device)
         with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
             views = 2 if run.options.augment.flip else 1

@@ -14,10 +14,10 @@ from training.classification.learner import (
     ClassificationSettings,
     HeadOnFeatures,
     predict,
-    validation_figures,
 )
 from training.classification.network import Transfer
 from training.data.augment import Augment, PhotoAugment, to_pixels
+from training.data.images import ImageSplit
 from training.engine.fit import fit
 from training.engine.streams import Stream, generator
 
@@ -136,7 +136,9 @@ def test_between_epochs_of_one_accuracy_the_likelihood_decides_and_never_against
     good = good + np.array([[0, 0.9], [0, 0], [0, 0], [0, 0]], np.float32)
     worse = better * 100
     worse[0] = [-0.1, 0]
-    by_accuracy = [validation_figures(logits, labels) for logits in (worse, good, better)]
+    validation = ImageSplit(np.zeros((4, 8, 8, 3), np.uint8), labels)
+    task = Classification(validation, validation, LEARNING, break_ties=True)
+    by_accuracy = [task.figures(logits) for logits in (worse, good, better)]
     assert [each["accuracy"] for each in by_accuracy] == [0.75, 1, 1]
     scores = [each["score"] for each in by_accuracy]
     assert scores == sorted(scores)
