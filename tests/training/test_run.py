@@ -40,10 +40,10 @@ def start(colours, console, tmp_path):
 def test_data_and_model_have_the_names_that_were_asked_for(start, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     run = start(run_dir=None)
-    assert (run.name, run.data.name, str(run.folder)) == ("classifier", "colours", "runs/classification-cnn-colours")
+    assert (run.name, run.data.name, str(run.folder)) == ("classifier", "colours", "runs/classification-colours")
     run = start(run_dir=None, name="mine", data_name="Some/Colours")
     assert (run.name, run.data.name) == ("mine", "Some/Colours")
-    assert str(run.folder) == "runs/classification-cnn-Some-Colours"
+    assert str(run.folder) == "runs/classification-Some-Colours"
 
 
 @pytest.mark.parametrize(
