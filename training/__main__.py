@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         from training.engine.memory import keep_freed_memory
         from training.engine.processes import end_processes, is_main_process
         from training.export.graph import ExportMismatch
-        from training.run import Declined, Unfinished
+        from training.run import Declined
+        from training.train import Unfinished
     run = getattr(options, "run", None)
     if run is not None and (command := completing(options)):
         print(f"{run} has no draft yet: its training goes on from its checkpoint.")
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
 
 def _run(name: str, options: Any, console: "Console", again: str) -> None:
     from training.registry import RECIPES, recipe
-    from training.run import inspect, train
+    from training.train import inspect, train
 
     ask = False
     if name in ("train", "inspect"):

@@ -54,7 +54,7 @@ class Draft:
 class Recipe(ABC, Generic[OptionsT, DataT]):
     """One kind of data, from a data set to published versions.
 
-    `training.run.train` calls the steps in the order in which they stand here.
+    `training.train.train` calls the steps in the order in which they stand here.
 
     Attributes:
         name: the command.

@@ -8,7 +8,7 @@ import torch
 from tests.training.detection.conftest import write_parquet as write_boxes
 from tests.training.quick import LEARNING, SETTINGS
 from tests.training.text.conftest import write_parquet as write_texts
-from training import run as run_module
+from training import start as starting
 from training.__main__ import main
 from training.classification.learner import Classification
 from training.classification.options import ClassificationOptions
@@ -32,7 +32,7 @@ def start(colours, console, tmp_path):
     def start_with(run_dir=tmp_path / "run", ask=False, yes=False, safe=(), **options):
         publishing, Recipe.safe = PublishOptions(models=tmp_path / "models", yes=yes), safe
         chosen = ClassificationOptions(data="colours", device="cpu", run_dir=run_dir, publishing=publishing, **options)
-        return run_module.start(Recipe(), chosen, console, ask=ask)
+        return starting.start(Recipe(), chosen, console, ask=ask)
 
     return start_with
 
@@ -62,7 +62,7 @@ def test_invalid_options_are_refused_before_the_data_is_loaded(console, options,
             pytest.fail("loaded")
 
     with pytest.raises(ValueError, match=message):
-        run_module.start(Recipe(), ClassificationOptions(**{"data": "x", "device": "cpu", **options}), console)
+        starting.start(Recipe(), ClassificationOptions(**{"data": "x", "device": "cpu", **options}), console)
 
 
 def test_a_run_says_what_it_is_trained_on(start, console):

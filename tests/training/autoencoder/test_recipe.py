@@ -16,7 +16,7 @@ from training.autoencoder.recipe import AutoencoderRecipe
 from training.data.images import load_images
 from training.options import FitOptions
 from training.parser import parse
-from training.run import train
+from training.train import train
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
 # A training of three epochs is worse than its baseline.

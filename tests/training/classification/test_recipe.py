@@ -17,7 +17,7 @@ from training.classification.options import DEFAULTS, ClassificationOptions, Net
 from training.engine.weights import CHECKPOINT, best_weights
 from training.options import override
 from training.parser import parse
-from training.run import Unfinished, train
+from training.train import Unfinished, train
 
 # After an epoch it is worse than logistic regression, hence --yes.
 TINY = [
@@ -385,7 +385,7 @@ def test_a_frozen_network_sees_each_image_once(source, tmp_path, monkeypatch):
     real = Transfer.features
     monkeypatch.setattr(Transfer, "features", lambda self, pixels: seen.append(len(pixels)) or real(self, pixels))
     monkeypatch.setattr(recipe.ClassificationRecipe, "drafts", lambda *_: seen.append("trained"))
-    monkeypatch.setattr("training.run.deliver", lambda *_: None)
+    monkeypatch.setattr("training.train.deliver", lambda *_: None)
     options = ["--freeze", "--network-size", 32, "--epochs", 3, "--batch-size", 10, "--device", "cpu"]
     run(*options, "--data", source, "--run-dir", tmp_path)
     # 30 training images, also mirrored, and the selection half of as many for validation; one to try the network.

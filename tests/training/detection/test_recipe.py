@@ -16,7 +16,7 @@ from training.detection.recipe import DetectionRecipe
 from training.export import commands
 from training.parser import parse
 from training.published_options import EvaluateOptions
-from training.run import train
+from training.train import train
 
 TINY = ["--backbone", "test_efficientnet", "--weights", "none", "--width", 16, "--depth", 1, "--image-size", "64x96"]
 TINY += ["--epochs", 2, "--batch-size", 4, "--device", "cpu"]

@@ -15,12 +15,12 @@ from service.tasks.tabular.rows import from_csv, from_records
 from service.tasks.tabular.task import TabularAnswer, _usual_row
 from tests.training.tabular.test_data import customers
 from training.parser import parse
-from training.run import train
 from training.tabular import boosting
 from training.tabular.comparison import BOOSTING, DEFAULT, NETWORK
 from training.tabular.data import load_table
 from training.tabular.options import TabularOptions
 from training.tabular.recipe import TabularRecipe
+from training.train import train
 
 TINY = ["--hidden", "16", "--epochs", 12, "--lr", "0.01", "--device", "cpu"]
 

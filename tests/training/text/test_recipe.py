@@ -15,11 +15,11 @@ from service.settings import Settings
 from service.tasks.registry import read_manifest
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_parquet
 from training.options import BackboneFitOptions, PublishOptions
-from training.run import train
 from training.text import recipe
 from training.text.linear import WEIGHTS, Votes
 from training.text.options import NetworkSettings, TextOptions, TokenSettings, usual_epochs
 from training.text.recipe import TextRecipe
+from training.train import train
 
 FIT = BackboneFitOptions(epochs=6, batch_size=16, lr=0.02, ema=0.8)
 NETWORK = NetworkSettings(embedding=16, hidden=12, dropout=0.1)
