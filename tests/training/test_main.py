@@ -58,7 +58,9 @@ def published(request, source, folder, forget_accelerator):
 def test_published_manifest_loads_and_the_session_replays_its_golden_file(published):
     manifest = read_manifest(published)
     assert manifest.name == published.parent.name
-    assert Session(published / MODEL, "cpu").check(published, manifest) <= manifest.golden.atol
+    # A p-value moves in steps of one held-out item, and has a tolerance of its own.
+    most = max(manifest.golden.atol, *manifest.golden.tolerances.values())
+    assert Session(published / MODEL, "cpu").check(published, manifest) <= most
     assert manifest.training.epochs_run == 3
     assert (manifest.data.train, manifest.data.validation, manifest.data.test) == (90, 30, 36)
 

@@ -362,6 +362,7 @@ def test_photographs_start_from_the_baseline_and_the_log_says_why(source, tmp_pa
     """A network of random weights in place of the pretrained one."""
     for module in ("network", "baseline"):
         monkeypatch.setattr(f"training.classification.{module}.load_backbone", untrained)
+    monkeypatch.setattr("training.data.foreign.MOST", 20)  # images to tell from the test images, at 224 pixels
     said = run(
         "--data", source, "--image-size", 72, "--epochs", 1, "--batch-size", 10, "--device", "cpu",
         "--run-dir", tmp_path,
