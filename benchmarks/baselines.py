@@ -101,12 +101,18 @@ def main() -> None:
                 rows[each.name] = measure(each, arguments.public, arguments.logs)
             except RuntimeError as error:
                 failed.append(str(error))
+                print(error, flush=True)
+            _write(rows, arguments.json)
+    _write(rows, arguments.json)
+    if failed:
+        sys.exit(f"error: {len(failed)} trainings failed; see above")
+
+
+def _write(rows: dict[str, Any], path: Path | None) -> None:
     recorder = Recorder()
     for table in _tables(rows):
         recorder.print(table)
-    recorder.write(arguments.json, "benchmarks.baselines", rows)
-    if failed:
-        sys.exit("\n".join(failed))
+    recorder.write(path, "benchmarks.baselines", rows)
 
 
 def measure(each: Set, public: Path, logs: Path | None) -> dict[str, Any]:
