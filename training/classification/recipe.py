@@ -44,7 +44,7 @@ from training.export.graph import export, renew_golden, write_golden, write_vari
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.labelled import Labelled
 from training.export.layers import Inputs
-from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_data_from_images
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, images_less, ood_data_from_images
 from training.options import override, short_name
 from training.phases import Work
 from training.recipe import Draft, Recipe
@@ -130,7 +130,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         measured = Work(name="baseline on test", seconds=tested / pace)
         parts = {
             "export and evaluation": (len(data.division[0]) + len(data.validation) + len(data.test), 15),
-            "out-of-distribution score": (_ood_items(data), 3),
+            "out-of-distribution score": (_ood_items(data, options.network.network_size or 0), 3),
         }
         if options.network.freeze == -1:  # its validation runs the head alone
             return [measured, *(Work(name=name, seconds=items / pace + more) for name, (items, more) in parts.items())]
@@ -187,7 +187,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         evaluator = ClassificationEvaluator(run.data)
         stated = _stated(run, options, network) | {"interpolated": interpolated}
         write = partial(_write_version, run, options, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
-        ood_data = partial(ood_data_from_images, run.data)
+        ood_data = partial(ood_data_from_images, run.data, enlarged=getattr(network, "size", 0))
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
 
     def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
@@ -203,7 +203,8 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def ood_data(
         self, manifest: ClassifierManifest, folder: Path, data: ImageData, foreign: Mapping[str, str]
     ) -> OodData:
-        return ood_data_from_images(data, foreign)
+        enlarged = int(manifest.training.settings.get("network_size") or 0)
+        return ood_data_from_images(data, foreign, enlarged=enlarged)
 
 
 class ClassificationEvaluator(LabelEvaluator):
@@ -271,9 +272,9 @@ def _describe(options: ClassificationOptions, because: str) -> str:
     return f"network: {chosen}, since {because}; --arch overrides this"
 
 
-def _ood_items(data: ImageData) -> int:
+def _ood_items(data: ImageData, enlarged: int) -> int:
     """How many images the out-of-distribution score is fitted and measured on; see `ood_data_from_images`."""
-    less = 1 if data.shape[0] * data.shape[1] <= 128 * 128 else 5
+    less = images_less(data, enlarged)
     made_up, held_out = 2 * MOST, len(data.division[1])
     return sum(min(count, most // less) for count, most in (
         (len(data.train), MOST_TRAINING), (len(data.test), MOST_TEST), (held_out, MOST_TEST), (made_up, made_up)

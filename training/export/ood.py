@@ -59,10 +59,18 @@ class OodData:
     uses: tuple[Use, ...]
 
 
-def ood_data_from_images(data: ImageData, sources: Mapping[str, str] | None = None, method: Method = IMAGES) -> OodData:
-    """The data for a model of images; `sources` are other images by name (`training.data.foreign.read_images`)."""
-    # Images of more pixels take long.
-    less = 1 if data.shape[0] * data.shape[1] <= 128 * 128 else 5
+def ood_data_from_images(
+    data: ImageData, sources: Mapping[str, str] | None = None, method: Method = IMAGES, *, enlarged: int = 0
+) -> OodData:
+    """The data for a model of images.
+
+    Args:
+        data: of the training.
+        sources: other images by name (`training.data.foreign.read_images`).
+        method: the score.
+        enlarged: the side in pixels to which the graph enlarges images; 0 if it does not.
+    """
+    less = images_less(data, enlarged)
     train = data.train.take(some_indices(len(data.train), MOST_TRAINING // less))
     _, calibration = data.division
     others = foreign.made_up_images(data.shape)
@@ -77,6 +85,11 @@ def ood_data_from_images(data: ImageData, sources: Mapping[str, str] | None = No
         lambda graph, images: run_in_batches(graph, "images", images),
         ood_uses(len(train), data.division, MOST_HELD_OUT // less),
     )
+
+
+def images_less(data: ImageData, enlarged: int) -> int:
+    """By which factor fewer images are used than the most, since those of many pixels take long."""
+    return 1 if max(data.shape[0] * data.shape[1], enlarged**2) <= 128 * 128 else 5
 
 
 def ood_uses(train: int, division: Any, held_out: int = MOST_HELD_OUT) -> tuple[Use, ...]:
