@@ -22,6 +22,8 @@ FEW = 5000
 CROP = 6 / 7
 # Groups of layers that learn nothing new of photographs; training the others alone takes half the time.
 FROZEN = 3
+# With fewer photographs the head alone is trained: fine-tuning of 195 was less accurate on test than the baseline.
+FEW_PHOTOGRAPHS = 500
 # Of photographs: images in a training by default, and the least and the most epochs.
 SEEN, EPOCHS = 10_000, (4, 15)
 # From so many epochs on, photographs are augmented more.
@@ -50,11 +52,15 @@ def choose(options: ClassificationOptions, data: ImageData) -> tuple[Classificat
         size = network.network_size if network.network_size is not None else 224 if photographs else 128
         start = network.start_size if network.start_size is not None else 176 if photographs else 64
         pretrained = photographs and network.weights != "none"
+        freeze = network.freeze
+        if freeze is None:
+            few = len(data.train) < FEW_PHOTOGRAPHS and options.fit.backbone_lr is None and not options.init_from
+            freeze = (-1 if few else FROZEN) if pretrained else 0
         network = dataclasses.replace(
             network,
             network_size=size,
             start_size=start,
-            freeze=(FROZEN if pretrained else 0) if network.freeze is None else network.freeze,
+            freeze=freeze,
             freeze_norms=network.freeze_norms or pretrained,
         )
     return dataclasses.replace(options, network=dataclasses.replace(network, arch=arch)), because

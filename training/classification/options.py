@@ -40,7 +40,7 @@ class NetworkSettings:
             or 128 for images of up to 64 pixels.
         start_size: the smaller side that its training starts with; by default 176, or 64 for images of up to 64 pixels.
         freeze: how many groups of layers of the backbone are frozen (the stem, then the stages); -1 for all; by default
-            none, or 3 for photographs with pretrained weights.
+            none, or with pretrained weights 3 for photographs, and all for fewer than 500 of them.
         freeze_norms: freeze the statistics of the batch normalisation of the backbone; always done for photographs
             with pretrained weights.
     """

@@ -100,6 +100,9 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         options, because = choose(run.options, data)
         if because:
             run.console.print(_describe(options, because), highlight=False, soft_wrap=True)
+        if options.network.freeze == -1 and run.options.network.freeze is None:
+            few = f"{len(data.train):,} training images are few; --freeze 3 also trains its last layers"
+            run.console.print(f"the backbone is frozen, since {few}", highlight=False, soft_wrap=True)
         run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
         _warn_of_leaks(run)
         network = build(options.network, data, run.settings.seed)
@@ -147,8 +150,9 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
 
     def learner(self, run: ClassificationRun, network: nn.Module) -> Classification:
         data, validation, teaching = run.data, selection_of(run.data).validation, self._teaching(run)
-        settings = learning_settings(choose(run.options, data)[0], data, run.settings.epochs)
-        if not isinstance(network, Transfer) or run.options.network.freeze != -1:
+        options = choose(run.options, data)[0]
+        settings = learning_settings(options, data, run.settings.epochs)
+        if not isinstance(network, Transfer) or options.network.freeze != -1:
             return Classification(data.train, validation, settings, teaching, break_ties=True)
         network.to(run.accelerator.device)
         with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
