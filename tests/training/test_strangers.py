@@ -24,7 +24,8 @@ COMMAND = next(
     for line in (ROOT / "docs" / "train.md").read_text().splitlines()
     if "quartet train ../my-data" in line
 )
-CPU = ["--device", "cpu"]
+# Too short to beat the baseline.
+CPU = ["--device", "cpu", "--yes"]
 TINY = {
     "cells": [
         "--backbone", "test_efficientnet", "--weights", "none", "--width", "16", "--depth", "1",

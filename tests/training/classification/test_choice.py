@@ -73,7 +73,8 @@ def test_photographs_are_seen_at_224_pixels_and_the_first_layers_keep_their_weig
         chosen = choose(options(arch="transfer", **given), data)[0].network
         return chosen.network_size, chosen.start_size, chosen.freeze, chosen.freeze_norms
 
-    assert network(images(300, 100)) == (224, 176, 3, True)
+    assert network(images(500, 100)) == (224, 176, 3, True)
+    assert network(images(499, 100)) == (224, 176, -1, True)
     assert network(images(45_000, 32)) == (128, 64, 0, False)
     assert network(images(300, 100), weights="none") == (224, 176, 0, False)
     assert network(images(300, 100), network_size=160, start_size=96, freeze=0) == (160, 96, 0, True)

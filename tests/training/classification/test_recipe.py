@@ -370,7 +370,8 @@ def test_photographs_start_from_the_baseline_and_the_log_says_why(source, tmp_pa
     assert "network: transfer (tf_efficientnet_lite0, pretrained, at 224 pixels), since the images have 72 x 72" in said
     manifest = read_manifest(tmp_path / "export")
     settings, baseline = manifest.training.settings, manifest.baseline
-    assert (settings["arch"], settings["freeze"], settings["freeze_norms"]) == ("transfer", 3, True)
+    assert (settings["arch"], settings["freeze"], settings["freeze_norms"]) == ("transfer", -1, True)
+    assert "the backbone is frozen, since 30 training images are few" in said
     assert baseline.name == "logistic regression on frozen features of tf_efficientnet_lite0"
     assert (baseline.figure, baseline.items) == ("accuracy", 30)
     initial = torch.load(tmp_path / CHECKPOINT)["state"]["initial"]
