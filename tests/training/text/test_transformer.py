@@ -78,8 +78,8 @@ def test_served_ids_give_what_the_pretrained_model_makes_of_its_own(tmp_path, ma
 async def test_a_backbone_is_fine_tuned_exported_and_served(tmp_path):
     backbone = f"transformers:{save_bert(tmp_path / 'tiny')}"
     source = write_parquet(tmp_path / "data", train=120, test=40)
-    fit = BackboneFitOptions(epochs=3, lr=0.02, backbone_lr=0.01)
-    publishing = PublishOptions(models=tmp_path / "models", yes=True)  # three epochs do not beat the baseline
+    fit = BackboneFitOptions(epochs=8, batch_size=8, lr=0.02, backbone_lr=0.01)
+    publishing = PublishOptions(models=tmp_path / "models", yes=True)
     said = run(source, tmp_path, backbone=backbone, fit=fit, network=NetworkSettings(), linear=False, publish=True,
                publishing=publishing)  # fmt: skip
     assert "texts are truncated to 10" in said
