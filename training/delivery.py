@@ -4,7 +4,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,7 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
         with run.phase("export and evaluation"):
             write_draft(folder, partial(_write, run, draft, card))
     if run.cross_validate:
-        _cross_validate(run)
+        _cross_validate(run, run.cross_validate)
     history.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
     if options.publish:
         example = next((each.example for each in drafts), "")
@@ -75,10 +75,10 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
         )
 
 
-def _cross_validate(run: "Run[Any, Any]") -> None:
+def _cross_validate(run: "Run[Any, Any]", study_of: Callable[[], Mapping[str, Any]]) -> None:
     """Adds the study to the cards of the drafts, which are complete without it."""
     with run.optional(PHASE):
-        studies = run.cross_validate() if run.cross_validate else {}
+        studies = study_of()
         for folder in drafts_of(run.folder):
             manifest = read_manifest(folder)
             if study := studies.get(manifest.name):

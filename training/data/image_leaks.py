@@ -142,11 +142,15 @@ def telling(values: Sequence[Any], labels: Labels, classes: Sequence[str]) -> st
             found.append(f"{str(known[value])!r} in {share:.0%} of {classes[label]!r} and {rest:.0%} of the others")
     if found:
         return "; ".join(found[:3]) + f"; and {len(found) - 3} more classes" * (len(found) > 3)
-    score = held_out_scores({"": Clue(codes)}, labels)[""]
-    constant = sizes.max() / total
-    if score < _ACCURACY or 1 - score > (1 - _GAIN) * (1 - constant):
-        return ""
-    return f"alone, it gives the class of {score:.0%} of held-out images"
+    score = _telling_score(codes, labels)
+    return "" if score is None else f"alone, it gives the class of {score:.0%} of held-out images"
+
+
+def _telling_score(values: npt.NDArray[Any], labels: Labels) -> float | None:
+    """The accuracy of a clue on held-out images; None if it is too low, or not far above a constant answer's."""
+    score = held_out_scores({"": Clue(values)}, labels)[""]
+    constant = np.bincount(labels).max() / len(labels)
+    return score if score >= _ACCURACY and 1 - score <= (1 - _GAIN) * (1 - constant) else None
 
 
 def _name(items: ImageItems, row: int) -> str:
@@ -157,11 +161,9 @@ def _name(items: ImageItems, row: int) -> str:
 def _warn_of_names(inspection: Inspection, names: Sequence[str], labels: Labels, classes: Sequence[str]) -> None:
     told = telling([_pattern(name, classes[label]) for name, label in zip(names, labels, strict=True)], labels, classes)
     numbers = [_camera_number(name) for name in names]
-    if not told and all(number is not None for number in numbers):
-        score = held_out_scores({"": Clue(np.array(numbers, dtype=np.float64))}, labels)[""]
-        constant = np.bincount(labels).max() / len(labels)
-        if score >= _ACCURACY and 1 - score <= (1 - _GAIN) * (1 - constant):
-            told = f"the numbers of the camera give the class of {score:.0%} of held-out images"
+    numbered = not told and all(number is not None for number in numbers)
+    if numbered and (score := _telling_score(np.array(numbers, dtype=np.float64), labels)) is not None:
+        told = f"the numbers of the camera give the class of {score:.0%} of held-out images"
     if told:
         inspection.warnings.append(
             f"possible leak: the file names tell the class: {told}. A network does not read them, but if each class is "
