@@ -45,11 +45,23 @@ def browser() -> Iterator[Browser]:
 OpenPage = Callable[..., Page]
 
 
+class Complaints(list[str]):
+    """What pages logged; `failed_requests` says whether failed requests are expected.
+
+    The browser reports a failed request at any time, also after the page has shown the error.
+    """
+
+    failed_requests = False
+
+    def unexpected(self) -> list[str]:
+        return [each for each in self if not (self.failed_requests and each.startswith("error: Failed to load"))]
+
+
 @pytest.fixture
 def open_page(browser: Browser, server: Server) -> Iterator[OpenPage]:
     """Opens a page of the server at a path; at the end no page has said or asked for anything that it should not."""
     contexts = []
-    complaints: list[str] = []
+    complaints = Complaints()
 
     def listen(page: Page, url: str) -> None:
         def note(message: ConsoleMessage) -> None:
@@ -77,7 +89,7 @@ def open_page(browser: Browser, server: Server) -> Iterator[OpenPage]:
     yield open_at
     for context in contexts:
         context.close()
-    assert not complaints
+    assert not complaints.unexpected()
 
 
 def barriers(page: Page) -> list[str]:
