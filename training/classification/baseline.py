@@ -25,12 +25,12 @@ MOST, MIRRORED = 3000, 500
 SAMPLE, SIDE = (1500, 750, 1500), 96
 
 
-def fit_baseline(run: Run[Any, ImageData], options: ClassificationOptions, network: nn.Module) -> Baseline:
+def fit_baseline(run: Run[ClassificationOptions, ImageData], network: nn.Module) -> Baseline:
     """Fits the baseline; a network that is fine-tuned from pretrained weights starts with it as its head."""
-    pretrained = options.network.weights != "none" and not options.init_from
+    pretrained = run.options.network.weights != "none" and not run.options.init_from
     if isinstance(network, Transfer) and pretrained:
-        return _of_own_features(run, options, network)
-    return _of_sample(run, options)
+        return _of_own_features(run, network)
+    return _of_sample(run)
 
 
 def views_of(options: ClassificationOptions, data: ImageData) -> int:
@@ -52,8 +52,9 @@ def features_of(run: Run[Any, ImageData], network: Transfer, part: str, split: I
     return extract(network, split.images, run.folder, seen, run.accelerator, views=views)
 
 
-def _of_own_features(run: Run[Any, ImageData], options: ClassificationOptions, network: Transfer) -> Baseline:
-    data, weights = run.data, class_weights(options, run.data)
+def _of_own_features(run: Run[ClassificationOptions, ImageData], network: Transfer) -> Baseline:
+    data, options = run.data, run.options
+    weights = class_weights(options, data)
     network.to(run.accelerator.device).to(memory_format=torch.channels_last)
     views = views_of(options, data)
     train, part = _sampled(data.train, MOST, run.settings.seed)
@@ -74,12 +75,12 @@ def _of_own_features(run: Run[Any, ImageData], options: ClassificationOptions, n
     )
 
 
-def _of_sample(run: Run[Any, ImageData], options: ClassificationOptions) -> Baseline:
+def _of_sample(run: Run[ClassificationOptions, ImageData]) -> Baseline:
     data, seed = run.data, run.settings.seed
     counts = zip((data.train, selection_of(data).validation, data.test), SAMPLE, strict=True)
     (train, part), (validation, _), (test, _) = (_sampled(split, most, seed) for split, most in counts)
     read, of = _reader(run)
-    weights = class_weights(options, data)
+    weights = class_weights(run.options, data)
     features, chosen = read(f"train {part}", train), read("selection", validation)
     linear = fit_linear(features[None], train.labels, chosen, validation.labels, len(data.classes), weights)
     return Baseline(
