@@ -173,5 +173,6 @@ _CLASSES = {each.slug: each for each in Problem.__subclasses__()}
 
 def problem(fields: Mapping[str, Any], retry_after: float | None = None) -> Problem:
     """The problem of a document, in the class of its type; a plain `Problem` for a type that is not known here."""
-    kind = _CLASSES.get(str(fields.get("type")).removeprefix(_PREFIX), Problem)
+    code = fields.get("code") or str(fields.get("type")).removeprefix(_PREFIX)  # of a server before `code`
+    kind = _CLASSES.get(code, Problem)
     return kind(fields, retry_after)
