@@ -135,7 +135,8 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._drain)
         else:
             if self._loop:  # a signal may interrupt another log record
-                self._loop.call_soon_threadsafe(logger.info, "%s: finishing accepted requests", signal.Signals(sig).name)
+                name = signal.Signals(sig).name
+                self._loop.call_soon_threadsafe(logger.info, "%s: finishing accepted requests", name)
             super().handle_exit(sig, frame)
 
     def _drain(self) -> None:
