@@ -22,6 +22,9 @@ from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
 from service.api.v1.trials import trials_router
 from service.api.v1.versions import versions_router
+from service.api.v2.errors import v2_error
+from service.api.v2.routes import v2_endpoints, v2_router
+from service.api.v2.statistics import Statistics
 from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
@@ -90,9 +93,14 @@ def create_app(
     logs = settings.log_level in ("debug", "info")
     lifecycle = Lifecycle(settings, registry.tasks, board or Board())
     log = [RequestLog(sys.stderr)] if logs else []
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries])
+    statistics = Statistics()
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics])
     routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
-    families = (Family("/v1", operation_endpoints(registry), routers, problem_json), *families)
+    families = (
+        Family("/v1", operation_endpoints(registry), routers, problem_json),
+        Family("/v2", v2_endpoints(), (v2_router(statistics),), v2_error),
+        *families,
+    )
     endpoints = [endpoint for family in families for endpoint in family.endpoints]
 
     @asynccontextmanager

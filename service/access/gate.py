@@ -19,9 +19,13 @@ from service.access.local import is_of_other_site, why_not_local
 from service.access.rates import rate_fields
 from service.errors import Forbidden, QuartetError, Unauthorized
 
-_PUBLIC = ("/healthz/live", "/healthz/ready")
+_PUBLIC = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready")
 _READS = ("GET", "HEAD", "OPTIONS")
 _MODELS = "/v1/models/"
+_REPOSITORY = "/v2/repository/models/"
+# Paths in which the name of a model follows.
+_NAMED = (_MODELS, _REPOSITORY, "/v2/models/")
+_STATISTICS = "/v2/models/stats"
 # What a browser loads before its user can do anything. It holds no data of a model, but for the OpenAPI document, in
 # which a key finds its own models.
 _PAGES = ("/", "/docs", "/openapi.json")
@@ -43,6 +47,8 @@ def needed(method: str, path: str) -> KeyScope | None:
         inner = path[len(_MODELS) :].split("/")[1:3]
         reserved = inner[:1] == ["audit"] or inner == ["shadow", "examples"]
         return "admin" if method not in _READS or reserved else "infer"
+    if path.startswith(_REPOSITORY):
+        return "admin"
     if path.startswith("/metrics"):
         return "metrics"
     if method in _READS and (path in _PAGES or path.startswith(_BELOW_PAGES)):
@@ -115,9 +121,9 @@ class Gate:
             self._take(key, method)
         if not key.may(scope_needed):
             raise Forbidden(f"The key {key.name!r} lacks the scope {scope_needed!r}, which {method} needs here.")
-        if key.models is not None and path.startswith(_MODELS):
-            name = path[len(_MODELS) :].partition("/")[0]
-            if not key.sees(name):
+        if key.models is not None and (prefix := next(filter(path.startswith, _NAMED), None)):
+            name = path[len(prefix) :].partition("/")[0]
+            if not key.sees(name) and path != _STATISTICS:
                 raise self._unknown(scope, name)
         return key
 
