@@ -114,6 +114,7 @@ class QueuedCall:
         if self.cancelled:
             raise Abandoned
         if time.monotonic() > self.deadline:
+            limit = self.deadline - self.started if self.fixed_deadline else self.timeout
             raise DeadlineExceeded(
-                f"No progress within {self.timeout:g} s: try again, or send fewer or smaller items in a request."
+                f"No progress within {limit:.6g} s: try again, or send fewer or smaller items in a request."
             )
