@@ -90,6 +90,11 @@ class Inference:
     background: bool = False
 
     @property
+    def count(self) -> int:
+        """The number of items."""
+        return len(self.inputs[0])
+
+    @property
     def items(self) -> list[Any]:
         """The items as `CallScope.infer` takes them: views of the arrays."""
         if len(self.inputs) == 1:

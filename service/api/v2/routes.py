@@ -1,5 +1,7 @@
 """The routes of the Open Inference Protocol below /v2."""
 
+import json
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -7,13 +9,13 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from service.access.caller import actor, visible
+from service.api.small import small_body
+from service.api.v2 import answers
 from service.api.v2.bodies import header_length, read_body
-from service.api.v2.descriptions import describe_configuration, describe_model, describe_server
+from service.api.v2.descriptions import describe_server
 from service.api.v2.inference import read_request, write_response
 from service.api.v2.statistics import Statistics
 from service.errors import InvalidRequest, QuartetError
-from service.inference.leases import Lease
 from service.stack.endpoint import Endpoint
 from service.stack.exchange import Answer, Exchange
 
@@ -59,79 +61,56 @@ def v2_router(statistics: Statistics) -> APIRouter:
 
     @router.get("/v2/health/live")
     async def live(request: Request) -> JSONResponse:
-        alive = request.app.trouble() is None
+        alive = answers.is_live(request.app)
         return JSONResponse({"live": alive}, 200 if alive else 503)
 
     @router.get("/v2/health/ready")
     async def ready(request: Request) -> JSONResponse:
-        app = request.app
-        fit = app.ready and app.others_ready() and app.trouble() is None and not app.repository.unready
+        fit = answers.is_ready(request.app)
         return JSONResponse({"ready": fit}, 200 if fit else 503)
 
     @router.get("/v2/models/stats")
     async def every_statistic(request: Request) -> JSONResponse:
-        return JSONResponse(_statistics(request))
+        return JSONResponse(answers.model_statistics(request.app, request.scope, statistics, None, None))
 
-    def add(path: str, answer: Any) -> None:
+    def add(path: str, answer: Callable[[Any, Any, str, str | None], JSONResponse]) -> None:
         async def of_default(request: Request, name: Name) -> JSONResponse:
-            return JSONResponse(answer(request, name, None))
+            return answer(request.app, request.scope, name, None)
 
         async def of_version(request: Request, name: Name, version: Name) -> JSONResponse:
-            return JSONResponse(answer(request, name, version))
+            return answer(request.app, request.scope, name, version)
 
         router.add_api_route(f"{_MODEL}{path}", of_default, methods=["GET"])
         router.add_api_route(f"{_VERSION}{path}", of_version, methods=["GET"])
 
-    def metadata(request: Request, name: str, version: str | None) -> dict[str, Any]:
-        with _lease(request, name, version) as lease:
-            numbers = [each.version for each in request.app.repository.versions if each.name == name]
-            return describe_model(lease.version, numbers if version is None else [lease.version.version])
+    def readiness(app: Any, scope: Any, name: str, version: str | None) -> JSONResponse:
+        fit = answers.model_ready(app, scope, name, version)
+        return JSONResponse({"name": name, "ready": fit}, 200 if fit else 503)
 
-    def configuration(request: Request, name: str, version: str | None) -> dict[str, Any]:
-        with _lease(request, name, version) as lease:
-            return describe_configuration(lease.version)
-
-    def readiness(request: Request, name: str, version: str | None) -> dict[str, Any]:
-        with _lease(request, name, version) as lease:
-            return {"name": name, "ready": lease.version.batcher.trouble(request.app.settings.timeout) is None}
-
-    def counts(request: Request, name: str, version: str | None) -> dict[str, Any]:
-        with _lease(request, name, version) as lease:
-            return _statistics(request, name, None if version is None else lease.version.version)
-
-    def _statistics(request: Request, name: str | None = None, number: str | None = None) -> dict[str, Any]:
-        loaded = request.app.repository.versions
-        chosen = [
-            each
-            for each in loaded
-            if visible(request.scope, each.name) and name in (None, each.name) and number in (None, each.version)
-        ]
-        return statistics.describe(chosen, loaded)
-
-    add("", metadata)
-    add("/config", configuration)
+    add("", lambda *request: JSONResponse(answers.model_metadata(*request)))
+    add("/config", lambda *request: JSONResponse(answers.model_configuration(*request)))
     add("/ready", readiness)
-    add("/stats", counts)
+    add(
+        "/stats",
+        lambda app, scope, *which: JSONResponse(answers.model_statistics(app, scope, statistics, *which)),
+    )
 
     @router.post("/v2/repository/index")
     async def index(request: Request) -> JSONResponse:
-        return JSONResponse(_index(request))
+        only_ready = (await _document(request)).get("ready") is True
+        return JSONResponse(answers.repository_index(request.app, request.scope, ready=only_ready))
 
-    @router.post("/v2/repository/models/{name}/load")
-    async def load(request: Request, name: Name) -> Response:
-        await _check_parameters(request, ())
-        await request.app.lifecycle.administration.serve(name, True, actor=actor(request.scope))
-        return Response()
+    def change(action: str) -> None:
+        @router.post(f"/v2/repository/models/{{name}}/{action}")
+        async def changed(request: Request, name: Name) -> Response:
+            parameters = (await _document(request)).get("parameters") or ()
+            await answers.change_model(request.app, request.scope, name, parameters, load=action == "load")
+            return Response()
 
-    @router.post("/v2/repository/models/{name}/unload")
-    async def unload(request: Request, name: Name) -> Response:
-        await _check_parameters(request, ("unload_dependents",))
-        await request.app.lifecycle.administration.serve(name, False, actor=actor(request.scope))
-        return Response()
-
+    change("load")
+    change("unload")
     for path in _NOT_OFFERED:
         router.add_api_route(path, _not_offered, methods=["GET", "POST"])
-
     return router
 
 
@@ -148,14 +127,9 @@ async def _infer(exchange: Exchange, _query: Any) -> Answer:
     call.progressed()  # the time in which the body arrived was the client's
     read = partial(read_request, body, length, version.manifest, app.settings.max_items)
     asked = read() if len(body) <= _INLINE_BYTES else await app.threads.run(read)
-    if asked.timeout is not None:
-        call.expire_after(asked.timeout)
-    if asked.background:
-        call.run_in_background()
-    items = asked.items
-    exchange.facts["items"] = len(items)
-    exchange.charge(len(items))
-    rows = await call.infer(version, items)
+    exchange.facts["items"] = asked.count
+    exchange.charge(asked.count)
+    rows = await answers.run(call, version, asked)
     write = partial(write_response, asked, version.manifest, version.version, rows)
     size = len(rows) * sum(array.nbytes for array in rows[0])
     content, head = write() if size <= _INLINE_BYTES else await app.threads.run(write)
@@ -165,37 +139,12 @@ async def _infer(exchange: Exchange, _query: Any) -> Answer:
     return Answer(content, _BINARY)
 
 
-def _lease(request: Request, name: str, version: str | None) -> Lease:
-    """A lease on a version for a description; raises UnknownModel."""
-    repository = request.app.repository
-    if not visible(request.scope, name):
-        raise repository.unknown(name)
-    lease: Lease = repository.lease(name, version, lambda *_: 1.0)
-    return lease
-
-
-def _index(request: Request) -> list[dict[str, str]]:
-    repository = request.app.repository
-    found = [
-        {"name": each.name, "version": each.version, "state": "READY", "reason": ""}
-        for each in repository.versions
-        if visible(request.scope, each.name)
-    ]
-    for what, why in repository.refused.items():
-        name, _, version = what.partition("/")
-        if visible(request.scope, name):
-            found.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": why})
-    return found
-
-
-async def _check_parameters(request: Request, known: tuple[str, ...]) -> None:
-    """Raises InvalidRequest if a request to load or unload has parameters that have no meaning here."""
-    body = await request.body()
+async def _document(request: Request) -> dict[str, Any]:
+    """The JSON object in a small body; empty without a body."""
     try:
-        document = await request.json() if body else {}
+        document = json.loads(await small_body(request) or b"{}")
     except ValueError:
-        raise InvalidRequest("The body is not valid JSON.") from None
-    parameters = document.get("parameters") if isinstance(document, dict) else None
-    for name in parameters if isinstance(parameters, dict) else ():
-        if name not in known:
-            raise InvalidRequest(f"parameter {name[:80]!r}: models are loaded as they are in the models folder.")
+        document = None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return document
