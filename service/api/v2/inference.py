@@ -25,7 +25,7 @@ from service.inference.cards import ManifestBase, TensorSpec
 from service.tasks.documents import parse_json
 
 # The most values in the JSON of a request; more are sent as binary tensors, which take a tenth of the time.
-MOST_VALUES = 1_000_000
+MOST_VALUES = 2_000_000
 _MOST_TENSORS = 256
 _MOST_TIMEOUT = 2**63
 _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
