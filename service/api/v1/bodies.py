@@ -47,7 +47,7 @@ def describe_body(
         content = {
             name: {
                 "schema": any_of([described.schema(manifest, limit) for manifest in served]),
-                **({"example": described.example(manifests[0])} if described.example else {}),
+                "example": described.example(manifests[0]),
             }
             for name, described in reads.formats.items()
         }

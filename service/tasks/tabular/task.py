@@ -179,7 +179,7 @@ TABULAR = Task(
                         _parse_csv,
                         _csv_example,
                     ),
-                    OCTETS: Format(lambda _manifest, _limit: a_file("CSV in UTF-8"), _parse_csv, None),
+                    OCTETS: Format(lambda _manifest, _limit: a_file("CSV in UTF-8"), _parse_csv, _csv_example),
                 },
                 records=Records(lambda manifest: manifest.reading.names, _read_records, str.strip),
             ),

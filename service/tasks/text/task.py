@@ -213,7 +213,9 @@ TEXT = Task(
                 {
                     "application/json": Format(_json_schema, _parse_json, lambda _manifest: {"texts": [_EXAMPLE]}),
                     "text/plain": Format(lambda _manifest, _limit: _TEXT, _parse_plain, lambda _manifest: _EXAMPLE),
-                    OCTETS: Format(lambda _manifest, _limit: a_file("a text in UTF-8"), _parse_plain, None),
+                    OCTETS: Format(
+                        lambda _manifest, _limit: a_file("a text in UTF-8"), _parse_plain, lambda _manifest: _EXAMPLE
+                    ),
                 },
                 records=Records(
                     lambda _manifest: ("text",),
