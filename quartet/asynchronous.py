@@ -47,8 +47,8 @@ class AsyncClient:
     order. A list is sent in requests of bounded size, several at a time. Options that are None are left to the server;
     docs/api.md describes them.
 
-    All methods raise `Problem` (in the class of the failure) for what the server refuses, `Unreachable` where there is
-    no answer, and `InvalidItem` for what cannot be sent. An item that fails ends the call, or with `errors="return"`
+    All methods raise `ProblemError` (in the class of the failure) for what the server refuses, `UnreachableError` where there is
+    no answer, and `InvalidItemError` for what cannot be sent. An item that fails ends the call, or with `errors="return"`
     stands as an error in its place. A request is retried with backoff and jitter until `retry_for` has passed, and not
     before `Retry-After`, if it is answered 429, 502, 503 or 504, if no connection is made, or if the connection breaks.
     A host name that does not exist and an invalid certificate fail at once.

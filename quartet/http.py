@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 
 from quartet import __version__
-from quartet.errors import Problem, QuartetError, Unreachable, problem
+from quartet.errors import ProblemError, QuartetError, UnreachableError, problem
 
 logger = logging.getLogger("quartet")
 
@@ -100,8 +100,8 @@ class Connection:
             body: as httpx takes it: `content` and `headers`, or `files`.
 
         Raises:
-            Problem: the service refused; in the class of the failure.
-            Unreachable: there was no answer.
+            ProblemError: the service refused; in the class of the failure.
+            UnreachableError: there was no answer.
         """
         query = {name: _query_value(value) for name, value in (params or {}).items() if value is not None}
         backoff = _Backoff(self._retry_for)
@@ -116,13 +116,13 @@ class Connection:
                     failure: QuartetError = _problem_of(response)
                     again = response.status_code in _TRY_AGAIN
             except httpx.TransportError as error:
-                failure = Unreachable(self._explain(error))
+                failure = UnreachableError(self._explain(error))
                 failure.__cause__ = error
                 again = self._may_pass(error)
-            delay = backoff.delay(failure.retry_after if isinstance(failure, Problem) else None)
+            delay = backoff.delay(failure.retry_after if isinstance(failure, ProblemError) else None)
             if not again or delay is None:
                 raise failure
-            if isinstance(failure, Unreachable) and not warned:
+            if isinstance(failure, UnreachableError) and not warned:
                 warned = True
                 logger.warning("%s Retrying for up to %g s.", failure, self._retry_for)
             await asyncio.sleep(delay)
@@ -192,7 +192,7 @@ def _query_value(value: Any) -> str:
     return value if isinstance(value, str) else f"{value}"
 
 
-def _problem_of(response: httpx.Response) -> Problem:
+def _problem_of(response: httpx.Response) -> ProblemError:
     """The problem that an unsuccessful answer states; a proxy's own page becomes one."""
     try:
         fields = json.loads(response.content)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-from quartet.errors import InvalidItem
+from quartet.errors import InvalidItemError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ def image(item: Any) -> Prepared:
             shape (height, width) or (height, width, 1, 3 or 4), which is sent as PNG, without loss.
 
     Raises:
-        InvalidItem: it is none of these, or the file cannot be read.
+        InvalidItemError: it is none of these, or the file cannot be read.
     """
     if isinstance(item, str | os.PathLike):
         path = Path(item)
@@ -83,7 +83,7 @@ def text(item: Any) -> Prepared:
     """A text: a string, or the path of a file in UTF-8.
 
     Raises:
-        InvalidItem: it is something else, as a missing value in a column, or the file cannot be read.
+        InvalidItemError: it is something else, as a missing value in a column, or the file cannot be read.
     """
     if isinstance(item, str):
         return Prepared(item, 4 * len(item))
@@ -101,7 +101,7 @@ def row(item: Any) -> Prepared:
     """A row: a mapping, or a row of a frame, from columns to values; None, NaN and NaT are missing values.
 
     Raises:
-        InvalidItem: a value is neither a number, a text, a date nor missing.
+        InvalidItemError: a value is neither a number, a text, a date nor missing.
     """
     if not isinstance(item, Mapping) and not hasattr(item, "items"):
         raise _invalid(f"{type(item).__name__} is no row: give a mapping from the columns to their values")
@@ -113,7 +113,7 @@ def latents(item: Any) -> Prepared:
     """Latents: numbers, or an `Encoding`.
 
     Raises:
-        InvalidItem: they are something else.
+        InvalidItemError: they are something else.
     """
     values = getattr(item, "latents", item)
     try:
@@ -163,12 +163,12 @@ def _is_from(item: Any, package: str) -> bool:
     return any(kind.__module__.partition(".")[0] == package for kind in type(item).__mro__)
 
 
-def _unreadable(path: Path, error: Exception) -> InvalidItem:
+def _unreadable(path: Path, error: Exception) -> InvalidItemError:
     return _invalid(f"the file cannot be read ({getattr(error, 'strerror', None) or error})", str(path))
 
 
-def _invalid(message: str, name: str | None = None) -> InvalidItem:
-    error = InvalidItem(message)
+def _invalid(message: str, name: str | None = None) -> InvalidItemError:
+    error = InvalidItemError(message)
     error.name = name
     return error
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
-from quartet.errors import BodyTooLarge, InvalidItem, Problem, QuartetError
+from quartet.errors import BodyTooLargeError, InvalidItemError, ProblemError, QuartetError
 from quartet.inputs import Prepare, Prepared
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Carrier(Generic[T]):
     """Carries the items of a call.
 
     Args:
-        prepare: makes an item ready; raises `InvalidItem`.
+        prepare: makes an item ready; raises `InvalidItemError`.
         ask: sends some items in a request, and gives an answer for each.
         most: how many items a request may hold.
         concurrency: how many requests are under way at a time.
@@ -92,7 +92,7 @@ class Carrier(Generic[T]):
         for position, item in enumerate(items):
             try:
                 prepared = self._prepare(item)
-            except InvalidItem as error:
+            except InvalidItemError as error:
                 self._fail(position, error, error.name)
                 continue
             if chunk and (len(chunk) == self._most or size + prepared.size > _MOST_BYTES):
@@ -108,15 +108,15 @@ class Carrier(Generic[T]):
         while chunk:
             try:
                 answers = await self._ask([item for _, item in chunk])
-            except Problem as problem:
+            except ProblemError as problem:
                 if problem.index is not None and problem.index < len(chunk):
                     position, item = chunk.pop(problem.index)
                     self._fail(position, problem, item.label)
-                elif isinstance(problem, BodyTooLarge) and len(chunk) > 1:
+                elif isinstance(problem, BodyTooLargeError) and len(chunk) > 1:
                     half = len(chunk) // 2
                     await self._settle(chunk[:half])
                     chunk = chunk[half:]
-                elif isinstance(problem, BodyTooLarge):
+                elif isinstance(problem, BodyTooLargeError):
                     ((position, item),) = chunk
                     self._fail(position, problem, item.label)
                     return

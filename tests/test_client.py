@@ -33,14 +33,14 @@ def test_a_long_list_is_answered_in_order_and_bad_items_alone(client: quartet.Cl
     mixed = [*images[:40], b"junk", *images[40:], SMEAR, b""]
     answers = client.predict(mixed, top_k=10, errors="return")
     assert {index: type(error) for index, error in answers.errors.items()} == {
-        40: quartet.UndecodableImage,
-        72: quartet.UndecodableImage,
+        40: quartet.UndecodableImageError,
+        72: quartet.UndecodableImageError,
     }
     for index in (0, 39, 41, 70):
         alone = client.predict(mixed[index], top_k=10)
         assert alone.label == answers[index].label
         assert alone.probability == pytest.approx(answers[index].probability, abs=1e-4)
-    with pytest.raises(quartet.UndecodableImage) as raised:
+    with pytest.raises(quartet.UndecodableImageError) as raised:
         client.predict(mixed)
     assert raised.value.index in (40, 72)
     assert raised.value.request_id
@@ -61,7 +61,7 @@ def test_a_seed_gives_the_same_images_in_memory_and_in_a_file(client: quartet.Cl
         assert [archive.read(name) for name in archive.namelist()[:12]] == [each.png for each in generation.images]
     sheet = client.generate_to(tmp_path / "sevens.png", 4)
     assert PIL.Image.open(io.BytesIO(sheet._repr_png_())).size == (59, 59)
-    with pytest.raises(quartet.InvalidRequest):
+    with pytest.raises(quartet.InvalidRequestError):
         client.generate_to(tmp_path / "none.npz", 4, label="cat")
     with pytest.raises(ValueError, match=r"\.png, \.zip, \.npz"):
         client.generate_to(tmp_path / "sevens.gif")
@@ -87,7 +87,7 @@ def test_models(client: quartet.Client):
     assert {"classifier", "detector", "topics"} <= {model.name for model in models}
     assert client.model("detector").manifest["labels"] == ["RBC", "WBC", "Platelets"]
     assert "accuracy" in models.to_pandas().columns
-    with pytest.raises(quartet.UnknownModel, match="'none'"):
+    with pytest.raises(quartet.UnknownModelError, match="'none'"):
         client.model("none")
 
 

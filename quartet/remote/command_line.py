@@ -47,11 +47,11 @@ def main(arguments: Sequence[str], prog: str = "quartet") -> int:
     if problem := _problem(options):
         parser.error(problem)
     # The client takes its time to import; help and mistakes do not wait for it.
-    from quartet.errors import Problem, QuartetError
+    from quartet.errors import ProblemError, QuartetError
 
     try:
         return asyncio.run(_run(options))
-    except Problem as error:
+    except ProblemError as error:
         hint = "" if os.environ.get("QUARTET_API_KEY") or error.status != 401 else " Set QUARTET_API_KEY."
         return fail(1, " ".join(f"{error}{hint}".split()))
     except QuartetError as error:

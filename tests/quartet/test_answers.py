@@ -55,7 +55,7 @@ def test_what_is_unlike_the_training_data_may_have_no_label():
 
 
 def test_results_as_a_frame_have_the_index_of_what_came_in():
-    error = quartet.InvalidItem("is missing")
+    error = quartet.InvalidItemError("is missing")
     error.name = "c.jpg"
     results = quartet.Results([prediction(name="a.jpg"), error], index=pandas.Index(["p", "q"]))
     frame = results.to_pandas()
