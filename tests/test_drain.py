@@ -126,7 +126,7 @@ def test_what_a_client_sees_of_a_drain(tiny_models: Path):
         while (answer := client.get("/healthz/ready")).status_code == 200:
             assert time.monotonic() < end
         assert answer.status_code == 503
-        assert answer.json()["type"] == "urn:quartet:problem:not-ready"
+        assert answer.json()["code"] == "not-ready"
         answer = client.post("/v1/predict", content=encode(solid("blue")))
         assert answer.status_code == 200
         assert answer.headers["connection"] == "close"

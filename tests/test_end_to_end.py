@@ -66,7 +66,7 @@ def test_the_answer_is_that_of_the_graph(client: httpx.Client):
     expected, unfamiliar = Session(FOLDER / "model.onnx", "cpu", 1).run({"images": pixels[None]})
     np.testing.assert_allclose(probabilities(document["results"][0]), expected[0], atol=1e-5)
     assert probabilities(document["results"][0]).sum() == pytest.approx(1, abs=1e-4)
-    assert document["results"][0]["unfamiliar"] == pytest.approx(unfamiliar[0], abs=0.002)
+    assert document["results"][0]["typicality"] == pytest.approx(unfamiliar[0], abs=0.002)
 
 
 def test_noise_is_none_of_these_and_a_photograph_is(client: httpx.Client):
@@ -74,7 +74,7 @@ def test_noise_is_none_of_these_and_a_photograph_is(client: httpx.Client):
     files = [("files", ("cat.jpg", CAT_JPEG)), ("files", ("noise.png", noise))]
     cat, nothing = client.post("/v1/predict?strict=true&coverage=0.9", files=files).json()["results"]
     assert cat["labels"][0]["label"] == "cat"
-    assert cat["unfamiliar"] > 0.01 > nothing["unfamiliar"]
+    assert cat["typicality"] > 0.01 > nothing["typicality"]
     assert (nothing["labels"], nothing["label_set"]) == ([], [])
 
 

@@ -141,7 +141,7 @@ def test_no_route_is_open(wire: Wire, tiny_models: Path):
                 assert status == 401, (method, path, what)
                 assert "Bearer" in ",".join(answered.get_all("www-authenticate"))
                 if method != "HEAD":
-                    assert json.loads(body)["type"] == "urn:quartet:problem:unauthorized"
+                    assert json.loads(body)["code"] == "unauthorized"
     assert asked > 3000
 
 
@@ -218,7 +218,7 @@ def test_a_model_of_another_key_is_as_one_that_there_is_not(wire: Wire, tiny_mod
     def asked(method: str, target: str) -> tuple[int, str]:
         status, _, body = wire.ask(method, target, bearer("other"), encode(solid("red")) if method == "POST" else b"")
         document = json.loads(body)
-        assert document["type"] == "urn:quartet:problem:unknown-model", target
+        assert document["code"] == "unknown-model", target
         return status, document["detail"]
 
     for path in paths(tiny_models):

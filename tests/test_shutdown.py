@@ -186,5 +186,5 @@ def test_a_request_that_outlasts_the_shutdown_timeout_is_answered_503(tmp_path: 
     (answer,) = answers
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "urn:quartet:problem:not-ready"
+    assert answer.json()["code"] == "not-ready"
     assert "Traceback" not in "".join(server.lines)

@@ -15,7 +15,11 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(BaseModel):
     """What is wrong and what to do about it (RFC 9457)."""
 
-    type: str = Field(examples=["urn:quartet:problem:undecodable-image"], description="stable name of the failure")
+    type: str = Field(
+        examples=["/problems/undecodable-image"],
+        description="the page that explains the failure, relative to the server",
+    )
+    code: str = Field(examples=["undecodable-image"], description="stable name of the failure, for programs")
     title: str = Field(examples=["Undecodable image"])
     status: int = Field(examples=[422])
     detail: str = Field(
@@ -63,7 +67,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def problem_json(failure: QuartetError, scope: Scope) -> Response:
     """The document that `Problem` describes."""
     content: dict[str, Any] = {
-        "type": f"urn:quartet:problem:{failure.slug}",
+        "type": f"{scope.get('root_path', '').rstrip('/')}/problems/{failure.slug}",
+        "code": failure.slug,
         "title": failure.title(),
         "status": failure.status,
         "detail": failure.detail,

@@ -213,7 +213,7 @@ class Measure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What statistics of answers count: the most likely label, and the p-value `unfamiliar`; None without one."""
+    """What statistics of answers count: the most likely label, and the p-value of typicality; None without one."""
 
     label: str | None = None
     p_value: float | None = None

@@ -12,6 +12,8 @@ from service.tasks.cards import FamiliarityCard
 
 # The last output of such graphs, float32, shape (batch,).
 UNFAMILIAR = "unfamiliar"
+# Its name in answers.
+TYPICALITY = "typicality"
 
 Shape = tuple[int, ...]
 
@@ -40,11 +42,11 @@ class FamiliarManifest(ManifestBase):
 
 
 class StrictOptions(Options):
-    """The options of an operation whose answers hold `unfamiliar`."""
+    """The options of an operation whose answers hold `typicality`."""
 
     strict: bool = Field(
         False,
-        description="empties the result of an input that is unlike the training data: `unfamiliar` below `level`",
+        description="empties the result of an input that is unlike the training data: `typicality` below `level`",
     )
     level: float | None = Field(
         None,
@@ -56,16 +58,24 @@ class StrictOptions(Options):
     )
 
 
-def unfamiliar_field() -> Any:
-    """The field `unfamiliar` of an answer."""
+def typicality_field() -> Any:
+    """The field `typicality` of an answer."""
     return Field(
         None,
         ge=0,
         le=1,
         examples=[0.41],
-        description="a p-value: the share of the model's calibration items, this input included, that are at least as "
-        "unlike the training data; at 0.003 the input is probably out of distribution, whatever the rest says. "
-        "Never below `1 / (calibrated_on + 1)`. Absent if the model has no p-values",
+        description="how typical the input is of the training data, a p-value: the share of the model's calibration "
+        "items, this input included, that are at least as unlike the training data. At 0.003 the input is probably out "
+        "of distribution, whatever the rest says. Never below `1 / (calibrated_on + 1)`. Absent if the model has no "
+        "p-values",
+    )
+
+
+def unfamiliar_field() -> Any:
+    """The field `unfamiliar` of an answer, the former name of `typicality`."""
+    return Field(
+        None, ge=0, le=1, examples=[0.41], deprecated=True, description="the former name of `typicality`, a p-value"
     )
 
 
@@ -87,7 +97,7 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
     if card is None:
         raise InvalidRequest(
             f"strict=true: {manifest.name} has no p-values: leave it out, or use a version whose answers hold "
-            "`unfamiliar`."
+            "`typicality`."
         )
     if options.level is None:
         return card.level
@@ -103,17 +113,17 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
 def with_familiarity(
     result: dict[str, Any], more: Sequence[Any], level: float | None = None, **refused: Any
 ) -> dict[str, Any]:
-    """Adds `unfamiliar` to the result of an input, in place.
+    """Adds `typicality` to the result of an input, in place, and its former name `unfamiliar`.
 
     Args:
         result: of the input.
         more: the graph's other outputs for the input; empty for a graph without `unfamiliar`.
         level: of `strict_level`.
-        **refused: replaces the fields of a result whose `unfamiliar` is below the level; absent fields stay absent.
+        **refused: replaces the fields of a result whose `typicality` is below the level; absent fields stay absent.
     """
     if more:
         # No calibration set supports more than six decimals.
-        result[UNFAMILIAR] = round(float(more[0]), 6)
-    if level is not None and result[UNFAMILIAR] < level:
+        result[TYPICALITY] = result[UNFAMILIAR] = round(float(more[0]), 6)
+    if level is not None and result[TYPICALITY] < level:
         result.update((name, value) for name, value in refused.items() if name in result)
     return result

@@ -15,6 +15,7 @@ from service.tasks.familiarity import (
     StrictOptions,
     strict_bounds,
     strict_level,
+    typicality_field,
     unfamiliar_field,
     with_familiarity,
 )
@@ -65,6 +66,7 @@ class Labelled(BaseModel):
     label_set: list[str] | None = Field(
         None, examples=[["cat", "dog"]], description="only with `coverage`: labels that together cover the truth"
     )
+    typicality: float | None = typicality_field()
     unfamiliar: float | None = unfamiliar_field()
 
 

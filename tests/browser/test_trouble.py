@@ -21,7 +21,7 @@ PREDICT = "**/v1/predict?*"
 
 
 def refuse(page: Page, status: int, slug: str, detail: str, **headers: str) -> None:
-    problem = {"type": f"urn:quartet:problem:{slug}", "status": status, "detail": detail}
+    problem = {"type": f"/problems/{slug}", "code": slug, "status": status, "detail": detail}
     page.route(
         PREDICT,
         lambda route: route.fulfill(

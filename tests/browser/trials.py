@@ -225,5 +225,5 @@ class Trials:
 
 
 def _refuse(route: Route, status: int, slug: str, detail: str) -> None:
-    problem = {"type": f"urn:quartet:problem:{slug}", "status": status, "detail": detail}
+    problem = {"type": f"/problems/{slug}", "code": slug, "status": status, "detail": detail}
     route.fulfill(status=status, content_type="application/problem+json", body=json.dumps(problem))

@@ -48,7 +48,7 @@ def answering(*answers: httpx.Response | Exception) -> tuple[quartet.AsyncClient
 
 
 def refused(status: int, slug: str = "overloaded", **headers: str) -> httpx.Response:
-    fields = {"type": f"urn:quartet:problem:{slug}", "title": "No", "detail": "Not now.", "future": 1}
+    fields = {"type": f"/problems/{slug}", "code": slug, "title": "No", "detail": "Not now.", "future": 1}
     return httpx.Response(status, content=json.dumps(fields).encode(), headers=headers)
 
 

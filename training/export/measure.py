@@ -41,7 +41,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Unusual:
-    """The share of the items whose `unfamiliar` is below `level`, its 95 % interval, and the card's share."""
+    """The share of the items whose `typicality` is below `level`, its 95 % interval, and the card's share."""
 
     level: float
     share: float
@@ -96,8 +96,8 @@ def _answer(version: str, labelled: Labelled, options: Any) -> list[float]:
                 continue
             labelled.take(row["row"], row)
             labelled.answered.append(row["row"])
-            if row.get("unfamiliar") is not None:
-                p_values.append(row["unfamiliar"])
+            if row.get("typicality") is not None:
+                p_values.append(row["typicality"])
     labelled.problems.settle(options.data, options.bad, labelled.inspection)
     if not labelled.answered:
         raise DataError(f"{options.data}: none of the {labelled.kind} can be answered.")
@@ -158,7 +158,7 @@ def _described(version: str, labelled: Labelled, findings: Findings, unusual: Un
         card = "" if unusual.card is None else f"; of the card's test items {unusual.card:.1%}"
         yield (
             f"Unusual: {unusual.share:.1%} of the {labelled.kind} (" + _interval(unusual.interval, ".1%")
-            + f") have a p-value `unfamiliar` below {unusual.level:g}{card}. Up to {unusual.level:.0%} is usual."
+            + f") have a p-value `typicality` below {unusual.level:g}{card}. Up to {unusual.level:.0%} is usual."
         )  # fmt: skip
     for title, rows, most in (
         ("Classes, the worst first", findings.classes, _CLASSES_SHOWN),

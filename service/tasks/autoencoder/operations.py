@@ -24,7 +24,7 @@ from service.tasks.base import (
 )
 from service.tasks.call import Call
 from service.tasks.documents import parse_model
-from service.tasks.familiarity import unfamiliar_field
+from service.tasks.familiarity import typicality_field, unfamiliar_field
 from service.tasks.samples import SEVEN
 
 # Pixels are enlarged to 8 x 8 in rendered answers.
@@ -59,6 +59,7 @@ class ImageResult(BaseModel):
 
     name: str | None = Field(examples=["seven.png"], description="the file's name, if the request gave one")
     inverted: bool = Field(examples=[False], description="whether light and dark were swapped before")
+    typicality: float | None = typicality_field()
     unfamiliar: float | None = unfamiliar_field()
 
 

@@ -13,7 +13,14 @@ from service.tasks.detection.drawing import draw_detections
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import ThresholdAnswer, best_figures, choose_threshold, class_filter
-from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, unfamiliar_field, with_familiarity
+from service.tasks.familiarity import (
+    StrictOptions,
+    strict_bounds,
+    strict_level,
+    typicality_field,
+    unfamiliar_field,
+    with_familiarity,
+)
 from service.tasks.images import EncodedImage
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import SMEAR, image_samples
@@ -47,6 +54,7 @@ class ImageDetections(BaseModel):
     height: int = Field(examples=[480])
     counts: dict[str, int] = Field(examples=[{"RBC": 12}], description="boxes of each label")
     boxes: list[DetectedBox] = Field(description="the best first; none with `strict` for an unfamiliar image")
+    typicality: float | None = typicality_field()
     unfamiliar: float | None = unfamiliar_field()
 
 

@@ -13,7 +13,7 @@ from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import object_schema, parse_json
-from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, unfamiliar_field
+from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, typicality_field, unfamiliar_field
 from service.tasks.labels import Label
 from service.tasks.pauses import map_with_pauses
 from service.tasks.slices import count_bytes
@@ -47,6 +47,7 @@ class RowPrediction(BaseModel):
     unknown: list[str] | None = Field(
         None, examples=[["city"]], description="columns with a word that no training row had, if there are any"
     )
+    typicality: float | None = typicality_field()
     unfamiliar: float | None = unfamiliar_field()
 
 

@@ -173,7 +173,13 @@ def serve(fake: Fake) -> Iterator[None]:
             status = 200
             if isinstance(answer, tuple):
                 status, detail = answer
-                answer = {"type": "urn:quartet:problem:refused", "title": "No", "status": status, "detail": detail}
+                answer = {
+                    "type": "/problems/refused",
+                    "code": "refused",
+                    "title": "No",
+                    "status": status,
+                    "detail": detail,
+                }
             content = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

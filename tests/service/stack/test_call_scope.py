@@ -28,7 +28,7 @@ async def test_an_ordinary_route_runs_inference(app: FastAPI, client: httpx.Asyn
     assert version.leases == version.batcher.admission.held == 0
     version.batcher.admission.closed = True
     refused = await client.post("/colour", json=solid("green").tolist())
-    assert (refused.status_code, refused.json()["type"]) == (503, "urn:quartet:problem:not-ready")
+    assert (refused.status_code, refused.json()["code"]) == (503, "not-ready")
     assert version.leases == 0
 
 

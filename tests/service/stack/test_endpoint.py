@@ -176,7 +176,7 @@ async def test_a_number_that_json_does_not_have_is_an_error(app: FastAPI, client
     batcher = app.repository.models["classifier"].batcher
     rerun(batcher, lambda items: [(np.full(3, np.nan, np.float32),) for _ in items])
     answer = await client.post("/v1/predict", content=encode(solid("red")), headers=PNG)
-    assert (answer.status_code, answer.json()["type"]) == (500, "urn:quartet:problem:inference-failed")
+    assert (answer.status_code, answer.json()["code"]) == (500, "inference-failed")
     rerun(batcher, lambda items: [(np.full(3, 1 / 3, np.float32),) for _ in items])
     named = await client.post("/v1/predict", files=[("files", ("NaN and Infinity.png", encode(solid("red"))))])
     assert named.json()["results"][0]["name"] == "NaN and Infinity.png"

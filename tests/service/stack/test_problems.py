@@ -29,7 +29,8 @@ def test_a_problem():
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(answer.body) == {
-        "type": "urn:quartet:problem:invalid-request",
+        "type": "/problems/invalid-request",
+        "code": "invalid-request",
         "title": "Invalid request",
         "status": 422,
         "detail": "Say it right.",
@@ -54,7 +55,7 @@ def test_a_body_too_large_ends_the_connection():
 def check(answer: httpx.Response, status: int, slug: str) -> Problem:
     assert answer.headers["content-type"] == MEDIA_TYPE
     document = Problem.model_validate_json(answer.content)
-    assert (answer.status_code, document.status, document.type) == (status, status, f"urn:quartet:problem:{slug}")
+    assert (answer.status_code, document.status, document.code) == (status, status, slug)
     assert document.instance == answer.request.url.path
     assert document.request_id == answer.headers["x-request-id"]
     assert document.title

@@ -83,7 +83,7 @@ async def test_a_request_too_slow_for_its_deadline(app: FastAPI, client: httpx.A
     response = await client.post("/v1/predict", files=files([encode(solid("red"))] * 40))
     model.release(100)
     assert response.status_code == 504
-    assert response.json()["type"] == "urn:quartet:problem:deadline-exceeded"
+    assert response.json()["code"] == "deadline-exceeded"
 
 
 async def test_a_request_that_is_cancelled_leaves_nothing_behind(app: FastAPI, client: httpx.AsyncClient):

@@ -55,12 +55,14 @@ def grey(level: int, side: int = 8) -> bytes:
 async def test_pictures_of_which_one_is_unfamiliar(client):
     files = [("files", (name, grey(level))) for name, level in (("light", 204), ("dark", 2))]
     answer = (await client.post("/v1/predict?coverage=0.9", files=files)).json()
-    assert [result["unfamiliar"] for result in answer["results"]] == pytest.approx([0.8, 2 / 255], abs=1e-6)
+    assert [result["typicality"] for result in answer["results"]] == pytest.approx([0.8, 2 / 255], abs=1e-6)
+    # The former name.
+    assert all(result["unfamiliar"] == result["typicality"] for result in answer["results"])
     assert all(len(result["labels"]) == 3 for result in answer["results"])
     light, dark = (await client.post("/v1/predict?coverage=0.9&strict=true", files=files)).json()["results"]
     assert light == answer["results"][0]
     assert (dark["labels"], dark["label_set"]) == ([], [])
-    assert dark["unfamiliar"] == answer["results"][1]["unfamiliar"]
+    assert dark["typicality"] == answer["results"][1]["typicality"]
     # Without coverage there is no set to be emptied, and a lower level lets more pass.
     (_, dark) = (await client.post("/v1/predict?strict=true", files=files)).json()["results"]
     assert "label_set" not in dark
@@ -86,7 +88,7 @@ async def test_of_few_calibration_items_a_level_that_refuses_nothing_is_an_error
 
 async def test_a_model_that_does_not_tell(client):
     plain = (await client.post("/v1/predict?model=old", content=grey(2), headers=PNG)).json()
-    assert "unfamiliar" not in plain["results"][0]
+    assert not {"typicality", "unfamiliar"} & plain["results"][0].keys()
     refused = await client.post("/v1/predict?model=old&strict=true", content=grey(2), headers=PNG)
     assert refused.status_code == 422
     assert "old has no p-values" in refused.json()["detail"]
@@ -96,7 +98,7 @@ async def test_a_model_that_does_not_tell(client):
 async def test_texts(client):
     # The tiny model's ids: the largest tells.
     answer = (await client.post("/v1/classify-text", json={"texts": ["cat", "xyz"]})).json()
-    known, unknown = (result["unfamiliar"] for result in answer["results"])
+    known, unknown = (result["typicality"] for result in answer["results"])
     assert 0 < unknown < known
     query = {"strict": "true", "level": (known + unknown) / 2, "explain": "true"}
     first, second = (await client.post("/v1/classify-text", json={"texts": ["cat", "xyz"]}, params=query)).json()[
@@ -112,7 +114,7 @@ async def test_rows(client, model, field, nothing):
     rows = {"rows": [{"mean radius": 90, "area": 1}, {"mean radius": 0.5, "area": None}]}
     path = f"/v1/predict-tabular?model={model}"
     first, second = (await client.post(path, json=rows)).json()["results"]
-    assert (first["unfamiliar"], second["unfamiliar"]) == (0.9, 0.005)
+    assert (first["typicality"], second["typicality"]) == (0.9, 0.005)
     assert second[field] != nothing
     strict = (await client.post(f"{path}&strict=true", json=rows)).json()["results"]
     assert strict == [first, {**second, field: nothing}]
@@ -121,7 +123,7 @@ async def test_rows(client, model, field, nothing):
 async def test_encoding_and_reconstruction(client):
     for operation in ("encode", "reconstruct"):
         answer = await client.post(f"/v1/{operation}?invert=never", content=grey(51, 4), headers=PNG)
-        assert answer.json()["results"][0]["unfamiliar"] == 0.2
+        assert answer.json()["results"][0]["typicality"] == 0.2
 
 
 async def test_objects(client):
@@ -129,10 +131,10 @@ async def test_objects(client):
     red[20:40, 30:60] = (204, 0, 0)
     body = encode(red)
     (known,) = (await client.post("/v1/detect?confidence=0.1", content=body, headers=PNG)).json()["results"]
-    assert 0 < known["unfamiliar"] < 1
+    assert 0 < known["typicality"] < 1
     assert known["boxes"]
     query = "strict=true&confidence=0.1&level"
-    for level, counts in ((known["unfamiliar"] * 0.9, known["counts"]), (0.999, {})):
+    for level, counts in ((known["typicality"] * 0.9, known["counts"]), (0.999, {})):
         answer = (await client.post(f"/v1/detect?{query}={level}", content=body, headers=PNG)).json()
         assert answer["threshold"]["confidence"] == 0.1
         assert answer["results"] == [{**known, "counts": counts, "boxes": known["boxes"] if counts else []}]
@@ -142,7 +144,10 @@ async def test_the_documentation(client):
     document = (await client.get("/openapi.json")).json()
     pictures = ("EncodedImageAnswer", "RestoredImage", "ImageDetections")
     for schema in ("Prediction", "TextPrediction", "RowPrediction", *pictures):
-        assert "p-value" in document["components"]["schemas"][schema]["properties"]["unfamiliar"]["description"]
+        fields = document["components"]["schemas"][schema]["properties"]
+        assert "p-value" in fields["typicality"]["description"]
+        assert "deprecated" not in fields["typicality"]
+        assert fields["unfamiliar"]["deprecated"] is True
     options = {option["name"]: option["schema"] for option in document["paths"]["/v1/predict"]["post"]["parameters"]}
     assert "default" not in options["level"]
     # One of the models cannot tell.

@@ -82,9 +82,7 @@ async function problemOf(response) {
   const document = await response.json().catch(() => ({}));
   const said = {
     status: response.status,
-    slug: String(document.type ?? "")
-      .split(":")
-      .pop(),
+    slug: document.code ?? "",
     detail: document.detail ?? "",
     retryAfter: Number(response.headers.get("retry-after")) || null,
   };

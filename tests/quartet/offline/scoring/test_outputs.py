@@ -38,11 +38,11 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def test_labels_are_columns(tmp_path: Path):
-    rows = [{"row": 0, "id": "a", "name": "a.png", "labels": LABELS, "unfamiliar": 0.5}, FAILURE]
+    rows = [{"row": 0, "id": "a", "name": "a.png", "labels": LABELS, "typicality": 0.5, "unfamiliar": 0.5}, FAILURE]
     format_ = format_of(tmp_path / "out.csv", operation("predict"), {}, Layout(2)).carrying({"id": None})
     good, bad = read(written(format_, tmp_path / "out.csv", *rows))
-    assert list(good) == ["row", "id", "name", "label", "probability", "unfamiliar", "error"]
-    assert good == {"row": "0", "id": "a", "name": "a.png", "label": "cat", "probability": "0.75", "unfamiliar": "0.5",
+    assert list(good) == ["row", "id", "name", "label", "probability", "typicality", "unfamiliar", "error"]
+    assert good == {"row": "0", "id": "a", "name": "a.png", "label": "cat", "probability": "0.75", "typicality": "0.5", "unfamiliar": "0.5",
                     "error": ""}  # fmt: skip
     assert (bad["name"], bad["label"], bad["error"]) == ("bad.png", "", "Undecodable image: it is damaged")
     more = format_of(tmp_path / "out.csv", operation("predict"), {}, Layout(2, {"top_k": "5", "coverage": "0.9"}))
@@ -59,7 +59,7 @@ def test_labels_are_columns(tmp_path: Path):
 def test_a_number_is_a_column(tmp_path: Path):
     format_ = format_of(tmp_path / "out.tsv", operation("predict-tabular"), {}, Layout())
     good, _ = read(written(format_, tmp_path / "out.tsv", {"row": 0, "value": 1.5, "unknown": ["city"]}, FAILURE))
-    assert good == {"row": "0", "value": "1.5", "unknown": '["city"]', "unfamiliar": "", "error": ""}
+    assert good == {"row": "0", "value": "1.5", "unknown": '["city"]', "typicality": "", "unfamiliar": "", "error": ""}
 
 
 def test_boxes_have_a_row_each(tmp_path: Path):
@@ -140,4 +140,4 @@ def test_types_of_what_is_carried_over(tmp_path: Path):
 def test_nothing_at_all_still_has_a_line_of_names(tmp_path: Path):
     format_ = Delimited(operation("predict"), Layout(2), ".csv")
     format_.join([], tmp_path / "out.csv")
-    assert (tmp_path / "out.csv").read_text() == "row,name,label,probability,unfamiliar,error\n"
+    assert (tmp_path / "out.csv").read_text() == "row,name,label,probability,typicality,unfamiliar,error\n"

@@ -76,7 +76,7 @@ async def test_aliases_answer_and_are_in_answers_and_metrics(client: httpx.Async
     state = await change(client, "DELETE", "aliases/stable")
     assert state["aliases"] == {"candidate": "2"}
     refused = await client.post("/v1/predict?version=stable", content=encode(solid("red")))
-    assert (refused.status_code, refused.json()["type"]) == (404, "urn:quartet:problem:unknown-model")
+    assert (refused.status_code, refused.json()["code"]) == (404, "unknown-model")
 
 
 async def test_a_canary_is_sticky_and_becomes_the_default(client: httpx.AsyncClient, app: Application):
@@ -150,7 +150,7 @@ async def test_what_is_not_possible(
 
 async def test_a_large_body_is_refused_before_it_is_parsed(client: httpx.AsyncClient):
     response = await client.post(f"{URL}/promote", content=b'{"version": [' + b"[]," * 10_000 + b"[]]}")
-    assert (response.status_code, response.json()["type"]) == (413, "urn:quartet:problem:body-too-large")
+    assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
 
 
 async def test_thousands_of_versions_are_not_all_listed(client: httpx.AsyncClient, settings: Settings):
@@ -263,7 +263,7 @@ async def test_what_changes_nothing_is_neither_logged_nor_told(
 async def test_an_unknown_model(client: httpx.AsyncClient):
     for method, path in (("GET", "policy"), ("GET", "audit"), ("POST", "rollback"), ("DELETE", "canary")):
         response = await client.request(method, f"/v1/models/none/{path}")
-        assert (response.status_code, response.json()["type"]) == (404, "urn:quartet:problem:unknown-model")
+        assert (response.status_code, response.json()["code"]) == (404, "unknown-model")
 
 
 async def test_a_policy_that_cannot_be_written_names_the_file(client: httpx.AsyncClient, settings: Settings):

@@ -114,7 +114,7 @@ async def test_the_inputs_on_which_versions_differ_can_be_shown(client: httpx.As
     assert (shown.status_code, shown.headers["content-type"]) == (200, first["media_type"])
     assert (await client.post("/v1/predict", content=shown.content)).status_code == 200
     missing = await client.get(f"{URL}/shadow/examples/none")
-    assert (missing.status_code, missing.json()["type"]) == (404, "urn:quartet:problem:not-found")
+    assert (missing.status_code, missing.json()["code"]) == (404, "not-found")
 
 
 async def test_trials_of_an_unknown_model(client: httpx.AsyncClient):

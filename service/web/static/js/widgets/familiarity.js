@@ -12,11 +12,11 @@ function levelOf(items) {
 }
 
 /**
- * @param result may have `unfamiliar`, a p-value.
+ * @param result may have `typicality`, a p-value.
  * @param manifest of the model; its `familiarity` says how many items calibrated that.
  */
 export function familiarity(result, manifest) {
-  if (typeof result.unfamiliar !== "number") return null;
-  if (result.unfamiliar >= levelOf(manifest.familiarity.calibrated_on)) return null;
-  return h("p", {}, h("span", { class: "chip warn" }, t("familiarity.low", { share: share(result.unfamiliar) })));
+  if (typeof result.typicality !== "number") return null;
+  if (result.typicality >= levelOf(manifest.familiarity.calibrated_on)) return null;
+  return h("p", {}, h("span", { class: "chip warn" }, t("familiarity.low", { share: share(result.typicality) })));
 }
