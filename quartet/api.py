@@ -23,11 +23,13 @@ from quartet.asynchronous import AsyncClient
 from quartet.client import Client
 from quartet.errors import (
     BodyTooLargeError,
+    ClosedError,
     DeadlineExceededError,
     ForbiddenError,
     ImageTooLargeError,
     InferenceFailedError,
     InternalError,
+    InvalidField,
     InvalidItemError,
     InvalidRequestError,
     ModelBrokenError,
@@ -36,6 +38,7 @@ from quartet.errors import (
     ProblemError,
     QuartetError,
     RateLimitedError,
+    TimedOutError,
     UnauthorizedError,
     UndecodableImageError,
     UnknownModelError,
@@ -43,13 +46,14 @@ from quartet.errors import (
     UnsupportedMediaTypeError,
     WrongTaskError,
 )
-from quartet.results import Results
+from quartet.results import Results, Stream
 
 __all__ = [
     "AsyncClient",
     "BodyTooLargeError",
     "Box",
     "Client",
+    "ClosedError",
     "DeadlineExceededError",
     "DecodedImage",
     "Detections",
@@ -60,6 +64,7 @@ __all__ = [
     "ImageTooLargeError",
     "InferenceFailedError",
     "InternalError",
+    "InvalidField",
     "InvalidItemError",
     "InvalidRequestError",
     "Label",
@@ -77,8 +82,10 @@ __all__ = [
     "RowPrediction",
     "SavedGeneration",
     "ServedBy",
+    "Stream",
     "TextPrediction",
     "Threshold",
+    "TimedOutError",
     "UnauthorizedError",
     "UndecodableImageError",
     "UnknownModelError",

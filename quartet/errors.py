@@ -11,7 +11,7 @@ class QuartetError(Exception):
     Attributes:
         index: of the item in a list, from 0; None if the failure is about the whole call.
         name: of the item, if it has one: the path as it was given.
-        results: if a call with a list fails, the answers for the items before; None if there are none.
+        results: if a call with a list fails, the answers that were complete, from the first item on; or None.
     """
 
     index: int | None = None
