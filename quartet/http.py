@@ -69,14 +69,17 @@ class Connection:
         if key:
             sent["Authorization"] = f"Bearer {key}"
         sent.update(headers)
-        self._http = httpx.AsyncClient(
-            base_url=self.url,
-            headers=sent,
-            # Who waits for a connection waits for the own requests before.
-            timeout=httpx.Timeout(timeout, pool=None),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            transport=transport,
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self.url,
+                headers=sent,
+                # Waiting for a connection is waiting for this client's own requests.
+                timeout=httpx.Timeout(timeout, pool=None),
+                limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+                transport=transport,
+            )
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{url=} is not a URL ({error})") from None
 
     async def close(self) -> None:
         """Ends all connections."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import multiprocessing
 import signal
 import threading
@@ -66,6 +67,45 @@ def test_a_seed_gives_the_same_images_in_memory_and_in_a_file(client: quartet.Cl
     with pytest.raises(ValueError, match=r"\.png, \.zip, \.npz"):
         client.generate_to(tmp_path / "sevens.gif")
     assert {path.name for path in tmp_path.iterdir()} == {"sevens.zip", "sevens.png"}
+
+
+def test_a_label_may_be_its_index(client: quartet.Client):
+    assert client.generate(2, label=7, seed=1).images == client.generate(2, label="7", seed=1).images
+
+
+def test_generated_images_arrive_one_by_one(client: quartet.Client):
+    whole = client.generate(200, seed=3)
+    with client.generate(200, seed=3, stream=True) as images:
+        assert next(images) == whole.images[0]
+        assert tuple(images) == whole.images[1:]
+    stream = client.generate(10_000, stream=True)
+    next(stream)
+    del stream
+    assert client.predict(CAT).label == "cat"
+
+
+def test_a_list_without_an_end_is_answered_as_it_arrives(client: quartet.Client):
+    endless = itertools.cycle([CAT, b"junk"])
+    with client.predict(endless, stream=True, errors="return") as answers:
+        first = [next(answers) for _ in range(100)]
+    assert {type(each) for each in first[::2]} == {quartet.Prediction}
+    assert {type(each) for each in first[1::2]} == {quartet.UndecodableImageError}
+    assert first[99].index == 99
+    with pytest.raises(StopIteration):
+        next(answers)
+
+
+async def test_an_asynchronous_stream(everything: Server):
+    async with quartet.AsyncClient(everything.url) as client:
+        texts = (f"Coffee prices rose by {number}." for number in range(2000))
+        labels = [answer.label async for answer in await client.classify_text(texts, stream=True)]
+        assert len(labels) == 2000
+        stream = await client.predict([CAT], stream=True)
+        with pytest.raises(TypeError, match="async for"):
+            next(stream)
+        await stream.aclose()
+        with pytest.raises(TypeError, match="several"):
+            await client.predict(CAT, stream=True)
 
 
 def test_encoding_and_decoding_is_reconstructing(client: quartet.Client):

@@ -203,8 +203,30 @@ async def test_a_problem_has_its_fields(pauses: list[float]):
     with pytest.raises(quartet.WrongTaskError) as raised:
         await client.models()
     problem = raised.value
+    assert (problem.code, problem.type) == ("wrong-task", "/problems/wrong-task")
     assert (problem.status, problem.title, problem.detail) == (422, "No", "Not now.")
     assert problem.fields["future"] == 1
+
+
+async def test_older_servers_state_the_code_in_the_type(pauses: list[float]):
+    fields = {"type": "urn:quartet:problem:unknown-model", "title": "Unknown model"}
+    client, _ = answering(httpx.Response(404, json=fields))
+    with pytest.raises(quartet.UnknownModelError) as raised:
+        await client.models()
+    assert (raised.value.code, raised.value.errors) == ("unknown-model", ())
+
+
+async def test_validation_errors_are_listed(pauses: list[float]):
+    errors = [{"detail": "No.", "parameter": "top_k"}, {"detail": "Nor this.", "pointer": "#/rows/0/age"}]
+    fields = {"type": "/problems/invalid-request", "code": "invalid-request", "title": "No", "errors": errors}
+    client, _ = answering(httpx.Response(422, json=fields))
+    with pytest.raises(quartet.InvalidRequestError) as raised:
+        await client.models()
+    assert raised.value.type == "/problems/invalid-request"
+    assert raised.value.errors == (
+        quartet.InvalidField("No.", parameter="top_k"),
+        quartet.InvalidField("Nor this.", pointer="#/rows/0/age"),
+    )
 
 
 async def test_an_unknown_problem_and_a_proxys_page_are_plain_problems(pauses: list[float]):
@@ -254,6 +276,84 @@ async def test_the_key_is_given_or_that_of_the_environment(monkeypatch: pytest.M
     assert await sent_by(api_key="k") == ["Bearer k"]
     assert await sent_by(api_key="") == []
     assert await sent_by(headers={"authorization": "Bearer own"}) == ["Bearer own"]
+
+
+async def test_the_url_is_given_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch):
+    async def asked(*url: str) -> str:
+        sent: list[httpx.Request] = []
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            sent.append(request)
+            return MODELS
+
+        async with quartet.AsyncClient(*url, transport=httpx.MockTransport(handle)) as client:
+            await client.models()
+        return str(sent[0].url)
+
+    monkeypatch.delenv("QUARTET_URL", raising=False)
+    assert await asked() == "http://127.0.0.1:8000/v1/models"
+    monkeypatch.setenv("QUARTET_URL", "https://models.example/quartet")
+    assert await asked() == "https://models.example/quartet/v1/models"
+    assert await asked("other:9000") == "http://other:9000/v1/models"
+
+
+async def test_a_url_that_is_none_is_said():
+    with pytest.raises(ValueError, match="url='http://host:port'"):
+        quartet.AsyncClient("http://host:port")
+
+
+async def test_a_closed_client_says_so():
+    client, _ = answering(MODELS)
+    await client.close()
+    await client.close()
+    with pytest.raises(quartet.ClosedError, match="create another one"):
+        await client.models()
+
+
+async def test_a_call_may_have_a_timeout_of_its_own():
+    client, sent = answering(httpx.ConnectError("refused"))
+    with pytest.raises(quartet.TimedOutError, match=r"not answered within 0\.1 s"):
+        await client.models(timeout=0.1)
+    assert sent
+    with pytest.raises(TimeoutError):
+        await client.predict([b"x"], timeout=0.1)
+
+
+@pytest.mark.parametrize("name", ["Problem", "UnknownModel", "Unreachable"])
+def test_the_former_names_of_errors_are_accepted_with_a_warning(name: str):
+    with pytest.warns(DeprecationWarning, match=f"quartet.{name}Error"):
+        assert getattr(quartet, name) is getattr(quartet, f"{name}Error")
+
+
+def generated(*labels: str) -> bytes:
+    images = [{"label": label, "index": 0, "png": "AAAA"} for label in labels]
+    return json.dumps({"model": "d", "seed": 1, "images": images}, separators=(",", ":")).encode()
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body in small pieces, which may be cut off."""
+
+    def __init__(self, body: bytes, breaks: bool = False) -> None:
+        self.body, self.breaks = body, breaks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.body), 7):
+            yield self.body[start : start + 7]
+        if self.breaks:
+            raise httpx.ReadError("")
+
+
+async def test_images_are_read_as_they_arrive_and_once_if_the_answer_is_cut_off(pauses: list[float]):
+    whole = generated("]", "}", "c", "ü")
+    client, sent = answering(
+        httpx.Response(200, stream=Pieces(whole[: len(whole) * 2 // 3], breaks=True)),
+        httpx.Response(200, stream=Pieces(whole[: len(whole) * 3 // 4])),  # ends too early
+        httpx.Response(200, stream=Pieces(whole)),
+    )
+    images = [image async for image in await client.generate(4, stream=True)]
+    assert [image.label for image in images] == ["]", "}", "c", "ü"]
+    assert len(sent) == 3
+    assert len({each.url.params.get("seed") or json.loads(each.content)["seed"] for each in sent}) == 1
 
 
 async def test_options_that_are_none_are_left_to_the_server(pauses: list[float]):

@@ -56,7 +56,9 @@ def test_a_pillow_image_is_seen_as_its_file_would_be():
         (np.zeros((4, 4)), "float64.*uint8"),
         (np.zeros((4, 4, 7), "u1"), "shape"),
         (io.StringIO("x"), "'rb'"),
-        (7, "int is no image"),
+        (7, "int is not an image"),
+        ("https://example.com/cat.jpg", "https URL is not read: download the file"),
+        ("s3://bucket/cat.jpg", "download the file"),
     ],
 )
 def test_what_is_no_image_is_named(item: Any, said: str):

@@ -3,10 +3,18 @@
 import asyncio
 import pickle
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import pytest
 
-from quartet import BodyTooLargeError, InvalidItemError, InvalidRequestError, OverloadedError, QuartetError, UndecodableImageError
+from quartet import (
+    BodyTooLargeError,
+    InvalidItemError,
+    InvalidRequestError,
+    OverloadedError,
+    QuartetError,
+    UndecodableImageError,
+)
 from quartet.inputs import Prepared
 from quartet.lists import Carrier
 
@@ -116,6 +124,29 @@ async def test_the_callers_own_error_is_the_callers():
 
     with pytest.raises(ZeroDivisionError):
         await carrier(Server()).carry(broken(), None)
+
+
+async def test_answers_are_yielded_as_they_arrive():
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    async with aclosing(carrier(Server()).stream(endless(), None)) as stream:
+        assert [await anext(stream) for _ in range(25)] == list(range(1, 26))
+    # Two requests for each of three slots, one that waits for room and one that is being read.
+    assert taken <= 25 + 10 * (2 * 3 + 2)
+
+
+async def test_a_stream_ends_at_an_item_that_fails_behind_the_answers_before():
+    stream = carrier(Server(), most=1).stream([0, 1, "missing", 2], None)
+    assert [await anext(stream), await anext(stream)] == [0, 1]
+    with pytest.raises(InvalidItemError) as raised:
+        await anext(stream)
+    assert raised.value.index == 2
 
 
 async def test_nothing_is_asked_for_no_items():
