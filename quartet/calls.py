@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from quartet.lists import Carrier, Errors, progress_bar
 from quartet.results import Results, Stream
 
 # Items of a request: enough to fill the server's batches, few enough for others to have their turn in between.
-_IMAGES = 32
-_MOST = 500
+MOST_IMAGES = 32
+MOST_RECORDS = 500
 _FORMATS = {".png": "grid", ".zip": "zip", ".npz": "npz"}
 
 Options = Mapping[str, Any]
@@ -80,7 +80,7 @@ class Calls:
             "POST", f"v1/{operation}", receive, params=options, timeout=timeout, **body
         )
 
-    async def draw(self, operation: str, image: Any, options: Options, timeout: float | None) -> Picture:
+    async def draw(self, operation: str, image: Any, options: Options, timeout: float | None = None) -> Picture:
         """The picture that an operation makes of an image."""
 
         async def receive(response: httpx.Response) -> Picture:
@@ -88,7 +88,7 @@ class Calls:
 
         return await self.connection.exchange(
             "POST", f"v1/{operation}", receive, params={**options, "render": True}, timeout=timeout,
-            **_form([await asyncio.to_thread(inputs.image, image)]),
+            **form_body([await asyncio.to_thread(inputs.image, image)]),
         )  # fmt: skip
 
     async def generate(self, options: Options, timeout: float | None = None) -> Generation:
@@ -159,7 +159,7 @@ class Calls:
         one = inputs.is_one_image(images)
 
         async def ask(chunk: Sequence[Prepared]) -> list[Any]:
-            document, served_by = await self.post(operation, options, _form(chunk), way.timeout)
+            document, served_by = await self.post(operation, options, form_body(chunk), way.timeout)
             common = {"threshold": document["threshold"]} if "threshold" in document else {}
             return [
                 read(
@@ -172,7 +172,7 @@ class Calls:
                 for item, result in zip(chunk, document["results"], strict=True)
             ]
 
-        return await self.each(images, one, inputs.image, ask, _IMAGES, way)
+        return await self.each(images, one, inputs.image, ask, MOST_IMAGES, way)
 
     async def documents(
         self,
@@ -184,7 +184,7 @@ class Calls:
         prepare: Prepare,
         options: Options,
         way: Way,
-        most: int = _MOST,
+        most: int = MOST_RECORDS,
     ) -> Any:
         """Applies an operation to the items of a JSON document.
 
@@ -282,9 +282,8 @@ def json_body(document: Options) -> dict[str, Any]:
     return {"content": json.dumps(given).encode(), "headers": {"content-type": "application/json"}}
 
 
-def _form(chunk: Iterable[Prepared]) -> dict[str, Any]:
+def form_body(items: Sequence[Prepared]) -> dict[str, Any]:
     """Images as the body of a request: one as it is, several as a form."""
-    data = [item.value for item in chunk]
-    if len(data) == 1:
-        return {"content": data[0], "headers": {"content-type": "application/octet-stream"}}
-    return {"files": [("files", (f"{number}", each)) for number, each in enumerate(data)]}
+    if len(items) == 1:
+        return {"content": items[0].value, "headers": {"content-type": "application/octet-stream"}}
+    return {"files": [("files", (f"{number}", item.value)) for number, item in enumerate(items)]}
