@@ -16,7 +16,7 @@ from service import api
 from service.access.gate import Gate
 from service.access.keys import KeyRing
 from service.access.start import ring_of
-from service.api import documentation, health
+from service.api import documentation, health, problems
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
@@ -147,6 +147,7 @@ def create_app(
             app.include_router(router)
     app.include_router(health.router)
     documentation.install(app, registry, keyed=ring is not None)
+    problems.install(app)
     page.install(app)
     return app
 

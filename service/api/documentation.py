@@ -27,7 +27,7 @@ from service.api.v1.operations import default_model
 from service.inference.leases import Version
 from service.policy.policy import LATEST
 from service.stack.application import Application
-from service.stack.problems import REQUEST_ID, responses
+from service.stack.problems import REQUEST_ID, Problem, responses
 from service.tasks.base import Operation, Task
 from service.tasks.registry import Registry
 
@@ -78,6 +78,7 @@ def install(app: Application, registry: Registry, *, keyed: bool) -> None:
         answers: dict[type[BaseModel], Literal["serialization"]] = {
             operation.answer: "serialization" for _, operation in registry.operations()
         }
+        answers[Problem] = "serialization"
         _, definitions = models_json_schema(list(answers.items()), ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= definitions["$defs"]
         return document

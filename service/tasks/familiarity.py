@@ -97,7 +97,8 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
     if card is None:
         raise InvalidRequest(
             f"strict=true: {manifest.name} has no p-values: leave it out, or use a version whose answers hold "
-            "`typicality`."
+            "`typicality`.",
+            parameter="strict",
         )
     if options.level is None:
         return card.level
@@ -105,7 +106,8 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
         raise InvalidRequest(
             f"level={options.level:g} would refuse nothing: the p-values of {manifest.name} were calibrated on "
             f"{card.calibrated_on} items and are never below {card.smallest:.2g}. Use a higher level, or leave it out "
-            f"for {card.level:g}."
+            f"for {card.level:g}.",
+            parameter="level",
         )
     return options.level
 

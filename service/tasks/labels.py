@@ -101,7 +101,8 @@ def conformal_point(manifest: LabelManifest, coverage: float) -> ConformalPoint:
     enough = [point for point in manifest.conformal if point.coverage >= coverage - 1e-9]
     if not enough:
         raise InvalidRequest(
-            f"coverage={coverage}: the highest that {manifest.name} was calibrated for is {manifest.highest_coverage}."
+            f"coverage={coverage}: the highest that {manifest.name} was calibrated for is {manifest.highest_coverage}.",
+            parameter="coverage",
         )
     return min(enough, key=lambda point: point.coverage)
 

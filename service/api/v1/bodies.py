@@ -7,6 +7,7 @@ from typing import Any
 
 from service.api.v1.forms import check_charset, read_form
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, truncate
+from service.faults import Faults, pointer
 from service.stack.exchange import Exchange
 from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
@@ -126,15 +127,19 @@ def _images_of_json(body: bytes, limit: int) -> list[Upload]:
             f"The request holds {len(images)} images; at most {limit} are accepted: send several requests."
         )
     uploads = []
+    faults = Faults()
     for index, text in enumerate(images):
         if not isinstance(text, str):
-            raise InvalidRequest("An image must be a string of base64.", index=index)
+            faults.add("An image must be a string of base64.", pointer=pointer("images", index), index=index)
+            continue
         # A data URL is what a browser's FileReader gives.
         encoded = text.partition(",")[2] if text.startswith("data:") else text
         slices = (encoded[start : start + _SLICE] for start in range(0, len(encoded), _SLICE))
         try:
             data = b"".join(base64.b64decode(each, validate=True) for each in slices)
         except ValueError as error:
-            raise InvalidRequest(f"An image is no valid base64 ({error}).", index=index) from None
+            faults.add(f"An image is no valid base64 ({error}).", pointer=pointer("images", index), index=index)
+            continue
         uploads.append(Upload(None, data))
+    faults.check()
     return uploads

@@ -138,8 +138,13 @@ async def test_openapi_describes_it(client: httpx.AsyncClient):
     for status, response in operation["responses"].items():
         if status != "200":
             assert list(response["content"]) == ["application/problem+json"]
-            problem = response["content"]["application/problem+json"]["schema"]
-            assert set(problem["properties"]) == set(Problem.model_fields)
+            problem = response["content"]["application/problem+json"]
+            assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
+            assert problem["examples"]
+            for code, example in problem["examples"].items():
+                shown = Problem.model_validate(example["value"])
+                assert (shown.status, shown.code) == (int(status), code)
+    assert set(document["components"]["schemas"]["Problem"]["properties"]) == set(Problem.model_fields)
     assert content["application/json"]["example"] == {"images": [CAT]}
     answer = await client.post("/v1/predict", json=content["application/json"]["example"])
     assert answer.status_code == 200
