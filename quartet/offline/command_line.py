@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from quartet.completion import complete_models
 from quartet.console import MISUSED, fail
 from quartet.extras import needs
 from quartet.offline.printing import add_format
@@ -101,7 +102,8 @@ def _add_models(commands: _Commands) -> None:
         "--help` shows the options of a verb.",
         server="list the models of",
     )
-    parser.add_argument("names", nargs="*", metavar="MODEL", help="list these models only, with all their versions")
+    names = parser.add_argument("names", nargs="*", metavar="MODEL", help="list only these, with all their versions")
+    names.completer = lambda **_: [*VERBS, *complete_models()]  # type: ignore[attr-defined]
     add_format(parser)
 
 
@@ -114,9 +116,10 @@ def _add_predict(commands: _Commands) -> None:
         "`error`; the exit code is then 1.",
         server="ask",
     )
-    parser.add_argument(
+    model = parser.add_argument(
         "model", metavar="MODEL", help="NAME, NAME/VERSION, or the folder of a version, such as models/detector/1"
     )
+    model.completer = complete_models  # type: ignore[attr-defined]
     parser.add_argument(
         "files", nargs="+", metavar="FILE", type=Path,
         help="images, texts (.txt), tables (.csv, .jsonl, .parquet), folders of images or texts, or - for an image, a "
@@ -137,7 +140,8 @@ def _add_score(commands: _Commands) -> None:
         " Finished parts are kept in OUTPUT.parts: after an interruption the same command resumes. Items that cannot "
         "be scored have the reason in the column `error`.",
     )
-    parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION")
+    model = parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION")
+    model.completer = complete_models  # type: ignore[attr-defined]
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -182,7 +186,8 @@ def _add_doctor(commands: _Commands) -> None:
         "report what this machine is, what can serve on it and how fast, and what to install or set",
         " Exit code 1: the settings ask for something that cannot serve.",
     )
-    parser.add_argument("names", nargs="*", metavar="MODEL", help="examine these models only")
+    names = parser.add_argument("names", nargs="*", metavar="MODEL", help="examine only these")
+    names.completer = complete_models  # type: ignore[attr-defined]
     parser.add_argument(
         "--seconds", type=_seconds, default=0.5, help="how long to measure each graph (default: %(default)s)"
     )

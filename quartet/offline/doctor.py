@@ -36,7 +36,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
         0 if the requested device can serve; 1 if it cannot, or if a model, or a variant requested by name, cannot serve
         on it; 2 for an unknown model.
     """
-    there = sorted(path.name for path in settings.models.glob("*") if versions_in(path))
+    there = sorted(path.name for path in settings.models.glob("*") if path.is_dir() and versions_in(path))
     if missing := sorted({*options.names} - {*there}):
         return fail(
             MISUSED, f"{settings.models} holds no model {missing[0]}{did_you_mean(missing[0], there, 'it holds')}"
