@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from quartet import __version__
-from quartet.console import MISUSED, fail
+from quartet.console import FAILED, INTERRUPTED, MISUSED, fail
 
 _SERVICE, OFFLINE, _TRAINING = "service.__main__", "quartet.offline.command_line", "training.__main__"
 # The module of each command, which runs it with `main(arguments=[command, …], prog="quartet")`, and its summary.
@@ -62,7 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else "`quartet --help` lists the commands."
         return fail(MISUSED, f"there is no command {given[0]!r}: {hint}")
     module, _ = COMMANDS[given[0]]
-    code: int = importlib.import_module(module).main(arguments=given, prog="quartet")
+    try:
+        code: int = importlib.import_module(module).main(arguments=given, prog="quartet")
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return fail(INTERRUPTED, "stopped.")
+    except BrokenPipeError:  # what reads the output, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     return code
 
 

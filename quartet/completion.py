@@ -14,17 +14,22 @@ SHELLS = ("bash", "zsh", "fish", "powershell")
 
 def main(arguments: Sequence[str], prog: str = "quartet") -> int:
     """Prints the code that a shell evaluates: `quartet completion SHELL`."""
+    shell = make_parser(prog).parse_args(arguments[1:]).shell
+    with needs("server"):
+        import argcomplete
+    print(argcomplete.shellcode([prog], shell=shell))  # type: ignore[no-untyped-call]
+    return 0
+
+
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of what follows the command."""
     parser = argparse.ArgumentParser(
         prog=f"{prog} completion",
         description="Prints the code for shell completion.",
         epilog='For bash, put this into ~/.bashrc: eval "$(quartet completion bash)"',
     )
     parser.add_argument("shell", choices=SHELLS)
-    shell = parser.parse_args(arguments[1:]).shell
-    with needs("server"):
-        import argcomplete
-    print(argcomplete.shellcode([prog], shell=shell))  # type: ignore[no-untyped-call]
-    return 0
+    return parser
 
 
 def complete(commands: Iterable[str]) -> None:
@@ -65,9 +70,7 @@ def _parser(given: Sequence[str], commands: Iterable[str]) -> tuple[argparse.Arg
             if verb in VERBS:
                 return make_verbs("quartet"), 1
         case ["completion", *_]:
-            parser = argparse.ArgumentParser("quartet completion")
-            parser.add_argument("shell", choices=SHELLS)
-            return parser, 1
+            return make_parser("quartet"), 1
         case ["keys", *_]:
             from quartet.keys import make_parser as make_keys
 
@@ -78,9 +81,9 @@ def _parser(given: Sequence[str], commands: Iterable[str]) -> tuple[argparse.Arg
             return make_service("quartet"), 0
         case ["train" | "inspect" | "publish" | "evaluate" | "quantize" | "ood" | "card" as command, *rest]:
             return _training_parser(command, rest), 1
-    from quartet.offline.command_line import make_parser
+    from quartet.offline.command_line import make_parser as make_offline
 
-    return make_parser("quartet"), 0
+    return make_offline("quartet"), 0
 
 
 def _training_parser(command: str, rest: Sequence[str]) -> argparse.ArgumentParser:

@@ -46,6 +46,8 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     job = Job(model, options.operation, tuple(options.option), options.column)
     try:
         return asyncio.run(_predict(job, settings, registry, options))
+    except BrokenPipeError:
+        raise
     except UnusableJob as error:
         return fail(MISUSED, str(error))
     except (NothingToServe, DeviceUnavailable, QuartetError, OSError) as error:

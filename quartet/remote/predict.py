@@ -54,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         return asyncio.run(_predict(options))
+    except BrokenPipeError:
+        raise
     except (UnusableJob, UnknownModelError) as error:
         return fail(MISUSED, explain(error))
     except InvalidRequestError as error:
