@@ -60,7 +60,7 @@ SETS = (
     Set("boxes", "raccoons", "datitran/raccoon_dataset", "boxes/raccoon"),
     Set("boxes", "kangaroos", "experiencor/kangaroo", "boxes/kangaroo", "--bad drop"),
     Set("boxes", "fruit", "chanjianliu/fruit_recognition", "boxes/fruit"),
-    Set("texts", "film reviews (Korean)", "e9t/nsmc", "texts/nsmc20k"),
+    Set("texts", "film reviews (Korean)", "e9t/nsmc", "texts/nsmc", "--bad drop --limit 10000"),
     Set("texts", "bank questions", "PolyAI-LDN/task-specific-datasets", "texts/banking77"),
     Set("texts", "hotel reviews (Chinese)", "SophonPlus/ChineseNlpCorpus", "texts/chinese_hotel", "--bad drop"),
     Set("texts", "emotions of tweets", "cardiffnlp/tweeteval", "texts/tweet_eval/emotion/made"),
