@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from quartet.offline.pictures import save
 from quartet.offline.printing import Printer
 from quartet.offline.scoring.engine import Engine, Job
 from quartet.offline.scoring.score import rows_of
-from quartet.offline.scoring.sources import Source, UnusableJob, chunks
+from quartet.offline.scoring.sources import UnusableJob, chunks
 from service.errors import QuartetError
 from service.inference.device import DeviceUnavailable
 from service.inference.manifest import MANIFEST
@@ -59,10 +59,11 @@ async def _predict(job: Job, settings: Settings, registry: Registry, options: ar
     failures, printer = 0, Printer(options.format)
     try:
         groups = groups_of(options.files, _kind(engine), engine.operation.name, engine.cell)
-        answers = _draw_all(engine, groups, options.render) if options.render else _answer_all(engine, groups)
-        async for row in answers:
-            failures += is_failure(row)
-            printer.add(row)
+        rows = _draw_all(engine, groups, options.render) if options.render else _answer_all(engine, groups)
+        async with aclosing(rows):
+            async for row in rows:
+                failures += is_failure(row)
+                printer.add(row)
     finally:
         await engine.close()
         printer.end()
@@ -85,15 +86,18 @@ def _columns(engine: Engine, group: Group) -> tuple[tuple[str, ...], str | None]
         return (), str(error)
 
 
-async def _answer_all(engine: Engine, groups: Iterable[Group]) -> AsyncIterator[dict[str, Any]]:
+async def _answer_all(engine: Engine, groups: Iterable[Group]) -> AsyncGenerator[dict[str, Any], None]:
     """Yields a row for each item, with the name of its file."""
     for group in groups:
         columns, problem = _columns(engine, group)
         if problem:
             yield group.failure(problem)
         elif group.source:
-            async for row in _answer_source(engine, group.source, columns):
-                yield group.row(row)
+            items = chunks(group.source.items(0, columns), engine.chunk)
+            async with aclosing(rows_of(engine, items, group.source.base)) as answers:
+                async for rows in answers:
+                    for row in rows:
+                        yield group.row(row)
         else:
             try:
                 for row in await engine.answer(group.document or b"", _JSON):
@@ -102,25 +106,18 @@ async def _answer_all(engine: Engine, groups: Iterable[Group]) -> AsyncIterator[
                 yield group.failure(f"{error.title()}: {error.detail}")
 
 
-async def _answer_source(engine: Engine, source: Source, columns: tuple[str, ...]) -> AsyncIterator[dict[str, Any]]:
-    items = chunks(source.items(0, columns), engine.chunk)
-    async with aclosing(rows_of(engine, items, source.base)) as answers:
-        async for rows in answers:
-            for row in rows:
-                yield row
-
-
-async def _draw_all(engine: Engine, groups: Iterable[Group], folder: Path) -> AsyncIterator[dict[str, Any]]:
+async def _draw_all(engine: Engine, groups: Iterable[Group], folder: Path) -> AsyncGenerator[dict[str, Any], None]:
     """Writes a picture for each item, and yields rows that name them."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     if _PNG not in engine.operation.media_types:
         # The results themselves may hold pictures.
-        async for row in _answer_all(engine, groups):
-            if not is_failure(row):
-                if "png" not in row:
-                    raise UnusableJob(f"{engine.operation.name} answers no pictures: leave --render out.")
-                row = save(folder, row, base64.b64decode(row["png"]))
-            yield row
+        async with aclosing(_answer_all(engine, groups)) as rows:
+            async for row in rows:
+                if not is_failure(row):
+                    if "png" not in row:
+                        raise UnusableJob(f"{engine.operation.name} answers no pictures: leave --render out.")
+                    row = save(folder, row, base64.b64decode(row["png"]))
+                yield row
         return
     for group in groups:
         columns, problem = _columns(engine, group)

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +72,10 @@ async def _predict(options: argparse.Namespace) -> int:
         query = _Query.of(Calls(connection, _CONCURRENCY), model, options)
         groups = groups_of(options.files, query.kind, query.operation, str)
         try:
-            async for row in _rows(query, groups, options.render):
-                failures += is_failure(row)
-                printer.add(row)
+            async with aclosing(_rows(query, groups, options.render)) as rows:
+                async for row in rows:
+                    failures += is_failure(row)
+                    printer.add(row)
         finally:
             printer.end()
     return FAILED if failures else 0
@@ -127,7 +128,7 @@ class _Query:
         return "image" if self.takes is None else "text" if self.takes == ("text",) else "row"
 
 
-async def _rows(query: _Query, groups: Iterable[Group], render: Path | None) -> AsyncIterator[dict[str, Any]]:
+async def _rows(query: _Query, groups: Iterable[Group], render: Path | None) -> AsyncGenerator[dict[str, Any], None]:
     """Yields a row for each item, with the name of its file; with `render` it names the picture."""
     if render:
         await asyncio.to_thread(render.mkdir, parents=True, exist_ok=True)
@@ -137,14 +138,15 @@ async def _rows(query: _Query, groups: Iterable[Group], render: Path | None) -> 
         except (UnusableJob, ValueError) as error:
             yield group.failure(str(error))
             continue
-        rows = _draw if render and query.operation in _DRAWN else _answer
-        async for row in rows(query, group, items, columns):
-            row = group.row(row)
-            if render and not is_failure(row):
-                if "png" not in row:
-                    raise UnusableJob(f"{query.operation} answers no pictures: leave --render out.")
-                row = save(render, row, base64.b64decode(row["png"]))
-            yield row
+        answer = _draw if render and query.operation in _DRAWN else _answer
+        async with aclosing(answer(query, group, items, columns)) as rows:
+            async for row in rows:
+                row = group.row(row)
+                if render and not is_failure(row):
+                    if "png" not in row:
+                        raise UnusableJob(f"{query.operation} answers no pictures: leave --render out.")
+                    row = save(render, row, base64.b64decode(row["png"]))
+                yield row
 
 
 def _items(query: _Query, group: Group) -> tuple[Iterable[Item], tuple[str, ...]]:
@@ -172,7 +174,7 @@ def _items(query: _Query, group: Group) -> tuple[Iterable[Item], tuple[str, ...]
 
 async def _answer(
     query: _Query, group: Group, items: Iterable[Item], columns: tuple[str, ...]
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Yields a row for each item."""
     names: deque[str | None] = deque()
     takes = query.takes
@@ -215,7 +217,7 @@ async def _answer(
 
 async def _draw(
     query: _Query, group: Group, items: Iterable[Item], columns: tuple[str, ...]
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Yields a row with the picture that the server draws for each item."""
     for item in items:
         try:
