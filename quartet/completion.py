@@ -16,8 +16,8 @@ def main(arguments: Sequence[str], prog: str = "quartet") -> int:
     """Prints the code that a shell evaluates: `quartet completion SHELL`."""
     shell = make_parser(prog).parse_args(arguments[1:]).shell
     with needs("server"):
-        import argcomplete
-    print(argcomplete.shellcode([prog], shell=shell))  # type: ignore[no-untyped-call]
+        from argcomplete.shell_integration import shellcode
+    print(shellcode([prog], shell=shell))
     return 0
 
 

@@ -108,7 +108,7 @@ class _Query:
         Raises:
             UnusableJob: the model answers no items.
         """
-        operation = options.operation or _OPERATIONS.get(model["task"])
+        operation: str = options.operation or _OPERATIONS.get(model["task"], "")
         if operation not in _OPERATIONS.values():
             known = ", ".join(_OPERATIONS.values())
             what = f"there is no operation {operation!r}" if operation else f"name the --operation of {options.model}"
