@@ -135,6 +135,8 @@ def create_app(
         version=__version__,
         summary="Neural networks behind a batching HTTP API.",
         description=api.__doc__,
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
     # What holds for every request is a layer here, the innermost first.

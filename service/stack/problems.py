@@ -1,6 +1,5 @@
 """The error format of /v1: `application/problem+json` (RFC 9457)."""
 
-from http import HTTPStatus
 from typing import Any
 
 import pydantic_core
@@ -57,9 +56,10 @@ _RETRY_AFTER = {"description": "seconds after which there may be room", "require
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of a route that may fail with these statuses."""
+    found = {status: [entry for entry in CATALOGUE.values() if entry.status == status] for status in statuses}
     return {
         status: {
-            "description": HTTPStatus(status).phrase,
+            "description": "\n".join(f"- `{entry.code}`: {entry.meaning}" for entry in found[status]),
             "headers": REQUEST_ID | ({"Retry-After": _RETRY_AFTER} if status == 429 else {}),
             # Not as `model`, which would offer the same as application/json too.
             "content": {
@@ -67,11 +67,10 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
                     "schema": {"$ref": "#/components/schemas/Problem"},
                     "examples": {
                         entry.code: {
-                            "summary": entry.meaning,
+                            "summary": entry.example.title(),
                             "value": _content(entry.example, "", "/v1/predict", "5f3a9c-2b"),
                         }
-                        for entry in CATALOGUE.values()
-                        if entry.status == status
+                        for entry in found[status]
                     },
                 }
             },

@@ -46,7 +46,8 @@ class StrictOptions(Options):
 
     strict: bool = Field(
         False,
-        description="empties the result of an input that is unlike the training data: `typicality` below `level`",
+        description="empties the result of an input that is unlike the training data: `typicality` below `level`. "
+        "Refused if the model has no p-values",
     )
     level: float | None = Field(
         None,
@@ -77,12 +78,6 @@ def unfamiliar_field() -> Any:
     return Field(
         None, ge=0, le=1, examples=[0.41], deprecated=True, description="the former name of `typicality`, a p-value"
     )
-
-
-def strict_bounds(manifest: FamiliarManifest) -> dict[str, Any]:
-    """The values that a model accepts for `strict`; see `service.tasks.base.Operation.bounds`."""
-    accepted = {} if manifest.familiarity else {"enum": [False]}
-    return {"strict": {"type": "boolean", "default": False, **accepted}}
 
 
 def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | None:

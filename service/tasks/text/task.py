@@ -87,7 +87,11 @@ async def classify_text(call: TextCall) -> Results:
     rows = await call.infer([reading.ids for reading in readings])
 
     def describe(reading: Reading, outputs: tuple[Any, ...]) -> dict[str, Any]:
-        return labelled(outputs, tokens=reading.tokens, unknown=reading.unknown, cut_off=reading.cut_off)
+        result = labelled(outputs, tokens=reading.tokens, unknown=reading.unknown, cut_off=reading.cut_off)
+        if not reading.tokens:
+            # The graph needs a token, but its answer says nothing about a text without words.
+            result |= {name: [] for name in ("labels", "label_set") if name in result}
+        return result
 
     results = await map_with_pauses(call.scope, describe, readings, rows)
     if options.explain:
@@ -98,15 +102,13 @@ async def classify_text(call: TextCall) -> Results:
 async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
     readings = []
     length, pauses = call.manifest.max_length, Pauses(call.scope)
-    for index, text in enumerate(texts):
+    for text in texts:
         if len(text) > (_INLINE_ASCII if text.isascii() else _INLINE_CHARACTERS):
             reading = await call.in_background(read_text, call.companion, text, length)
         else:
             reading = read_text(call.companion, text, length)
         if pauses.due:
             await pauses.take()
-        if not reading.tokens:
-            raise InvalidRequest("The text holds no words.", index=index)
         readings.append(reading)
     return readings
 
@@ -126,6 +128,9 @@ async def _explain(
         )
     began = time.monotonic()
     for result, text, reading, (probabilities, *_) in zip(results, texts, readings, rows, strict=True):
+        if not reading.tokens:
+            result["words"] = []
+            continue
         without = await call.infer(without_each(reading.ids))
         result["words"] = influence(text, reading, probabilities, np.stack([row for row, *_ in without]))
         left, explained = left - reading.tokens, explained + reading.tokens
@@ -156,7 +161,9 @@ def _parse_json(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  
 
 def _json_schema(_manifest: TextManifest | None, limit: int) -> dict[str, Any]:
     texts = {"type": "array", "minItems": 1, "maxItems": limit, "items": _TEXT}
-    return {"oneOf": [object_schema(texts=texts), object_schema(text=_TEXT)]}
+    # Either of the two; generated clients have a single class for that.
+    either = {**object_schema(texts=texts, text=_TEXT), "required": [], "minProperties": 1, "maxProperties": 1}
+    return {"title": "ClassifyTextRequest", "description": "Texts, or one text.", **either}
 
 
 def _checked(texts: list[Any], limit: int, pointer_to: Callable[[int], str]) -> list[str]:
