@@ -22,7 +22,7 @@ from quartet.answers import (
     SavedGeneration,
     TextPrediction,
 )
-from quartet.calls import Calls, Way, generate_options
+from quartet.calls import Calls, Way
 from quartet.errors import QuartetError
 from quartet.http import Connection
 from quartet.lists import Errors
@@ -617,7 +617,7 @@ class AsyncClient:
             stream: return a `Stream`, which yields each image as it arrives.
             timeout: seconds in which the answer must be complete, retries included; not for a stream.
         """
-        options = generate_options(count, label, seed, temperature, model)
+        options = {"model": model, "count": count, "label": label, "seed": seed, "temperature": temperature}
         if stream:
             return Stream(self._calls.stream_images(options))
         return await self._calls.generate(options, timeout)
@@ -647,7 +647,7 @@ class AsyncClient:
             progress: as for `predict`; the bar counts bytes.
             timeout: as for `generate`.
         """
-        options = generate_options(count, label, seed, temperature, model)
+        options = {"model": model, "count": count, "label": label, "seed": seed, "temperature": temperature}
         return await self._calls.save(Path(path), options, progress, timeout)
 
     async def models(self, *, timeout: float | None = None) -> Results[Model]:

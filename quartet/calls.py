@@ -93,8 +93,7 @@ class Calls:
 
     async def generate(self, options: Options, timeout: float | None = None) -> Generation:
         """Generates images into memory."""
-        request = _generation(options, "json")
-        return Generation.read(*await self.post("generate", request.pop("params"), request, timeout))
+        return Generation.read(*await self.post("generate", {**options, "format": "json"}, {}, timeout))
 
     async def stream_images(self, options: Options) -> AsyncGenerator[GeneratedImage, None]:
         """Yields generated images as they arrive. If the answer is cut off, the same seed gives the rest of them."""
@@ -111,8 +110,8 @@ class Calls:
                         done = number
                         yield GeneratedImage.read(document)
 
-        request = _generation({**options, "seed": seed}, "json")
-        async with aclosing(self.connection.stream("POST", "v1/generate", receive, **request)) as images:
+        wanted = {**options, "seed": seed, "format": "json"}
+        async with aclosing(self.connection.stream("POST", "v1/generate", receive, params=wanted)) as images:
             async for image in images:
                 yield image
 
@@ -140,9 +139,9 @@ class Calls:
             part.replace(path)
             return SavedGeneration(path=path, size=size, seed=int(response.headers["x-seed"]))
 
-        request = _generation(options, _FORMATS[suffix])
+        wanted = {**options, "format": _FORMATS[suffix]}
         try:
-            return await self.connection.exchange("POST", "v1/generate", receive, timeout=timeout, **request)
+            return await self.connection.exchange("POST", "v1/generate", receive, params=wanted, timeout=timeout)
         finally:
             part.unlink(missing_ok=True)
 
@@ -236,19 +235,6 @@ class Calls:
             error.index = None  # there is only one
             raise
         return answer
-
-
-def generate_options(
-    count: int | None, label: str | int | None, seed: int | None, temperature: float | None, model: str | None
-) -> Options:
-    """The options of `generate`; a label that is an index is sent in digits."""
-    name = None if label is None else str(label)
-    return {"model": model, "count": count, "label": name, "seed": seed, "temperature": temperature}
-
-
-def _generation(options: Options, format_: str) -> dict[str, Any]:
-    """A request to generate images, as arguments of `Connection.exchange`."""
-    return {"params": {"model": options["model"]}, **json_body({**options, "model": None, "format": format_})}
 
 
 async def _images_of(response: httpx.Response) -> AsyncGenerator[Any, None]:

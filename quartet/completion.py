@@ -9,7 +9,7 @@ from typing import Any
 
 from quartet.extras import needs
 
-SHELLS = ("bash", "zsh", "fish", "powershell")
+SHELLS = ("bash", "zsh", "fish")
 
 
 def main(arguments: Sequence[str], prog: str = "quartet") -> int:
