@@ -143,6 +143,8 @@ def create_app(
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
     app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
+    if settings.cors_origins:
+        app.allow_origins(settings.cors_origins)
     failures.install(app)
     for family in families:
         for router in family.routers:
