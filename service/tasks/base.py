@@ -67,12 +67,12 @@ class Format:
             inputs that are accepted. Its title, if it has one, is its name in the OpenAPI document.
         parse: reads at least one input from a body, given the manifest of the model and the most inputs that are
             accepted. Raises `InvalidRequest` for a malformed document, `BodyTooLarge` for one with more inputs.
-        example: a valid document, given the manifest of the default model (None if it is not served).
+        example: a valid document, given the manifest of the default model (None if it is not served); None without one.
     """
 
     schema: Callable[[Any, int], Mapping[str, Any]]
     parse: Callable[[bytes, Any, int], Sequence[Any]]
-    example: Callable[[Any], Any]
+    example: Callable[[Any], Any] | None
 
 
 @dataclass(frozen=True, slots=True)
