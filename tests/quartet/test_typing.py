@@ -14,7 +14,8 @@ def test_every_kind_of_input_has_a_type(tmp_path: Path):
     pytest.importorskip("mypy", reason="mypy is not installed")
     (tmp_path / "typed.py").write_bytes((ROOT / "tests" / "quartet" / "typed.py").read_bytes())
     # As a program of somebody else sees the installed package: errors inside it are not reported.
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", "typed.py"]
+    options = ("--strict", "--config-file=", "--follow-imports=silent", f"--cache-dir={ROOT / '.mypy_cache' / 'typed'}")
+    command = [sys.executable, "-m", "mypy", *options, "typed.py"]
     checked = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
     )
