@@ -4,17 +4,19 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.inference.device import Device
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
+# As a browser states it: without a path, not even a slash.
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
 # Variables of the client and of commands that talk to a server.
-_OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}SERVER"}
+_OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}URL", f"{PREFIX}SERVER"}
 
 
 class InvalidSettings(Exception):
@@ -38,6 +40,9 @@ class Settings(BaseSettings):
     watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
     keys: Path | None = Field(None, description="file of the API keys that open the service: `quartet keys add NAME`")
     open: bool = Field(False, description="1: without keys, everyone who reaches the service may use its models")
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
+        (), description="origins whose web pages may call the API, with commas between, or *"
+    )
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(
@@ -76,6 +81,13 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value  # as a compose file passes on what is not set
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, origins: Any) -> Any:
+        return (
+            tuple(each.strip() for each in origins.split(",") if each.strip()) if isinstance(origins, str) else origins
+        )
+
     @model_validator(mode="after")
     def _check_access(self) -> Self:
         if self.keys and self.open:
@@ -108,9 +120,10 @@ def read_settings(**overrides: Any) -> Settings:
                 "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
             )
         if variable.upper().startswith(PREFIX) and variable.upper() not in known.keys() | _OF_CLIENTS:
-            near = difflib.get_close_matches(variable.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise InvalidSettings(f"{variable} is no setting: {hint}")
+            names = {name.removeprefix(PREFIX).casefold(): name for name in known}
+            near = difflib.get_close_matches(variable[len(PREFIX) :].casefold(), names, n=1, cutoff=0.75)
+            hint = f"did you mean {names[near[0]]}?" if near else f"there are {', '.join(known)}."
+            raise InvalidSettings(f"{variable} is not a setting: {hint}")
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:

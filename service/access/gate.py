@@ -1,6 +1,6 @@
 """The one way in: a layer around every route that lets nothing pass but what a key, or this machine, may do.
 
-Everything is refused unless a rule here permits it. Only the probes are public.
+Everything is refused unless a rule here permits it. Only the probes and the pages that explain problems are public.
 """
 
 import base64
@@ -17,9 +17,11 @@ from service.access.keys import Key, KeyRing
 from service.access.keys import Scope as KeyScope
 from service.access.local import is_of_other_site, why_not_local
 from service.access.rates import rate_fields
+from service.catalogue import CATALOGUE, PAGES
 from service.errors import Forbidden, QuartetError, Unauthorized
 
-_PUBLIC = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready")
+_PROBES = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready")
+_PUBLIC = frozenset({*_PROBES, PAGES, *(f"{PAGES}/{code}" for code in CATALOGUE)})
 _READS = ("GET", "HEAD", "OPTIONS")
 _MODELS = "/v1/models/"
 _REPOSITORY = "/v2/repository/models/"

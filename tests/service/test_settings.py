@@ -29,6 +29,19 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch):
     assert (settings.port, settings.models, settings.max_body_mb) == (0, Path("/srv/models"), 0.5)
 
 
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("*", ("*",)),
+        ("", ()),
+        ("https://a.example, http://localhost:3000", ("https://a.example", "http://localhost:3000")),
+    ],
+)
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch, value: str, origins: tuple[str, ...]):
+    monkeypatch.setenv("QUARTET_CORS_ORIGINS", value)
+    assert read_settings().cors_origins == origins
+
+
 def test_settings_do_not_change():
     with pytest.raises(ValueError, match="frozen"):
         read_settings().port = 1  # type: ignore[misc]
@@ -37,11 +50,11 @@ def test_settings_do_not_change():
 @pytest.mark.parametrize(("name", "hint"), [("QUARTET_PROT", "QUARTET_PORT"), ("quartet_devise", "QUARTET_DEVICE")])
 def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch, name: str, hint: str):
     monkeypatch.setenv(name, "1")
-    with pytest.raises(InvalidSettings, match=rf"^{name} is no setting: did you mean {hint}\?$"):
+    with pytest.raises(InvalidSettings, match=rf"^{name} is not a setting: did you mean {hint}\?$"):
         read_settings()
 
 
-@pytest.mark.parametrize("name", ["QUARTET_SERVER", "QUARTET_API_KEY"])
+@pytest.mark.parametrize("name", ["QUARTET_URL", "QUARTET_SERVER", "QUARTET_API_KEY"])
 def test_variables_of_the_client_are_no_mistake(monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setenv(name, "x")
     assert read_settings().port == 8000
@@ -61,6 +74,8 @@ def test_an_unknown_variable_is_refused_with_the_list(monkeypatch: pytest.Monkey
         ("PORT", "-1"),
         ("PORT", "65536"),
         ("PORT", ""),
+        ("CORS_ORIGINS", "example.org"),
+        ("CORS_ORIGINS", "https://example.org/"),
         ("DEVICE", "tpu"),
         ("VARIANT", "int8,"),
         ("THREADS", "1.5"),

@@ -129,7 +129,9 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def work(self, run: ClassificationRun) -> list[Work]:
         data, options = run.data, run.options
         # Features of the images took nearly all the time of the baseline.
-        tested = len(data.test) if options.network.arch == "transfer" else min(len(data.test), SAMPLE[2])
+        tested = min(len(data.test), SAMPLE[2])
+        if options.network.arch == "transfer":  # in float32
+            tested = len(data.test) * (2 if run.accelerator.mixed_precision == "bf16" else 1)
         pace = fitted_images(options, data) / max(run.phases.seconds.get("baseline", 0.0), 1e-9)
         measured = Work(name="baseline on test", seconds=tested / pace)
         less = images_less(data, options.network.network_size or 0)
@@ -334,10 +336,11 @@ def _write_version(
         run.console.print(missed)
     write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
+    tuned = network.freeze != -1 and state.best_epoch > 0
     description = {
         "mlp": "dense network",
         "cnn": "residual convolutional network",
-        "transfer": f"{network.backbone}, {'frozen' if network.freeze == -1 else 'fine-tuned'}",
+        "transfer": f"{network.backbone}, {'fine-tuned' if tuned else 'frozen'}",
     }[network.arch]
     choices = [EPOCH, INTERPOLATION] if run.options.interpolate else [EPOCH]
     manifest = ClassifierManifest(
