@@ -19,21 +19,8 @@ from quartet.console import fail
 
 def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     """Runs the suite; returns 0 if nothing failed, 1 if something did, 2 if there is nothing to check."""
-    parser = argparse.ArgumentParser(
-        prog=f"{prog} conformance",
-        description="Checks whether a server speaks the Open Inference Protocol (KServe V2) over REST, and prints what "
-        "passed, what failed, and what it does not offer.",
-    )
-    parser.add_argument("url", metavar="URL", help="of the server, such as http://127.0.0.1:8000")
-    parser.add_argument("--model", help="its name (default: the first of the repository index)")
-    parser.add_argument("--version", default="", help="of the model (default: the server's choice)")
-    parser.add_argument(
-        "--inputs", type=Path, metavar="FILE", help="JSON with a list `inputs`, as in a request (default: random ones)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.add_argument("--details", action="store_true", help="print request and response of what failed")
     given = list(arguments if arguments is not None else sys.argv[1:])
-    options = parser.parse_args(given[1:] if given[:1] == ["conformance"] else given)
+    options = make_parser(prog).parse_args(given[1:] if given[:1] == ["conformance"] else given)
     headers = {"X-API-Key": key} if (key := os.environ.get("QUARTET_API_KEY")) else {}
     with httpx.Client(base_url=options.url, headers=headers, timeout=60) as client:
         try:
@@ -48,6 +35,24 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     else:
         _print(results, model, details=options.details)
     return int(any(each.verdict == "failed" for each in results))
+
+
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of the options."""
+    parser = argparse.ArgumentParser(
+        prog=f"{prog} conformance",
+        description="Checks whether a server speaks the Open Inference Protocol (KServe V2) over REST, and prints what "
+        "passed, what failed, and what it does not offer.",
+    )
+    parser.add_argument("url", metavar="URL", help="of the server, such as http://127.0.0.1:8000")
+    parser.add_argument("--model", help="its name (default: the first of the repository index)")
+    parser.add_argument("--version", default="", help="of the model (default: the server's choice)")
+    parser.add_argument(
+        "--inputs", type=Path, metavar="FILE", help="JSON with a list `inputs`, as in a request (default: random ones)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--details", action="store_true", help="print request and response of what failed")
+    return parser
 
 
 def _first_model(client: httpx.Client) -> str:
