@@ -6,7 +6,7 @@ import { brief, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
 import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
-import { familiarity } from "../widgets/familiarity.js";
+import { typicality } from "../widgets/typicality.js";
 import { latentBars } from "../widgets/latents.js";
 import { section } from "../widgets/section.js";
 import { sampleRow } from "../widgets/samples.js";
@@ -103,7 +103,7 @@ export function drawSection({ family, signal, code }) {
         restored,
         h("img", { class: "pixelated large", src: pngUrl(png), alt: t("draw.restored") }),
         h("figcaption", {}, t("draw.error", { error: brief(error, 2), usual: brief(usual, 2) })),
-        familiarity(result, autoencoder.manifest),
+        typicality(result, autoencoder.manifest),
       );
     }
     code.show({

@@ -7,7 +7,7 @@ import { askedAs, detailOf, manifestOf, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { bars, share } from "../widgets/bars.js";
 import { codeView } from "../widgets/code.js";
-import { familiarity } from "../widgets/familiarity.js";
+import { typicality } from "../widgets/typicality.js";
 import { chosenModel, heading } from "../widgets/frame.js";
 import { ranges } from "../widgets/ranges.js";
 import { sampleRow } from "../widgets/samples.js";
@@ -148,7 +148,7 @@ export function render(root, { models, settings, signal, again }) {
     put(
       answer,
       h("h2", {}, document.target),
-      familiarity(result, await manifestOf(document)),
+      typicality(result, await manifestOf(document)),
       result.labels
         ? bars(result.labels.slice(0, SHOWN), new Set([result.labels[0].label]))
         : h("p", { class: "large-number" }, brief(result.value, 6)),
