@@ -158,7 +158,7 @@ def test_all_panels_are_in_reach_on_a_phone(open_page: OpenPage):
     page = open_panel(open_page, "classify", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     boxes = [link.bounding_box() for link in page.locator("nav a").all()]
     assert len(boxes) == len(PANELS)
-    assert all(box and 0 <= box["x"] and box["x"] + box["width"] <= 390 and box["height"] >= 44 for box in boxes)
+    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] >= 44 for box in boxes)
 
 
 def test_the_threshold_trades_precision_for_recall(open_page: OpenPage, server: Server):
