@@ -47,19 +47,24 @@ export class Problem extends Error {
   }
 }
 
-/** The server's answer, and the seconds that it took; throws a `Problem`. */
+/**
+ * The server's answer, the seconds that it took, and what was sent, as snippets show it; throws a `Problem`.
+ *
+ * A body that is not text is not in `sent`.
+ */
 export async function call(path, { method = "GET", query = {}, body, headers = {}, signal } = {}) {
   const started = performance.now();
-  const sent = key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
+  const authorised = key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
   let response;
   try {
-    response = await fetch(address(path, query), { method, body, headers: sent, signal });
+    response = await fetch(address(path, query), { method, body, headers: authorised, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("offline");
   }
   if (!response.ok) throw await problemOf(response);
-  return { response, seconds: (performance.now() - started) / 1000 };
+  const sent = { path, query, media: headers["Content-Type"], body: typeof body === "string" ? body : undefined };
+  return { response, seconds: (performance.now() - started) / 1000, sent };
 }
 
 export async function json(path, options) {

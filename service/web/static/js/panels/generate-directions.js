@@ -83,12 +83,12 @@ export function directionsTool({ family: { decoder }, settings, signal, code }) 
 
   async function decode() {
     const ends = used.flatMap((_, index) => [latentsAt({ [index]: -WIDEST }), latentsAt({ [index]: WIDEST })]);
-    const { results, described } = await decodeLatents([latentsAt(), ...ends], askedAs(decoder), signal);
+    const { results, sent } = await decodeLatents([latentsAt(), ...ends], askedAs(decoder), signal);
     const [middle, ...others] = results.map(({ png }) => pngUrl(png));
     put(image, h("img", { class: "pixelated", src: middle, alt: t("directions.image") }));
     others.forEach((url, index) => {
       controls[index >> 1].ends[index % 2].src = url;
     });
-    code.show(described);
+    code.show(sent);
   }
 }

@@ -119,10 +119,10 @@ export function drawTool({ family, settings, signal, code }) {
 
   async function generateMore() {
     const near = Array.from({ length: MORE }, () => nearby(latents, decoder.details.directions));
-    const { results, described } = await decodeLatents(near, askedAs(decoder), signal);
+    const { results, sent } = await decodeLatents(near, askedAs(decoder), signal);
     more.hidden = false;
     put(more, h("h2", {}, t("draw.similar")), tiles(results));
-    code.show(described);
+    code.show(sent);
   }
 }
 

@@ -131,7 +131,7 @@ export function morphTool({ family: { encoder, decoder }, settings, signal, code
     const between = Array.from({ length: STEPS + 1 }, (_, step) =>
       first.map((value, axis) => value + (step / STEPS) * (second[axis] - value)),
     );
-    const { results, described } = await decodeLatents(between, askedAs(decoder), signal);
+    const { results, sent } = await decodeLatents(between, askedAs(decoder), signal);
     frames = results.map(({ png }) => pngUrl(png));
     image.hidden = false;
     put(
@@ -139,7 +139,7 @@ export function morphTool({ family: { encoder, decoder }, settings, signal, code
       frames.filter((_, step) => step % STRIDE === 0).map((url, index) => h("li", {}, frame(url, STRIDE * index))),
     );
     show();
-    code.show(described);
+    code.show(sent);
   }
 
   function frame(url, step) {

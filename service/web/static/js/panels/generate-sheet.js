@@ -7,7 +7,7 @@ import { askedAs } from "../models.js";
 import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
 import { choice } from "../widgets/choice.js";
-import { saveAs } from "../widgets/download.js";
+import { save } from "../widgets/download.js";
 import { slider } from "../widgets/slider.js";
 import { createStatus } from "../widgets/status.js";
 import { tiles } from "../widgets/tiles.js";
@@ -79,8 +79,7 @@ export function sheetTool({ family: { decoder }, settings, signal, code }) {
   }
 
   async function generate() {
-    const request = requestFor("json");
-    const answered = await call("v1/generate", request);
+    const answered = await call("v1/generate", requestFor("json"));
     const answer = await answered.response.json();
     put(
       result,
@@ -93,11 +92,11 @@ export function sheetTool({ family: { decoder }, settings, signal, code }) {
       ),
       timing(answered, answer),
     );
-    code.show({ path: "v1/generate", query: request.query, media: "application/json", document: JSON.parse(request.body) });
+    code.show(answered.sent);
   }
 
   async function fetchArchive() {
-    saveAs(await blob("v1/generate", requestFor("zip")), "generated.zip");
+    save(await blob("v1/generate", requestFor("zip")), "generated.zip");
   }
 }
 

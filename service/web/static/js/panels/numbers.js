@@ -150,7 +150,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       explained,
       timing(answered, document),
     );
-    code.show({ path: PATH, query: queryOf(asked), media: "application/json", document: { rows: [row] } });
+    code.show(answered.sent);
     explain(row, document, answering);
   }
 

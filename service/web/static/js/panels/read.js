@@ -123,7 +123,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       h("p", { class: "small" }, reading(result, unread)),
       timing(answered, document),
     );
-    code.show({ path: PATH, query, media: "text/plain", text: sent });
+    code.show(answered.sent);
     const which = askedAs({ name: document.model, wanted: document.version });
     offer(result.tokens, timingOf(answered).steps.inference ?? 0, () => weigh(which, sent, answering, unread));
   }
