@@ -4,6 +4,7 @@ import { ROOT, blob, call } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { hasText, language, number, t } from "../i18n.js";
 import { detailOf, reportPath, versionOf } from "../models.js";
+import { nameOf } from "../names.js";
 import { knows } from "../widgets/knows.js";
 import { createStatus } from "../widgets/status.js";
 import { taskOf, tryLink } from "./models.js";
@@ -14,6 +15,7 @@ import { versionsSection } from "./versions.js";
 const BRIGHT = 210;
 const PROBE = 64; // pixels to a side
 const NUMERIC = /^(–?|[-−+]?[\d.,]+ ?[%×]?( to [\d.,]+ ?%?)?)$/;
+const OF_LABELS = new Set(["class", "topic"]); // headings of columns
 const LARGE = /^\d{4,}$/;
 
 export function render(root, { models, card, signal }) {
@@ -49,7 +51,7 @@ export function render(root, { models, card, signal }) {
       });
       page.querySelector("h1")?.remove(); // the name, which the page says
       put(article, ...page.body.childNodes);
-      article.querySelectorAll("table").forEach(prepare);
+      article.querySelectorAll("table").forEach((table, index) => prepare(table, index, model?.data));
       article.querySelectorAll("h2").forEach(translate);
       put(contents, contentsOf(article));
       document.title = `${card.name} ${card.version} · Quartet`;
@@ -123,13 +125,14 @@ function contentsOf(article) {
   );
 }
 
-/** Puts a table into a place that scrolls, with its numbers at the right. */
-function prepare(table, index) {
+/** Puts a table into a place that scrolls, with its numbers at the right and readable names of labels. */
+function prepare(table, index, data) {
   const rows = [...table.tBodies].flatMap((body) => [...body.rows]);
   [...(table.tHead?.rows[0]?.cells ?? [])].forEach((head, column) => {
     const cells = rows.map((row) => row.cells[column]).filter(Boolean);
     if (cells.length && cells.every(({ textContent }) => NUMERIC.test(textContent.trim())))
       for (const each of [head, ...cells]) each.classList.add("num");
+    if (OF_LABELS.has(head.textContent)) for (const cell of cells) cell.textContent = fullName(cell.textContent, data);
     for (const cell of cells) if (LARGE.test(cell.textContent)) cell.textContent = number(Number(cell.textContent));
     translate(head);
   });
@@ -141,6 +144,12 @@ function prepare(table, index) {
   });
   table.replaceWith(scroll);
   scroll.append(table);
+}
+
+/** A label with its readable name, where there is one. */
+function fullName(label, data) {
+  const name = nameOf(label, data);
+  return name.includes(label) ? name : `${name} (${label})`;
 }
 
 /** A heading of a section or of a column in the page's language, where the page has it. */

@@ -33,7 +33,7 @@ export function sheetTool({ family: { decoder }, settings, signal, code }) {
     min: 1,
     max: MOST,
     step: 1,
-    value: Math.min(MOST, settings.number("count", 15)),
+    value: Math.min(MOST, settings.number("count", 18)),
     show: number,
     onmove: (value) => change({ count: value }),
   });

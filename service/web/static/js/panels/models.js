@@ -67,7 +67,7 @@ function card(model, signal) {
     h("p", { class: "quiet small" }, `${taskOf(model)} · ${model.data}`),
     known,
     quality,
-    h("div", { class: "row" }, tryLink(model), h("a", { class: "button", href: pageOf(model) }, t("models.card"))),
+    h("div", { class: "row actions" }, tryLink(model), h("a", { class: "button", href: pageOf(model) }, t("models.card"))),
     h("details", {}, h("summary", {}, t("models.details")), figures(factsOf(model))),
   );
 
@@ -75,7 +75,7 @@ function card(model, signal) {
     const measured = Object.entries(model.metrics).map(([name, value]) => [nameOfMetric(name), figure(name, value, detail)]);
     put(
       quality,
-      figures(measured),
+      figures(measured, "figures measured"),
       model.variant !== "reference" && h("p", { class: "quiet small" }, t("models.variant", { variant: model.variant })),
     );
   }
@@ -83,10 +83,10 @@ function card(model, signal) {
 
 const nameOfMetric = (name) => (hasText(`metric.${name}`) ? t(`metric.${name}`) : name);
 
-const figures = (facts) =>
+const figures = (facts, style = "figures") =>
   h(
     "dl",
-    { class: "figures" },
+    { class: style },
     facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
   );
 

@@ -6,7 +6,7 @@ import { brief, t } from "../i18n.js";
 import { askedAs, detailOf, manifestOf, samplesOf } from "../models.js";
 import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
-import { bars, share } from "../widgets/bars.js";
+import { bars } from "../widgets/bars.js";
 import { codeView } from "../widgets/code.js";
 import { contributions, legend } from "../widgets/contributions.js";
 import { chosenModel, heading } from "../widgets/frame.js";
@@ -14,6 +14,7 @@ import { sampleRow } from "../widgets/samples.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
 import { isDoubtful, levelOf, typicality } from "../widgets/typicality.js";
+import { verdict } from "./labels.js";
 import { columnForm } from "./numbers-form.js";
 import { rowsPart } from "./numbers-rows.js";
 
@@ -183,13 +184,8 @@ function summary(result, target, manifest) {
   return h(
     "div",
     { class: "summary" },
-    h("h2", {}, target),
-    h(
-      "p",
-      { class: `large-number ${isDoubtful(result) ? "doubtful" : ""}` },
-      first ? nameOf(first.label, manifest.data.name) : brief(result.value, 6),
-      first && h("span", { class: "number" }, share(first.probability)),
-    ),
+    h("p", { class: "quiet small" }, target),
+    first ? verdict(first, result, manifest.data.name) : h("h2", { class: "verdict" }, brief(result.value, 6)),
     level && h("p", { class: `level small ${level}` }, t(`typicality.${level}`)),
   );
 }

@@ -265,7 +265,7 @@ export default {
   "metric.judge_agreement": "Class as asked",
   "metric.frechet": "Fréchet distance",
   "metric.r2": "R²",
-  "figure.interval": "{value} (95 % interval {low} to {high}; {count} items)",
+  "figure.interval": "{low} to {high} with 95% confidence, on {count} test items",
   "card.contents": "Contents",
   "card.back": "All models",
   "card.table": "Table {number}",
