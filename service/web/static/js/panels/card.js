@@ -98,7 +98,7 @@ function heading(card, model) {
       h("p", { class: "quiet" }, [t("models.version", card), ...facts].join(" · ")),
       known,
       model && model.variant !== "reference" && h("p", { class: "quiet small" }, t("models.variant", model)),
-      hasText("card-note.english") && h("p", { class: "quiet small" }, t("card-note.english")),
+      language !== "en" && h("p", { class: "quiet small" }, t("card.english")),
     ),
     h("div", { class: "row" }, model && tryLink(model)),
   );
@@ -114,7 +114,11 @@ function contentsOf(article) {
       section.scrollIntoView();
       section.focus({ preventScroll: true });
     };
-    return h("li", {}, h("a", { href: `#${section.id}`, onclick: go, lang: section.lang || "en" }, section.textContent));
+    return h(
+      "li",
+      {},
+      h("a", { href: `#${section.id}`, onclick: go, lang: section.lang || "en" }, section.textContent),
+    );
   });
   if (links.length < 2) return [];
   const open = matchMedia("(min-width: 64rem)").matches;
@@ -154,7 +158,11 @@ function fullName(label, data) {
 
 /** A heading of a section or of a column in the page's language, where the page has it. */
 function translate(element) {
-  const slug = element.textContent.replace(/\(.*\)/, "").toLowerCase().match(/[a-z0-9]*[a-z][a-z0-9]*/g)?.join("-");
+  const slug = element.textContent
+    .replace(/\(.*\)/, "")
+    .toLowerCase()
+    .match(/[a-z0-9]*[a-z][a-z0-9]*/g)
+    ?.join("-");
   const key = element.tagName === "H2" ? `card-heading.${slug}` : `card-column.${slug}`;
   if (!hasText(key)) return;
   element.textContent = t(key, { value: /[\d.]+/.exec(element.textContent)?.[0] });

@@ -68,11 +68,7 @@ export function render(root, { models, settings, signal, again }) {
 
 /** Links to the tools. Each keeps the settings of the others, as they are when it is followed. */
 function navigation(tools, current, settings) {
-  return h(
-    "nav",
-    { class: "subnav", "aria-label": t("generate.tools") },
-    h("ul", {}, tools.map(item)),
-  );
+  return h("nav", { class: "subnav", "aria-label": t("generate.tools") }, h("ul", {}, tools.map(item)));
 
   function item({ id }) {
     const link = h("a", { "aria-current": id === current.id ? "page" : null, onclick: aim }, t(`${id}.title`));

@@ -67,16 +67,25 @@ function card(model, signal) {
     h("p", { class: "quiet small" }, `${taskOf(model)} · ${model.data}`),
     known,
     quality,
-    h("div", { class: "row actions" }, tryLink(model), h("a", { class: "button", href: pageOf(model) }, t("models.card"))),
+    h(
+      "div",
+      { class: "row actions" },
+      tryLink(model),
+      h("a", { class: "button", href: pageOf(model) }, t("models.card")),
+    ),
     h("details", {}, h("summary", {}, t("models.details")), figures(factsOf(model))),
   );
 
   function write(detail) {
-    const measured = Object.entries(model.metrics).map(([name, value]) => [nameOfMetric(name), figure(name, value, detail)]);
+    const measured = Object.entries(model.metrics).map(([name, value]) => [
+      nameOfMetric(name),
+      figure(name, value, detail),
+    ]);
     put(
       quality,
       figures(measured, "figures measured"),
-      model.variant !== "reference" && h("p", { class: "quiet small" }, t("models.variant", { variant: model.variant })),
+      model.variant !== "reference" &&
+        h("p", { class: "quiet small" }, t("models.variant", { variant: model.variant })),
     );
   }
 }
@@ -121,7 +130,11 @@ function disagreements(disagreeing) {
       "div",
       { class: "notice stack" },
       h("p", {}, t("models.disagreeing", { name })),
-      h("ul", { class: "small", lang: "en" }, said.map((each) => h("li", {}, each))),
+      h(
+        "ul",
+        { class: "small", lang: "en" },
+        said.map((each) => h("li", {}, each)),
+      ),
     ),
   );
 }

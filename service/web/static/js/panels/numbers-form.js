@@ -4,14 +4,15 @@ import { freshId, h } from "../dom.js";
 import { brief, t } from "../i18n.js";
 
 const FEWEST = 3; // columns in a group
-const STEPS = 200; // of a slider
 
 /**
  * @param onchange is given the index of a column that somebody has changed, and what its field holds.
  * @returns `element`; `row`, the values as a request has them; and `enter`, which is given some columns' values.
  */
 export function columnForm(columns, onchange) {
-  const fields = new Map(columns.map((column, index) => [column.name, fieldOf(column, (text) => onchange(index, text))]));
+  const fields = new Map(
+    columns.map((column, index) => [column.name, fieldOf(column, (text) => onchange(index, text))]),
+  );
   const groups = groupsOf(columns);
   const element = h(
     "form",
@@ -124,7 +125,7 @@ function inputFor(column, attributes) {
 
 /** The field beside it does the same for the keyboard and for those who do not see. */
 const sliderFor = ({ low, high }) =>
-  h("input", { type: "range", min: low, max: high, step: (high - low) / STEPS, tabindex: "-1", "aria-hidden": "true" });
+  h("input", { type: "range", min: low, max: high, step: "any", tabindex: "-1", "aria-hidden": "true" });
 
 /** What an arrow key adds: a power of ten, about a hundredth of the range. */
 const stepOf = ({ low, high }) => (high > low ? 10 ** Math.floor(Math.log10((high - low) / 50)) : "any");

@@ -26,7 +26,12 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
   const run = createRunner(answer, status, signal, () => {
     result.hidden = true;
   });
-  const file = h("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", class: "visually-hidden", onchange: read });
+  const file = h("input", {
+    type: "file",
+    accept: ".csv,.tsv,.txt,text/csv",
+    class: "visually-hidden",
+    onchange: read,
+  });
   const entry = h(
     "details",
     { open: Boolean(memory.rows) },
@@ -80,7 +85,12 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
   }
 
   function show(header, rows, { results, target }) {
-    const columns = [t("rows.row"), target, ...(manifest.labels.length ? [t("rows.probability")] : []), t("rows.input")];
+    const columns = [
+      t("rows.row"),
+      target,
+      ...(manifest.labels.length ? [t("rows.probability")] : []),
+      t("rows.input"),
+    ];
     const cellsOf = (index) => Object.fromEntries(header.map((name, at) => [name, rows[index][at]]));
     const records = () => results.map((each, index) => ({ ...numbersIn(cellsOf(index)), ...recordOf(each, target) }));
     put(
@@ -97,7 +107,15 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
         h(
           "table",
           {},
-          h("thead", {}, h("tr", {}, columns.map((each) => h("th", { scope: "col" }, each)))),
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              columns.map((each) => h("th", { scope: "col" }, each)),
+            ),
+          ),
           h("tbody", {}, results.slice(0, SHOWN).map(line)),
         ),
       ),
@@ -125,7 +143,10 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
 /** Cells as numbers where they are. */
 const numbersIn = (cells) =>
   Object.fromEntries(
-    Object.entries(cells).map(([name, cell]) => [name, cell !== "" && Number.isFinite(Number(cell)) ? Number(cell) : cell]),
+    Object.entries(cells).map(([name, cell]) => [
+      name,
+      cell !== "" && Number.isFinite(Number(cell)) ? Number(cell) : cell,
+    ]),
   );
 
 /** What a row of the download says of an answer. */

@@ -166,7 +166,10 @@ export function render(root, { models, settings, memory, signal, again }) {
     const { results } = await (await ask(askedAs({ name, wanted: version }), without)).response.json();
     const label = result.labels?.[0].label;
     const score = scoreOf(result, label);
-    const parts = filled.map((column, index) => ({ name: column.name, weight: score - scoreOf(results[index], label) }));
+    const parts = filled.map((column, index) => ({
+      name: column.name,
+      weight: score - scoreOf(results[index], label),
+    }));
     const readable = label === undefined ? null : nameOf(label, answering.data.name);
     put(
       explained,

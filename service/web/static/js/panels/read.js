@@ -168,7 +168,9 @@ export function render(root, { models, settings, memory, signal, again }) {
 /** How much of a text was read. */
 function reading({ tokens, unknown }, unread) {
   const said = [
-    unread ? t("read.beginning", { tokens: number(tokens), all: number(tokens + unread) }) : t("read.all", { tokens: number(tokens) }),
+    unread
+      ? t("read.beginning", { tokens: number(tokens), all: number(tokens + unread) })
+      : t("read.all", { tokens: number(tokens) }),
     unknown > 0 && t("read.unknown", { count: number(unknown) }),
   ];
   return said.filter(Boolean).join(" ");

@@ -266,6 +266,7 @@ export default {
   "metric.frechet": "Fréchet distance",
   "metric.r2": "R²",
   "figure.interval": "{low} to {high} with 95% confidence, on {count} test items",
+  "card.english": "The text is in English.",
   "card.contents": "Contents",
   "card.back": "All models",
   "card.table": "Table {number}",

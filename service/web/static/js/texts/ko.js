@@ -275,6 +275,7 @@ export default {
   "metric.frechet": "프레셰 거리",
   "metric.r2": "R²",
   "figure.interval": "테스트 항목 {count}개, 95% 구간 {low} ~ {high}",
+  "card.english": "본문은 영어입니다.",
   "card.contents": "차례",
   "card.back": "모든 모델",
   "card.table": "표 {number}",
@@ -420,7 +421,6 @@ export default {
   "reuters.wpi": "도매물가",
   "reuters.zinc": "아연",
 
-  "card-note.english": "본문은 영어입니다.",
   "card-heading.calibration": "보정",
   "card-heading.classes": "클래스",
   "card-heading.compared-with-other-methods": "다른 방법과 비교",

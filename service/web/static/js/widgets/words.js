@@ -26,7 +26,8 @@ export function words(written, weighed, label, unread) {
   }
   if (unread) text.append(" ", h("span", { class: "quiet" }, t("words.unread", { count: number(unread) })));
   else text.append(characters.slice(at).join(""));
-  const unknown = weighed.some(({ known }) => !known) && h("li", {}, h("span", { class: "unknown" }, t("words.unknown")));
+  const unknown =
+    weighed.some(({ known }) => !known) && h("li", {}, h("span", { class: "unknown" }, t("words.unknown")));
   return h(
     "div",
     { class: "stack" },
