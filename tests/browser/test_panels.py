@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+import zipfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,18 +28,15 @@ PANELS = {
     "detect": ".overlay .box",
     "generate": ".tiles img",
     "read": ".words mark",
-    "numbers": ".ranges .value",
-    "models": "dd >> text=interval",
+    "numbers": ".contributions .value",
+    "models": ".measured .interval",
 }
 CARD = "models/detector/1"
 
 
 def open_panel(open_page: OpenPage, panel: str, **options: object) -> Page:
     page = open_page(f"#/{panel}" if panel in PANELS else panel, **options)
-    waited = PANELS.get(panel, "article.report h1")
-    if options.get("locale") == "ko-KR":
-        waited = waited.replace("interval", "구간")
-    page.locator(waited).first.wait_for()
+    page.locator(PANELS.get(panel, "article.report h2")).first.wait_for()
     return page
 
 
@@ -60,8 +58,7 @@ def test_nothing_stands_in_the_way(open_page: OpenPage, look: dict[str, object],
             page.locator("article.report img[src]").first.wait_for()
         else:
             page.goto(page.url.partition("#")[0] + f"#/{panel}")
-            wanted = PANELS[panel].replace("interval", "구간") if "locale" in look else PANELS[panel]
-            page.locator(wanted).first.wait_for()
+            page.locator(PANELS[panel]).first.wait_for()
         if screenshots:
             name = f"{panel.replace('/', '-')}-{request.node.callspec.id}.png"
             page.screenshot(path=screenshots / name, full_page=True)
@@ -199,26 +196,61 @@ def test_the_threshold_trades_precision_for_recall(open_page: OpenPage, server: 
     expect(page.locator("output").first).to_have_text(f"{float(confidence[1]):.3f}")
 
 
-def test_digits_are_made_changed_and_drawn(open_page: OpenPage):
+def test_new_digits_of_a_class_are_made_and_downloaded(open_page: OpenPage):
     page = open_panel(open_page, "generate")
-    expect(page.locator(".tiles img")).to_have_count(10)
+    expect(page.locator(".tiles img")).to_have_count(18)
     page.get_by_label("Class", exact=True).select_option("7")
-    expect(page.locator(".tiles span")).to_have_text(["7"] * 10)
-    directions = page.get_by_role("region", name="Main directions")
-    image = directions.locator("img")
+    expect(page.locator(".tiles span")).to_have_text(["7"] * 18)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download (ZIP)").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert sum(name.endswith(".png") for name in archive.namelist()) == 18
+    # What the other tools are set to stays in the address.
+    page.get_by_role("link", name="Morph").click()
+    page.locator(".strip img").first.wait_for()
+    assert "label=7" in page.url
+    page.go_back()
+    expect(page.locator(".tiles span").first).to_have_text("7")
+
+
+def test_a_digit_is_moved_along_directions(open_page: OpenPage):
+    page = open_panel(open_page, "generate")
+    page.get_by_role("link", name="Directions").click()
+    image = page.get_by_alt_text("The picture where the sliders are")
     expect(image).to_have_attribute("src", re.compile("^data:image/png"))
     before = image.get_attribute("src")
-    directions.get_by_label(re.compile("Direction 1 ")).press("End")
+    expect(page.locator(".between img[src]")).to_have_count(12)
+    end = page.locator(".between img").nth(1).get_attribute("src")
+    page.get_by_label(re.compile("Direction 1 ")).press("End")
     expect(image).not_to_have_attribute("src", before or "")
+    expect(image).to_have_attribute("src", end or "")  # the picture at the end of the slider
     assert "d1=3" in page.url
-    morph = page.get_by_role("region", name="From one to the other")
-    expect(morph.locator("img.large")).to_have_attribute("src", re.compile("^data:image/png"))
-    middle = morph.locator("img.large").get_attribute("src")
-    morph.get_by_label("Share of the second").press("End")
-    expect(morph.locator("img.large")).not_to_have_attribute("src", middle or "")
-    draw = page.get_by_role("region", name="Draw one")
-    draw.locator("canvas").scroll_into_view_if_needed()
-    box = draw.locator("canvas").bounding_box()
+
+
+def test_a_digit_becomes_another(open_page: OpenPage):
+    page = open_panel(open_page, "generate")
+    page.get_by_role("link", name="Morph").click()
+    image = page.get_by_alt_text("The picture between the two")
+    expect(image).to_have_attribute("src", re.compile("^data:image/png"))
+    frames = page.locator(".strip button")
+    expect(frames).to_have_count(11)
+    expect(frames.nth(5)).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("Share of the second").press("End")
+    expect(image).to_have_attribute("src", frames.nth(10).locator("img").get_attribute("src") or "")
+    frames.nth(2).click()
+    expect(page.get_by_label("Share of the second")).to_have_value("4")
+    with page.expect_response(lambda response: "/v1/decode" in response.url):
+        page.get_by_role("group", name="To").get_by_role("button", name="Sample 4").click()
+    assert "b=3" in page.url
+
+
+def test_a_digit_is_drawn_and_restored(open_page: OpenPage):
+    page = open_panel(open_page, "generate")
+    page.get_by_role("link", name="Draw").click()
+    bars = page.locator(".latents")
+    bars.wait_for()
+    sample = bars.get_attribute("aria-label")
+    box = page.locator("canvas").bounding_box()
     assert box
     at = [
         (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.3, 0.25), (0.7, 0.25), (0.45, 0.8))
@@ -228,53 +260,145 @@ def test_digits_are_made_changed_and_drawn(open_page: OpenPage):
     for spot in at[1:]:
         page.mouse.move(*spot, steps=8)
     page.mouse.up()
-    expect(draw.locator(".latents rect")).to_have_count(32)
-    expect(draw.get_by_text("Mean squared error")).to_be_visible()
-    draw.get_by_role("button", name="10 more like it").click()
-    expect(draw.locator(".tiles img")).to_have_count(10)
-    draw.get_by_role("button", name="Clear").click()
-    expect(draw.locator(".latents")).to_have_count(0)
+    # The first stroke has replaced the sample.
+    expect(bars).not_to_have_attribute("aria-label", sample or "")
+    expect(page.locator(".latents rect")).to_have_count(32)
+    expect(page.get_by_text("Mean squared error")).to_be_visible()
+    expect(page.locator(".typicality")).to_be_visible()
+    page.get_by_role("button", name="10 more like it").click()
+    expect(page.locator(".tiles img")).to_have_count(10)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".latents")).to_have_count(0)
+    expect(page.locator(".typicality")).to_have_count(0)
+
+
+def classify_text(page: Page, text: str) -> None:
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name=re.compile("Classify")).click()
 
 
 def test_a_text_and_the_words_that_decided(open_page: OpenPage):
     page = open_panel(open_page, "read")
-    page.get_by_label("Text", exact=True).fill("Crude oil prices rose 🛢 after OPEC ministers agreed to cut oil output.")
-    page.get_by_role("button", name=re.compile("Classify")).click()
-    expect(page.locator(".bars .name").first).to_have_text("crude")
-    expect(page.locator(".words")).to_have_text(
-        "Crude oil prices rose 🛢 after OPEC ministers agreed to cut oil output."
-    )
+    text = "Crude oil prices rose 🛢 after OPEC ministers agreed to cut oil output in Quxborough."
+    classify_text(page, text)
+    expect(page.locator(".verdict")).to_contain_text("crude oil")
+    expect(page.locator(".words")).to_have_text(text)
     assert {"Crude", "oil", "OPEC"} & set(page.locator(".words mark.for").all_inner_texts())
-    page.get_by_label("Text", exact=True).fill("   ")
-    page.get_by_role("button", name=re.compile("Classify")).click()
+    # A word that the model does not know has no weight, and each word is named once.
+    expect(page.locator(".words .unknown")).to_have_text(["Quxborough"])
+    named = page.locator(".contributions .name").all_inner_texts()
+    assert "oil ×2" in named
+    assert len(named) == len(set(named))
+    assert not [value for value in page.locator(".contributions .value").all_inner_texts() if "0.00" in value]
+    expect(page.get_by_text("It does not know 1 of them.")).to_be_visible()
+    classify_text(page, "   ")
     expect(page.get_by_text("Paste a text, or pick a sample.")).to_be_visible()
+
+
+def test_a_long_text_is_answered_at_once_and_explained_when_asked(open_page: OpenPage):
+    page = open_panel(open_page, "read")
+    with page.expect_request(lambda request: "classify-text" in request.url) as asked:
+        classify_text(page, "the company said net profit rose to mln dlrs this year " * 15_000)
+    assert len(asked.value.post_data) == 100_000, "the server reads no further"
+    expect(page.get_by_text("The model read only the first 512 of 165,00")).to_be_visible()
+    expect(page.locator(".bars .value").first).to_be_visible()
+    explained = page.get_by_role("region", name="Words that decided")
+    expect(explained).to_contain_text("the model runs once for each of them")
+    explained.get_by_role("button", name="Weigh the words").click()
+    expect(explained).to_contain_text("Weighing 512 words")
+    # Another text does not wait for the explanation.
+    classify_text(page, "Coffee exports of Brazil")
+    expect(page.locator(".words")).to_have_text("Coffee exports of Brazil")
 
 
 def test_a_number_is_changed(open_page: OpenPage):
     page = open_panel(open_page, "numbers")
-    first = page.locator(".ranges").inner_text()
-    field = page.get_by_label("worst area")
+    first = page.locator(".contributions").inner_text()
+    ranked = [abs(float(text.replace("−", "-"))) for text in page.locator(".contributions .value").all_inner_texts()]
+    assert ranked == sorted(ranked, reverse=True)
+    assert page.locator("fieldset").count() == 3
+    field = page.get_by_label("worst area", exact=True)
     with page.expect_response(lambda response: "predict-tabular" in response.url):
         field.fill("9999")
-    expect(page.locator(".ranges")).not_to_have_text(first)
+    expect(page.locator(".contributions")).not_to_have_text(first)
     expect(field).to_have_class("outside")
+    expect(page.get_by_text("outside the training range")).to_be_visible()
+    expect(page.locator(".verdict")).to_contain_text("No reliable answer")
     assert "=9999" in page.url
+    # The slider beside it sets the field.
+    slider = page.locator(".column", has=field).locator("input[type=range]")
+    slider.fill("700.02")
+    expect(field).to_have_value("700")
     with page.expect_request(lambda request: "predict-tabular" in request.url) as asked:
         field.fill("")
     assert asked.value.post_data_json["rows"][0]["worst area"] is None
+    # The answer is seen where the last column is changed.
+    page.get_by_label("worst fractal dimension", exact=True).scroll_into_view_if_needed()
+    expect(page.locator(".verdict")).to_be_in_viewport()
+
+
+def test_the_answer_stays_in_sight_on_a_phone(open_page: OpenPage):
+    page = open_panel(open_page, "numbers", viewport=PHONE, is_mobile=True, has_touch=True)
+    page.get_by_label("worst fractal dimension", exact=True).scroll_into_view_if_needed()
+    expect(page.locator(".verdict")).to_be_in_viewport()
+
+
+def test_pasted_rows_are_answered_in_a_table(open_page: OpenPage, server: Server, tmp_path: Path):
+    page = open_panel(open_page, "numbers")
+    with server.client() as client:
+        rows = [client.get(f"/v1/models/tabular/1/samples/{index}").json()["rows"][0] for index in range(3)]
+        answers = client.post("/v1/predict-tabular", json={"rows": rows}).json()["results"]
+    names = list(rows[0])
+    lines = ["\t".join(str(row[name]) for name in names) for row in rows]
+    page.get_by_text("Paste rows, or choose a CSV file").click()
+    pasted = page.get_by_label("Rows, with or without a header")
+    predict = page.get_by_role("button", name="Predict")
+    # As they are copied from a spreadsheet, without a header.
+    pasted.fill("\n".join(lines))
+    predict.click()
+    table = page.get_by_role("region", name="Answers for the rows").locator("tbody tr")
+    expect(table).to_have_count(3)
+    for index, answer in enumerate(answers):
+        expect(table.nth(index)).to_contain_text(answer["labels"][0]["label"])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    with Path(download.value.path()).open(newline="") as file:
+        saved = list(csv.DictReader(file))
+    assert [row["predicted diagnosis"] for row in saved] == [answer["labels"][0]["label"] for answer in answers]
+    assert [float(row["worst area"]) for row in saved] == [row["worst area"] for row in rows]
+    # A row of the table opens in the form; so does a single row that is pasted.
+    table.nth(2).get_by_role("button").click()
+    expect(page.get_by_label("worst area", exact=True)).to_have_value(str(rows[2]["worst area"]))
+    file = tmp_path / "one.csv"
+    file.write_text(",".join(names) + "\n" + ",".join(str(rows[1][name]) for name in names) + "\n")
+    page.get_by_label("Choose a CSV file").set_input_files(file)
+    expect(page.get_by_label("worst area", exact=True)).to_have_value(str(rows[1]["worst area"]))
+    pasted.fill("1,2,3")
+    predict.click()
+    expect(page.locator(".problem")).to_contain_text("Row 1 has 3 cells where 30 are expected")
+    assert barriers(page) == []
 
 
 def test_models_and_their_cards(open_page: OpenPage, server: Server):
     page = open_panel(open_page, "models")
     assert page.locator("article").count() == len(list((ROOT / "models").iterdir()))
     page.locator("article", has_text="detector").first.get_by_role("link", name="Model card").click()
-    expect(page.locator("article.report h1")).to_have_text("detector")
+    expect(page.locator("h1")).to_have_text("detector")
     assert page.url == f"{server.url}/{CARD}"
+    # The contents lead to the sections, and tables have their numbers at the right.
+    contents = page.get_by_role("navigation", name="Contents")
+    contents.get_by_role("link", name="Training").click()
+    expect(page.get_by_role("heading", name="Training")).to_be_in_viewport()
+    assert page.url == f"{server.url}/{CARD}"
+    assert page.locator(".report td.num").count() > 20
     wait_for_pictures(page)
     assert page.locator(".report img").count() > 3
-    page.get_by_role("link", name="Detect").click()
-    page.locator(".overlay .box").first.wait_for()
-    assert page.url.startswith(f"{server.url}/#/detect")
+    # A chart is told from a photograph, which stays as it is in the dark.
+    expect(page.get_by_alt_text("Learning curves")).to_have_class("chart-image")
+    assert page.locator(".report img:not(.chart-image)").count() > 0
+    page.get_by_role("link", name="Try it").click()
+    expect(page.locator("h1")).to_have_text("Detect")
+    assert page.url.startswith(f"{server.url}/#/detect?model=detector")
 
 
 def sent(request: Request) -> tuple[str, dict[str, list[str]]]:
@@ -439,6 +563,9 @@ def test_everything_by_keyboard(open_page: OpenPage):
     page.keyboard.press("Enter")
     page.locator(".tiles img").first.wait_for()
     assert page.evaluate("document.activeElement.id") == "main"
+    press_until("a[href*='tool=draw']")
+    page.keyboard.press("Enter")
+    page.locator(".latents").wait_for()
     press_until(".sketch")
     for key in (" ", *["ArrowDown"] * 8, " "):
         page.keyboard.press(key)

@@ -72,7 +72,7 @@ def test_a_model_is_listed_once_and_each_version_can_be_asked(versions_server: S
 
 def test_a_model_of_one_version_has_no_section(versions_server: Server, open_page: OpenPage):
     page = open_page("models/other/1", url=versions_server.url)
-    page.locator("article.report h1").wait_for()
+    page.locator("article.report h2").first.wait_for()
     expect(page.locator(".versions")).to_have_count(0)
 
 
@@ -92,7 +92,7 @@ def test_trials_are_shown_and_nothing_stands_in_the_way(
     expect(page.locator(".examples > li")).to_have_count(5)
     expect(page.locator(".examples > li").nth(4)).to_be_focused()
     page.locator(".actions summary").click()
-    page.locator("article.report h1").wait_for()
+    page.locator("article.report h2").first.wait_for()
     # A card's tables are its author's.
     page.evaluate("() => document.querySelectorAll('article.report .scroll').forEach((each) => each.remove())")
     assert barriers(page) == []

@@ -48,6 +48,7 @@ class WordInfluence(BaseModel):
     weight: float = Field(
         examples=[1.24], description="log-odds with the word less log-odds without it: 0.69 is odds twice as good"
     )
+    known: bool = Field(description="whether the vocabulary has it; a word that it lacks has no influence")
 
 
 class TextPrediction(Labelled):

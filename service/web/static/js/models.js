@@ -2,13 +2,14 @@
 
 import { ROOT, blob, json } from "./api.js";
 
-/** `{models, refused}`: each model once, as its default version, with all that are loaded in `versions`. */
+/** `{models, refused, disagreeing}`: each model once, as its default version, with all that are loaded in `versions`. */
 export async function listModels() {
-  const { models, refused } = await json("v1/models");
+  const { models, refused, disagreeing } = await json("v1/models");
   const byName = [...Map.groupBy(models, ({ name }) => name).values()];
   return {
     models: byName.map((versions) => ({ ...(versions.find((each) => each.default) ?? versions[0]), versions })),
     refused,
+    disagreeing,
   };
 }
 

@@ -6,6 +6,7 @@ const TABLES = [
   [/CIFAR-10/, (label) => `cifar.${label}`],
   [/BCCD/, (label) => `bccd.${label}`],
   [/breast.cancer/i, (label) => `breast.${label}`],
+  [/Reuters/, (label) => `reuters.${label}`],
 ];
 
 /**

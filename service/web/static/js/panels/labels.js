@@ -67,7 +67,7 @@ export function labelAnswer(result, { manifest, settings, shown, truth = null })
 }
 
 /** The likeliest label as a headline, which claims no more than the input allows. */
-function verdict({ label, probability }, result, data) {
+export function verdict({ label, probability }, result, data) {
   const values = { label: nameOf(label, data) };
   const level = levelOf(result);
   const text = level === "unlike" ? t("labels.none") : level === "unusual" ? t("labels.maybe", values) : values.label;
