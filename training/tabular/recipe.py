@@ -20,7 +20,7 @@ from training.baseline import Baseline
 from training.data.dataset import class_names
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.progress import Bar, progress_bar
 from training.engine.settings import FitSettings
 from training.export import history
