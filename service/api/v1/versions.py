@@ -113,7 +113,7 @@ def versions_router(registry: Registry) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"image/png": {}, "application/json": {}, "text/plain": {}}}},
     )
-    async def show_sample(
+    async def get_sample(
         request: Request,
         name: Name,
         version: VersionNumber,
@@ -132,7 +132,7 @@ def versions_router(registry: Registry) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
     )
-    async def show_card(request: Request, name: Name, version: VersionNumber) -> Response:
+    async def get_model_card(request: Request, name: Name, version: VersionNumber) -> Response:
         """The card in HTML. Its pictures are at `…/report/FILE`; HTML in the card is shown as text."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
             card = await cards.get(lease.version, request.app.threads)
@@ -146,7 +146,7 @@ def versions_router(registry: Registry) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {media_type.partition(";")[0]: {} for media_type in _MEDIA_TYPES.values()}}},
     )
-    async def show_file(
+    async def get_report_file(
         request: Request,
         name: Name,
         version: VersionNumber,
