@@ -62,6 +62,9 @@ def test_what_the_server_says_is_said_in_ones_language(open_page: OpenPage):
     expect(page.locator(".problem")).to_contain_text("이미지를 읽을 수 없습니다")
     expect(page.locator(".problem [lang=en]")).to_contain_text("no image of a known format")
     expect(page.locator(".bars")).to_have_count(0)  # the answer was about another picture
+    assert barriers(page) == []
+    page.locator(".problem a").click()
+    expect(page.locator("h1")).to_have_text("Undecodable image")
     forgive(page)
 
 

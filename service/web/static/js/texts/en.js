@@ -41,6 +41,7 @@ export default {
   "problem.overloaded": "The server has more work than it can do at the moment. Try again in about {seconds} s.",
   "problem.limited": "This key has used up the requests that it may send. Try again in about {seconds} s.",
   "problem.unknown": "The server answered with the status {status}.",
+  "problem.more": "What this error means",
   "problem.page": "Something failed on this page; the browser's console has the details.",
   "key.label": "Key (kept for this tab only)",
   "key.use": "Use it",

@@ -41,6 +41,7 @@ export default {
   "problem.overloaded": "지금은 서버에 일이 너무 많습니다. 약 {seconds}초 뒤에 다시 시도하세요.",
   "problem.limited": "이 키로 보낼 수 있는 요청을 다 썼습니다. 약 {seconds}초 뒤에 다시 시도하세요.",
   "problem.unknown": "서버가 상태 코드 {status}로 응답했습니다.",
+  "problem.more": "이 오류의 뜻",
   "problem.page": "이 페이지에서 오류가 발생했습니다. 자세한 내용은 브라우저 콘솔에 있습니다.",
   "problem.undecodable-image": "이미지를 읽을 수 없습니다. 이미지 파일이 아니거나 손상되었습니다.",
   "problem.image-too-large": "이미지의 화소 수가 너무 많습니다. 더 작은 이미지를 보내세요.",

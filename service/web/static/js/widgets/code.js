@@ -6,8 +6,8 @@ import { t } from "../i18n.js";
 import { LANGUAGES, snippet } from "../snippets.js";
 
 /** The place of an operation in the API's documentation. */
-export function docsLink(operation) {
-  const id = `${operation}_v1_${operation}_post`.replaceAll("-", "_");
+function docsLink(operation) {
+  const id = operation.replaceAll("-", "_");
   return h("a", { href: new URL(`docs#/inference/${id}`, ROOT) }, t("code.docs", { route: `POST /v1/${operation}` }));
 }
 
