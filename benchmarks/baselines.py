@@ -23,6 +23,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from benchmarks.results import Recorder, add_json_option
+from service.tasks.tabular.manifest import TabularManifest
 from training.engine.progress import duration
 from training.export.publish import drafts_of
 from training.registry import read_manifest
@@ -59,7 +60,7 @@ SETS = (
     Set("boxes", "raccoons", "datitran/raccoon_dataset", "boxes/raccoon"),
     Set("boxes", "kangaroos", "experiencor/kangaroo", "boxes/kangaroo", "--bad drop"),
     Set("boxes", "fruit", "chanjianliu/fruit_recognition", "boxes/fruit"),
-    Set("texts", "film reviews (Korean)", "e9t/nsmc", "texts/nsmc20k"),
+    Set("texts", "film reviews (Korean)", "e9t/nsmc", "texts/nsmc", "--bad drop --limit 10000"),
     Set("texts", "bank questions", "PolyAI-LDN/task-specific-datasets", "texts/banking77"),
     Set("texts", "hotel reviews (Chinese)", "SophonPlus/ChineseNlpCorpus", "texts/chinese_hotel", "--bad drop"),
     Set("texts", "emotions of tweets", "cardiffnlp/tweeteval", "texts/tweet_eval/emotion/made"),
@@ -140,6 +141,7 @@ def measure(each: Set, public: Path, logs: Path | None) -> dict[str, Any]:
     figure, baseline = manifest.main_figure, manifest.baseline
     if figure is None or baseline is None:
         raise RuntimeError(f"{each.name}: has no baseline")
+    folds = manifest.metrics.cross_validated if isinstance(manifest, TabularManifest) else {}
     return {
         **asdict(each),
         "command": shlex.join(["quartet", *command[:-1]]).replace(f"{public}/", "../public/"),
@@ -152,6 +154,7 @@ def measure(each: Set, public: Path, logs: Path | None) -> dict[str, Any]:
         "estimated": record["estimated"],
         "real": round(real, 1),
         "durations": record["durations"],
+        "cross_validated": [folds[name].mean for name in (baseline.name, "this model")] if folds else None,
     }
 
 
@@ -165,7 +168,8 @@ def _tables(rows: dict[str, Any]) -> Iterator[Table]:
         some = [rows[each.name] for each in SETS if each.kind == kind and each.name in rows]
         if not some:
             continue
-        table = Table(*_COLUMNS, title=f"{kind}: {', '.join(dict.fromkeys(row['figure'] for row in some))}")
+        of_folds = ["cross-validation: baseline, model"] if any(row.get("cross_validated") for row in some) else []
+        table = Table(*_COLUMNS, *of_folds, title=f"{kind}: {', '.join(dict.fromkeys(row['figure'] for row in some))}")
         for row in some:
             baseline = row["baseline"]
             interval = f" ({row['interval'][0]:.4g} to {row['interval'][1]:.4g})" if row["interval"] else ""
@@ -177,6 +181,7 @@ def _tables(rows: dict[str, Any]) -> Iterator[Table]:
                 f"{baseline['test']:.4g}, {row['test']:.4g}{interval}",
                 duration(row["estimated"] or 0),
                 duration(row["real"]),
+                *[", ".join(f"{mean:.4g}" for mean in row.get("cross_validated") or ()) for _ in of_folds],
             )
         yield table
 

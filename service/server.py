@@ -95,6 +95,7 @@ class Server(uvicorn.Server):
                 raise
             raise failure from None
         _join_threads()
+        logger.info("stopped")
         return 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -133,6 +134,9 @@ class Server(uvicorn.Server):
             # A signal may interrupt any callback, so the timer is set from the loop.
             self._loop.call_soon_threadsafe(self._drain)
         else:
+            if self._loop:  # a signal may interrupt another log record
+                name = signal.Signals(sig).name
+                self._loop.call_soon_threadsafe(logger.info, "%s: finishing accepted requests", name)
             super().handle_exit(sig, frame)
 
     def _drain(self) -> None:
@@ -181,8 +185,12 @@ class Server(uvicorn.Server):
         while True:
             await self._reload_requested.wait()
             self._reload_requested.clear()
+            repository = self._app.repository
+            before = list(repository.versions), repository.refused
             try:
-                await self._app.repository.load_all()
+                await repository.load_all()
+                if before == (list(repository.versions), repository.refused):
+                    logger.info("reload: the versions on disk have not changed")
             except Exception as error:  # a failed reload must not affect the loaded models
                 logger.error("no models reloaded: %s", error)
             self._release_memory()  # that of versions which were opened and rejected

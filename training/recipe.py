@@ -11,7 +11,7 @@ from torch import nn
 
 from service.inference.cards import ManifestBase
 from training.data.dataset import DataSet
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.learner import Learner
 from training.engine.settings import FitSettings
 from training.options import Options
@@ -83,6 +83,10 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
     @abstractmethod
     def describe(self, data: DataT) -> str:
         """What follows the numbers of items in the first line, such as ` of 32x32x3, 10 classes`."""
+
+    def choose(self, options: OptionsT, data: DataT) -> tuple[OptionsT, Sequence[str]]:
+        """The options with what suits the data where the user left the choice, and lines that say why."""
+        return options, ()
 
     @abstractmethod
     def settings(self, options: OptionsT, data: DataT) -> FitSettings:

@@ -21,8 +21,8 @@ from training.backbones.gradients import fast_gradients
 from training.baseline import Baseline
 from training.data.dataset import absent_classes
 from training.data.splits import division_digest
-from training.engine.earlier import recorded_settings
-from training.engine.fit import FitState, fit
+from training.engine.checkpoint import FitState, recorded_settings
+from training.engine.fit import fit
 from training.engine.learner import Learner
 from training.engine.progress import duration
 from training.engine.rate import find_rate
@@ -49,6 +49,8 @@ class Run(Generic[OptionsT, DataT]):
     """A training that has its data, its folder and its device.
 
     Attributes:
+        options: with what the recipe chose.
+        asked: the options of the user.
         name: of the model.
         data: what it is trained on, named as in the report.
         folder: for checkpoints and drafts.
@@ -70,6 +72,7 @@ class Run(Generic[OptionsT, DataT]):
     """
 
     options: OptionsT
+    asked: OptionsT
     console: Console
     name: str
     data: DataT

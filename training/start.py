@@ -11,7 +11,8 @@ from rich.console import Console
 
 from service.inference.cards import NAME_PATTERN
 from service.inference.manifest import MANIFEST
-from training.engine.earlier import recorded_settings, unfinished
+from training.engine.checkpoint import recorded_settings, unfinished
+from training.engine.interrupts import Stopped
 from training.engine.precision import choose_precision
 from training.engine.processes import is_main_process, process_count
 from training.engine.threads import set_threads
@@ -35,6 +36,7 @@ def start(
         ValueError: one of them cannot be used, or a training that was stopped would be replaced.
         DataError: the data set cannot be used.
         Declined: the user does not want to replace it.
+        Stopped: Ctrl-C.
     """
     started = time.perf_counter()
     options.check()
@@ -48,7 +50,10 @@ def start(
         found = False
     if line := set_threads(options.threads):
         console.print(line, highlight=False)
-    data, folder = load(recipe, options)
+    try:
+        data, folder = load(recipe, options)
+    except KeyboardInterrupt:
+        raise Stopped("stopped", "data loading") from None
     lineage = Lineage.of(folder, options.init_from, getattr(options, "teacher", None), resume=options.resume)
     if not options.resume:
         _check_earlier(folder, console, ask=ask, yes=options.publishing.yes)
@@ -57,6 +62,10 @@ def start(
     if options.publish:
         check_name(options.publishing.models, name, getattr(data, "classes", ()), given=options.name is not None)
         Gate.of(options.publishing).check(name)
+    asked = options
+    options, lines = recipe.choose(options, data)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
     options = _choose_precision(recipe, options, data, folder, console)
     accelerator = make_accelerator(options)
     if options.cross_validate and accelerator.num_processes > 1:
@@ -67,6 +76,7 @@ def start(
     )
     return Run(
         options=options,
+        asked=asked,
         console=console,
         name=name,
         data=data,

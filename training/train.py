@@ -9,7 +9,7 @@ from torch import nn
 
 from training import cross_validation
 from training.delivery import NotPublished, deliver, remember_command
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.interrupts import Stopped
 from training.engine.processes import from_main
 from training.engine.progress import duration

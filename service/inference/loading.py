@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,7 +107,8 @@ class Loader:
         started = time.perf_counter()
         label = f"{folder.parent.name}/{folder.name}"
         manifest, companion = read_version(folder, self.kinds)
-        device, fallback = self._resolve_device()
+        device, unavailable = self._resolve_device()
+        fallback = unavailable
         (*variants, reference), others = graphs(manifest, wanted, "cpu" if device == "cpu" else "cuda")
         try:
             best = self._run(folder, reference, device)
@@ -138,7 +140,7 @@ class Loader:
             label,
             best.graph.name,
             session.device,
-            f" (not cuda: {fallback})" if fallback else "",
+            f" (not cuda: {fallback})" if fallback != unavailable else "",
             time.perf_counter() - started,
             best.difference,
             best.performance.max_batch,
@@ -166,6 +168,7 @@ class Loader:
             return cuda_name(index), None
         if self.device != "auto":
             raise DeviceUnavailable(problem)
+        _warn_of_cpu(problem)
         return "cpu", problem
 
     def _run(self, folder: Path, graph: Graph, device: str) -> _Running:
@@ -193,6 +196,12 @@ class Loader:
         # The same kernels in more threads: one item shows that they work.
         session.verify(running.golden.first, running.graph.manifest)
         return session, single
+
+
+@cache
+def _warn_of_cpu(problem: str) -> None:
+    """Logs once, and not for every model, why the service runs on the CPU."""
+    logger.warning("CUDA is not available, so models run on the CPU: %s", problem)
 
 
 def read_version(folder: Path, kinds: Mapping[str, Kind]) -> tuple[ManifestBase, Any]:

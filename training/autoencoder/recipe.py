@@ -31,7 +31,7 @@ from training.autoencoder.report import write_report
 from training.baseline import Baseline
 from training.data.images import ImageData, common_background, load_images
 from training.data.recognise import Recognised, Source, of_images
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card

@@ -19,7 +19,7 @@ from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.registry import check_backbone
 from training.baseline import Baseline
 from training.classification.baseline import SAMPLE, features_of, fit_baseline, fitted_images
-from training.classification.choice import augmentation, choose, class_weights, fit_settings
+from training.classification.choice import FROZEN, augmentation, choose, class_weights, fit_settings
 from training.classification.distill import Guided, Teaching, teach
 from training.classification.labelled import labelled_images
 from training.classification.learner import Classification, ClassificationSettings, HeadOnFeatures, predict
@@ -27,13 +27,12 @@ from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
 from training.data.contents import fingerprint_like
-from training.data.foreign import MOST
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
 from training.data.lazy import Images
 from training.data.recognise import Recognised, Source, of_labelled_images
 from training.data.splits import division_digest, selection_of
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.interpolate import interpolate
 from training.engine.settings import FitSettings
 from training.engine.weights import best_weights, fingerprint_of
@@ -44,7 +43,7 @@ from training.export.graph import export, renew_golden, write_golden, write_vari
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.labelled import Labelled
 from training.export.layers import Inputs
-from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, images_less, ood_data_from_images
+from training.export.ood import OodData, images_less, ood_data_from_images, ood_items
 from training.options import override, short_name
 from training.phases import Work
 from training.recipe import Draft, Recipe
@@ -84,8 +83,16 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def describe(self, data: ImageData) -> str:
         return f" of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes"
 
+    def choose(self, options: ClassificationOptions, data: ImageData) -> tuple[ClassificationOptions, Sequence[str]]:
+        chosen, because = choose(options, data)
+        lines = [_describe(chosen, because)] if because else []
+        if chosen.network.freeze == -1 and options.network.freeze is None:
+            few = f"{len(data.train):,} training images are few; --freeze {FROZEN} also trains its last layers"
+            lines.append(f"the backbone is frozen, since {few}")
+        return chosen, lines
+
     def settings(self, options: ClassificationOptions, data: ImageData) -> FitSettings:
-        return fit_settings(choose(options, data)[0], data)
+        return fit_settings(options, data)
 
     def model_name(self, options: ClassificationOptions) -> str:
         arch = options.network.arch
@@ -97,16 +104,10 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
 
     def build(self, run: ClassificationRun) -> nn.Module:
         data = run.data
-        options, because = choose(run.options, data)
-        if because:
-            run.console.print(_describe(options, because), highlight=False, soft_wrap=True)
-        if options.network.freeze == -1 and run.options.network.freeze is None:
-            few = f"{len(data.train):,} training images are few; --freeze 3 also trains its last layers"
-            run.console.print(f"the backbone is frozen, since {few}", highlight=False, soft_wrap=True)
         run.warn_of_absent(data.classes, {"validation": data.validation.labels, "test": data.test.labels})
         _warn_of_leaks(run)
-        network = build(options.network, data, run.settings.seed)
-        asked = run.options.network.network_size
+        network = build(run.options.network, data, run.settings.seed)
+        asked = run.asked.network.network_size
         if isinstance(network, Transfer) and asked is not None and network.size != asked:
             because = f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
             if network.size:
@@ -115,32 +116,36 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         return network
 
     def fast_precision(self, options: ClassificationOptions, data: ImageData) -> Collection[str]:
-        network = choose(options, data)[0].network
+        network = options.network
         # Batch normalisation after a depthwise convolution is slow in bfloat16 on a CPU while it learns.
         slow = network.arch == "mlp" or (network.arch == "transfer" and not network.freeze_norms)
         return ("cuda",) if slow else ("cpu", "cuda")
 
     def advice(self, run: ClassificationRun) -> Sequence[str]:
-        network = choose(run.options, run.data)[0].network
+        network = run.options.network
         frozen = network.arch != "transfer" or network.freeze == -1
         return super().advice(run) if frozen else ["--freeze, which trains the head alone", *super().advice(run)]
 
     def work(self, run: ClassificationRun) -> list[Work]:
-        data, options = run.data, choose(run.options, run.data)[0]
+        data, options = run.data, run.options
         # Features of the images took nearly all the time of the baseline.
-        tested = len(data.test) if options.network.arch == "transfer" else min(len(data.test), SAMPLE[2])
+        tested = min(len(data.test), SAMPLE[2])
+        if options.network.arch == "transfer":  # in float32
+            tested = len(data.test) * (2 if run.accelerator.mixed_precision == "bf16" else 1)
         pace = fitted_images(options, data) / max(run.phases.seconds.get("baseline", 0.0), 1e-9)
         measured = Work(name="baseline on test", seconds=tested / pace)
+        less = images_less(data, options.network.network_size or 0)
+        scored = ood_items(len(data.train), len(data.division[1]), len(data.test), less)
         parts = {
             "export and evaluation": (len(data.division[0]) + len(data.validation) + len(data.test), 15),
-            "out-of-distribution score": (_ood_items(data, options.network.network_size or 0), 3),
+            "out-of-distribution score": (scored, 3),
         }
         if options.network.freeze == -1:  # its validation runs the head alone
             return [measured, *(Work(name=name, seconds=items / pace + more) for name, (items, more) in parts.items())]
         return [measured, *(Work(name=name, items=items, seconds=more) for name, (items, more) in parts.items())]
 
     def baseline(self, run: ClassificationRun, network: nn.Module) -> Baseline:
-        return fit_baseline(run, choose(run.options, run.data)[0], network)
+        return fit_baseline(run, network)
 
     def training_network(self, run: ClassificationRun, network: nn.Module) -> nn.Module:
         teaching = self._teaching(run)
@@ -150,9 +155,8 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
 
     def learner(self, run: ClassificationRun, network: nn.Module) -> Classification:
         data, validation, teaching = run.data, selection_of(run.data).validation, self._teaching(run)
-        options = choose(run.options, data)[0]
-        settings = learning_settings(options, data, run.settings.epochs)
-        if not isinstance(network, Transfer) or options.network.freeze != -1:
+        settings = learning_settings(run.options, data, run.settings.epochs)
+        if not isinstance(network, Transfer) or run.options.network.freeze != -1:
             return Classification(data.train, validation, settings, teaching, break_ties=True)
         network.to(run.accelerator.device)
         with run.accelerator.main_process_first():  # the others read what it keeps in the folder of the run
@@ -171,7 +175,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         return self._taught
 
     def origin(self, run: ClassificationRun) -> Mapping[str, Any]:
-        options, teacher = choose(run.options, run.data)[0], run.options.teacher
+        options, teacher = run.options, run.options.teacher
         return {
             "network": options.network,
             "learning": learning_settings(options, run.data, run.settings.epochs),
@@ -181,7 +185,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def drafts(self, run: ClassificationRun, network: nn.Module, state: FitState) -> list[Draft]:
         if not run.is_main:
             return []
-        options, choice = choose(run.options, run.data)[0], selection_of(run.data).validation
+        options, choice = run.options, selection_of(run.data).validation
         flip, interpolated = options.test_time_flip, 1.0
         if options.interpolate and options.init_from:
             score = partial(log_likelihood, split=choice, flip=flip)
@@ -189,8 +193,8 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
             run.console.print(f"{interpolated:.0%} of the way from {options.init_from} to the trained weights is best")
         scaling = fit_scaling(predict(network, choice.images, flip=flip), choice.labels)
         evaluator = ClassificationEvaluator(run.data)
-        stated = _stated(run, options, network) | {"interpolated": interpolated}
-        write = partial(_write_version, run, options, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
+        stated = _stated(run, network) | {"interpolated": interpolated}
+        write = partial(_write_version, run, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
         ood_data = partial(ood_data_from_images, run.data, enlarged=getattr(network, "size", 0))
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
 
@@ -276,15 +280,6 @@ def _describe(options: ClassificationOptions, because: str) -> str:
     return f"network: {chosen}, since {because}; --arch overrides this"
 
 
-def _ood_items(data: ImageData, enlarged: int) -> int:
-    """How many images the out-of-distribution score is fitted and measured on; see `ood_data_from_images`."""
-    less = images_less(data, enlarged)
-    made_up, held_out = 2 * MOST, len(data.division[1])
-    return sum(min(count, most // less) for count, most in (
-        (len(data.train), MOST_TRAINING), (len(data.test), MOST_TEST), (held_out, MOST_TEST), (made_up, made_up)
-    ))  # fmt: skip
-
-
 def _load(options: Any, size: int | None, seed: int) -> ImageData:
     limit, bad, encoding = options.limit, options.bad, options.encoding
     return load_images(options.data, size=size, limit=limit, bad=bad, encoding=encoding, seed=seed)
@@ -302,8 +297,9 @@ def _warn_of_leaks(run: ClassificationRun) -> None:
             )
 
 
-def _stated(run: ClassificationRun, options: ClassificationOptions, network: nn.Module) -> dict[str, Any]:
+def _stated(run: ClassificationRun, network: nn.Module) -> dict[str, Any]:
     """The settings that had an effect on the training."""
+    options = run.options
     settings = options.network
     if isinstance(network, Transfer):  # the sizes that were in fact used for these images
         settings = dataclasses.replace(settings, network_size=network.size, start_size=network.start_size)
@@ -321,14 +317,13 @@ def _stated(run: ClassificationRun, options: ClassificationOptions, network: nn.
 
 def _write_version(
     run: ClassificationRun,
-    options: ClassificationOptions,
     graph: ClassifierGraph,
     evaluator: ClassificationEvaluator,
     stated: dict[str, Any],
     state: FitState,
     target: Path,
 ) -> ClassifierManifest:
-    data, network, images = run.data, options.network, run.data.test.images[:MAX_BATCH]
+    data, network, images = run.data, run.options.network, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": INPUT, "output_names": ("probabilities",)}
     card = GoldenCard(rows=min(16, len(images)), atol=1e-4)
     inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
@@ -341,10 +336,11 @@ def _write_version(
         run.console.print(missed)
     write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
+    tuned = network.freeze != -1 and state.best_epoch > 0
     description = {
         "mlp": "dense network",
         "cnn": "residual convolutional network",
-        "transfer": f"{network.backbone}, {'frozen' if network.freeze == -1 else 'fine-tuned'}",
+        "transfer": f"{network.backbone}, {'fine-tuned' if tuned else 'frozen'}",
     }[network.arch]
     choices = [EPOCH, INTERPOLATION] if run.options.interpolate else [EPOCH]
     manifest = ClassifierManifest(

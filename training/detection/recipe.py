@@ -26,7 +26,7 @@ from training.detection.learner import DetectionLearner, DetectionSettings, dete
 from training.detection.network import Detector, build
 from training.detection.options import DEFAULTS, DetectionOptions, NetworkSettings, defaults
 from training.detection.report import CURVES, draw_boxes, write_augmented, write_report
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.interpolate import interpolate
 from training.engine.settings import FitSettings
 from training.engine.weights import best_weights

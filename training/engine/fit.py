@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,7 +17,8 @@ from accelerate.utils import broadcast
 from rich.console import Console
 from torch import Tensor, nn
 
-from training.engine.atomic import replacing
+from training.engine import checkpoint
+from training.engine.checkpoint import FitState
 from training.engine.interrupts import Interrupted, Interrupts, Stopped
 from training.engine.learner import Batch, Learner, Step
 from training.engine.loader import batches, worker_count
@@ -30,39 +31,6 @@ from training.engine.weights import CHECKPOINT
 
 # After this many steps or seconds, the duration of the training is estimated.
 _FIRST_STEPS, _FIRST_SECONDS = 10, 5.0
-
-
-@dataclass(slots=True)
-class FitState:
-    """What a checkpoint holds apart from tensors.
-
-    Attributes:
-        epoch: the epochs done.
-        best_epoch: the one whose weights are kept; 0 before the first, or if the initial weights are kept.
-        improved_epoch: the last one whose score was better than all before; the best one may be a later equal.
-        best_score: of it, on the validation split; minus infinity if that was not a number.
-        history: a row of figures for each epoch.
-        seconds: that the training took.
-        initial: the figures on the validation split before the first step.
-        step: steps done of the next epoch.
-        items: items in these steps.
-        step_seconds: that these steps took.
-        sums: of each figure of these steps, weighted by items.
-        resumed: after which epochs it was continued from a checkpoint.
-    """
-
-    epoch: int = 0
-    best_epoch: int = 0
-    improved_epoch: int = 0
-    best_score: float = -math.inf
-    history: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    initial: dict[str, float] = field(default_factory=dict)
-    step: int = 0
-    items: int = 0
-    step_seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-    resumed: list[int] = field(default_factory=list)
 
 
 class Watch(Protocol):
@@ -131,8 +99,8 @@ def fit(
     if smallest < accelerator.num_processes:
         raise ValueError(f"a batch of {smallest} is too small for {accelerator.num_processes} processes")
     described: dict[str, Any] = json.loads(json.dumps({**asdict(settings), **(origin or {})}))
-    readers, checkpoint = worker_count(workers, learner, accelerator.device), folder / CHECKPOINT
-    training = _Training(model, learner, settings, accelerator, console, checkpoint, described, watch, readers, title)
+    readers, path = worker_count(workers, learner, accelerator.device), folder / CHECKPOINT
+    training = _Training(model, learner, settings, accelerator, console, path, described, watch, readers, title)
     if resume:
         training.resume()
     try:
@@ -168,14 +136,14 @@ class _Training:
         settings: FitSettings,
         accelerator: Accelerator,
         console: Console,
-        checkpoint: Path,
+        path: Path,
         described: Mapping[str, Any],
         watch: Watch | None,
         workers: int,
         title: str,
     ) -> None:
         self._learner, self._settings, self._accelerator, self._console = learner, settings, accelerator, console
-        self._checkpoint, self._described, self._watch, self._workers = checkpoint, described, watch, workers
+        self._path, self._described, self._watch, self._workers = path, described, watch, workers
         self._title = title
         model.to(accelerator.device).to(memory_format=torch.channels_last)
         self._model = synchronise_norms(model, accelerator)
@@ -241,8 +209,7 @@ class _Training:
             "state": asdict(self.state),
             "best": self.best,
         }
-        with replacing(self._checkpoint) as partial:
-            torch.save(content, partial)
+        checkpoint.write(self._path, content)
 
     def resume(self) -> None:
         """Continues from the checkpoint, if there is one.
@@ -251,22 +218,11 @@ class _Training:
             ValueError: it was made with other settings (except for more epochs and another patience) or with another
                 network.
         """
-        path, now, device = self._checkpoint, self._described, self._accelerator.device
+        path, device, epochs = self._path, self._accelerator.device, self._settings.epochs
         if not path.is_file():
             self._console.print(f"{path} does not exist: there is nothing to resume, the training starts anew.")
             return
-        # Of several processes on a CPU, the device is called cpu:0, which `load` does not know.
-        saved = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
-        before = {"patience": 0, **saved["settings"]}
-        longer = now["epochs"] > before["epochs"]
-        free = {"patience", "epochs"} if longer else {"patience"}
-        names = [name for name in {**before, **now} if name not in free and before.get(name) != now.get(name)]
-        if names:
-            changed = ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)
-            raise ValueError(f"{path} was made with other settings ({changed}). Use another --run-dir.")
-        here = self._model.state_dict()
-        if {n: v.shape for n, v in saved["model"].items()} != {n: v.shape for n, v in here.items()}:
-            raise ValueError(f"{path} was made with another network. Use another --run-dir.")
+        saved = checkpoint.read(path, self._described, self._model, device)
         self._model.load_state_dict(saved["model"])
         self._average.load_state_dict(saved["average"])
         self._optimizer.load_state_dict(saved["optimizer"])
@@ -277,11 +233,11 @@ class _Training:
         self._sums = {name: torch.tensor(value, device=device) for name, value in state.sums.items()}
         self.best = saved["best"]
         within = f", {state.step} steps into the next" if state.step else ""
-        self._console.print(f"Resuming after epoch {state.epoch} of {self._settings.epochs}{within}.")
-        if longer and state.epoch:
+        self._console.print(f"Resuming after epoch {state.epoch} of {epochs}{within}.")
+        before = saved["settings"]["epochs"]
+        if epochs > before and state.epoch:
             self._console.print(
-                f"The learning rate follows the schedule of {self._settings.epochs} epochs from here on, not that of "
-                f"{before['epochs']}."
+                f"The learning rate follows the schedule of {epochs} epochs from here on, not that of {before}."
             )
 
     def _validate(self) -> dict[str, float]:

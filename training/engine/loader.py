@@ -1,6 +1,5 @@
 """Reads the batches of a training ahead of its steps, in worker processes where that pays."""
 
-import os
 import sys
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from service.inference.device import available_cpus
 from training.engine.learner import Batch, Learner
 from training.engine.streams import Stream, generator
 
@@ -68,5 +68,4 @@ def worker_count(wanted: int | None, learner: Learner, device: torch.device) -> 
         return wanted
     if device.type == "cpu":
         return 0
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(processors, 8) if learner.decodes else 0
+    return min(available_cpus(), 8) if learner.decodes else 0

@@ -13,7 +13,7 @@ from service.inference.cards import DataCard, TrainingCard
 from service.inference.manifest import MODEL
 from training.data.dataset import DataSet
 from training.data.splits import division_digest
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.export.figures import milliseconds_per_image
 from training.report.record import update_record
 

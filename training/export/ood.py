@@ -92,6 +92,12 @@ def images_less(data: ImageData, enlarged: int) -> int:
     return 1 if max(data.shape[0] * data.shape[1], enlarged**2) <= 128 * 128 else 5
 
 
+def ood_items(train: int, held_out: int, test: int, less: int = 1) -> int:
+    """How many items the score is fitted and measured on, of so many and of made-up ones; see `images_less`."""
+    counts = (train, MOST_TRAINING), (held_out, MOST_HELD_OUT), (test, MOST_TEST), (2 * foreign.MOST, 2 * foreign.MOST)
+    return sum(min(count, most // less) for count, most in counts)
+
+
 def ood_uses(train: int, division: Any, held_out: int = MOST_HELD_OUT) -> tuple[Use, ...]:
     """The record of `OodData`: `train` training items, and at most `held_out` of the calibration half."""
     fitted = Use(split="train", purpose=history.DISTANCES, items=train)

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from service.tasks.lettering import EAST_ASIAN, FONTS
 from service.tasks.palette import COLOURS
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.export.calibration import reliability
 from training.export.figures import Evaluation
 from training.report.record import REPORT, update_record

@@ -19,7 +19,7 @@ from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.baseline import Baseline
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.progress import Bar, progress_bar
 from training.engine.settings import FitSettings
 from training.export import history

@@ -20,7 +20,7 @@ from training.data import foreign
 from training.data.dataset import stratified_sample
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
-from training.engine.fit import FitState
+from training.engine.checkpoint import FitState
 from training.engine.settings import FitSettings
 from training.export import history
 from training.export.calibration import Floats, fit_scaling
@@ -29,7 +29,7 @@ from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.graph import export, write_golden
 from training.export.labelled import Labelled
 from training.export.layers import penultimate
-from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_uses, some_indices
+from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_items, ood_uses, some_indices
 from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
@@ -127,10 +127,10 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     def work(self, run: TextRun) -> Sequence[Work]:
         # The graph reads validation and test once, and some texts of each split for the out-of-distribution score.
         data = run.data
-        scored = min(len(data.train), MOST_TRAINING) + min(len(data.validation), MOST_HELD_OUT) + 2 * foreign.MOST
+        scored = ood_items(len(data.train), len(data.division[1]), len(data.test))
         return [
             Work(name="evaluation and export", items=len(data.validation) + len(data.test), seconds=15),
-            Work(name="out-of-distribution score", items=scored + min(len(data.test), MOST_TEST)),
+            Work(name="out-of-distribution score", items=scored),
         ]
 
     def learner(self, run: TextRun, network: nn.Module) -> TextClassification:

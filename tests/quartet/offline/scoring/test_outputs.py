@@ -42,8 +42,8 @@ def test_labels_are_columns(tmp_path: Path):
     format_ = format_of(tmp_path / "out.csv", operation("predict"), {}, Layout(2)).carrying({"id": None})
     good, bad = read(written(format_, tmp_path / "out.csv", *rows))
     assert list(good) == ["row", "id", "name", "label", "probability", "typicality", "unfamiliar", "error"]
-    assert good == {"row": "0", "id": "a", "name": "a.png", "label": "cat", "probability": "0.75", "typicality": "0.5", "unfamiliar": "0.5",
-                    "error": ""}  # fmt: skip
+    assert good == {"row": "0", "id": "a", "name": "a.png", "label": "cat", "probability": "0.75", "typicality": "0.5",
+                    "unfamiliar": "0.5", "error": ""}  # fmt: skip
     assert (bad["name"], bad["label"], bad["error"]) == ("bad.png", "", "Undecodable image: it is damaged")
     more = format_of(tmp_path / "out.csv", operation("predict"), {}, Layout(2, {"top_k": "5", "coverage": "0.9"}))
     (found, _) = read(written(more, tmp_path / "more.csv", {**rows[0], "label_set": ["cat"]}, FAILURE))

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from training.engine.earlier import recorded_settings, unfinished
+from training.engine.checkpoint import recorded_settings, unfinished
 
 
 @pytest.fixture
