@@ -267,6 +267,7 @@ def test_the_scope_that_is_missing_is_named_and_another_key_is_taken(open_page: 
     trials.keys = {ADMIN}
     page.goto(page.url.partition("#")[0] + "models/classifier/1")
     shadow = page.get_by_role("region", name="Shadow")
+    shadow.locator(".problem").wait_for()
     expect(shadow.locator(".problem")).to_contain_text("lacks the scope 'admin'")
     expect(page.locator(".examples .input img")).to_have_count(0)
     # Other figures and another list are no reason to ask again.
