@@ -16,7 +16,7 @@ from service import api
 from service.access.gate import Gate
 from service.access.keys import KeyRing
 from service.access.start import ring_of
-from service.api import documentation, health
+from service.api import documentation, health, problems
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
@@ -135,18 +135,23 @@ def create_app(
         version=__version__,
         summary="Neural networks behind a batching HTTP API.",
         description=api.__doc__,
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
     # What holds for every request is a layer here, the innermost first.
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
     app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
+    if settings.cors_origins:
+        app.allow_origins(settings.cors_origins)
     failures.install(app)
     for family in families:
         for router in family.routers:
             app.include_router(router)
     app.include_router(health.router)
     documentation.install(app, registry, keyed=ring is not None)
+    problems.install(app)
     page.install(app)
     return app
 

@@ -1,8 +1,9 @@
 """Every failure that a client or an operator can meet, each with its HTTP status and problem type."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
+from typing import NamedTuple
 
 
 def truncate(text: str, limit: int = 80) -> str:
@@ -10,12 +11,27 @@ def truncate(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+class Fault(NamedTuple):
+    """One of the things that are wrong with a request.
+
+    Attributes:
+        detail: what is wrong.
+        parameter: the name of the option.
+        pointer: where it is in the body, a JSON pointer as a URI fragment (RFC 6901), such as `#/rows/0/age`.
+    """
+
+    detail: str
+    parameter: str | None = None
+    pointer: str | None = None
+
+
 class QuartetError(Exception):
     """A failure with a sentence that says what to do about it.
 
     Attributes:
         status: the HTTP status that answers it.
-        slug: the stable end of the problem's `type` URI (RFC 9457).
+        slug: the stable name of the failure: the problem's `code`, and the end of its `type` URI (RFC 9457).
+        faults: all that is wrong with the request, where more is known than the sentence.
         retry_after: seconds to wait before trying again, where that helps.
         early: whether the client was told so before, and did not wait.
         index: which item of a request with several it is about, from 0.
@@ -25,6 +41,7 @@ class QuartetError(Exception):
 
     status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: str = "internal-error"
+    faults: Sequence[Fault] = ()
     hang_up: bool = False
     longest_hold: float = math.inf
 
@@ -72,10 +89,31 @@ class ImageTooLarge(QuartetError):
 
 
 class InvalidRequest(QuartetError):
-    """A parameter, a header or a body that does not say what it must."""
+    """A parameter, a header or a body that does not say what it must.
+
+    Args:
+        detail: what is wrong, and what to do.
+        parameter: the option at fault, if it is one.
+        pointer: the value in the body at fault, as of `Fault`.
+        faults: all that is wrong, if there is more; see `service.faults.Faults`.
+        index: as of `QuartetError`.
+    """
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "invalid-request"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        parameter: str | None = None,
+        pointer: str | None = None,
+        faults: Sequence[Fault] = (),
+        index: int | None = None,
+    ) -> None:
+        super().__init__(detail, index=index)
+        located = parameter is not None or pointer is not None
+        self.faults = [Fault(detail, parameter, pointer)] if located else faults
 
 
 class UnsupportedMediaType(QuartetError):
@@ -151,10 +189,17 @@ class RateLimited(QuartetError):
 
 
 class NotFound(QuartetError):
-    """Something below an existing model is not there."""
+    """A path that leads nowhere, or something below an existing model that is not there."""
 
     status = HTTPStatus.NOT_FOUND
     slug = "not-found"
+
+
+class MethodNotAllowed(QuartetError):
+    """A method that the path does not take."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    slug = "method-not-allowed"
 
 
 class Conflict(QuartetError):

@@ -4,15 +4,17 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.inference.device import Device
 from service.inference.variants import Selection
 
 PREFIX = "QUARTET_"
+# As a browser states it: without a path, not even a slash.
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
 # Variables of the client and of commands that talk to a server.
 _OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}SERVER"}
 
@@ -35,6 +37,9 @@ class Settings(BaseSettings):
     watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
     keys: Path | None = Field(None, description="file of the API keys that open the service: `quartet keys add NAME`")
     open: bool = Field(False, description="1: without keys, everyone who reaches the service may use its models")
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
+        (), description="origins whose web pages may call the API, with commas between, or *"
+    )
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
     variant: str = Field(
@@ -72,6 +77,13 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, keys: Any) -> Any:
         return keys or None  # as a compose file passes on what is not set
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, origins: Any) -> Any:
+        return (
+            tuple(each.strip() for each in origins.split(",") if each.strip()) if isinstance(origins, str) else origins
+        )
 
     @model_validator(mode="after")
     def _check_access(self) -> Self:

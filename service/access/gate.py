@@ -1,6 +1,6 @@
 """The one way in: a layer around every route that lets nothing pass but what a key, or this machine, may do.
 
-Everything is refused unless a rule here permits it. Only the probes are public.
+Everything is refused unless a rule here permits it. Only the probes and the pages that explain problems are public.
 """
 
 import base64
@@ -17,9 +17,10 @@ from service.access.keys import Key, KeyRing
 from service.access.keys import Scope as KeyScope
 from service.access.local import is_of_other_site, why_not_local
 from service.access.rates import rate_fields
+from service.catalogue import CATALOGUE, PAGES
 from service.errors import Forbidden, QuartetError, Unauthorized
 
-_PUBLIC = ("/healthz/live", "/healthz/ready")
+_PUBLIC = frozenset({"/healthz/live", "/healthz/ready", PAGES, *(f"{PAGES}/{code}" for code in CATALOGUE)})
 _READS = ("GET", "HEAD", "OPTIONS")
 _MODELS = "/v1/models/"
 # What a browser loads before its user can do anything. It holds no data of a model, but for the OpenAPI document, in

@@ -5,7 +5,7 @@ import base64
 import hashlib
 import inspect
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -27,14 +27,26 @@ from service.api.v1.operations import default_model
 from service.inference.leases import Version
 from service.policy.policy import LATEST
 from service.stack.application import Application
-from service.stack.problems import REQUEST_ID, responses
+from service.stack.problems import MEDIA_TYPE, REQUEST_ID, Problem, responses
 from service.tasks.base import Operation, Task
 from service.tasks.registry import Registry
 
 _STATIC = "/docs/static"
 # Documents that are kept, for keys of different models.
 _MOST_DOCUMENTS = 32
-_FAILURES = (404, 413, 414, 415, 422, 429, 500, 503, 504)
+_FAILURES = (404, 413, 415, 422, 500, 503, 504)
+# Of every route that is not public: the gate and the limits answer them.
+_EVERYWHERE = (401, 403, 414, 429)
+_SCHEMES = {
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+}
+_TAGS = {
+    "inference": "What models answer. An operation for each kind of model; `model` selects one.",
+    "models": "Which models are served, how good they are, and samples to try them with.",
+    "serving policy": "Which versions of a model answer. Changes need a key with the scope `admin`.",
+    "operations": "Probes and metrics.",
+}
 _TIMING = {
     "Server-Timing": {
         "description": "milliseconds of decode, queue and inference",
@@ -73,25 +85,41 @@ def install(app: Application, registry: Registry, *, keyed: bool) -> None:
     def constant() -> dict[str, Any]:
         """The document without the operations, which depend on the models."""
         document = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            routes=app.routes,
+            tags=[{"name": name, "description": description} for name, description in _TAGS.items()],
+            license_info=app.license_info,
         )
         answers: dict[type[BaseModel], Literal["serialization"]] = {
             operation.answer: "serialization" for _, operation in registry.operations()
         }
+        answers[Problem] = "serialization"
         _, definitions = models_json_schema(list(answers.items()), ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= definitions["$defs"]
+        document["components"]["securitySchemes"] = _SCHEMES
         return document
 
     def describe(models: Collection[str] | None = None) -> dict[str, Any]:
         document = constant()
         every = app.repository.versions if app.ready else []
         versions = [each for each in every if models is None or each.name in models]
-        operations = {
-            f"/v1/{operation.name}": {"post": _describe(task, operation, versions, app.settings.max_items)}
-            for task, operation in registry.operations()
-        }
-        document = {**document, "paths": {**operations, **document["paths"]}}
-        return with_keys(document) if keyed else document
+        operations, schemas = {}, {}
+        for task, operation in registry.operations():
+            described, more = _describe(task, operation, versions, app.settings.max_items)
+            operations[f"/v1/{operation.name}"] = {"post": described}
+            schemas |= more
+        components = document["components"]
+        return _finished(
+            {
+                **document,
+                "paths": {**operations, **document["paths"]},
+                "components": {**components, "schemas": components["schemas"] | schemas},
+            },
+            keyed=keyed,
+        )
 
     def openapi() -> dict[str, Any]:
         changes, document = app.state.changes, app.openapi_schema
@@ -115,7 +143,7 @@ def install(app: Application, registry: Registry, *, keyed: bool) -> None:
 
         def write() -> bytes:
             document = openapi() if models is None else describe(models)
-            return pydantic_core.to_json({**document, "servers": [{"url": root}]} if root else document)
+            return pydantic_core.to_json({**document, "servers": [{"url": root or "/"}]})
 
         async with turn:
             key = app.state.changes, models, root
@@ -126,24 +154,42 @@ def install(app: Application, registry: Registry, *, keyed: bool) -> None:
             return Response(written[key], media_type="application/json")
 
 
-def with_keys(document: dict[str, Any]) -> dict[str, Any]:
-    """The document of a service that needs a key, in which Swagger UI has a button for it."""
-    schemes = {
-        "Bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
-        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
-    }
-    refusals = {str(status): response for status, response in responses(401, 403).items()}
+def _finished(document: dict[str, Any], *, keyed: bool) -> dict[str, Any]:
+    """The document with what all operations share: how to send a key, and the problems, each described once.
+
+    Where the service needs no key, one may be sent, so that clients made from the document can be used with both kinds
+    of service.
+    """
+    shared: dict[str, Any] = {}
+
+    def once(response: dict[str, Any], status: str) -> dict[str, Any]:
+        if list(response.get("content", ())) != [MEDIA_TYPE]:
+            return response
+        shared[name := f"Problem{status}"] = response
+        return {"$ref": f"#/components/responses/{name}"}
+
+    def finished(path: str, method: str, described: dict[str, Any]) -> dict[str, Any]:
+        public = is_public(method.upper(), path)
+        answers = described["responses"] | ({} if public else _problems(*_EVERYWHERE))
+        answers = {status: once(answers[status], status) for status in sorted(answers)}
+        return {**described, "responses": answers, **({"security": []} if public else {})}
+
     paths = {
-        path: {
-            method: {**described, "security": []}
-            if is_public(method.upper(), path)
-            else {**described, "responses": {**described["responses"], **refusals}}
-            for method, described in item.items()
-        }
+        path: {method: finished(path, method, described) for method, described in item.items()}
         for path, item in document["paths"].items()
     }
-    components = {**document["components"], "securitySchemes": schemes}
-    return {**document, "components": components, "security": [{name: []} for name in schemes], "paths": paths}
+    security: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
+    return {
+        **document,
+        "servers": [{"url": "/"}],
+        "security": security if keyed else [{}, *security],
+        "paths": paths,
+        "components": {**document["components"], "responses": dict(sorted(shared.items()))},
+    }
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    return {str(status): response for status, response in responses(*statuses).items()}
 
 
 def _security_headers(page: str) -> dict[str, str]:
@@ -175,60 +221,73 @@ def forget(app: Application) -> None:
     app.openapi_schema = None
 
 
-def _describe(task: Task, operation: Operation, versions: Sequence[Version], limit: int) -> dict[str, Any]:
-    """The OpenAPI operation: what the served models accept, with examples that work."""
+def _describe(
+    task: Task, operation: Operation, versions: Sequence[Version], limit: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The OpenAPI operation, with what the served models accept and examples that work; and its own schemas."""
     served = [version for version in versions if isinstance(version.manifest, task.manifest)]
     usual = default_model(task, operation, served)
     default = next((version.manifest for version in served if version.name == usual), None)
     others = [version.manifest for version in served if version.manifest is not default]
-    name = operation.name.replace("-", "_")
-    return {
+    body, schemas = describe_body(operation.reads, [default, *others], limit)
+    described = {
         "tags": ["inference"],
         "summary": operation.summary,
         "description": inspect.getdoc(operation.run),
-        "operationId": f"{name}_v1_{name}_post",
-        "parameters": _describe_options(operation, served, usual),
-        "requestBody": describe_body(operation.reads, [default, *others], limit),
-        "responses": {"200": _describe_answer(operation)}
-        | {str(status): response for status, response in responses(*_FAILURES).items()},
+        "operationId": operation.name.replace("-", "_"),
+        "parameters": _describe_options(operation, served, usual, limit),
+        "requestBody": body,
+        "responses": {"200": _describe_answer(operation), **_problems(*_FAILURES)},
     }
+    return described, schemas
 
 
-def _describe_options(operation: Operation, served: Sequence[Version], usual: str | None) -> list[dict[str, Any]]:
-    parameters: dict[str, dict[str, Any]] = {
-        name: {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "schema": _without_null(described),
-            "description": described.get("description", ""),
-        }
+def _describe_options(
+    operation: Operation, served: Sequence[Version], usual: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """The parameters. Names of models and labels are examples: clients made from the document outlive them."""
+    schemas = {
+        name: _without_null(described)
         for name, described in operation.options.model_json_schema()["properties"].items()
     }
+    descriptions = {name: schema.pop("description", "") for name, schema in schemas.items()}
     if served:
-        model = parameters["model"]
         names = [name for version in served for name in (version.name, version.label, f"{version.name}/{LATEST}")]
-        model["schema"]["enum"] = list(dict.fromkeys(names))  # several versions of a model share a name
-        if usual is None:
-            del model["schema"]["default"]
-            model["required"] = True
-        else:
-            model["schema"]["default"] = usual
+        schemas["model"]["examples"] = list(dict.fromkeys(names))  # several versions of a model share a name
+        schemas["model"].pop("default")
+        if usual is not None:
+            schemas["model"]["default"] = usual
         numbers = [name for each in served for name in (each.version, *each.aliases)]
-        parameters["version"]["schema"]["enum"] = [*dict.fromkeys(numbers), LATEST]
-    if served and operation.bounds:
-        bounds = [operation.bounds(version.manifest) for version in served]
-        for name in bounds[0]:
-            schemas = [each[name] for each in bounds]
-            parameters[name]["schema"] = any_of(schemas)
-            if any(schema["type"] == "array" for schema in schemas):
-                parameters[name] |= {"style": "form", "explode": False}
-    return list(parameters.values())
+        schemas["version"]["examples"] = [*dict.fromkeys(numbers), LATEST]
+    bounds = [operation.bounds(version.manifest, limit) for version in served] if operation.bounds else []
+    for name in bounds[0] if bounds else ():
+        schemas[name] |= _widest([each[name] for each in bounds])
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name == "model" and bool(served) and usual is None,
+            "schema": schema,
+            "description": descriptions[name],
+        }
+        for name, schema in schemas.items()
+    ]
+
+
+def _widest(bounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What any of some models accept."""
+    highest = [each["maximum"] for each in bounds if "maximum" in each]
+    examples = dict.fromkeys(example for each in bounds for example in each.get("examples", ()))
+    return {**({"maximum": max(highest)} if highest else {}), **({"examples": list(examples)} if examples else {})}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of an option that may be absent, since a query cannot express null."""
-    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    rest = {
+        key: value
+        for key, value in schema.items()
+        if key not in ("anyOf", "title") and (key, value) != ("default", None)
+    }
     types = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     return {**rest, **any_of(types)} if types else rest
 

@@ -33,14 +33,14 @@ class Health(BaseModel):
 
 
 @router.get("/healthz/live", summary="Is the process alive?", response_model=Health, responses=responses(500, 503))
-async def live(request: Request) -> Health:
+async def get_liveness(request: Request) -> Health:
     """200 while the event loop runs and every model responds; 503: only a restart helps."""
     _check_models(request)
     return Health(status="live")
 
 
 @router.get("/healthz/ready", summary="May it get traffic?", response_model=Health, responses=responses(500, 503))
-async def ready(request: Request) -> Health:
+async def get_readiness(request: Request) -> Health:
     """200 once every model is loaded and warm; 503 while the server shuts down, or if it is not live."""
     if not request.app.ready:
         raise Draining("The server is shutting down: send requests to another one.")
@@ -67,7 +67,7 @@ def _check_models(request: Request) -> None:
         200: {"content": {"text/plain": {"schema": {"type": "string"}}, "application/openmetrics-text": {}}},
     },
 )
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """Requests, latency, batches, queues, refusals and devices, in Prometheus' text format or OpenMetrics."""
     app = request.app
     app.observers.flush()

@@ -47,7 +47,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Step(_Table):
+class CanaryStep(_Table):
     """A stage of a canary.
 
     Attributes:
@@ -105,7 +105,7 @@ class Canary(_Table):
 
     version: Reference
     share: Share | None = None
-    steps: tuple[Step, ...] = Field((), max_length=_MOST_STEPS)
+    steps: tuple[CanaryStep, ...] = Field((), max_length=_MOST_STEPS)
     sticky: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,64}$")
     started: AwareDatetime | None = None
     withdraw: Withdraw = Withdraw()
@@ -119,9 +119,9 @@ class Canary(_Table):
         return self
 
     @property
-    def stages(self) -> tuple[Step, ...]:
+    def stages(self) -> tuple[CanaryStep, ...]:
         """The steps, or the one that `share` stands for."""
-        return self.steps or (Step(share=self.share or 0),)
+        return self.steps or (CanaryStep(share=self.share or 0),)
 
     def stage(self, now: float) -> Stage:
         """Where the canary is at a Unix time."""

@@ -1,10 +1,11 @@
 """The application: FastAPI and the model endpoints, inside one stack of layers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.inference.observers import Observers
@@ -17,6 +18,11 @@ from service.stack.endpoint import Endpoint
 from service.stack.failures import ErrorFormat
 from service.tasks.threads import Threads
 
+# Headers of answers that a page of another origin may read.
+_EXPOSED = (
+    *("X-Request-ID", "X-Seed", "Quartet-Model", "Quartet-Route", "Server-Timing", "Content-Disposition", "ETag"),
+    *("Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"),
+)
 # Probes are cheap, and must not wait behind the page's files.
 _PROBES = "/healthz/"
 
@@ -79,7 +85,7 @@ class Application(FastAPI):
     ) -> None:
         super().__init__(**options)
         self._layers: ASGIApp = Dispatch(super().__call__, endpoints)
-        self._context = RequestContext(self._inside, observers)
+        self._outermost: ASGIApp = RequestContext(self._inside, observers)
         for endpoint in endpoints:
             # Starlette takes any ASGI application here; its type names functions alone.
             self.add_route(endpoint.path, cast(Any, endpoint))
@@ -96,9 +102,22 @@ class Application(FastAPI):
         """Adds a layer around all others but `RequestContext`; see `Starlette.add_middleware`."""
         self._layers = middleware_class(self._layers, *arguments, **options)
 
+    def allow_origins(self, origins: Collection[str]) -> None:
+        """Lets web pages of other origins call the API (CORS). `*` stands for all, since nothing relies on cookies.
+
+        This is the outermost layer: a preflight carries no key, and every failure has to reach the page.
+        """
+        self._outermost = CORSMiddleware(
+            self._outermost,
+            allow_origins=origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=_EXPOSED,
+        )
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
-        await self._context(scope, receive, send)
+        await self._outermost(scope, receive, send)
 
     def _inside(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return self._layers(scope, receive, send)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from service.errors import Abandoned, InvalidRequest, QuartetError, truncate
+from service.faults import Faults, add_parameters
 from service.stack.exchange import Answer, Exchange, StreamedAnswer
 from service.stack.failures import send_failure
 
@@ -101,24 +102,24 @@ def parse_query(model: type[BaseModel], query: bytes) -> BaseModel:
     """The query string as `model`.
 
     Raises:
-        InvalidRequest: an unknown parameter, or an unusable value; names it.
+        InvalidRequest: unknown parameters, or unusable values; names them.
     """
     try:
         pairs = parse_qsl(
             query.decode(), keep_blank_values=True, strict_parsing=bool(query), max_num_fields=_MAX_PARAMETERS
         )
-        values: dict[str, str] = {}
-        for name, value in pairs:
-            if name in values:
-                raise InvalidRequest(f"The parameter {truncate(name)!r} is given twice.")
-            values[name] = value
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = truncate(".".join(str(part) for part in first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            raise InvalidRequest(f"There is no parameter {field!r}; there are {known}.") from None
-        raise InvalidRequest(f"{field}={truncate(str(first['input']))}: {first['msg']}.") from None
     except ValueError as error:
         raise InvalidRequest(f"The query string cannot be read ({error}): write name=value&name=value.") from None
+    faults = Faults()
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name in values:
+            faults.add(f"The parameter {truncate(name)!r} is given twice.", parameter=truncate(name))
+        values[name] = value
+    try:
+        options = model.model_validate(values)
+    except ValidationError as error:
+        add_parameters(faults, error.errors(), model.model_fields)
+        raise faults.error() from None
+    faults.check()
+    return options

@@ -11,11 +11,12 @@ from starlette.routing import Match
 from starlette.types import Scope, Send
 
 from service.access.caller import visible
-from service.errors import Abandoned, InvalidRequest, QuartetError, UnknownModel, truncate
+from service.errors import Abandoned, InvalidRequest, MethodNotAllowed, NotFound, QuartetError, UnknownModel, truncate
+from service.faults import Faults, add_fields, add_parameters
 
 # Not from http.HTTPStatus, whose phrases differ between versions of Python.
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_SLUGS = {404: "not-found", 405: "method-not-allowed"}
+_SLUGS = {kind.status: kind.slug for kind in (NotFound, MethodNotAllowed)}
 # A client that hung up gets no response; this one is for the log (nginx's convention).
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -115,6 +116,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        detail = f"{truncate('.'.join(str(part) for part in first['loc']))}: {first['msg']}."
-        return response_to(InvalidRequest(detail), request.scope)
+        faults = Faults()
+        try:
+            for each in error.errors():
+                place, *names = each["loc"]
+                add = add_fields if place == "body" else add_parameters
+                # The place in a text that is not JSON is no name.
+                add(faults, [{**each, "loc": () if each["type"] == "json_invalid" else names}])
+            refusal = faults.error()
+        except InvalidRequest as too_many:
+            refusal = too_many
+        return response_to(refusal, request.scope)

@@ -7,9 +7,23 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.types import Scope
 
+from service.catalogue import CATALOGUE, PAGES
 from service.errors import QuartetError, truncate
 
 MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemError(BaseModel):
+    """One of the things that are wrong with a request; it has a parameter or a pointer."""
+
+    detail: str = Field(examples=["top_k=0: Input should be greater than or equal to 1."])
+    parameter: str | None = Field(None, examples=["top_k"], description="name of the parameter of the path or query")
+    pointer: str | None = Field(
+        None,
+        examples=["#/rows/0/age"],
+        description="a JSON pointer as a URI fragment (RFC 6901) to the value in the body; for CSV, to the value in "
+        "the same rows as JSON",
+    )
 
 
 class Problem(BaseModel):
@@ -17,9 +31,9 @@ class Problem(BaseModel):
 
     type: str = Field(
         examples=["/problems/undecodable-image"],
-        description="the page that explains the failure, relative to the server",
+        description="the page that explains the failure: a URI reference, relative to the server",
     )
-    code: str = Field(examples=["undecodable-image"], description="stable name of the failure, for programs")
+    code: str = Field(examples=["undecodable-image"], description="the stable name of the failure, for programs")
     title: str = Field(examples=["Undecodable image"])
     status: int = Field(examples=[422])
     detail: str = Field(
@@ -29,36 +43,37 @@ class Problem(BaseModel):
     instance: str = Field(examples=["/v1/predict"], description="the path of the request")
     request_id: str = Field(examples=["5f3a9c-2b"], description="as in the header X-Request-ID and in the log")
     index: int | None = Field(None, examples=[0], description="index of the item of the request at fault")
+    errors: list[ProblemError] | None = Field(
+        None, description="all that is wrong with the parameters or the body, up to twenty entries; absent if unknown"
+    )
 
 
 _STRING, _SECONDS = {"type": "string"}, {"type": "integer", "minimum": 1}
 _ID = {"description": "as sent, or made; the log line carries it", "required": True, "schema": _STRING}
 REQUEST_ID = {"X-Request-ID": _ID}
 _RETRY_AFTER = {"description": "seconds after which there may be room", "required": True, "schema": _SECONDS}
-_MEANINGS = {
-    401: "There is no API key, or it is not valid",
-    403: "The API key may not do this",
-    404: "No such model is served",
-    409: "The change is not possible now",
-    413: "The body is too large, or holds too many items",
-    414: "The path and the query string are too long",
-    415: "The content type is not read here",
-    422: "The input cannot be used, or the model is for another task; data that the schema allows may be refused too",
-    429: "There is more work than fits the queue, the deadline or the rates of the API key",
-    500: "The model failed on this input, or the server has a fault",
-    503: "The server is shutting down, or a model is not responding",
-    504: "The answer would have come too late",
-}
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of a route that may fail with these statuses."""
+    found = {status: [entry for entry in CATALOGUE.values() if entry.status == status] for status in statuses}
     return {
         status: {
-            "description": _MEANINGS[status],
+            "description": "\n".join(f"- `{entry.code}`: {entry.meaning}" for entry in found[status]),
             "headers": REQUEST_ID | ({"Retry-After": _RETRY_AFTER} if status == 429 else {}),
             # Not as `model`, which would offer the same as application/json too.
-            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {
+                        entry.code: {
+                            "summary": entry.example.title(),
+                            "value": _content(entry.example, "", "/v1/predict", "5f3a9c-2b"),
+                        }
+                        for entry in found[status]
+                    },
+                }
+            },
         }
         for status in statuses
     }
@@ -66,15 +81,26 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def problem_json(failure: QuartetError, scope: Scope) -> Response:
     """The document that `Problem` describes."""
+    root: str = scope.get("root_path", "").rstrip("/")
+    content = _content(failure, root, truncate(scope["path"]), scope.get("quartet.id", ""))
+    return Response(pydantic_core.to_json(content), failure.status, failure.headers, MEDIA_TYPE)
+
+
+def _content(failure: QuartetError, root: str, instance: str, request_id: str) -> dict[str, Any]:
     content: dict[str, Any] = {
-        "type": f"{scope.get('root_path', '').rstrip('/')}/problems/{failure.slug}",
-        "code": failure.slug,
+        # RFC 9457 has `about:blank` for a problem that says no more than its status.
+        "type": f"{root}{PAGES}/{failure.slug}" if failure.slug in CATALOGUE else "about:blank",
         "title": failure.title(),
         "status": failure.status,
+        "code": failure.slug,
         "detail": failure.detail,
-        "instance": truncate(scope["path"]),
-        "request_id": scope.get("quartet.id", ""),
+        "instance": instance,
+        "request_id": request_id,
     }
     if failure.index is not None:
         content["index"] = failure.index
-    return Response(pydantic_core.to_json(content), failure.status, failure.headers, MEDIA_TYPE)
+    if failure.faults:
+        content["errors"] = [
+            {name: value for name, value in fault._asdict().items() if value is not None} for fault in failure.faults
+        ]
+    return content

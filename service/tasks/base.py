@@ -64,7 +64,7 @@ class Format:
 
     Attributes:
         schema: JSON Schema of the document, given the manifest of a served model (None without one) and the most
-            inputs that are accepted.
+            inputs that are accepted. Its title, if it has one, is its name in the OpenAPI document.
         parse: reads at least one input from a body, given the manifest of the model and the most inputs that are
             accepted. Raises `InvalidRequest` for a malformed document, `BodyTooLarge` for one with more inputs.
         example: a valid document, given the manifest of the default model (None if it is not served).
@@ -151,9 +151,10 @@ class Operation:
         answer: the model of a JSON answer.
         media_types: of other answers.
         facts: descriptions of the facts of a stream, by name; None if the answer is no stream.
-        items: how many items some inputs are, which the log states and the rates of keys count.
-        bounds: JSON Schema of the values that a model accepts, by option, given its manifest; a list is written with
-            commas.
+        items: how many items a request is, given its inputs and options; the log states it, the rates of keys and the
+            limit of items count it.
+        bounds: what JSON Schema knows of the values that a model accepts, by option, given its manifest and the most
+            items in a request: limits of numbers, and examples.
     """
 
     name: str
@@ -164,8 +165,8 @@ class Operation:
     answer: type[BaseModel]
     media_types: tuple[str, ...] = ()
     facts: Mapping[str, str] | None = None
-    items: Callable[[Sequence[Any]], int] = len
-    bounds: Callable[[Any], Mapping[str, Any]] | None = None
+    items: Callable[[Sequence[Any], Any], int] = lambda inputs, _options: len(inputs)
+    bounds: Callable[[Any, int], Mapping[str, Any]] | None = None
 
     @property
     def default_model(self) -> str:

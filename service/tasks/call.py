@@ -74,7 +74,8 @@ class Call(Generic[ManifestT, OptionsT]):
             return False
         if len(self.inputs) > 1:
             raise InvalidRequest(
-                f"A picture shows one image; the request holds {len(self.inputs)}: send one at a time."
+                f"A picture shows one image; the request holds {len(self.inputs)}: send one at a time.",
+                parameter="render" if render else None,
             )
         return True
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import pydantic_core
 from pydantic import BaseModel, ValidationError
 
-from service.errors import BodyTooLarge, InvalidRequest, truncate
+from service.errors import BodyTooLarge, InvalidRequest
+from service.faults import Faults, add_fields
 from service.tasks.slices import SLICE
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -38,19 +39,16 @@ def parse_model(body: bytes, model: type[AnyModel], *, strings: int = 100, value
     """Parses a JSON document as a model; an empty body is an empty document. For the bounds see `parse_json`.
 
     Raises:
-        InvalidRequest: it is not valid JSON, or does not fit the model; names the field.
+        InvalidRequest: it is not valid JSON, or does not fit the model; names the fields.
         BodyTooLarge: it holds more strings or values.
     """
     _check_size(body, strings, values)
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        first = error.errors()[0]
-        field = truncate(".".join(str(part) for part in first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            raise InvalidRequest(f"There is no field {field!r}; there are {known}.") from None
-        raise InvalidRequest(f"{field or 'The body is not right'}: {first['msg']}.") from None
+        faults = Faults()
+        add_fields(faults, error.errors(), model.model_fields)
+        raise faults.error() from None
 
 
 def object_schema(**fields: Any) -> dict[str, Any]:

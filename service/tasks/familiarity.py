@@ -46,7 +46,8 @@ class StrictOptions(Options):
 
     strict: bool = Field(
         False,
-        description="empties the result of an input that is unlike the training data: `typicality` below `level`",
+        description="empties the result of an input that is unlike the training data: `typicality` below `level`. "
+        "Refused if the model has no p-values",
     )
     level: float | None = Field(
         None,
@@ -79,12 +80,6 @@ def unfamiliar_field() -> Any:
     )
 
 
-def strict_bounds(manifest: FamiliarManifest) -> dict[str, Any]:
-    """The values that a model accepts for `strict`; see `service.tasks.base.Operation.bounds`."""
-    accepted = {} if manifest.familiarity else {"enum": [False]}
-    return {"strict": {"type": "boolean", "default": False, **accepted}}
-
-
 def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | None:
     """The p-value below which an input is refused; None without `strict`.
 
@@ -97,7 +92,8 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
     if card is None:
         raise InvalidRequest(
             f"strict=true: {manifest.name} has no p-values: leave it out, or use a version whose answers hold "
-            "`typicality`."
+            "`typicality`.",
+            parameter="strict",
         )
     if options.level is None:
         return card.level
@@ -105,7 +101,8 @@ def strict_level(manifest: FamiliarManifest, options: StrictOptions) -> float | 
         raise InvalidRequest(
             f"level={options.level:g} would refuse nothing: the p-values of {manifest.name} were calibrated on "
             f"{card.calibrated_on} items and are never below {card.smallest:.2g}. Use a higher level, or leave it out "
-            f"for {card.level:g}."
+            f"for {card.level:g}.",
+            parameter="level",
         )
     return options.level
 

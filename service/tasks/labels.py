@@ -13,7 +13,6 @@ from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVarian
 from service.tasks.familiarity import (
     FamiliarManifest,
     StrictOptions,
-    strict_bounds,
     strict_level,
     typicality_field,
     unfamiliar_field,
@@ -45,7 +44,11 @@ class LabelOptions(StrictOptions):
 
     top_k: int = Field(5, ge=1, le=1000, description="the most labels in each answer")
     coverage: float | None = Field(
-        None, gt=0, lt=1, description="adds `label_set`, which holds the true label this often (split conformal)"
+        None,
+        gt=0,
+        lt=1,
+        description="target coverage: adds `label_set`, a set of labels that contains the true label with this "
+        "probability (split conformal prediction)",
     )
 
 
@@ -64,7 +67,9 @@ class Labelled(BaseModel):
 
     labels: list[Label] = Field(description="the likeliest first; none with `strict` for an unfamiliar input")
     label_set: list[str] | None = Field(
-        None, examples=[["cat", "dog"]], description="only with `coverage`: labels that together cover the truth"
+        None,
+        examples=[["cat", "dog"]],
+        description="only with `coverage`: a set of labels that contains the true label with this probability",
     )
     typicality: float | None = typicality_field()
     unfamiliar: float | None = unfamiliar_field()
@@ -101,7 +106,8 @@ def conformal_point(manifest: LabelManifest, coverage: float) -> ConformalPoint:
     enough = [point for point in manifest.conformal if point.coverage >= coverage - 1e-9]
     if not enough:
         raise InvalidRequest(
-            f"coverage={coverage}: the highest that {manifest.name} was calibrated for is {manifest.highest_coverage}."
+            f"coverage={coverage}: the highest that {manifest.name} was calibrated for is {manifest.highest_coverage}.",
+            parameter="coverage",
         )
     return min(enough, key=lambda point: point.coverage)
 
@@ -125,7 +131,6 @@ def labelling(manifest: LabelManifest, options: LabelOptions) -> Callable[..., d
     return describe
 
 
-def label_bounds(manifest: LabelManifest) -> dict[str, Any]:
-    """The values accepted for `coverage` and `strict`; see `service.tasks.base.Operation.bounds`."""
-    coverage = {"type": "number", "exclusiveMinimum": 0, "maximum": manifest.highest_coverage}
-    return {"coverage": coverage, **strict_bounds(manifest)}
+def label_bounds(manifest: LabelManifest, _limit: int) -> dict[str, Any]:
+    """The values accepted for `coverage`; see `service.tasks.base.Operation.bounds`."""
+    return {"coverage": {"maximum": manifest.highest_coverage}}

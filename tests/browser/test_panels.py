@@ -1,26 +1,31 @@
 """Every panel in a real browser, against the real server with the committed models."""
 
 import csv
+import io
+import json
 import re
 import shlex
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 from service.tasks.images import EncodedImage
 from tests.browser.conftest import PHONE, OpenPage, barriers, wait_for_pictures
+from tests.browser.recorder import Recorder
 from tests.pictures import encode, photograph
 from tests.server import ROOT, Server
 
 # Each panel with what shows that its first answer has come.
 PANELS = {
     "classify": ".bars .value",
-    "detect": ".overlay rect",
+    "detect": ".overlay .box",
     "generate": ".tiles img",
     "read": ".words mark",
     "numbers": ".contributions .value",
@@ -77,21 +82,80 @@ def test_a_picture_of_ones_own_is_classified(open_page: OpenPage, server: Server
     with server.client() as client:
         answer = client.post("/v1/predict", content=picture.read_bytes(), headers={"content-type": "image/jpeg"}).json()
     first = answer["results"][0]["labels"][0]
-    expect(page.locator("h2", has_text=f"{first['label']}, {100 * first['probability']:.1f} %")).to_be_visible()
-    assert "classifier, version 1, on cpu" in page.locator(".timing").inner_text()
+    # The picture is noise, and the headline claims no more than that.
+    expect(page.locator(".verdict")).to_have_text("No reliable answer ")
+    expect(page.locator(".typicality.unlike")).to_contain_text("This model knows only: airplane, automobile, bird")
+    expect(page.locator(".bars.muted .name").first).to_have_text(first["label"])
+    page.get_by_role("button", name="Sample 2: cat").click()
+    expect(page.locator(".verdict")).to_have_text(re.compile(r"cat \d\d\.\d%"))
+    expect(page.locator(".truth")).to_have_text("True label: cat")
+    expect(page.locator(".typicality")).to_contain_text(re.compile(r"Typical input\d\d\.\d% of ordinary inputs"))
+    page.get_by_text("classifier, version 1, on cpu").click()
     assert re.search(r"network \d", page.locator(".timing").inner_text())
     # More coverage, larger sets, and the address says which.
-    slider = page.get_by_label("The set holds the true label this often")
+    page.get_by_text("Prediction set at 95%").click()
+    slider = page.get_by_label("Target coverage")
     sizes = []
     for key in ("Home", "End"):
         slider.press(key)
-        sizes.append(page.locator(".chips li").count())
+        sizes.append(page.locator("ul.chips li").count())
     assert sizes[0] == 1
     assert sizes[1] >= sizes[0]
     assert "coverage=0.99" in page.url
     page.get_by_label("Model", exact=True).select_option("classifier-transfer")
-    expect(page.locator(".timing")).to_contain_text("classifier-transfer, version 1")
+    expect(page.get_by_text("classifier-transfer, version 1")).to_be_visible()
     assert "model=classifier-transfer" in page.url
+
+
+def test_several_pictures_are_a_table_to_download(open_page: OpenPage, tmp_path: Path):
+    page = open_panel(open_page, "classify")
+    cat = (ROOT / "service/tasks/examples/cat.jpg").read_bytes()
+    files = {"cat.jpg": cat, "=1+1.jpg": cat, "broken.png": b"no image", "noise.png": encode(photograph(40, 40), "PNG")}
+    page.get_by_label("Choose a picture").set_input_files(
+        files=[{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files.items()]
+    )
+    expect(page.get_by_text("4 of 4 pictures answered")).to_be_visible()
+    table = page.get_by_role("region", name="Answers by file")
+    rows = [row.split("\t") for row in table.locator("tbody tr").all_inner_texts()]
+    assert [row[1] for row in rows] == list(files)
+    assert (rows[0][2], rows[0][4]) == ("cat", "typical")
+    assert "no image of a known format" in rows[2][2]
+    assert rows[3][4] == "unlike training"
+    assert barriers(page) == []
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download CSV").click()
+    lines = list(csv.DictReader(io.StringIO(saved.value.path().read_text())))
+    assert [line["file"] for line in lines] == ["cat.jpg", "'=1+1.jpg", "broken.png", "noise.png"]
+    assert lines[0]["label"] == "cat"
+    assert float(lines[0]["typicality"]) > 0.2
+    assert "no image" in lines[2]["error"]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download JSON").click()
+    assert json.loads(saved.value.path().read_text())[0]["version"] == "1"
+    page.complaints.failed_requests = True  # type: ignore[attr-defined]
+    page.get_by_role("button", name="cat.jpg", exact=True).click()
+    expect(page.locator(".verdict")).to_contain_text("cat")
+    page.get_by_role("button", name="Back to the table").click()
+    expect(table).to_be_visible()
+    # Another model answers for the same pictures.
+    page.get_by_label("Model", exact=True).select_option("classifier-transfer")
+    expect(page.get_by_text("4 of 4 pictures answered")).to_be_visible()
+
+
+def test_what_a_model_knows(open_page: OpenPage):
+    page = open_panel(open_page, "read")
+    known = page.locator(".knows")
+    expect(known).to_contain_text("Knows 52 labels:")
+    assert "zinc" not in known.inner_text()
+    known.get_by_role("button", name="and 40 more").click()
+    expect(known).to_contain_text("zinc")
+
+
+def test_all_panels_are_in_reach_on_a_phone(open_page: OpenPage):
+    page = open_panel(open_page, "classify", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    boxes = [link.bounding_box() for link in page.locator("nav a").all()]
+    assert len(boxes) == len(PANELS)
+    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] >= 44 for box in boxes)
 
 
 def test_the_threshold_trades_precision_for_recall(open_page: OpenPage, server: Server):
@@ -103,15 +167,15 @@ def test_the_threshold_trades_precision_for_recall(open_page: OpenPage, server: 
     index = f1.index(max(f1))
     # Validation chooses where the slider begins, and test says what that does.
     expect(page.locator("output").first).to_have_text(f"{chosen['confidence'][index]:.3f}")
-    expect(page.locator("p.figures")).to_contain_text(f"Precision {measured['overall']['precision'][index]:.1%}"[:-1])
+    expect(page.locator("p.figures")).to_contain_text(f"Precision {measured['overall']['precision'][index]:.1%}")
     expect(page.get_by_text("Measured on the 72 test pictures of BCCD")).to_be_visible()
-    slider = page.get_by_label("Least confidence")
+    slider = page.get_by_label("Minimum confidence")
     point = page.locator(".chart .point")
-    before = (page.locator(".overlay rect").count(), float(point.get_attribute("cx") or 0))
+    before = (page.locator(".overlay .box").count(), float(point.get_attribute("cx") or 0))
     slider.focus()
     for _ in range(40):
         slider.press("ArrowLeft")
-    after = (page.locator(".overlay rect").count(), float(point.get_attribute("cx") or 0))
+    after = (page.locator(".overlay .box").count(), float(point.get_attribute("cx") or 0))
     assert after[0] > before[0], "a lower threshold shows more boxes"
     assert after[1] > before[1], "and its point lies at a higher recall"
     # The curve moves the slider too.
@@ -120,7 +184,7 @@ def test_the_threshold_trades_precision_for_recall(open_page: OpenPage, server: 
     assert box
     page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.15 * box["height"])
     assert int(slider.input_value()) > int(value)
-    assert page.locator(".overlay rect").count() < after[0]
+    assert page.locator(".overlay .box").count() < after[0]
     # A box can be chosen with the keyboard.
     page.get_by_text("Each box with its score").click()
     page.locator(".found button").first.focus()
@@ -340,6 +404,46 @@ def test_models_and_their_cards(open_page: OpenPage, server: Server):
     assert page.url.startswith(f"{server.url}/#/detect?model=detector")
 
 
+def sent(request: Request) -> tuple[str, dict[str, list[str]]]:
+    """The path and the options of a request of the page."""
+    url = urlsplit(request.url)
+    return url.path, parse_qs(url.query)
+
+
+PANEL_MODELS = {"classify": "classifier", "detect": "detector"}
+
+
+@pytest.fixture
+def recorder(server: Server) -> Iterator[Recorder]:
+    with Recorder(server.url) as recorder:
+        yield recorder
+
+
+@pytest.mark.parametrize("panel", ["classify", "detect"])
+def test_the_code_is_the_request(open_page: OpenPage, server: Server, recorder: Recorder, panel: str, tmp_path: Path):
+    page = open_panel(open_page, panel)
+    operation = {"classify": "predict"}.get(panel, panel)
+    with page.expect_request(f"**/v1/{operation}?*") as asked:
+        page.get_by_role("button", name="Sample 2").click()
+    wanted = sent(asked.value)
+    with server.client() as client:
+        sample = client.get(f"/v1/models/{PANEL_MODELS[panel]}/1/samples/1").content
+    expect(page.get_by_role("button", name="Sample 2")).to_have_attribute("aria-pressed", "true")
+    page.get_by_text("This request as code").click()
+    for language in ("curl", "Python", "JavaScript"):
+        page.get_by_role("tab", name=language).click()
+        code = page.locator(".code pre").inner_text()
+        if language == "JavaScript":
+            with page.expect_request(f"**/v1/{operation}?*") as made:
+                page.evaluate(f"async () => {{ const console = {{log: () => null}}; {code} }}")
+            assert sent(made.value) == wanted
+            continue
+        run = ["bash", "-ec"] if language == "curl" else [sys.executable, "-c"]
+        subprocess.run([*run, code.replace(page.url.partition("/#")[0], recorder.url)], cwd=tmp_path, check=True)
+        assert recorder.asked[-1][:2] == wanted, language
+        assert recorder.asked[-1][2] == sample, language
+
+
 @pytest.mark.parametrize("panel", ["classify", "numbers"])
 def test_the_code_runs_as_it_is_copied(open_page: OpenPage, panel: str, tmp_path: Path):
     page = open_panel(open_page, panel)
@@ -356,7 +460,7 @@ def test_the_code_runs_as_it_is_copied(open_page: OpenPage, panel: str, tmp_path
         f"async () => {{ let said; const console = {{log: (it) => said = it}}; {copied['JavaScript']}; return said; }}"
     )
     assert '"results"' in shell.stdout
-    assert "'results'" in python.stdout
+    assert "Prediction(" in python.stdout
     assert script["results"]
     assert shlex.split(copied["curl"])[0] == "curl"
 
@@ -448,10 +552,12 @@ def test_everything_by_keyboard(open_page: OpenPage):
     press_until(".samples li:nth-child(2) button")
     with page.expect_response(lambda response: "/v1/predict" in response.url):
         page.keyboard.press("Enter")
+    press_until(".more summary")
+    page.keyboard.press("Enter")
     press_until("input[type=range]")
     page.keyboard.press("ArrowRight")
     assert "coverage=0.96" in page.url
-    press_until("summary")
+    press_until(".code summary")
     page.keyboard.press("Enter")
     press_until("[role=tab]")
     page.keyboard.press("ArrowRight")
@@ -488,7 +594,8 @@ def test_the_samples_are_what_was_said(server: Server):
     with server.client() as client:
         sample = client.get("/v1/models/detector/1/samples/0")
         image = client.get("/v1/models/detector").json()["manifest"]["image"]
-    assert EncodedImage.open(sample.content).upright_size == (image["height"], image["width"])
+    # The photographs are of 640 by 480 pixels; what fills the model's frame is not in the sample.
+    assert EncodedImage.open(sample.content).upright_size == (image["width"] * 3 // 4, image["width"])
 
 
 def test_the_first_paint(open_page: OpenPage):

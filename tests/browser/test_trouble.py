@@ -102,7 +102,7 @@ def test_a_card_that_is_not_there(open_page: OpenPage):
 
 def test_live_detection_is_refused_and_begins_again(open_page: OpenPage):
     page = open_page("#/detect")
-    page.locator(".overlay rect").first.wait_for()
+    page.locator(".overlay .box").first.wait_for()
     live = page.get_by_role("region", name="Live")
     # As a proxy refuses, without a problem document.
     page.route("**/v1/detect?*", lambda route: route.fulfill(status=503, headers={"retry-after": "3"}, body="<h1>503"))
@@ -177,7 +177,7 @@ def test_panels_follow_what_is_served(own_server: Server, open_page: OpenPage): 
     expect(page.locator("article").first).to_contain_text(HOSTILE)
     page.get_by_role("link", name="Model card").first.click()
     expect(page.locator("article.report")).to_contain_text(HOSTILE)
-    assert page.locator("img, article.report a[href], article.report script").count() == 0
+    assert page.locator("article.report :is(img, a[href], script)").count() == 0
     # A panel whose models are gone is not there.
     page.goto(f"{own_server.url}/#/detect")
     expect(page.locator("h1")).to_have_text("Classify")

@@ -29,6 +29,19 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch):
     assert (settings.port, settings.models, settings.max_body_mb) == (0, Path("/srv/models"), 0.5)
 
 
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("*", ("*",)),
+        ("", ()),
+        ("https://a.example, http://localhost:3000", ("https://a.example", "http://localhost:3000")),
+    ],
+)
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch, value: str, origins: tuple[str, ...]):
+    monkeypatch.setenv("QUARTET_CORS_ORIGINS", value)
+    assert read_settings().cors_origins == origins
+
+
 def test_settings_do_not_change():
     with pytest.raises(ValueError, match="frozen"):
         read_settings().port = 1  # type: ignore[misc]
@@ -61,6 +74,8 @@ def test_an_unknown_variable_is_refused_with_the_list(monkeypatch: pytest.Monkey
         ("PORT", "-1"),
         ("PORT", "65536"),
         ("PORT", ""),
+        ("CORS_ORIGINS", "example.org"),
+        ("CORS_ORIGINS", "https://example.org/"),
         ("DEVICE", "tpu"),
         ("VARIANT", "int8,"),
         ("THREADS", "1.5"),

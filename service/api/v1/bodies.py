@@ -7,11 +7,12 @@ from typing import Any
 
 from service.api.v1.forms import check_charset, read_form
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, truncate
+from service.faults import Faults, pointer
 from service.stack.exchange import Exchange
 from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
 from service.tasks.documents import parse_json
-from service.tasks.images import MEDIA_TYPES
+from service.tasks.images import FORMATS, MEDIA_TYPES
 from service.tasks.threads import Threads
 
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
@@ -33,38 +34,50 @@ def reader_of(reads: Images | Documents) -> Reader:
     return _read_images if isinstance(reads, Images) else partial(_read_document, reads.formats)
 
 
-def describe_body(reads: Images | Documents, manifests: Sequence[Any], limit: int) -> dict[str, Any]:
-    """The OpenAPI request body of an operation that accepts at most `limit` inputs.
+def describe_body(
+    reads: Images | Documents, manifests: Sequence[Any], limit: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The OpenAPI request body of an operation that accepts at most `limit` inputs, and the schemas that it refers to.
 
     The manifests are those of the models that may be asked. The first is the default model's, or None if that is not
     served.
     """
     if isinstance(reads, Documents):
         served = [manifest for manifest in manifests if manifest is not None] or [None]
-        return {
-            "required": reads.required,
-            "content": {
-                name: {
-                    "schema": any_of([described.schema(manifest, limit) for manifest in served]),
-                    "example": described.example(manifests[0]),
-                }
-                for name, described in reads.formats.items()
-            },
+        content = {
+            name: {
+                "schema": any_of([described.schema(manifest, limit) for manifest in served]),
+                "example": described.example(manifests[0]),
+            }
+            for name, described in reads.formats.items()
         }
-    binary = {"type": "string", "format": "binary", "description": "an image file"}
-    base64_text = {"type": "string", "format": "byte", "description": "an image file in base64"}
-    return {
-        "required": True,
-        "content": {
-            # Swagger UI selects the first: a file to choose.
-            "multipart/form-data": {"schema": _object_with_list("files", binary, limit)},
-            "application/json": {
-                "schema": {**_object_with_list("images", base64_text, limit), "additionalProperties": False},
-                "example": {"images": [reads.example]},
-            },
-            **{media_type: {"schema": binary} for media_type in MEDIA_TYPES},
+        return _with_references({"required": reads.required, "content": content})
+    formats = ", ".join(FORMATS)
+    binary = {"type": "string", "format": "binary", "minLength": 1, "description": f"a file: {formats}"}
+    base64_text = {"type": "string", "format": "byte", "minLength": 1, "description": "an image file in base64"}
+    form = {"title": "ImagesForm", "description": "A form with images.", **_object_with_list("files", binary, limit)}
+    request = {"title": "ImagesRequest", "description": "Images.", **_object_with_list("images", base64_text, limit)}
+    content = {
+        # Swagger UI selects the first: a file to choose.
+        "multipart/form-data": {"schema": form},
+        "application/json": {
+            "schema": {**request, "additionalProperties": False},
+            "example": {"images": [reads.example]},
         },
+        # A client may say which format it is, or not know.
+        **{media_type: {"schema": binary} for media_type in ("image/*", _RAW[0])},
     }
+    return _with_references({"required": True, "content": content})
+
+
+def _with_references(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The body with references to the schemas that have a title, and these schemas."""
+    schemas = {}
+    for described in body["content"].values():
+        if title := described["schema"].get("title"):
+            schemas[title] = described["schema"]
+            described["schema"] = {"$ref": f"#/components/schemas/{title}"}
+    return body, schemas
 
 
 def _object_with_list(name: str, items: dict[str, Any], limit: int) -> dict[str, Any]:
@@ -74,9 +87,12 @@ def _object_with_list(name: str, items: dict[str, Any], limit: int) -> dict[str,
 
 
 def any_of(schemas: Sequence[Any]) -> Any:
-    """The schema of what any of some schemas accepts."""
+    """The schema of what any of some schemas accepts, which has the title of the first."""
     different = [schema for index, schema in enumerate(schemas) if schema not in schemas[:index]]
-    return different[0] if len(different) == 1 else {"anyOf": different}
+    if len(different) == 1:
+        return different[0]
+    named = {"title": different[0]["title"]} if "title" in different[0] else {}
+    return {**named, "anyOf": [{key: value for key, value in each.items() if key != "title"} for each in different]}
 
 
 async def _read_document(
@@ -126,15 +142,19 @@ def _images_of_json(body: bytes, limit: int) -> list[Upload]:
             f"The request holds {len(images)} images; at most {limit} are accepted: send several requests."
         )
     uploads = []
+    faults = Faults()
     for index, text in enumerate(images):
         if not isinstance(text, str):
-            raise InvalidRequest("An image must be a string of base64.", index=index)
+            faults.add("An image must be a string of base64.", pointer=pointer("images", index), index=index)
+            continue
         # A data URL is what a browser's FileReader gives.
         encoded = text.partition(",")[2] if text.startswith("data:") else text
         slices = (encoded[start : start + _SLICE] for start in range(0, len(encoded), _SLICE))
         try:
             data = b"".join(base64.b64decode(each, validate=True) for each in slices)
         except ValueError as error:
-            raise InvalidRequest(f"An image is no valid base64 ({error}).", index=index) from None
+            faults.add(f"An image is no valid base64 ({error}).", pointer=pointer("images", index), index=index)
+            continue
         uploads.append(Upload(None, data))
+    faults.check()
     return uploads

@@ -92,7 +92,7 @@ def models_router(registry: Registry) -> APIRouter:
         # Without a 422 here, FastAPI declares one in its own format.
         responses=responses(404, 422),
     )
-    async def show_model(request: Request, name: Name, version: Wanted = None) -> ModelSummary:
+    async def get_model(request: Request, name: Name, version: Wanted = None) -> ModelSummary:
         """The manifest: labels, input, test figures per class, calibration, conformal table or curves, training.
 
         Figures, calibration, thresholds and the golden file are those of the variant that answers.
@@ -105,7 +105,7 @@ def models_router(registry: Registry) -> APIRouter:
         response_model=detail,
         responses=responses(404, 422),
     )
-    async def show_version(request: Request, name: Name, version: VersionNumber) -> ModelSummary:
+    async def get_model_version(request: Request, name: Name, version: VersionNumber) -> ModelSummary:
         """As `GET /v1/models/{name}`, of a version that is loaded."""
         return await describe(request, name, version)
 

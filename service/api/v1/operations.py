@@ -12,7 +12,7 @@ import pydantic_core
 
 from service.access.caller import visible
 from service.api.v1.bodies import reader_of
-from service.errors import InferenceFailed, UnknownModel
+from service.errors import BodyTooLarge, InferenceFailed, UnknownModel
 from service.inference.leases import Version
 from service.inference.scope import CallScope
 from service.stack.endpoint import Endpoint
@@ -63,7 +63,10 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         call: Call[Any, Any] = Call(
             version, query, inputs, scope, app.threads, app.settings.max_pixels, prefers_picture, scope.leases[0].alias
         )
-        items = exchange.facts["items"] = operation.items(inputs)
+        items = exchange.facts["items"] = operation.items(inputs, query)
+        if items > app.settings.max_items:
+            at_most = f"at most {app.settings.max_items} are accepted"
+            raise BodyTooLarge(f"The request asks for {items} items; {at_most}: send several requests.")
         exchange.charge(items)
         answer = await operation.run(call)
         if isinstance(answer, Results):

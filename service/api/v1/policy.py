@@ -19,11 +19,11 @@ from service.inference.routing import Served
 from service.policy import changes
 from service.policy.policy import (
     Canary,
+    CanaryStep,
     Policy,
     Promotion,
     Shadow,
     Share,
-    Step,
     Withdraw,
     newest_first,
     utc_now,
@@ -79,7 +79,7 @@ class NewCanary(_Body):
 
     version: Wanted = Field(examples=["candidate"])
     share: Share | None = Field(None, examples=[0.05])
-    steps: tuple[Step, ...] = Field((), max_length=100)
+    steps: tuple[CanaryStep, ...] = Field((), max_length=100)
     sticky: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,64}$", examples=["X-User"])
     withdraw: Withdraw = Withdraw()
 
@@ -111,7 +111,7 @@ class CanaryNow(BaseModel):
     version: str = Field(examples=["2"])
     share: float = Field(examples=[0.05])
     step: int = Field(examples=[0])
-    steps: list[Step]
+    steps: list[CanaryStep]
     started: float | None = Field(description="Unix time")
     next_step: float | None = Field(description="Unix time of the end of the step")
 
@@ -204,18 +204,18 @@ def policy_router() -> APIRouter:
         return await _state(request, name)
 
     @router.get("/policy", summary="What answers for a model", response_model=ServingState)
-    async def show_policy(request: Request, name: Name) -> ServingState:
+    async def get_policy(request: Request, name: Name) -> ServingState:
         """Versions, aliases, shares of the calls, trials, and the file that says so."""
         return await _state(request, name)
 
     @router.get("/audit", summary="Who changed the policy", response_model=AuditLog)
-    async def show_audit(request: Request, name: Name) -> AuditLog:
+    async def get_audit_log(request: Request, name: Name) -> AuditLog:
         """The last hundred changes, the newest first."""
         _served(request, name)
         return AuditLog(entries=[Change(**entry) for entry in await request.app.lifecycle.administration.audit(name)])
 
     @router.post("/load", summary="Load a version", response_model=ServingState)
-    async def load(request: Request, name: Name, body: Which) -> ServingState:
+    async def load_version(request: Request, name: Name, body: Which) -> ServingState:
         """Loads a version beside the others. `load` in the policy becomes a list; a default of `latest` is fixed."""
         return await change(
             request, name, f"load {body.version}",
@@ -223,7 +223,7 @@ def policy_router() -> APIRouter:
         )  # fmt: skip
 
     @router.post("/unload", summary="Unload a version", response_model=ServingState)
-    async def unload(request: Request, name: Name, body: Which) -> ServingState:
+    async def unload_version(request: Request, name: Name, body: Which) -> ServingState:
         """Unloads a version that neither answers by default nor has an alias or a trial; `load` becomes a list."""
         return await change(
             request, name, f"unload {body.version}",
@@ -231,7 +231,7 @@ def policy_router() -> APIRouter:
         )  # fmt: skip
 
     @router.post("/pin", summary="Stay with a version", response_model=ServingState)
-    async def pin(request: Request, name: Name, body: Pin) -> ServingState:
+    async def pin_version(request: Request, name: Name, body: Pin) -> ServingState:
         """Makes a version the default by its number: newer versions are loaded, but do not answer."""
         return await change(
             request, name, f"pin {body.version or 'the default'}",
@@ -239,7 +239,7 @@ def policy_router() -> APIRouter:
         )  # fmt: skip
 
     @router.post("/promote", summary="Make a version the default", response_model=ServingState)
-    async def promote(request: Request, name: Name, body: Promote) -> ServingState:
+    async def promote_version(request: Request, name: Name, body: Promote) -> ServingState:
         """At once, or with `if_agreement` when `after` inputs have been compared: then it is promoted or withdrawn."""
         version = body.version or _on_trial(_served(request, name))
         if body.if_agreement is None:
@@ -254,7 +254,7 @@ def policy_router() -> APIRouter:
         )  # fmt: skip
 
     @router.post("/rollback", summary="Return to the previous default", response_model=ServingState)
-    async def rollback(request: Request, name: Name) -> ServingState:
+    async def roll_back(request: Request, name: Name) -> ServingState:
         """Makes the previous default answer again, and ends a canary."""
         found = await asyncio.to_thread(request.app.repository.on_disk, name)
 
@@ -315,7 +315,7 @@ def policy_router() -> APIRouter:
         )  # fmt: skip
 
     @router.delete("/aliases/{alias}", summary="Remove an alias", response_model=ServingState)
-    async def clear_alias(request: Request, name: Name, alias: Alias) -> ServingState:
+    async def remove_alias(request: Request, name: Name, alias: Alias) -> ServingState:
         """Removes an alias that nothing uses."""
         return await change(
             request, name, f"remove the alias {alias}", lambda policy, _: changes.clear_alias(policy, alias)

@@ -111,7 +111,7 @@ def trials_router() -> APIRouter:
     router = APIRouter(prefix="/v1/models/{name}", tags=["serving policy"], responses=responses(404, 422, 500))
 
     @router.get("/canary", summary="A canary and the default version side by side", response_model=CanaryState)
-    async def show_canary(request: Request, name: Name) -> CanaryState:
+    async def get_canary(request: Request, name: Name) -> CanaryState:
         """Requests, errors, latency, labels and the share of unfamiliar inputs of both versions."""
         _check_model(request, name)
         state = await request.app.lifecycle.canaries.state(name)
@@ -120,7 +120,7 @@ def trials_router() -> APIRouter:
         return CanaryState(**state)
 
     @router.get("/shadow", summary="How well a shadow agrees", response_model=ShadowState)
-    async def show_shadow(request: Request, name: Name) -> ShadowState:
+    async def get_shadow(request: Request, name: Name) -> ShadowState:
         """Agreement in total, by class and over time, and the inputs on which the versions differ most."""
         _check_model(request, name)
         # Examples are inputs of other clients.
@@ -135,7 +135,7 @@ def trials_router() -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"image/png": {}, "image/jpeg": {}, "application/json": {}, "text/plain": {}}}},
     )
-    async def show_example(
+    async def get_shadow_example(
         request: Request, name: Name, identity: Annotated[str, fastapi.Path(alias="id", max_length=64)]
     ) -> Response:
         """The input as a body for the model's route. Inputs of clients are shown to those who may change policies."""

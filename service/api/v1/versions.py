@@ -60,6 +60,9 @@ class SampleList(BaseModel):
     media_types: list[str] = Field(
         examples=[["image/png"]], description="of each sample, in order; empty where there are none"
     )
+    labels: list[str] | None = Field(
+        None, examples=[["cat"]], description="the true label of each sample; null if that is not known"
+    )
 
 
 class VersionCache(Generic[Value]):
@@ -97,15 +100,20 @@ def versions_router(registry: Registry) -> APIRouter:
         """How many samples the golden file of a version holds; each can be sent to the model's route as it is."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
             found = await samples.get(lease.version, request.app.threads)
-            return SampleList(data=lease.version.manifest.data.name, media_types=[each.media_type for each in found])
+            manifest = lease.version.manifest
+            return SampleList(
+                data=manifest.data.name,
+                media_types=[each.media_type for each in found],
+                labels=None if manifest.golden.labels is None else list(manifest.golden.labels),
+            )
 
     @router.get(
         "/samples/{index}",
         summary="One of them",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}, "image/jpeg": {}, "application/json": {}, "text/plain": {}}}},
+        responses={200: {"content": {"image/png": {}, "application/json": {}, "text/plain": {}}}},
     )
-    async def show_sample(
+    async def get_sample(
         request: Request,
         name: Name,
         version: VersionNumber,
@@ -124,7 +132,7 @@ def versions_router(registry: Registry) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
     )
-    async def show_card(request: Request, name: Name, version: VersionNumber) -> Response:
+    async def get_model_card(request: Request, name: Name, version: VersionNumber) -> Response:
         """The card in HTML. Its pictures are at `…/report/FILE`; HTML in the card is shown as text."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
             card = await cards.get(lease.version, request.app.threads)
@@ -138,7 +146,7 @@ def versions_router(registry: Registry) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {media_type.partition(";")[0]: {} for media_type in _MEDIA_TYPES.values()}}},
     )
-    async def show_file(
+    async def get_report_file(
         request: Request,
         name: Name,
         version: VersionNumber,

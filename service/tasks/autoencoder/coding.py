@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import InvalidRequest
+from service.faults import Faults, pointer
 from service.tasks.cards import ImageInput
 from service.tasks.images import EncodedImage, UInt8Array, fit
 
@@ -70,15 +70,22 @@ def to_latents(rows: Sequence[Any], latent: int) -> list[npt.NDArray[np.float32]
     """Validates latents; each becomes an array of shape (latent,).
 
     Raises:
-        InvalidRequest: one is no list of `latent` finite numbers; `index` tells which.
+        InvalidRequest: some are no lists of `latent` finite numbers.
     """
+    faults = Faults()
     for index, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != latent:
-            found = f"{len(row)} numbers" if isinstance(row, list) else type(row).__name__
-            raise InvalidRequest(f"Each code must be a list of {latent} numbers, not {found}.", index=index)
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
-            raise InvalidRequest("A code must hold numbers alone.", index=index)
-        # Compared before conversion, since JSON integers may exceed any float. A NaN fails too.
-        if not all(abs(value) <= LARGEST for value in row):
-            raise InvalidRequest("A code must hold finite numbers (of float32).", index=index)
+        if wrong := _fault_of(row, latent):
+            faults.add(wrong, pointer=pointer("latents", index), index=index)
+    faults.check()
     return list(np.array(rows, dtype=np.float32))
+
+
+def _fault_of(row: Any, latent: int) -> str | None:
+    """What is wrong with the latents of an image; None if nothing is."""
+    if not isinstance(row, list) or len(row) != latent:
+        found = f"{len(row)} numbers" if isinstance(row, list) else type(row).__name__
+        return f"Each code must be a list of {latent} numbers, not {found}."
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
+        return "A code must hold numbers alone."
+    # Compared before conversion, since JSON integers may exceed any float. A NaN fails too.
+    return None if all(abs(value) <= LARGEST for value in row) else "A code must hold finite numbers (of float32)."

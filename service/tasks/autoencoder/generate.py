@@ -2,13 +2,14 @@
 
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from service.errors import BodyTooLarge, InvalidRequest, truncate
+from service.errors import InvalidRequest, truncate
+from service.faults import Faults
 from service.tasks.autoencoder.density import Draws
 from service.tasks.autoencoder.manifest import DecoderManifest
 from service.tasks.autoencoder.operations import DecoderOptions
@@ -17,24 +18,33 @@ from service.tasks.base import AnswerBase, Documents, Format, Operation, Stream
 from service.tasks.call import Call
 from service.tasks.documents import parse_model
 
+_MOST = 10_000
+# Of the index of a label.
+_MOST_DIGITS = 10
+
 
 def _whole(value: object) -> object:
     """Converts an integral float to an integer, as JSON Schema does."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-_Count = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
+def _in_words(value: object) -> object:
+    """Converts a number to a string."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_whole)]
+_Label = Annotated[str, BeforeValidator(_in_words), WithJsonSchema({"type": ["string", "integer"]})]
 _Seed = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)]
 
 
-class GenerateRequest(BaseModel):
-    """What to generate."""
-
-    # Strict, as JSON Schema is: neither a string nor a boolean is a number.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class GenerateOptions(DecoderOptions):
+    """The options of `generate`."""
 
     count: _Count = Field(16, description="how many images")
-    label: str | None = Field(None, description="the class; by default any, as often as in training")
+    label: str | None = Field(
+        None, description="the class, a label or its index; by default any, as often as in training"
+    )
     seed: _Seed | None = Field(
         None,
         description="the same seed gives the same images; by default random, and in the header `X-Seed`",
@@ -42,9 +52,22 @@ class GenerateRequest(BaseModel):
     temperature: float = Field(1.0, ge=0, le=5, description="lower: more typical; higher: more varied, more mistakes")
     format: Literal["grid", "zip", "npz", "json"] = Field(
         "grid",
-        description="a PNG sheet; a zip of PNG files with a CSV of labels and latents; numpy arrays `images`, `labels` "
-        "and `latents`; or PNG files in base64",
+        description="`grid`: a PNG sheet; `zip`: PNG files and a CSV of labels and latents; `npz`: NumPy arrays "
+        "`images`, `labels` and `latents`; `json`: PNG files in base64",
     )
+
+
+class GenerateRequest(BaseModel):
+    """The options of `generate` in the body, which are deprecated: send them in the query."""
+
+    # Strict, as JSON Schema is: neither a string nor a boolean is a number.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    count: _Count | None = None
+    label: _Label | None = None
+    seed: _Seed | None = None
+    temperature: float | None = Field(None, ge=0, le=5)
+    format: Literal["grid", "zip", "npz", "json"] | None = None
 
 
 class GeneratedImage(BaseModel):
@@ -62,17 +85,14 @@ class GenerateAnswer(AnswerBase):
     images: list[GeneratedImage]
 
 
-async def generate(call: Call[DecoderManifest, DecoderOptions]) -> Stream:
+async def generate(call: Call[DecoderManifest, GenerateOptions]) -> Stream:
     """Makes new images that look like those the model was trained on.
 
     The same seed, model and device give the same images, whatever else the server does meanwhile; a larger count
     begins with the images of a smaller one. Large counts are sent while they are made.
     """
-    (wanted,) = call.inputs
-    labels = call.manifest.labels
-    if wanted.label is not None and wanted.label not in labels:
-        raise InvalidRequest(f"label={truncate(wanted.label)!r} is none of the labels: {', '.join(labels)}.")
-    label = None if wanted.label is None else labels.index(wanted.label)
+    wanted = _merged(call.inputs, call.options)
+    label = None if wanted.label is None else _index_of(wanted.label, call.manifest.labels)
     seed = secrets.randbelow(2**63) if wanted.seed is None else wanted.seed
     # A stream of images must not delay single answers.
     call.scope.run_in_background()
@@ -104,36 +124,55 @@ async def _parts(job: Job, draws: Draws) -> Parts:
             yield Part([image for (image,) in rows], labels, latents)
 
 
+def _merged(inputs: Sequence[GenerateRequest], query: GenerateOptions) -> GenerateOptions:
+    """The options of the query, and those of the body.
+
+    Raises:
+        InvalidRequest: some are in both.
+    """
+    given = {name: value for request in inputs for name, value in request if value is not None}
+    faults = Faults()
+    for name in given.keys() & query.model_fields_set:
+        faults.add(f"{name} is in the query and in the body: send it in the query.", parameter=name)
+    faults.check()
+    return query.model_copy(update=given)
+
+
+def _index_of(label: str, labels: Sequence[str]) -> int:
+    """The index of a label, given by its name or, where no label has that name, by its index.
+
+    Raises:
+        InvalidRequest: there is no such label.
+    """
+    if label in labels:
+        return labels.index(label)
+    if label.isdecimal() and len(label) < _MOST_DIGITS and int(label) < len(labels):
+        return int(label)
+    detail = f"label={truncate(label)!r} is none of the labels: {', '.join(labels)}."
+    raise InvalidRequest(detail, parameter="label")
+
+
 def _parse(body: bytes, manifest: DecoderManifest, limit: int) -> list[GenerateRequest]:  # noqa: ARG001
-    wanted = parse_model(body, GenerateRequest)
-    if wanted.count > limit:
-        raise BodyTooLarge(f"count={wanted.count}: at most {limit} images are made in a request: send several.")
-    return [wanted]
+    return [parse_model(body, GenerateRequest)]
 
 
-def _schema(manifest: DecoderManifest | None, limit: int) -> dict[str, Any]:
-    schema = GenerateRequest.model_json_schema()
-    fields = schema["properties"]
-    fields["count"]["maximum"] = min(fields["count"]["maximum"], limit)
-    if manifest:
-        # pydantic describes an optional string as one of a string and null.
-        fields["label"]["anyOf"][0]["enum"] = list(manifest.labels)
-    return schema
+def _bounds(manifest: DecoderManifest, limit: int) -> dict[str, Any]:
+    return {"label": {"examples": list(manifest.labels)}, "count": {"maximum": min(_MOST, limit)}}
 
 
-def _example(manifest: DecoderManifest | None) -> dict[str, Any]:
-    label = manifest.labels[7 % len(manifest.labels)] if manifest else "7"
-    return {"count": 25, "label": label, "seed": 42, "format": "grid"}
+def _schema(manifest: DecoderManifest | None, limit: int) -> dict[str, Any]:  # noqa: ARG001
+    return {**GenerateRequest.model_json_schema(), "deprecated": True}
 
 
 GENERATE = Operation(
     name="generate",
     summary="Generate images",
     run=generate,
-    options=DecoderOptions,
-    reads=Documents({"application/json": Format(_schema, _parse, _example)}, required=False),
+    options=GenerateOptions,
+    reads=Documents({"application/json": Format(_schema, _parse, lambda _manifest: {})}, required=False),
     answer=GenerateAnswer,
     media_types=("image/png", "application/zip", "application/octet-stream"),
     facts={"seed": "makes the same images again"},
-    items=lambda inputs: sum(wanted.count for wanted in inputs),
+    items=lambda inputs, query: _merged(inputs, query).count,
+    bounds=_bounds,
 )

@@ -49,7 +49,7 @@ class ReconstructOptions(EncodeOptions):
 
 
 class DecoderOptions(Options):
-    """The options of `decode` and `generate` beside their documents."""
+    """The options of `decode`."""
 
     model: str = model_option("decoder")
 

@@ -1,21 +1,21 @@
 """The task `detection`: detect."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.tasks.base import AnswerBase, Images, Operation, Picture, Results, Task, model_option
+from service.tasks.base import AnswerBase, Images, Operation, Picture, Results, Sample, Task, model_option
 from service.tasks.call import Call, Upload
 from service.tasks.detection.agreement import AGREEMENT
 from service.tasks.detection.boxes import DetectedBox, describe, detections
 from service.tasks.detection.drawing import draw_detections
-from service.tasks.detection.letterbox import Letterbox, letterbox
+from service.tasks.detection.letterbox import Letterbox, letterbox, without_padding
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import ThresholdAnswer, best_figures, choose_threshold, class_filter
 from service.tasks.familiarity import (
     StrictOptions,
-    strict_bounds,
     strict_level,
     typicality_field,
     unfamiliar_field,
@@ -23,7 +23,7 @@ from service.tasks.familiarity import (
 )
 from service.tasks.images import EncodedImage
 from service.tasks.pauses import map_with_pauses
-from service.tasks.samples import SMEAR, image_samples
+from service.tasks.samples import SMEAR, encode_sample
 
 
 class DetectOptions(StrictOptions):
@@ -31,13 +31,25 @@ class DetectOptions(StrictOptions):
 
     model: str = model_option("detector")
     confidence: float | None = Field(
-        None, ge=0, le=1, description="the least score that counts; without a choice, the threshold of the best F1"
+        None,
+        ge=0,
+        le=1,
+        description="the lowest score that counts; by default the threshold with the best F1. Excludes `precision` and "
+        "`recall`",
     )
     precision: float | None = Field(
-        None, gt=0, le=1, description="choose the threshold with this share of right detections on the validation split"
+        None,
+        gt=0,
+        le=1,
+        description="choose the threshold that reached this precision on the validation split. Excludes `confidence` "
+        "and `recall`",
     )
     recall: float | None = Field(
-        None, gt=0, le=1, description="choose the threshold that found this share of the validation split's objects"
+        None,
+        gt=0,
+        le=1,
+        description="choose the threshold that reached this recall on the validation split. Excludes `confidence` and "
+        "`precision`",
     )
     classes: str | None = Field(
         None, examples=["RBC,WBC"], description="only these labels, separated by commas; counts and boxes alike"
@@ -105,13 +117,15 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
     return Results(results, {"threshold": threshold})
 
 
-def _bounds(manifest: DetectorManifest) -> dict[str, Any]:
-    figures = {
-        name: {"type": "number", "exclusiveMinimum": 0, "maximum": best}
-        for name, best in best_figures(manifest.curves).items()
-    }
-    labels = {"type": "string", "enum": list(manifest.labels)}
-    return {**figures, **strict_bounds(manifest), "classes": {"type": "array", "minItems": 1, "items": labels}}
+def _bounds(manifest: DetectorManifest, _limit: int) -> dict[str, Any]:
+    figures = {name: {"maximum": best} for name, best in best_figures(manifest.curves).items()}
+    return {**figures, "classes": {"examples": [",".join(manifest.labels)]}}
+
+
+def letterbox_samples(inputs: Mapping[str, Any], manifest: Any, companion: Any) -> list[Sample]:  # noqa: ARG001
+    """The images of a golden file without their padding."""
+    (frames,) = (inputs[spec.name] for spec in manifest.inputs)
+    return [encode_sample(without_padding(frame)) for frame in frames]
 
 
 DETECTION = Task(
@@ -129,6 +143,6 @@ DETECTION = Task(
             bounds=_bounds,
         ),
     ),
-    samples=image_samples,
+    samples=letterbox_samples,
     agreement=AGREEMENT,
 )

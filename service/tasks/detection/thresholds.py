@@ -3,7 +3,8 @@
 import numpy as np
 from pydantic import BaseModel, Field
 
-from service.errors import InvalidRequest, truncate
+from service.errors import Fault, InvalidRequest, truncate
+from service.faults import Faults
 from service.tasks.detection.manifest import DetectorManifest, ThresholdCurves
 
 
@@ -44,7 +45,8 @@ def choose_threshold(
     choices = {"confidence": confidence, "precision": precision, "recall": recall}
     given = {name: value for name, value in choices.items() if value is not None}
     if len(given) > 1:
-        raise InvalidRequest(f"{' and '.join(given)} each choose the threshold: give one of them.")
+        detail = f"{' and '.join(given)} each choose the threshold: give one of them."
+        raise InvalidRequest(detail, faults=[Fault(detail, parameter=name) for name in given])
     curves = manifest.curves
     points = zip(curves.confidence, curves.overall.precision, curves.overall.recall, strict=True)
     if precision is not None:
@@ -57,7 +59,8 @@ def choose_threshold(
         ((name, wanted),) = given.items()
         raise InvalidRequest(
             f"{name}={wanted:g}: no threshold of {manifest.name!r} reached it on the validation split; the best is "
-            f"{best_figures(curves)[name]:.4f}."
+            f"{best_figures(curves)[name]:.4f}.",
+            parameter=name,
         )
     measured = manifest.measured_curves
     # The curves are step functions: the next lower point applies.
@@ -76,7 +79,10 @@ def class_filter(manifest: DetectorManifest, names: str | None) -> frozenset[int
     if names is None:
         return None
     wanted = [name.strip() for name in names.split(",")]
-    unknown = [name for name in wanted if name not in manifest.labels]
-    if unknown:
-        raise InvalidRequest(f"classes: {truncate(unknown[0])!r} is none of the labels: {', '.join(manifest.labels)}.")
+    faults = Faults()
+    for name in wanted:
+        if name not in manifest.labels:
+            said = f"classes: {truncate(name)!r} is none of the labels: {', '.join(manifest.labels)}."
+            faults.add(said, parameter="classes")
+    faults.check()
     return frozenset(map(manifest.labels.index, wanted))

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import BodyTooLarge, InvalidRequest, truncate
+from service.faults import Faults, pointer
 from service.tasks.tabular.columns import LARGEST, UNKNOWN, ColumnCard, reader_of
 
 Floats = npt.NDArray[np.float32]
@@ -43,7 +45,7 @@ def from_records(records: object, columns: Columns, most: int, *, cells: bool = 
         float32, shape (rows, columns), NaN where a value is missing.
 
     Raises:
-        InvalidRequest: a value or a column is wrong; names the row (from 0) and the column.
+        InvalidRequest: values or columns are wrong; names the row (from 0) and the column of each.
         BodyTooLarge: there are more than `most` rows.
     """
     if not isinstance(records, list) or not records:
@@ -51,11 +53,15 @@ def from_records(records: object, columns: Columns, most: int, *, cells: bool = 
     if len(records) > most:
         raise _too_many(most)
     rows = np.empty((len(records), len(columns.names)), dtype=np.float32)
+    faults = Faults()
     for number, record in enumerate(records):
         if not isinstance(record, dict):
-            raise InvalidRequest(f"Row {number} must be an object of columns and values.", index=number)
+            said = f"Row {number} must be an object of columns and values."
+            faults.add(said, pointer=_pointer(number), index=number)
+            continue
         if record.keys() != columns.known and record.keys() - columns.ignored != columns.known:
-            raise _wrong_columns(number, record.keys(), columns)
+            faults.add(_wrong_columns(number, record.keys(), columns), pointer=_pointer(number), index=number)
+            continue
         values = [record[name] for name in columns.names]
         # Nearly all rows hold only numbers, which numpy converts at once.
         if (
@@ -65,7 +71,9 @@ def from_records(records: object, columns: Columns, most: int, *, cells: bool = 
         ):
             rows[number] = values
         else:
-            rows[number] = [_read(number, index, value, columns, cells) for index, value in enumerate(values)]
+            for index, value in enumerate(values):
+                rows[number, index] = _read(number, index, value, columns, cells, faults)
+    faults.check()
     return rows
 
 
@@ -91,14 +99,18 @@ def from_csv(text: str, columns: Columns, most: int) -> Floats:
     header = [name.strip() for name in lines[0]]
     taken = set(header) - columns.ignored
     if taken != columns.known or len(header) != len(set(header)):
-        raise _wrong_columns(None, header, columns)
+        raise InvalidRequest(_wrong_columns(None, header, columns), pointer=pointer())
     positions = [(header.index(name), index) for index, name in enumerate(columns.names)]
     rows = np.empty((len(lines) - 1, len(columns.names)), dtype=np.float32)
+    faults = Faults()
     for number, line in enumerate(lines[1:]):
         if len(line) != len(header):
-            raise InvalidRequest(f"Row {number} has {len(line)} cells, not {len(header)}.", index=number)
+            said = f"Row {number} has {len(line)} cells, not {len(header)}."
+            faults.add(said, pointer=_pointer(number), index=number)
+            continue
         for position, index in positions:
-            rows[number, index] = _read(number, index, line[position].strip(), columns, True)
+            rows[number, index] = _read(number, index, line[position].strip(), columns, True, faults)
+    faults.check()
     return rows
 
 
@@ -111,20 +123,28 @@ def _delimiter(text: str, columns: Columns) -> str:
     return ","
 
 
-def _read(row: int, index: int, value: object, columns: Columns, cell: bool) -> float:
+def _pointer(row: int, *column: str) -> str:
+    """Where something is in the document of rows; in CSV, where it would be in the same rows as JSON."""
+    return pointer("rows", row, *column)
+
+
+def _read(row: int, index: int, value: object, columns: Columns, cell: bool, faults: Faults) -> float:
+    """The number of a value; NaN if it has none, which is added to `faults`."""
     try:
         if not cell and isinstance(value, str) and not columns.textual[index]:
             raise ValueError(f"{truncate(repr(value))} is not a number; null stands for a missing one")
         return columns.readers[index](value)
     except ValueError as error:
-        raise InvalidRequest(f"Row {row}, column {columns.names[index]!r}: {error}.", index=row) from None
+        name = columns.names[index]
+        faults.add(f"Row {row}, column {name!r}: {error}.", pointer=_pointer(row, name), index=row)
+        return math.nan
 
 
 def _too_many(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request holds more rows than the {most} that are accepted: send several requests.")
 
 
-def _wrong_columns(row: int | None, found: Iterable[str], columns: Columns) -> InvalidRequest:
+def _wrong_columns(row: int | None, found: Iterable[str], columns: Columns) -> str:
     names = list(found)
     where = "The CSV" if row is None else f"Row {row}"
     missing = [name for name in columns.names if name not in names]
@@ -137,4 +157,4 @@ def _wrong_columns(row: int | None, found: Iterable[str], columns: Columns) -> I
         said = f"{where} has the unknown column {truncate(unknown[0])!r}"
     else:
         said = f"{where} has a column twice"
-    return InvalidRequest(f"{said}; the columns are {', '.join(columns.names)}.", index=row)
+    return f"{said}; the columns are {', '.join(columns.names)}."

@@ -13,7 +13,7 @@ from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import object_schema, parse_json
-from service.tasks.familiarity import StrictOptions, strict_bounds, strict_level, typicality_field, unfamiliar_field
+from service.tasks.familiarity import StrictOptions, strict_level, typicality_field, unfamiliar_field
 from service.tasks.labels import Label
 from service.tasks.pauses import map_with_pauses
 from service.tasks.slices import count_bytes
@@ -24,6 +24,8 @@ from service.tasks.tabular.result import describe
 from service.tasks.tabular.rows import Floats, from_csv, from_records
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
+# CSV has a header and at least one row.
+_TWO_LINES = r"[^\r\n][\r\n]+[^\r\n]"
 # Words of a category that the API page lists.
 _WORDS_SHOWN = 12
 
@@ -114,7 +116,8 @@ def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]
     if manifest:
         row = object_schema(**{column.name: _column_schema(column) for column in manifest.columns})
         row["properties"] |= {name: {"description": "ignored"} for name in sorted(manifest.reading.ignored)}
-    return object_schema(rows={"type": "array", "minItems": 1, "maxItems": limit, "items": row})
+    rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": row}
+    return {"title": "PredictTabularRequest", "description": "Rows of a table.", **object_schema(rows=rows)}
 
 
 def _column_schema(column: ColumnCard) -> dict[str, Any]:
@@ -172,13 +175,14 @@ TABULAR = Task(
                         _json_schema, _parse_json, lambda manifest: {"rows": [_usual_row(manifest)]}
                     ),
                     "text/csv": Format(
-                        lambda _manifest, _limit: {"type": "string", "format": "csv"}, _parse_csv, _csv_example
+                        lambda _manifest, _limit: {"type": "string", "format": "csv", "pattern": _TWO_LINES},
+                        _parse_csv,
+                        _csv_example,
                     ),
                 },
                 records=Records(lambda manifest: manifest.reading.names, _read_records, str.strip),
             ),
             answer=TabularAnswer,
-            bounds=strict_bounds,
         ),
     ),
     samples=row_samples,

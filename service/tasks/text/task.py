@@ -1,7 +1,8 @@
 """The task `text`: classify-text."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field
 from tokenizers import Tokenizer
 
 from service.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
+from service.faults import Faults, pointer
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
 from service.tasks.documents import object_schema, parse_json
@@ -78,13 +80,19 @@ async def classify_text(call: TextCall) -> Results:
     """
     options, texts = call.options, call.inputs
     if options.explain and len(texts) > _MOST_EXPLAINED:
-        raise InvalidRequest(f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.")
+        raise InvalidRequest(
+            f"explain=true takes at most {_MOST_EXPLAINED} texts; the request holds {len(texts)}.", parameter="explain"
+        )
     labelled = labelling(call.manifest, options)
     readings = await _read(call, texts)
     rows = await call.infer([reading.ids for reading in readings])
 
     def describe(reading: Reading, outputs: tuple[Any, ...]) -> dict[str, Any]:
-        return labelled(outputs, tokens=reading.tokens, unknown=reading.unknown, cut_off=reading.cut_off)
+        result = labelled(outputs, tokens=reading.tokens, unknown=reading.unknown, cut_off=reading.cut_off)
+        if not reading.tokens:
+            # The graph needs a token, but its answer says nothing about a text without words.
+            result |= {name: [] for name in ("labels", "label_set") if name in result}
+        return result
 
     results = await map_with_pauses(call.scope, describe, readings, rows)
     if options.explain:
@@ -95,15 +103,13 @@ async def classify_text(call: TextCall) -> Results:
 async def _read(call: TextCall, texts: Sequence[str]) -> list[Reading]:
     readings = []
     length, pauses = call.manifest.max_length, Pauses(call.scope)
-    for index, text in enumerate(texts):
+    for text in texts:
         if len(text) > (_INLINE_ASCII if text.isascii() else _INLINE_CHARACTERS):
             reading = await call.in_background(read_text, call.companion, text, length)
         else:
             reading = read_text(call.companion, text, length)
         if pauses.due:
             await pauses.take()
-        if not reading.tokens:
-            raise InvalidRequest("The text holds no words.", index=index)
         readings.append(reading)
     return readings
 
@@ -123,6 +129,9 @@ async def _explain(
         )
     began = time.monotonic()
     for result, text, reading, (probabilities, *_) in zip(results, texts, readings, rows, strict=True):
+        if not reading.tokens:
+            result["words"] = []
+            continue
         without = await call.infer(without_each(reading.ids))
         result["words"] = influence(text, reading, probabilities, np.stack([row for row, *_ in without]))
         left, explained = left - reading.tokens, explained + reading.tokens
@@ -137,7 +146,7 @@ async def _explain(
 
 def _parse_plain(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
     try:
-        return _checked([body.decode()], limit)
+        return _checked([body.decode()], limit, lambda _: pointer())
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The text is not valid UTF-8 ({error.reason} at byte {error.start}).") from None
 
@@ -145,32 +154,36 @@ def _parse_plain(body: bytes, manifest: TextManifest, limit: int) -> list[str]: 
 def _parse_json(body: bytes, manifest: TextManifest, limit: int) -> list[str]:  # noqa: ARG001
     match parse_json(body, strings=limit + 8, values=limit + 8):
         case {"texts": [_, *_] as texts, **more} if not more:
-            return _checked(texts, limit)
+            return _checked(texts, limit, partial(pointer, "texts"))
         case {"text": text, **more} if not more:
-            return _checked([text], limit)
+            return _checked([text], limit, lambda _: pointer("text"))
     raise InvalidRequest('The JSON must be {"texts": ["…", …]} or {"text": "…"} and nothing else.')
 
 
 def _json_schema(_manifest: TextManifest | None, limit: int) -> dict[str, Any]:
     texts = {"type": "array", "minItems": 1, "maxItems": limit, "items": _TEXT}
-    return {"oneOf": [object_schema(texts=texts), object_schema(text=_TEXT)]}
+    # Either of the two; generated clients have a single class for that.
+    either = {**object_schema(texts=texts, text=_TEXT), "required": [], "minProperties": 1, "maxProperties": 1}
+    return {"title": "ClassifyTextRequest", "description": "Texts, or one text.", **either}
 
 
-def _checked(texts: list[Any], limit: int) -> list[str]:
+def _checked(texts: list[Any], limit: int, pointer_to: Callable[[int], str]) -> list[str]:
     if len(texts) > limit:
         raise BodyTooLarge(
             f"The request holds {len(texts)} texts; at most {limit} are accepted: send several requests."
         )
+    faults = Faults()
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InvalidRequest("A text must be a string.", index=index)
-        if not text.strip():
-            raise InvalidRequest("The text is empty.", index=index)
-        if len(text) > _MOST_CHARACTERS:
+            faults.add("A text must be a string.", pointer=pointer_to(index), index=index)
+        elif not text.strip():
+            faults.add("The text is empty.", pointer=pointer_to(index), index=index)
+        elif len(text) > _MOST_CHARACTERS:
             raise BodyTooLarge(
                 f"The text has {len(text)} characters; at most {_MOST_CHARACTERS} are accepted: send its beginning.",
                 index=index,
             )
+    faults.check()
     return texts
 
 
@@ -204,7 +217,9 @@ TEXT = Task(
                 },
                 records=Records(
                     lambda _manifest: ("text",),
-                    lambda rows, _manifest: _checked([row["text"] for row in rows], len(rows)),
+                    lambda rows, _manifest: _checked(
+                        [row["text"] for row in rows], len(rows), partial(pointer, "texts")
+                    ),
                 ),
             ),
             answer=ClassifyTextAnswer,

@@ -22,7 +22,7 @@ from service.policy.file import (
     read_audit,
     read_policy,
 )
-from service.policy.policy import Canary, Policy, Shadow, Step, utc_now
+from service.policy.policy import Canary, CanaryStep, Policy, Shadow, utc_now
 
 COMMENTED = """\
 # Who to ask: the vision team
@@ -111,7 +111,7 @@ def test_a_lock_that_another_program_keeps(tmp_path: Path, monkeypatch: pytest.M
 def test_any_form_of_a_policy_can_be_changed(text: str, tmp_path: Path):
     path = tmp_path / FILE
     path.write_text(text)
-    trial = Canary(version="3", steps=(Step(share=0.05, minutes=10), Step(share=1)), started=utc_now())
+    trial = Canary(version="3", steps=(CanaryStep(share=0.05, minutes=10), CanaryStep(share=1)), started=utc_now())
     for changed in (trial, None, trial.model_copy(update={"steps": (), "share": 0.5})):
         edited = edit_policy(path, lambda policy, canary=changed: policy.model_copy(update={"canary": canary}))
         assert read_policy(path) == edited
@@ -121,7 +121,7 @@ def test_any_form_of_a_policy_can_be_changed(text: str, tmp_path: Path):
 def test_a_change_keeps_comments_and_order(tmp_path: Path):
     path = tmp_path / FILE
     path.write_text(COMMENTED)
-    trial = Canary(version="next", steps=(Step(share=0.05, minutes=10), Step(share=1)), started=utc_now())
+    trial = Canary(version="next", steps=(CanaryStep(share=0.05, minutes=10), CanaryStep(share=1)), started=utc_now())
     changed = edit_policy(
         path, lambda policy: policy.model_copy(update={"aliases": {**policy.aliases, "next": "2"}, "canary": trial})
     )

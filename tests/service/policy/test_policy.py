@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.policy.policy import Canary, Policy, Shadow, Step
+from service.policy.policy import Canary, CanaryStep, Policy, Shadow
 
 NOON = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC)
 
@@ -94,7 +94,7 @@ def test_what_is_no_policy(policy: dict):
 
 def test_those_on_trial():
     policy = Policy(
-        aliases={"next": "3"}, canary=Canary(version="next", steps=(Step(share=1),)), shadow=Shadow(version="4")
+        aliases={"next": "3"}, canary=Canary(version="next", steps=(CanaryStep(share=1),)), shadow=Shadow(version="4")
     )
     assert policy.on_trial == {"3", "4"}
 

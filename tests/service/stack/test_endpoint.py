@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from service.errors import Abandoned, InvalidRequest
 from service.stack.application import Dispatch
 from service.stack.endpoint import parse_query
-from service.stack.problems import Problem
+from service.stack.problems import MEDIA_TYPE, Problem
 from service.tasks.classification.task import PredictAnswer, PredictOptions
 from service.tasks.samples import CAT
 from tests.gated import rerun
@@ -132,14 +132,18 @@ async def test_openapi_describes_it(client: httpx.AsyncClient):
     assert all(parameter["in"] == "query" and parameter["description"] for parameter in parameters.values())
     assert not any(parameter["required"] for parameter in parameters.values())
     content = operation["requestBody"]["content"]
-    assert {"application/json", "multipart/form-data", "image/jpeg"} <= set(content)
+    assert {"application/json", "multipart/form-data", "image/*"} <= set(content)
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictAnswer")
-    assert set(operation["responses"]) == {"200", "404", "413", "414", "415", "422", "429", "500", "503", "504"}
-    for status, response in operation["responses"].items():
-        if status != "200":
-            assert list(response["content"]) == ["application/problem+json"]
-            problem = response["content"]["application/problem+json"]["schema"]
-            assert set(problem["properties"]) == set(Problem.model_fields)
+    refusals = {"401", "403", "404", "413", "414", "415", "422", "429", "500", "503", "504"}
+    assert set(operation["responses"]) == {"200", *refusals}
+    for status in refusals:
+        problem = document["components"]["responses"][f"Problem{status}"]["content"][MEDIA_TYPE]
+        assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
+        assert problem["examples"]
+        for code, example in problem["examples"].items():
+            shown = Problem.model_validate(example["value"])
+            assert (shown.status, shown.code) == (int(status), code)
+    assert set(document["components"]["schemas"]["Problem"]["properties"]) == set(Problem.model_fields)
     assert content["application/json"]["example"] == {"images": [CAT]}
     answer = await client.post("/v1/predict", json=content["application/json"]["example"])
     assert answer.status_code == 200
@@ -152,8 +156,9 @@ async def test_openapi_names_the_headers_of_an_answer(client: httpx.AsyncClient)
     responses = document["paths"]["/v1/predict"]["post"]["responses"]
     assert set(responses["200"]["headers"]) == {"X-Request-ID", "Server-Timing"}
     assert all(name in answer.headers for name in responses["200"]["headers"])
-    assert set(responses["429"]["headers"]) == {"X-Request-ID", "Retry-After"}
-    assert set(responses["422"]["headers"]) == {"X-Request-ID"}
+    problems = document["components"]["responses"]
+    assert set(problems["Problem429"]["headers"]) == {"X-Request-ID", "Retry-After"}
+    assert set(problems["Problem422"]["headers"]) == {"X-Request-ID"}
     assert set(document["paths"]["/v1/generate"]["post"]["responses"]["200"]["headers"]) == {"X-Request-ID", "X-Seed"}
 
 

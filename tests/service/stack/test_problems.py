@@ -12,6 +12,7 @@ from service.errors import BodyTooLarge, InferenceFailed, InvalidRequest, Overlo
 from service.settings import Settings
 from service.stack.failures import response_to
 from service.stack.problems import MEDIA_TYPE, Problem, problem_json
+from service.tasks.samples import CAT
 from tests.gated import rerun
 from tests.pictures import encode
 from tests.tiny import solid
@@ -19,9 +20,9 @@ from tests.tiny import solid
 SCOPE = {"path": "/v1/predict", "quartet.id": "abc-1"}
 
 
-def problem(error: QuartetError) -> Response:
+def problem(error: QuartetError, **more: str) -> Response:
     app = SimpleNamespace(error_formats={"/v1": problem_json})
-    return response_to(error, {**SCOPE, "app": app})
+    return response_to(error, {**SCOPE, "app": app, **more})
 
 
 def test_a_problem():
@@ -38,7 +39,13 @@ def test_a_problem():
         "request_id": "abc-1",
         "index": 0,
     }
-    assert "index" not in json.loads(problem(InvalidRequest("Say it right.")).body)
+    assert not {"index", "errors"} & json.loads(problem(InvalidRequest("Say it right.")).body).keys()
+
+
+def test_the_type_leads_to_a_page_below_the_prefix_of_the_server():
+    assert json.loads(problem(InvalidRequest("No."), root_path="/below/").body)["type"] == (
+        "/below/problems/invalid-request"
+    )
 
 
 @pytest.mark.parametrize(("wait", "header"), [(0.0, "1"), (0.4, "1"), (2.6, "3"), (75.0, "75")])
@@ -90,6 +97,38 @@ async def test_an_unknown_model_names_those_there_are(client: httpx.AsyncClient)
         await client.get("/v1/models/nope"),
     ):
         assert "there are classifier" in check(answer, 404, "unknown-model").detail
+
+
+async def test_every_wrong_parameter_is_listed(client: httpx.AsyncClient):
+    answer = await client.post("/v1/predict?top_k=0&strict=maybe&colour=1&top_k=0", content=encode(solid("red")))
+    document = check(answer, 422, "invalid-request")
+    assert document.detail == "The parameter 'top_k' is given twice (and 3 other errors)."
+    assert [error.parameter for error in document.errors] == ["top_k", "strict", "top_k", "colour"]
+    assert document.errors[2].detail == "top_k=0: Input should be greater than or equal to 1."
+    assert "there are model, version, strict, level, top_k" in document.errors[3].detail
+    (error,) = answer.json()["errors"][:1]
+    assert error == {"detail": "The parameter 'top_k' is given twice.", "parameter": "top_k"}
+    many = await client.post("/v1/predict?" + "&".join(f"a{number}=" for number in range(60)))
+    assert len(check(many, 422, "invalid-request").errors) == 20
+    assert "(and 19 or more other errors)" in many.json()["detail"]
+
+
+async def test_every_wrong_image_of_a_document_is_listed(client: httpx.AsyncClient):
+    answer = await client.post("/v1/predict", json={"images": ["%", CAT, 7]})
+    document = check(answer, 422, "invalid-request")
+    assert document.index == 0
+    assert [error.pointer for error in document.errors] == ["#/images/0", "#/images/2"]
+
+
+async def test_every_wrong_field_of_a_change_is_listed(client: httpx.AsyncClient):
+    url = "/v1/models/classifier/promote"
+    document = check(await client.post(url, json={"version": 2, "after": 0, "colour": 1}), 422, "invalid-request")
+    assert [error.pointer for error in document.errors] == ["#/version", "#/after", "#/colour"]
+    assert document.errors[2].detail == "There is no field 'colour'."
+    document = check(await client.post(url, content=b"{"), 422, "invalid-request")
+    assert [error.pointer for error in document.errors] == ["#"]
+    document = check(await client.get("/v1/models/classifier/1/samples/-1"), 422, "invalid-request")
+    assert [error.parameter for error in document.errors] == ["index"]
 
 
 LONG = "x" * 7_000
@@ -231,8 +270,5 @@ async def test_every_problem_is_counted_and_logged(settings: Settings, capsys: p
 
 
 def test_openapi_offers_problems_as_problem_json_alone(settings: Settings):
-    for path in create_app(settings).openapi()["paths"].values():
-        for operation in path.values():
-            failures = {status: answer for status, answer in operation["responses"].items() if status != "200"}
-            assert "500" in failures
-            assert all(list(answer["content"]) == [MEDIA_TYPE] for answer in failures.values())
+    for problem in create_app(settings).openapi()["components"]["responses"].values():
+        assert list(problem["content"]) == [MEDIA_TYPE]

@@ -40,7 +40,10 @@ export class Problem extends Error {
     if (this.kind === "offline") return t("problem.offline");
     if (this.kind === "key") return t(this.keyed ? "problem.refused" : "problem.key");
     if (this.kind === "forbidden" && (language !== "en" || !this.detail)) return t("problem.forbidden");
-    if (this.kind === "overloaded") return t("problem.overloaded", { seconds: this.retryAfter ?? 1 });
+    if (this.kind === "overloaded") {
+      const known = this.slug === "rate-limited" ? "problem.limited" : "problem.overloaded";
+      return t(known, { seconds: this.retryAfter ?? 1 });
+    }
     const known = `problem.${this.slug}`;
     if (language !== "en" && hasText(known)) return t(known);
     return this.detail || t("problem.unknown", { status: this.status });

@@ -41,7 +41,7 @@ async def client(app):
 
 
 async def generate(client, **wanted):
-    return await client.post("/v1/generate", json=wanted)
+    return await client.post("/v1/generate", params=wanted)
 
 
 def scope_of(app):
@@ -131,19 +131,52 @@ async def test_an_empty_body_takes_the_defaults(client):
 @pytest.mark.parametrize(
     ("wanted", "detail"),
     [
-        ({"count": 0}, "count: "),
-        ({"count": 10_001}, "count: "),
+        ({"count": 0}, "count"),
+        ({"count": 10_001}, "count"),
         ({"label": "grey"}, "'grey' is none of the labels: dark, light"),
-        ({"seed": -1}, "seed: "),
-        ({"temperature": 9}, "temperature: "),
-        ({"format": "gif"}, "format: "),
-        ({"cuont": 4}, "no field 'cuont'; there are count, label"),
+        ({"label": "2"}, "'2' is none of the labels"),
+        ({"seed": -1}, "seed"),
+        ({"temperature": 9}, "temperature"),
+        ({"format": "gif"}, "format"),
+        ({"cuont": 4}, "'cuont'; there are "),
     ],
 )
 async def test_invalid_options_are_refused(client, wanted, detail):
-    response = await generate(client, **wanted)
-    assert response.status_code == 422
-    assert detail in response.json()["detail"]
+    for response in (await generate(client, **wanted), await client.post("/v1/generate", json=wanted)):
+        assert response.status_code == 422
+        assert detail in response.json()["detail"]
+
+
+async def test_options_in_the_body(client):
+    """As before they were part of the query."""
+    sent = {"count": 4, "seed": 1, "label": "light", "format": "npz", "temperature": 0.5}
+    wanted = await generate(client, **sent)
+    assert (await client.post("/v1/generate", json=sent)).content == wanted.content
+    query = {"seed": sent.pop("seed"), "label": sent.pop("label")}
+    assert (await client.post("/v1/generate", params=query, json=sent)).content == wanted.content
+    twice = await client.post("/v1/generate?count=4&seed=1", json={"count": 4, "seed": 2, "format": "npz"})
+    assert twice.status_code == 422
+    assert {error["parameter"] for error in twice.json()["errors"]} == {"count", "seed"}
+    assert "is in the query and in the body: send it in the query (and 1 other error)." in twice.json()["detail"]
+
+
+async def test_a_label_may_be_its_index(client):
+    wanted = await generate(client, label="light", seed=3)
+    assert (await generate(client, label="1", seed=3)).content == wanted.content
+    assert (await client.post("/v1/generate", json={"label": 1, "seed": 3})).content == wanted.content
+    assert (await client.post("/v1/generate", json={"label": True})).status_code == 422
+
+
+async def test_a_server_may_make_fewer_images_in_a_request(models):
+    application = create_app(Settings(models=models, device="cpu", threads=1, max_items=5))
+    async with (
+        application.router.lifespan_context(application),
+        httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://quartet") as client,
+    ):
+        assert (await generate(client, count=5)).status_code == 200
+        response = await generate(client, count=6)
+    assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
+    assert response.json()["detail"] == "The request asks for 6 items; at most 5 are accepted: send several requests."
 
 
 async def test_other_bodies_and_models_are_refused(client):

@@ -78,6 +78,19 @@ def test_invalid_csv_is_refused_with_the_location(text, detail):
     assert detail in caught.value.detail
 
 
+def test_everything_that_is_wrong_is_listed():
+    csv = "area,mean radius,mean texture\n1,2,wide\n1,2\n1,2,3\nlong,2,deep\n"
+    records = [record(texture="wide"), {"area": 1}, record(), record(area="long", texture="deep")]
+    for read, rows in ((from_csv, csv), (from_records, records)):
+        with pytest.raises(InvalidRequest) as caught:
+            read(rows, COLUMNS, 100)
+        assert caught.value.detail.endswith("null stands for a missing one (and 3 other errors).")
+        assert caught.value.index == 0
+        assert [fault.pointer for fault in caught.value.faults] == [
+            *("#/rows/0/mean%20texture", "#/rows/1", "#/rows/3/mean%20texture", "#/rows/3/area"),
+        ]
+
+
 @pytest.mark.parametrize(
     ("cell", "value"),
     [("7", 7), ("+7", 7), ("-0.5", -0.5), (".5", 0.5), ("5.", 5), ("1e3", 1000), ("1.5E-2", 0.015), (" 007 ", 7)],

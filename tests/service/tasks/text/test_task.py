@@ -4,6 +4,8 @@ import time
 
 import httpx
 import pytest
+from tokenizers import Regex
+from tokenizers.normalizers import Replace
 
 from service.app import create_app
 from service.settings import Settings
@@ -115,6 +117,14 @@ async def test_unreadable_texts_are_refused(client, content, kind, status, detai
     assert response.status_code == status
     assert detail in response.json()["detail"]
     assert response.json().get("index") == index
+
+
+async def test_a_text_without_words_has_no_label(client):
+    client._transport.app.repository.models["topics"].companion.normalizer = Replace(Regex("[^a-z ]"), "")
+    response = await classify(client, ["cat", "1 2 …", "oak"], explain="true", coverage=0.9)
+    first, nothing, last = response.json()["results"]
+    assert [first["labels"][0]["label"], last["labels"][0]["label"]] == ["animals", "plants"]
+    assert nothing == {"labels": [], "label_set": [], "tokens": 0, "unknown": 0, "cut_off": 0, "words": []}
 
 
 async def test_explanations_of_many_texts_are_refused(client):

@@ -6,9 +6,10 @@ import { manifestOf } from "../models.js";
 import { nameOf } from "../names.js";
 import { share } from "../widgets/bars.js";
 import { downloads } from "../widgets/download.js";
-import { levelOf } from "../widgets/typicality.js";
+import { isDoubtful, levelOf } from "../widgets/typicality.js";
 
 const AT_ONCE = 4; // requests, as the client of the project has them
+const COLUMNS = ["picture", "name", "label", "probability", "typicality"];
 const TRIES = 5; // of a picture while the server has too much work
 
 /**
@@ -34,7 +35,7 @@ export function fileTable(files, { ask, onpick, ondescribed, signal }) {
         h(
           "thead",
           {},
-          h("tr", {}, ["picture", "name", "label", "probability", "typicality"].map((each) => h("th", { scope: "col" }, t(`files.${each}`)))),
+          h("tr", {}, COLUMNS.map((each) => h("th", { scope: "col", class: each === "probability" ? "value" : null }, t(`files.${each}`)))),
         ),
         h("tbody", {}, rows.map(({ cells }) => cells)),
       ),
@@ -66,9 +67,9 @@ export function fileTable(files, { ask, onpick, ondescribed, signal }) {
       row.record = { ...row.record, label, probability, typicality: result.typicality ?? null, model: document.model, version: document.version };
       write(
         row,
-        h("td", {}, nameOf(label, manifest.data.name)),
+        h("td", { class: isDoubtful(result) ? "quiet" : null }, nameOf(label, manifest.data.name)),
         h("td", { class: "value" }, share(probability)),
-        h("td", {}, level && h("span", { class: `level ${level}` }, t(`typicality.${level}`))),
+        h("td", {}, level && h("span", { class: `level ${level}` }, t(`level.${level}`))),
       );
       ondescribed(described);
     } catch (error) {

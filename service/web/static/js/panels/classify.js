@@ -1,7 +1,7 @@
 // Classify: a picture in, probabilities out, and the set of labels that holds the truth as often as asked.
 
 import { h, put } from "../dom.js";
-import { t } from "../i18n.js";
+import { number, t } from "../i18n.js";
 import { askedAs, detailOf, manifestOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { codeView } from "../widgets/code.js";
@@ -85,6 +85,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       signal,
     });
     status.clear();
+    input.say(t("files.picked", { count: number(files.length) }));
     put(answer, table);
   }
 }

@@ -8,6 +8,8 @@ import { more } from "../widgets/more.js";
 import { isDoubtful, levelOf, typicality } from "../widgets/typicality.js";
 import { coverageSlider, labelSet } from "./coverage.js";
 
+const NAMED = 3; // labels of the set in its summary
+
 /**
  * @param result of one item: its labels, the likeliest first.
  * @param manifest of the model, with its table of thresholds by coverage.
@@ -35,16 +37,7 @@ export function labelAnswer(result, { manifest, settings, shown, truth = null })
     const labels = labelSet(result.labels, point.threshold);
     const bound = result.labels.slice(0, Math.max(shown, labels.length));
     put(list, bars(bound, new Set(labels), { data, muted: isDoubtful(result) }));
-    put(
-      summary,
-      t("coverage.summary", { coverage: percent(point.coverage, 0) }),
-      h(
-        "span",
-        { class: "chips" },
-        labels.slice(0, 3).map((label) => h("span", { class: "chip" }, nameOf(label, data))),
-        labels.length > 3 && h("span", {}, t("knows.more", { count: number(labels.length - 3) })),
-      ),
-    );
+    put(summary, t("coverage.summary", { coverage: percent(point.coverage, 0) }), " ", inBrief(labels));
     put(
       set,
       h(
@@ -57,6 +50,18 @@ export function labelAnswer(result, { manifest, settings, shown, truth = null })
         { class: "quiet small" },
         t("coverage.measured", { coverage: percent(point.test_coverage), size: number(point.mean_set_size, 2) }),
       ),
+    );
+  }
+
+  /** The set in a line; for an input that is unlike the training data it means nothing. */
+  function inBrief(labels) {
+    if (levelOf(result) === "unlike") return t("coverage.void");
+    const rest = labels.length - NAMED;
+    return h(
+      "span",
+      { class: "chips" },
+      labels.slice(0, NAMED).map((label) => h("span", { class: "chip" }, nameOf(label, data))),
+      rest > 0 && h("span", {}, t("knows.more", { count: number(rest) })),
     );
   }
 }

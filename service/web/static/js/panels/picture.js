@@ -33,6 +33,7 @@ export function pictureInput(model, { settings, memory, signal, onpick, onfiles 
     samples,
     /** Shows the picture that was picked. */
     show: picker.show,
+    say: picker.say,
     choose,
     /** Offers the model's samples, and, unless `pick` is false, picks what was shown before, else a sample. */
     async offer({ pick = true } = {}) {

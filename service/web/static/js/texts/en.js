@@ -23,6 +23,9 @@ export default {
   "typicality.typical": "Typical input",
   "typicality.unusual": "Unusual input",
   "typicality.unlike": "Unlike the training data",
+  "level.unlike": "unlike training",
+  "level.unusual": "unusual",
+  "level.typical": "typical",
   "typicality.share": "{share} of ordinary inputs are at least as unusual as this one.",
   "typicality.knows": "This model knows only: {labels}. It answers with one of these whatever it is given, so it can be wrong however sure it looks.",
   "typicality.caution": "The answer can be wrong however sure it looks.",
@@ -36,6 +39,7 @@ export default {
   "problem.refused": "The server did not accept the key.",
   "problem.forbidden": "This is not allowed with this key.",
   "problem.overloaded": "The server has more work than it can do at the moment. Try again in about {seconds} s.",
+  "problem.limited": "This key has used up the requests that it may send. Try again in about {seconds} s.",
   "problem.unknown": "The server answered with the status {status}.",
   "problem.page": "Something failed on this page; the browser's console has the details.",
   "key.label": "Key (kept for this tab only)",
@@ -95,6 +99,7 @@ export default {
   "code.docs": "{route} in the API documentation",
 
   "coverage.name": "Target coverage",
+  "coverage.void": "does not apply to this input",
   "coverage.set": "Labels in the set",
   "coverage.summary": "Prediction set at {coverage}",
   "coverage.measured":
@@ -108,6 +113,7 @@ export default {
   "labels.none": "No reliable answer",
   "labels.right": "True label: {label}",
   "labels.wrong": "Wrong; the true label is {label}",
+  "files.picked": "{count} pictures",
   "files.table": "Answers by file",
   "files.picture": "Picture",
   "files.name": "File",

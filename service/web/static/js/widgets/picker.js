@@ -46,6 +46,10 @@ export function picturePicker(onpick, signal, { compact = false, multiple = fals
       drop,
       h("div", { class: "row" }, camera, h("span", { class: "quiet small" }, t("picker.paste"))),
     ),
+    /** Says something in place of a picture. */
+    say(text) {
+      put(view, text);
+    },
     /** Shows the picture that was picked. */
     show(file) {
       const image = h("img", { alt: t("picker.picked"), src: URL.createObjectURL(file) });
