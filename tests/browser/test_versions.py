@@ -290,6 +290,7 @@ def test_the_scope_that_is_missing_is_named_and_another_key_is_taken(open_page: 
     expect(shadow.locator(".problem")).to_have_count(0)
     assert page.evaluate("JSON.stringify([localStorage, sessionStorage])").count("of-the-admin") == 1
     page.get_by_role("button", name="Forget the key").click()
+    shadow.locator(".problem").wait_for()
     expect(shadow.locator(".problem")).to_contain_text("lacks the scope 'admin'")
     assert page.evaluate("sessionStorage.length") == 0
     expect(page.get_by_role("button", name="Forget the key")).to_have_count(0)
