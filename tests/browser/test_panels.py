@@ -332,9 +332,7 @@ def test_a_number_is_changed(open_page: OpenPage):
     slider.fill("700.02")
     expect(field).to_have_value("700")
     with page.expect_request(
-        lambda request: (
-            "predict-tabular" in request.url and request.post_data_json["rows"][0]["worst area"] is None
-        )
+        lambda request: "predict-tabular" in request.url and request.post_data_json["rows"][0]["worst area"] is None
     ):
         field.fill("")
     # The answer is seen where the last column is changed.
