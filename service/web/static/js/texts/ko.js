@@ -48,6 +48,7 @@ export default {
   "problem.unsupported-media-type": "이 형식의 파일은 읽을 수 없습니다.",
   "problem.invalid-request": "요청에 잘못된 값이 있습니다.",
   "problem.unknown-model": "그런 모델은 제공되지 않습니다.",
+  "problem.method-not-allowed": "이 주소에서는 쓸 수 없는 메서드입니다.",
   "problem.not-found": "찾을 수 없습니다.",
   "problem.inference-failed": "모델이 이 입력을 처리하지 못했습니다.",
   "problem.internal-error": "서버 내부에서 오류가 발생했습니다.",
