@@ -71,11 +71,9 @@ export function sheetTool({ family: { decoder }, settings, signal, code }) {
 
   /** The request that makes the pictures in a format; without a class it makes any. */
   function requestFor(format) {
-    const document = { count: count.value, seed: settings.number("seed", 0), temperature: temperature.value, format };
-    const wanted = settings.get("label");
-    if (wanted) document.label = wanted;
-    const headers = { "Content-Type": "application/json" };
-    return { method: "POST", query: askedAs(decoder), body: JSON.stringify(document), headers, signal };
+    const options = { count: count.value, label: settings.get("label"), seed: settings.number("seed", 0) };
+    const query = { ...askedAs(decoder), ...options, temperature: temperature.value, format };
+    return { method: "POST", query, signal };
   }
 
   async function generate() {

@@ -80,7 +80,8 @@ export function verdict({ label, probability }, result, data) {
   );
 }
 
-const trueLabel = (truth, answered, data) =>
+/** The true label of a sample, and whether it was answered. */
+export const trueLabel = (truth, answered, data) =>
   h(
     "p",
     { class: truth === answered ? "truth" : "truth wrong" },

@@ -46,6 +46,7 @@ export const taskOf = ({ task }) => (hasText(`task.${task}`) ? t(`task.${task}`)
 function card(model, signal) {
   const known = h("div");
   const quality = h("div", { class: "stack" });
+  const versions = versionsOf(model);
   write(null);
   detailOf(model).then(
     (detail) => {
@@ -67,6 +68,7 @@ function card(model, signal) {
     h("p", { class: "quiet small" }, `${taskOf(model)} · ${model.data}`),
     known,
     quality,
+    versions.length > 0 && figures(versions),
     h(
       "div",
       { class: "row actions" },
@@ -103,7 +105,6 @@ function factsOf(model) {
   return [
     [t("models.description"), h("span", { lang: "en" }, model.description)],
     [t("models.device"), model.variant ? `${model.device}, ${model.variant}` : model.device],
-    ...versionsOf(model),
     [t("models.batch"), number(model.max_batch)],
     [t("models.waiting"), number(model.queue_depth)],
     ...Object.entries(model.other_variants ?? {}).map(([name, reason]) => [

@@ -14,7 +14,7 @@ import { sampleRow } from "../widgets/samples.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
 import { isDoubtful, levelOf, typicality } from "../widgets/typicality.js";
-import { verdict } from "./labels.js";
+import { trueLabel, verdict } from "./labels.js";
 import { columnForm } from "./numbers-form.js";
 import { rowsPart } from "./numbers-rows.js";
 
@@ -26,7 +26,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   const model = chosenModel(models, settings);
   const asked = askedAs(model);
   const status = createStatus();
-  const now = h("section", { class: "card stack now", "aria-label": t("numbers.answer") });
+  const now = h("section", { class: "card stack now", "aria-live": "polite", "aria-label": t("numbers.answer") });
   const details = h("section", { class: "card stack", "aria-label": t("numbers.details"), hidden: true });
   const inputs = h("div", { class: "stack inputs" });
   const code = codeView();
@@ -34,6 +34,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   const explaining = createStatus();
   const explain = createRunner(weigh, explaining, signal);
   const explained = h("div", { class: "stack" });
+  let truth = null; // the true label of the row, while it is a sample's
   let form = null;
   let manifest = null;
   put(
@@ -62,6 +63,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       if (signal.aborted) return;
       form = columnForm(manifest.columns, (index, value) => {
         settings.set({ [`c${index}`]: value === "" ? "-" : value });
+        truth = null;
         run();
       });
       const rows = rowsPart({ model, manifest, memory, signal, code, onpick: fill });
@@ -108,8 +110,9 @@ export function render(root, { models, settings, memory, signal, again }) {
   /** Enters a sample; `changed` are settings of single columns, which win. */
   async function pick(sample, changed = []) {
     const { rows } = await sample.json();
-    forget();
+    settings.set(Object.fromEntries(manifest.columns.map((_, index) => [`c${index}`, null])));
     settings.set({ sample: sample.index, ...Object.fromEntries(changed) });
+    truth = changed.length ? null : sample.label;
     form.enter(rows[0]);
     for (const [name, value] of changed) {
       const column = manifest.columns[Number(name.slice(1))];
@@ -123,11 +126,8 @@ export function render(root, { models, settings, memory, signal, again }) {
     const given = manifest.columns.map(({ name }, index) => [`c${index}`, cells[name] || "-"]);
     settings.set({ sample: null, ...Object.fromEntries(given) });
     form.enter(cells);
+    truth = null;
     run();
-  }
-
-  function forget() {
-    settings.set(Object.fromEntries(manifest.columns.map((_, index) => [`c${index}`, null])));
   }
 
   async function predict() {
@@ -136,7 +136,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const document = await answered.response.json();
     const answering = await manifestOf(document);
     const [result] = document.results;
-    put(now, summary(result, document.target, answering), status.element);
+    put(now, summary(result, document.target, answering, truth), status.element);
     details.hidden = false;
     put(
       details,
@@ -181,7 +181,7 @@ export function render(root, { models, settings, memory, signal, again }) {
 }
 
 /** The answer in a line. */
-function summary(result, target, manifest) {
+function summary(result, target, manifest, truth) {
   const level = levelOf(result);
   const first = result.labels?.[0];
   return h(
@@ -189,6 +189,7 @@ function summary(result, target, manifest) {
     { class: "summary" },
     h("p", { class: "quiet small" }, target),
     first ? verdict(first, result, manifest.data.name) : h("h2", { class: "verdict" }, brief(result.value, 6)),
+    first && truth !== null && trueLabel(truth, first.label, manifest.data.name),
     level && h("p", { class: `level small ${level}` }, t(`typicality.${level}`)),
   );
 }

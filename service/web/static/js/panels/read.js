@@ -79,7 +79,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       const found = await samplesOf(model);
       if (signal.aborted) return;
       put(samples, sampleRow(found, pick));
-      if (text.value) run(text.value);
+      if (text.value) run(text.value, null);
       else if (found.items.length) pick(sampleIn(found, settings));
     } catch (error) {
       if (!signal.aborted) status.show(error, begin);
@@ -90,20 +90,20 @@ export function render(root, { models, settings, memory, signal, again }) {
     settings.set({ sample: sample.index });
     text.value = await (await sample.blob()).text();
     memory.text = null;
-    run(text.value);
+    run(text.value, sample.label);
   }
 
   function submit(event) {
     event.preventDefault();
     memory.text = text.value;
     settings.set({ sample: null });
-    run(text.value);
+    run(text.value, null);
   }
 
   const ask = (query, body, until) =>
     call(PATH, { method: "POST", query, body, headers: { "Content-Type": "text/plain" }, signal: until });
 
-  async function classify(written) {
+  async function classify(written, truth) {
     weighing.abort();
     if (!written.trim()) {
       clear();
@@ -119,7 +119,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const unread = result.cut_off + countWords(written.slice(MOST_CHARACTERS));
     put(
       answer,
-      labelAnswer(result, { manifest: answering, settings, shown: SHOWN }),
+      labelAnswer(result, { manifest: answering, settings, shown: SHOWN, truth }),
       h("p", { class: "small" }, reading(result, unread)),
       timing(answered, document),
     );
