@@ -16,18 +16,18 @@ from service.tasks.base import Sample
 def image_samples(inputs: Mapping[str, Any], manifest: Any, companion: Any) -> list[Sample]:  # noqa: ARG001
     """The images of a golden file, uint8 of shape (images, height, width, channels)."""
     (images,) = (inputs[spec.name] for spec in manifest.inputs)
-    return [encode_sample(pixels) for pixels in images]
+    return [encode_sample(pixels, row) for row, pixels in enumerate(images)]
 
 
-def encode_sample(pixels: npt.NDArray[np.uint8]) -> Sample:
-    """An image, uint8 of shape (height, width, 1 or 3), as a file.
+def encode_sample(pixels: npt.NDArray[np.uint8], row: int) -> Sample:
+    """An image, uint8 of shape (height, width, 1 or 3), as a file; `row` is its index.
 
     The file is lossless: what JPEG changes, even at the highest quality, makes photographs of blood cells unlike the
     training data for the committed detector.
     """
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return Sample("image/png", buffer.getvalue())
+    return Sample("image/png", buffer.getvalue(), row)
 
 
 def _example(name: str) -> str:

@@ -101,10 +101,11 @@ def versions_router(registry: Registry) -> APIRouter:
         with request.app.repository.lease(f"{name}/{version}") as lease:
             found = await samples.get(lease.version, request.app.threads)
             manifest = lease.version.manifest
+            labels = manifest.golden.labels
             return SampleList(
                 data=manifest.data.name,
                 media_types=[each.media_type for each in found],
-                labels=None if manifest.golden.labels is None else list(manifest.golden.labels),
+                labels=None if labels is None else [labels[each.row] for each in found],
             )
 
     @router.get(

@@ -125,7 +125,7 @@ def _bounds(manifest: DetectorManifest, _limit: int) -> dict[str, Any]:
 def letterbox_samples(inputs: Mapping[str, Any], manifest: Any, companion: Any) -> list[Sample]:  # noqa: ARG001
     """The images of a golden file without their padding."""
     (frames,) = (inputs[spec.name] for spec in manifest.inputs)
-    return [encode_sample(without_padding(frame)) for frame in frames]
+    return [encode_sample(without_padding(frame), row) for row, frame in enumerate(frames)]
 
 
 DETECTION = Task(
