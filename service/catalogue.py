@@ -46,12 +46,14 @@ class Entry:
         meaning: when it is answered.
         remedy: what a client or an operator does about it.
         retry: whether the same request may succeed later; begins with yes or no.
+        path: of the request in the example.
     """
 
     example: QuartetError
     meaning: str
     remedy: str
     retry: str
+    path: str = "/v1/predict"
 
     @property
     def code(self) -> str:
@@ -78,6 +80,7 @@ _ENTRIES = (
         "The key lacks the scope that the route needs. On a server without keys: administration from another machine.",
         "Use a key with the scope that `detail` names. Without keys, administer from the server's own machine.",
         "No.",
+        "/v1/models/classifier/promote",
     ),
     Entry(
         UnknownModel("No model 'clasifier' is served", ["classifier", "detector"]),
@@ -90,6 +93,7 @@ _ENTRIES = (
         "There is no such route, or nothing of this kind at an existing one, such as a canary or a sample.",
         "Check the path. `/docs` lists the routes.",
         "No.",
+        "/v1/predictions",
     ),
     Entry(
         MethodNotAllowed("/v1/predict does not take GET, but POST."),
@@ -102,6 +106,7 @@ _ENTRIES = (
         "The serving policy cannot be changed in this way now.",
         "Remove the obstacle that `detail` names. `GET /v1/models/{name}/policy` shows the policy.",
         "No, not before the policy has changed.",
+        "/v1/models/classifier/unload",
     ),
     Entry(
         BodyTooLarge("The body is over the limit of 64 MB: send fewer or smaller items in a request."),
@@ -188,6 +193,7 @@ _ENTRIES = (
         "A model hangs or fails on every batch, or has no version that can answer.",
         "Tell the operator: the log names the model and the reason. Another version of the model may answer.",
         "Yes, later.",
+        "/healthz/ready",
     ),
     Entry(
         DeadlineExceeded("No progress within 30 s: try again, or send fewer or smaller items in a request."),

@@ -130,6 +130,9 @@ class UriTooLong(QuartetError):
     slug = "uri-too-long"
     hang_up = True
 
+    def title(self) -> str:
+        return "URI too long"
+
 
 class BodyTooLarge(QuartetError):
     """A body, or a number of items, over the limit."""

@@ -43,6 +43,9 @@ def before_load_schema(ctx: Any, raw_schema: dict[str, Any]) -> None:
                     parameter["schema"] = {
                         "enum": [*names, *range(len(names))] if parameter["name"] == "label" else names
                     }
+    for path, media_type in (("/v1/classify-text", "text/plain"), ("/v1/predict-tabular", "text/csv")):
+        content = raw_schema["paths"][path]["post"]["requestBody"]["content"]
+        content["application/octet-stream"]["schema"] = content[media_type]["schema"]
     # Its options may be in the query or in the body, each once.
     del raw_schema["paths"]["/v1/generate"]["post"]["requestBody"]
 

@@ -106,7 +106,8 @@ def install(app: Application, registry: Registry, *, keyed: bool) -> None:
         document = constant()
         every = app.repository.versions if app.ready else []
         versions = [each for each in every if models is None or each.name in models]
-        operations, schemas = {}, {}
+        operations: dict[str, Any] = {}
+        schemas: dict[str, Any] = {}
         for task, operation in registry.operations():
             described, more = _describe(task, operation, versions, app.settings.max_items)
             operations[f"/v1/{operation.name}"] = {"post": described}

@@ -16,7 +16,7 @@ from service.faults import Faults, add_fields, add_parameters
 
 # Not from http.HTTPStatus, whose phrases differ between versions of Python.
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_SLUGS = {kind.status: kind.slug for kind in (NotFound, MethodNotAllowed)}
+_SLUGS: dict[int, str] = {kind.status: kind.slug for kind in (NotFound, MethodNotAllowed)}
 # A client that hung up gets no response; this one is for the log (nginx's convention).
 _CLIENT_CLOSED_REQUEST = 499
 

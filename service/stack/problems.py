@@ -68,7 +68,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
                     "examples": {
                         entry.code: {
                             "summary": entry.example.title(),
-                            "value": _content(entry.example, "", "/v1/predict", "5f3a9c-2b"),
+                            "value": _content(entry.example, "", entry.path, "5f3a9c-2b"),
                         }
                         for entry in found[status]
                     },

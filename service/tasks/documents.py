@@ -16,6 +16,8 @@ from service.tasks.slices import SLICE
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
+# Generated clients often send files with this media type alone.
+OCTETS = "application/octet-stream"
 # Up to this size, documents need no bounds.
 _SMALL_BYTES = 1 << 16
 
@@ -49,6 +51,11 @@ def parse_model(body: bytes, model: type[AnyModel], *, strings: int = 100, value
         faults = Faults()
         add_fields(faults, error.errors(), model.model_fields)
         raise faults.error() from None
+
+
+def a_file(what: str) -> dict[str, Any]:
+    """The JSON Schema of a body that is a file."""
+    return {"type": "string", "format": "binary", "minLength": 1, "description": f"a file: {what}"}
 
 
 def object_schema(**fields: Any) -> dict[str, Any]:

@@ -52,12 +52,14 @@ def ask(manifest: ManifestBase, text: str = "", name: str = "") -> str:
         # Not -d: curl reads a body that begins with @ from a file.
         body = shlex.quote(" ".join(text.split())[:_LONGEST])
         return f"curl --data-raw {body} -H 'Content-Type: text/plain' {route}"
+    # The answer of the decoder is a picture, which a terminal cannot show.
+    saved = " -o answer.png" if operation.facts is not None else ""
+    if not operation.reads.required:
+        return f"curl -X POST {route}{saved}"
     formats = operation.reads.formats
     kind, format_ = next(iter(formats.items()))
     example = format_.example(manifest)
     body = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
     if len(body) > _LONGEST and "text/csv" in formats:
         kind, body = "text/csv", "@rows.csv"
-    # The answer of the decoder is a picture, which a terminal cannot show.
-    saved = " -o answer.png" if operation.facts is not None else ""
     return f"curl -d {shlex.quote(body)} -H 'Content-Type: {kind}' {route}{saved}"

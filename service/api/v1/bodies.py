@@ -11,11 +11,11 @@ from service.faults import Faults, pointer
 from service.stack.exchange import Exchange
 from service.tasks.base import Documents, Format, Images
 from service.tasks.call import Upload
-from service.tasks.documents import parse_json
+from service.tasks.documents import OCTETS, a_file, parse_json
 from service.tasks.images import FORMATS, MEDIA_TYPES
 from service.tasks.threads import Threads
 
-_RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
+_RAW = (OCTETS, "application/x-www-form-urlencoded")
 # Smaller bodies are parsed on the event loop, others on a thread.
 _INLINE_BYTES = 16_384
 # Decoding base64 holds the GIL, so that it is done in slices of this many characters; four stand for three bytes.
@@ -52,8 +52,7 @@ def describe_body(
             for name, described in reads.formats.items()
         }
         return _with_references({"required": reads.required, "content": content})
-    formats = ", ".join(FORMATS)
-    binary = {"type": "string", "format": "binary", "minLength": 1, "description": f"a file: {formats}"}
+    binary = a_file(", ".join(FORMATS))
     base64_text = {"type": "string", "format": "byte", "minLength": 1, "description": "an image file in base64"}
     form = {"title": "ImagesForm", "description": "A form with images.", **_object_with_list("files", binary, limit)}
     request = {"title": "ImagesRequest", "description": "Images.", **_object_with_list("images", base64_text, limit)}
@@ -65,7 +64,7 @@ def describe_body(
             "example": {"images": [reads.example]},
         },
         # A client may say which format it is, or not know.
-        **{media_type: {"schema": binary} for media_type in ("image/*", _RAW[0])},
+        **{media_type: {"schema": binary} for media_type in ("image/*", OCTETS)},
     }
     return _with_references({"required": True, "content": content})
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from service.errors import BodyTooLarge, InvalidRequest
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
-from service.tasks.documents import object_schema, parse_json
+from service.tasks.documents import OCTETS, a_file, object_schema, parse_json
 from service.tasks.familiarity import StrictOptions, strict_level, typicality_field, unfamiliar_field
 from service.tasks.labels import Label
 from service.tasks.pauses import map_with_pauses
@@ -182,6 +182,7 @@ TABULAR = Task(
                         _parse_csv,
                         _csv_example,
                     ),
+                    OCTETS: Format(lambda _manifest, _limit: a_file("CSV in UTF-8"), _parse_csv, _csv_example),
                 },
                 records=Records(lambda manifest: manifest.reading.names, _read_records, str.strip),
             ),

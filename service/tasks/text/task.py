@@ -14,7 +14,7 @@ from service.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
 from service.faults import Faults, pointer
 from service.tasks.base import AnswerBase, Documents, Format, Operation, Records, Results, Sample, Task, model_option
 from service.tasks.call import Call
-from service.tasks.documents import object_schema, parse_json
+from service.tasks.documents import OCTETS, a_file, object_schema, parse_json
 from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.agreement import AGREEMENT
@@ -215,6 +215,9 @@ TEXT = Task(
                 {
                     "application/json": Format(_json_schema, _parse_json, lambda _manifest: {"texts": [_EXAMPLE]}),
                     "text/plain": Format(lambda _manifest, _limit: _TEXT, _parse_plain, lambda _manifest: _EXAMPLE),
+                    OCTETS: Format(
+                        lambda _manifest, _limit: a_file("a text in UTF-8"), _parse_plain, lambda _manifest: _EXAMPLE
+                    ),
                 },
                 records=Records(
                     lambda _manifest: ("text",),

@@ -45,4 +45,4 @@ def test_the_command_is_one_that_a_shell_takes(models, name):
     assert words[0] == "curl"
     assert words[-1].startswith("http://127.0.0.1:8000/v1/")
     assert words[-1].endswith(f"?model={name}")
-    assert Path("picture.jpg").name in words[2] or words[1] == "-d"
+    assert Path("picture.jpg").name in words[2] or words[1] in ("-d", "-X")
