@@ -89,7 +89,14 @@ function fieldOf(column, onchange) {
 
   return {
     element: (word) =>
-      h("div", { class: "field column" }, h("label", { for: id }, nameIn(column.name, word)), input, slider, note),
+      h(
+        "div",
+        { class: isPlain(column) ? "field column" : "field column wide" },
+        h("label", { for: id }, nameIn(column.name, word)),
+        input,
+        slider,
+        note,
+      ),
     get value() {
       if (input.value === "") return null;
       return isPlain(column) ? Number(input.value) : input.value;

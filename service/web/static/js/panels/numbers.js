@@ -188,7 +188,13 @@ function summary(result, target, manifest, truth) {
     "div",
     { class: "summary" },
     h("p", { class: "quiet small" }, target),
-    first ? verdict(first, result, manifest.data.name) : h("h2", { class: "verdict" }, brief(result.value, 6)),
+    first
+      ? verdict(first, result, manifest.data.name)
+      : h(
+          "h2",
+          { class: "verdict" },
+          h("span", { class: isDoubtful(result) ? "value doubtful" : null }, brief(result.value, 6)),
+        ),
     first && truth !== null && trueLabel(truth, first.label, manifest.data.name),
     level && h("p", { class: `level small ${level}` }, t(`typicality.${level}`)),
   );
