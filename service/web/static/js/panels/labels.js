@@ -20,6 +20,7 @@ const NAMED = 3; // labels of the set in its summary
 export function labelAnswer(result, { manifest, settings, shown, truth = null }) {
   const data = manifest.data.name;
   const [first] = result.labels;
+  if (!first) return [h("h2", { class: "verdict" }, t("labels.none")), h("p", {}, t("labels.absent"))];
   const list = h("div");
   const set = h("div", { class: "stack" });
   const summary = h("span");

@@ -124,6 +124,8 @@ export function render(root, { models, settings, memory, signal, again }) {
       timing(answered, document),
     );
     code.show(answered.sent);
+    explained.hidden = !result.labels.length;
+    if (explained.hidden) return;
     const which = askedAs({ name: document.model, wanted: document.version });
     offer(result.tokens, timingOf(answered).steps.inference ?? 0, () => weigh(which, sent, answering, unread));
   }
@@ -132,7 +134,6 @@ export function render(root, { models, settings, memory, signal, again }) {
   function offer(tokens, milliseconds, start) {
     const seconds = Math.ceil((tokens * milliseconds) / 1000); // the model runs once for each word
     const values = { words: number(tokens), seconds: number(seconds) };
-    explained.hidden = false;
     const show = (...elements) => put(explained, h("h2", {}, t("read.words")), explaining.element, elements);
     if (seconds <= PATIENCE) begin();
     else

@@ -112,6 +112,7 @@ export default {
   "classify.empty": "Choose a picture to classify.",
   "labels.maybe": "Perhaps {label}",
   "labels.none": "No reliable answer",
+  "labels.absent": "There is nothing in this input that the model can read.",
   "labels.right": "True label: {label}",
   "labels.wrong": "Wrong; the true label is {label}",
   "files.picked": "{count} pictures",

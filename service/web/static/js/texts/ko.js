@@ -127,6 +127,7 @@ export default {
   "classify.empty": "분류할 사진을 고르세요.",
   "labels.maybe": "아마도 {label}",
   "labels.none": "믿을 만한 답 없음",
+  "labels.absent": "이 입력에는 모델이 읽을 수 있는 것이 없습니다.",
   "labels.right": "정답: {label}",
   "labels.wrong": "틀렸습니다. 정답은 {label}입니다",
   "files.picked": "사진 {count}장",
